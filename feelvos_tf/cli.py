@@ -1,0 +1,51 @@
+"""How every command-line program of the project starts and fails."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from absl import app
+
+from feelvos_tf.errors import InputError
+
+EXIT_INPUT_ERROR = 1
+EXIT_INTERRUPTED = 130
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs `main(argv)` under absl flags; bad input becomes one line on stderr and exit code 1.
+
+    Positional arguments are refused: every option of the project is a named flag, and a forgotten
+    `--` would otherwise be ignored silently.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+    def guarded(argv: list[str]) -> None:
+        try:
+            if len(argv) > 1:
+                raise InputError(
+                    f"unexpected argument {argv[1]!r}: options are given as --name=value"
+                )
+            main(argv)
+        except InputError as error:
+            _fail(str(error), EXIT_INPUT_ERROR)
+        except OSError as error:
+            _fail(_describe(error), EXIT_INPUT_ERROR)
+        except KeyboardInterrupt:
+            _fail("interrupted", EXIT_INTERRUPTED)
+
+    app.run(guarded)
+
+
+def _describe(error: OSError) -> str:
+    """Returns one sentence for an operating-system error."""
+    if error.errno == errno.ENOSPC:
+        return f"no space left on the disk while writing {error.filename or 'output'}"
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""From folders and records to training batches."""

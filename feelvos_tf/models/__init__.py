@@ -1,0 +1,1 @@
+"""The network: backbone, decoder, embedding, matching, segmentation head."""

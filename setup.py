@@ -1,0 +1,34 @@
+"""Installs feelvos_tf: `pip install -e .`, or `pip install -e '.[dev]'` with the test tools."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "feelvos_tf/__init__.py").read_text())[1]
+
+setup(
+    name="feelvos_tf",
+    version=VERSION,
+    description="FEELVOS (CVPR 2019) video object segmentation in TensorFlow 2",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["feelvos_tf", "feelvos_tf.*"]),
+    python_requires=">=3.9,<3.12",
+    install_requires=[
+        "absl-py>=1.4",
+        "av>=11",
+        "gin-config>=0.5",
+        "numpy>=1.23,<2",
+        "opencv-python-headless>=4.7,<4.12",
+        "pillow>=9.4",
+        "tensorflow==2.15.1",
+        "tensorflow-addons==0.23.0",
+        "tensorflow-datasets>=4.9,<4.10",
+        "tensorflow-metadata<1.17",
+        "tqdm>=4.64",
+    ],
+    extras_require={"dev": ["pytest>=7.4", "ruff>=0.6"]},
+)
