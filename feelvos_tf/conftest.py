@@ -1,0 +1,29 @@
+"""Where tests find real data and the bundled data set."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Returns the folder that holds `davis2016/` and `davis2017_multi/`, or skips the test."""
+    folder = Path(os.environ.get("FEELVOS_TEST_DATA", REPOSITORY.parent / "shared"))
+    if not (folder / "davis2016" / "JPEGImages").is_dir():
+        pytest.skip("set FEELVOS_TEST_DATA=... to a folder that holds davis2016/JPEGImages")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def testdata() -> Path:
+    """Returns the bundled data set in DAVIS 2017 layout."""
+    return REPOSITORY / "testdata"
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Returns the folder of the bundled test vectors."""
+    return REPOSITORY / "testdata" / "golden"
