@@ -6,7 +6,7 @@ The layouts understood here (`<stem>` is the same for a frame and its mask):
     ROOT/                             ROOT/<split>/                  ROOT/
       JPEGImages/480p/<seq>/*.jpg       JPEGImages/<seq>/*.jpg         JPEGImages/<seq>/*.jpg
       Annotations/480p/<seq>/*.png      Annotations/<seq>/*.png        Annotations/<seq>/*.png
-      ImageSets/2017/<split>.txt        meta.json                      ImageSets/<split>.txt (or none)
+      ImageSets/2017/<split>.txt        meta.json                      ImageSets/*.txt (or none)
 
 DAVIS 2016 as first published keeps its lists in `ImageSets/480p/`, with a pair of paths per line
 instead of a name; both are read. YouTube-VOS ships masks only for the frames in which an object
