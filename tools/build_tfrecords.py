@@ -1,0 +1,49 @@
+"""Writes a data set as TFRecords for training, one record per video.
+
+    python tools/build_tfrecords.py --dataset=davis_2017 --root=DAVIS --split=train \\
+        --output_dir=records
+
+writes records/train-00000-of-00010.tfrecord ... The folders expected below --root are shown in
+feelvos_tf/data/davis.py, the fields of a record in feelvos_tf/data/records.py.
+"""
+
+from pathlib import Path
+
+from absl import flags
+from tqdm import tqdm
+
+from feelvos_tf import cli
+from feelvos_tf.data import davis, records
+
+_DATASET = flags.DEFINE_enum(
+    "dataset", "davis_2017", ["davis_2016", "davis_2017", "youtube_vos"], "Layout of the folders."
+)
+_ROOT = flags.DEFINE_string("root", None, "Folder of the data set.", required=True)
+_SPLIT = flags.DEFINE_string("split", "train", "List of sequences, e.g. train.")
+_RESOLUTION = flags.DEFINE_string(
+    "resolution", "480p", "Folder below JPEGImages and Annotations (DAVIS only)."
+)
+_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the records go.", required=True)
+_NUM_SHARDS = flags.DEFINE_integer("num_shards", 10, "Number of files.")
+_SEQUENCES = flags.DEFINE_list("sequences", None, "Only these sequences, e.g. bear,boat.")
+
+
+def main(_: list[str]) -> None:
+    sequences = davis.list_sequences(
+        _ROOT.value, _DATASET.value, _SPLIT.value, _RESOLUTION.value, _SEQUENCES.value
+    )
+    shards = records.write_shards(
+        sequences,
+        Path(_OUTPUT_DIR.value),
+        _SPLIT.value,
+        _NUM_SHARDS.value,
+        lambda items: tqdm(items, desc="videos", unit="video"),
+    )
+    frames = sum(len(sequence.frames) for sequence in sequences)
+    pattern = shards[0].parent / f"{_SPLIT.value}-*.tfrecord"
+    print(f"{len(sequences)} videos, {frames} frames in {len(shards)} files: {pattern}")
+    print(f"""train with --gin_param="training_dataset.records='{pattern.resolve()}'\"""")
+
+
+if __name__ == "__main__":
+    cli.run(main)

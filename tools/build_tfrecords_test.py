@@ -1,0 +1,51 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from feelvos_tf.data import records
+
+TOOL = Path(__file__).with_name("build_tfrecords.py")
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    for name in ("a", "b", "c"):
+        for kind, suffix, mode in (("JPEGImages", "jpg", "RGB"), ("Annotations", "png", "L")):
+            folder = tmp_path / kind / "480p" / name
+            folder.mkdir(parents=True)
+            image = Image.fromarray(np.ones((8, 9), np.uint8)).convert(mode)
+            for i in range(3):
+                image.save(folder / f"{i:05d}.{suffix}")
+    (tmp_path / "ImageSets/2017").mkdir(parents=True)
+    (tmp_path / "ImageSets/2017/train.txt").write_text("a\nb\nc\n")
+    return tmp_path
+
+
+def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(TOOL), f"--root={root}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_tool_writes_ten_shards_and_says_where(root):
+    result = _run(root, f"--output_dir={root}/records")
+    assert result.returncode == 0, result.stderr
+    assert "3 videos, 9 frames in 10 files" in result.stdout
+    paths = sorted((root / "records").iterdir())
+    assert paths[0].name == "train-00000-of-00010.tfrecord"
+    assert len(paths) == 10
+    dataset = tf.data.TFRecordDataset([str(path) for path in paths])
+    assert [records.parse(raw).video_id.numpy() for raw in dataset] == [b"a", b"b", b"c"]
+
+
+def test_a_missing_mask_is_one_sentence_and_leaves_nothing_behind(root):
+    (root / "Annotations/480p/b/00002.png").unlink()
+    result = _run(root, f"--output_dir={root}/records")
+    assert result.returncode == 1
+    assert "error: b: frame 00002 has no mask (3 images in" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (root / "records").exists()
