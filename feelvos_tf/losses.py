@@ -1,0 +1,122 @@
+"""What training minimises: bootstrapped cross entropy of the current frame, and weight decay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import gin
+import tensorflow as tf
+
+VOID = 255
+
+
+@gin.configurable
+class BootstrappedCrossEntropy:
+    """Mean cross entropy over the hardest pixels of a frame.
+
+    The share of pixels that count falls linearly from all of them at step 0 to
+    `top_k_percent_pixels` at `hard_example_mining_step` (0: from the start), a warm-up of the
+    release that the paper does not mention.
+
+    Source: section 3, Implementation Details; feelvos/utils/train_utils.py.
+    """
+
+    def __init__(
+        self,
+        top_k_percent_pixels: float = 0.15,
+        hard_example_mining_step: int = 100_000,
+        upsample_logits: bool = True,
+    ):
+        """Stores the settings.
+
+        Args:
+          top_k_percent_pixels: share of the pixels that count in the end, 0..1.
+          hard_example_mining_step: step at which that share is reached.
+          upsample_logits: whether logits are resized to the labels, or else the labels to them.
+        """
+        self._top_k_percent_pixels = top_k_percent_pixels
+        self._hard_example_mining_step = hard_example_mining_step
+        self._upsample_logits = upsample_logits
+
+    def __call__(self, logits: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Returns the loss of one frame, float32 [].
+
+        Args:
+          logits: float32 [num_objects, h, w, 1] at stride 4.
+          labels: int32 [height, width], object indices; 255 never counts.
+          step: int64 [], number of updates made so far.
+        """
+        if self._upsample_logits:
+            logits = resize_logits(logits, tf.shape(labels))
+        else:
+            labels = _resize_labels(labels, tf.shape(logits)[1:3])
+        pixel_losses, valid = _pixel_cross_entropy(logits, labels)
+        return _mean_of_hardest(pixel_losses, valid, self._num_hardest(tf.size(labels), step))
+
+    def _num_hardest(self, num_pixels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Returns how many pixels count at this step, void ones included as in the release."""
+        if self._hard_example_mining_step == 0:
+            ratio = tf.constant(1.0)
+        else:
+            ratio = tf.minimum(tf.cast(step, tf.float32) / self._hard_example_mining_step, 1.0)
+        share = ratio * self._top_k_percent_pixels + (1.0 - ratio)
+        return tf.cast(share * tf.cast(num_pixels, tf.float32), tf.int32)
+
+
+def resize_logits(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Returns logits at `size`, bilinear.
+
+    Args:
+      logits: float32 [num_objects, h, w, 1].
+      size: int32 [2], height and width.
+
+    Returns:
+      float32 [num_objects, height, width, 1]. Corners stay on corners (align_corners), unlike
+      `tf.image.resize`.
+    """
+    return tf.compat.v1.image.resize_bilinear(logits, size, align_corners=True)
+
+
+def weight_decay_loss(named_variables: Mapping[str, tf.Variable], rate: float) -> tf.Tensor:
+    """Returns rate * sum(w^2) / 2 over the regularised variables, float32 [].
+
+    As in the release, only full and 1x1 convolutions are regularised: no depthwise kernels, no
+    biases, no batch-norm scales or offsets.
+
+    Args:
+      named_variables: trainable variables by their names in the 2019 release.
+      rate: weight decay.
+    """
+    kernels = [v for name, v in named_variables.items() if is_regularised(name)]
+    return rate * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+
+
+def is_regularised(name: str) -> bool:
+    """Returns whether weight decay acts on the variable with this name in the 2019 release."""
+    return name.split("/")[-1] == "weights"
+
+
+def _resize_labels(labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Returns int32 [h, w] labels of the nearest pixels, corners on corners."""
+    resized = tf.compat.v1.image.resize_nearest_neighbor(
+        labels[tf.newaxis, :, :, tf.newaxis], size, align_corners=True
+    )
+    return resized[0, :, :, 0]
+
+
+def _pixel_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns cross entropy (0 at void) and validity of every pixel, float32 [pixels] both."""
+    valid = labels != VOID
+    cross_entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=tf.reshape(tf.where(valid, labels, 0), [-1]),
+        logits=tf.reshape(tf.transpose(logits[..., 0], [1, 2, 0]), [tf.size(labels), -1]),
+    )
+    weights = tf.reshape(tf.cast(valid, tf.float32), [-1])
+    return cross_entropy * weights, weights
+
+
+def _mean_of_hardest(losses: tf.Tensor, weights: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Returns the mean over those of the `count` largest losses whose weight is not 0."""
+    hardest, indices = tf.math.top_k(losses, k=tf.maximum(count, 1), sorted=False)
+    num_valid = tf.reduce_sum(tf.gather(weights, indices))
+    return tf.reduce_sum(hardest) / tf.maximum(num_valid, 1.0)
