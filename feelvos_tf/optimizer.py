@@ -1,0 +1,99 @@
+"""How gradients become new weights: multipliers, clipping, momentum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import gin
+import tensorflow as tf
+
+# Layers that DeepLab trains from scratch; a name holding one of these words belongs to them.
+LAST_LAYERS = ("logits", "image_pooling", "aspp", "concat_projection", "decoder")
+
+
+@gin.configurable
+class MomentumOptimizer(tf.Module):
+    """Momentum in the release's form and order.
+
+    Each gradient (weight decay included) is multiplied, then clipped by its own norm, then
+    accumulated: a = momentum * a + g, w -= rate * a. The learning rate stays outside of the
+    accumulator, unlike in `tf.keras.optimizers`, where a falling rate gives other weights.
+
+    Source: section 3, Implementation Details (momentum 0.9); deeplab/utils/train_utils.py and
+    slim.learning. The paper mentions neither the doubled biases nor the clipping.
+    """
+
+    def __init__(
+        self,
+        named_variables: Mapping[str, tf.Variable],
+        momentum: float = 0.9,
+        clip_gradient_norm: float = 5.0,
+        bias_gradient_multiplier: float = 2.0,
+        last_layer_gradient_multiplier: float = 1.0,
+    ):
+        """Makes an accumulator of zeros for every variable; call inside the strategy's scope.
+
+        Args:
+          named_variables: trainable variables by their names in the 2019 release.
+          momentum: share of the accumulator that survives a step.
+          clip_gradient_norm: largest norm of one variable's gradient; 0 for no limit.
+          bias_gradient_multiplier: factor for the gradients of `biases` (2 in the release).
+          last_layer_gradient_multiplier: factor for DeepLab's own layers behind the backbone.
+        """
+        super().__init__()
+        self._variables = dict(named_variables)
+        self._momentum = momentum
+        self._clip_norm = clip_gradient_norm
+        self._multipliers = {
+            name: gradient_multiplier(
+                name, bias_gradient_multiplier, last_layer_gradient_multiplier
+            )
+            for name in named_variables
+        }
+        self.accumulators = {
+            name: tf.Variable(tf.zeros_like(variable), trainable=False)
+            for name, variable in named_variables.items()
+        }
+
+    def apply(self, gradients: Mapping[str, tf.Tensor], learning_rate: tf.Tensor) -> None:
+        """Updates the variables; call in a replica, in every replica alike.
+
+        Args:
+          gradients: this replica's gradients by release name. Those of all replicas are added.
+          learning_rate: float32 [].
+        """
+        replica = tf.distribute.get_replica_context()
+        names = list(gradients)
+        summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, [gradients[n] for n in names])
+        final = {name: self.transform(name, g) for name, g in zip(names, summed)}
+        replica.merge_call(self._update, args=(final, learning_rate))
+
+    def transform(self, name: str, gradient: tf.Tensor) -> tf.Tensor:
+        """Returns the gradient multiplied and clipped, as it enters the accumulator."""
+        if self._multipliers[name] != 1.0:
+            gradient = self._multipliers[name] * gradient
+        return tf.clip_by_norm(gradient, self._clip_norm) if self._clip_norm else gradient
+
+    def _update(self, strategy, gradients, learning_rate) -> None:
+        """Updates accumulators and variables on every device; runs across replicas."""
+        for name, gradient in gradients.items():
+            accumulator = self.accumulators[name]
+            strategy.extended.update(accumulator, self._accumulate, args=(gradient,))
+            strategy.extended.update(
+                self._variables[name], _descend, args=(accumulator, learning_rate)
+            )
+
+    def _accumulate(self, accumulator: tf.Variable, gradient: tf.Tensor) -> None:
+        accumulator.assign(self._momentum * accumulator + gradient)
+
+
+def gradient_multiplier(
+    name: str, bias_multiplier: float = 2.0, last_layer_multiplier: float = 1.0
+) -> float:
+    """Returns the factor for the gradient of the variable with this name in the 2019 release."""
+    factor = bias_multiplier if "biases" in name else 1.0
+    return factor * last_layer_multiplier if any(l in name for l in LAST_LAYERS) else factor
+
+
+def _descend(variable: tf.Variable, accumulator: tf.Tensor, learning_rate: tf.Tensor) -> None:
+    variable.assign_sub(learning_rate * accumulator)
