@@ -22,11 +22,12 @@ def test_palette_is_the_pascal_colour_map():
         assert tuple(masks.DAVIS_PALETTE[index]) == colour
 
 
-def test_palette_equals_the_one_in_real_davis_masks(real_data):
+def test_palette_gives_the_colours_of_real_davis_masks(real_data):
     folder = real_data / "davis2017_multi/Annotations/240p"
     mask = next(folder.glob("*/00000.png"))
     palette = np.reshape(Image.open(mask).getpalette(), [-1, 3])
-    np.testing.assert_array_equal(palette[:21], masks.DAVIS_PALETTE[:21])
+    # Those files round 3/4 of full brightness to 191, and name only the first 22 colours.
+    np.testing.assert_allclose(palette[:22], masks.DAVIS_PALETTE[:22].astype(int), atol=1)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
