@@ -1,0 +1,35 @@
+"""Which three frames of a video a training example is made of."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+MIN_FRAMES = 3
+"""The 2019 release trains on no shorter video, although two frames would make a clip."""
+
+
+def draw_frames(
+    num_frames: tf.Tensor, seed: tf.Tensor, first_frame_only: bool = False
+) -> tf.Tensor:
+    """Returns the indices of (reference, previous, current), int32 [3].
+
+    The reference is any frame, before, among or after the other two; previous and current are
+    adjacent, in forward order. Source: paper section 3, "Training procedure";
+    `utils/video_input_generator.py` of the 2019 release.
+
+    Args:
+      num_frames: length of the video, int32 [], at least 2.
+      seed: integer [2], the only source of randomness.
+      first_frame_only: three times frame 0, for fine-tuning on the given mask.
+    """
+    if first_frame_only:
+        return tf.zeros([3], tf.int32)
+    uniform = tf.random.stateless_uniform([2], seed)
+    reference = _pick(uniform[0], num_frames)
+    previous = _pick(uniform[1], num_frames - 1)
+    return tf.stack([reference, previous, previous + 1])
+
+
+def _pick(uniform: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Returns 0..count-1, int32, from a number in [0, 1)."""
+    return tf.minimum(tf.cast(uniform * tf.cast(count, tf.float32), tf.int32), count - 1)
