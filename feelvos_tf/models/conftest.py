@@ -1,0 +1,69 @@
+"""Models with the weights that the golden numbers were made with."""
+
+import zlib
+
+import numpy as np
+import pytest
+
+from feelvos_tf.models.backbone import MobileNetV2, Xception
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.tf1_checkpoint import release_names
+
+_LAST_THREE_OF_HEAD = "embedding_seg/split_separable_conv2d_0"
+
+
+def _kernel_gain(name: str) -> float:
+    """Returns the factor of the weight rule that keeps activations of useful size."""
+    if "xception_module/separable_conv" in name and "exit_flow/block2" not in name:
+        return 1.0
+    if name.endswith("shortcut/weights"):
+        return 1.0
+    for part, gain in (("MobilenetV2", 1.55), ("embedding/", 0.36), ("logits/", 5.0)):
+        if part in name:
+            return gain
+    return np.sqrt(2.0)
+
+
+def rule_weight(name: str, shape: tuple) -> np.ndarray:
+    """Returns the golden value of a variable, a function of its release name and shape only."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    leaf = name.rsplit("/", 1)[-1]
+    if leaf in ("beta", "moving_mean", "biases"):
+        value = 0.1 * rng.standard_normal(shape)
+    elif leaf == "moving_variance":
+        value = rng.uniform(0.6, 1.5, shape)
+    elif leaf == "gamma":
+        damped = "middle_flow" in name and "separable_conv3_pointwise" in name
+        value = rng.uniform(0.7, 1.3, shape) * (0.35 if damped else 1.0)
+    elif leaf == "depthwise_weights":
+        value = rng.standard_normal(shape) * np.sqrt(2.0 / (shape[0] * shape[1]))
+        if name.startswith(_LAST_THREE_OF_HEAD):
+            value[:, :, -3:] = np.abs(value[:, :, -3:])
+    else:
+        value = rng.standard_normal(shape)
+        if shape[2] > 8:
+            value -= value.mean(axis=2, keepdims=True)
+        value *= _kernel_gain(name) / np.sqrt(np.prod(shape[:3]))
+        if name.startswith(_LAST_THREE_OF_HEAD):
+            value[:, :, -3:] *= 2.0
+    return value.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def rule_model():
+    """Builds a Feelvos with the rule's weights: `rule_model("xception_65", output_stride=8)`."""
+    backbones = {
+        "mobilenet_v2": lambda stride: MobileNetV2(output_stride=stride),
+        "xception_65": lambda stride: Xception(65, output_stride=stride),
+    }
+
+    def build(variant: str, output_stride: int, **settings) -> Feelvos:
+        rates = (6, 12, 18) if output_stride == 16 else (12, 24, 36)
+        settings = {"atrous_rates": rates, **settings}
+        model = Feelvos(backbones[variant](output_stride), **settings)
+        model.create_variables()
+        for name, variable in release_names(model).items():
+            variable.assign(rule_weight(name, tuple(variable.shape)))
+        return model
+
+    return build

@@ -1,0 +1,239 @@
+"""The FEELVOS network: frames and the previous mask in, logits per object out."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import gin
+import tensorflow as tf
+
+from feelvos_tf.models import labels as object_labels
+from feelvos_tf.models.backbone import normalise
+from feelvos_tf.models.deeplab import AtrousSpatialPyramidPooling, Decoder
+from feelvos_tf.models.embedding import Embedding
+from feelvos_tf.models.global_matching import (
+    Reference,
+    global_distances,
+    global_distances_inference,
+    prepare_reference,
+)
+from feelvos_tf.models.global_matching import (
+    normalise as normalise_distance,
+)
+from feelvos_tf.models.layers import ConvolutionBase
+from feelvos_tf.models.local_matching import LOCAL_MATCHINGS
+from feelvos_tf.models.segmentation_head import SegmentationHead
+
+# Image side that is large enough to create all variables and small enough to be quick.
+_BUILD_SIZE = 65
+
+
+class Features(NamedTuple):
+    """What the network extracts from single frames.
+
+    Attributes:
+      decoder_features: float32 `[n, h, w, 256]` at stride 4.
+      embeddings: float32 `[n, h, w, embedding_dimension]` at stride 4.
+    """
+
+    decoder_features: tf.Tensor
+    embeddings: tf.Tensor
+
+
+class Previous(NamedTuple):
+    """What the segmentation of a frame takes from the frame before.
+
+    Attributes:
+      embeddings: float32 `[h, w, embedding_dimension]`.
+      indices: int32 `[h, w]` object indices, negative for none.
+      masks: float32 `[objects, h, w]` predictions that are fed back (0 or 1, or probabilities).
+    """
+
+    embeddings: tf.Tensor
+    indices: tf.Tensor
+    masks: tf.Tensor
+
+
+class ClipOutput(NamedTuple):
+    """What the network says about the current frame of a clip.
+
+    Attributes:
+      logits: float32 `[objects, h, w, 1]` at stride 4.
+      global_map: float32 `[objects, h, w]` distances to the reference frame, 0..1, or None.
+      local_map: float32 `[objects, h, w]` distances to the previous frame, 0..1, or None.
+      embeddings: float32 `[3, h, w, channels]` of the clip's frames; None for a single frame.
+    """
+
+    logits: tf.Tensor
+    global_map: tf.Tensor | None
+    local_map: tf.Tensor | None
+    embeddings: tf.Tensor | None = None
+
+
+@gin.configurable
+class Feelvos(tf.keras.Model):
+    """FEELVOS (paper section 3, figures 1 and 3).
+
+    Args:
+      backbone: layer that maps normalised images to low-level and deep features.
+      atrous_rates: dilation of the ASPP branches; (6, 12, 18) at output stride 16, (12, 24, 36)
+        at 8; () leaves only image pooling and the 1x1 branch.
+      embedding_dimension: channels of the embedding.
+      window_radius: k of local matching, in stride-4 pixels.
+      nearest_neighbors: global matching takes the mean over this many nearest neighbours.
+      train_max_neighbors_per_object: reference pixels kept per object while training, at random
+        (0: all).
+      first_frame_matching: global matching to the reference frame (FF-GM of the paper's table 6).
+      previous_frame_matching: "local" (PF-LM), "global" (PF-GM) or "none".
+      previous_frame_predictions: whether the head sees the previous masks (PFP).
+      local_matching: "tiles", "correlation" (tensorflow_addons) or "auto".
+      fine_tune_batch_norm: train with the statistics of the batch and update the running ones.
+    """
+
+    def __init__(
+        self,
+        backbone: tf.keras.layers.Layer = gin.REQUIRED,
+        atrous_rates: tuple[int, ...] = (6, 12, 18),
+        embedding_dimension: int = 100,
+        window_radius: int = 15,
+        nearest_neighbors: int = 1,
+        train_max_neighbors_per_object: int = 1024,
+        first_frame_matching: bool = True,
+        previous_frame_matching: str = "local",
+        previous_frame_predictions: bool = True,
+        local_matching: str = "auto",
+        fine_tune_batch_norm: bool = False,
+    ):
+        super().__init__(name="feelvos")
+        if previous_frame_matching not in ("local", "global", "none"):
+            raise ValueError(
+                "Feelvos.previous_frame_matching must be 'local', 'global' or 'none', "
+                f"got {previous_frame_matching!r}"
+            )
+        if local_matching not in LOCAL_MATCHINGS:
+            raise ValueError(
+                f"Feelvos.local_matching must be one of {sorted(LOCAL_MATCHINGS)}, "
+                f"got {local_matching!r}"
+            )
+        if not first_frame_matching and previous_frame_matching == "none":
+            raise ValueError("Feelvos needs first_frame_matching or previous_frame_matching")
+        self.backbone = backbone
+        self.aspp = AtrousSpatialPyramidPooling(tuple(atrous_rates))
+        self.decoder = Decoder()
+        self.embedding = Embedding(embedding_dimension)
+        self.head = SegmentationHead()
+        self.window_radius = window_radius
+        self.nearest_neighbors = nearest_neighbors
+        self.train_max_neighbors_per_object = train_max_neighbors_per_object
+        self.first_frame_matching = first_frame_matching
+        self.previous_frame_matching = previous_frame_matching
+        self.previous_frame_predictions = previous_frame_predictions
+        self.local_distances = LOCAL_MATCHINGS[local_matching]
+        self.fine_tune_batch_norm = fine_tune_batch_norm
+
+    def create_variables(self) -> None:
+        """Creates all variables by running the network once on a small blank clip."""
+        clip = tf.zeros([1, 3, _BUILD_SIZE, _BUILD_SIZE, 3])
+        self.clip_logits(clip, tf.zeros(clip.shape[:4], tf.int32), tf.constant([1]), training=False)
+
+    def convolutions(self) -> list[ConvolutionBase]:
+        """Returns every layer that owns variables."""
+        return [layer for layer in self.submodules if isinstance(layer, ConvolutionBase)]
+
+    def extract(self, images: tf.Tensor, training: bool = False) -> Features:
+        """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size."""
+        batch_statistics = training and self.fine_tune_batch_norm
+        low_level, deep = self.backbone(normalise(images), batch_statistics=batch_statistics)
+        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics)
+        features = self.decoder(deep, low_level, batch_statistics=batch_statistics)
+        return Features(features, self.embedding(features))
+
+    def segment(
+        self,
+        features: tf.Tensor,
+        embeddings: tf.Tensor,
+        reference: Reference,
+        previous: Previous,
+        training: bool = False,
+    ) -> ClipOutput:
+        """Returns the logits of one current frame.
+
+        Reproduction trap: the head's cues are ordered global map, previous mask, local map.
+
+        Args:
+          features: `[h, w, 256]` decoder features of the current frame.
+          embeddings: `[h, w, channels]` embeddings of the current frame.
+          reference: from `prepare_reference`.
+          previous: the frame before.
+          training: whether gradients are needed.
+        """
+        global_map = local_map = None
+        if self.first_frame_matching:
+            global_map = self._match_globally(embeddings, reference, training)
+        if self.previous_frame_matching != "none":
+            local_map = self._match_previous(embeddings, previous, training)
+        masks = previous.masks if self.previous_frame_predictions else None
+        cues = tf.stack([cue for cue in (global_map, masks, local_map) if cue is not None], -1)
+        return ClipOutput(self.head(features[tf.newaxis], cues), global_map, local_map)
+
+    def clip_logits(
+        self, images: tf.Tensor, labels: tf.Tensor, num_objects: tf.Tensor, training: bool
+    ) -> list[ClipOutput]:
+        """Returns the logits of the current frame of every clip, for training.
+
+        The ground truth of the previous frame stands in for its prediction (paper section 3,
+        Training procedure).
+
+        Args:
+          images: float32 `[batch, 3, height, width, 3]` reference, previous and current frames.
+          labels: int32 `[batch, 3, height, width]` object indices; 255 is void.
+          num_objects: int32 `[batch]`.
+          training: whether dropout is active and gradients are needed.
+        """
+        batch = images.shape[0]
+        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training)
+        outputs = []
+        for clip in range(batch):
+            first = 3 * clip
+            embeddings = features.embeddings[first : first + 3]
+            grid = tf.shape(embeddings)[1:3]
+            reduced = [object_labels.reduce_nearest(labels[clip, i], grid) for i in range(2)]
+            reference_indices, indices = (
+                tf.where(index == object_labels.VOID, object_labels.NO_OBJECT, index)
+                for index in reduced
+            )
+            max_pixels = self.train_max_neighbors_per_object if training else 0
+            count = num_objects[clip]
+            reference = prepare_reference(embeddings[0], reference_indices, count, max_pixels)
+            masks = object_labels.one_hot(indices, count)
+            previous = Previous(embeddings[1], indices, masks)
+            output = self.segment(
+                features.decoder_features[first + 2], embeddings[2], reference, previous, training
+            )
+            outputs.append(output._replace(embeddings=embeddings))
+        return outputs
+
+    def _match_globally(
+        self, embeddings: tf.Tensor, reference: Reference, training: bool
+    ) -> tf.Tensor:
+        if training or self.nearest_neighbors > 1:
+            distances = global_distances(embeddings, reference, self.nearest_neighbors)
+        else:
+            distances = global_distances_inference(embeddings, reference)
+        return normalise_distance(distances)
+
+    def _match_previous(
+        self, embeddings: tf.Tensor, previous: Previous, training: bool
+    ) -> tf.Tensor:
+        num_objects = tf.shape(previous.masks)[0]
+        if self.previous_frame_matching == "global":
+            max_pixels = self.train_max_neighbors_per_object if training else 0
+            pixels = prepare_reference(
+                previous.embeddings, previous.indices, num_objects, max_pixels
+            )
+            return self._match_globally(embeddings, pixels, training)
+        return normalise_distance(
+            self.local_distances(
+                embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
+            )
+        )

@@ -1,0 +1,241 @@
+"""The two convolutions everything is built of, with the variable names of the 2019 release.
+
+A layer's `name` is its scope in the release, so `<name>/weights`, `<name>/BatchNorm/gamma` or
+`<name>/biases` is the release's name of each of its variables (see tf1_checkpoint.py).
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import tensorflow as tf
+
+Activation = Callable[[tf.Tensor], tf.Tensor]
+
+_BACKBONE_STDDEV = 0.09
+_SEPARABLE_DEPTHWISE_STDDEV = 0.33
+_SEPARABLE_POINTWISE_STDDEV = 0.06
+
+
+def truncated_normal(stddev: float) -> tf.keras.initializers.Initializer:
+    """Returns the initialiser that the 2019 release uses for most kernels."""
+    return tf.keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+class BatchNorm(tf.keras.layers.Layer):
+    """Scale and offset of batch normalisation, as numbers to multiply and add per channel.
+
+    With frozen statistics (the release's default) normalisation is one affine map per channel, so
+    the convolution before it takes it into its kernel: no pass over the activations and no copy of
+    them is kept for the gradient. `gamma` and `beta` are trained all the same (the release freezes
+    only the moving statistics).
+
+    Source: 2019 release, slim batch_norm with is_training = fine_tune_batch_norm.
+    """
+
+    def __init__(self, epsilon: float, decay: float, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+        self.decay = decay
+
+    def build(self, channels: int) -> None:
+        shape = [channels]
+        self.gamma = self.add_weight("gamma", shape, initializer="ones")
+        self.beta = self.add_weight("beta", shape, initializer="zeros")
+        self.moving_mean = self.add_weight("moving_mean", shape, trainable=False)
+        self.moving_variance = self.add_weight(
+            "moving_variance", shape, initializer="ones", trainable=False
+        )
+        self.built = True
+
+    def frozen_scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns `[channels]` scale and offset that stand for the whole normalisation."""
+        scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
+        return scale, self.beta - self.moving_mean * scale
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns `x` normalised by its own statistics, and moves the running averages."""
+        mean, variance = tf.nn.moments(x, [0, 1, 2])
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign_sub((1.0 - self.decay) * (average - tf.stop_gradient(value)))
+        return tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon)
+
+
+class ConvolutionBase(tf.keras.layers.Layer):
+    """Kernel, then batch norm or bias, then activation."""
+
+    def __init__(
+        self,
+        name: str,
+        kernel_size: int,
+        stride: int = 1,
+        rate: int = 1,
+        norm: BatchNorm | None = None,
+        activation: Activation | None = None,
+        initializer: tf.keras.initializers.Initializer | None = None,
+        fixed_padding: bool = False,
+    ):
+        super().__init__(name=name)
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.rate = rate
+        self.norm = norm
+        self.activation = activation
+        self.initializer = initializer or truncated_normal(_BACKBONE_STDDEV)
+        self.fixed_padding = fixed_padding
+
+    def release_variables(self) -> dict[str, tf.Variable]:
+        """Returns the layer's variables under their names in the 2019 release."""
+        variables = {f"{self.name}/{self.kernel_leaf}": self.kernel}
+        if self.norm is None:
+            variables[f"{self.name}/biases"] = self.bias
+            return variables
+        for leaf in ("gamma", "beta", "moving_mean", "moving_variance"):
+            variables[f"{self.name}/BatchNorm/{leaf}"] = getattr(self.norm, leaf)
+        return variables
+
+    def fold_batch_norm(self) -> None:
+        """Moves the batch norm into kernel and bias for good; for inference only."""
+        if self.norm is None:
+            return
+        scale, offset = self.norm.frozen_scale_and_offset()
+        self.kernel.assign(self._scaled(scale))
+        self.bias = tf.Variable(offset, name=f"{self.name}/biases")
+        self.norm = None
+
+    def _build_norm_or_bias(self, channels: int) -> None:
+        if self.norm is None:
+            self.bias = self.add_weight("biases", [channels], initializer="zeros")
+        else:
+            self.norm.build(channels)
+
+    def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
+        """Returns the convolved `x`; `batch_statistics` normalises by those of `x` itself."""
+        x, padding = self._pad(x)
+        if self.norm is None:
+            y = tf.nn.bias_add(self.convolve(x, self.kernel, padding), self.bias)
+        elif batch_statistics:
+            y = self.norm(self.convolve(x, self.kernel, padding))
+        else:
+            scale, offset = self.norm.frozen_scale_and_offset()
+            y = tf.nn.bias_add(self.convolve(x, self._scaled(scale), padding), offset)
+        return y if self.activation is None else self.activation(y)
+
+    def _pad(self, x: tf.Tensor) -> tuple[tf.Tensor, str]:
+        """Reproduction trap: with a stride, Xception pads evenly instead of TensorFlow's SAME.
+
+        TensorFlow's SAME pads an even-sized input at the bottom and right only. Source: 2019
+        release, slim fixed_padding.
+        """
+        if not self.fixed_padding or self.stride == 1:
+            return x, "SAME"
+        total = (self.kernel_size - 1) * self.rate
+        before, after = total // 2, total - total // 2
+        return tf.pad(x, [[0, 0], [before, after], [before, after], [0, 0]]), "VALID"
+
+
+class Convolution(ConvolutionBase):
+    """Full convolution `[batch, height, width, channels]` -> `[..., filters]`."""
+
+    kernel_leaf = "weights"
+
+    def __init__(self, name: str, filters: int, kernel_size: int = 1, **kwargs):
+        super().__init__(name, kernel_size, **kwargs)
+        self.filters = filters
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        shape = [self.kernel_size, self.kernel_size, input_shape[-1], self.filters]
+        self.kernel = self.add_weight("weights", shape, initializer=self.initializer)
+        self._build_norm_or_bias(self.filters)
+        self.built = True
+
+    def _scaled(self, scale: tf.Tensor) -> tf.Tensor:
+        return self.kernel * scale
+
+    def convolve(self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME") -> tf.Tensor:
+        return tf.nn.conv2d(x, kernel, self.stride, padding, dilations=self.rate)
+
+
+class DepthwiseConvolution(ConvolutionBase):
+    """One filter per channel, `[batch, height, width, channels]` -> same channels."""
+
+    kernel_leaf = "depthwise_weights"
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        shape = [self.kernel_size, self.kernel_size, input_shape[-1], 1]
+        self.kernel = self.add_weight("depthwise_weights", shape, initializer=self.initializer)
+        self._build_norm_or_bias(input_shape[-1])
+        self.built = True
+
+    def _scaled(self, scale: tf.Tensor) -> tf.Tensor:
+        return self.kernel * scale[:, tf.newaxis]
+
+    def convolve(self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME") -> tf.Tensor:
+        strides = [1, self.stride, self.stride, 1]
+        rates = [self.rate, self.rate]
+        return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=rates)
+
+
+class SplitSeparable(tf.keras.layers.Layer):
+    """Depthwise then pointwise convolution, an activation after each.
+
+    Source: 2019 release, deeplab split_separable_conv2d (ASPP and decoder, with batch norm) and
+    split_separable_conv2d_with_identity_initializer (embedding and head, with biases).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        filters: int,
+        kernel_size: int,
+        rate: int = 1,
+        norm: Callable[[], BatchNorm] | None = None,
+        activation: Activation | None = tf.nn.relu,
+        depthwise_initializer: tf.keras.initializers.Initializer | None = None,
+        pointwise_initializer: tf.keras.initializers.Initializer | None = None,
+    ):
+        super().__init__(name=name)
+        make_norm = norm or (lambda: None)
+        self.depthwise = DepthwiseConvolution(
+            f"{name}_depthwise",
+            kernel_size,
+            rate=rate,
+            norm=make_norm(),
+            activation=activation,
+            initializer=depthwise_initializer or truncated_normal(_SEPARABLE_DEPTHWISE_STDDEV),
+        )
+        self.pointwise = Convolution(
+            f"{name}_pointwise",
+            filters,
+            norm=make_norm(),
+            activation=activation,
+            initializer=pointwise_initializer or truncated_normal(_SEPARABLE_POINTWISE_STDDEV),
+        )
+
+    def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
+        x = self.depthwise(x, batch_statistics=batch_statistics)
+        return self.pointwise(x, batch_statistics=batch_statistics)
+
+    def call_shared(self, shared: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
+        """Returns `self(concat([shared, own]))`, computing the part of `shared` only once.
+
+        The depthwise convolution and its activation act per channel, the pointwise convolution is
+        linear: each can be split by input channel. For layers with biases, not batch norm.
+
+        Args:
+          shared: `[1, h, w, channels]`, the same for every entry of the batch.
+          own: `[batch, h, w, channels]`.
+        """
+        channels = shared.shape[-1]
+        if not self.built:
+            joined = tf.TensorShape([None, None, None, channels + own.shape[-1]])
+            self.depthwise.build(joined)
+            self.pointwise.build(joined)
+            self.built = True
+        split = (slice(None, channels), slice(channels, None))
+        total = 0.0
+        for x, part in zip((shared, own), split):
+            x = self.depthwise.convolve(x, self.depthwise.kernel[:, :, part])
+            x = self.depthwise.activation(tf.nn.bias_add(x, self.depthwise.bias[part]))
+            total += self.pointwise.convolve(x, self.pointwise.kernel[:, :, part])
+        return self.pointwise.activation(tf.nn.bias_add(total, self.pointwise.bias))

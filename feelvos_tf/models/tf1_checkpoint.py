@@ -1,0 +1,129 @@
+"""Checkpoints of the TensorFlow 1 era: the 2019 release's own and DeepLab's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from feelvos_tf.errors import InputError
+from feelvos_tf.models.feelvos import Feelvos
+
+# Prefixes of the names that the release does not take from a DeepLab checkpoint unless told to keep
+# the last layers (2019 release, deeplab/model.get_extra_layer_scopes).
+_LAST_LAYERS = (
+    "logits",
+    "image_pooling",
+    "aspp",
+    "concat_projection",
+    "decoder",
+    "meta_architecture",
+)
+_NEVER_RESTORED = ("logits",)
+# Not variables of the model: step counter and what optimisers and averages keep per variable.
+_BOOKKEEPING = ("global_step", "Momentum", "Adam", "Adam_1", "ExponentialMovingAverage")
+
+
+class Restored(NamedTuple):
+    """How a checkpoint and a model matched, as names of the 2019 release.
+
+    Attributes:
+      matched: variables that were set.
+      missing: variables of the model that the checkpoint lacks or that were left out.
+      unused: variables of the checkpoint that the model lacks or that were left out.
+    """
+
+    matched: list[str]
+    missing: list[str]
+    unused: list[str]
+
+
+def release_names(model: Feelvos) -> dict[str, tf.Variable]:
+    """Returns the model's variables by their names in the 2019 release."""
+    names = {}
+    for layer in model.convolutions():
+        names.update(layer.release_variables())
+    return names
+
+
+def read_shapes(prefix: str) -> dict[str, list[int]]:
+    """Returns name -> shape of the model variables in the checkpoint, optimiser slots left out.
+
+    Raises:
+      InputError: there is no readable checkpoint with this prefix.
+    """
+    try:
+        shapes = dict(tf.train.list_variables(prefix))
+    except (tf.errors.OpError, ValueError) as error:
+        raise InputError(
+            f"{prefix}: expected the prefix of a TensorFlow checkpoint "
+            f"(PREFIX.index and PREFIX.data-*), found none that can be read"
+        ) from error
+    return {
+        name: shape for name, shape in shapes.items() if name.split("/")[-1] not in _BOOKKEEPING
+    }
+
+
+def restore(
+    model: Feelvos,
+    prefix: str,
+    leave_out: tuple[str, ...] = (),
+    skip_other_shapes: bool = False,
+) -> Restored:
+    """Sets the model's variables from a checkpoint and returns what matched.
+
+    Args:
+      model: with its variables created.
+      prefix: of the checkpoint.
+      leave_out: variables whose names start with one of these stay as they are.
+      skip_other_shapes: leave a variable of another shape as it is instead of failing.
+
+    Raises:
+      InputError: the checkpoint cannot be read or a shape differs.
+    """
+    shapes, variables = read_shapes(prefix), release_names(model)
+    reader = tf.train.load_checkpoint(prefix)
+    matched = []
+    for name, variable in variables.items():
+        if name not in shapes or name.startswith(leave_out):
+            continue
+        if list(shapes[name]) != variable.shape.as_list():
+            if skip_other_shapes:
+                continue
+            raise InputError(
+                f"{prefix}: {name} has shape {list(shapes[name])}, "
+                f"the model expects {variable.shape.as_list()}"
+            )
+        variable.assign(reader.get_tensor(name))
+        matched.append(name)
+    done = set(matched)
+    return Restored(
+        matched,
+        [name for name in variables if name not in done],
+        [name for name in shapes if name not in done],
+    )
+
+
+def initialise_from_deeplab(
+    model: Feelvos, prefix: str, initialize_last_layer: bool = False
+) -> Restored:
+    """Sets what a DeepLab checkpoint can give, as the release does, and returns what matched.
+
+    Reproduction trap: by default only the backbone is taken; ASPP, decoder and logits start anew.
+
+    Args:
+      model: with its variables created.
+      prefix: of the checkpoint.
+      initialize_last_layer: take ASPP and decoder too, where the shapes agree.
+
+    Raises:
+      InputError: the checkpoint cannot be read, a shape in the backbone differs or nothing fits.
+    """
+    leave_out = _NEVER_RESTORED if initialize_last_layer else _LAST_LAYERS
+    restored = restore(model, prefix, leave_out, skip_other_shapes=initialize_last_layer)
+    if not restored.matched:
+        raise InputError(
+            f"{prefix}: expected variables of a {model.backbone.name} backbone, "
+            f"found for example {next(iter(restored.unused), 'none')}"
+        )
+    return restored
