@@ -55,7 +55,7 @@ def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
 def _read_pixels(path: pathlib.Path) -> np.ndarray:
     """Returns the raw values of a single-channel 8-bit (uint8) or one-bit (bool) image."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=["PNG"]) as image:
             if image.mode not in ("P", "L", "1"):
                 raise InputError(
                     f"{path}: expected a mask with one object id per pixel (indexed or greyscale "

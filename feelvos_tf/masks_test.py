@@ -74,7 +74,8 @@ def test_missing_damaged_and_foreign_files_are_refused(tmp_path):
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.png").write_text("not a picture")
     (tmp_path / "folder.png").mkdir()
-    for name in ("cut.png", "text.png", "folder.png"):
+    Image.new("L", (8, 8)).save(tmp_path / "photo.png", format="JPEG")
+    for name in ("cut.png", "text.png", "folder.png", "photo.png"):
         with pytest.raises(InputError, match=name):
             masks.read_mask(tmp_path / name)
 

@@ -1,0 +1,66 @@
+r"""Scores predicted masks: J, F and J&F as DAVIS defines them.
+
+Reads `PREDICTIONS/<sequence>/00000.png ...` and writes `global_results-<split>.csv` and
+`per-sequence_results-<split>.csv` beside the sequences.
+
+    python tools/eval_davis.py --davis_root=DAVIS --predictions=OUT --year=2017 --split=val
+    python tools/eval_davis.py --dataset=youtube_vos --davis_root=YTVOS --predictions=OUT
+    python tools/eval_davis.py --ground_truth=MASKS --predictions=OUT --report=report.html
+"""
+
+from __future__ import annotations
+
+import os
+
+from absl import flags
+
+from feelvos_tf import cli, ground_truth, score_table, scoring
+from feelvos_tf.data import davis
+from feelvos_tf.errors import InputError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("predictions", None, "Folder with one folder of mask PNGs per sequence.")
+flags.DEFINE_string("davis_root", None, "Root of the data set that holds the ground truth.")
+flags.DEFINE_enum("year", "2017", list(ground_truth.DATASETS_BY_YEAR), "Year of DAVIS.")
+flags.DEFINE_enum("dataset", None, davis.DATASETS, "Kind of data set; DAVIS of --year if not set.")
+flags.DEFINE_string("split", "val", "List of sequences to score, which also names the CSV files.")
+flags.DEFINE_list("sequences", None, "Score only these sequences of the split.")
+flags.DEFINE_string("resolution", "480p", "Folder of DAVIS below JPEGImages and Annotations.")
+flags.DEFINE_string("ground_truth", None, "Any tree of masks, scored instead of a data set.")
+flags.DEFINE_integer("workers", os.cpu_count(), "Number of processes.", lower_bound=1)
+flags.DEFINE_bool("allow_missing", False, "Score what is there and say what was not.")
+
+
+def main(_: list[str]) -> None:
+    if FLAGS.predictions is None:
+        raise InputError("--predictions=DIR is needed: the folder of masks to score")
+    dataset = FLAGS.dataset or ground_truth.DATASETS_BY_YEAR[FLAGS.year]
+    measure_f = FLAGS.ground_truth is not None or ground_truth.measures_f(dataset)
+    scores = scoring.score_folder(
+        _targets(dataset),
+        FLAGS.predictions,
+        measure_f=measure_f,
+        workers=FLAGS.workers,
+        allow_missing=FLAGS.allow_missing,
+        progress=True,
+    )
+    print(score_table.format_table(scores))
+    for sentence in scores.missing:
+        print(f"not scored: {sentence}")
+    for path in score_table.write_csvs(scores, FLAGS.predictions, FLAGS.split):
+        print(f"written: {path}")
+
+
+def _targets(dataset: str) -> list[ground_truth.Target]:
+    if (FLAGS.ground_truth is None) == (FLAGS.davis_root is None):
+        raise InputError("give the ground truth by either --davis_root=DIR or --ground_truth=DIR")
+    if FLAGS.ground_truth is not None:
+        return ground_truth.folder_targets(FLAGS.ground_truth, FLAGS.sequences)
+    return ground_truth.dataset_targets(
+        FLAGS.davis_root, dataset, FLAGS.split, FLAGS.resolution, FLAGS.sequences
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)
