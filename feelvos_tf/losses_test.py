@@ -69,7 +69,9 @@ def test_permuting_the_objects_leaves_the_loss_as_it_is():
     order = np.array([2, 0, 1])
     step = tf.constant(100_000, tf.int64)
     permuted = BootstrappedCrossEntropy()(logits[order], np.argsort(order)[labels], step)
-    np.testing.assert_allclose(permuted, BootstrappedCrossEntropy()(logits, labels, step), rtol=1e-6)
+    np.testing.assert_allclose(
+        permuted, BootstrappedCrossEntropy()(logits, labels, step), rtol=1e-6
+    )
 
 
 def test_only_full_and_pointwise_kernels_are_regularised():

@@ -1,0 +1,69 @@
+"""A tiny stand-in for the model and the data, for tests of the training loop."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+SIZE = 17
+STRIDE_4_SIZE = 5
+
+
+class ClipOutput(NamedTuple):
+    """What the real model returns per clip."""
+
+    logits: tf.Tensor
+    global_map: tf.Tensor
+    local_map: tf.Tensor
+
+
+class TinyModel(tf.keras.Model):
+    """Logits linear in the colours of the current frame; the same interface as the real model."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights_ = tf.Variable(tf.ones([3, 1]) * 0.01, name="weights")
+        self.biases = tf.Variable(tf.zeros([1]), name="biases")
+        self.unused = tf.Variable([1.0], name="unused")
+
+    def named_variables(self) -> dict[str, tf.Variable]:
+        return {
+            "logits/weights": self.weights_,
+            "logits/biases": self.biases,
+            "unused/depthwise_weights": self.unused,
+        }
+
+    def clip_logits(self, images, labels, num_objects, training):
+        assert training
+        assert images.shape[0] is not None
+        return [self._clip(images[i], num_objects[i]) for i in range(images.shape[0])]
+
+    def _clip(self, images, num_objects):
+        small = tf.image.resize(images[2:], [STRIDE_4_SIZE] * 2) / 255.0 - 0.5
+        logit = small @ self.weights_ + self.biases
+        signs = tf.cast(tf.range(num_objects), tf.float32)[:, tf.newaxis, tf.newaxis, tf.newaxis]
+        logits = signs * logit
+        return ClipOutput(logits, tf.abs(logits[..., 0]), tf.abs(logits[..., 0]))
+
+
+def tiny_batch(clips: int, seed: int) -> dict[str, np.ndarray]:
+    """Returns one batch: bright pixels are object 1, some void; the odd clips have 3 objects."""
+    rng = np.random.default_rng(seed)
+    images = rng.uniform(0, 255, (clips, 3, SIZE, SIZE, 3)).astype(np.float32)
+    labels = (images.mean(-1) > 127).astype(np.int32)
+    labels[:, :, 0] = 255
+    return {
+        "images": images,
+        "labels": labels,
+        "num_objects": np.array([2 + i % 2 for i in range(clips)], np.int32),
+        "video_id": np.array([b"clip"] * clips),
+    }
+
+
+def tiny_dataset(clips: int, seed: int = 0) -> tf.data.Dataset:
+    """Returns endless batches of ten kinds."""
+    batches = [tiny_batch(clips, seed + i) for i in range(10)]
+    stacked = {key: np.stack([b[key] for b in batches]) for key in batches[0]}
+    return tf.data.Dataset.from_tensor_slices(stacked).repeat()

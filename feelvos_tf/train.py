@@ -1,0 +1,58 @@
+"""Trains a model: `python -m feelvos_tf.train --gin_file=FILE --model_dir=DIR`.
+
+The same command again goes on from the last checkpoint in DIR. DIR receives checkpoints, the
+settings that were really used (operative_config.gin) and TensorBoard files
+(`tensorboard --logdir=DIR`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+import tensorflow as tf
+from absl import flags
+
+from feelvos_tf import cli, config
+from feelvos_tf.data import record_files
+from feelvos_tf.data.provider import training_dataset
+from feelvos_tf.errors import InputError
+from feelvos_tf.models import tf1_checkpoint
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.trainer import Trainer
+
+_GIN_FILE = flags.DEFINE_multi_string("gin_file", [], "Settings; may be given several times.")
+_GIN_PARAM = flags.DEFINE_multi_string(
+    "gin_param", [], "One setting, e.g. 'Trainer.num_steps = 100'; wins over the files."
+)
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of this run.", required=True)
+
+# What a shell expects of a process that stopped because of a signal it was sent.
+EXIT_STOPPED = 130
+
+
+def main(argv: list[str]) -> None:
+    """Trains with the settings of the flags."""
+    del argv
+    if not _GIN_FILE.value and not _GIN_PARAM.value:
+        raise InputError("--gin_file: expected at least one, e.g. gin_configs/quickstart.gin")
+    config.parse(_GIN_FILE.value, _GIN_PARAM.value)
+    if not train(_MODEL_DIR.value):
+        print("stopped before the end; the same command goes on from here", file=sys.stderr)
+        sys.exit(EXIT_STOPPED)
+
+
+def train(model_dir: str) -> bool:
+    """Trains with the settings parsed before; returns False if a signal stopped it."""
+    with config.input_errors(), record_files.readable_errors():
+        dataset = training_dataset()
+        strategy = tf.distribute.MirroredStrategy()
+        with strategy.scope():
+            model = Feelvos()
+            model.create_variables()
+        names = tf1_checkpoint.release_names(model)
+        trainer = Trainer(model, names, model_dir, strategy)
+        return trainer.train(dataset)
+
+
+if __name__ == "__main__":
+    cli.run(main)
