@@ -127,24 +127,36 @@ def _augmented(
 
     The reference has its own scale, crop and flip; previous and current share theirs, so that
     what moves between them is the video's motion. Made from one and the same frame
-    (`first_frame_only`) all three have their own, or there would be no motion at all.
+    (`first_frame_only`) all three have their own scale and crop, or there would be no motion at
+    all; the flip stays shared, since no object is mirrored from one frame to the next.
     """
     frames = [decode_frame(encoded.images[i], encoded.masks[i]) for i in range(3)]
-    groups = [[0], [1], [2]] if settings.first_frame_only else [[REFERENCE], [PREVIOUS, CURRENT]]
-    images, labels = [], []
-    for group, seed in zip(groups, seeds):
-        augmentation = preprocess.draw_augmentation(
-            seed, settings.min_scale, settings.max_scale, settings.flip_probability
-        )
-        pixels, ids = preprocess.augment(
-            tf.stack([frames[i][0] for i in group]),
-            tf.stack([frames[i][1] for i in group]),
+    reference, previous, current = _augmentations(seeds, settings)
+    if settings.first_frame_only:
+        groups = [([REFERENCE], reference), ([PREVIOUS], previous), ([CURRENT], current)]
+    else:
+        groups = [([REFERENCE], reference), ([PREVIOUS, CURRENT], previous)]
+    augmented = [
+        preprocess.augment(
+            tf.stack([frames[i][0] for i in members]),
+            tf.stack([frames[i][1] for i in members]),
             augmentation,
             settings.crop_size,
         )
-        images.append(pixels)
-        labels.append(ids)
+        for members, augmentation in groups
+    ]
+    images, labels = (tf.concat(parts, 0) for parts in zip(*augmented))
     shape = [3, *settings.crop_size]
-    return tf.ensure_shape(tf.concat(images, 0), [*shape, 3]), tf.ensure_shape(
-        tf.concat(labels, 0), shape
-    )
+    return tf.ensure_shape(images, [*shape, 3]), tf.ensure_shape(labels, shape)
+
+
+def _augmentations(seeds: list[tf.Tensor], settings: ClipSettings) -> list[preprocess.Augmentation]:
+    """Returns one augmentation per frame; the current frame's flip is the previous one's."""
+    drawn = [
+        preprocess.draw_augmentation(
+            seed, settings.min_scale, settings.max_scale, settings.flip_probability
+        )
+        for seed in seeds
+    ]
+    drawn[CURRENT] = drawn[CURRENT]._replace(flip=drawn[PREVIOUS].flip)
+    return drawn
