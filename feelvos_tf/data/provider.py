@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import glob
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import gin
 import tensorflow as tf
@@ -19,7 +23,7 @@ _MAX_DROPPED_IN_A_ROW = 1000
 @gin.configurable
 def training_dataset(
     batch_size: int,
-    records: str | Sequence[str] = gin.REQUIRED,
+    records: str | Sequence[str] | None = None,
     probabilities: Sequence[float] | None = None,
     crop_size: tuple[int, int] = (465, 465),
     min_scale: float = 1.0,
@@ -46,8 +50,8 @@ def training_dataset(
 
     Args:
       batch_size: clips per batch.
-      records: pattern of record files, such as `/data/davis/train-*.tfrecord`, or a list with one
-        pattern per data set.
+      records: required: pattern of record files, such as `/data/davis/train-*.tfrecord`, or a list
+        with one pattern per data set.
       probabilities: with several data sets, how often each is drawn from; equally when None.
       crop_size: (height, width).
       min_scale: smallest factor on the size of the frames.
@@ -77,7 +81,7 @@ def training_dataset(
         damage_previous_mask=damage_previous_mask,
     )
     _check_settings(settings)
-    patterns = record_files.as_list(records)
+    patterns = _checked_patterns(records)
     weights = _checked_probabilities(probabilities, patterns)
     base = secrets.randbits(31) if seed is None else seed
     sources = [
@@ -91,6 +95,30 @@ def training_dataset(
         deterministic=seed is not None,
     )
     return _usable(made, settings).batch(batch_size, drop_remainder=True).prefetch(2)
+
+
+@contextlib.contextmanager
+def readable_errors(patterns: str | Sequence[str] | None = None) -> Iterator[None]:
+    """Turns a failure of the input pipeline inside the block into an `InputError`.
+
+    TensorFlow does not say which file a damaged record or image is in. So when reading fails, the
+    record files are searched for the damage; a failure that has another cause passes unchanged.
+
+    Args:
+      patterns: as `records` of `training_dataset`; those bound to it by gin when None.
+    """
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        sentence = re.search(rf"\[{record_files.ERROR_MARK}(.*)\]\n", str(error))
+        if sentence:
+            raise InputError(sentence[1]) from error
+        if patterns is None:
+            patterns = gin.get_bindings(training_dataset).get("records", [])
+        for pattern in record_files.as_list(patterns):
+            for path in sorted(glob.glob(pattern)):
+                record_files.find_damage(Path(path))
+        raise
 
 
 def _encoded_clips(
@@ -152,6 +180,18 @@ def _usable(made: tf.data.Dataset, settings: ClipSettings) -> tf.data.Dataset:
         .filter(lambda clip: clip["usable"])
         .map(lambda clip: {key: clip[key] for key in clip if key != "usable"})
     )
+
+
+def _checked_patterns(patterns: str | Sequence[str] | None) -> list[str]:
+    """Returns a list of patterns, all of them given."""
+    patterns = [None] if patterns is None else record_files.as_list(patterns)
+    if not patterns or None in patterns:
+        raise InputError(
+            "it is not said where the training records are: bind training_dataset.records to a "
+            "pattern such as '/data/train-*.tfrecord', or to a list with one pattern per data set, "
+            f"got {patterns}"
+        )
+    return patterns
 
 
 def _checked_probabilities(
