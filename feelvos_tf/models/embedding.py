@@ -34,6 +34,7 @@ class Embedding(tf.keras.layers.Layer):
 
     def __init__(self, dimension: int):
         super().__init__(name="embedding")
+        self.dimension = dimension
         self.convolution = SplitSeparable(
             "embedding/split_separable_conv2d",
             dimension,

@@ -1,0 +1,97 @@
+"""Writes a trained model as a SavedModel that needs no feelvos_tf code to run.
+
+    python -m feelvos_tf.export --model_dir=DIR --export_dir=DIR [--gin_param=...]
+
+The SavedModel has `start(image, mask) -> state`, `step(image, state) -> ids, probabilities, state`
+and `segment_clip(images, mask) -> ids` (see feelvos_tf/predictor.py).
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import shutil
+
+import tensorflow as tf
+from absl import flags
+
+from feelvos_tf import cli, config
+from feelvos_tf.errors import InputError
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.predictor import Predictor
+
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that the training wrote.")
+_EXPORT_DIR = flags.DEFINE_string("export_dir", None, "Folder to write; must not exist yet.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "Checkpoint prefix; the latest of --model_dir by default."
+)
+_GIN_PARAM = flags.DEFINE_multi_string(
+    "gin_param", [], "Setting that replaces the training's, e.g. output_stride=8."
+)
+
+
+def load_model(model_dir: str, checkpoint: str | None = None) -> Feelvos:
+    """Returns the model that the current gin settings describe, with trained weights.
+
+    Args:
+      model_dir: folder with checkpoints of the trainer.
+      checkpoint: prefix of one of them; the latest by default.
+
+    Raises:
+      InputError: there is no checkpoint or it does not fit the model.
+    """
+    prefix = checkpoint or tf.train.latest_checkpoint(model_dir)
+    if prefix is None or not tf.io.gfile.exists(f"{prefix}.index"):
+        raise InputError(f"{prefix or model_dir}: expected a checkpoint of the trainer, found none")
+    model = Feelvos()
+    model.create_variables()
+    status = tf.train.Checkpoint(model=model).restore(prefix)
+    try:
+        status.assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError) as error:
+        raise InputError(
+            f"{prefix}: expected a checkpoint of the configured model, {_first_line(error)}"
+        ) from error
+    return model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def export(model: Feelvos, export_dir: str) -> None:
+    """Writes the SavedModel of `model`, whole or not at all; the model is folded for inference.
+
+    Raises:
+      InputError: `export_dir` exists.
+    """
+    if os.path.exists(export_dir):
+        raise InputError(f"{export_dir}: expected a folder that does not exist yet, found one")
+    for layer in model.convolutions():
+        layer.fold_batch_norm()
+    predictor = Predictor(model)
+    target = pathlib.Path(export_dir)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.writing")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        tf.saved_model.save(predictor, str(temporary))
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    for flag in (_MODEL_DIR, _EXPORT_DIR):
+        if flag.value is None:
+            raise InputError(f"--{flag.name}: expected a folder, got nothing")
+    config.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value)
+    with config.input_errors():
+        model = load_model(_MODEL_DIR.value, _CHECKPOINT.value)
+        export(model, _EXPORT_DIR.value)
+    print(f"SavedModel: {_EXPORT_DIR.value}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
