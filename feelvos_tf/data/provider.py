@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import re
 import secrets
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import gin
 import tensorflow as tf
@@ -95,30 +91,6 @@ def training_dataset(
         deterministic=seed is not None,
     )
     return _usable(made, settings).batch(batch_size, drop_remainder=True).prefetch(2)
-
-
-@contextlib.contextmanager
-def readable_errors(patterns: str | Sequence[str] | None = None) -> Iterator[None]:
-    """Turns a failure of the input pipeline inside the block into an `InputError`.
-
-    TensorFlow does not say which file a damaged record or image is in. So when reading fails, the
-    record files are searched for the damage; a failure that has another cause passes unchanged.
-
-    Args:
-      patterns: as `records` of `training_dataset`; those bound to it by gin when None.
-    """
-    try:
-        yield
-    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
-        sentence = re.search(rf"\[{record_files.ERROR_MARK}(.*)\]\n", str(error))
-        if sentence:
-            raise InputError(sentence[1]) from error
-        if patterns is None:
-            patterns = gin.get_bindings(training_dataset).get("records", [])
-        for pattern in record_files.as_list(patterns):
-            for path in sorted(glob.glob(pattern)):
-                record_files.find_damage(Path(path))
-        raise
 
 
 def _encoded_clips(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import gin
 import tensorflow as tf
 
 from feelvos_tf.data import clips, records
@@ -33,6 +35,30 @@ def matching(pattern: str) -> list[str]:
     if sum(records.count(Path(path)) for path in paths) == 0:
         raise InputError(f"the training records {pattern} hold no video")
     return paths
+
+
+@contextlib.contextmanager
+def readable_errors(patterns: str | Sequence[str] | None = None) -> Iterator[None]:
+    """Turns a failure of the input pipeline inside the block into an `InputError`.
+
+    TensorFlow does not say which file a damaged record or image is in. So when reading fails, the
+    record files are searched for the damage; a failure that has another cause passes unchanged.
+
+    Args:
+      patterns: as `records` of `training_dataset`; those bound to it by gin when None.
+    """
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        sentence = re.search(rf"\[{ERROR_MARK}(.*)\]\n", str(error))
+        if sentence:
+            raise InputError(sentence[1]) from error
+        if patterns is None:
+            patterns = gin.get_bindings("training_dataset").get("records", [])
+        for pattern in as_list(patterns):
+            for path in sorted(glob.glob(pattern)):
+                find_damage(Path(path))
+        raise
 
 
 def find_damage(path: Path) -> None:
