@@ -1,9 +1,9 @@
 """The contour of a mask, and how much of one contour runs close to another.
 
 The definitions are those of the DAVIS evaluation (Perazzi et al., CVPR 2016, section 5.1): contour
-pixels match when a disk around one holds a pixel of the other contour. Dilating whole images by
-that disk is slow. Here the disk is written as a union of rectangles, and an integral image tells
-at once whether a rectangle around a contour pixel is empty. The counts are the same integers.
+pixels match when a disk around one holds a pixel of the other contour. Dilating images by that disk
+byte for byte is slow. Here a whole map is one long integer, a bit per pixel, and a dilation a few
+shifts of it. The counts are the same integers.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ TOLERANCE = 0.008
 """Radius of the disk as a fraction of the image diagonal, before rounding up."""
 
 _BLOCK = np.ones([2, 2], np.uint8)
-_WORD = 8
-"""Contour maps are searched for non-zero pixels eight at a time."""
 
 
 def tolerance_radius(height: int, width: int) -> int:
@@ -56,65 +54,56 @@ def f_measure(ground_truth: np.ndarray, prediction: np.ndarray, radius: int) -> 
     Returns:
       F in 0..1. Two empty contours agree fully (1), one empty contour misses all (0).
     """
-    truth, predicted = _pad(ground_truth, radius), _pad(prediction, radius)
-    truth_pixels, predicted_pixels = _nonzero(truth), _nonzero(predicted)
-    if not truth_pixels.size or not predicted_pixels.size:
-        return float(truth_pixels.size == predicted_pixels.size)
-    precision = _count_near(predicted_pixels, truth, radius) / predicted_pixels.size
-    recall = _count_near(truth_pixels, predicted, radius) / truth_pixels.size
+    truth_pixels = cv2.countNonZero(ground_truth)
+    predicted_pixels = cv2.countNonZero(prediction)
+    if not truth_pixels or not predicted_pixels:
+        return float(truth_pixels == predicted_pixels)
+    truth, stride = _pack(ground_truth, radius)
+    predicted, _ = _pack(prediction, radius)
+    precision = _count_ones(predicted & _dilate(truth, stride, radius)) / predicted_pixels
+    recall = _count_ones(truth & _dilate(predicted, stride, radius)) / truth_pixels
     if precision + recall == 0:
         return 0.0
     return 2 * precision * recall / (precision + recall)
 
 
-def _pad(contour_map: np.ndarray, radius: int) -> np.ndarray:
-    """Returns the map with a margin of at least `radius`, its width a multiple of `_WORD`."""
-    surplus = -(contour_map.shape[1] + 2 * radius) % _WORD
-    return cv2.copyMakeBorder(
-        contour_map, radius, radius, radius, radius + surplus, cv2.BORDER_CONSTANT, value=0
-    )
+def _pack(contour_map: np.ndarray, radius: int) -> tuple[int, int]:
+    """Returns the map as one integer, a bit per pixel, row after row, and the bits in a row.
 
-
-def _nonzero(padded: np.ndarray) -> np.ndarray:
-    """Returns the flat positions of the map's non-zero pixels, int64 [pixels]."""
-    flat = padded.reshape(-1)
-    # Contours are thin: nearly all words of eight pixels are empty and are skipped in one look.
-    words = np.flatnonzero(flat.view(np.uint64))
-    candidates = (words[:, np.newaxis] * _WORD + np.arange(_WORD)).reshape(-1)
-    return candidates[flat[candidates] != 0]
-
-
-def _count_near(pixels: np.ndarray, contour_map: np.ndarray, radius: int) -> int:
-    """Returns how many of the pixels have a pixel of the contour within `radius`.
-
-    Args:
-      pixels: flat positions in the padded map, none of them in its margin.
-      contour_map: the other contour, padded.
-      radius: of the disk.
+    Every row ends with at least `radius` zeros, so that what is shifted out of one row by up to
+    `radius` bits does not reach a pixel of the next.
     """
-    # sums[y, x] is the number of contour pixels above and left of (y, x), so it has one row and
-    # one column more than the map.
-    sums = cv2.integral(contour_map)
-    stride = sums.shape[1]
-    sums = sums.reshape(-1)
-    unmatched = pixels + pixels // contour_map.shape[1]
-    for half_height, half_width in _disk_rectangles(radius):
-        top = unmatched - half_height * stride
-        bottom = unmatched + (half_height + 1) * stride
-        above = sums[top + half_width + 1] - sums[top - half_width]
-        until = sums[bottom + half_width + 1] - sums[bottom - half_width]
-        unmatched = unmatched[above == until]
-        if not unmatched.size:
-            break
-    return pixels.size - unmatched.size
+    width = contour_map.shape[1]
+    stride = -(-(width + radius) // 8) * 8
+    padded = cv2.copyMakeBorder(contour_map, 0, 0, 0, stride - width, cv2.BORDER_CONSTANT, value=0)
+    packed = np.packbits(padded, bitorder="little")
+    return int.from_bytes(packed.tobytes(), "little"), stride
+
+
+def _dilate(bits: int, stride: int, radius: int) -> int:
+    """Returns the packed map dilated by a disk; bits outside the pixels are left undefined."""
+    # While it is built, everything sits `radius` rows and columns too far, where no shift is
+    # negative. `bits` becomes the map smeared to the right over `length` pixels.
+    dilated, length = 0, 1
+    for half_width, rows in _disk_rows(radius):
+        while length < 2 * half_width + 1:
+            step = min(length, 2 * half_width + 1 - length)
+            bits |= bits << step
+            length += step
+        for row in rows:
+            dilated |= bits << ((row + radius) * stride + radius - half_width)
+    return dilated >> (radius * stride + radius)
 
 
 @functools.lru_cache(maxsize=64)
-def _disk_rectangles(radius: int) -> tuple[tuple[int, int], ...]:
-    """Returns (half height, half width) of rectangles whose union is the disk, largest first."""
-    rectangles = {}
-    for half_height in range(radius + 1):
-        # Of equal widths the last, and so the highest, rectangle stays.
-        rectangles[math.isqrt(radius**2 - half_height**2)] = half_height
-    pairs = [(half_height, half_width) for half_width, half_height in rectangles.items()]
-    return tuple(sorted(pairs, key=lambda pair: -(2 * pair[0] + 1) * (2 * pair[1] + 1)))
+def _disk_rows(radius: int) -> list[tuple[int, list[int]]]:
+    """Returns (half width, rows of that width) of the disk x^2 + y^2 <= radius^2, ascending."""
+    rows = {}
+    for row in range(-radius, radius + 1):
+        rows.setdefault(math.isqrt(radius**2 - row**2), []).append(row)
+    return sorted(rows.items())
+
+
+def _count_ones(bits: int) -> int:
+    """Returns the number of ones; `int.bit_count` is faster but new in Python 3.10."""
+    return bits.bit_count() if hasattr(bits, "bit_count") else bin(bits).count("1")
