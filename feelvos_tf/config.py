@@ -26,6 +26,7 @@ CONFIGURABLE_MODULES = (
     "feelvos_tf.models.backbone",
     "feelvos_tf.models.feelvos",
     "feelvos_tf.optimizer",
+    "feelvos_tf.predictor",
     "feelvos_tf.schedule",
     "feelvos_tf.trainer",
 )
