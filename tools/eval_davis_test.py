@@ -1,0 +1,99 @@
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from feelvos_tf import drawn_masks
+
+TOOL = Path(__file__).with_name("eval_davis.py")
+OBJECTS = {"one": [1], "three": [1, 2, 3]}
+
+
+def run(*arguments):
+    command = [sys.executable, str(TOOL), "--workers=1", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def davis(tmp_path):
+    return drawn_masks.write_davis(tmp_path / "davis", OBJECTS)
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    return drawn_masks.write_predictions(tmp_path / "out", OBJECTS)
+
+
+def test_the_tool_prints_the_table_and_writes_the_csvs(davis, predictions):
+    result = run(f"--davis_root={davis}", f"--predictions={predictions}", "--workers=2")
+    assert result.returncode == 0, result.stderr
+    with (predictions / "global_results-val.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert row["J&F-Mean"] in result.stdout.splitlines()[-3]
+    with (predictions / "per-sequence_results-val.csv").open() as file:
+        names = [row["Sequence"] for row in csv.DictReader(file)]
+    assert names == ["one_1", "three_1", "three_2", "three_3"]
+
+
+def test_year_sequences_and_split_select_what_is_scored(tmp_path, predictions):
+    root = drawn_masks.write_davis(tmp_path / "d16", OBJECTS, split="mini", year="2016")
+    result = run(
+        f"--davis_root={root}",
+        f"--predictions={predictions}",
+        "--year=2016",
+        "--split=mini",
+        "--sequences=three",
+    )
+    assert result.returncode == 0, result.stderr
+    text = (predictions / "per-sequence_results-mini.csv").read_text()
+    assert [line.split(",")[0] for line in text.splitlines()] == ["Sequence", "three_1"]
+
+
+def test_any_tree_of_masks_can_be_the_ground_truth(davis, predictions):
+    truth = davis / "Annotations/480p"
+    result = run(f"--ground_truth={truth}", f"--predictions={predictions}")
+    assert result.returncode == 0, result.stderr
+    assert len((predictions / "per-sequence_results-val.csv").read_text().splitlines()) == 5
+
+
+def check_refusal(result, predictions, *words):
+    assert result.returncode == 1
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert all(word in line for word in words), line
+    assert "Traceback" not in result.stderr
+    assert not list(predictions.glob("*.csv"))
+
+
+def test_bad_predictions_are_one_sentence_and_no_csv(davis, predictions):
+    arguments = f"--davis_root={davis}", f"--predictions={predictions}"
+    Image.new("RGB", (80, 48)).save(predictions / "one/00002.png")
+    check_refusal(run(*arguments), predictions, "one/00002.png", "RGB")
+    (predictions / "one/00002.png").unlink()
+    check_refusal(run(*arguments), predictions, "sequence one", "00002.png")
+
+
+def test_missing_predictions_are_scored_around_on_request(davis, predictions):
+    (predictions / "one/00002.png").unlink()
+    result = run(f"--davis_root={davis}", f"--predictions={predictions}", "--allow_missing")
+    assert result.returncode == 0, result.stderr
+    assert "not scored: sequence one: expected 6 predicted masks" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), ["--predictions=DIR is needed"]),
+        (("--predictions={out}",), ["either --davis_root=DIR or --ground_truth=DIR"]),
+        (("--predictions={out}", "--davis_root=/nowhere"), ["/nowhere does not exist"]),
+        (("--predictions=/nowhere", "--davis_root={davis}"), ["/nowhere does not exist"]),
+        (("--predictions={out}", "--davis_root={davis}", "--split=train"), ["train.txt"]),
+        (("--predictions={out}", "--davis_root={davis}", "--sequences=dog"), ["'dog'"]),
+        (("--predictions={out}", "--davis_root={davis}", "--year=2016"), ["2016/val.txt"]),
+    ],
+)
+def test_wrong_requests_are_one_sentence(davis, predictions, arguments, words):
+    filled = [text.format(out=predictions, davis=davis) for text in arguments]
+    check_refusal(run(*filled), predictions, *words)
