@@ -61,8 +61,10 @@ def frames_needed(settings: ClipSettings) -> int:
     return 1 if settings.first_frame_only else sampling.MIN_FRAMES
 
 
-def is_long_enough(video: records.EncodedVideo, settings: ClipSettings) -> tf.Tensor:
-    """Returns whether clips can be drawn from the video, bool []; says so on stderr where not."""
+def is_long_enough(
+    video: records.EncodedVideo, settings: ClipSettings, report: bool = False
+) -> tf.Tensor:
+    """Returns whether clips can be drawn from the video, bool []; `report`: says no on stderr."""
     needed = frames_needed(settings)
     found = tf.size(video.images)
 
@@ -71,6 +73,8 @@ def is_long_enough(video: records.EncodedVideo, settings: ClipSettings) -> tf.Te
         tf.print("skipped video ", video.video_id, ": ", *counts, sep="", output_stream=sys.stderr)
         return tf.constant(False)
 
+    if not report:
+        return found >= needed
     return tf.cond(found >= needed, lambda: tf.constant(True), skipped)
 
 

@@ -19,7 +19,7 @@ _MAX_DROPPED_IN_A_ROW = 1000
 @gin.configurable
 def training_dataset(
     batch_size: int,
-    records: str | Sequence[str] | None = None,
+    records: str | Sequence[str] = gin.REQUIRED,
     probabilities: Sequence[float] | None = None,
     crop_size: tuple[int, int] = (465, 465),
     min_scale: float = 1.0,
@@ -46,8 +46,8 @@ def training_dataset(
 
     Args:
       batch_size: clips per batch.
-      records: required: pattern of record files, such as `/data/davis/train-*.tfrecord`, or a list
-        with one pattern per data set.
+      records: pattern of record files, such as `/data/davis/train-*.tfrecord`, or a list with one
+        pattern per data set.
       probabilities: with several data sets, how often each is drawn from; equally when None.
       crop_size: (height, width).
       min_scale: smallest factor on the size of the frames.
@@ -102,10 +102,11 @@ def _encoded_clips(
         .shuffle(len(files), seed)
         .interleave(tf.data.TFRecordDataset, cycle_length=min(4, len(files)), block_length=1)
         .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-        .filter(lambda video: clips.is_long_enough(video, settings))
-        .repeat()
-        .concatenate(_failing(files, settings))
     )
+    # What is skipped is said in the first round only.
+    first_round = videos.filter(lambda video: clips.is_long_enough(video, settings, report=True))
+    later_rounds = videos.filter(lambda video: clips.is_long_enough(video, settings)).repeat()
+    videos = first_round.concatenate(later_rounds).concatenate(_failing(files, settings))
     return (
         videos.enumerate()
         .map(
@@ -154,14 +155,13 @@ def _usable(made: tf.data.Dataset, settings: ClipSettings) -> tf.data.Dataset:
     )
 
 
-def _checked_patterns(patterns: str | Sequence[str] | None) -> list[str]:
+def _checked_patterns(records: str | Sequence[str]) -> list[str]:
     """Returns a list of patterns, all of them given."""
-    patterns = [None] if patterns is None else record_files.as_list(patterns)
-    if not patterns or None in patterns:
+    patterns = record_files.as_list(records)
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
         raise InputError(
-            "it is not said where the training records are: bind training_dataset.records to a "
-            "pattern such as '/data/train-*.tfrecord', or to a list with one pattern per data set, "
-            f"got {patterns}"
+            "training_dataset.records must be a pattern such as '/data/train-*.tfrecord', or a "
+            f"list with one per data set, got {records}"
         )
     return patterns
 
