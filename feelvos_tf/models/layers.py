@@ -15,11 +15,39 @@ Activation = Callable[[tf.Tensor], tf.Tensor]
 _BACKBONE_STDDEV = 0.09
 _SEPARABLE_DEPTHWISE_STDDEV = 0.33
 _SEPARABLE_POINTWISE_STDDEV = 0.06
+# From this kernel size on TensorFlow's gradient of a depthwise kernel is the slower one on CPUs.
+_LARGE_KERNEL = 5
 
 
 def truncated_normal(stddev: float) -> tf.keras.initializers.Initializer:
     """Returns the initialiser that the 2019 release uses for most kernels."""
     return tf.keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+@tf.custom_gradient
+def depthwise_with_fast_gradient(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Returns the depthwise convolution of `x`, stride 1, padding SAME, odd square kernel.
+
+    Its gradient is the same as TensorFlow's, but on CPUs several times faster: that of the kernel
+    is itself a convolution, of the padded input with the output's gradient as the kernel.
+    """
+    unit = [1, 1, 1, 1]
+
+    def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        flipped = tf.reverse(kernel, [0, 1])
+        dx = tf.nn.depthwise_conv2d(dy, flipped, unit, "SAME")
+        size, channels = kernel.shape[0], kernel.shape[2]
+        r = size // 2
+        # The images of the batch under each other, blank rows between them, act as one image.
+        stacked_x = tf.pad(x, [[0, 0], [r, r], [r, r], [0, 0]])
+        stacked_x = tf.reshape(stacked_x, [1, -1, tf.shape(x)[2] + 2 * r, channels])
+        stacked_dy = tf.reshape(
+            tf.pad(dy, [[0, 0], [0, 2 * r], [0, 0], [0, 0]]), [-1, tf.shape(x)[2], channels, 1]
+        )
+        dkernel = tf.nn.depthwise_conv2d(stacked_x, stacked_dy[: -2 * r], unit, "VALID")
+        return dx, tf.reshape(dkernel, kernel.shape)
+
+    return tf.nn.depthwise_conv2d(x, kernel, unit, "SAME"), gradient
 
 
 class BatchNorm(tf.keras.layers.Layer):
@@ -171,6 +199,8 @@ class DepthwiseConvolution(ConvolutionBase):
         return self.kernel * scale[:, tf.newaxis]
 
     def convolve(self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME") -> tf.Tensor:
+        if self.kernel_size >= _LARGE_KERNEL and not tf.config.list_physical_devices("GPU"):
+            return depthwise_with_fast_gradient(x, kernel)
         strides = [1, self.stride, self.stride, 1]
         rates = [self.rate, self.rate]
         return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=rates)
