@@ -29,6 +29,7 @@ class ImageFrames:
     """The pictures of a sequence in the given order, read one at a time as they are asked for.
 
     Attributes:
+      paths: the files.
       names: one name per frame: the file name without its suffix.
       length: the number of frames.
       frames_per_second: pictures carry no time, so this is what DAVIS was recorded at.
@@ -37,19 +38,20 @@ class ImageFrames:
     frames_per_second = DEFAULT_FRAMES_PER_SECOND
 
     def __init__(self, paths: Sequence[str | os.PathLike[str]]):
-        self._paths = [pathlib.Path(path) for path in paths]
-        self.names = [path.stem for path in self._paths]
+        self.paths = [pathlib.Path(path) for path in paths]
+        self.names = [path.stem for path in self.paths]
         self.length = len(self.names)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields uint8 [height, width, 3] RGB; InputError where a picture cannot be read."""
-        return map(read_image, self._paths)
+        return map(read_image, self.paths)
 
 
 class VideoFrames:
     """The frames of a video file, decoded one at a time as they are asked for.
 
     Attributes:
+      paths: the one file.
       names: None: frames in a video have no names.
       length: the number of frames the file claims to hold (good for a progress bar, not more), or
         None where it claims nothing.
@@ -64,7 +66,7 @@ class VideoFrames:
         Raises:
           InputError: the file is missing or no video.
         """
-        self._path = pathlib.Path(path)
+        self.paths = [pathlib.Path(path)]
         with self._open() as container:
             rate = container.streams.video[0].average_rate
             self.length = container.streams.video[0].frames or None
@@ -81,19 +83,19 @@ class VideoFrames:
                     number += 1
             except av.error.FFmpegError as error:
                 raise InputError(
-                    f"{self._path}: the video cannot be decoded after frame {number} ({error})"
+                    f"{self.paths[0]}: the video cannot be decoded after frame {number} ({error})"
                 ) from error
 
     def _open(self) -> av.container.InputContainer:
         try:
-            container = av.open(str(self._path))
+            container = av.open(str(self.paths[0]))
         except av.error.FileNotFoundError:
-            raise InputError(f"{self._path}: expected a video, found no such file") from None
+            raise InputError(f"{self.paths[0]}: expected a video, found no such file") from None
         except (av.error.FFmpegError, OSError) as error:
-            raise InputError(f"{self._path}: cannot be read as a video ({error})") from error
+            raise InputError(f"{self.paths[0]}: cannot be read as a video ({error})") from error
         if not container.streams.video:
             container.close()
-            raise InputError(f"{self._path}: expected a video, found a file without pictures")
+            raise InputError(f"{self.paths[0]}: expected a video, found a file without pictures")
         return container
 
 

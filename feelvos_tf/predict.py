@@ -1,0 +1,47 @@
+"""Masks for the videos of a data set, or for one clip: frames in, indexed PNGs out.
+
+    python -m feelvos_tf.predict --saved_model=DIR --davis_root=DIR --year=2017 --split=val \\
+        --output_dir=OUT [--overlays=DIR]
+
+writes OUT/<sequence>/00000.png ... with the DAVIS palette; the first is the given mask.
+
+    python -m feelvos_tf.predict --saved_model=DIR --video=FILE_OR_FOLDER --mask=first.png \\
+        --output_dir=OUT [--overlay=out.mp4]
+
+does the same for one clip, into OUT itself. Frames of a video file are numbered from 00000; a
+folder's masks are called like its pictures. A sequence appears when it is complete, and a later
+run with the same model and settings goes on where an interrupted one stopped.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from feelvos_tf import cli, prediction_flags
+from feelvos_tf.errors import InputError
+from feelvos_tf.segmenter import SavedModelSegmenter, check_saved_model, fingerprint
+
+_SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Folder written by feelvos_tf.export.")
+_INFERENCE_SIZE = flags.DEFINE_integer(
+    "inference_size",
+    None,
+    "Run the model on frames scaled to this many pixels on the short side; masks keep the frame's "
+    "full size. By default frames are taken as they are.",
+    lower_bound=16,
+)
+
+
+def main(argv: list[str]) -> None:
+    """Segments what the flags name."""
+    del argv
+    if _SAVED_MODEL.value is None:
+        raise InputError("expected --saved_model, a folder written by feelvos_tf.export")
+    check_saved_model(_SAVED_MODEL.value)
+    prediction_flags.run(
+        lambda: SavedModelSegmenter(_SAVED_MODEL.value, _INFERENCE_SIZE.value),
+        {"saved_model": fingerprint(_SAVED_MODEL.value), "inference_size": _INFERENCE_SIZE.value},
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

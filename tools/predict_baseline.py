@@ -1,0 +1,85 @@
+"""Masks from baselines that learn nothing, in the layout of feelvos_tf.predict.
+
+    python tools/predict_baseline.py --baseline=optical_flow --davis_root=DIR --year=2017 \\
+        --split=val --output_dir=OUT
+
+`first_mask` repeats the given mask; `optical_flow` warps the previous mask by dense optical flow
+(Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016; OpenCV's DIS).
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from absl import flags
+
+from feelvos_tf import cli, masks, prediction_flags
+
+_BASELINE = flags.DEFINE_enum(
+    "baseline", None, ["first_mask", "optical_flow"], "What to predict with.", required=True
+)
+
+
+class FirstMask:
+    """Repeats the first mask. A `Segmenter`."""
+
+    def start(self, image: np.ndarray, mask: np.ndarray) -> _FirstMaskTrack:
+        """Returns a new track."""
+        del image
+        return _FirstMaskTrack(mask)
+
+
+class _FirstMaskTrack:
+    def __init__(self, mask: np.ndarray):
+        self._mask = mask
+
+    def step(self, image: np.ndarray) -> np.ndarray:
+        """Returns the first mask, uint8 [height, width]."""
+        del image
+        return self._mask
+
+
+class OpticalFlow:
+    """Moves the previous mask along the optical flow. A `Segmenter`."""
+
+    def start(self, image: np.ndarray, mask: np.ndarray) -> _OpticalFlowTrack:
+        """Returns a new track."""
+        return _OpticalFlowTrack(image, mask)
+
+
+class _OpticalFlowTrack:
+    """Carries one soft mask per object, so that small movements add up instead of being rounded."""
+
+    def __init__(self, image: np.ndarray, mask: np.ndarray):
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._flow.setFinestScale(0)
+        self._previous = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        self._ids = np.unique(mask[mask != masks.VOID])
+        self._planes = [(mask == value).astype(np.float32) for value in self._ids]
+
+    def step(self, image: np.ndarray) -> np.ndarray:
+        """Returns the ids of the next frame, uint8 [height, width]."""
+        current = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        # From the current frame back, so that every pixel finds where it came from.
+        flow = self._flow.calc(current, self._previous, None)
+        rows, columns = np.indices(current.shape, np.float32)
+        source = columns + flow[..., 0], rows + flow[..., 1]
+        self._planes = [
+            cv2.remap(plane, *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            for plane in self._planes
+        ]
+        self._previous = current
+        return self._ids[np.argmax(self._planes, axis=0)]
+
+
+BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
+
+
+def main(argv: list[str]) -> None:
+    """Segments what the flags name."""
+    del argv
+    prediction_flags.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})
+
+
+if __name__ == "__main__":
+    cli.run(main)
