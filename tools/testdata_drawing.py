@@ -1,0 +1,292 @@
+"""Pictures with exact masks: textured, deforming parts over a moving background.
+
+Everything is drawn as functions of continuous coordinates on a grid twice as fine as the picture
+and averaged down, so that edges and textures are antialiased. Coordinates are pixels of the
+picture, x to the right and y down; angles are radians; `time` runs from 0 to 1 over a sequence.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+HEIGHT = 160
+WIDTH = 240
+OVERSAMPLING = 2
+NOISE_SIZE = 64
+
+Texture = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One closed, textured shape at one moment.
+
+    Attributes:
+        texture: maps coordinates inside the part (about -1 to 1) to RGB 0..1 `[height, width, 3]`.
+        center: x and y of the middle in pixels.
+        radii: half width and half height in pixels.
+        angle: rotation.
+        squareness: 2 is an ellipse, larger values approach a rectangle.
+        lobes: (count, amplitude, phase) waves laid over the outline.
+        dome: how strongly the part is shaded as if it were round, 0..1.
+    """
+
+    texture: Texture
+    center: tuple[float, float]
+    radii: tuple[float, float]
+    angle: float = 0.0
+    squareness: float = 2.0
+    lobes: tuple[tuple[int, float, float], ...] = ()
+    dome: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Background:
+    """What lies behind the objects, and how the camera moves over it.
+
+    Attributes:
+        texture: maps scene coordinates in pixels to RGB 0..1.
+        pan: how far the camera moves over the whole sequence, x and y in pixels.
+        zoom: scale of the scene at the end, 1 at the start.
+    """
+
+    texture: Texture
+    pan: tuple[float, float] = (0.0, 0.0)
+    zoom: float = 1.0
+
+
+def draw(
+    background: Background, objects: list[list[Part]], time: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the picture and the object ids at `time`.
+
+    Args:
+        background: the scene.
+        objects: parts of object 1, 2, ...; later objects cover earlier ones.
+        time: 0..1.
+
+    Returns:
+        RGB uint8 `[HEIGHT, WIDTH, 3]` and ids uint8 `[HEIGHT, WIDTH]`; a pixel belongs to what
+         covers the largest share of it.
+    """
+    x, y = _fine_grid()
+    image = _draw_background(background, x, y, time)
+    coverage = np.zeros((len(objects) + 1, *x.shape), np.float32)
+    coverage[0] = 1.0
+    for index, parts in enumerate(objects, start=1):
+        for part in parts:
+            box = _box(part)
+            image[box] *= 1.0 - 0.35 * _shadow(part, x[box], y[box])[..., None]
+        for part in parts:
+            box = _box(part)
+            alpha, colours = _draw_part(part, x[box], y[box])
+            image[box] += alpha[..., None] * (colours - image[box])
+            coverage[:, box[0], box[1]] *= 1.0 - alpha
+            coverage[index, box[0], box[1]] += alpha
+    picture = np.rint(255 * np.clip(_average_down(image), 0, 1)).astype(np.uint8)
+    shares = np.stack([_average_down(layer) for layer in coverage])
+    return picture, np.argmax(shares, axis=0).astype(np.uint8)
+
+
+def noise(seed: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """Returns smooth noise 0..1 of two coordinates; features are about one unit wide.
+
+    The numbers come from the seed alone, through NumPy's frozen legacy generator.
+    """
+    lattice = np.random.RandomState(seed).rand(NOISE_SIZE, NOISE_SIZE)
+
+    def value(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        column, row = np.floor(x).astype(int), np.floor(y).astype(int)
+        right, down = _ease(x - column), _ease(y - row)
+        top = _blend(_at(lattice, row, column), _at(lattice, row, column + 1), right)
+        bottom = _blend(_at(lattice, row + 1, column), _at(lattice, row + 1, column + 1), right)
+        return _blend(top, bottom, down)
+
+    return value
+
+
+def plain(colour: tuple[float, float, float]) -> Texture:
+    """Returns one colour everywhere."""
+
+    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return np.broadcast_to(np.asarray(colour, float), (*x.shape, 3))
+
+    return texture
+
+
+def clouded(seed: int, size: float, *colours: tuple[float, float, float]) -> Texture:
+    """Returns a texture of three octaves of noise, `size` units wide, through a colour ramp."""
+    value = noise(seed)
+
+    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        mixed = 0.0
+        for weight, scale, tilt in ((1.0, 1, 0.4), (0.5, 2.2, 1.3), (0.35, 5.1, 2.1)):
+            # Each octave lies at its own angle: a common one would show the lattice.
+            along, across = _rotate(x * scale / size, y * scale / size, tilt)
+            mixed = mixed + weight * value(along, across)
+        return _ramp((mixed / 1.85 - 0.2) / 0.6, colours)
+
+    return texture
+
+
+def striped(width: float, *colours: tuple[float, float, float], tilt: float = 0.0) -> Texture:
+    """Returns stripes across x, each `width` units wide, tilted by `tilt`."""
+
+    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        across = x * np.cos(tilt) + y * np.sin(tilt)
+        return _pick(np.floor(across / width), colours)
+
+    return texture
+
+
+def checked(width: float, *colours: tuple[float, float, float]) -> Texture:
+    """Returns a chequered pattern with fields of `width` units."""
+
+    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return _pick(np.floor(x / width) + np.floor(y / width), colours)
+
+    return texture
+
+
+def dotted(
+    spacing: float, ground: tuple[float, float, float], dot: tuple[float, float, float]
+) -> Texture:
+    """Returns round dots on a staggered grid of `spacing` units."""
+
+    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        row = np.floor(y / spacing)
+        u = np.mod(x / spacing + 0.5 * np.mod(row, 2), 1) - 0.5
+        v = np.mod(y / spacing, 1) - 0.5
+        return _pick((u * u + v * v < 0.09).astype(int), (ground, dot))
+
+    return texture
+
+
+def wedged(count: int, *colours: tuple[float, float, float]) -> Texture:
+    """Returns `count` wedges around the middle, like a beach ball."""
+
+    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return _pick(np.floor((np.arctan2(y, x) / (2 * np.pi) + 0.5) * count), colours)
+
+    return texture
+
+
+def ringed(width: float, *colours: tuple[float, float, float]) -> Texture:
+    """Returns rings around the middle, each `width` units wide."""
+
+    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return _pick(np.floor(np.hypot(x, y) / width), colours)
+
+    return texture
+
+
+def roughened(texture: Texture, seed: int, size: float, amount: float) -> Texture:
+    """Returns `texture` made lighter and darker by noise with features of `size` units."""
+    value = noise(seed)
+
+    def rough(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        grain = value(x / size, y / size) + value(2.3 * x / size, 2.3 * y / size) - 1.0
+        return texture(x, y) * (1.0 + amount * grain[..., None])
+
+    return rough
+
+
+def _fine_grid() -> tuple[np.ndarray, np.ndarray]:
+    """Returns the x and y in pixels of every sample of the fine grid."""
+    x = (np.arange(WIDTH * OVERSAMPLING) + 0.5) / OVERSAMPLING
+    y = (np.arange(HEIGHT * OVERSAMPLING) + 0.5) / OVERSAMPLING
+    return tuple(np.meshgrid(x, y))
+
+
+def _box(part: Part) -> tuple[slice, slice]:
+    """Returns the rows and columns of the fine grid that a part and its shadow can touch."""
+    waves = sum(abs(amplitude) for _, amplitude, _ in part.lobes)
+    reach = 1.25 * np.hypot(*part.radii) * (1 + waves) + 8
+    rows, columns = (
+        slice(*(int(np.clip(OVERSAMPLING * edge, 0, OVERSAMPLING * size)) for edge in edges))
+        for size, edges in (
+            (HEIGHT, (part.center[1] - reach, part.center[1] + reach)),
+            (WIDTH, (part.center[0] - reach, part.center[0] + reach)),
+        )
+    )
+    return rows, columns
+
+
+def _average_down(fine: np.ndarray) -> np.ndarray:
+    return cv2.resize(fine.astype(np.float32), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+
+
+def _draw_background(
+    background: Background, x: np.ndarray, y: np.ndarray, time: float
+) -> np.ndarray:
+    """Returns the scene as the camera sees it, darkened a little towards the corners."""
+    zoom = background.zoom**time
+    scene_x = (x - WIDTH / 2) / zoom + background.pan[0] * time
+    scene_y = (y - HEIGHT / 2) / zoom + background.pan[1] * time
+    distance = np.hypot(x / WIDTH - 0.5, y / HEIGHT - 0.5)
+    return background.texture(scene_x, scene_y) * (1.05 - 0.45 * distance**2)[..., None]
+
+
+def _part_coordinates(
+    part: Part, x: np.ndarray, y: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the coordinates inside the part and how far out a sample lies; 1 is the outline."""
+    dx, dy = x - part.center[0], y - part.center[1]
+    along, across = _rotate(dx, dy, part.angle)
+    u, v = along / part.radii[0], across / part.radii[1]
+    outline = np.ones_like(u)
+    theta = np.arctan2(v, u)
+    for count, amplitude, phase in part.lobes:
+        outline += amplitude * np.cos(count * theta + phase)
+    u, v = u / outline, v / outline
+    extent = (np.abs(u) ** part.squareness + np.abs(v) ** part.squareness) ** (1 / part.squareness)
+    return u, v, extent
+
+
+def _draw_part(part: Part, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns coverage 0..1 and the shaded RGB colours of a part on the fine grid."""
+    u, v, extent = _part_coordinates(part, x, y)
+    softness = OVERSAMPLING * min(part.radii)
+    alpha = np.clip((1.0 - extent) * softness + 0.5, 0, 1)
+    light = 1.0 - part.dome * 0.6 * np.clip(extent, 0, 1) ** 3
+    glint = part.dome * 0.35 * np.exp(-((u + 0.35) ** 2 + (v + 0.4) ** 2) / 0.08)
+    return alpha, np.clip(part.texture(u, v) * light[..., None] + glint[..., None], 0, 1)
+
+
+def _shadow(part: Part, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns the soft shadow 0..1 that a part throws a little to the right and down."""
+    _, _, extent = _part_coordinates(part, x - 4, y - 5)
+    return np.clip((1.15 - extent) / 0.3, 0, 1)
+
+
+def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the coordinates along and across axes that are turned by `angle`."""
+    return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
+
+
+def _at(lattice: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+    return lattice[np.mod(row, NOISE_SIZE), np.mod(column, NOISE_SIZE)]
+
+
+def _ease(share: np.ndarray) -> np.ndarray:
+    return share * share * (3 - 2 * share)
+
+
+def _blend(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+    return first + (second - first) * share
+
+
+def _pick(index: np.ndarray, colours: tuple) -> np.ndarray:
+    return np.asarray(colours, float)[np.mod(index.astype(int), len(colours))]
+
+
+def _ramp(position: np.ndarray, colours: tuple) -> np.ndarray:
+    """Returns colours blended along the ramp at positions 0..1."""
+    table = np.asarray(colours, float)
+    place = np.clip(position, 0, 1) * (len(colours) - 1)
+    stops = np.arange(len(colours))
+    return np.stack([np.interp(place, stops, table[:, channel]) for channel in range(3)], -1)

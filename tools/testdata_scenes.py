@@ -1,0 +1,168 @@
+"""The drawn sequences: what moves where. Nine small films."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+from testdata_drawing import (
+    Background,
+    Part,
+    checked,
+    clouded,
+    dotted,
+    plain,
+    ringed,
+    roughened,
+    striped,
+    wedged,
+)
+from testdata_objects import (
+    Pose,
+    ball,
+    balloon,
+    butterfly,
+    car,
+    caterpillar,
+    fish,
+    turtle,
+    walker,
+)
+
+RED, ORANGE, YELLOW = (0.85, 0.16, 0.14), (0.95, 0.50, 0.10), (0.97, 0.83, 0.20)
+GREEN, TEAL, BLUE = (0.20, 0.60, 0.25), (0.10, 0.60, 0.60), (0.15, 0.30, 0.75)
+PURPLE, PINK, BROWN = (0.48, 0.22, 0.62), (0.95, 0.55, 0.65), (0.42, 0.26, 0.14)
+CREAM, WHITE, DARK = (0.94, 0.90, 0.78), (0.96, 0.95, 0.92), (0.10, 0.10, 0.12)
+
+WATER = clouded(1, 28, (0.06, 0.26, 0.38), (0.14, 0.44, 0.54), (0.38, 0.68, 0.70))
+DEEP_WATER = clouded(2, 20, (0.04, 0.20, 0.22), (0.12, 0.36, 0.32), (0.34, 0.52, 0.38))
+SAND = clouded(3, 9, (0.66, 0.54, 0.36), (0.80, 0.69, 0.48), (0.90, 0.82, 0.64))
+MEADOW = clouded(4, 11, (0.16, 0.30, 0.10), (0.34, 0.50, 0.18), (0.58, 0.68, 0.30))
+SKY = clouded(5, 60, (0.34, 0.56, 0.84), (0.55, 0.74, 0.92), (0.96, 0.96, 0.97))
+LEAF = clouded(6, 24, (0.10, 0.24, 0.12), (0.20, 0.42, 0.16), (0.40, 0.56, 0.22))
+PARQUET = roughened(
+    striped(18, (0.60, 0.40, 0.22), (0.66, 0.46, 0.27), (0.54, 0.35, 0.19), tilt=0.5), 7, 6, 0.25
+)
+PAVING = roughened(checked(30, (0.52, 0.50, 0.48), (0.60, 0.58, 0.55)), 8, 5, 0.30)
+TILES = roughened(dotted(26, (0.70, 0.66, 0.58), (0.50, 0.56, 0.60)), 9, 7, 0.30)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scene:
+    """One sequence.
+
+    Attributes:
+        name: folder name.
+        split: `train` or `val`.
+        frames: length of the sequence.
+        background: what lies behind.
+        objects: time 0..1 -> the parts of object 1, 2, ...; later objects are in front.
+    """
+
+    name: str
+    split: str
+    frames: int
+    background: Background
+    objects: Callable[[float], list[list[Part]]]
+
+
+def _two_fish(time: float) -> list[list[Part]]:
+    """Two fish swim towards and past each other."""
+    orange = Pose(50 + 130 * time, 95 - 22 * np.sin(3 * time), 0.15 - 0.3 * time, 38, 14 * time)
+    striped_one = Pose(190 - 125 * time, 62 + 30 * time, np.pi + 0.1, 32, 2 + 16 * time)
+    return [
+        fish(striped_one, striped(0.25, PURPLE, YELLOW), plain(PURPLE)),
+        fish(orange, roughened(plain(ORANGE), 11, 0.3, 0.5), plain(RED)),
+    ]
+
+
+def _beach_ball(time: float) -> list[list[Part]]:
+    """A ball bounces across the sand."""
+    bounce = abs(np.cos(2.5 * np.pi * time))
+    return [ball(Pose(45 + 150 * time, 112 - 52 * bounce, size=27, phase=6 * time), BEACH_BALL)]
+
+
+BEACH_BALL = wedged(8, RED, WHITE, BLUE, WHITE)
+
+
+def _toy_cars(time: float) -> list[list[Part]]:
+    """Two toy cars drive past each other, one behind the other for a while."""
+    near = Pose(62 + 105 * time, 108, 0.0, 44, 12 * time)
+    far = Pose(180 - 125 * time, 76, 0.04, 38, -14 * time)
+    return [
+        car(far, checked(0.22, BLUE, TEAL)),
+        car(near, roughened(striped(0.8, RED, RED, CREAM, tilt=1.57), 12, 0.4, 0.3)),
+    ]
+
+
+def _balloons(time: float) -> list[list[Part]]:
+    """Three balloons drift, swing, and cover each other."""
+    first = Pose(60 + 60 * time, 80 - 14 * time, 0.10 * np.sin(7 * time), 36, 5 * time)
+    second = Pose(128 - 10 * time, 70 + 18 * time, -0.12 * np.sin(6 * time), 30, 6 * time)
+    third = Pose(196 - 50 * time, 78 - 10 * time, 0.12 * np.sin(5 * time + 1), 34, 7 * time)
+    return [
+        balloon(second, checked(0.34, GREEN, CREAM), plain(BROWN)),
+        balloon(first, striped(0.3, RED, YELLOW), plain(BROWN)),
+        balloon(third, striped(0.34, PURPLE, PINK, WHITE, tilt=1.57), plain(DARK)),
+    ]
+
+
+def _butterfly(time: float) -> list[list[Part]]:
+    """A butterfly flaps over a meadow."""
+    angle = -0.5 + 0.9 * np.sin(4 * time)
+    pose = Pose(70 + 100 * time, 100 - 55 * np.sin(np.pi * time), angle, 48, 18 * time)
+    return [butterfly(pose, dotted(0.5, ORANGE, DARK))]
+
+
+def _promenade(time: float) -> list[list[Part]]:
+    """Two people walk past each other."""
+    one = Pose(52 + 130 * time, 92, 0.02 * np.sin(20 * time), 54, 15 * time)
+    other = Pose(190 - 120 * time, 78, 0.02 * np.sin(18 * time), 46, 1 + 14 * time)
+    return [
+        walker(other, dotted(0.5, TEAL, YELLOW), plain(DARK)),
+        walker(one, checked(0.5, RED, PINK), roughened(plain(BLUE), 16, 0.3, 0.4)),
+    ]
+
+
+def _koi(time: float) -> list[list[Part]]:
+    """Two koi and a turtle: the fish cross under and over it."""
+    white = Pose(55 + 120 * time, 50 + 45 * time, 0.35, 34, 15 * time)
+    gold = Pose(185 - 115 * time, 118 - 60 * time, np.pi + 0.45, 32, 1 + 13 * time)
+    slow = Pose(120 + 18 * time, 84 - 8 * time, -0.5 + 0.3 * time, 33, 9 * time)
+    return [
+        fish(gold, dotted(0.35, YELLOW, BROWN), plain(YELLOW)),
+        turtle(slow, ringed(0.22, BROWN, GREEN), plain((0.45, 0.55, 0.25))),
+        fish(white, clouded(13, 0.5, WHITE, WHITE, RED, RED), plain(WHITE)),
+    ]
+
+
+def _playground(time: float) -> list[list[Part]]:
+    """A child walks in front of a ball, and a toy car leaves the frame."""
+    child = Pose(165 - 85 * time, 86, 0.0, 50, 13 * time)
+    rolling = Pose(62 + 62 * time, 122 - 5 * time, size=22, phase=5 * time)
+    leaving = Pose(188 + 150 * time**1.3, 120, -0.03, 34, 20 * time)
+    return [
+        ball(rolling, wedged(6, YELLOW, GREEN, PURPLE)),
+        car(leaving, roughened(plain(GREEN), 14, 0.3, 0.4)),
+        walker(child, striped(0.35, BLUE, WHITE, tilt=1.57), roughened(plain(BROWN), 15, 0.4, 0.3)),
+    ]
+
+
+def _caterpillar(time: float) -> list[list[Part]]:
+    """A caterpillar creeps over a leaf while the camera follows."""
+    pose = Pose(105 + 35 * time, 84 - 10 * time, -0.25 - 0.3 * time, 68, 10 * time)
+    return [caterpillar(pose, dotted(0.7, YELLOW, PURPLE))]
+
+
+SCENES = (
+    Scene("balloons", "train", 16, Background(SKY, pan=(30, 6)), _balloons),
+    Scene("beach-ball", "train", 14, Background(SAND, pan=(24, 0)), _beach_ball),
+    Scene("butterfly", "train", 14, Background(MEADOW, pan=(10, -12), zoom=1.1), _butterfly),
+    Scene("promenade", "train", 16, Background(TILES, pan=(12, 4)), _promenade),
+    Scene("toy-cars", "train", 16, Background(PARQUET, pan=(-14, 0)), _toy_cars),
+    Scene("two-fish", "train", 16, Background(WATER, pan=(18, 10)), _two_fish),
+    Scene("caterpillar", "val", 14, Background(LEAF, pan=(28, -8), zoom=1.08), _caterpillar),
+    Scene("koi-pond", "val", 18, Background(DEEP_WATER, pan=(-16, 6)), _koi),
+    Scene("playground", "val", 18, Background(PAVING, pan=(20, 0)), _playground),
+)
