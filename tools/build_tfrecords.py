@@ -3,10 +3,13 @@
     python tools/build_tfrecords.py --dataset=davis_2017 --root=DAVIS --split=train \\
         --output_dir=records
 
-writes records/train-00000-of-00010.tfrecord ... The folders expected below --root are shown in
-feelvos_tf/data/davis.py, the fields of a record in feelvos_tf/data/records.py.
+writes records/train-00000-of-00010.tfrecord ... With --first_frame_only each record holds the first
+frame alone, for fine-tuning on given masks (gin_configs/datasets/first_frames.gin). The folders
+expected below --root are shown in feelvos_tf/data/davis.py, the fields of a record in
+feelvos_tf/data/records.py.
 """
 
+import dataclasses
 from pathlib import Path
 
 from absl import flags
@@ -25,13 +28,26 @@ _RESOLUTION = flags.DEFINE_string(
 )
 _OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the records go.", required=True)
 _NUM_SHARDS = flags.DEFINE_integer("num_shards", 10, "Number of files.")
+_FIRST_FRAME_ONLY = flags.DEFINE_boolean(
+    "first_frame_only", False, "Write only the first frame and its mask."
+)
 _SEQUENCES = flags.DEFINE_list("sequences", None, "Only these sequences, e.g. bear,boat.")
 
 
 def main(_: list[str]) -> None:
     sequences = davis.list_sequences(
-        _ROOT.value, _DATASET.value, _SPLIT.value, _RESOLUTION.value, _SEQUENCES.value
+        _ROOT.value,
+        _DATASET.value,
+        _SPLIT.value,
+        _RESOLUTION.value,
+        _SEQUENCES.value,
+        require_masks="first" if _FIRST_FRAME_ONLY.value else "all",
     )
+    if _FIRST_FRAME_ONLY.value:
+        sequences = [
+            dataclasses.replace(sequence, frames=sequence.frames[:1], masks=sequence.masks[:1])
+            for sequence in sequences
+        ]
     shards = records.write_shards(
         sequences,
         Path(_OUTPUT_DIR.value),

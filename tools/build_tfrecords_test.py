@@ -49,3 +49,12 @@ def test_a_missing_mask_is_one_sentence_and_leaves_nothing_behind(root):
     assert "error: b: frame 00002 has no mask (3 images in" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (root / "records").exists()
+
+
+def test_first_frames_need_no_further_masks(root):
+    for path in root.glob("Annotations/480p/*/0000[12].png"):
+        path.unlink()
+    result = _run(root, f"--output_dir={root}/records", "--first_frame_only", "--num_shards=1")
+    assert result.returncode == 0, result.stderr
+    dataset = tf.data.TFRecordDataset(str(root / "records/train-00000-of-00001.tfrecord"))
+    assert [len(records.parse(raw).masks) for raw in dataset] == [1, 1, 1]

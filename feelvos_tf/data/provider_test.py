@@ -242,6 +242,24 @@ def test_settings_out_of_range_are_named(two_videos, settings, message):
         _batches(1, **{"pattern": two_videos, **settings})
 
 
+CONFIGS = sorted((Path(__file__).parents[2] / "gin_configs" / "datasets").glob("*.gin"))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_data_set_config_builds(config, two_videos):
+    try:
+        gin.parse_config_file(str(config))
+        if "youtube_vos_records" in config.read_text():
+            gin.bind_parameter("davis_2017_records/gin.macro.value", two_videos)
+            gin.bind_parameter("youtube_vos_records/gin.macro.value", two_videos)
+        else:
+            gin.bind_parameter("training_dataset.records", two_videos)
+        spec = provider.training_dataset(2).element_spec
+    finally:
+        gin.clear_config()
+    assert spec["images"].shape == [2, 3, 465, 465, 3]
+
+
 def test_real_videos_become_clips(real_data, tmp_path):
     sequences = davis.list_sequences(
         real_data / "davis2016", "davis_2016", "train", "240p", ["hike", "bear"]
