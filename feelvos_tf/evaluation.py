@@ -148,6 +148,7 @@ def statistics(values: np.ndarray) -> Statistics:
     values = values[~np.isnan(values)]
     if not values.size:
         return Statistics(np.nan, np.nan, np.nan)
+    # The official tool keeps these positions in 8 bits, which goes wrong beyond 256 frames.
     edges = np.round(np.linspace(1, values.size, _DECAY_BINS + 1) + 1e-10).astype(int) - 1
     first = values[edges[0] : edges[1] + 1]
     last = values[edges[-2] : edges[-1] + 1]

@@ -22,7 +22,7 @@ def write_csvs(scores: Scores, folder: str | os.PathLike[str], split: str) -> li
     """
     folder = pathlib.Path(folder)
     contents = {
-        folder / f"global_results-{split}.csv": [_global_row(scores.summary)],
+        folder / f"global_results-{split}.csv": [summary_row(scores.summary)],
         folder / f"per-sequence_results-{split}.csv": object_rows(scores.sequences),
     }
     for path, rows in contents.items():
@@ -45,7 +45,8 @@ def object_rows(sequences: list[evaluation.SequenceScores]) -> list[dict[str, st
     return rows
 
 
-def _global_row(summary: evaluation.Summary) -> dict[str, float]:
+def summary_row(summary: evaluation.Summary) -> dict[str, float]:
+    """Returns the averages by the column names of the official tool."""
     row = {} if summary.f is None else {"J&F-Mean": summary.j_and_f}
     for name, result in (("J", summary.j), ("F", summary.f)):
         if result is not None:
@@ -69,9 +70,8 @@ def _rounded(value: str | float) -> str:
 def format_table(scores: Scores) -> str:
     """Returns a table for the terminal: one line per sequence, then the averages over objects."""
     summaries = [evaluation.summarise([sequence]) for sequence in scores.sequences]
-    remarks = _best_and_worst([ranking_value(summary) for summary in summaries])
     rows = [_heading(scores.summary)]
-    for sequence, summary, remark in zip(scores.sequences, summaries, remarks):
+    for sequence, summary, remark in zip(scores.sequences, summaries, best_and_worst(summaries)):
         sizes = [str(len(sequence.objects)), str(len(sequence.frames))]
         rows.append([sequence.name, *sizes, *_cells(summary), remark])
     objects = sum(len(sequence.objects) for sequence in scores.sequences)
@@ -86,17 +86,18 @@ def ranking_value(summary: evaluation.Summary) -> float:
 
 
 def _heading(summary: evaluation.Summary) -> list[str]:
-    columns = ["sequence", "objects", "frames", *_global_row(summary), ""]
+    columns = ["sequence", "objects", "frames", *summary_row(summary), ""]
     return [name.replace("-", " ") for name in columns]
 
 
 def _cells(summary: evaluation.Summary) -> list[str]:
-    values = _global_row(summary).values()
+    values = summary_row(summary).values()
     return ["-" if math.isnan(value) else f"{value:.3f}" for value in values]
 
 
-def _best_and_worst(values: list[float]) -> list[str]:
-    """Returns a remark for each value: the largest is the best, the smallest the worst."""
+def best_and_worst(summaries: list[evaluation.Summary]) -> list[str]:
+    """Returns "best", "worst" or nothing for each summary."""
+    values = [ranking_value(summary) for summary in summaries]
     known = [value for value in values if not math.isnan(value)]
     if len(set(known)) < 2:
         return [""] * len(values)

@@ -203,6 +203,7 @@ def _jobs(targets: list[Target], folder: pathlib.Path, measure_f: bool) -> Itera
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, np.ndarray]]:
     """Yields each job with its scores [J and F, objects, frames], in any order."""
+    workers = min(workers, len(jobs))
     if workers == 1:
         for job in jobs:
             yield job, _score(job)

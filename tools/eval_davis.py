@@ -5,16 +5,18 @@ Reads `PREDICTIONS/<sequence>/00000.png ...` and writes `global_results-<split>.
 
     python tools/eval_davis.py --davis_root=DAVIS --predictions=OUT --year=2017 --split=val
     python tools/eval_davis.py --dataset=youtube_vos --davis_root=YTVOS --predictions=OUT
-    python tools/eval_davis.py --ground_truth=MASKS --predictions=OUT --report=report.html
+    python tools/eval_davis.py --ground_truth=MASKS --predictions=OUT --report=report.html \
+        --compare=OTHER
 """
 
 from __future__ import annotations
 
 import os
+import pathlib
 
 from absl import flags
 
-from feelvos_tf import cli, ground_truth, score_table, scoring
+from feelvos_tf import cli, ground_truth, report, score_table, scoring
 from feelvos_tf.data import davis
 from feelvos_tf.errors import InputError
 
@@ -28,7 +30,9 @@ flags.DEFINE_string("split", "val", "List of sequences to score, which also name
 flags.DEFINE_list("sequences", None, "Score only these sequences of the split.")
 flags.DEFINE_string("resolution", "480p", "Folder of DAVIS below JPEGImages and Annotations.")
 flags.DEFINE_string("ground_truth", None, "Any tree of masks, scored instead of a data set.")
-flags.DEFINE_integer("workers", os.cpu_count(), "Number of processes.", lower_bound=1)
+flags.DEFINE_integer("workers", min(os.cpu_count() or 1, 8), "Number of processes.", lower_bound=1)
+flags.DEFINE_string("report", None, "HTML file to write: curves, pictures, tables.")
+flags.DEFINE_string("compare", None, "Other predictions of the same, to compare with.")
 flags.DEFINE_bool("allow_missing", False, "Score what is there and say what was not.")
 
 
@@ -37,19 +41,16 @@ def main(_: list[str]) -> None:
         raise InputError("--predictions=DIR is needed: the folder of masks to score")
     dataset = FLAGS.dataset or ground_truth.DATASETS_BY_YEAR[FLAGS.year]
     measure_f = FLAGS.ground_truth is not None or ground_truth.measures_f(dataset)
-    scores = scoring.score_folder(
-        _targets(dataset),
-        FLAGS.predictions,
-        measure_f=measure_f,
-        workers=FLAGS.workers,
-        allow_missing=FLAGS.allow_missing,
-        progress=True,
-    )
-    print(score_table.format_table(scores))
-    for sentence in scores.missing:
-        print(f"not scored: {sentence}")
-    for path in score_table.write_csvs(scores, FLAGS.predictions, FLAGS.split):
+    targets = _targets(dataset)
+    folders = [FLAGS.predictions] + ([FLAGS.compare] if FLAGS.compare else [])
+    scored = [_score(targets, pathlib.Path(folder), measure_f) for folder in folders]
+    for one in scored:
+        _print(one, with_name=len(scored) > 1)
+    for path in score_table.write_csvs(scored[0].scores, FLAGS.predictions, FLAGS.split):
         print(f"written: {path}")
+    if FLAGS.report:
+        report.write_report(FLAGS.report, targets, *scored)
+        print(f"written: {FLAGS.report}")
 
 
 def _targets(dataset: str) -> list[ground_truth.Target]:
@@ -60,6 +61,28 @@ def _targets(dataset: str) -> list[ground_truth.Target]:
     return ground_truth.dataset_targets(
         FLAGS.davis_root, dataset, FLAGS.split, FLAGS.resolution, FLAGS.sequences
     )
+
+
+def _score(
+    targets: list[ground_truth.Target], folder: pathlib.Path, measure_f: bool
+) -> report.Scored:
+    scores = scoring.score_folder(
+        targets,
+        folder,
+        measure_f=measure_f,
+        workers=FLAGS.workers,
+        allow_missing=FLAGS.allow_missing,
+        progress=True,
+    )
+    return report.Scored(folder, scores)
+
+
+def _print(scored: report.Scored, with_name: bool) -> None:
+    if with_name:
+        print(f"{scored.folder}:")
+    print(score_table.format_table(scored.scores))
+    for sentence in scored.scores.missing:
+        print(f"not scored: {sentence}")
 
 
 if __name__ == "__main__":

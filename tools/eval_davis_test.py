@@ -59,6 +59,21 @@ def test_any_tree_of_masks_can_be_the_ground_truth(davis, predictions):
     assert len((predictions / "per-sequence_results-val.csv").read_text().splitlines()) == 5
 
 
+def test_a_report_compares_two_folders(davis, predictions, tmp_path):
+    other = drawn_masks.write_predictions(tmp_path / "other", OBJECTS, error=5)
+    result = run(
+        f"--davis_root={davis}",
+        f"--predictions={predictions}",
+        f"--compare={other}",
+        f"--report={tmp_path}/new/report.html",
+    )
+    assert result.returncode == 0, result.stderr
+    assert f"{predictions}:" in result.stdout
+    assert f"{other}:" in result.stdout
+    assert "Compared with <b>other</b>" in (tmp_path / "new/report.html").read_text()
+    assert not list(other.glob("*.csv"))
+
+
 def check_refusal(result, predictions, *words):
     assert result.returncode == 1
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
