@@ -67,8 +67,8 @@ class Clip:
         return np.where(np.isin(ids, new_ids), ids, 0).astype(np.uint8)
 
     def fingerprint(self) -> str:
-        """Returns 16 hexadecimal digits that change with the frames' files or the mask's bytes."""
-        digest = hashlib.sha256(self.mask_path.read_bytes())
+        """Returns 16 hexadecimal digits that change with the mask or the files of the frames."""
+        digest = hashlib.sha256(self.first_mask().tobytes())
         for path in self.frames.paths:
             digest.update(f"{path.name} {path.stat().st_size}\n".encode())
         return digest.hexdigest()[:16]

@@ -1,0 +1,128 @@
+"""The program itself, run as its users run it, on files drawn here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from unittest.mock import ANY
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feelvos_tf import colour_model, masks, segmenter, video
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory):
+    return colour_model.save(tmp_path_factory.mktemp("models") / "model")
+
+
+@pytest.fixture(scope="module")
+def davis_root(tmp_path_factory):
+    sequences = {"bear": [1, 5], "cows": [2]}
+    return colour_model.write_davis(tmp_path_factory.mktemp("davis") / "root", sequences)
+
+
+def predict(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "feelvos_tf.predict", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+
+
+def error_of(result: subprocess.CompletedProcess) -> str:
+    assert result.returncode == 1, result.stderr
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert "Traceback" not in result.stderr
+    return line
+
+
+def agreement(result: np.ndarray, expected: np.ndarray) -> float:
+    return float((result == expected).mean())
+
+
+def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, davis_root, tmp_path):
+    output = tmp_path / "out"
+    arguments = [
+        f"--saved_model={saved_model}",
+        f"--davis_root={davis_root}",
+        "--year=2017",
+        "--split=val",
+        f"--output_dir={output}",
+    ]
+    first = predict(*arguments, f"--overlays={tmp_path / 'look'}")
+    assert first.returncode == 0, first.stderr
+    assert "8 frames, " in first.stdout and f"masks: {output}" in first.stdout
+    for name in ("bear", "cows"):
+        truth = davis_root / "Annotations/480p" / name
+        assert sorted(path.name for path in (output / name).glob("*.png")) == [
+            f"{frame:05d}.png" for frame in range(5)
+        ]
+        given = masks.read_mask(truth / "00000.png")
+        np.testing.assert_array_equal(masks.read_mask(output / name / "00000.png"), given)
+        with Image.open(output / name / "00004.png") as mask:
+            assert mask.mode == "P"
+            assert (np.array(mask.getpalette()).reshape(-1, 3) == masks.DAVIS_PALETTE).all()
+            assert agreement(np.array(mask), masks.read_mask(truth / "00004.png")) > 0.99
+    looks = sorted(path.name for path in (tmp_path / "look").iterdir())
+    assert looks == ["bear.jpg", "bear.mp4", "cows.jpg", "cows.mp4"]
+    again = predict(*arguments)
+    assert "2 of 2 sequences were complete already" in again.stdout
+    other_model = colour_model.save(tmp_path / "other", sharpness=0.02)
+    arguments[0] = f"--saved_model={other_model}"
+    other = predict(*arguments, "--inference_size=24", "--sequences=cows")
+    assert other.returncode == 0 and "4 frames, " in other.stdout
+    assert json.loads((output / "cows" / "prediction.json").read_text())["settings"] == {
+        "saved_model": segmenter.fingerprint(other_model),
+        "inference_size": 24,
+        "clip": ANY,
+    }
+
+
+def test_clip_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path):
+    images, given = zip(*(colour_model.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
+    video.write_video(tmp_path / "clip.mp4", images, 24)
+    masks.write_mask(tmp_path / "first.png", given[0])
+    result = predict(
+        f"--saved_model={saved_model}",
+        f"--video={tmp_path / 'clip.mp4'}",
+        f"--mask={tmp_path / 'first.png'}",
+        f"--output_dir={tmp_path / 'out'}",
+        f"--overlay={tmp_path / 'out' / 'overlay.mp4'}",
+    )
+    assert result.returncode == 0, result.stderr
+    for frame in range(6):
+        ids = masks.read_mask(tmp_path / "out" / f"{frame:05d}.png")
+        assert agreement(ids, given[frame]) > 0.98
+    assert len(list(video.open_frames(tmp_path / "out" / "overlay.mp4"))) == 6
+
+
+def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
+    saved_model, davis_root, tmp_path
+):
+    model, root = f"--saved_model={saved_model}", f"--davis_root={davis_root}"
+    output = f"--output_dir={tmp_path / 'out'}"
+    video_flag, mask_flag = f"--video={davis_root}/JPEGImages/480p/bear", "--mask=first.png"
+    for arguments, sentence in {
+        (root, output): "expected --saved_model",
+        (f"--saved_model={tmp_path}/none", root, output): "none: expected the folder of a SavedM",
+        (model, output): "expected either --davis_root",
+        (model, root, video_flag, output): "expected either --davis_root",
+        (model, video_flag, output): "--video and --mask",
+        (model, root, mask_flag, output): "--video and --mask",
+        (model, root): "expected --output_dir",
+        (model, root, output, "--overlay=o.mp4"): "use --overlays=FOLDER",
+        (model, video_flag, mask_flag, output, "--overlay=o.gif"): "o.gif: expected a name that",
+        (model, video_flag, mask_flag, output): "first.png: expected a mask PNG, found no such",
+        (model, root, output, "--sequences=dog"): "'dog' is not in the split",
+        (model, f"--davis_root={tmp_path}/none", output): "none does not exist",
+        (model, f"--video={tmp_path}/no.mp4", mask_flag, output): "no.mp4: expected a video, found",
+        (model, root, f"--output_dir={davis_root}/JPEGImages/480p"): "bear holds files that are no",
+    }.items():
+        assert sentence in error_of(predict(*arguments)), arguments
+    assert not (tmp_path / "out").exists()
