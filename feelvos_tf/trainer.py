@@ -18,6 +18,7 @@ import tensorflow as tf
 from feelvos_tf import summaries
 from feelvos_tf.checkpoints import RunCheckpoints
 from feelvos_tf.errors import InputError
+from feelvos_tf.models.calibration import calibrate_batch_norm
 from feelvos_tf.optimizer import MomentumOptimizer
 from feelvos_tf.train_step import BATCH_KEYS, StepResult, TrainStep
 
@@ -44,6 +45,7 @@ class Trainer:
         weight_decay: float = 0.00004,
         init_checkpoint: str | None = None,
         initialize_last_layer: bool = False,
+        calibration_clips: int = 0,
         log_every_steps: int = 10,
         picture_every_steps: int = 500,
         save_every_steps: int = 1000,
@@ -63,6 +65,8 @@ class Trainer:
           weight_decay: rate of the L2 loss.
           init_checkpoint: weights of a fresh run: a TF1 DeepLab checkpoint or one of ours.
           initialize_last_layer: takes DeepLab's ASPP and decoder from there, too.
+          calibration_clips: clips that set the batch-norm statistics of ASPP and decoder before a
+            fresh run, 0 to begin with 0 and 1 as the release does; see `calibrate_batch_norm`.
           log_every_steps: how often a line and the scalars are written.
           picture_every_steps: how often a picture of a clip is written, 0 for never.
           save_every_steps: how often a checkpoint is written.
@@ -74,7 +78,9 @@ class Trainer:
         """
         self._strategy = strategy
         self._model_dir = pathlib.Path(model_dir)
+        self._model = model
         self._evaluate = evaluate
+        self._calibration_clips = calibration_clips
         self._num_steps = num_steps
         self._log_every_steps = log_every_steps
         self._picture_every_steps = picture_every_steps
@@ -114,10 +120,18 @@ class Trainer:
         dataset = dataset.map(lambda batch: {key: batch[key] for key in BATCH_KEYS})
         writer = tf.summary.create_file_writer(str(self._model_dir / "train"))
         with self._strategy.scope(), writer.as_default(), _stop_on_signal() as stopped:
+            if self._calibration_clips and self._checkpoints.latest is None:
+                self._calibrate(dataset)
             batches = iter(self._strategy.experimental_distribute_dataset(dataset))
             done = self._loop(batches, clips_per_replica, stopped)
         writer.close()
         return done
+
+    def _calibrate(self, dataset: tf.data.Dataset) -> None:
+        clips = dataset.unbatch().take(self._calibration_clips)
+        images = tf.concat([clip["images"] for clip in clips], axis=0)
+        count = calibrate_batch_norm(self._model, images)
+        _say(f"statistics of {count} batch norms set from {images.shape[0]} images")
 
     def _loop(self, batches, clips_per_replica: int, stopped: Callable[[], bool]) -> bool:
         log = _Log(int(self.step.numpy()), self._num_steps)

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.models.backbone import MobileNetV2, normalise
+from feelvos_tf.models.calibration import calibrate_batch_norm
+from feelvos_tf.models.feelvos import Feelvos
+
+
+@pytest.fixture
+def model():
+    tf.random.set_seed(0)
+    model = Feelvos(MobileNetV2(depth_multiplier=0.25, output_stride=16))
+    model.create_variables()
+    return model
+
+
+def some_images():
+    """Returns noise of very different brightness: pooled images must differ, too."""
+    noise = tf.random.stateless_uniform([6, 65, 65, 3], [1, 2], maxval=255.0)
+    return noise * tf.reshape(tf.linspace(0.1, 1.0, 6), [6, 1, 1, 1])
+
+
+def test_frozen_statistics_equal_those_of_the_images_behind_the_backbone(model):
+    images = some_images()
+    low_level, deep = model.backbone(normalise(images))
+    deep = model.aspp(deep, training=False, batch_statistics=True)
+    expected = model.decoder(deep, low_level, batch_statistics=True).numpy()
+    backbone = [v.numpy() for v in model.backbone.variables]
+
+    assert np.abs(model.extract(images).decoder_features - expected).max() > 0.1
+    assert calibrate_batch_norm(model, images) == 14
+    np.testing.assert_allclose(model.extract(images).decoder_features, expected, atol=2e-3)
+    for before, after in zip(backbone, model.backbone.variables):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_later_batches_move_the_statistics_as_slowly_as_before(model):
+    calibrate_batch_norm(model, some_images())
+    assert model.aspp.projection.norm.decay == pytest.approx(0.9997)
