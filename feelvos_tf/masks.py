@@ -41,19 +41,21 @@ def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
     Args:
       path: the PNG.
       binary: the mask is one object painted 255 on 0, as in DAVIS 2016: values above 127 become
-        id 1, all others 0.
+        id 1, all others 0. Where no grey value is that high, or the PNG is indexed, the mask holds
+        ids (DAVIS 2017 files in the place of DAVIS 2016) and each of them becomes 1.
 
     Raises:
       InputError: the file is missing, unreadable, or holds colours instead of ids.
     """
-    pixels = _read_pixels(pathlib.Path(path))
-    if binary and pixels.dtype != bool:
-        pixels = pixels > 127
+    pixels, indexed = _read_pixels(pathlib.Path(path))
+    if binary:
+        painted = not indexed and pixels.max() > 127
+        pixels = pixels > (127 if painted else 0)
     return pixels.astype(np.uint8)
 
 
-def _read_pixels(path: pathlib.Path) -> np.ndarray:
-    """Returns the raw values of a single-channel 8-bit (uint8) or one-bit (bool) image."""
+def _read_pixels(path: pathlib.Path) -> tuple[np.ndarray, bool]:
+    """Returns the raw values of a single-channel image, uint8 or bool, and whether it is indexed."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             if image.mode not in ("P", "L", "1"):
@@ -61,7 +63,7 @@ def _read_pixels(path: pathlib.Path) -> np.ndarray:
                     f"{path}: expected a mask with one object id per pixel (indexed or greyscale "
                     f"PNG), found a {image.mode} image"
                 )
-            return np.array(image)
+            return np.array(image), image.mode == "P"
     except FileNotFoundError:
         raise InputError(f"{path}: expected a mask PNG, found no such file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:

@@ -51,6 +51,14 @@ def test_binary_masks_hold_one_object_above_127(tmp_path):
     np.testing.assert_array_equal(masks.read_mask(path), [[0, 127, 128, 255]])
 
 
+def test_binary_masks_that_hold_ids_are_one_object(tmp_path):
+    ids = np.array([[0, 1, 3, 2]], np.uint8)
+    Image.fromarray(ids).save(tmp_path / "grey.png")
+    masks.write_mask(tmp_path / "indexed.png", ids)
+    for name in ("grey.png", "indexed.png"):
+        np.testing.assert_array_equal(masks.read_mask(tmp_path / name, binary=True), [[0, 1, 1, 1]])
+
+
 @pytest.mark.parametrize("binary", [False, True])
 def test_one_bit_masks_hold_object_one(tmp_path, binary):
     path = tmp_path / "m.png"

@@ -102,6 +102,19 @@ def test_what_was_not_scored_is_in_the_report(tmp_path):
     assert "<li>part: sequence one: expected 6 predicted masks" in (tmp_path / "r.html").read_text()
 
 
+# Without these a fresh Chromium asks for a sandbox, a GPU and several hosts on the network.
+_QUIET = (
+    "headless",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "disable-sync",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+)
+
+
 @pytest.fixture
 def browser(tmp_path):
     """Returns a function that runs headless Chromium with some arguments."""
@@ -109,13 +122,7 @@ def browser(tmp_path):
     program = next(filter(None, map(shutil.which, names)), None)
     if program is None:
         pytest.skip("install chromium or google-chrome to look at the report in a browser")
-    quiet = [
-        f"--{flag}"
-        for flag in (
-            "headless no-sandbox disable-gpu disable-quic disable-sync no-first-run "
-            "disable-background-networking disable-component-update"
-        ).split()
-    ]
+    quiet = [f"--{flag}" for flag in _QUIET]
 
     def run(page: pathlib.Path, *arguments: str) -> str:
         profile = f"--user-data-dir={tmp_path}/profile"
