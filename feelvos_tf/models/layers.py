@@ -200,7 +200,7 @@ class DepthwiseConvolution(ConvolutionBase):
 
     def convolve(self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME") -> tf.Tensor:
         if self.kernel_size >= _LARGE_KERNEL and not tf.config.list_physical_devices("GPU"):
-            return depthwise_with_fast_gradient(x, kernel)
+            return depthwise_with_fast_gradient(x, tf.convert_to_tensor(kernel))
         strides = [1, self.stride, self.stride, 1]
         rates = [self.rate, self.rate]
         return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=rates)
