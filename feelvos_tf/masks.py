@@ -55,7 +55,7 @@ def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
 
 
 def _read_pixels(path: pathlib.Path) -> tuple[np.ndarray, bool]:
-    """Returns the raw values of a single-channel image, uint8 or bool, and whether it is indexed."""
+    """Returns the values of a one-channel PNG, uint8 or bool, and whether it is indexed."""
     try:
         with Image.open(path, formats=["PNG"]) as image:
             if image.mode not in ("P", "L", "1"):

@@ -57,9 +57,9 @@ def _targets(dataset: str) -> list[ground_truth.Target]:
     if (FLAGS.ground_truth is None) == (FLAGS.davis_root is None):
         raise InputError("give the ground truth by either --davis_root=DIR or --ground_truth=DIR")
     if FLAGS.ground_truth is not None:
-        return ground_truth.folder_targets(FLAGS.ground_truth, FLAGS.sequences)
+        return ground_truth.folder_targets(FLAGS.ground_truth, FLAGS.sequences or None)
     return ground_truth.dataset_targets(
-        FLAGS.davis_root, dataset, FLAGS.split, FLAGS.resolution, FLAGS.sequences
+        FLAGS.davis_root, dataset, FLAGS.split, FLAGS.resolution, FLAGS.sequences or None
     )
 
 
