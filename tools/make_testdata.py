@@ -11,7 +11,6 @@ The same bytes come out every time with the same versions of NumPy, OpenCV and P
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator
 
 import cv2
 import numpy as np
@@ -32,11 +31,10 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 
 
-def draw_frames(scene: Scene) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields each frame of a scene: RGB uint8 [height, width, 3], ids uint8 [height, width]."""
-    for frame in range(scene.frames):
-        time = frame / (scene.frames - 1)
-        yield draw(scene.background, scene.objects(time), time)
+def draw_frame(scene: Scene, frame: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a frame: RGB uint8 `[height, width, 3]` and object ids uint8 `[height, width]`."""
+    time = frame / (scene.frames - 1)
+    return draw(scene.background, scene.objects(time), time)
 
 
 def write_data_set(output_dir: pathlib.Path) -> None:
@@ -44,7 +42,8 @@ def write_data_set(output_dir: pathlib.Path) -> None:
     for scene in tqdm(SCENES, desc="drawing", unit="sequence"):
         frames = output_dir / "JPEGImages/480p" / scene.name
         annotations = output_dir / "Annotations/480p" / scene.name
-        for index, (picture, ids) in enumerate(draw_frames(scene)):
+        for index in range(scene.frames):
+            picture, ids = draw_frame(scene, index)
             _write_jpeg(frames / f"{index:05d}.jpg", picture)
             masks.write_mask(annotations / f"{index:05d}.png", ids)
     for split in ("train", "val"):

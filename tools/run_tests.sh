@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Sets up .venv if need be, then checks the format and runs all default tests.
+#
+#   bash tools/run_tests.sh [arguments for pytest, e.g. -k matching]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source tools/setup_environment.sh
+set_up_environment '[dev]'
+
+echo "== Format and lint"
+"$PYTHON" -m ruff format --check .
+"$PYTHON" -m ruff check .
+
+echo "== Tests"
+"$PYTHON" -m pytest "$@"
