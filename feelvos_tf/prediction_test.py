@@ -110,10 +110,8 @@ def test_interrupted_run_keeps_whole_sequences_and_goes_on(tmp_path):
 
 def test_all_clips_are_checked_before_the_first_is_segmented(tmp_path):
     root = colour_model.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
-    masks.write_mask(root / "Annotations/480p/cows/00000.png", np.zeros((48, 80), np.uint8))
-    with pytest.raises(
-        InputError, match="cows/00000.png: expected a mask with at least one object"
-    ):
+    masks.write_mask(root / "Annotations/480p/cows/00000.png", np.ones((24, 40), np.uint8))
+    with pytest.raises(InputError, match="cows/00000.png: expected a mask of 80x48 pixels"):
         run(davis_clips(root), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
