@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feelvos_tf import clips, colour_model, masks
+from feelvos_tf import clips, drawn_clips, masks
 from feelvos_tf.data import davis
 from feelvos_tf.errors import InputError
 
@@ -18,7 +18,7 @@ def folder(tmp_path):
     """Returns a folder of two pictures, beside which tests put their mask."""
     (tmp_path / "clip").mkdir()
     for frame in range(2):
-        image, _ = colour_model.draw(frame, [1])
+        image, _ = drawn_clips.draw(frame, [1])
         Image.fromarray(image).save(tmp_path / "clip" / f"{frame:05d}.png")
     return tmp_path / "clip"
 
@@ -30,19 +30,19 @@ def clip_with(folder, mask):
 
 
 def test_drawn_mask_of_0_and_255_is_one_object(folder):
-    _, mask = colour_model.draw(0, [1])
+    _, mask = drawn_clips.draw(0, [1])
     np.testing.assert_array_equal(clip_with(folder, mask * 255).first_mask(), mask)
 
 
 def test_void_stays_void_beside_objects(folder):
-    _, mask = colour_model.draw(0, [5])
+    _, mask = drawn_clips.draw(0, [5])
     mask[0] = 255
     np.testing.assert_array_equal(clip_with(folder, mask).first_mask(), mask)
 
 
 def test_davis_2016_masks_are_binary_and_those_of_2017_are_not(tmp_path):
     for year in ("2016", "2017"):
-        root = colour_model.write_davis(tmp_path / year, {"bear": [1]}, year=year)
+        root = drawn_clips.write_davis(tmp_path / year, {"bear": [1]}, year=year)
         [clip] = clips.from_sequences(davis.list_sequences(root, f"davis_{year}"))
         assert masks.object_ids(clip.first_mask()) == [1]
         clips.check(clip)
@@ -70,7 +70,7 @@ def test_unusable_masks_are_told_in_one_sentence(folder):
 
 
 def test_fingerprint_changes_with_mask_and_frames(folder):
-    _, mask = colour_model.draw(0, [1])
+    _, mask = drawn_clips.draw(0, [1])
     first = clip_with(folder, mask).fingerprint()
     assert clip_with(folder, mask).fingerprint() == first
     assert clip_with(folder, 2 * mask).fingerprint() != first
@@ -81,7 +81,7 @@ def test_fingerprint_changes_with_mask_and_frames(folder):
 def test_youtube_vos_objects_that_appear_later_bring_their_mask(tmp_path):
     base = tmp_path / "valid"
     for frame, ids in enumerate([[1], [1], [1, 4], [1, 4]]):
-        image, mask = colour_model.draw(frame, ids)
+        image, mask = drawn_clips.draw(frame, ids)
         path = base / "JPEGImages" / "video" / f"{5 * frame:05d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(path)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feelvos_tf import colour_model, masks, segmenter, video
+from feelvos_tf import colour_model, drawn_clips, masks, segmenter, video
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def saved_model(tmp_path_factory):
 @pytest.fixture(scope="module")
 def davis_root(tmp_path_factory):
     sequences = {"bear": [1, 5], "cows": [2]}
-    return colour_model.write_davis(tmp_path_factory.mktemp("davis") / "root", sequences)
+    return drawn_clips.write_davis(tmp_path_factory.mktemp("davis") / "root", sequences)
 
 
 def predict(*arguments: object) -> subprocess.CompletedProcess:
@@ -85,7 +85,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
 
 
 def test_clip_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path):
-    images, given = zip(*(colour_model.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
+    images, given = zip(*(drawn_clips.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
     video.write_video(tmp_path / "clip.mp4", images, 24)
     masks.write_mask(tmp_path / "first.png", given[0])
     result = predict(

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feelvos_tf import clips, colour_model, masks, prediction, video
+from feelvos_tf import clips, drawn_clips, masks, prediction, video
 from feelvos_tf.data import davis
 from feelvos_tf.errors import InputError
 
 
 class ByColour:
-    """Follows the objects of `colour_model.draw` by the colours of the first frame."""
+    """Follows the objects of `drawn_clips.draw` by the colours of the first frame."""
 
     def start(self, image, mask):
         """Returns a track."""
@@ -48,7 +48,7 @@ def contents(folder):
 
 
 def test_every_frame_gets_its_mask_and_the_first_is_the_given_one(tmp_path):
-    root = colour_model.write_davis(tmp_path / "davis", {"bear": [1, 5], "cows": [2]})
+    root = drawn_clips.write_davis(tmp_path / "davis", {"bear": [1, 5], "cows": [2]})
     done, timing = run(davis_clips(root), tmp_path / "out")
     assert [clip.name for clip in done] == ["bear", "cows"]
     assert len(timing.step_seconds) == 8 and timing.total_seconds > sum(timing.step_seconds)
@@ -61,7 +61,7 @@ def test_every_frame_gets_its_mask_and_the_first_is_the_given_one(tmp_path):
 
 
 def test_masks_are_called_like_pictures_or_numbered_like_video_frames(tmp_path):
-    images, given = zip(*(colour_model.draw(frame, [1]) for frame in range(3)))
+    images, given = zip(*(drawn_clips.draw(frame, [1]) for frame in range(3)))
     (tmp_path / "folder").mkdir()
     for number, image in zip((9, 10, 11), images):
         Image.fromarray(image).save(tmp_path / "folder" / f"shot{number}.png")
@@ -78,7 +78,7 @@ def test_masks_are_called_like_pictures_or_numbered_like_video_frames(tmp_path):
 
 
 def test_only_what_is_missing_or_made_otherwise_is_segmented_again(tmp_path):
-    root = colour_model.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
+    root = drawn_clips.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
     found, output = davis_clips(root), tmp_path / "out"
     run(found, output)
     (output / "cows" / "00003.png").unlink()
@@ -93,7 +93,7 @@ def test_only_what_is_missing_or_made_otherwise_is_segmented_again(tmp_path):
 
 
 def test_interrupted_run_keeps_whole_sequences_and_goes_on(tmp_path):
-    root = colour_model.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
+    root = drawn_clips.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
 
     class Interrupted(ByColour):
         def start(self, image, mask):
@@ -109,7 +109,7 @@ def test_interrupted_run_keeps_whole_sequences_and_goes_on(tmp_path):
 
 
 def test_all_clips_are_checked_before_the_first_is_segmented(tmp_path):
-    root = colour_model.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
+    root = drawn_clips.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
     masks.write_mask(root / "Annotations/480p/cows/00000.png", np.ones((24, 40), np.uint8))
     with pytest.raises(InputError, match="cows/00000.png: expected a mask of 80x48 pixels"):
         run(davis_clips(root), tmp_path / "out")
@@ -117,7 +117,7 @@ def test_all_clips_are_checked_before_the_first_is_segmented(tmp_path):
 
 
 def test_damaged_or_smaller_frame_is_named_and_leaves_no_half_sequence(tmp_path):
-    root = colour_model.write_davis(tmp_path / "davis", {"bear": [1]})
+    root = drawn_clips.write_davis(tmp_path / "davis", {"bear": [1]})
     frame = root / "JPEGImages/480p/bear/00003.jpg"
     Image.new("RGB", (40, 24)).save(frame)
     sizes = "bear: expected frames of 80x48 pixels .* found 40x24 at frame 3"
@@ -132,7 +132,7 @@ def test_damaged_or_smaller_frame_is_named_and_leaves_no_half_sequence(tmp_path)
 def test_object_that_appears_later_is_followed_from_its_own_mask_on(tmp_path):
     (tmp_path / "frames").mkdir()
     for frame in range(5):
-        image, mask = colour_model.draw(frame, [1, 4] if frame >= 2 else [1])
+        image, mask = drawn_clips.draw(frame, [1, 4] if frame >= 2 else [1])
         Image.fromarray(image).save(tmp_path / "frames" / f"{frame:05d}.png")
         masks.write_mask(tmp_path / "masks" / f"{frame:05d}.png", mask)
     clip = clips.Clip(
@@ -193,7 +193,7 @@ def test_next_frame_is_read_while_the_model_runs(tmp_path):
 
 
 def test_overlays_show_every_frame_under_its_mask(tmp_path):
-    root = colour_model.write_davis(tmp_path / "davis", {"bear": [1, 2]}, num_frames=8)
+    root = drawn_clips.write_davis(tmp_path / "davis", {"bear": [1, 2]}, num_frames=8)
     [clip] = davis_clips(root)
     run([clip], tmp_path / "out")
     prediction.write_overlays(
@@ -202,7 +202,7 @@ def test_overlays_show_every_frame_under_its_mask(tmp_path):
     shown = list(video.open_frames(tmp_path / "bear.mp4"))
     assert len(shown) == 8
     for frame, image in enumerate(shown):
-        picture, mask = colour_model.draw(frame, [1, 2])
+        picture, mask = drawn_clips.draw(frame, [1, 2])
         difference = np.abs(image.astype(int) - picture).sum(axis=-1)
         assert difference[mask > 0].mean() > 4 * difference[mask == 0].mean()
     sheet = video.read_image(tmp_path / "bear.jpg")
@@ -210,7 +210,7 @@ def test_overlays_show_every_frame_under_its_mask(tmp_path):
 
 
 def test_short_clip_has_a_short_contact_sheet(tmp_path):
-    root = colour_model.write_davis(tmp_path / "davis", {"bear": [1]}, num_frames=2)
+    root = drawn_clips.write_davis(tmp_path / "davis", {"bear": [1]}, num_frames=2)
     [clip] = davis_clips(root)
     run([clip], tmp_path / "out")
     prediction.write_overlays(

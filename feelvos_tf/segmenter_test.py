@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf import colour_model, segmenter
+from feelvos_tf import colour_model, drawn_clips, segmenter
 from feelvos_tf.errors import InputError
 
 
@@ -16,19 +16,19 @@ def saved_model(tmp_path_factory):
 
 
 def test_ids_with_gaps_come_back_at_full_size(saved_model):
-    image, mask = colour_model.draw(0, [7, 3])
+    image, mask = drawn_clips.draw(0, [7, 3])
     mask[0, :5] = 255
     track = segmenter.SavedModelSegmenter(saved_model).start(image, mask)
     for frame in (1, 2):
-        image, expected = colour_model.draw(frame, [7, 3])
+        image, expected = drawn_clips.draw(frame, [7, 3])
         np.testing.assert_array_equal(track.step(image), expected)
 
 
 @pytest.mark.parametrize("inference_size", [24, 100])
 def test_at_another_inference_size_only_outlines_change(saved_model, inference_size):
-    image, mask = colour_model.draw(0, [7, 3])
+    image, mask = drawn_clips.draw(0, [7, 3])
     track = segmenter.SavedModelSegmenter(saved_model, inference_size).start(image, mask)
-    image, expected = colour_model.draw(3, [7, 3])
+    image, expected = drawn_clips.draw(3, [7, 3])
     ids = track.step(image)
     assert ids.shape == expected.shape and ids.dtype == np.uint8
     assert set(np.unique(ids)) == {0, 3, 7}
@@ -40,7 +40,7 @@ def test_at_another_inference_size_only_outlines_change(saved_model, inference_s
 
 def test_two_tracks_of_one_model_do_not_disturb_each_other(saved_model):
     model = segmenter.SavedModelSegmenter(saved_model)
-    image, mask = colour_model.draw(0, [1, 2])
+    image, mask = drawn_clips.draw(0, [1, 2])
     first = model.start(image, mask)
     model.start(255 - image, 3 * mask)
     np.testing.assert_array_equal(first.step(image), mask)
