@@ -7,6 +7,7 @@ settings that were really used (operative_config.gin) and TensorBoard files
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import tensorflow as tf
@@ -33,6 +34,8 @@ EXIT_STOPPED = 130
 def main(argv: list[str]) -> None:
     """Trains with the settings of the flags."""
     del argv
+    # Notes on deprecated symbols, of which align-corners resizing needs some, hide our own log.
+    tf.get_logger().setLevel(logging.ERROR)
     if not _GIN_FILE.value and not _GIN_PARAM.value:
         raise InputError("--gin_file: expected at least one, e.g. gin_configs/quickstart.gin")
     config.parse(_GIN_FILE.value, _GIN_PARAM.value)

@@ -28,9 +28,14 @@ def test_frozen_statistics_equal_those_of_the_images_behind_the_backbone(model):
     expected = model.decoder(deep, low_level, batch_statistics=True).numpy()
     backbone = [v.numpy() for v in model.backbone.variables]
 
-    assert np.abs(model.extract(images).decoder_features - expected).max() > 0.1
+    def error():
+        difference = model.extract(images).decoder_features - expected
+        return np.linalg.norm(difference) / np.linalg.norm(expected)
+
+    # Channels that hardly vary behind a random backbone magnify rounding errors, hence 0.01.
+    assert error() > 0.5
     assert calibrate_batch_norm(model, images) == 14
-    np.testing.assert_allclose(model.extract(images).decoder_features, expected, atol=2e-3)
+    assert error() < 0.01
     for before, after in zip(backbone, model.backbone.variables):
         np.testing.assert_array_equal(before, after)
 

@@ -1,0 +1,71 @@
+import inspect
+
+import gin
+import pytest
+from absl import flags
+from absl.testing import flagsaver
+
+from feelvos_tf import config, train
+from feelvos_tf.errors import InputError
+from feelvos_tf.losses import BootstrappedCrossEntropy
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.optimizer import MomentumOptimizer
+from feelvos_tf.schedule import LearningRate
+from feelvos_tf.trainer import Trainer
+
+SETTINGS = sorted((config.PROJECT_ROOT / "gin_configs/train").glob("*.gin"))
+
+
+@pytest.fixture(autouse=True)
+def clean_gin():
+    yield
+    gin.clear_config()
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=lambda p: p.stem)
+def test_every_training_file_is_read_and_opens_with_what_it_stands_for(path):
+    config.parse([str(path)], [])
+    assert gin.query_parameter("training_dataset.batch_size") > 0
+    text = path.read_text()
+    for word in ("Paper: section 3", "python -m feelvos_tf.train", "Deviations", "reports"):
+        assert word in text
+
+
+@pytest.mark.parametrize(
+    "part", [BootstrappedCrossEntropy, Feelvos, LearningRate, MomentumOptimizer, Trainer]
+)
+def test_the_python_defaults_are_the_values_of_the_release(part):
+    config.parse(["gin_configs/train/davis_2017_as_released.gin"], [])
+    written = gin.get_bindings(part, resolve_references=False)
+    settings = {k: v for k, v in written.items() if k not in ("backbone", "atrous_rates")}
+    defaults = {k: p.default for k, p in inspect.signature(part.__init__).parameters.items()}
+    assert settings
+    assert settings == {name: defaults[name] for name in settings}
+
+
+@pytest.mark.parametrize(
+    ("gin_files", "gin_params", "expected"),
+    [
+        ([], [], "--gin_file: expected at least one"),
+        (["nowhere.gin"], [], "nowhere.gin: expected a gin file"),
+        ([], ["Trainer.nonsense = 1"], "nonsense"),
+        (["gin_configs/train/davis_2017_as_released.gin"], [], "'records'"),
+        (
+            ["gin_configs/train/davis_2017_as_released.gin"],
+            ["training_dataset.records = 'nowhere/train-*'"],
+            "no training records match nowhere/train-*",
+        ),
+    ],
+)
+def test_bad_settings_end_in_one_sentence_and_leave_no_folder(
+    tmp_path, gin_files, gin_params, expected
+):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["train", "--model_dir=unused"])
+    model_dir = tmp_path / "run"
+    values = {"gin_file": gin_files, "gin_param": gin_params, "model_dir": str(model_dir)}
+    with flagsaver.flagsaver(**values), pytest.raises(InputError) as caught:
+        train.main(["train"])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not model_dir.exists()
