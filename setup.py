@@ -22,10 +22,14 @@ setup(
         "av>=11",
         "gin-config>=0.5",
         "numpy>=1.23,<2",
+        # 4.12 needs NumPy 2, which TensorFlow 2.15 does not take.
         "opencv-python-headless>=4.7,<4.12",
         "pillow>=9.4",
+        # The last two that work together: newer TensorFlow cannot load the add-ons' kernels, and
+        # neither can the package tensorflow-cpu.
         "tensorflow==2.15.1",
         "tensorflow-addons==0.23.0",
+        # Imports tensorflow-metadata, which from 1.17 on needs a newer protobuf than TensorFlow's.
         "tensorflow-datasets>=4.9,<4.10",
         "tensorflow-metadata<1.17",
         "tqdm>=4.64",
