@@ -20,7 +20,7 @@ find_python() {
       echo "$candidate"
       return
     fi
-    [ -z "${FEELVOS_PYTHON:-}" ] || return
+    [ -z "${FEELVOS_PYTHON:-}" ] || return 0
   done
 }
 
