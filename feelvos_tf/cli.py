@@ -1,7 +1,7 @@
 """How every command-line program of the project starts and fails."""
 
 import errno
-import os
+import logging
 import sys
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     Positional arguments are refused: every option of the project is a named flag, and a forgotten
     `--` would otherwise be ignored silently.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
     def guarded(argv: list[str]) -> None:
         try:

@@ -17,7 +17,7 @@ def resize_bilinear(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     Reproduction trap: the release resizes with align_corners=True everywhere, which tf.image.resize
     cannot do.
     """
-    return tf.compat.v1.image.resize_bilinear(x, size, align_corners=True)
+    return tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)
 
 
 def _norm() -> BatchNorm:

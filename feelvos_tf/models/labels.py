@@ -15,8 +15,8 @@ def reduce_nearest(labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     Reproduction trap: a position halfway between two pixels takes the later one
     (2019 release, resize_nearest_neighbor with align_corners=True).
     """
-    resized = tf.compat.v1.image.resize_nearest_neighbor(
-        labels[tf.newaxis, :, :, tf.newaxis], size, align_corners=True
+    resized = tf.raw_ops.ResizeNearestNeighbor(
+        images=labels[tf.newaxis, :, :, tf.newaxis], size=size, align_corners=True
     )
     return resized[0, :, :, 0]
 
