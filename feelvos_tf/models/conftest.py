@@ -1,9 +1,15 @@
-"""Models with the weights that the golden numbers were made with."""
+"""Models with the weights that the golden numbers were made with, and what compares with them."""
 
+from __future__ import annotations
+
+import contextlib
+import functools
 import zlib
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from feelvos_tf.models.backbone import MobileNetV2, Xception
 from feelvos_tf.models.feelvos import Feelvos
@@ -49,21 +55,56 @@ def rule_weight(name: str, shape: tuple) -> np.ndarray:
     return value.astype(np.float32)
 
 
+def build_rule_model(variant: str, output_stride: int) -> Feelvos:
+    """Returns a Feelvos whose weights follow the rule."""
+    backbone = {
+        "mobilenet_v2": lambda: MobileNetV2(output_stride=output_stride),
+        "xception_65": lambda: Xception(65, output_stride),
+    }[variant]()
+    model = Feelvos(backbone, (6, 12, 18) if output_stride == 16 else (12, 24, 36))
+    model.create_variables()
+    for name, variable in release_names(model).items():
+        variable.assign(rule_weight(name, tuple(variable.shape)))
+    return model
+
+
 @pytest.fixture(scope="session")
 def rule_model():
-    """Builds a Feelvos with the rule's weights: `rule_model("xception_65", output_stride=8)`."""
-    backbones = {
-        "mobilenet_v2": lambda stride: MobileNetV2(output_stride=stride),
-        "xception_65": lambda stride: Xception(65, output_stride=stride),
-    }
+    """Returns `variant, output_stride -> Feelvos` with the rule's weights, one for all tests.
 
-    def build(variant: str, output_stride: int, **settings) -> Feelvos:
-        rates = (6, 12, 18) if output_stride == 16 else (12, 24, 36)
-        settings = {"atrous_rates": rates, **settings}
-        model = Feelvos(backbones[variant](output_stride), **settings)
-        model.create_variables()
-        for name, variable in release_names(model).items():
-            variable.assign(rule_weight(name, tuple(variable.shape)))
-        return model
+    Whoever changes weights calls `build_rule_model` instead.
+    """
+    return functools.cache(build_rule_model)
 
-    return build
+
+@contextlib.contextmanager
+def recorded_outputs(layers: Iterable[tf.keras.layers.Layer]) -> Iterator[dict[str, tf.Tensor]]:
+    """Yields what the layers return when they are called, by name; the first of several outputs."""
+    outputs = {}
+
+    def record(layer: tf.keras.layers.Layer) -> None:
+        call = layer.call
+
+        def recording(*args, **kwargs):
+            output = call(*args, **kwargs)
+            outputs[layer.name] = output[0] if isinstance(output, tuple) else output
+            return output
+
+        layer.call = recording
+
+    layers = list(layers)
+    for layer in layers:
+        record(layer)
+    try:
+        yield outputs
+    finally:
+        for layer in layers:
+            del layer.call
+
+
+def assert_close_to_golden(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4):
+    """Checks that the largest difference is at most `tolerance` of the largest golden value."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.shape == expected.shape
+    difference = np.abs(found - expected).max() / np.abs(expected).max()
+    assert difference <= tolerance, f"differs by {difference:.1e} of the largest value"

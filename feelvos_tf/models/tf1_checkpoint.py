@@ -20,8 +20,9 @@ _LAST_LAYERS = (
     "meta_architecture",
 )
 _NEVER_RESTORED = ("logits",)
+_STEP = "global_step"
 # Not variables of the model: step counter and what optimisers and averages keep per variable.
-_BOOKKEEPING = ("global_step", "Momentum", "Adam", "Adam_1", "ExponentialMovingAverage")
+_BOOKKEEPING = (_STEP, "Momentum", "Adam", "Adam_1", "ExponentialMovingAverage")
 
 
 class Restored(NamedTuple):
@@ -31,11 +32,13 @@ class Restored(NamedTuple):
       matched: variables that were set.
       missing: variables of the model that the checkpoint lacks or that were left out.
       unused: variables of the checkpoint that the model lacks or that were left out.
+      ignored: what the checkpoint holds besides: optimiser slots, averages, the step.
     """
 
     matched: list[str]
     missing: list[str]
     unused: list[str]
+    ignored: list[str]
 
 
 def release_names(model: Feelvos) -> dict[str, tf.Variable]:
@@ -47,21 +50,40 @@ def release_names(model: Feelvos) -> dict[str, tf.Variable]:
 
 
 def read_shapes(prefix: str) -> dict[str, list[int]]:
-    """Returns name -> shape of the model variables in the checkpoint, optimiser slots left out.
+    """Returns name -> shape of all that the checkpoint holds.
 
     Raises:
       InputError: there is no readable checkpoint with this prefix.
     """
     try:
-        shapes = dict(tf.train.list_variables(prefix))
+        return dict(tf.train.list_variables(prefix))
     except (tf.errors.OpError, ValueError) as error:
         raise InputError(
             f"{prefix}: expected the prefix of a TensorFlow checkpoint "
             f"(PREFIX.index and PREFIX.data-*), found none that can be read"
         ) from error
-    return {
-        name: shape for name, shape in shapes.items() if name.split("/")[-1] not in _BOOKKEEPING
-    }
+
+
+def _is_bookkeeping(name: str) -> bool:
+    return name.rsplit("/", 1)[-1] in _BOOKKEEPING
+
+
+def read_global_step(prefix: str) -> int:
+    """Returns the training step that the checkpoint was written at, 0 if it does not say."""
+    reader = tf.train.load_checkpoint(prefix)
+    return int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
+
+
+def write(model: Feelvos, prefix: str, global_step: int = 0) -> None:
+    """Writes the model's weights so that the 2019 release can read them."""
+    tensors = {name: variable.value() for name, variable in release_names(model).items()}
+    tensors[_STEP] = tf.constant(global_step, tf.int64)
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=list(tensors),
+        shape_and_slices=[""] * len(tensors),
+        tensors=list(tensors.values()),
+    )
 
 
 def restore(
@@ -94,13 +116,17 @@ def restore(
                 f"{prefix}: {name} has shape {list(shapes[name])}, "
                 f"the model expects {variable.shape.as_list()}"
             )
-        variable.assign(reader.get_tensor(name))
+        try:
+            variable.assign(reader.get_tensor(name))
+        except tf.errors.OpError as error:
+            raise InputError(f"{prefix}: {name} cannot be read: {error.message}") from error
         matched.append(name)
     done = set(matched)
     return Restored(
         matched,
         [name for name in variables if name not in done],
-        [name for name in shapes if name not in done],
+        [name for name in shapes if name not in done and not _is_bookkeeping(name)],
+        [name for name in shapes if _is_bookkeeping(name)],
     )
 
 

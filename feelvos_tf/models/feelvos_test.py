@@ -1,0 +1,116 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.models.backbone import MobileNetV2
+from feelvos_tf.models.feelvos import Feelvos
+
+SIZE = (49, 65)
+
+
+def small_model(**settings) -> Feelvos:
+    tf.keras.utils.set_random_seed(1)
+    model = Feelvos(
+        MobileNetV2(depth_multiplier=0.1), atrous_rates=(), embedding_dimension=8, **settings
+    )
+    model.create_variables()
+    for variable in model.trainable_variables:
+        if "bias" in variable.name or "logits" in variable.name:
+            variable.assign(0.3 * tf.random.normal(variable.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (2, 3, 7, 8)).repeat(7, 2).repeat(9, 3)[:, :, : SIZE[0], : SIZE[1]]
+    return {
+        "images": tf.constant(rng.uniform(0, 255, (2, 3, *SIZE, 3)), tf.float32),
+        "labels": tf.constant(labels, tf.int32),
+        "num_objects": tf.constant([3, 3]),
+    }
+
+
+def logits(model, batch, **changes):
+    clips = model.clip_logits(**{**batch, **changes}, training=False)
+    return np.stack([clip.logits[..., 0] for clip in clips])
+
+
+def test_every_clip_gets_logits_and_maps_at_stride_4(model, batch):
+    for clip in model.clip_logits(**batch, training=False):
+        assert clip.logits.shape == [3, 13, 17, 1]
+        assert clip.embeddings.shape == [3, 13, 17, 8]
+        for distances in (clip.global_map, clip.local_map):
+            assert distances.shape == [3, 13, 17]
+            assert float(tf.reduce_min(distances)) >= 0.0
+            assert float(tf.reduce_max(distances)) <= 1.0
+
+
+def test_permuting_the_objects_permutes_the_logits(model, batch):
+    order = np.array([2, 0, 1])
+    labels = tf.gather(tf.constant(np.argsort(order), tf.int32), batch["labels"])
+    permuted = logits(model, batch, labels=labels)
+    expected = logits(model, batch)[:, order]
+    np.testing.assert_allclose(permuted, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_clips_of_a_batch_do_not_see_each_other(model, batch):
+    alone = logits(model, {name: value[1:] for name, value in batch.items()})
+    np.testing.assert_allclose(logits(model, batch)[1:], alone, rtol=1e-3, atol=1e-4)
+
+
+def test_the_current_frame_s_labels_are_not_seen(model, batch):
+    labels = batch["labels"].numpy()
+    labels[:, 2] = 255
+    np.testing.assert_array_equal(logits(model, batch, labels=labels), logits(model, batch))
+
+
+def test_void_pixels_of_the_reference_match_nothing(model, batch):
+    labels = batch["labels"].numpy()
+    labels[:, 0] = 255
+    for clip in model.clip_logits(**{**batch, "labels": tf.constant(labels)}, training=False):
+        np.testing.assert_array_equal(clip.global_map, np.ones([3, 13, 17]))
+
+
+def test_a_frame_matched_with_itself_has_distance_zero(model, batch):
+    images = tf.repeat(batch["images"][:, :1], 3, axis=1)
+    labels = tf.repeat(batch["labels"][:, :1], 3, axis=1)
+    for clip in model.clip_logits(images, labels, batch["num_objects"], training=False):
+        for distances in (clip.global_map, clip.local_map):
+            np.testing.assert_allclose(tf.reduce_min(distances, 0), 0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cues"),
+    [
+        ({}, 3),
+        ({"first_frame_matching": False}, 2),
+        ({"previous_frame_matching": "none"}, 2),
+        ({"previous_frame_matching": "global"}, 3),
+        ({"previous_frame_predictions": False}, 2),
+        ({"previous_frame_matching": "none", "previous_frame_predictions": False}, 1),
+    ],
+)
+def test_the_switches_of_table_6_take_cues_away(settings, cues, batch):
+    model = small_model(**settings)
+    assert model.head.convolutions[0].depthwise.kernel.shape == [7, 7, 256 + cues, 1]
+    [clip, _] = model.clip_logits(**batch, training=False)
+    assert clip.logits.shape == [3, 13, 17, 1]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"previous_frame_matching": "both"},
+        {"local_matching": "magic"},
+        {"first_frame_matching": False, "previous_frame_matching": "none"},
+    ],
+)
+def test_settings_that_make_no_model_are_refused(settings):
+    with pytest.raises(ValueError, match="Feelvos"):
+        small_model(**settings)

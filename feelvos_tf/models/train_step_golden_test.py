@@ -1,0 +1,187 @@
+"""One training step of xception_65 against the release's: losses, all gradients, new weights.
+
+Golden batch: one clip of 97x97 (reference, previous, current), output stride 16, the release's
+default settings. Arrays of gradients and of new weights hold every n-th value of a variable.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.losses import BootstrappedCrossEntropy, is_regularised
+from feelvos_tf.models.conftest import assert_close_to_golden, build_rule_model
+from feelvos_tf.models.tf1_checkpoint import release_names
+from feelvos_tf.optimizer import MomentumOptimizer
+from feelvos_tf.train_step import TrainStep
+
+NUM_STEPS = 200_000
+WEIGHT_DECAY = 0.00004
+KEEP = 0.9
+# Softmax does not see an offset common to all logits: this gradient is rounding noise alone.
+WITHOUT_GRADIENT = "logits/semantic/biases"
+SAMPLES = 150
+
+
+class FixedDropout(tf.keras.layers.Layer):
+    """Dropout by a given mask of what stays; without one, everything stays."""
+
+    def __init__(self, mask):
+        super().__init__()
+        self.mask = mask
+
+    def call(self, x, training):
+        assert training, "dropout is active whenever training"
+        return x if self.mask is None else x * self.mask / KEEP
+
+
+@pytest.fixture(scope="module")
+def release(golden):
+    arrays = dict(np.load(golden / "train_step.npz"))
+    return {k: v.astype(str) if v.dtype.kind == "S" else v for k, v in arrays.items()}
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Returns a model of this module's own: the last test changes its weights."""
+    return build_rule_model("xception_65", 16)
+
+
+@pytest.fixture(scope="module")
+def variables(model):
+    trainable = {id(v) for v in model.trainable_variables}
+    return {n: v for n, v in release_names(model).items() if id(v) in trainable}
+
+
+@pytest.fixture(scope="module")
+def optimizer(variables):
+    return MomentumOptimizer(variables)
+
+
+@pytest.fixture(scope="module")
+def step():
+    return tf.Variable(0, dtype=tf.int64)
+
+
+@pytest.fixture(scope="module")
+def train_step(model, variables, optimizer, step):
+    return TrainStep(model, variables, step, optimizer, NUM_STEPS, WEIGHT_DECAY)
+
+
+@pytest.fixture(scope="module")
+def batch(release):
+    return {
+        "images": tf.constant(release["images"][np.newaxis], tf.float32),
+        "labels": tf.constant(release["labels"][np.newaxis], tf.int32),
+        "num_objects": tf.constant([3]),
+    }
+
+
+@pytest.fixture(scope="module")
+def dropout_mask(release):
+    shape = release["dropout_mask_shape"]
+    return np.unpackbits(release["dropout_mask"], count=shape.prod()).reshape(shape)
+
+
+@pytest.fixture(scope="module", params=["nodrop", "drop"])
+def made(request, train_step, model, batch, dropout_mask):
+    """Returns (which, gradients by name, scalars) of the golden batch."""
+    mask = dropout_mask.astype(np.float32) if request.param == "drop" else None
+    model.aspp.dropout = FixedDropout(mask)
+    gradients, result = train_step.gradients(batch)
+    return request.param, gradients, result.scalars
+
+
+def sample(value) -> np.ndarray:
+    flat = np.asarray(value).ravel()
+    return flat[:: max(1, flat.size // SAMPLES)]
+
+
+def test_the_trained_variables_are_the_release_s(release, variables):
+    assert set(variables) == set(release["grad_names"])
+
+
+def test_the_regularised_variables_are_the_release_s(release, variables):
+    names = release["regularised_variables"]
+    assert {name for name in variables if is_regularised(name)} == set(names)
+    ours = [WEIGHT_DECAY * tf.nn.l2_loss(variables[name]) for name in names]
+    np.testing.assert_allclose(ours, release["regularised_values"], rtol=1e-3)
+
+
+def test_losses(release, made):
+    which, _, scalars = made
+    found = [scalars[name] for name in ("loss", "cross_entropy", "regularisation")]
+    np.testing.assert_allclose(found, release[f"{which}_losses"], rtol=1e-4)
+
+
+def test_norms_of_all_gradients_raw_and_clipped(release, made, optimizer):
+    which, gradients, _ = made
+    names = [name for name in release["grad_names"] if name != WITHOUT_GRADIENT]
+    rows = [i for i, name in enumerate(release["grad_names"]) if name != WITHOUT_GRADIENT]
+    raw = [tf.norm(gradients[name]) for name in names]
+    np.testing.assert_allclose(raw, release[f"{which}_gradnorm_raw"][rows], rtol=1e-3)
+    clipped = [tf.norm(optimizer.transform(name, gradients[name])) for name in names]
+    expected = release[f"{which}_gradnorm_after_clip"][rows]
+    np.testing.assert_allclose(clipped, expected, rtol=1e-3)
+    assert (expected > 4.9).any(), "some gradient must be long enough to be clipped"
+
+
+def test_norms_after_the_doubling_of_biases(release, made, variables):
+    which, gradients, _ = made
+    without_clipping = MomentumOptimizer(variables, clip_gradient_norm=0)
+    for i, name in enumerate(release["grad_names"]):
+        if name != WITHOUT_GRADIENT:
+            norm = tf.norm(without_clipping.transform(name, gradients[name]))
+            expected = release[f"{which}_gradnorm_after_bias_doubling"][i]
+            np.testing.assert_allclose(norm, expected, rtol=1e-3, err_msg=name)
+
+
+def test_gradients_of_chosen_variables(release, made):
+    which, gradients, _ = made
+    for name in release["watch_names"]:
+        if name != WITHOUT_GRADIENT:
+            assert_close_to_golden(
+                sample(gradients[name]), release[f"{which}_grad/{name}"], tolerance=1e-3
+            )
+
+
+def test_logits_and_embeddings_of_the_clip(release, model, batch, dropout_mask):
+    for which, mask in (("nodrop", None), ("drop", dropout_mask.astype(np.float32))):
+        model.aspp.dropout = FixedDropout(mask)
+        [clip] = model.clip_logits(**batch, training=True)
+        assert_close_to_golden(clip.logits[..., 0], release[f"{which}_logits"])
+        assert_close_to_golden(clip.embeddings[:, ::4, ::4], release[f"{which}_embeddings_sub"])
+
+
+def test_cross_entropy_over_the_hardest_pixels_later_in_training(release, model, batch):
+    model.aspp.dropout = FixedDropout(None)
+    [clip] = model.clip_logits(**batch, training=True)
+    for step, expected in release["cross_entropy_at_steps"]:
+        loss = BootstrappedCrossEntropy()(clip.logits, batch["labels"][0, 2], int(step))
+        np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
+@pytest.fixture
+def restored_afterwards(variables, step):
+    before = {name: variable.numpy() for name, variable in variables.items()}
+    yield
+    step.assign(0)
+    for name, variable in variables.items():
+        variable.assign(before[name])
+
+
+@pytest.mark.usefixtures("restored_afterwards")
+def test_three_steps_descend_as_in_the_release(release, train_step, model, variables, batch):
+    model.aspp.dropout = FixedDropout(None)
+    for i in range(3):
+        scalars = train_step(batch, 1).scalars
+        found = [scalars[name] for name in ("loss", "cross_entropy", "learning_rate")]
+        np.testing.assert_allclose(found, release["step_losses"][i], rtol=1e-3)
+        if i in (0, 2):
+            for name in release["watch_names"]:
+                expected = release[f"after_step{i + 1}/{name}"]
+                assert_close_to_golden(sample(variables[name]), expected)
+    [clip] = model.clip_logits(**batch, training=True)
+    loss = BootstrappedCrossEntropy()(clip.logits, batch["labels"][0, 2], 3)
+    np.testing.assert_allclose(loss, release["step_losses"][3, 1], rtol=1e-3)
