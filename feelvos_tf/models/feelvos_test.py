@@ -101,16 +101,3 @@ def test_the_switches_of_table_6_take_cues_away(settings, cues, batch):
     assert model.head.convolutions[0].depthwise.kernel.shape == [7, 7, 256 + cues, 1]
     [clip, _] = model.clip_logits(**batch, training=False)
     assert clip.logits.shape == [3, 13, 17, 1]
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"previous_frame_matching": "both"},
-        {"local_matching": "magic"},
-        {"first_frame_matching": False, "previous_frame_matching": "none"},
-    ],
-)
-def test_settings_that_make_no_model_are_refused(settings):
-    with pytest.raises(ValueError, match="Feelvos"):
-        small_model(**settings)
