@@ -5,12 +5,14 @@ from __future__ import annotations
 import gin
 import tensorflow as tf
 
+from feelvos_tf.errors import InputError
 from feelvos_tf.models.layers import (
     BatchNorm,
     Convolution,
     DepthwiseConvolution,
 )
 
+OUTPUT_STRIDES = (8, 16)
 _ROOT_STRIDE = 2
 
 
@@ -23,6 +25,11 @@ class _Dilation:
     """Turns strides into rates once the output stride is reached (atrous convolution)."""
 
     def __init__(self, output_stride: int):
+        if output_stride not in OUTPUT_STRIDES:
+            raise InputError(
+                f"output_stride of the backbone: expected one of {OUTPUT_STRIDES}, found "
+                f"{output_stride}"
+            )
         self.output_stride = output_stride
         self.stride = _ROOT_STRIDE
         self.rate = 1
@@ -112,6 +119,9 @@ class Xception(tf.keras.layers.Layer):
     Args:
       layers: 41, 65 or 71.
       output_stride: input size divided by the size of the deep features, 8 or 16.
+
+    Raises:
+      InputError: there is no such backbone.
     """
 
     _ENTRY = {
@@ -124,6 +134,10 @@ class Xception(tf.keras.layers.Layer):
     _LOW_LEVEL_BLOCK = {41: 2, 65: 2, 71: 3}
 
     def __init__(self, layers: int = 65, output_stride: int = 8):
+        if layers not in self._ENTRY:
+            raise InputError(
+                f"Xception.layers: expected one of {tuple(self._ENTRY)}, found {layers}"
+            )
         super().__init__(name=f"xception_{layers}")
         scope, dilation = self.name, _Dilation(output_stride)
         self.root = [
@@ -225,6 +239,9 @@ class MobileNetV2(tf.keras.layers.Layer):
     Args:
       depth_multiplier: factor on all channel counts (rounded to multiples of 8).
       output_stride: input size divided by the size of the deep features, 8 or 16.
+
+    Raises:
+      InputError: there is no such backbone.
     """
 
     # (expansion, filters, repeats, stride of the first)
@@ -241,6 +258,10 @@ class MobileNetV2(tf.keras.layers.Layer):
     _LOW_LEVEL_INDEX = 2
 
     def __init__(self, depth_multiplier: float = 1.0, output_stride: int = 8):
+        if depth_multiplier <= 0:
+            raise InputError(
+                f"MobileNetV2.depth_multiplier: expected more than 0, found {depth_multiplier}"
+            )
         super().__init__(name="MobilenetV2")
         dilation = _Dilation(output_stride)
         self.root = Convolution(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import gin
 import tensorflow as tf
 
+from feelvos_tf.errors import InputError
 from feelvos_tf.models import labels as object_labels
 from feelvos_tf.models.backbone import normalise
 from feelvos_tf.models.deeplab import AtrousSpatialPyramidPooling, Decoder
@@ -21,11 +23,12 @@ from feelvos_tf.models.global_matching import (
     normalise as normalise_distance,
 )
 from feelvos_tf.models.layers import ConvolutionBase
-from feelvos_tf.models.local_matching import LOCAL_MATCHINGS
+from feelvos_tf.models.local_matching import LOCAL_MATCHINGS, LOCAL_MATCHINGS_INFERENCE
 from feelvos_tf.models.segmentation_head import SegmentationHead
 
 # Image side that is large enough to create all variables and small enough to be quick.
 _BUILD_SIZE = 65
+_PREVIOUS_FRAME_MATCHINGS = ("local", "global", "none")
 
 
 class Features(NamedTuple):
@@ -88,6 +91,9 @@ class Feelvos(tf.keras.Model):
       previous_frame_predictions: whether the head sees the previous masks (PFP).
       local_matching: "tiles", "correlation" (tensorflow_addons) or "auto".
       fine_tune_batch_norm: train with the statistics of the batch and update the running ones.
+
+    Raises:
+      InputError: a setting is out of range.
     """
 
     def __init__(
@@ -105,18 +111,18 @@ class Feelvos(tf.keras.Model):
         fine_tune_batch_norm: bool = False,
     ):
         super().__init__(name="feelvos")
-        if previous_frame_matching not in ("local", "global", "none"):
-            raise ValueError(
-                "Feelvos.previous_frame_matching must be 'local', 'global' or 'none', "
-                f"got {previous_frame_matching!r}"
-            )
-        if local_matching not in LOCAL_MATCHINGS:
-            raise ValueError(
-                f"Feelvos.local_matching must be one of {sorted(LOCAL_MATCHINGS)}, "
-                f"got {local_matching!r}"
-            )
+        _check_choice("previous_frame_matching", previous_frame_matching, _PREVIOUS_FRAME_MATCHINGS)
+        _check_choice("local_matching", local_matching, LOCAL_MATCHINGS)
         if not first_frame_matching and previous_frame_matching == "none":
-            raise ValueError("Feelvos needs first_frame_matching or previous_frame_matching")
+            raise InputError(
+                "Feelvos: expected first_frame_matching or a previous_frame_matching, found neither"
+            )
+        _check_at_least("embedding_dimension", embedding_dimension, 1)
+        _check_at_least("window_radius", window_radius, 0)
+        _check_at_least("nearest_neighbors", nearest_neighbors, 1)
+        _check_at_least("train_max_neighbors_per_object", train_max_neighbors_per_object, 0)
+        for rate in atrous_rates:
+            _check_at_least("atrous_rates", rate, 1)
         self.backbone = backbone
         self.aspp = AtrousSpatialPyramidPooling(tuple(atrous_rates))
         self.decoder = Decoder()
@@ -129,6 +135,7 @@ class Feelvos(tf.keras.Model):
         self.previous_frame_matching = previous_frame_matching
         self.previous_frame_predictions = previous_frame_predictions
         self.local_distances = LOCAL_MATCHINGS[local_matching]
+        self.local_distances_inference = LOCAL_MATCHINGS_INFERENCE[local_matching]
         self.fine_tune_batch_norm = fine_tune_batch_norm
 
     def create_variables(self) -> None:
@@ -174,7 +181,8 @@ class Feelvos(tf.keras.Model):
             local_map = self._match_previous(embeddings, previous, training)
         masks = previous.masks if self.previous_frame_predictions else None
         cues = tf.stack([cue for cue in (global_map, masks, local_map) if cue is not None], -1)
-        return ClipOutput(self.head(features[tf.newaxis], cues), global_map, local_map)
+        logits = self.head(features[tf.newaxis], cues, training=training)
+        return ClipOutput(logits, global_map, local_map)
 
     def clip_logits(
         self, images: tf.Tensor, labels: tf.Tensor, num_objects: tf.Tensor, training: bool
@@ -216,11 +224,8 @@ class Feelvos(tf.keras.Model):
     def _match_globally(
         self, embeddings: tf.Tensor, reference: Reference, training: bool
     ) -> tf.Tensor:
-        if training or self.nearest_neighbors > 1:
-            distances = global_distances(embeddings, reference, self.nearest_neighbors)
-        else:
-            distances = global_distances_inference(embeddings, reference)
-        return normalise_distance(distances)
+        match = global_distances if training else global_distances_inference
+        return normalise_distance(match(embeddings, reference, self.nearest_neighbors))
 
     def _match_previous(
         self, embeddings: tf.Tensor, previous: Previous, training: bool
@@ -232,8 +237,22 @@ class Feelvos(tf.keras.Model):
                 previous.embeddings, previous.indices, num_objects, max_pixels
             )
             return self._match_globally(embeddings, pixels, training)
+        match = self.local_distances if training else self.local_distances_inference
         return normalise_distance(
-            self.local_distances(
+            match(
                 embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
             )
         )
+
+
+def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Raises InputError unless a setting of `Feelvos` is one of the choices."""
+    if value not in choices:
+        known = ", ".join(repr(choice) for choice in choices)
+        raise InputError(f"Feelvos.{name}: expected one of {known}, found {value!r}")
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    """Raises InputError where a setting of `Feelvos` is too small."""
+    if value < least:
+        raise InputError(f"Feelvos.{name}: expected {least} or more, found {value}")
