@@ -1,21 +1,25 @@
 """Global matching: the distance of each query pixel to the nearest pixel of every object.
 
 Paper section 3, equations 1 and 2. Squared distances |p - q|^2 come from a matrix product; the
-reference side is prepared once per video: its pixels are sorted by object, and the squared norm is
-folded into the product as one more channel, so the nearest neighbour is the largest entry of a
-product. Distances exist for a chunk of the queries at a time only.
+reference side is prepared once per video: its pixels are sorted by object. The squared norm is part
+of the product, as one more channel, so the nearest neighbour is the largest entry of the product.
+Distances exist for a chunk of the queries at a time only.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import functools
+from typing import Callable, NamedTuple
 
 import tensorflow as tf
 
 # Stands for the squared distance to an object without any pixel; maps to 1 (equation 3).
 NO_PIXEL_DISTANCE = 1e20
 _LOWEST = tf.float32.min
+# Queries, reference pixels of one object, and blocks of them that are handled at a time.
 _CHUNK = 512
+_BLOCK = 64
+_BLOCKS_PER_STEP = 32
 
 
 class Reference(NamedTuple):
@@ -91,63 +95,134 @@ def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.T
     return tf.reshape(distance, tf.concat([tf.shape(distance)[:1], height_width], 0))
 
 
-def global_distances_inference(query: tf.Tensor, reference: Reference) -> tf.Tensor:
-    """Returns `global_distances(query, reference, k=1)` faster, without a gradient."""
+def global_distances_inference(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.Tensor:
+    """Returns `global_distances` faster and without a gradient.
+
+    |p - q|^2 is taken apart into norms and a product, so a distance is exact to about 1e-6 of the
+    squared norms.
+    """
     height_width = tf.shape(query)[:2]
     pixels = tf.reshape(query, [-1, query.shape[-1]])
-    folded = _fold_norms(reference.embeddings)
-    num_objects = tf.size(reference.offsets) - 1
+    largest = _largest_similarity if k == 1 else functools.partial(_mean_similarity, k=k)
+    distances = tf.reduce_sum(tf.square(pixels), -1) - largest(pixels, reference)
+    # An object without pixels has the lowest float, or minus infinity, as its similarity.
+    distances = tf.minimum(distances, NO_PIXEL_DISTANCE)
+    return tf.reshape(distances, tf.concat([tf.shape(distances)[:1], height_width], 0))
 
-    def nearest(chunk: tf.Tensor) -> tf.Tensor:
-        norms = tf.reduce_sum(tf.square(chunk), -1)
-        similarity = _similarity(chunk, folded)
+
+def fold_query(pixels: tf.Tensor) -> tf.Tensor:
+    """Returns `[p, 1]` for pixels `[..., channels]`: see `fold_reference`."""
+    return tf.concat([pixels, tf.ones_like(pixels[..., :1])], -1)
+
+
+def fold_reference(pixels: tf.Tensor) -> tf.Tensor:
+    """Returns `[2 q, -|q|^2]` for pixels `[..., channels]`.
+
+    Its product with `[p, 1]` is the similarity 2 p.q - |q|^2, which is |p|^2 - |p - q|^2: largest
+    for the nearest pixel, in a single matrix product.
+    """
+    norms = tf.reduce_sum(tf.square(pixels), -1, keepdims=True)
+    return tf.concat([2.0 * pixels, -norms], -1)
+
+
+def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
+    """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
+
+    The reference is cut into blocks of one object each, so that one maximum per block and one over
+    an object's blocks serve any number of objects. Blocks of pixels and chunks of queries are so
+    small that their product stays in the processor's cache.
+    """
+    num_objects = tf.size(reference.offsets) - 1
+    blocks, owners = _blocks(reference)
+    queries, count = _chunks(fold_query(pixels), _CHUNK)
+
+    def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
+        def of_blocks(some: tf.Tensor) -> tf.Tensor:
+            similarity = tf.matmul(some, chunk, transpose_b=True)
+            return tf.reduce_max(tf.reshape(similarity, [-1, _BLOCK, _CHUNK]), 1)
+
+        largest = tf.reshape(_map(of_blocks, blocks), [-1, _CHUNK])
+        return tf.math.unsorted_segment_max(largest, owners, num_objects)
+
+    return _join_chunks(_map(of_chunk, queries), count)
+
+
+def _blocks(reference: Reference) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the folded reference pixels in blocks of one object each.
+
+    Returns:
+      steps: float32 `[steps, blocks * block, channels + 1]`.
+      owners: int32 `[steps * blocks]` object index of each block, -1 for blocks that only fill up.
+    """
+    first, end = reference.offsets[:-1], reference.offsets[1:]
+    blocks = (end - first + _BLOCK - 1) // _BLOCK
+    owners = tf.repeat(tf.range(tf.size(blocks)), blocks)
+    number = tf.range(tf.size(owners)) - tf.gather(tf.cumsum(blocks, exclusive=True), owners)
+    rows = (tf.gather(first, owners) + number * _BLOCK)[:, tf.newaxis] + tf.range(_BLOCK)
+    # A block that is not full repeats its object's last pixel, which changes no maximum.
+    rows = tf.minimum(rows, tf.gather(end, owners)[:, tf.newaxis] - 1)
+    steps = tf.size(owners) // _BLOCKS_PER_STEP + 1
+    missing = steps * _BLOCKS_PER_STEP - tf.size(owners)
+    rows = tf.pad(rows, [[0, missing], [0, 0]])
+    owners = tf.pad(owners, [[0, missing]], constant_values=-1)
+    folded = tf.pad(fold_reference(reference.embeddings), [[0, 1], [0, 0]])
+    shape = [steps, _BLOCKS_PER_STEP * _BLOCK, folded.shape[-1]]
+    return tf.reshape(tf.gather(folded, rows), shape), owners
+
+
+def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
+    """Returns float32 `[objects, queries]`: the mean over the k largest similarities.
+
+    An object with fewer pixels repeats its farthest one.
+    """
+    folded = tf.transpose(fold_reference(reference.embeddings))
+    num_objects = tf.size(reference.offsets) - 1
+    queries, count = _chunks(fold_query(pixels), _CHUNK)
+
+    def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
+        similarity = tf.matmul(chunk, folded)
 
         def of_object(i: tf.Tensor) -> tf.Tensor:
             own = similarity[:, reference.offsets[i] : reference.offsets[i + 1]]
-            # An empty range yields -inf or the lowest float; both are clipped to "no pixel".
-            return tf.minimum(norms - tf.reduce_max(own, -1), NO_PIXEL_DISTANCE)
+            size = tf.shape(own)[1]
+            own = tf.pad(own, [[0, 0], [0, tf.maximum(k - size, 0)]], constant_values=_LOWEST)
+            own = tf.math.top_k(own, k).values
+            farthest = own[:, tf.clip_by_value(size, 1, k) - 1]
+            return tf.reduce_mean(tf.maximum(own, farthest[:, tf.newaxis]), -1)
 
-        return _map_rows(of_object, num_objects)
+        return _map(of_object, tf.range(num_objects))
 
-    distances = _over_chunks(nearest, pixels, num_objects, tf.float32)
-    return tf.reshape(distances, tf.concat([[num_objects], height_width], 0))
-
-
-def _fold_norms(reference: tf.Tensor) -> tf.Tensor:
-    """Returns `[channels + 1, pixels]` so that `[p, 1] @ it` is 2 p.q - |q|^2."""
-    norms = tf.reduce_sum(tf.square(reference), -1, keepdims=True)
-    return tf.transpose(tf.concat([2.0 * reference, -norms], -1))
+    return _join_chunks(_map(of_chunk, queries), count)
 
 
-def _similarity(chunk: tf.Tensor, folded: tf.Tensor) -> tf.Tensor:
-    """Returns |p|^2 minus the squared distance, for all pairs `[queries, pixels]`."""
-    ones = tf.ones_like(chunk[:, :1])
-    return tf.matmul(tf.concat([chunk, ones], -1), folded)
+def _map(function: Callable, elements: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
+    return tf.map_fn(function, elements, fn_output_signature=dtype, parallel_iterations=1)
 
 
-def _map_rows(function, count: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    return tf.map_fn(function, tf.range(count), fn_output_signature=dtype, parallel_iterations=1)
-
-
-def _over_chunks(function, pixels: tf.Tensor, num_objects: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Returns `[objects, queries, ...]` from `function(chunk) -> [objects, chunk, ...]`."""
+def _chunks(pixels: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns `[chunks, size, channels]`, zeros at the end, and the number of pixels."""
     count = tf.shape(pixels)[0]
-    chunks = (count + _CHUNK - 1) // _CHUNK
-    padded = tf.pad(pixels, [[0, chunks * _CHUNK - count], [0, 0]])
-    padded = tf.reshape(padded, [chunks, _CHUNK, pixels.shape[-1]])
-    mapped = tf.map_fn(function, padded, fn_output_signature=dtype, parallel_iterations=1)
-    joined = tf.experimental.numpy.swapaxes(mapped, 0, 1)
-    shape = tf.concat([[num_objects, chunks * _CHUNK], tf.shape(joined)[3:]], 0)
-    return tf.reshape(joined, shape)[:, :count]
+    chunks = (count + size - 1) // size
+    padded = tf.pad(pixels, [[0, chunks * size - count], [0, 0]])
+    return tf.reshape(padded, [chunks, size, pixels.shape[-1]]), count
+
+
+def _join_chunks(chunks: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Returns `[objects, queries, ...]` from `[chunks, objects, size, ...]`."""
+    joined = tf.experimental.numpy.swapaxes(chunks, 0, 1)
+    shape = tf.shape(joined)
+    flat = tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0)
+    return tf.reshape(joined, flat)[:, :count]
 
 
 def _nearest_pixels(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
     """Returns int32 `[objects, queries, k]` rows of `reference.embeddings`, -1 for none."""
-    folded = _fold_norms(tf.stop_gradient(reference.embeddings))
+    folded = tf.transpose(fold_reference(tf.stop_gradient(reference.embeddings)))
     num_objects = tf.size(reference.offsets) - 1
+    queries, count = _chunks(fold_query(tf.stop_gradient(pixels)), _CHUNK)
 
-    def nearest(chunk: tf.Tensor) -> tf.Tensor:
-        similarity = _similarity(chunk, folded)
+    def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
+        similarity = tf.matmul(chunk, folded)
 
         def of_object(i: tf.Tensor) -> tf.Tensor:
             start, stop = reference.offsets[i], reference.offsets[i + 1]
@@ -156,6 +231,6 @@ def _nearest_pixels(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tenso
             columns = tf.math.top_k(own, k, sorted=False).indices
             return tf.where(columns < stop - start, columns + start, -1)
 
-        return _map_rows(of_object, num_objects, tf.int32)
+        return _map(of_object, tf.range(num_objects), tf.int32)
 
-    return _over_chunks(nearest, tf.stop_gradient(pixels), num_objects, tf.int32)
+    return _join_chunks(_map(of_chunk, queries, tf.int32), count)

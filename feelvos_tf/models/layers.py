@@ -17,6 +17,8 @@ _SEPARABLE_DEPTHWISE_STDDEV = 0.33
 _SEPARABLE_POINTWISE_STDDEV = 0.06
 # From this kernel size on TensorFlow's gradient of a depthwise kernel is the slower one on CPUs.
 _LARGE_KERNEL = 5
+# Up to this rate CPUs are faster with one full convolution in groups than with space-to-batch.
+_LARGEST_GROUPED_RATE = 4
 
 
 def truncated_normal(stddev: float) -> tf.keras.initializers.Initializer:
@@ -24,30 +26,44 @@ def truncated_normal(stddev: float) -> tf.keras.initializers.Initializer:
     return tf.keras.initializers.TruncatedNormal(stddev=stddev)
 
 
-@tf.custom_gradient
-def depthwise_with_fast_gradient(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+def depthwise_with_fast_gradient(x: tf.Tensor, kernel: tf.Tensor, rate: int = 1) -> tf.Tensor:
     """Returns the depthwise convolution of `x`, stride 1, padding SAME, odd square kernel.
 
     Its gradient is the same as TensorFlow's, but on CPUs several times faster: that of the kernel
     is itself a convolution, of the padded input with the output's gradient as the kernel.
     """
-    unit = [1, 1, 1, 1]
 
-    def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        flipped = tf.reverse(kernel, [0, 1])
-        dx = tf.nn.depthwise_conv2d(dy, flipped, unit, "SAME")
-        size, channels = kernel.shape[0], kernel.shape[2]
-        r = size // 2
-        # The images of the batch under each other, blank rows between them, act as one image.
-        stacked_x = tf.pad(x, [[0, 0], [r, r], [r, r], [0, 0]])
-        stacked_x = tf.reshape(stacked_x, [1, -1, tf.shape(x)[2] + 2 * r, channels])
-        stacked_dy = tf.reshape(
-            tf.pad(dy, [[0, 0], [0, 2 * r], [0, 0], [0, 0]]), [-1, tf.shape(x)[2], channels, 1]
-        )
-        dkernel = tf.nn.depthwise_conv2d(stacked_x, stacked_dy[: -2 * r], unit, "VALID")
-        return dx, tf.reshape(dkernel, kernel.shape)
+    @tf.custom_gradient
+    def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            dx = _depthwise(dy, tf.reverse(kernel, [0, 1]), rate)
+            size, channels = kernel.shape[0], kernel.shape[2]
+            r = size // 2 * rate
+            # The images of the batch under each other, blank rows between them, act as one image.
+            stacked_x = tf.pad(x, [[0, 0], [r, r], [r, r], [0, 0]])
+            stacked_x = tf.reshape(stacked_x, [1, -1, tf.shape(x)[2] + 2 * r, channels])
+            stacked_dy = tf.pad(dy, [[0, 0], [0, 2 * r], [0, 0], [0, 0]])
+            stacked_dy = tf.reshape(stacked_dy, [-1, tf.shape(x)[2], channels, 1])
+            # The entries of a dilated kernel lie `rate` pixels apart: the stride of this one.
+            dkernel = tf.nn.depthwise_conv2d(
+                stacked_x, stacked_dy[: -2 * r], [1, rate, rate, 1], "VALID"
+            )
+            return dx, tf.reshape(dkernel, kernel.shape)
 
-    return tf.nn.depthwise_conv2d(x, kernel, unit, "SAME"), gradient
+        return _depthwise(x, kernel, rate), gradient
+
+    return convolve(x, kernel)
+
+
+def _depthwise(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+    """Returns the depthwise convolution of `x`, stride 1, padding SAME, fast for small rates.
+
+    TensorFlow takes a dilated depthwise convolution apart by space-to-batch. As a full convolution
+    of one group per channel it is one call.
+    """
+    if rate == 1:
+        return tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
+    return tf.nn.conv2d(x, tf.transpose(kernel, [0, 1, 3, 2]), 1, "SAME", dilations=rate)
 
 
 class BatchNorm(tf.keras.layers.Layer):
@@ -199,11 +215,17 @@ class DepthwiseConvolution(ConvolutionBase):
         return self.kernel * scale[:, tf.newaxis]
 
     def convolve(self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME") -> tf.Tensor:
-        if self.kernel_size >= _LARGE_KERNEL and not tf.config.list_physical_devices("GPU"):
-            return depthwise_with_fast_gradient(x, tf.convert_to_tensor(kernel))
+        if self._is_slow_in_tensorflow() and not tf.config.list_physical_devices("GPU"):
+            return depthwise_with_fast_gradient(x, tf.convert_to_tensor(kernel), self.rate)
         strides = [1, self.stride, self.stride, 1]
         rates = [self.rate, self.rate]
         return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=rates)
+
+    def _is_slow_in_tensorflow(self) -> bool:
+        """Returns whether CPUs have a faster way to convolve or to find the gradient."""
+        if self.stride > 1 or self.rate > _LARGEST_GROUPED_RATE:
+            return False
+        return self.rate > 1 or self.kernel_size >= _LARGE_KERNEL
 
 
 class SplitSeparable(tf.keras.layers.Layer):
@@ -249,23 +271,35 @@ class SplitSeparable(tf.keras.layers.Layer):
     def call_shared(self, shared: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
         """Returns `self(concat([shared, own]))`, computing the part of `shared` only once.
 
-        The depthwise convolution and its activation act per channel, the pointwise convolution is
-        linear: each can be split by input channel. For layers with biases, not batch norm.
-
         Args:
           shared: `[1, h, w, channels]`, the same for every entry of the batch.
           own: `[batch, h, w, channels]`.
         """
-        channels = shared.shape[-1]
+        return self.finish(self.share(shared, own.shape[-1]), own)
+
+    def share(self, shared: tf.Tensor, own_channels: int) -> tf.Tensor:
+        """Returns what the first channels of the input contribute, `[batch, h, w, filters]`.
+
+        The depthwise convolution and its activation act per channel, the pointwise convolution is
+        linear: each can be split by input channel. For layers with biases, not batch norm.
+
+        Args:
+          shared: `[batch, h, w, channels]`, the first channels of the input.
+          own_channels: the number of channels that `finish` will add.
+        """
         if not self.built:
-            joined = tf.TensorShape([None, None, None, channels + own.shape[-1]])
+            joined = tf.TensorShape([None, None, None, shared.shape[-1] + own_channels])
             self.depthwise.build(joined)
             self.pointwise.build(joined)
             self.built = True
-        split = (slice(None, channels), slice(channels, None))
-        total = 0.0
-        for x, part in zip((shared, own), split):
-            x = self.depthwise.convolve(x, self.depthwise.kernel[:, :, part])
-            x = self.depthwise.activation(tf.nn.bias_add(x, self.depthwise.bias[part]))
-            total += self.pointwise.convolve(x, self.pointwise.kernel[:, :, part])
+        return self._part(shared, slice(None, shared.shape[-1]))
+
+    def finish(self, contribution: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
+        """Returns the layer's output from what `share` returned and the last channels."""
+        total = contribution + self._part(own, slice(-own.shape[-1], None))
         return self.pointwise.activation(tf.nn.bias_add(total, self.pointwise.bias))
+
+    def _part(self, x: tf.Tensor, channels: slice) -> tf.Tensor:
+        x = self.depthwise.convolve(x, self.depthwise.kernel[:, :, channels])
+        x = self.depthwise.activation(tf.nn.bias_add(x, self.depthwise.bias[channels]))
+        return self.pointwise.convolve(x, self.pointwise.kernel[:, :, channels])

@@ -3,16 +3,24 @@ within a square window.
 
 Paper section 3, equation 4. Window radius k means offsets -k..k in both directions, in stride-4
 pixels; positions outside the frame and pixels of other objects do not count.
+
+Square tiles of queries are compared with their common neighbourhood in one matrix product, for one
+row of tiles (or a part of it) at a time. As in global matching the squared norm is folded into the
+product, so the nearest pixel is the largest entry; one segmented maximum serves all objects.
 """
 
 from __future__ import annotations
 
+from typing import Callable, NamedTuple
+
 import tensorflow as tf
 
-from feelvos_tf.models.global_matching import NO_PIXEL_DISTANCE
+from feelvos_tf.models.global_matching import NO_PIXEL_DISTANCE, fold_query, fold_reference
 
 _TILE = 8
 _LOWEST = tf.float32.min
+# Floats in flight at a time: the neighbourhoods of some tiles and their products with the queries.
+_STEP_FLOATS = 8_000_000
 
 
 def local_distances(
@@ -24,7 +32,6 @@ def local_distances(
 ) -> tf.Tensor:
     """Returns the squared distances to the nearest previous pixel of every object in the window.
 
-    Square tiles of queries are compared with their common neighbourhood in one matrix product.
     Differentiable: the nearest neighbours are looked up without a gradient, the distance to them
     is computed again from the embeddings.
 
@@ -38,12 +45,34 @@ def local_distances(
     Returns:
       float32 `[objects, h, w]`; `NO_PIXEL_DISTANCE` where no pixel of the object is in the window.
     """
-    position = _nearest_positions(query, previous, previous_indices, num_objects, radius)
-    found = position >= 0
+    position = _over_tiles(
+        _nearest_positions,
+        tf.int32,
+        tf.stop_gradient(query),
+        tf.stop_gradient(previous),
+        previous_indices,
+        num_objects,
+        radius,
+    )
     pixels = tf.reshape(previous, [-1, previous.shape[-1]])
     neighbours = tf.gather(pixels, tf.maximum(position, 0))
     distance = tf.reduce_sum(tf.square(query - neighbours), -1)
-    return tf.where(found, distance, NO_PIXEL_DISTANCE)
+    return tf.where(position >= 0, distance, NO_PIXEL_DISTANCE)
+
+
+def local_distances_inference(
+    query: tf.Tensor,
+    previous: tf.Tensor,
+    previous_indices: tf.Tensor,
+    num_objects: tf.Tensor,
+    radius: int,
+) -> tf.Tensor:
+    """Returns `local_distances` faster, without a gradient."""
+    largest = _over_tiles(
+        _largest_similarities, tf.float32, query, previous, previous_indices, num_objects, radius
+    )
+    # No pixel: the lowest float or minus infinity.
+    return tf.minimum(tf.reduce_sum(tf.square(query), -1) - largest, NO_PIXEL_DISTANCE)
 
 
 def local_distances_correlation(
@@ -88,84 +117,135 @@ def _windows(values: tf.Tensor, radius: int, outside: float) -> tf.Tensor:
     return tf.image.extract_patches(padded, size, [1, 1, 1, 1], [1, 1, 1, 1], "VALID")[0]
 
 
-def _nearest_positions(
+class _Comparison(NamedTuple):
+    """The queries of some tiles against all pixels around their tile.
+
+    Attributes:
+      similarity: float32 `[tiles * pixels, tile * tile]`: |query|^2 minus the squared distance;
+        the lowest float, or less, outside a query's window.
+      segments: int32 `[tiles * pixels]`: tile * objects + object index, negative for no object.
+      num_segments: int32 scalar, tiles * objects.
+      positions: int32 `[tiles * pixels]`: row * w + column in the previous frame.
+    """
+
+    similarity: tf.Tensor
+    segments: tf.Tensor
+    num_segments: tf.Tensor
+    positions: tf.Tensor
+
+
+def _largest_similarities(tiles: _Comparison) -> tf.Tensor:
+    """Returns float32 `[tiles * objects, tile * tile]`."""
+    return tf.math.unsorted_segment_max(tiles.similarity, tiles.segments, tiles.num_segments)
+
+
+def _nearest_positions(tiles: _Comparison) -> tf.Tensor:
+    """Returns int32 `[tiles * objects, tile * tile]` positions, -1 for none."""
+    largest = _largest_similarities(tiles)
+    is_nearest = tiles.similarity == tf.gather(largest, tf.maximum(tiles.segments, 0))
+    candidates = tf.where(is_nearest, tiles.positions[:, tf.newaxis], -1)
+    nearest = tf.math.unsorted_segment_max(candidates, tiles.segments, tiles.num_segments)
+    return tf.where(largest > _LOWEST / 2, nearest, -1)
+
+
+def _over_tiles(
+    function: Callable[[_Comparison], tf.Tensor],
+    dtype: tf.DType,
     query: tf.Tensor,
     previous: tf.Tensor,
     previous_indices: tf.Tensor,
     num_objects: tf.Tensor,
     radius: int,
 ) -> tf.Tensor:
-    """Returns int32 `[objects, h, w]`: row * w + column of the nearest pixel, or -1."""
-    query, previous = tf.stop_gradient(query), tf.stop_gradient(previous)
-    channels = query.shape[-1]
+    """Returns `[objects, h, w]`, what `function` says of the tiles put together."""
     height, width = tf.shape(query)[0], tf.shape(query)[1]
-    rows, columns = (height + _TILE - 1) // _TILE, (width + _TILE - 1) // _TILE
-    bottom, right = rows * _TILE - height, columns * _TILE - width
-    query = tf.pad(query, [[0, bottom], [0, right], [0, 0]])
-    margin = [[radius, bottom + radius], [radius, right + radius]]
-    previous = tf.pad(previous, [*margin, [0, 0]])
-    labels = tf.pad(previous_indices, margin, constant_values=-1)
+    # A window larger than the image sees no more than the image.
+    reach = tf.minimum(radius, tf.stack([height, width]) - 1)
+    side = _TILE + 2 * reach
+    num_tiles = (tf.stack([height, width]) + _TILE - 1) // _TILE
+    floats_per_tile = side[0] * side[1] * (query.shape[-1] + _TILE**2)
+    group = tf.clip_by_value(_STEP_FLOATS // floats_per_tile, 1, num_tiles[1])
+    groups = (num_tiles[1] + group - 1) // group
+    padding = tf.stack([num_tiles[0], groups * group]) * _TILE - [height, width]
 
-    side = _TILE + 2 * radius
-    in_window = _window_penalty(radius)
+    queries = _query_tiles(fold_query(query), padding, group)
+    neighbours = _columns_first(fold_reference(previous), reach, padding, 0.0)
+    labels = _columns_first(previous_indices, reach, padding, -1)
+    window = _window_penalty(reach)
+    tile_columns = tf.range(group)[:, tf.newaxis] * _TILE + tf.range(side[1])
 
-    def tile_row(row: tf.Tensor) -> tf.Tensor:
-        top = row * _TILE
-        queries = tf.reshape(query[top : top + _TILE], [_TILE, columns, _TILE, channels])
-        queries = tf.reshape(tf.transpose(queries, [1, 0, 2, 3]), [columns, _TILE**2, channels])
-        neighbours = _tiles(previous[top : top + side], columns, side)
-        neighbour_labels = _tiles(labels[top : top + side, :, tf.newaxis], columns, side)[..., 0]
-        norms = tf.reduce_sum(tf.square(neighbours), -1)
-        similarity = 2.0 * tf.matmul(queries, neighbours, transpose_b=True) - norms[:, tf.newaxis]
-        similarity += in_window
-
-        def of_object(i: tf.Tensor) -> tf.Tensor:
-            own = tf.where(neighbour_labels == i, 0.0, _LOWEST)[:, tf.newaxis]
-            # Two penalties add up to minus infinity, one leaves the lowest range of floats.
-            best = similarity + own
-            place = tf.argmax(best, -1, output_type=tf.int32)
-            found = tf.reduce_max(best, -1) > _LOWEST / 2
-            return tf.where(found, place, -1)
-
-        return tf.map_fn(
-            of_object, tf.range(num_objects), fn_output_signature=tf.int32, parallel_iterations=1
+    def step(index: tf.Tensor) -> tf.Tensor:
+        top, left = index // groups * _TILE, index % groups * group * _TILE
+        rows = slice(top, top + side[0])
+        columns = slice(left, left + (group - 1) * _TILE + side[1])
+        near = tf.gather(neighbours[columns, rows], tile_columns)
+        near = tf.reshape(near, [group, side[0] * side[1], neighbours.shape[-1]])
+        similarity = tf.matmul(near, queries[index], transpose_b=True) + window
+        owner = tf.gather(labels[columns, rows], tile_columns)
+        first_segment = tf.range(group)[:, tf.newaxis, tf.newaxis] * num_objects
+        segments = tf.where(owner >= 0, owner + first_segment, -1)
+        near_rows = top - reach[0] + tf.range(side[0])
+        near_columns = left - reach[1] + tile_columns
+        positions = near_rows * width + near_columns[..., tf.newaxis]
+        return function(
+            _Comparison(
+                tf.reshape(similarity, [-1, _TILE**2]),
+                tf.reshape(segments, [-1]),
+                group * num_objects,
+                tf.reshape(positions, [-1]),
+            )
         )
 
-    places = tf.map_fn(
-        tile_row, tf.range(rows), fn_output_signature=tf.int32, parallel_iterations=1
-    )
-    # [rows, objects, columns, tile * tile] -> [objects, height, width]
-    places = tf.reshape(places, [rows, num_objects, columns, _TILE, _TILE])
-    places = tf.transpose(places, [1, 0, 3, 2, 4])
-    places = tf.reshape(places, [num_objects, rows * _TILE, columns * _TILE])[:, :height, :width]
-    tile_top = (tf.range(height) // _TILE * _TILE - radius)[:, tf.newaxis]
-    tile_left = tf.range(width) // _TILE * _TILE - radius
-    position = (tile_top + places // side) * width + tile_left + places % side
-    return tf.where(places >= 0, position, -1)
+    steps = tf.range(num_tiles[0] * groups)
+    results = tf.map_fn(step, steps, fn_output_signature=dtype, parallel_iterations=1)
+    results = tf.reshape(results, [num_tiles[0], groups * group, num_objects, _TILE, _TILE])
+    results = tf.transpose(results, [2, 0, 3, 1, 4])
+    shape = [num_objects, num_tiles[0] * _TILE, groups * group * _TILE]
+    return tf.reshape(results, shape)[:, :height, :width]
 
 
-def _tiles(strip: tf.Tensor, columns: tf.Tensor, side: int) -> tf.Tensor:
-    """Returns `[columns, side * side, channels]`: the neighbourhoods of a row of tiles."""
-    starts = tf.range(columns) * _TILE
-    gathered = tf.gather(strip, starts[:, tf.newaxis] + tf.range(side), axis=1)
-    return tf.reshape(tf.transpose(gathered, [1, 0, 2, 3]), [columns, side * side, strip.shape[-1]])
+def _query_tiles(query: tf.Tensor, padding: tf.Tensor, group: tf.Tensor) -> tf.Tensor:
+    """Returns `[steps, group, tile * tile, channels]`: the queries cut into tiles, row by row."""
+    channels = query.shape[-1]
+    query = tf.pad(query, [[0, padding[0]], [0, padding[1]], [0, 0]])
+    columns = tf.shape(query)[1] // _TILE
+    tiles = tf.reshape(query, [-1, _TILE, columns, _TILE, channels])
+    tiles = tf.transpose(tiles, [0, 2, 1, 3, 4])
+    return tf.reshape(tiles, [-1, group, _TILE**2, channels])
 
 
-def _window_penalty(radius: int) -> tf.Tensor:
-    """Returns `[tile * tile, side * side]`: 0 inside a query's window, the lowest float outside."""
-    offset = tf.range(_TILE + 2 * radius) - tf.range(_TILE)[:, tf.newaxis]
-    near = (offset >= 0) & (offset <= 2 * radius)
-    inside = near[:, tf.newaxis, :, tf.newaxis] & near[tf.newaxis, :, tf.newaxis, :]
-    return tf.reshape(tf.where(inside, 0.0, _LOWEST), [_TILE**2, -1])
+def _columns_first(
+    values: tf.Tensor, reach: tf.Tensor, padding: tf.Tensor, outside: float
+) -> tf.Tensor:
+    """Returns `values` `[h, w, ...]` as `[w, h, ...]` with a margin that every tile can look into.
+
+    A tile's neighbourhood is then a run of whole rows of a strip, which is quick to copy.
+    """
+    margin = [[reach[1], padding[1] + reach[1]], [reach[0], padding[0] + reach[0]]]
+    rest = values.shape.rank - 2
+    transposed = tf.transpose(values, [1, 0, *range(2, values.shape.rank)])
+    return tf.pad(transposed, margin + [[0, 0]] * rest, constant_values=outside)
 
 
-def _local_distances_auto(query: tf.Tensor, *args) -> tf.Tensor:
-    """Returns the local distances by whichever way is fastest where it was measured: tiles."""
-    return local_distances(query, *args)
+def _window_penalty(reach: tf.Tensor) -> tf.Tensor:
+    """Returns `[pixels, tile * tile]`: 0 inside a query's window, the lowest float outside."""
+
+    def near(radius: tf.Tensor) -> tf.Tensor:
+        offset = tf.range(_TILE + 2 * radius)[:, tf.newaxis] - tf.range(_TILE)
+        return (offset >= 0) & (offset <= 2 * radius)
+
+    inside = near(reach[1])[:, tf.newaxis, tf.newaxis] & near(reach[0])[:, :, tf.newaxis]
+    return tf.reshape(tf.where(inside, 0.0, _LOWEST), [-1, _TILE**2])
 
 
 LOCAL_MATCHINGS = {
     "tiles": local_distances,
     "correlation": local_distances_correlation,
-    "auto": _local_distances_auto,
+    "auto": local_distances,
+}
+# Without a gradient there is no need to know which pixel is the nearest.
+LOCAL_MATCHINGS_INFERENCE = {
+    "tiles": local_distances_inference,
+    "correlation": local_distances_correlation,
+    "auto": local_distances_inference,
 }

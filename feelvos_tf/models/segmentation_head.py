@@ -9,6 +9,8 @@ from feelvos_tf.models.layers import Convolution, SplitSeparable, truncated_norm
 _LAYERS = 4
 _KERNEL_SIZE = 7
 _FILTERS = 256
+# Of a 480x854 frame this many objects' activations take 100 MB per layer.
+_OBJECTS_AT_ONCE = 4
 
 
 class SegmentationHead(tf.keras.layers.Layer):
@@ -31,14 +33,28 @@ class SegmentationHead(tf.keras.layers.Layer):
         ]
         self.logits = Convolution("logits/semantic", 1, initializer=truncated_normal(0.01))
 
-    def call(self, features: tf.Tensor, cues: tf.Tensor) -> tf.Tensor:
+    def call(self, features: tf.Tensor, cues: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns logits `[objects, h, w, 1]`.
 
         Args:
           features: `[1, h, w, channels]` decoder features.
           cues: `[objects, h, w, cues]` global map, previous mask, local map, in this order.
+          training: whether gradients are needed; without, the objects take turns a few at a time.
         """
-        x = self.convolutions[0].call_shared(features, cues)
+        shared = self.convolutions[0].share(features, cues.shape[-1])
+        if training:
+            return self._logits(shared, cues)
+        groups = (tf.shape(cues)[0] + _OBJECTS_AT_ONCE - 1) // _OBJECTS_AT_ONCE
+        shape = [None, None, None, 1]
+        logits = tf.TensorArray(tf.float32, groups, infer_shape=False, element_shape=shape)
+        for group in tf.range(groups):
+            first = group * _OBJECTS_AT_ONCE
+            own = self._logits(shared, cues[first : first + _OBJECTS_AT_ONCE])
+            logits = logits.write(group, own)
+        return logits.concat()
+
+    def _logits(self, shared: tf.Tensor, cues: tf.Tensor) -> tf.Tensor:
+        x = self.convolutions[0].finish(shared, cues)
         for convolution in self.convolutions[1:]:
             x = convolution(x)
         return self.logits(x)
