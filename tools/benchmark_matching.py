@@ -1,0 +1,183 @@
+"""Cases of `benchmark.py matching`: global and local matching on random embeddings."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from benchmark_measure import Case
+from benchmark_yardsticks import (
+    bare_product,
+    chunked_product,
+    correlation_local,
+    naive_global,
+    release_global,
+    shifted_local,
+)
+
+from feelvos_tf.models.global_matching import (
+    Reference,
+    global_distances,
+    global_distances_inference,
+    prepare_reference,
+)
+from feelvos_tf.models.local_matching import (
+    local_distances,
+    local_distances_correlation,
+    local_distances_inference,
+)
+
+_CHANNELS = 100
+_MANY_OBJECTS = 20
+_TRAIN_PIXELS_PER_OBJECT = 1024
+
+
+class Sizes(NamedTuple):
+    """Of the stride-4 grid; `radius` is that of the window."""
+
+    height: int
+    width: int
+    objects: int
+    radius: int
+
+
+def matching_cases(sizes: Sizes) -> list[Case]:
+    """Returns the cases; ours first in each group."""
+    return [*_global_cases(sizes), *_local_cases(sizes), *_training_cases(sizes)]
+
+
+class _Frames(NamedTuple):
+    query: tf.Tensor
+    other: tf.Tensor
+    labels: tf.Tensor
+
+
+def _frames(sizes: Sizes) -> _Frames:
+    """Returns two frames of embeddings and labels in blobs, as real masks are."""
+    rng = np.random.default_rng(0)
+    shape = (sizes.height, sizes.width, _CHANNELS)
+    query, other = (tf.constant(rng.random(shape, np.float32)) for _ in range(2))
+    rows, columns = np.mgrid[: sizes.height, : sizes.width]
+    labels = np.zeros((sizes.height, sizes.width), np.int32)
+    for i in range(1, sizes.objects):
+        y, x = rng.integers(sizes.height), rng.integers(sizes.width)
+        labels[(rows - y) ** 2 + (columns - x) ** 2 < (sizes.height // 5) ** 2] = i
+    return _Frames(query, other, tf.constant(labels))
+
+
+def _flat(frames: _Frames) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    query, other = (tf.reshape(x, [-1, _CHANNELS]) for x in frames[:2])
+    return query, other, tf.reshape(frames.labels, [-1])
+
+
+def _compiled(function: Callable, *arguments) -> Callable[[], object]:
+    return functools.partial(tf.function(function), *arguments)
+
+
+def _global_cases(sizes: Sizes) -> list[Case]:
+    def ours(objects: int, max_pixels: int = 0) -> Callable[[], object]:
+        frames = _frames(sizes._replace(objects=objects))
+        reference = prepare_reference(
+            frames.other, frames.labels, tf.constant(objects), max_pixels=max_pixels
+        )
+
+        def match(query, embeddings, offsets):
+            return global_distances_inference(query, Reference(embeddings, offsets))
+
+        return _compiled(match, frames.query, *reference)
+
+    def product(function: Callable) -> Callable[[], object]:
+        query, other, _ = _flat(_frames(sizes))
+        return _compiled(function, query, other)
+
+    def release() -> Callable[[], object]:
+        return _compiled(lambda *flat: release_global(*flat, sizes.objects), *_flat(_frames(sizes)))
+
+    group = f"global matching, {sizes.height}x{sizes.width} against the same"
+    n = sizes.objects
+    return [
+        Case(f"ours, {n} objects", group, lambda: ours(n)),
+        Case("bare product, at once", group, lambda: product(bare_product)),
+        Case("bare product, 512 queries at a time", group, lambda: product(chunked_product)),
+        Case(f"release's formula, {n} objects", group, release),
+        Case(f"ours, {_MANY_OBJECTS} objects", group, lambda: ours(_MANY_OBJECTS)),
+        Case("ours, 4096 reference pixels per object", group, lambda: ours(n, 4096)),
+        Case("ours, 1024 reference pixels per object", group, lambda: ours(n, 1024)),
+    ]
+
+
+def _local_cases(sizes: Sizes) -> list[Case]:
+    def local(function: Callable, objects: int = sizes.objects) -> Callable[[], object]:
+        frames = _frames(sizes._replace(objects=objects))
+        return _compiled(lambda *tensors: function(*tensors, objects, sizes.radius), *frames)
+
+    group = f"local matching, window radius {sizes.radius}"
+    n = sizes.objects
+    return [
+        Case(f"ours, {n} objects", group, lambda: local(local_distances_inference)),
+        Case(
+            f"CorrelationCost, masks, minimum, {n} objects",
+            group,
+            lambda: local(correlation_local),
+        ),
+        Case(f"shifted loop, {n} objects", group, lambda: local(shifted_local)),
+        Case(
+            f"ours, {_MANY_OBJECTS} objects",
+            group,
+            lambda: local(local_distances_inference, _MANY_OBJECTS),
+        ),
+        Case(
+            "setting local_matching = 'correlation'",
+            group,
+            lambda: local(local_distances_correlation),
+        ),
+    ]
+
+
+def _training_cases(sizes: Sizes) -> list[Case]:
+    def with_gradient(function: Callable) -> Callable[[], object]:
+        frames = _frames(sizes)
+
+        def step(query, other, labels):
+            with tf.GradientTape() as tape:
+                tape.watch([query, other])
+                loss = tf.reduce_sum(tf.sigmoid(function(query, other, labels)))
+            return tape.gradient(loss, [query, other])
+
+        return _compiled(step, *frames)
+
+    def ours_global(query, other, labels):
+        reference = prepare_reference(
+            other, labels, tf.constant(sizes.objects), _TRAIN_PIXELS_PER_OBJECT
+        )
+        return global_distances(query, reference)
+
+    def naive(query, other, labels):
+        reference = prepare_reference(
+            other, labels, tf.constant(sizes.objects), _TRAIN_PIXELS_PER_OBJECT
+        )
+        counts = reference.offsets[1:] - reference.offsets[:-1]
+        kept = tf.repeat(tf.range(sizes.objects), counts)
+        flat = tf.reshape(query, [-1, _CHANNELS])
+        return naive_global(flat, reference.embeddings, kept, sizes.objects)
+
+    def local(function: Callable) -> Callable:
+        return lambda *frames: function(*frames, sizes.objects, sizes.radius)
+
+    return [
+        Case("ours", _GLOBAL_TRAINING, lambda: with_gradient(ours_global)),
+        Case("all distances at once", _GLOBAL_TRAINING, lambda: with_gradient(naive)),
+        Case("ours", _LOCAL_TRAINING, lambda: with_gradient(local(local_distances))),
+        Case(
+            "CorrelationCost, masks, minimum",
+            _LOCAL_TRAINING,
+            lambda: with_gradient(local(correlation_local)),
+        ),
+    ]
+
+
+_GLOBAL_TRAINING = f"global matching with gradient, {_TRAIN_PIXELS_PER_OBJECT} pixels per object"
+_LOCAL_TRAINING = "local matching with gradient"

@@ -1,0 +1,210 @@
+"""Times and peak memory of cases that are to be compared, and the tables they are shown in."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import tqdm
+
+_PACKAGES = ("tensorflow", "tensorflow-addons", "numpy", "opencv-python-headless", "pillow")
+_MEGABYTE = 2**20
+# A process with TensorFlow's libraries that hangs would otherwise block the whole table.
+_MEMORY_TIMEOUT_SECONDS = 1800
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One thing to measure.
+
+    Attributes:
+      name: unique within a subcommand; says what is done.
+      group: cases of a group do the same work and are compared with each other; the first of a
+        group is ours, the others are its yardsticks.
+      make: returns a function without arguments that does the work once; building inputs and
+        loading weights belong here, for they are not measured.
+      items: what one call handles (frames, clips), for rates.
+      whole_process: the peak memory that is shown is that of the whole process, libraries and
+        weights included, not what the call adds.
+    """
+
+    name: str
+    group: str
+    make: Callable[[], Callable[[], object]]
+    items: int = 1
+    whole_process: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A line of the table: `ratio` is the time relative to the first line of its group."""
+
+    group: str
+    name: str
+    ratio: float
+    seconds: float
+    peak_mb: float | None
+    items_per_second: float
+
+
+def measure(
+    cases: Sequence[Case],
+    repeats: int,
+    memory_command: Callable[[Case], list[str]] | None,
+) -> list[Row]:
+    """Returns a row per case.
+
+    Memory comes first, each case in a process of its own. Then all cases of a group are made and
+    run in turns: what slows the machine down for a while slows all of them.
+
+    Args:
+      cases: of any groups.
+      repeats: timed runs per case, after one that warms up.
+      memory_command: the command line that measures a case's peak memory; None leaves it out.
+    """
+    groups = list(dict.fromkeys(case.group for case in cases))
+    steps = len(cases) * (repeats + 1 + (memory_command is not None))
+    rows = []
+    with tqdm.tqdm(total=steps, desc="measuring", unit="run") as bar:
+        for group in groups:
+            members = [case for case in cases if case.group == group]
+            peaks: list[float | None] = [None] * len(members)
+            if memory_command is not None:
+                for i, case in enumerate(members):
+                    peaks[i] = _peak_in_subprocess(memory_command(case))
+                    bar.update()
+            seconds = _interleaved_medians(members, repeats, bar.update)
+            for case, peak, median in zip(members, peaks, seconds):
+                rate = case.items / median
+                rows.append(Row(group, case.name, median / seconds[0], median, peak, rate))
+    return rows
+
+
+def _interleaved_medians(
+    cases: Sequence[Case], repeats: int, progress: Callable[[], object]
+) -> list[float]:
+    functions = [case.make() for case in cases]
+    times: list[list[float]] = [[] for _ in cases]
+    for repeat in range(repeats + 1):
+        for function, own in zip(functions, times):
+            start = time.perf_counter()
+            function()
+            if repeat:  # The first run traces and warms up.
+                own.append(time.perf_counter() - start)
+            progress()
+    return [statistics.median(own) for own in times]
+
+
+def peak_of(case: Case) -> float:
+    """Returns the peak memory in MB of one call, for which this process should be a fresh one."""
+    function = case.make()
+    if not case.whole_process:
+        _reset_peak()
+    before = 0.0 if case.whole_process else _resident_mb()
+    function()
+    return max(_peak_mb() - before, 0.0)
+
+
+def _peak_in_subprocess(command: list[str]) -> float:
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=_MEMORY_TIMEOUT_SECONDS, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return float(done.stdout.split()[-1])
+
+
+def _reset_peak() -> None:
+    """Makes Linux forget the largest size so far; `ru_maxrss` would keep it, even the parent's."""
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        pass  # Elsewhere the peak counts from the start of the process.
+
+
+def _status_mb(field: str) -> float | None:
+    try:
+        with open("/proc/self/status") as file:
+            lines = dict(line.split(":", 1) for line in file)
+    except OSError:
+        return None
+    return int(lines[field].split()[0]) * 1024 / _MEGABYTE if field in lines else None
+
+
+def _peak_mb() -> float:
+    peak = _status_mb("VmHWM")
+    if peak is not None:
+        return peak
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE
+
+
+def _resident_mb() -> float:
+    resident = _status_mb("VmRSS")
+    return _peak_mb() if resident is None else resident
+
+
+def environment() -> dict[str, str]:
+    """Returns what a time depends on besides the code: machine and versions."""
+    found = {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    found["processor"] = _processor()
+    found["cores"] = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0)
+    return found
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def format_table(rows: Sequence[Row]) -> str:
+    """Returns the rows as text, a block per group, ratios first."""
+    width = max(len(row.name) for row in rows)
+    lines = []
+    for group in dict.fromkeys(row.group for row in rows):
+        lines += [
+            "",
+            group,
+            f"  {'':{width}}  {'x ours':>7}  {'seconds':>9}  {'peak MB':>8}  per s",
+        ]
+        for row in (row for row in rows if row.group == group):
+            peak = "" if row.peak_mb is None else f"{row.peak_mb:.0f}"
+            lines.append(
+                f"  {row.name:{width}}  {row.ratio:7.2f}  {row.seconds:9.4f}  {peak:>8}  "
+                f"{row.items_per_second:.2f}"
+            )
+    return "\n".join(lines[1:])
+
+
+def to_json(command: str, sizes: dict[str, object], rows: Sequence[Row]) -> str:
+    """Returns everything that is printed as one JSON object."""
+    return json.dumps(
+        {
+            "benchmark": command,
+            "sizes": sizes,
+            "environment": environment(),
+            "rows": [dataclasses.asdict(row) for row in rows],
+        },
+        indent=2,
+    )
