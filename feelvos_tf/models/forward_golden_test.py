@@ -149,7 +149,7 @@ def test_labels_agree_wherever_the_release_is_decided(run):
         golden = np.sort(full_size_logits(run, run.golden[f"frame{frame}_logits"]), -1)
         decided = golden[..., -1] - golden[..., -2] > MARGIN
         expected = run.golden["scan_labels"][frame]
-        assert decided.mean() > 0.99
+        assert decided.mean() > 0.95
         np.testing.assert_array_equal(ours.argmax(-1)[decided], expected[decided])
 
 

@@ -18,13 +18,14 @@ def release(golden):
 
 def reference_of(release, frame="reference"):
     labels = tf.constant(release[f"{frame}_labels"], tf.int32)
-    return prepare_reference(release[f"{frame}_embedding"], labels, 4)
+    return prepare_reference(tf.constant(release[f"{frame}_embedding"]), labels, 4)
 
 
 def slow_distances(query, pixels, labels, num_objects, k=1):
     """Returns the mean squared distance to the k nearest pixels of every object, in float64."""
-    queries = query.reshape(-1, query.shape[-1]).astype(np.float64)
-    pixels = pixels.reshape(-1, pixels.shape[-1]).astype(np.float64)
+    queries = query.numpy().reshape(-1, query.shape[-1]).astype(np.float64)
+    pixels = pixels.numpy().reshape(-1, pixels.shape[-1]).astype(np.float64)
+    labels = labels.numpy()
     squared = np.square(queries[:, None] - pixels).sum(-1)
     maps = np.full((num_objects, len(queries)), NO_PIXEL_DISTANCE)
     for i in range(num_objects):
@@ -40,11 +41,11 @@ def random_case(seed, query_size, reference_size, num_objects, channels=5):
     query = rng.standard_normal((*query_size, channels)).astype(np.float32)
     pixels = rng.standard_normal((*reference_size, channels)).astype(np.float32)
     labels = rng.integers(-1, num_objects, reference_size).astype(np.int32)
-    return query, pixels, labels
+    return tf.constant(query), tf.constant(pixels), tf.constant(labels)
 
 
 def test_distances_equal_the_release_s_for_one_and_three_neighbours(release):
-    query, reference = release["query_embedding"], reference_of(release)
+    query, reference = tf.constant(release["query_embedding"]), reference_of(release)
     for k in (1, 3):
         found = global_distances(query, reference, k)
         np.testing.assert_allclose(found[:3], release[f"global_k{k}_raw"][:3], atol=1e-5)
@@ -57,12 +58,13 @@ def test_distances_equal_the_release_s_for_one_and_three_neighbours(release):
 
 def test_an_object_with_fewer_than_k_pixels_repeats_its_farthest(release):
     assert (release["reference_labels"] == 3).sum() == 2
-    found = global_distances(release["query_embedding"], reference_of(release), 3)
+    query = tf.constant(release["query_embedding"])
+    found = global_distances(query, reference_of(release), 3)
     np.testing.assert_allclose(found[3], release["global_k3_raw"][3], atol=1e-5)
 
 
 def test_an_absent_object_is_as_far_as_can_be(release):
-    query, previous = release["query_embedding"], reference_of(release, "previous")
+    query, previous = tf.constant(release["query_embedding"]), reference_of(release, "previous")
     for distances in (global_distances, global_distances_inference):
         found = distances(query, previous)
         np.testing.assert_allclose(found, release["global_prev_absent_raw"], rtol=1e-5, atol=1e-5)
@@ -71,7 +73,7 @@ def test_an_absent_object_is_as_far_as_can_be(release):
 
 def test_with_three_neighbours_only_an_absent_object_differs_from_the_release(release):
     """The release gives it distance 0, a perfect match."""
-    query, previous = release["query_embedding"], reference_of(release, "previous")
+    query, previous = tf.constant(release["query_embedding"]), reference_of(release, "previous")
     found = normalise(global_distances(query, previous, 3))
     expected = release["global_prev_absent_k3_norm"]
     np.testing.assert_allclose(np.delete(found, 2, 0), np.delete(expected, 2, 0), atol=1e-5)
@@ -85,7 +87,8 @@ def test_gradient_reaches_the_reference_as_in_the_release(release):
         tape.watch(embeddings)
         labels = tf.constant(release["reference_labels"], tf.int32)
         reference = prepare_reference(embeddings, labels, 4)
-        maps = normalise(global_distances(release["query_embedding"], reference))
+        query = tf.constant(release["query_embedding"])
+        maps = normalise(global_distances(query, reference))
         loss = tf.reduce_sum(maps * release["grad_weight"])
     gradient = tf.convert_to_tensor(tape.gradient(loss, embeddings))
     np.testing.assert_allclose(gradient, release["grad_reference"], atol=1e-5)
@@ -109,7 +112,7 @@ def test_distances_equal_the_definition(query_size, reference_size, num_objects,
 
 def test_a_reference_that_is_all_void_is_as_far_as_can_be():
     query, pixels, labels = random_case(0, (5, 6), (4, 4), 3)
-    reference = prepare_reference(pixels, np.full_like(labels, -1), 3)
+    reference = prepare_reference(pixels, tf.fill(labels.shape, -1), 3)
     for found in (global_distances(query, reference), global_distances_inference(query, reference)):
         np.testing.assert_array_equal(normalise(found), np.ones((3, 5, 6)))
 
@@ -117,7 +120,7 @@ def test_a_reference_that_is_all_void_is_as_far_as_can_be():
 def test_permuting_the_objects_permutes_the_maps():
     query, pixels, labels = random_case(1, (6, 7), (9, 8), 4)
     order = np.array([2, 0, 3, 1])
-    renamed = np.where(labels < 0, -1, np.argsort(order)[labels])
+    renamed = tf.constant(np.where(labels < 0, -1, np.argsort(order)[labels]), tf.int32)
     maps, permuted = (
         global_distances_inference(query, prepare_reference(pixels, indices, 4))
         for indices in (labels, renamed)
@@ -129,15 +132,17 @@ def test_a_frame_matched_with_itself_has_distance_zero():
     query, _, labels = random_case(2, (8, 9), (8, 9), 3)
     reference = prepare_reference(query, labels, 3)
     for distances in (global_distances, global_distances_inference):
-        found = distances(query, reference).numpy()
+        found, labels = distances(query, reference).numpy(), np.asarray(labels)
         own = np.take_along_axis(found, np.maximum(labels, 0)[None], 0)[0]
         np.testing.assert_allclose(own[labels >= 0], 0.0, atol=1e-5)
 
 
 def test_at_most_max_pixels_of_an_object_are_kept_and_they_vary():
     _, pixels, labels = random_case(3, (1, 1), (20, 20), 3)
+    pixels, labels = pixels.numpy(), labels.numpy()
     labels[:2, :2] = 3
-    kept = [prepare_reference(pixels, labels, 4, max_pixels=10) for _ in range(2)]
+    tensors = tf.constant(pixels), tf.constant(labels)
+    kept = [prepare_reference(*tensors, 4, max_pixels=10) for _ in range(2)]
     counts = [np.diff(reference.offsets) for reference in kept]
     np.testing.assert_array_equal(counts, [[10, 10, 10, (labels == 3).sum()]] * 2)
     assert not np.array_equal(kept[0].embeddings, kept[1].embeddings)

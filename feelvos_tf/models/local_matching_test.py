@@ -36,6 +36,7 @@ def golden_maps(release, local_distances, radius, query=None, previous=None):
 def slow_distances(query, previous, labels, num_objects, radius):
     """Returns the squared distance to the nearest pixel of every object in the window."""
     height, width = labels.shape
+    query, previous, labels = (value.numpy() for value in (query, previous, labels))
     maps = np.full((num_objects, height, width), NO_PIXEL_DISTANCE)
     for y in range(height):
         for x in range(width):
@@ -52,7 +53,7 @@ def random_case(seed, size, num_objects, channels=4):
     rng = np.random.default_rng(seed)
     query, previous = rng.standard_normal((2, *size, channels)).astype(np.float32)
     labels = rng.integers(-1, num_objects, size).astype(np.int32)
-    return query, previous, labels
+    return tf.constant(query), tf.constant(previous), tf.constant(labels)
 
 
 @pytest.mark.parametrize("radius", [2, 4, 15])
@@ -98,7 +99,7 @@ def test_maps_equal_the_definition(local_distances, size, num_objects, radius):
 
 def test_a_previous_frame_that_is_all_void_is_as_far_as_can_be(local_distances):
     query, previous, labels = random_case(0, (6, 7), 3)
-    found = local_distances(query, previous, np.full_like(labels, -1), 3, 2)
+    found = local_distances(query, previous, tf.fill(labels.shape, -1), 3, 2)
     np.testing.assert_array_equal(normalise(found), np.ones((3, 6, 7)))
 
 
@@ -111,10 +112,9 @@ def test_more_objects_than_the_frame_holds(local_distances):
 
 
 def test_a_pixel_just_outside_the_window_does_not_count(local_distances):
-    query, previous = np.ones((2, 9, 9, 2), np.float32)
-    labels = np.zeros((9, 9), np.int32)
-    labels[4, 4] = 1
-    maps = normalise(local_distances(query, previous, labels, 2, 3)).numpy()
+    embeddings = tf.ones([9, 9, 2])
+    labels = tf.scatter_nd([[4, 4]], [1], [9, 9])
+    maps = normalise(local_distances(embeddings, embeddings, labels, 2, 3)).numpy()
     near = np.abs(np.mgrid[:9, :9] - 4).max(0) <= 3
     np.testing.assert_array_equal(maps[1], np.where(near, 0.0, 1.0))
 
