@@ -65,16 +65,11 @@ class _OpticalFlowTrack:
         rows, columns = np.indices(current.shape, np.float32)
         source = columns + flow[..., 0], rows + flow[..., 1]
         self._planes = [
-            _sharper(cv2.remap(plane, *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE))
+            cv2.remap(plane, *source, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             for plane in self._planes
         ]
         self._previous = current
         return self._ids[np.argmax(self._planes, axis=0)]
-
-
-def _sharper(plane: np.ndarray) -> np.ndarray:
-    """Returns a soft mask with steeper edges: interpolating again and again flattens them."""
-    return np.clip((plane - 0.5) * 1.5 + 0.5, 0.0, 1.0)
 
 
 BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
