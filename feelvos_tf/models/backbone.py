@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import gin
 import tensorflow as tf
 
@@ -42,6 +44,14 @@ class _Dilation:
         rate = self.rate
         self.rate *= stride
         return 1, rate
+
+
+def _run_block(
+    block: tf.keras.layers.Layer, x: tf.Tensor, batch_statistics: bool, recompute: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the block's outputs; `recompute` keeps nothing else of it for the gradient."""
+    run = functools.partial(block, batch_statistics=batch_statistics)
+    return tf.recompute_grad(run)(x) if recompute else run(x)
 
 
 def _xception_norm() -> BatchNorm:
@@ -168,7 +178,9 @@ class Xception(tf.keras.layers.Layer):
         name = f"{self.name}/{unit}/xception_module"
         self.modules.append(_XceptionModule(name, depths, skip, stride, rate, rectified_inside))
 
-    def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    def call(
+        self, x: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `(low-level [n, h/4, w/4, 256], deep [n, h/stride, w/stride, 2048])`.
 
         The low-level feature is the linear batch-norm output, without a ReLU.
@@ -177,7 +189,7 @@ class Xception(tf.keras.layers.Layer):
             x = layer(x, batch_statistics=batch_statistics)
         low_level = None
         for i, module in enumerate(self.modules):
-            x, second = module(x, batch_statistics=batch_statistics)
+            x, second = _run_block(module, x, batch_statistics, recompute)
             if i == self.low_level_index:
                 low_level = second
         return low_level, x
@@ -287,12 +299,14 @@ class MobileNetV2(tf.keras.layers.Layer):
                     )
                 )
 
-    def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
+    def call(
+        self, x: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `(low-level [n, h/4, w/4, 144], deep [n, h/stride, w/stride, 320])`."""
         x = self.root(x, batch_statistics=batch_statistics)
         low_level = None
         for i, block in enumerate(self.blocks):
-            x, depthwise = block(x, batch_statistics=batch_statistics)
+            x, depthwise = _run_block(block, x, batch_statistics, recompute)
             if i == self._LOW_LEVEL_INDEX:
                 low_level = depthwise
         return low_level, x

@@ -91,6 +91,8 @@ class Feelvos(tf.keras.Model):
       previous_frame_predictions: whether the head sees the previous masks (PFP).
       local_matching: "tiles", "correlation" (tensorflow_addons) or "auto".
       fine_tune_batch_norm: train with the statistics of the batch and update the running ones.
+      recompute_backbone: while training, compute the activations inside the backbone's blocks
+        again for the gradient instead of keeping them: less memory, more time.
 
     Raises:
       InputError: a setting is out of range.
@@ -109,6 +111,7 @@ class Feelvos(tf.keras.Model):
         previous_frame_predictions: bool = True,
         local_matching: str = "auto",
         fine_tune_batch_norm: bool = False,
+        recompute_backbone: bool = False,
     ):
         super().__init__(name="feelvos")
         _check_choice("previous_frame_matching", previous_frame_matching, _PREVIOUS_FRAME_MATCHINGS)
@@ -123,6 +126,11 @@ class Feelvos(tf.keras.Model):
         _check_at_least("train_max_neighbors_per_object", train_max_neighbors_per_object, 0)
         for rate in atrous_rates:
             _check_at_least("atrous_rates", rate, 1)
+        if recompute_backbone and fine_tune_batch_norm:
+            raise InputError(
+                "Feelvos.recompute_backbone: expected False with fine_tune_batch_norm, because "
+                "running averages must move once per step, found True"
+            )
         self.backbone = backbone
         self.aspp = AtrousSpatialPyramidPooling(tuple(atrous_rates))
         self.decoder = Decoder()
@@ -137,6 +145,7 @@ class Feelvos(tf.keras.Model):
         self.local_distances = LOCAL_MATCHINGS[local_matching]
         self.local_distances_inference = LOCAL_MATCHINGS_INFERENCE[local_matching]
         self.fine_tune_batch_norm = fine_tune_batch_norm
+        self.recompute_backbone = recompute_backbone
 
     def create_variables(self) -> None:
         """Creates all variables by running the network once on a small blank clip."""
@@ -150,7 +159,11 @@ class Feelvos(tf.keras.Model):
     def extract(self, images: tf.Tensor, training: bool = False) -> Features:
         """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size."""
         batch_statistics = training and self.fine_tune_batch_norm
-        low_level, deep = self.backbone(normalise(images), batch_statistics=batch_statistics)
+        low_level, deep = self.backbone(
+            normalise(images),
+            batch_statistics=batch_statistics,
+            recompute=training and self.recompute_backbone,
+        )
         deep = self.aspp(deep, training=training, batch_statistics=batch_statistics)
         features = self.decoder(deep, low_level, batch_statistics=batch_statistics)
         return Features(features, self.embedding(features))

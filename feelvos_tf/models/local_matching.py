@@ -222,9 +222,9 @@ def _columns_first(
     A tile's neighbourhood is then a run of whole rows of a strip, which is quick to copy.
     """
     margin = [[reach[1], padding[1] + reach[1]], [reach[0], padding[0] + reach[0]]]
-    rest = values.shape.rank - 2
-    transposed = tf.transpose(values, [1, 0, *range(2, values.shape.rank)])
-    return tf.pad(transposed, margin + [[0, 0]] * rest, constant_values=outside)
+    others = range(2, len(values.shape))
+    transposed = tf.transpose(values, [1, 0, *others])
+    return tf.pad(transposed, margin + [[0, 0] for _ in others], constant_values=outside)
 
 
 def _window_penalty(reach: tf.Tensor) -> tf.Tensor:
