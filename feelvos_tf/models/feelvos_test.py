@@ -47,7 +47,8 @@ def test_every_clip_gets_logits_and_maps_at_stride_4(model, batch):
         assert clip.embeddings.shape == [3, 13, 17, 8]
         for distances in (clip.global_map, clip.local_map):
             assert distances.shape == [3, 13, 17]
-            assert float(tf.reduce_min(distances)) >= 0.0
+            # Rounding may leave a distance just below 0, as in the release.
+            assert float(tf.reduce_min(distances)) > -1e-5
             assert float(tf.reduce_max(distances)) <= 1.0
 
 

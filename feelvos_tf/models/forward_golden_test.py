@@ -28,6 +28,10 @@ from feelvos_tf.predictor import Predictor
 
 NUM_OBJECTS = 3
 FRAMES = (1, 2, 3)
+# mobilenet_v2 amplifies rounding: against float64 the release's own decoder features are 2e-5 off,
+# as ours are, and matching and softmax make more of it. With TensorFlow's oneDNN kernels off, as
+# for the golden numbers, and batch norm not taken into the kernels, all maps below agree to 3e-5.
+TOLERANCE = {"MobilenetV2": 3e-4, "xception_65": 1e-4}
 # The release's label is decided where its two best logits differ by more than this.
 MARGIN = 0.01
 
@@ -43,6 +47,10 @@ class Run(NamedTuple):
     recorded: dict[str, tf.Tensor]
     outputs: dict[int, ClipOutput]
     head_features: dict[int, tf.Tensor]
+
+    @property
+    def tolerance(self) -> float:
+        return TOLERANCE[self.model.backbone.name]
 
     def previous(self, frame: int) -> Previous:
         """Returns the golden state before `frame`."""
@@ -110,8 +118,9 @@ def test_global_distances(run):
         query, golden = run.features.embeddings[frame], run.golden
         for distances in (global_distances, global_distances_inference):
             found = distances(query, run.reference)
-            assert_close_to_golden(found, golden[f"frame{frame}_global_raw"])
-        assert_close_to_golden(run.outputs[frame].global_map, golden[f"frame{frame}_global_map"])
+            assert_close_to_golden(found, golden[f"frame{frame}_global_raw"], run.tolerance)
+        found = run.outputs[frame].global_map
+        assert_close_to_golden(found, golden[f"frame{frame}_global_map"], run.tolerance)
 
 
 @pytest.mark.parametrize("matching", sorted(LOCAL_MATCHINGS))
@@ -127,7 +136,8 @@ def test_local_distance_maps(run, matching):
             NUM_OBJECTS,
             run.model.window_radius,
         )
-        assert_close_to_golden(normalise(distances), run.golden[f"frame{frame}_local_map"])
+        expected = run.golden[f"frame{frame}_local_map"]
+        assert_close_to_golden(normalise(distances), expected, run.tolerance)
 
 
 def test_head_features_logits_and_probabilities(run):
@@ -140,7 +150,7 @@ def test_head_features_logits_and_probabilities(run):
             "local_map": run.outputs[frame].local_map,
         }
         for name, value in found.items():
-            assert_close_to_golden(value, run.golden[f"frame{frame}_{name}"])
+            assert_close_to_golden(value, run.golden[f"frame{frame}_{name}"], run.tolerance)
 
 
 def test_labels_agree_wherever_the_release_is_decided(run):
