@@ -26,6 +26,7 @@ class BootstrappedCrossEntropy:
         top_k_percent_pixels: float = 0.15,
         hard_example_mining_step: int = 100_000,
         upsample_logits: bool = True,
+        weight: float = 1.0,
     ):
         """Stores the settings.
 
@@ -33,7 +34,9 @@ class BootstrappedCrossEntropy:
           top_k_percent_pixels: share of the pixels that count in the end, 0..1.
           hard_example_mining_step: step at which that share is reached.
           upsample_logits: whether logits are resized to the labels, or else the labels to them.
+          weight: factor in the total loss, which `TripletLoss` can be a part of, too.
         """
+        self.weight = weight
         self._top_k_percent_pixels = top_k_percent_pixels
         self._hard_example_mining_step = hard_example_mining_step
         self._upsample_logits = upsample_logits

@@ -17,6 +17,7 @@ class ClipOutput(NamedTuple):
     logits: tf.Tensor
     global_map: tf.Tensor
     local_map: tf.Tensor
+    embeddings: tf.Tensor | None = None
 
 
 class TinyModel(tf.keras.Model):

@@ -10,6 +10,7 @@ import tensorflow as tf
 from feelvos_tf.losses import VOID, BootstrappedCrossEntropy, resize_logits, weight_decay_loss
 from feelvos_tf.optimizer import MomentumOptimizer
 from feelvos_tf.schedule import LearningRate
+from feelvos_tf.triplet_loss import TripletLoss
 
 BATCH_KEYS = ("images", "labels", "num_objects")
 CURRENT = 2
@@ -54,7 +55,8 @@ class TrainStep:
         self._optimizer = optimizer
         self._num_steps = num_steps
         self._weight_decay = weight_decay
-        self._loss = BootstrappedCrossEntropy()
+        self._cross_entropy = BootstrappedCrossEntropy()
+        self._triplet_loss = TripletLoss()
         self._learning_rate = LearningRate()
 
     @tf.function
@@ -90,17 +92,12 @@ class TrainStep:
             clips = self._model.clip_logits(
                 batch["images"], batch["labels"], batch["num_objects"], training=True
             )
-            cross_entropy, regularisation = self._losses(clips, batch["labels"])
-            total = cross_entropy + regularisation
+            losses = self._losses(clips, batch)
+            total = tf.add_n(list(losses.values()))
         gradients = tape.gradient(total, self._named_variables)
-        scalars = {
-            "loss": total,
-            "cross_entropy": cross_entropy,
-            "regularisation": regularisation,
-        }
         return (
             {name: g for name, g in gradients.items() if g is not None},
-            self._report(scalars, clips, batch),
+            self._report({"loss": total, **losses}, clips, batch),
         )
 
     def _update(self, batch, clips_per_replica: int, rate: tf.Tensor) -> StepResult:
@@ -113,15 +110,25 @@ class TrainStep:
         self._optimizer.apply(gradients, rate)
         return result
 
-    def _losses(self, clips, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns this replica's shares of cross entropy and weight decay, to be summed."""
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        step = self._step.read_value()
-        per_clip = [
-            self._loss(clip.logits, labels[i, CURRENT], step) for i, clip in enumerate(clips)
+    def _losses(self, clips, batch) -> dict[str, tf.Tensor]:
+        """Returns this replica's shares of the parts of the loss, which is their sum."""
+        labels, step = batch["labels"], self._step.read_value()
+        cross_entropy = [
+            self._cross_entropy.weight * self._cross_entropy(c.logits, labels[i, CURRENT], step)
+            for i, c in enumerate(clips)
         ]
-        decay = weight_decay_loss(self._named_variables, self._weight_decay)
-        return tf.add_n(per_clip) / replicas, decay / replicas
+        losses = {
+            "cross_entropy": tf.add_n(cross_entropy),
+            "regularisation": weight_decay_loss(self._named_variables, self._weight_decay),
+        }
+        if self._triplet_loss.weight:
+            triplet = [
+                self._triplet_loss(clip.embeddings, labels[i], batch["num_objects"][i])
+                for i, clip in enumerate(clips)
+            ]
+            losses["triplet"] = self._triplet_loss.weight * tf.add_n(triplet)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        return {name: loss / replicas for name, loss in losses.items()}
 
     def _report(self, scalars: dict[str, tf.Tensor], clips, batch) -> StepResult:
         labels = batch["labels"]
