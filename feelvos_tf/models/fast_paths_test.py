@@ -12,6 +12,7 @@ from feelvos_tf.models.global_matching import (
     prepare_reference,
 )
 from feelvos_tf.models.local_matching import local_distances, local_distances_inference
+from feelvos_tf.models.segmentation_head import SegmentationHead
 
 _CHANNELS = 7
 
@@ -65,11 +66,24 @@ def test_pieces_of_a_row_of_tiles_fit_together(monkeypatch):
     np.testing.assert_allclose(local_distances(*case, 4), whole, atol=1e-5)
 
 
-def test_steps_of_the_reference_fit_together(monkeypatch):
+def test_steps_of_global_matching_fit_together(monkeypatch):
     query, other, labels, count = _case(30, 30, 3)
     reference = prepare_reference(other, labels, count)
     whole = global_distances_inference(query, reference)
-    monkeypatch.setattr(global_matching, "_BLOCKS_PER_STEP", 2)
-    monkeypatch.setattr(global_matching, "_BLOCK", 16)
-    monkeypatch.setattr(global_matching, "_CHUNK", 100)
+    monkeypatch.setattr(global_matching, "_PIXELS_PER_STEP", 70)
+    monkeypatch.setattr(global_matching, "_QUERIES_PER_STEP", 100)
     np.testing.assert_allclose(global_distances_inference(query, reference), whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_objects", [1, 4, 9])
+def test_objects_of_the_head_in_turns_or_together(num_objects):
+    tf.keras.utils.set_random_seed(1)
+    head = SegmentationHead()
+    features = tf.random.normal([1, 9, 8, 6])
+    cues = tf.random.normal([num_objects, 9, 8, 3])
+    head(features, cues)  # Creates the variables.
+    for variable in head.trainable_variables:
+        variable.assign(tf.random.normal(variable.shape, stddev=0.3))
+    together = head(features, cues, training=True)
+    in_turns = tf.function(lambda *inputs: head(*inputs))(features, cues)
+    np.testing.assert_allclose(in_turns, together, rtol=1e-4, atol=1e-4 * np.abs(together).max())

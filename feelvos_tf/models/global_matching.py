@@ -16,10 +16,11 @@ import tensorflow as tf
 # Stands for the squared distance to an object without any pixel; maps to 1 (equation 3).
 NO_PIXEL_DISTANCE = 1e20
 _LOWEST = tf.float32.min
-# Queries, reference pixels of one object, and blocks of them that are handled at a time.
+# Queries that are compared with all reference pixels at a time.
 _CHUNK = 512
-_BLOCK = 64
-_BLOCKS_PER_STEP = 32
+# Without a gradient: queries, and reference pixels that they are compared with, at a time.
+_QUERIES_PER_STEP = 1024
+_PIXELS_PER_STEP = 2048
 
 
 class Reference(NamedTuple):
@@ -87,7 +88,8 @@ def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.T
     pixels = tf.reshape(query, [-1, query.shape[-1]])
     nearest = tf.stop_gradient(_nearest_pixels(pixels, reference, k))
     found = nearest >= 0
-    neighbours = tf.gather(reference.embeddings, tf.maximum(nearest, 0))
+    # The additional row stands in where there is no pixel at all.
+    neighbours = tf.gather(tf.pad(reference.embeddings, [[0, 1], [0, 0]]), tf.maximum(nearest, 0))
     distance = tf.reduce_sum(tf.square(pixels[tf.newaxis, :, tf.newaxis] - neighbours), -1)
     farthest = tf.reduce_max(tf.where(found, distance, 0.0), -1, keepdims=True)
     distance = tf.reduce_mean(tf.where(found, distance, farthest), -1)
@@ -128,46 +130,25 @@ def fold_reference(pixels: tf.Tensor) -> tf.Tensor:
 def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
 
-    The reference is cut into blocks of one object each, so that one maximum per block and one over
-    an object's blocks serve any number of objects. Blocks of pixels and chunks of queries are so
-    small that their product stays in the processor's cache.
+    Some queries against some reference pixels at a time: the product stays in the processor's
+    cache, and one segmented maximum serves any number of objects.
     """
     num_objects = tf.size(reference.offsets) - 1
-    blocks, owners = _blocks(reference)
-    queries, count = _chunks(fold_query(pixels), _CHUNK)
+    queries, count = _chunks(fold_query(pixels), _QUERIES_PER_STEP)
+    folded, total = _chunks(fold_reference(reference.embeddings), _PIXELS_PER_STEP)
+    rows = tf.reshape(tf.range(tf.size(folded[..., 0])), tf.shape(folded)[:2])
+    owners = tf.searchsorted(reference.offsets, tf.reshape(rows, [-1]), side="right") - 1
+    # Rows that only fill up the last step belong to no object.
+    owners = tf.where(rows < total, tf.reshape(owners, tf.shape(rows)), -1)
 
-    def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
-        def of_blocks(some: tf.Tensor) -> tf.Tensor:
-            similarity = tf.matmul(some, chunk, transpose_b=True)
-            return tf.reduce_max(tf.reshape(similarity, [-1, _BLOCK, _CHUNK]), 1)
+    def of_queries(chunk: tf.Tensor) -> tf.Tensor:
+        def of_pixels(step: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            similarity = tf.matmul(step[0], chunk, transpose_b=True)
+            return tf.math.unsorted_segment_max(similarity, step[1], num_objects)
 
-        largest = tf.reshape(_map(of_blocks, blocks), [-1, _CHUNK])
-        return tf.math.unsorted_segment_max(largest, owners, num_objects)
+        return tf.reduce_max(_map(of_pixels, (folded, owners)), 0)
 
-    return _join_chunks(_map(of_chunk, queries), count)
-
-
-def _blocks(reference: Reference) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the folded reference pixels in blocks of one object each.
-
-    Returns:
-      steps: float32 `[steps, blocks * block, channels + 1]`.
-      owners: int32 `[steps * blocks]` object index of each block, -1 for blocks that only fill up.
-    """
-    first, end = reference.offsets[:-1], reference.offsets[1:]
-    blocks = (end - first + _BLOCK - 1) // _BLOCK
-    owners = tf.repeat(tf.range(tf.size(blocks)), blocks)
-    number = tf.range(tf.size(owners)) - tf.gather(tf.cumsum(blocks, exclusive=True), owners)
-    rows = (tf.gather(first, owners) + number * _BLOCK)[:, tf.newaxis] + tf.range(_BLOCK)
-    # A block that is not full repeats its object's last pixel, which changes no maximum.
-    rows = tf.minimum(rows, tf.gather(end, owners)[:, tf.newaxis] - 1)
-    steps = tf.size(owners) // _BLOCKS_PER_STEP + 1
-    missing = steps * _BLOCKS_PER_STEP - tf.size(owners)
-    rows = tf.pad(rows, [[0, missing], [0, 0]])
-    owners = tf.pad(owners, [[0, missing]], constant_values=-1)
-    folded = tf.pad(fold_reference(reference.embeddings), [[0, 1], [0, 0]])
-    shape = [steps, _BLOCKS_PER_STEP * _BLOCK, folded.shape[-1]]
-    return tf.reshape(tf.gather(folded, rows), shape), owners
+    return _join_chunks(_map(of_queries, queries), count)
 
 
 def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
@@ -202,7 +183,7 @@ def _map(function: Callable, elements: tf.Tensor, dtype: tf.DType = tf.float32) 
 def _chunks(pixels: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns `[chunks, size, channels]`, zeros at the end, and the number of pixels."""
     count = tf.shape(pixels)[0]
-    chunks = (count + size - 1) // size
+    chunks = tf.maximum((count + size - 1) // size, 1)
     padded = tf.pad(pixels, [[0, chunks * size - count], [0, 0]])
     return tf.reshape(padded, [chunks, size, pixels.shape[-1]]), count
 

@@ -1,6 +1,9 @@
 """Convolutions: gradients, padding, folding."""
 
+import functools
+
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from feelvos_tf.models.layers import (
@@ -16,13 +19,14 @@ def _random(*shape: int) -> tf.Tensor:
     return tf.constant(np.random.default_rng(0).standard_normal(shape), tf.float32)
 
 
-def test_fast_depthwise_gradient_equals_tensorflows():
-    x, kernel, weight = _random(3, 11, 14, 5), _random(7, 7, 5, 1), _random(3, 11, 14, 5)
+@pytest.mark.parametrize(("size", "rate"), [(7, 1), (3, 2), (3, 4), (5, 3)])
+def test_fast_depthwise_and_its_gradient_equal_tensorflows(size, rate):
+    x, kernel, weight = _random(3, 11, 14, 5), _random(size, size, 5, 1), _random(3, 11, 14, 5)
+    plain = functools.partial(
+        tf.nn.depthwise_conv2d, strides=[1, 1, 1, 1], padding="SAME", dilations=[rate, rate]
+    )
     results = []
-    for function in (
-        depthwise_with_fast_gradient,
-        lambda x, kernel: tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME"),
-    ):
+    for function in (functools.partial(depthwise_with_fast_gradient, rate=rate), plain):
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
             y = function(x, kernel)
@@ -91,3 +95,17 @@ def test_batch_statistics_normalise_and_move_the_averages():
         np.testing.assert_allclose(
             norm.moving_mean, 0.9 * mean_before + 0.1 * plain.mean((0, 1, 2)), atol=1e-5
         )
+
+
+@pytest.mark.parametrize("rate", [1, 2, 4, 6, 12])
+def test_every_rate_equals_shifted_multiply_adds(rate):
+    layer = DepthwiseConvolution("layer", 3, rate=rate)
+    x, kernel = _random(2, 13, 9, 4), _random(3, 3, 4, 1)
+    margin = [[0, 0], [rate, rate], [rate, rate], [0, 0]]
+    padded = tf.pad(x, margin)
+    expected = sum(
+        padded[:, i * rate : i * rate + 13, j * rate : j * rate + 9] * kernel[i, j, :, 0]
+        for i in range(3)
+        for j in range(3)
+    )
+    np.testing.assert_allclose(layer.convolve(x, kernel), expected, atol=1e-5)
