@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import gin
 import tensorflow as tf
 
+from feelvos_tf.errors import InputError
+from feelvos_tf.models import image_pyramid
 from feelvos_tf.models import labels as object_labels
 from feelvos_tf.models.deeplab import resize_bilinear
 from feelvos_tf.models.feelvos import Feelvos, Previous
@@ -25,21 +29,39 @@ class Predictor(tf.Module):
     (paper section 3, Inference). State entries: `object_ids` `[objects]`; the reference's
     `reference_embeddings` and `reference_offsets`; of the frame before, `previous_embeddings`
     `[h, w, channels]`, `previous_indices` `[h, w]` and `previous_masks` `[objects, h, w]`, all at
-    stride 4. Their size does not depend on the number of frames.
+    stride 4. Their size does not depend on the number of frames. With several scales, each has a
+    set of its own: those of the second scale end in `_scale_1`, and so on.
 
     Args:
       model: with its variables created.
       soft_feedback: feed back the previous frame's probabilities, as the paper says. The 2019
         release says so too but feeds back its hard mask (0 or 1); that is the default.
       max_reference_pixels: reference pixels kept per object, chosen at random (0: all).
+      scales: the image pyramid: every frame is segmented at each of these sizes relative to its
+        own, e.g. (1.0, 0.75, 1.25), and the logits are merged. Matching takes place within a
+        scale; the merged result is what all of them are told of the previous frame.
+      merge: how logits of several scales become one: "max" (the release's) or "avg".
+
+    Raises:
+      InputError: a setting is out of range.
     """
 
-    def __init__(self, model: Feelvos, soft_feedback: bool = False, max_reference_pixels: int = 0):
+    def __init__(
+        self,
+        model: Feelvos,
+        soft_feedback: bool = False,
+        max_reference_pixels: int = 0,
+        scales: Sequence[float] = (1.0,),
+        merge: str = "max",
+    ):
         super().__init__(name="predictor")
+        _check_settings(max_reference_pixels, scales, merge)
         # The SavedModel shall hold plain variables, not a tree of Keras layers to be rebuilt.
         self._model_variables = list(model.variables)
         self.soft_feedback = soft_feedback
         self.max_reference_pixels = max_reference_pixels
+        self.scales = tuple(float(scale) for scale in scales)
+        self.merge = merge
         self._extract = model.extract
         self._segment = model.segment
         self._embedding_dimension = model.embedding.dimension
@@ -57,16 +79,24 @@ class Predictor(tf.Module):
         tf.debugging.assert_equal(
             tf.shape(image)[:2], tf.shape(mask), "image and mask must have the same size"
         )
-        embeddings = self._extract(image[tf.newaxis]).embeddings[0]
         object_ids = object_labels.present_ids(mask)
         tf.debugging.assert_greater(
             tf.reduce_max(tf.concat([object_ids, [0]], 0)), 0, "the mask holds no object"
         )
-        indices = object_labels.reduce_reference(mask, object_ids, tf.shape(embeddings)[:2])
+        state = {"object_ids": object_ids}
+        for position, scale in enumerate(self.scales):
+            state.update(_of_scale(position, self._start_scale(image, mask, object_ids, scale)))
+        return state
+
+    def _start_scale(
+        self, image: tf.Tensor, mask: tf.Tensor, object_ids: tf.Tensor, scale: float
+    ) -> State:
+        """Returns the state of one scale, without the scale's suffix."""
+        embeddings = self._extract(image_pyramid.scaled_image(image, scale)).embeddings[0]
+        indices = image_pyramid.reduced_reference(mask, object_ids, scale, tf.shape(embeddings)[:2])
         num_objects = tf.size(object_ids)
         reference = prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels)
         return {
-            "object_ids": object_ids,
             "reference_embeddings": reference.embeddings,
             "reference_offsets": reference.offsets,
             "previous_embeddings": embeddings,
@@ -76,16 +106,17 @@ class Predictor(tf.Module):
 
     def _state_spec(self) -> dict[str, tf.TensorSpec]:
         channels = self._embedding_dimension
-        return {
-            "object_ids": tf.TensorSpec([None], tf.int32, "object_ids"),
-            "reference_embeddings": tf.TensorSpec([None, channels], name="reference_embeddings"),
-            "reference_offsets": tf.TensorSpec([None], tf.int32, "reference_offsets"),
-            "previous_embeddings": tf.TensorSpec(
-                [None, None, channels], name="previous_embeddings"
-            ),
-            "previous_indices": tf.TensorSpec([None, None], tf.int32, "previous_indices"),
-            "previous_masks": tf.TensorSpec([None, None, None], name="previous_masks"),
-        }
+        specs = {"object_ids": tf.TensorSpec([None], tf.int32)}
+        for position in range(len(self.scales)):
+            of_scale = {
+                "reference_embeddings": tf.TensorSpec([None, channels]),
+                "reference_offsets": tf.TensorSpec([None], tf.int32),
+                "previous_embeddings": tf.TensorSpec([None, None, channels]),
+                "previous_indices": tf.TensorSpec([None, None], tf.int32),
+                "previous_masks": tf.TensorSpec([None, None, None]),
+            }
+            specs.update(_of_scale(position, of_scale))
+        return {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
 
     def _step(self, image: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
         """Returns the segmentation of the next frame; call it as `step`.
@@ -100,33 +131,53 @@ class Predictor(tf.Module):
             `state["object_ids"]`.
           state: to be handed to the next call.
         """
-        features = self._extract(image[tf.newaxis])
-        embeddings = features.embeddings[0]
-        grid = tf.shape(embeddings)[:2]
+        results = [
+            self._segment_scale(image, state, position) for position in range(len(self.scales))
+        ]
+        size = tf.shape(image)[:2]
+        logits = image_pyramid.merged_logits(
+            [logits for logits, _ in results], self.scales, size, self.merge
+        )
+        # Reproduction trap: the logits are resized, not the probabilities.
+        full_logits = resize_bilinear(logits, size)[0]
+        winners = tf.argmax(full_logits, -1, output_type=tf.int32)
+        new_state = dict(state)
+        for position, (_, embeddings) in enumerate(results):
+            of_scale = self._fed_back(position, winners, logits, embeddings)
+            new_state.update(_of_scale(position, of_scale))
+        ids = tf.cast(tf.gather(state["object_ids"], winners), tf.uint8)
+        return ids, tf.nn.softmax(full_logits), new_state
+
+    def _segment_scale(
+        self, image: tf.Tensor, state: State, position: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns logits `[1, h, w, objects]` and embeddings of the frame at one scale."""
+        suffix = _suffix(position)
+        features = self._extract(image_pyramid.scaled_image(image, self.scales[position]))
         output = self._segment(
             features.decoder_features[0],
-            embeddings,
-            Reference(state["reference_embeddings"], state["reference_offsets"]),
-            Previous(
-                state["previous_embeddings"], state["previous_indices"], state["previous_masks"]
-            ),
+            features.embeddings[0],
+            Reference(*(state[f"reference_{name}{suffix}"] for name in Reference._fields)),
+            Previous(*(state[f"previous_{name}{suffix}"] for name in Previous._fields)),
         )
-        logits = tf.transpose(output.logits, [3, 1, 2, 0])
-        # Reproduction trap: the logits are resized, not the probabilities.
-        full_logits = resize_bilinear(logits, tf.shape(image)[:2])[0]
-        winners = tf.argmax(full_logits, -1, output_type=tf.int32)
-        indices = object_labels.reduce_nearest(winners, grid)
-        masks = object_labels.one_hot(indices, tf.size(state["object_ids"]))
+        return tf.transpose(output.logits, [3, 1, 2, 0]), features.embeddings[0]
+
+    def _fed_back(
+        self, position: int, winners: tf.Tensor, logits: tf.Tensor, embeddings: tf.Tensor
+    ) -> State:
+        """Returns what a frame leaves to the next one at one scale, without the suffix."""
+        grid = tf.shape(embeddings)[:2]
+        indices = image_pyramid.reduced_indices(winners, self.scales[position], grid)
         if self.soft_feedback:
-            masks = tf.transpose(tf.nn.softmax(logits[0]), [2, 0, 1])
-        ids = tf.cast(tf.gather(state["object_ids"], winners), tf.uint8)
-        state = {
-            **state,
+            probabilities = tf.nn.softmax(resize_bilinear(logits, grid)[0])
+            masks = tf.transpose(probabilities, [2, 0, 1])
+        else:
+            masks = object_labels.one_hot(indices, tf.shape(logits)[-1])
+        return {
             "previous_embeddings": embeddings,
             "previous_indices": indices,
             "previous_masks": masks,
         }
-        return ids, tf.nn.softmax(full_logits), state
 
     @tf.function(input_signature=[_IMAGES, _MASK])
     def segment_clip(self, images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -143,3 +194,27 @@ class Predictor(tf.Module):
             ids, _, state = self._step(images[frame], state)
             frames = frames.write(frame, ids)
         return frames.stack()
+
+
+def _of_scale(position: int, state: State) -> State:
+    """Returns the entries of one scale under their names in the whole state."""
+    return {f"{name}{_suffix(position)}": value for name, value in state.items()}
+
+
+def _suffix(position: int) -> str:
+    return f"_scale_{position}" if position else ""
+
+
+def _check_settings(max_reference_pixels: int, scales: Sequence[float], merge: str) -> None:
+    """Raises InputError where a setting is out of range."""
+    if max_reference_pixels < 0:
+        raise InputError(
+            "Predictor.max_reference_pixels: expected 0 (all) or a number of pixels, found "
+            f"{max_reference_pixels}"
+        )
+    if not scales or min(scales) <= 0:
+        raise InputError(
+            f"Predictor.scales: expected at least one, all above 0, found {tuple(scales)}"
+        )
+    if merge not in image_pyramid.MERGES:
+        raise InputError(f"Predictor.merge: expected 'max' or 'avg', found {merge!r}")
