@@ -60,6 +60,10 @@ class Clip:
             )
         return ids
 
+    def frame_name(self, position: int) -> str:
+        """Returns the name of a frame's picture, or its number in a video: `00012`."""
+        return self.frames.names[position] if self.frames.names else f"{position:05d}"
+
     def mask_of_new_objects(self, position: int) -> np.ndarray:
         """Returns the mask at `position` with nothing but the objects that are new there."""
         path, new_ids = self.new_objects[position]

@@ -8,9 +8,12 @@ writes OUT/<sequence>/00000.png ... with the DAVIS palette; the first is the giv
     python -m feelvos_tf.predict --saved_model=DIR --video=FILE_OR_FOLDER --mask=first.png \\
         --output_dir=OUT [--overlay=out.mp4]
 
-does the same for one clip, into OUT itself. Frames of a video file are numbered from 00000; a
-folder's masks are called like its pictures. A sequence appears when it is complete, and a later
-run with the same model and settings goes on where an interrupted one stopped.
+does the same for one clip, into OUT itself. --save_embeddings=DIR also saves the embedding vectors
+of every frame, as DIR/<sequence>/00000.npz ... (array `embeddings` [h, w, channels] at stride 4).
+
+Frames of a video file are numbered from 00000; a folder's masks are called like its pictures. A
+sequence appears when it is complete, and a later run with the same model and settings goes on where
+an interrupted one stopped.
 """
 
 from __future__ import annotations
@@ -29,6 +32,11 @@ _INFERENCE_SIZE = flags.DEFINE_integer(
     "full size. By default frames are taken as they are.",
     lower_bound=16,
 )
+_SAVE_EMBEDDINGS = flags.DEFINE_string(
+    "save_embeddings",
+    None,
+    "Folder for the embedding vectors of every frame: 10 MB for a frame of 480x854 pixels.",
+)
 
 
 def main(argv: list[str]) -> None:
@@ -40,6 +48,7 @@ def main(argv: list[str]) -> None:
     prediction_flags.run(
         lambda: SavedModelSegmenter(_SAVED_MODEL.value, _INFERENCE_SIZE.value),
         {"saved_model": fingerprint(_SAVED_MODEL.value), "inference_size": _INFERENCE_SIZE.value},
+        _SAVE_EMBEDDINGS.value,
     )
 
 

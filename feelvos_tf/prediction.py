@@ -17,9 +17,10 @@ from feelvos_tf import clips as clips_lib
 from feelvos_tf import mask_folder, masks, video
 from feelvos_tf.clips import Clip
 from feelvos_tf.errors import InputError
-from feelvos_tf.segmenter import Segmenter
+from feelvos_tf.segmenter import Segmenter, Track
 
 T = TypeVar("T")
+OnFrame = Callable[[Clip, int, Track], None]
 _END = object()
 _SHEET_FRAMES = 6
 _SHEET_COLUMNS = 3
@@ -55,6 +56,7 @@ def segment_clips(
     folder_of: Callable[[Clip], pathlib.Path],
     settings: dict[str, Any],
     overwrite: bool = False,
+    on_frame: OnFrame | None = None,
 ) -> tuple[list[Clip], Timing]:
     """Returns the clips that were segmented and the time they took; the masks are on disk.
 
@@ -67,6 +69,7 @@ def segment_clips(
       folder_of: the folder of a clip's masks. Each appears when its clip is done.
       settings: what the masks depend on besides the clip, JSON values.
       overwrite: segment also what is complete.
+      on_frame: called with every segmented frame's clip, position and track.
 
     Raises:
       InputError: a mask, a frame or a folder cannot be used.
@@ -90,16 +93,19 @@ def segment_clips(
         for clip in todo:
             progress.set_description(clip.name)
             with mask_folder.replacing(folder_of(clip), stamps[clip.name]) as folder:
-                _write_masks(segmented(segmenter, clip, timing), clip, folder, progress)
+                all_ids = segmented(segmenter, clip, timing, on_frame)
+                _write_masks(all_ids, clip, folder, progress)
     timing.total_seconds = time.perf_counter() - start
     return todo, timing
 
 
-def segmented(segmenter: Segmenter, clip: Clip, timing: Timing) -> Iterator[np.ndarray]:
+def segmented(
+    segmenter: Segmenter, clip: Clip, timing: Timing, on_frame: OnFrame | None = None
+) -> Iterator[np.ndarray]:
     """Yields the object ids of every frame, uint8 [height, width]; the given mask comes first.
 
     An object that appears later is followed by a track of its own from its first mask on, and
-    lies on top of what was known before.
+    lies on top of what was known before. `on_frame` is given the track of the first objects.
     """
     mask = clip.first_mask()
     tracks = []
@@ -119,6 +125,8 @@ def segmented(segmenter: Segmenter, clip: Clip, timing: Timing) -> Iterator[np.n
             ids = _merged([ids, new_mask])
         if position:
             timing.step_seconds.append(time.perf_counter() - begin)
+        if on_frame is not None:
+            on_frame(clip, position, tracks[0])
         yield ids
 
 
@@ -136,7 +144,8 @@ def write_overlays(
       video_path: the .mp4 to write.
       sheet_path: the picture to write.
     """
-    paths = [folder / _mask_name(clip, index) for index in range(len(list(folder.glob("*.png"))))]
+    count = len(list(folder.glob("*.png")))
+    paths = [folder / f"{clip.frame_name(position)}.png" for position in range(count)]
     chosen = set(np.linspace(0, len(paths) - 1, _SHEET_FRAMES).round().astype(int))
     tiles = []
 
@@ -162,16 +171,11 @@ def _write_masks(
         for position, ids in enumerate(all_ids):
             if pending is not None:
                 pending.result()
-            pending = writer.submit(masks.write_mask, folder / _mask_name(clip, position), ids)
+            path = folder / f"{clip.frame_name(position)}.png"
+            pending = writer.submit(masks.write_mask, path, ids)
             progress.update()
         if pending is not None:
             pending.result()
-
-
-def _mask_name(clip: Clip, position: int) -> str:
-    """Returns the file name of a mask: that of its picture, or the frame's number in the video."""
-    names = clip.frames.names
-    return f"{names[position]}.png" if names else f"{position:05d}.png"
 
 
 def _merged(layers: list[np.ndarray]) -> np.ndarray:

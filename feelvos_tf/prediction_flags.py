@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 
 from feelvos_tf import clips as clips_lib
-from feelvos_tf import prediction, video
+from feelvos_tf import embedding_files, prediction, video
 from feelvos_tf.clips import Clip
 from feelvos_tf.data import davis
 from feelvos_tf.errors import InputError
@@ -37,20 +37,29 @@ _OVERLAYS = flags.DEFINE_string(
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Segment again what is complete.")
 
 
-def run(make_segmenter: Callable[[], Segmenter], settings: dict[str, Any]) -> None:
+def run(
+    make_segmenter: Callable[[], Segmenter],
+    settings: dict[str, Any],
+    embeddings_dir: str | None = None,
+) -> None:
     """Segments the clips that the flags name, writes overlays and says what was done.
 
     Args:
       make_segmenter: see `prediction.segment_clips`.
       settings: see `prediction.segment_clips`.
+      embeddings_dir: where to save embeddings, for which what is complete is segmented again.
 
     Raises:
       InputError: the flags do not fit together, or the data cannot be used.
     """
     output = _checked_output()
     clips = _clips()
+    on_frame = None
+    if embeddings_dir is not None:
+        on_frame = embedding_files.Writer(lambda clip: _folder_of(clip, embeddings_dir))
+    overwrite = _OVERWRITE.value or on_frame is not None
     done, timing = prediction.segment_clips(
-        make_segmenter, clips, _folder_of, settings, _OVERWRITE.value
+        make_segmenter, clips, _folder_of, settings, overwrite, on_frame
     )
     for clip in clips:
         _write_overlays(clip)
@@ -62,6 +71,8 @@ def run(make_segmenter: Callable[[], Segmenter], settings: dict[str, Any]) -> No
     if done:
         print(timing.sentence())
     print(f"masks: {output}")
+    if embeddings_dir is not None:
+        print(f"embeddings: {embeddings_dir}")
     for overlays in filter(None, (_OVERLAY.value, _OVERLAYS.value)):
         print(f"overlays: {overlays}")
 
@@ -97,10 +108,10 @@ def _clips() -> list[Clip]:
     return clips_lib.from_sequences(sequences)
 
 
-def _folder_of(clip: Clip) -> pathlib.Path:
-    """Returns the folder of a clip's masks: below the output folder if there can be several."""
-    output = pathlib.Path(_OUTPUT_DIR.value)
-    return output if _VIDEO.value is not None else output / clip.name
+def _folder_of(clip: Clip, output: str | None = None) -> pathlib.Path:
+    """Returns the folder of a clip: `output` (of masks by default), or below it with a data set."""
+    folder = pathlib.Path(output or _OUTPUT_DIR.value)
+    return folder if _VIDEO.value is not None else folder / clip.name
 
 
 def _write_overlays(clip: Clip) -> None:

@@ -37,21 +37,18 @@ class Segmenter(Protocol):
         """
 
 
-class SavedModelSegmenter:
-    """A SavedModel of `feelvos_tf.export` as a `Segmenter`."""
+class ModelSegmenter:
+    """A model with the functions of `feelvos_tf.predictor` as a `Segmenter`."""
 
-    def __init__(self, path: str | os.PathLike[str], inference_size: int | None = None):
-        """Loads the model.
+    def __init__(self, model: Any, inference_size: int | None = None):
+        """Stores the model.
 
         Args:
-          path: the folder that `feelvos_tf.export` wrote.
+          model: a `Predictor`, or a SavedModel of one.
           inference_size: frames are scaled so that their short side has this many pixels while
             the model runs; None runs it on the frames as they are.
-
-        Raises:
-          InputError: the folder is missing or holds no model of this project.
         """
-        self._model = _load(path)
+        self._model = model
         self._inference_size = inference_size
 
     def start(self, image: np.ndarray, mask: np.ndarray) -> Track:
@@ -60,10 +57,26 @@ class SavedModelSegmenter:
         scale = self._inference_size / min(mask.shape) if self._inference_size else 1
         size = max(1, round(height * scale)), max(1, round(width * scale))
         state = self._model.start(scaled(image, size), reduced_mask(mask, size))
-        return _SavedModelTrack(self._model, state, size)
+        return ModelTrack(self._model, state, size)
 
 
-class _SavedModelTrack:
+class SavedModelSegmenter(ModelSegmenter):
+    """A SavedModel of `feelvos_tf.export` as a `Segmenter`."""
+
+    def __init__(self, path: str | os.PathLike[str], inference_size: int | None = None):
+        """Loads the model.
+
+        Args:
+          path: the folder that `feelvos_tf.export` wrote.
+          inference_size: see `ModelSegmenter`.
+
+        Raises:
+          InputError: the folder is missing or holds no model of this project.
+        """
+        super().__init__(_load(path), inference_size)
+
+
+class ModelTrack:
     """The state of one video. It stays on the device between frames."""
 
     def __init__(self, model: Any, state: dict[str, Any], size: tuple[int, int]):
@@ -71,6 +84,11 @@ class _SavedModelTrack:
         self._state = state
         self._size = size
         self._object_ids = np.asarray(state["object_ids"]).astype(np.uint8)
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """The last frame's embedding vectors, float32 [h, w, channels], at stride 4."""
+        return np.asarray(self._state["previous_embeddings"])
 
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the ids of the next frame. See `Track`.
