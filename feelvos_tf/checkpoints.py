@@ -82,12 +82,25 @@ class RunCheckpoints:
                 f"Trainer.init_checkpoint: expected a checkpoint {prefix}.index, found no such file"
             )
         if _OBJECT_GRAPH in dict(tf.train.list_variables(prefix)):
-            _restore(tf.train.Checkpoint(model=self._model), prefix)
+            restore_weights(self._model, prefix)
             return len(self._model.variables)
         restored = tf1_checkpoint.initialise_from_deeplab(
             self._model, prefix, initialize_last_layer=initialize_last_layer
         )
         return len(restored.matched)
+
+
+def restore_weights(model: tf.keras.Model, path: str) -> None:
+    """Gives the model the weights of a checkpoint of this project.
+
+    Args:
+      model: with its variables created and its batch norm not folded.
+      path: prefix of the checkpoint.
+
+    Raises:
+      InputError: the checkpoint does not fit the model.
+    """
+    _restore(tf.train.Checkpoint(model=model), path)
 
 
 def _weights(model: tf.keras.Model, step: tf.Variable) -> tf.train.Checkpoint:

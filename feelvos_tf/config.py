@@ -29,6 +29,8 @@ CONFIGURABLE_MODULES = (
     "feelvos_tf.predictor",
     "feelvos_tf.schedule",
     "feelvos_tf.trainer",
+    "feelvos_tf.triplet_loss",
+    "feelvos_tf.validation",
 )
 
 _PARSE_ERRORS = (
@@ -100,12 +102,24 @@ def save_operative(model_dir: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
-def parse_model_dir(model_dir: str | os.PathLike[str], gin_params: Sequence[str]) -> None:
+def is_bound(name: str) -> bool:
+    """Returns whether the settings parsed say something about `name`, e.g. "Trainer.num_steps"."""
+    try:
+        gin.query_parameter(name)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_model_dir(
+    model_dir: str | os.PathLike[str], gin_params: Sequence[str], gin_files: Sequence[str] = ()
+) -> None:
     """Sets all settings as the training run in `model_dir` had them.
 
     Args:
       model_dir: folder of a training run.
-      gin_params: single bindings that win over the saved ones.
+      gin_params: single bindings that win over the saved ones and over the files.
+      gin_files: files that win over the saved settings.
 
     Raises:
       InputError: the folder holds no operative config, or it cannot be read.
@@ -116,7 +130,7 @@ def parse_model_dir(model_dir: str | os.PathLike[str], gin_params: Sequence[str]
             f"{path}: expected the settings of a training run, found no such file; "
             "is this the folder that training wrote to?"
         )
-    parse([str(path.resolve())], gin_params)
+    parse([str(path.resolve()), *gin_files], gin_params)
 
 
 @functools.lru_cache

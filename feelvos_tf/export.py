@@ -1,6 +1,6 @@
 """Writes a trained model as a SavedModel that needs no feelvos_tf code to run.
 
-    python -m feelvos_tf.export --model_dir=DIR --export_dir=DIR [--gin_param=...]
+    python -m feelvos_tf.export --model_dir=DIR --export_dir=DIR [--gin_file=...] [--gin_param=...]
 
 The SavedModel has `start(image, mask) -> state`, `step(image, state) -> ids, probabilities, state`
 and `segment_clip(images, mask) -> ids` (see feelvos_tf/predictor.py).
@@ -15,7 +15,7 @@ import shutil
 import tensorflow as tf
 from absl import flags
 
-from feelvos_tf import cli, config
+from feelvos_tf import checkpoints, cli, config
 from feelvos_tf.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.predictor import Predictor
@@ -24,6 +24,9 @@ _MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that the training wr
 _EXPORT_DIR = flags.DEFINE_string("export_dir", None, "Folder to write; must not exist yet.")
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", None, "Checkpoint prefix; the latest of --model_dir by default."
+)
+_GIN_FILE = flags.DEFINE_multi_string(
+    "gin_file", [], "Settings that replace the training's, e.g. gin_configs/evaluation.gin."
 )
 _GIN_PARAM = flags.DEFINE_multi_string(
     "gin_param", [], "Setting that replaces the training's, e.g. output_stride=8."
@@ -45,18 +48,8 @@ def load_model(model_dir: str, checkpoint: str | None = None) -> Feelvos:
         raise InputError(f"{prefix or model_dir}: expected a checkpoint of the trainer, found none")
     model = Feelvos()
     model.create_variables()
-    status = tf.train.Checkpoint(model=model).restore(prefix)
-    try:
-        status.assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError) as error:
-        raise InputError(
-            f"{prefix}: expected a checkpoint of the configured model, {_first_line(error)}"
-        ) from error
+    checkpoints.restore_weights(model, prefix)
     return model
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
 
 
 def export(model: Feelvos, export_dir: str) -> None:
@@ -86,7 +79,7 @@ def main(argv: list[str]) -> None:
     for flag in (_MODEL_DIR, _EXPORT_DIR):
         if flag.value is None:
             raise InputError(f"--{flag.name}: expected a folder, got nothing")
-    config.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value)
+    config.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
     with config.input_errors():
         model = load_model(_MODEL_DIR.value, _CHECKPOINT.value)
         export(model, _EXPORT_DIR.value)

@@ -20,6 +20,7 @@ from feelvos_tf.errors import InputError
 from feelvos_tf.models import tf1_checkpoint
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.trainer import Trainer
+from feelvos_tf.validation import evaluation_of
 
 _GIN_FILE = flags.DEFINE_multi_string("gin_file", [], "Settings; may be given several times.")
 _GIN_PARAM = flags.DEFINE_multi_string(
@@ -53,7 +54,8 @@ def train(model_dir: str) -> bool:
             model = Feelvos()
             model.create_variables()
         names = tf1_checkpoint.release_names(model)
-        trainer = Trainer(model, names, model_dir, strategy)
+        evaluate = evaluation_of(model, model_dir)
+        trainer = Trainer(model, names, model_dir, strategy, evaluate)
         return trainer.train(dataset)
 
 

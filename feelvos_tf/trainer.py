@@ -60,7 +60,7 @@ class Trainer:
             trainable are left alone.
           model_dir: where checkpoints, settings and TensorBoard files go.
           strategy: distributes the clips of a batch over the devices.
-          evaluate: step -> scores by name, called every `evaluate_every_steps`.
+          evaluate: step -> scores by name, called every `evaluate_every_steps`; `Validation`.
           num_steps: number of updates; the learning rate falls to 0 there.
           weight_decay: rate of the L2 loss.
           init_checkpoint: weights of a fresh run: a TF1 DeepLab checkpoint or one of ours.
@@ -74,8 +74,12 @@ class Trainer:
           max_checkpoints: older ones are deleted.
 
         Raises:
-          InputError: a checkpoint is missing or does not fit.
+          InputError: a checkpoint is missing or does not fit, or nothing is there to evaluate on.
         """
+        if evaluate_every_steps and evaluate is None:
+            raise InputError(
+                "Trainer.evaluate_every_steps: expected Validation.davis_root to be bound, too"
+            )
         self._strategy = strategy
         self._model_dir = pathlib.Path(model_dir)
         self._model = model

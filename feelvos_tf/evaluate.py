@@ -1,0 +1,152 @@
+"""Scores every new checkpoint of a training run as it appears.
+
+    python -m feelvos_tf.evaluate --model_dir=DIR --davis_root=DAVIS --year=2017 --split=val \\
+        [--gin_file=gin_configs/evaluation.gin] [--gin_param="output_stride = 8"] [--once]
+
+prints one line per checkpoint and writes J, F and J&F to DIR/eval for TensorBoard; the masks of the
+last one lie in DIR/eval/masks. It can run beside the training, on another machine too if DIR is
+shared. A checkpoint that is replaced by a newer one while another is evaluated is left out. The
+settings are those of the training run, in which --gin_file and --gin_param replace some.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+from absl import flags
+
+from feelvos_tf import checkpoints, cli, config, ground_truth, summaries
+from feelvos_tf.data import davis
+from feelvos_tf.errors import InputError
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.predictor import Predictor
+from feelvos_tf.validation import Validation
+
+_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of the training run.")
+_DAVIS_ROOT = flags.DEFINE_string(
+    "davis_root", None, "Folder of the data set; by default the one the training was told."
+)
+_YEAR = flags.DEFINE_enum("year", None, list(ground_truth.DATASETS_BY_YEAR), "Year of DAVIS; 2017.")
+_DATASET = flags.DEFINE_enum(
+    "dataset", None, davis.DATASETS, "Kind of data set; by default DAVIS of --year."
+)
+_SPLIT = flags.DEFINE_string("split", None, "Split of the data set; val.")
+_RESOLUTION = flags.DEFINE_string(
+    "resolution", None, "Folder below JPEGImages and Annotations (DAVIS); 480p."
+)
+_SEQUENCES = flags.DEFINE_list("sequences", None, "Names of the split's sequences to score; all.")
+_INFERENCE_SIZE = flags.DEFINE_integer(
+    "inference_size", None, "Pixels of the short side at which the model runs.", lower_bound=16
+)
+_GIN_FILE = flags.DEFINE_multi_string("gin_file", [], "Settings that replace the training's.")
+_GIN_PARAM = flags.DEFINE_multi_string(
+    "gin_param", [], "One setting that replaces the training's, e.g. 'output_stride = 8'."
+)
+_ONCE = flags.DEFINE_bool("once", False, "Score the latest checkpoint and stop.")
+_TIMEOUT = flags.DEFINE_float(
+    "timeout", None, "Stop when no new checkpoint appeared for so many seconds; never."
+)
+
+_POLL_SECONDS = 2.0
+_STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def main(argv: list[str]) -> None:
+    """Scores the checkpoints of the run that the flags name."""
+    del argv
+    if _MODEL_DIR.value is None or not os.path.isdir(_MODEL_DIR.value):
+        raise InputError(
+            f"--model_dir: expected the folder of a training run, found {_MODEL_DIR.value}"
+        )
+    prefixes = new_checkpoints(_MODEL_DIR.value, 0.0 if _ONCE.value else _TIMEOUT.value)
+    first = next(prefixes, None)
+    if first is None:
+        raise InputError(
+            f"{_MODEL_DIR.value}: expected a checkpoint of the trainer beside "
+            f"{config.OPERATIVE_CONFIG}, found none"
+        )
+    config.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
+    with config.input_errors():
+        evaluation = CheckpointEvaluation(_MODEL_DIR.value, Validation(**_validation_settings()))
+        print(evaluation(first), flush=True)
+        for prefix in () if _ONCE.value else prefixes:
+            print(evaluation(prefix), flush=True)
+
+
+def new_checkpoints(model_dir: str, timeout: float | None) -> Iterator[str]:
+    """Yields the prefix of the latest checkpoint whenever it is another than the last.
+
+    Args:
+      model_dir: the run's folder. Until its settings are there, too, no checkpoint counts.
+      timeout: ends after so many seconds without a new one; None waits for ever.
+    """
+    last, since = None, time.monotonic()
+    settings = pathlib.Path(model_dir) / config.OPERATIVE_CONFIG
+    while True:
+        latest = tf.train.latest_checkpoint(model_dir)
+        if latest not in (None, last) and settings.exists():
+            yield latest
+            last, since = latest, time.monotonic()
+        elif timeout is not None and time.monotonic() - since >= timeout:
+            return
+        else:
+            time.sleep(_POLL_SECONDS)
+
+
+class CheckpointEvaluation:
+    """Scores checkpoints of one run, one after the other, with the settings parsed before."""
+
+    def __init__(self, model_dir: str, validation: Validation):
+        """Builds the model.
+
+        Args:
+          model_dir: the run's folder.
+          validation: what to score on.
+        """
+        self._folder = pathlib.Path(model_dir) / "eval"
+        self._validation = validation
+        self._model = Feelvos()
+        self._model.create_variables()
+        self._predictor = Predictor(self._model)
+        self._writer = tf.summary.create_file_writer(str(self._folder))
+
+    def __call__(self, prefix: str) -> str:
+        """Returns `ckpt-1000: J 0.6123, F 0.6345, J&F 0.6234`; TensorBoard has them, too.
+
+        Raises:
+          InputError: the checkpoint does not fit the model.
+        """
+        checkpoints.restore_weights(self._model, prefix)
+        reader = tf.train.load_checkpoint(prefix)
+        step = int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
+        scores = self._validation.score(self._predictor, self._folder / "masks")
+        with self._writer.as_default():
+            summaries.write_scalars({f"eval/{name}": s for name, s in scores.items()}, step)
+        self._writer.flush()
+        values = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
+        return f"{os.path.basename(prefix)}: {values}"
+
+
+def _validation_settings() -> dict[str, Any]:
+    """Returns what the flags say about the data; the rest is up to the training's settings."""
+    dataset = _DATASET.value
+    if dataset is None and _YEAR.value is not None:
+        dataset = ground_truth.DATASETS_BY_YEAR[_YEAR.value]
+    settings = {
+        "davis_root": _DAVIS_ROOT.value,
+        "dataset": dataset,
+        "split": _SPLIT.value,
+        "resolution": _RESOLUTION.value,
+        "sequences": _SEQUENCES.value,
+        "inference_size": _INFERENCE_SIZE.value,
+    }
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,206 @@
+"""Scores of a run: of its checkpoints as they appear, and of the model while it trains."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf import config, drawn_clips, evaluate, ground_truth, scoring
+from feelvos_tf.errors import InputError
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.predictor import Predictor
+from feelvos_tf.trainer import Trainer
+from feelvos_tf.validation import Validation, copy_weights, evaluation_of
+
+TINY = """
+output_stride = 16
+atrous_rates = ()
+MobileNetV2.depth_multiplier = 0.1
+MobileNetV2.output_stride = %output_stride
+Feelvos.backbone = @MobileNetV2()
+Feelvos.atrous_rates = %atrous_rates
+Feelvos.embedding_dimension = 8
+"""
+
+
+@pytest.fixture(autouse=True)
+def clean_gin():
+    yield
+    gin.clear_config()
+
+
+@pytest.fixture(scope="module")
+def davis_root(tmp_path_factory):
+    return drawn_clips.write_davis(tmp_path_factory.mktemp("davis") / "root", {"bear": [1, 3]}, 4)
+
+
+def tiny_model(seed: int = 0):
+    tf.keras.utils.set_random_seed(seed)
+    model = Feelvos()
+    model.create_variables()
+    return model
+
+
+def save(model, model_dir, step: int) -> str:
+    """Writes a checkpoint like the trainer's."""
+    checkpoint = tf.train.Checkpoint(model=model, step=tf.Variable(step, dtype=tf.int64))
+    manager = tf.train.CheckpointManager(checkpoint, str(model_dir), 2, checkpoint_name="ckpt")
+    path = manager.save(checkpoint_number=step)
+    config.save_operative(model_dir)
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_dir(tmp_path_factory):
+    """Returns a run's folder with one checkpoint."""
+    folder = tmp_path_factory.mktemp("run")
+    config.parse([], TINY.strip().splitlines())
+    save(tiny_model(), folder, 10)
+    gin.clear_config()
+    return folder
+
+
+def scalars(folder):
+    paths = sorted(folder.glob("events.*"))
+    events = [e for path in paths for e in tf.compat.v1.train.summary_iterator(str(path))]
+    return {
+        (e.step, v.tag): float(tf.make_ndarray(v.tensor)) for e in events for v in e.summary.value
+    }
+
+
+def test_scores_of_a_predictor_are_those_of_its_masks(davis_root, tmp_path):
+    config.parse([], TINY.strip().splitlines())
+    scores = Validation(davis_root).score(Predictor(tiny_model()), tmp_path / "masks")
+    assert sorted(path.name for path in (tmp_path / "masks/bear").glob("*.png")) == [
+        f"{frame:05d}.png" for frame in range(4)
+    ]
+    targets = ground_truth.dataset_targets(davis_root)
+    summary = scoring.score_folder(targets, tmp_path / "masks").summary
+    assert scores == {"J": summary.j.mean, "F": summary.f.mean, "J&F": summary.j_and_f}
+
+
+def test_once_prints_one_line_and_writes_scalars_at_the_checkpoint_s_step(
+    run_dir, davis_root, tmp_path
+):
+    folder = tmp_path / "run"
+    shutil.copytree(run_dir, folder)
+    arguments = [f"--model_dir={folder}", f"--davis_root={davis_root}", "--year=2017"]
+    done = subprocess.run(
+        [sys.executable, "-m", "feelvos_tf.evaluate", *arguments, "--split=val", "--once"]
+        + ["--gin_file=gin_configs/evaluation.gin", "--gin_param=atrous_rates = ()"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    [line] = done.stdout.splitlines()
+    values = re.fullmatch(r"ckpt-10: J (0\.\d+), F (0\.\d+), J&F (0\.\d+)", line).groups()
+    written = scalars(folder / "eval")
+    assert set(written) == {(10, "eval/J"), (10, "eval/F"), (10, "eval/J&F")}
+    for name, value in zip(("J", "F", "J&F"), values):
+        assert written[10, f"eval/{name}"] == pytest.approx(float(value), abs=6e-5)
+    assert len(list((folder / "eval/masks/bear").glob("*.png"))) == 4
+
+
+def test_each_new_checkpoint_is_scored_with_its_own_weights(run_dir, davis_root, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(run_dir, folder)
+    config.parse_model_dir(folder, [])
+    evaluation = evaluate.CheckpointEvaluation(str(folder), Validation(davis_root))
+    seen = []
+    for prefix in evaluate.new_checkpoints(str(folder), timeout=0.0):
+        line = evaluation(prefix)
+        reference = tiny_model()
+        tf.train.Checkpoint(model=reference).restore(prefix).expect_partial()
+        expected = Validation(davis_root).score(Predictor(reference), tmp_path / "expected")
+        assert line == f"{os.path.basename(prefix)}: " + ", ".join(
+            f"{name} {value:.4f}" for name, value in expected.items()
+        )
+        seen.append(os.path.basename(prefix))
+        if len(seen) == 1:
+            save(tiny_model(seed=5), folder, 20)
+    assert seen == ["ckpt-10", "ckpt-20"]
+    assert {step for step, _ in scalars(folder / "eval")} == {10, 20}
+
+
+def test_evaluating_goes_on_waiting_until_the_timeout(run_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "_POLL_SECONDS", 0.01)
+    assert list(evaluate.new_checkpoints(str(tmp_path), timeout=0.05)) == []
+    checkpoints = evaluate.new_checkpoints(str(run_dir), timeout=0.05)
+    assert [os.path.basename(prefix) for prefix in checkpoints] == ["ckpt-10"]
+
+
+def test_a_model_in_training_is_scored_without_being_touched(davis_root, tmp_path):
+    bindings = [f"Validation.davis_root = '{davis_root}'", "Validation.sequences = ['bear']"]
+    config.parse([], TINY.strip().splitlines() + bindings)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        trained = tiny_model(seed=1)
+    before = [v.numpy() for v in trained.variables]
+    evaluate_step = evaluation_of(trained, tmp_path / "run")
+    with strategy.scope():
+        scores = evaluate_step(100)
+    for old, new in zip(before, trained.variables):
+        np.testing.assert_array_equal(old, new)
+    other = tiny_model()
+    copy_weights(trained, other)
+    assert scores == Validation().score(Predictor(other), tmp_path / "again")
+    assert len(list((tmp_path / "run/eval/masks/bear").glob("*.png"))) == 4
+
+
+def test_the_evaluated_model_can_have_settings_of_its_own(davis_root, tmp_path, monkeypatch):
+    scored = []
+    monkeypatch.setattr(Validation, "score", lambda _, predictor, __: scored.append(predictor))
+    bindings = [
+        f"Validation.davis_root = '{davis_root}'",
+        "evaluation/MobileNetV2.output_stride = 8",
+        "evaluation/Predictor.scales = (1.0, 0.5)",
+    ]
+    config.parse([], TINY.strip().splitlines() + bindings)
+    trained = tiny_model(seed=1)
+    evaluation_of(trained, tmp_path)(100)
+    assert scored[0].scales == (1.0, 0.5)
+    config.parse([], [*TINY.strip().splitlines(), "output_stride = 8"])
+    at_stride_8 = tiny_model()
+    copy_weights(trained, at_stride_8)
+    image, mask = (tf.constant(array) for array in drawn_clips.draw(0, [1, 3]))
+    tf.config.run_functions_eagerly(True)
+    found, expected, stride_16 = (
+        predictor.start(image, mask)["previous_embeddings"]
+        for predictor in (scored[0], Predictor(at_stride_8), Predictor(trained))
+    )
+    tf.config.run_functions_eagerly(False)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    assert np.abs(found - stride_16).max() > 1e-4
+
+
+def test_training_without_a_validation_split_is_not_evaluated(tmp_path):
+    config.parse([], [])
+    assert evaluation_of(None, tmp_path) is None
+    with pytest.raises(InputError, match="expected Validation.davis_root to be bound"):
+        Trainer(None, {}, tmp_path, None, evaluate=None, evaluate_every_steps=5)
+
+
+def test_wrong_folders_are_told_in_one_sentence(tmp_path):
+    for arguments, sentence in {
+        (): "--model_dir: expected the folder of a training run",
+        (f"--model_dir={tmp_path}/none",): "expected the folder of a training run, found",
+        (f"--model_dir={tmp_path}", "--once"): "expected a checkpoint of the trainer",
+    }.items():
+        done = subprocess.run(
+            [sys.executable, "-m", "feelvos_tf.evaluate", *arguments],
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[-1].startswith("error: ") and sentence in done.stderr
+    with pytest.raises(InputError, match="does not exist"):
+        Validation(tmp_path / "nowhere")
