@@ -181,8 +181,9 @@ def _map(function: Callable, elements: tf.Tensor, dtype: tf.DType = tf.float32) 
 
 
 def _chunks(pixels: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns `[chunks, size, channels]`, zeros at the end, and the number of pixels."""
+    """Returns `[chunks, size or less, channels]`, zeros at the end, and the number of pixels."""
     count = tf.shape(pixels)[0]
+    size = tf.clip_by_value(count, 1, size)
     chunks = tf.maximum((count + size - 1) // size, 1)
     padded = tf.pad(pixels, [[0, chunks * size - count], [0, 0]])
     return tf.reshape(padded, [chunks, size, pixels.shape[-1]]), count
