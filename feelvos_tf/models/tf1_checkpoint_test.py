@@ -59,7 +59,7 @@ def test_the_session_of_tensorflow_1_reads_what_we_write(model, tmp_path):
     prefix = str(tmp_path / "model.ckpt")
     tf1_checkpoint.write(model, prefix)
     name = "embedding/split_separable_conv2d_pointwise/weights"
-    expected = tf1_checkpoint.release_names(model)[name]
+    expected = tf1_checkpoint.release_names(model)[name].numpy()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         variable = tf.compat.v1.get_variable(name, expected.shape, use_resource=False)
         tf.compat.v1.train.Saver([variable]).restore(session, prefix)
