@@ -94,11 +94,3 @@ def test_xception_pads_even_sizes_on_both_sides():
     root.norm.moving_mean.assign(tf.zeros_like(root.norm.moving_mean))
     sums = root(tf.ones([1, 4, 4, 3]))[0, :, :, 0]
     np.testing.assert_allclose(sums, [[12.0, 18.0], [18.0, 27.0]], rtol=1e-3)
-
-
-def test_depth_multiplier_rounds_channels_to_multiples_of_8():
-    backbone = MobileNetV2(depth_multiplier=0.5)
-    low_level, deep = backbone(tf.zeros([1, 33, 33, 3]))
-    assert low_level.shape[-1] == 16 * 6
-    assert deep.shape[-1] == 160
-    assert backbone.root.kernel.shape == [3, 3, 3, 16]

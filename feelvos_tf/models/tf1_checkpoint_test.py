@@ -124,10 +124,10 @@ def test_a_checkpoint_of_another_backbone_is_refused(rule_model, model, tmp_path
 
 
 def test_real_deeplab_weights_fill_the_whole_backbone(real_data: Path):
-    prefix = real_data / "weights" / "deeplab_mnv2_dm0.5_pascal" / "model.ckpt"
+    prefix = real_data / "weights" / "deeplab_mnv2_dm1.0_pascal" / "model.ckpt"
     if not prefix.with_suffix(".ckpt.index").exists():
-        pytest.skip("set FEELVOS_TEST_DATA=... to a folder that holds weights/deeplab_mnv2_dm0.5*")
-    model = small_model(0.5)
+        pytest.skip("set FEELVOS_TEST_DATA=... to a folder that holds weights/deeplab_mnv2_dm1.0*")
+    model = small_model(1.0)
     restored = tf1_checkpoint.initialise_from_deeplab(model, str(prefix))
     assert not [name for name in restored.missing if name.startswith("MobilenetV2")]
     root = tf1_checkpoint.release_names(model)["MobilenetV2/Conv/weights"].numpy()
