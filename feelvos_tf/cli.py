@@ -5,12 +5,21 @@ import logging
 import sys
 from collections.abc import Callable
 
-from absl import app
+from absl import app, flags
 
 from feelvos_tf.errors import InputError
 
 EXIT_INPUT_ERROR = 1
 EXIT_INTERRUPTED = 130
+
+
+def flag_values(module: str) -> flags.FlagValues:
+    """Returns where a program defines its flags, given its `__name__`.
+
+    The program that runs uses the global flags. A program that another module merely imports keeps
+    its flags to itself, so that two programs can have flags of the same name.
+    """
+    return flags.FLAGS if module == "__main__" else flags.FlagValues()
 
 
 def run(main: Callable[[list[str]], None]) -> None:

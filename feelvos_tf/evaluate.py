@@ -27,29 +27,57 @@ from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.predictor import Predictor
 from feelvos_tf.validation import Validation
 
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of the training run.")
+_FLAGS = cli.flag_values(__name__)
+_MODEL_DIR = flags.DEFINE_string(
+    "model_dir", None, "Folder of the training run.", flag_values=_FLAGS
+)
 _DAVIS_ROOT = flags.DEFINE_string(
-    "davis_root", None, "Folder of the data set; by default the one the training was told."
+    "davis_root",
+    None,
+    "Folder of the data set; by default the one the training was told.",
+    flag_values=_FLAGS,
 )
-_YEAR = flags.DEFINE_enum("year", None, list(ground_truth.DATASETS_BY_YEAR), "Year of DAVIS; 2017.")
+_YEAR = flags.DEFINE_enum(
+    "year", None, list(ground_truth.DATASETS_BY_YEAR), "Year of DAVIS; 2017.", flag_values=_FLAGS
+)
 _DATASET = flags.DEFINE_enum(
-    "dataset", None, davis.DATASETS, "Kind of data set; by default DAVIS of --year."
+    "dataset",
+    None,
+    davis.DATASETS,
+    "Kind of data set; by default DAVIS of --year.",
+    flag_values=_FLAGS,
 )
-_SPLIT = flags.DEFINE_string("split", None, "Split of the data set; val.")
+_SPLIT = flags.DEFINE_string("split", None, "Split of the data set; val.", flag_values=_FLAGS)
 _RESOLUTION = flags.DEFINE_string(
-    "resolution", None, "Folder below JPEGImages and Annotations (DAVIS); 480p."
+    "resolution", None, "Folder below JPEGImages and Annotations (DAVIS); 480p.", flag_values=_FLAGS
 )
-_SEQUENCES = flags.DEFINE_list("sequences", None, "Names of the split's sequences to score; all.")
+_SEQUENCES = flags.DEFINE_list(
+    "sequences", None, "Names of the split's sequences to score; all.", flag_values=_FLAGS
+)
 _INFERENCE_SIZE = flags.DEFINE_integer(
-    "inference_size", None, "Pixels of the short side at which the model runs.", lower_bound=16
+    "inference_size",
+    None,
+    "Pixels of the short side at which the model runs.",
+    lower_bound=16,
+    flag_values=_FLAGS,
 )
-_GIN_FILE = flags.DEFINE_multi_string("gin_file", [], "Settings that replace the training's.")
+_GIN_FILE = flags.DEFINE_multi_string(
+    "gin_file", [], "Settings that replace the training's.", flag_values=_FLAGS
+)
 _GIN_PARAM = flags.DEFINE_multi_string(
-    "gin_param", [], "One setting that replaces the training's, e.g. 'output_stride = 8'."
+    "gin_param",
+    [],
+    "One setting that replaces the training's, e.g. 'output_stride = 8'.",
+    flag_values=_FLAGS,
 )
-_ONCE = flags.DEFINE_bool("once", False, "Score the latest checkpoint and stop.")
+_ONCE = flags.DEFINE_bool(
+    "once", False, "Score the latest checkpoint and stop.", flag_values=_FLAGS
+)
 _TIMEOUT = flags.DEFINE_float(
-    "timeout", None, "Stop when no new checkpoint appeared for so many seconds; never."
+    "timeout",
+    None,
+    "Stop when no new checkpoint appeared for so many seconds; never.",
+    flag_values=_FLAGS,
 )
 
 _POLL_SECONDS = 2.0

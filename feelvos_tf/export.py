@@ -20,16 +20,30 @@ from feelvos_tf.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.predictor import Predictor
 
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder that the training wrote.")
-_EXPORT_DIR = flags.DEFINE_string("export_dir", None, "Folder to write; must not exist yet.")
+_FLAGS = cli.flag_values(__name__)
+_MODEL_DIR = flags.DEFINE_string(
+    "model_dir", None, "Folder that the training wrote.", flag_values=_FLAGS
+)
+_EXPORT_DIR = flags.DEFINE_string(
+    "export_dir", None, "Folder to write; must not exist yet.", flag_values=_FLAGS
+)
 _CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", None, "Checkpoint prefix; the latest of --model_dir by default."
+    "checkpoint",
+    None,
+    "Checkpoint prefix; the latest of --model_dir by default.",
+    flag_values=_FLAGS,
 )
 _GIN_FILE = flags.DEFINE_multi_string(
-    "gin_file", [], "Settings that replace the training's, e.g. gin_configs/evaluation.gin."
+    "gin_file",
+    [],
+    "Settings that replace the training's, e.g. gin_configs/evaluation.gin.",
+    flag_values=_FLAGS,
 )
 _GIN_PARAM = flags.DEFINE_multi_string(
-    "gin_param", [], "Setting that replaces the training's, e.g. output_stride=8."
+    "gin_param",
+    [],
+    "Setting that replaces the training's, e.g. output_stride=8.",
+    flag_values=_FLAGS,
 )
 
 

@@ -22,11 +22,19 @@ from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.trainer import Trainer
 from feelvos_tf.validation import evaluation_of
 
-_GIN_FILE = flags.DEFINE_multi_string("gin_file", [], "Settings; may be given several times.")
-_GIN_PARAM = flags.DEFINE_multi_string(
-    "gin_param", [], "One setting, e.g. 'Trainer.num_steps = 100'; wins over the files."
+_FLAGS = cli.flag_values(__name__)
+_GIN_FILE = flags.DEFINE_multi_string(
+    "gin_file", [], "Settings; may be given several times.", flag_values=_FLAGS
 )
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Folder of this run.", required=True)
+_GIN_PARAM = flags.DEFINE_multi_string(
+    "gin_param",
+    [],
+    "One setting, e.g. 'Trainer.num_steps = 100'; wins over the files.",
+    flag_values=_FLAGS,
+)
+_MODEL_DIR = flags.DEFINE_string(
+    "model_dir", None, "Folder of this run.", required=True, flag_values=_FLAGS
+)
 
 # What a shell expects of a process that stopped because of a signal it was sent.
 EXIT_STOPPED = 130

@@ -2,8 +2,6 @@ import inspect
 
 import gin
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
 from feelvos_tf import config, train
 from feelvos_tf.errors import InputError
@@ -60,11 +58,16 @@ def test_the_python_defaults_are_the_values_of_the_release(part):
 def test_bad_settings_end_in_one_sentence_and_leave_no_folder(
     tmp_path, gin_files, gin_params, expected
 ):
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["train", "--model_dir=unused"])
     model_dir = tmp_path / "run"
-    values = {"gin_file": gin_files, "gin_param": gin_params, "model_dir": str(model_dir)}
-    with flagsaver.flagsaver(**values), pytest.raises(InputError) as caught:
+    train._FLAGS(
+        [
+            "train",
+            f"--model_dir={model_dir}",
+            *(f"--gin_file={name}" for name in gin_files),
+            *(f"--gin_param={binding}" for binding in gin_params),
+        ]
+    )
+    with pytest.raises(InputError) as caught:
         train.main(["train"])
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -30,20 +30,37 @@ from feelvos_tf.errors import InputError  # noqa: E402
 COMMANDS = ("matching", "frame", "train", "input", "eval", "export")
 _TESTDATA = pathlib.Path(__file__).resolve().parent.parent / "testdata"
 
-FLAGS = flags.FLAGS
-flags.DEFINE_integer("height", 480, "Height of a frame in pixels.", lower_bound=16)
-flags.DEFINE_integer("width", 854, "Width of a frame in pixels.", lower_bound=16)
-flags.DEFINE_integer("objects", 3, "Number of objects, background included.", lower_bound=1)
-flags.DEFINE_integer("radius", 15, "Window radius of local matching.", lower_bound=0)
-flags.DEFINE_integer("crop", 465, "Side of a training frame in pixels.", lower_bound=65)
-flags.DEFINE_integer("repeats", 5, "Timed runs of each line.", lower_bound=1)
-flags.DEFINE_integer("threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0)
-flags.DEFINE_string("davis_root", str(_TESTDATA), "Data set in DAVIS 2017 layout (input, eval).")
-flags.DEFINE_string("split", "val", "List of its sequences.")
-flags.DEFINE_string("only", "", "Keeps the groups whose title holds this text.")
-flags.DEFINE_bool("memory", True, "Measure peak memory.")
-flags.DEFINE_bool("json", False, "Print JSON.")
-flags.DEFINE_string("peak_of", None, "Print the peak memory of this line alone (used internally).")
+FLAGS = cli.flag_values(__name__)
+flags.DEFINE_integer(
+    "height", 480, "Height of a frame in pixels.", lower_bound=16, flag_values=FLAGS
+)
+flags.DEFINE_integer("width", 854, "Width of a frame in pixels.", lower_bound=16, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "objects", 3, "Number of objects, background included.", lower_bound=1, flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "radius", 15, "Window radius of local matching.", lower_bound=0, flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "crop", 465, "Side of a training frame in pixels.", lower_bound=65, flag_values=FLAGS
+)
+flags.DEFINE_integer("repeats", 5, "Timed runs of each line.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0, flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "davis_root", str(_TESTDATA), "Data set in DAVIS 2017 layout (input, eval).", flag_values=FLAGS
+)
+flags.DEFINE_string("split", "val", "List of its sequences.", flag_values=FLAGS)
+flags.DEFINE_string("only", "", "Keeps the groups whose title holds this text.", flag_values=FLAGS)
+flags.DEFINE_bool("memory", True, "Measure peak memory.", flag_values=FLAGS)
+flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "peak_of",
+    None,
+    "Print the peak memory of this line alone (used internally).",
+    flag_values=FLAGS,
+)
 
 
 def take_command(argv: list[str]) -> str | None:
