@@ -59,6 +59,7 @@ def test_bad_settings_end_in_one_sentence_and_leave_no_folder(
     tmp_path, gin_files, gin_params, expected
 ):
     model_dir = tmp_path / "run"
+    train._FLAGS.unparse_flags()
     train._FLAGS(
         [
             "train",
