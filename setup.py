@@ -19,7 +19,7 @@ setup(
     python_requires=">=3.9,<3.12",
     install_requires=[
         "absl-py>=1.4",
-        "av>=11",
+        "av>=14.2",
         "gin-config>=0.5",
         "numpy>=1.23,<2",
         # 4.12 needs NumPy 2, which TensorFlow 2.15 does not take.

@@ -199,10 +199,10 @@ def _mobilenet_norm() -> BatchNorm:
     return BatchNorm(epsilon=1e-3, decay=0.997)
 
 
-def _divisible_by_8(channels: float) -> int:
-    """Returns `channels` rounded to a multiple of 8, never more than 10% below."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded + 8 if rounded < 0.9 * channels else rounded
+def _round_channels(channels: float, divisor: int = 8) -> int:
+    """Returns `channels`, at least 8, as a multiple of `divisor`, never more than 10% below."""
+    rounded = max(8, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
 
 
 class _InvertedResidual(tf.keras.layers.Layer):
@@ -218,7 +218,7 @@ class _InvertedResidual(tf.keras.layers.Layer):
         if self.expansion > 1:
             self.expand = Convolution(
                 f"{self.name}/expand",
-                _divisible_by_8(channels * self.expansion),
+                _round_channels(channels * self.expansion),
                 norm=_mobilenet_norm(),
                 activation=tf.nn.relu6,
             )
@@ -249,7 +249,7 @@ class MobileNetV2(tf.keras.layers.Layer):
     """MobileNetV2 without its last 1x1 convolution (2019 release, slim mobilenet_v2).
 
     Args:
-      depth_multiplier: factor on all channel counts (rounded to multiples of 8).
+      depth_multiplier: factor on the channel counts between blocks (at least 8 remain).
       output_stride: input size divided by the size of the deep features, 8 or 16.
 
     Raises:
@@ -276,9 +276,11 @@ class MobileNetV2(tf.keras.layers.Layer):
             )
         super().__init__(name="MobilenetV2")
         dilation = _Dilation(output_stride)
+        # DeepLab's checkpoints of other widths keep the product as it is, to the next integer.
+        divisor = 8 if depth_multiplier == 1.0 else 1
         self.root = Convolution(
             f"{self.name}/Conv",
-            _divisible_by_8(32 * depth_multiplier),
+            _round_channels(32 * depth_multiplier, divisor),
             3,
             stride=2,
             norm=_mobilenet_norm(),
@@ -292,7 +294,7 @@ class MobileNetV2(tf.keras.layers.Layer):
                 self.blocks.append(
                     _InvertedResidual(
                         f"{self.name}/expanded_conv{number}",
-                        _divisible_by_8(filters * depth_multiplier),
+                        _round_channels(filters * depth_multiplier, divisor),
                         expansion,
                         stride,
                         rate,

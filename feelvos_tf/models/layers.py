@@ -86,7 +86,9 @@ class BatchNorm(tf.keras.layers.Layer):
         shape = [channels]
         self.gamma = self.add_weight("gamma", shape, initializer="ones")
         self.beta = self.add_weight("beta", shape, initializer="zeros")
-        self.moving_mean = self.add_weight("moving_mean", shape, trainable=False)
+        self.moving_mean = self.add_weight(
+            "moving_mean", shape, initializer="zeros", trainable=False
+        )
         self.moving_variance = self.add_weight(
             "moving_variance", shape, initializer="ones", trainable=False
         )

@@ -133,3 +133,14 @@ def test_real_deeplab_weights_fill_the_whole_backbone(real_data: Path):
     root = tf1_checkpoint.release_names(model)["MobilenetV2/Conv/weights"].numpy()
     assert np.isfinite(root).all()
     assert 0.01 < np.abs(root).mean() < 10
+
+
+def test_real_half_width_weights_fit_the_backbone(real_data):
+    prefix = real_data / "weights/deeplab_mnv2_dm0.5_pascal/model.ckpt"
+    if not prefix.with_name("model.ckpt.index").exists():
+        pytest.skip(f"{prefix} is not there; FEELVOS_TEST_DATA points at the folder it is in")
+    model = Feelvos(MobileNetV2(depth_multiplier=0.5))
+    model.create_variables()
+    restored = tf1_checkpoint.initialise_from_deeplab(model, str(prefix))
+    backbone = [n for n in tf1_checkpoint.release_names(model) if n.startswith("MobilenetV2")]
+    assert sorted(restored.matched) == sorted(backbone)
