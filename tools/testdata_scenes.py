@@ -79,8 +79,8 @@ def _two_fish(time: float) -> list[list[Part]]:
 
 def _beach_ball(time: float) -> list[list[Part]]:
     """A ball bounces across the sand."""
-    bounce = abs(np.cos(2.5 * np.pi * time))
-    return [ball(Pose(45 + 150 * time, 112 - 52 * bounce, size=27, phase=6 * time), BEACH_BALL)]
+    bounce = abs(np.cos(1.5 * np.pi * time))
+    return [ball(Pose(60 + 115 * time, 108 - 40 * bounce, size=30, phase=6 * time), BEACH_BALL)]
 
 
 BEACH_BALL = wedged(8, RED, WHITE, BLUE, WHITE)
@@ -156,13 +156,13 @@ def _caterpillar(time: float) -> list[list[Part]]:
 
 
 SCENES = (
-    Scene("balloons", "train", 16, Background(SKY, pan=(30, 6)), _balloons),
-    Scene("beach-ball", "train", 14, Background(SAND, pan=(24, 0)), _beach_ball),
-    Scene("butterfly", "train", 14, Background(MEADOW, pan=(10, -12), zoom=1.1), _butterfly),
-    Scene("promenade", "train", 16, Background(TILES, pan=(12, 4)), _promenade),
-    Scene("toy-cars", "train", 16, Background(PARQUET, pan=(-14, 0)), _toy_cars),
-    Scene("two-fish", "train", 16, Background(WATER, pan=(18, 10)), _two_fish),
-    Scene("caterpillar", "val", 14, Background(LEAF, pan=(28, -8), zoom=1.08), _caterpillar),
-    Scene("koi-pond", "val", 18, Background(DEEP_WATER, pan=(-16, 6)), _koi),
-    Scene("playground", "val", 18, Background(PAVING, pan=(20, 0)), _playground),
+    Scene("balloons", "train", 24, Background(SKY, pan=(30, 6)), _balloons),
+    Scene("beach-ball", "train", 22, Background(SAND, pan=(24, 0)), _beach_ball),
+    Scene("butterfly", "train", 22, Background(MEADOW, pan=(10, -12), zoom=1.1), _butterfly),
+    Scene("promenade", "train", 24, Background(TILES, pan=(12, 4)), _promenade),
+    Scene("toy-cars", "train", 24, Background(PARQUET, pan=(-14, 0)), _toy_cars),
+    Scene("two-fish", "train", 24, Background(WATER, pan=(18, 10)), _two_fish),
+    Scene("caterpillar", "val", 20, Background(LEAF, pan=(28, -8), zoom=1.08), _caterpillar),
+    Scene("koi-pond", "val", 24, Background(DEEP_WATER, pan=(-16, 6)), _koi),
+    Scene("playground", "val", 24, Background(PAVING, pan=(20, 0)), _playground),
 )
