@@ -65,8 +65,9 @@ class Trainer:
           weight_decay: rate of the L2 loss.
           init_checkpoint: weights of a fresh run: a TF1 DeepLab checkpoint or one of ours.
           initialize_last_layer: takes DeepLab's ASPP and decoder from there, too.
-          calibration_clips: clips that set the batch-norm statistics of ASPP and decoder before a
-            fresh run, 0 to begin with 0 and 1 as the release does; see `calibrate_batch_norm`.
+          calibration_clips: clips that set the batch-norm statistics of ASPP and decoder (of the
+            backbone, too, without `init_checkpoint`) before a fresh run, 0 to begin with 0 and 1
+            as the release does; see `calibrate_batch_norm`.
           log_every_steps: how often a line and the scalars are written.
           picture_every_steps: how often a picture of a clip is written, 0 for never.
           save_every_steps: how often a checkpoint is written.
@@ -85,6 +86,7 @@ class Trainer:
         self._model = model
         self._evaluate = evaluate
         self._calibration_clips = calibration_clips
+        self._calibrate_backbone = init_checkpoint is None
         self._num_steps = num_steps
         self._log_every_steps = log_every_steps
         self._picture_every_steps = picture_every_steps
@@ -134,7 +136,7 @@ class Trainer:
     def _calibrate(self, dataset: tf.data.Dataset) -> None:
         clips = dataset.unbatch().take(self._calibration_clips)
         images = tf.concat([clip["images"] for clip in clips], axis=0)
-        count = calibrate_batch_norm(self._model, images)
+        count = calibrate_batch_norm(self._model, images, self._calibrate_backbone)
         _say(f"statistics of {count} batch norms set from {images.shape[0]} images")
 
     def _loop(self, batches, clips_per_replica: int, stopped: Callable[[], bool]) -> bool:

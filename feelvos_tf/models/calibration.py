@@ -12,7 +12,7 @@ from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.layers import BatchNorm
 
 
-def calibrate_batch_norm(model: Feelvos, images: tf.Tensor) -> int:
+def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, with_backbone: bool = False) -> int:
     """Sets the statistics of ASPP and decoder to those of `images`; returns how many layers.
 
     The release freezes batch-norm statistics also in layers that start from random weights, where
@@ -23,15 +23,19 @@ def calibrate_batch_norm(model: Feelvos, images: tf.Tensor) -> int:
     Args:
       model: with its backbone's weights set.
       images: float32 `[n, height, width, 3]`, RGB 0..255; some dozens.
+      with_backbone: sets the backbone's statistics, too, because it starts from random weights as
+        well. Its signal would vanish on the way, the layers behind would magnify what is left a
+        thousandfold, and training would diverge.
     """
+    parts = (model.aspp, model.decoder, *([model.backbone] if with_backbone else []))
     norms = [
         layer.norm
-        for part in (model.aspp, model.decoder)
+        for part in parts
         for layer in part.submodules
         if getattr(layer, "norm", None) is not None
     ]
     with _taking_over(norms):
-        low_level, deep = model.backbone(normalise(images), batch_statistics=False)
+        low_level, deep = model.backbone(normalise(images), batch_statistics=with_backbone)
         deep = model.aspp(deep, training=False, batch_statistics=True)
         model.decoder(deep, low_level, batch_statistics=True)
     return len(norms)

@@ -40,6 +40,18 @@ def test_frozen_statistics_equal_those_of_the_images_behind_the_backbone(model):
         np.testing.assert_array_equal(before, after)
 
 
+def test_a_random_backbone_passes_its_signal_on_when_it_is_calibrated_too(model):
+    images = some_images()
+
+    def deep_signal():
+        return float(tf.math.reduce_std(model.backbone(normalise(images))[1]))
+
+    assert deep_signal() < 1e-6
+    backbone_norms = 1 + 2 + 16 * 3  # root, first block (no expansion), the other blocks
+    assert calibrate_batch_norm(model, images, with_backbone=True) == 14 + backbone_norms
+    assert 0.1 < deep_signal() < 10
+
+
 def test_later_batches_move_the_statistics_as_slowly_as_before(model):
     calibrate_batch_norm(model, some_images())
     assert model.aspp.projection.norm.decay == pytest.approx(0.9997)
