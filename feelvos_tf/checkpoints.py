@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 
 import tensorflow as tf
 
 from feelvos_tf import config
 from feelvos_tf.errors import InputError
 from feelvos_tf.models import tf1_checkpoint
-from feelvos_tf.optimizer import MomentumOptimizer
+from feelvos_tf.optimizer import Optimizer
 
 # Every checkpoint that TensorFlow 2 writes holds this key, those of TensorFlow 1 do not.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -26,7 +27,7 @@ class RunCheckpoints:
         self,
         model_dir: str | os.PathLike[str],
         model: tf.keras.Model,
-        optimizer: MomentumOptimizer,
+        optimizer: Optimizer,
         step: tf.Variable,
         max_to_keep: int,
     ):
@@ -66,13 +67,16 @@ class RunCheckpoints:
         _restore(whole, self.latest)
         return True
 
-    def initialise(self, prefix: str, initialize_last_layer: bool) -> int:
-        """Starts from other weights, at step 0; returns how many variables they set.
+    def initialise(
+        self, prefix: str, initialize_last_layer: bool, names: Collection[str]
+    ) -> Collection[str]:
+        """Starts from other weights, at step 0; returns which variables they set, by release name.
 
         Args:
           prefix: a DeepLab checkpoint of the TF1 era, or a checkpoint of this project.
           initialize_last_layer: whether a DeepLab checkpoint's ASPP and decoder are taken too,
             not the backbone alone.
+          names: of all variables of the model.
 
         Raises:
           InputError: no such checkpoint, or it does not fit the model.
@@ -83,11 +87,11 @@ class RunCheckpoints:
             )
         if _OBJECT_GRAPH in dict(tf.train.list_variables(prefix)):
             restore_weights(self._model, prefix)
-            return len(self._model.variables)
+            return names
         restored = tf1_checkpoint.initialise_from_deeplab(
             self._model, prefix, initialize_last_layer=initialize_last_layer
         )
-        return len(restored.matched)
+        return restored.matched
 
 
 def restore_weights(model: tf.keras.Model, path: str) -> None:

@@ -1,4 +1,4 @@
-"""How gradients become new weights: multipliers, clipping, momentum."""
+"""How gradients become new weights: multipliers, clipping, momentum; or Adam."""
 
 from __future__ import annotations
 
@@ -9,10 +9,53 @@ import tensorflow as tf
 
 # Layers that DeepLab trains from scratch; a name holding one of these words belongs to them.
 LAST_LAYERS = ("logits", "image_pooling", "aspp", "concat_projection", "decoder")
+# How the names of backbone variables begin.
+_BACKBONES = ("xception_", "MobilenetV2/")
+
+
+class Optimizer(tf.Module):
+    """Sums the gradients of all replicas and updates every variable on every device.
+
+    Subclasses say how one variable follows from its gradient. The learning rate comes with every
+    update, because it falls with the training step.
+    """
+
+    def __init__(self, named_variables: Mapping[str, tf.Variable]):
+        """Stores the trainable variables by their names in the 2019 release."""
+        super().__init__()
+        self._variables = dict(named_variables)
+
+    def apply(self, gradients: Mapping[str, tf.Tensor], learning_rate: tf.Tensor) -> None:
+        """Updates the variables; call in a replica, in every replica alike.
+
+        Args:
+          gradients: this replica's gradients by release name. Those of all replicas are added.
+          learning_rate: float32 [].
+        """
+        replica = tf.distribute.get_replica_context()
+        names = list(gradients)
+        summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, [gradients[n] for n in names])
+        final = {name: self.transform(name, g) for name, g in zip(names, summed)}
+        replica.merge_call(self._update, args=(final, learning_rate))
+
+    def transform(self, name: str, gradient: tf.Tensor) -> tf.Tensor:
+        """Returns the gradient as it enters the update."""
+        raise NotImplementedError
+
+    def _update(self, strategy, gradients, learning_rate) -> None:
+        """Updates all variables; runs across replicas."""
+        raise NotImplementedError
+
+    def _zeros(self) -> dict[str, tf.Variable]:
+        """Returns a slot of zeros for every variable."""
+        return {
+            name: tf.Variable(tf.zeros_like(variable), trainable=False)
+            for name, variable in self._variables.items()
+        }
 
 
 @gin.configurable
-class MomentumOptimizer(tf.Module):
+class MomentumOptimizer(Optimizer):
     """Momentum in the release's form and order.
 
     Each gradient (weight decay included) is multiplied, then clipped by its own norm, then
@@ -40,8 +83,7 @@ class MomentumOptimizer(tf.Module):
           bias_gradient_multiplier: factor for the gradients of `biases` (2 in the release).
           last_layer_gradient_multiplier: factor for DeepLab's own layers behind the backbone.
         """
-        super().__init__()
-        self._variables = dict(named_variables)
+        super().__init__(named_variables)
         self._momentum = momentum
         self._clip_norm = clip_gradient_norm
         self._multipliers = {
@@ -50,23 +92,7 @@ class MomentumOptimizer(tf.Module):
             )
             for name in named_variables
         }
-        self.accumulators = {
-            name: tf.Variable(tf.zeros_like(variable), trainable=False)
-            for name, variable in named_variables.items()
-        }
-
-    def apply(self, gradients: Mapping[str, tf.Tensor], learning_rate: tf.Tensor) -> None:
-        """Updates the variables; call in a replica, in every replica alike.
-
-        Args:
-          gradients: this replica's gradients by release name. Those of all replicas are added.
-          learning_rate: float32 [].
-        """
-        replica = tf.distribute.get_replica_context()
-        names = list(gradients)
-        summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, [gradients[n] for n in names])
-        final = {name: self.transform(name, g) for name, g in zip(names, summed)}
-        replica.merge_call(self._update, args=(final, learning_rate))
+        self.accumulators = self._zeros()
 
     def transform(self, name: str, gradient: tf.Tensor) -> tf.Tensor:
         """Returns the gradient multiplied and clipped, as it enters the accumulator."""
@@ -87,6 +113,66 @@ class MomentumOptimizer(tf.Module):
         accumulator.assign(self._momentum * accumulator + gradient)
 
 
+@gin.configurable
+class AdamOptimizer(Optimizer):
+    """Adam, for trainings too short for momentum: `Trainer.optimizer = @AdamOptimizer`.
+
+    Every weight moves by about the learning rate, however small its gradient. New layers whose
+    gradients differ by orders of magnitude so learn at the same pace, which momentum needs many
+    thousands of steps for. Neither the paper nor the release uses it.
+
+    Source: Kingma and Ba, ICLR 2015, algorithm 1 in the order of its section 2 (the bias
+    corrections are part of the rate).
+    """
+
+    def __init__(
+        self,
+        named_variables: Mapping[str, tf.Variable],
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        backbone_rate_multiplier: float = 1.0,
+    ):
+        """Makes two slots of zeros for every variable; call inside the strategy's scope.
+
+        Args:
+          named_variables: trainable variables by their names in the 2019 release.
+          beta_1: share of the mean gradient that survives a step.
+          beta_2: share of the mean squared gradient that survives a step.
+          epsilon: added to the root of the latter.
+          backbone_rate_multiplier: factor for the learning rate of the pre-trained backbone.
+        """
+        super().__init__(named_variables)
+        self._betas = (beta_1, beta_2)
+        self._epsilon = epsilon
+        self._backbone_rate_multiplier = backbone_rate_multiplier
+        self.first_moments = self._zeros()
+        self.second_moments = self._zeros()
+        self.num_updates = tf.Variable(0.0, trainable=False)
+
+    def transform(self, name: str, gradient: tf.Tensor) -> tf.Tensor:
+        """Returns the gradient as it is: Adam does not see a constant factor."""
+        return gradient
+
+    def _update(self, strategy, gradients, learning_rate) -> None:
+        strategy.extended.update(self.num_updates, _count)
+        updates = self.num_updates.read_value()
+        beta_1, beta_2 = self._betas
+        correction = tf.sqrt(1.0 - tf.pow(beta_2, updates)) / (1.0 - tf.pow(beta_1, updates))
+        for name, gradient in gradients.items():
+            first, second = self.first_moments[name], self.second_moments[name]
+            strategy.extended.update(first, _average, args=(gradient, beta_1))
+            strategy.extended.update(second, _average_squares, args=(gradient, beta_2))
+            rate = learning_rate * correction
+            if name.startswith(_BACKBONES):
+                rate *= self._backbone_rate_multiplier
+            args = (first, second, rate)
+            strategy.extended.update(self._variables[name], self._descend, args=args)
+
+    def _descend(self, variable, first, second, rate) -> None:
+        variable.assign_sub(rate * first / (tf.sqrt(second) + self._epsilon))
+
+
 def gradient_multiplier(
     name: str, bias_multiplier: float = 2.0, last_layer_multiplier: float = 1.0
 ) -> float:
@@ -97,3 +183,15 @@ def gradient_multiplier(
 
 def _descend(variable: tf.Variable, accumulator: tf.Tensor, learning_rate: tf.Tensor) -> None:
     variable.assign_sub(learning_rate * accumulator)
+
+
+def _average(slot: tf.Variable, value: tf.Tensor, kept: float) -> None:
+    slot.assign(kept * slot + (1.0 - kept) * value)
+
+
+def _average_squares(slot: tf.Variable, value: tf.Tensor, kept: float) -> None:
+    slot.assign(kept * slot + (1.0 - kept) * tf.square(value))
+
+
+def _count(slot: tf.Variable) -> None:
+    slot.assign_add(1.0)

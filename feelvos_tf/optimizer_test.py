@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.optimizer import MomentumOptimizer, gradient_multiplier
+from feelvos_tf.optimizer import AdamOptimizer, MomentumOptimizer, gradient_multiplier
 
 
 @pytest.fixture
@@ -77,3 +77,20 @@ def test_the_accumulators_survive_a_checkpoint_by_name(variables, tmp_path):
     status = tf.train.Checkpoint(optimizer=fresh).restore(path)
     status.assert_existing_objects_matched()
     np.testing.assert_allclose(fresh.accumulators["embedding/biases"], [2.0])
+
+
+def test_adam_against_its_definition(variables):
+    variables["MobilenetV2/Conv/weights"] = tf.Variable([1.0, 2.0])
+    optimizer = AdamOptimizer(variables, epsilon=1e-3, backbone_rate_multiplier=0.1)
+    gradients = [(0.1, [1.0, -1.0]), (0.01, [0.5, 0.0]), (0.5, [0.0, 2.0])]
+    head, backbone = np.array([3.0, 4.0]), np.array([1.0, 2.0])
+    m, v = np.zeros(2), np.zeros(2)
+    for t, (rate, gradient) in enumerate(gradients, start=1):
+        names = ("logits/semantic/weights", "MobilenetV2/Conv/weights")
+        apply(optimizer, dict.fromkeys(names, gradient), rate)
+        m = 0.9 * m + 0.1 * np.array(gradient)
+        v = 0.999 * v + 0.001 * np.array(gradient) ** 2
+        change = rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-3)
+        head, backbone = head - change, backbone - 0.1 * change
+    np.testing.assert_allclose(variables["logits/semantic/weights"], head, rtol=1e-5)
+    np.testing.assert_allclose(variables["MobilenetV2/Conv/weights"], backbone, rtol=1e-5)

@@ -13,6 +13,7 @@ from feelvos_tf.models import labels as object_labels
 from feelvos_tf.models.deeplab import resize_bilinear
 from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, prepare_reference
+from feelvos_tf.models.reference_clusters import cluster_reference
 
 State = dict[str, tf.Tensor]
 
@@ -36,7 +37,8 @@ class Predictor(tf.Module):
       model: with its variables created.
       soft_feedback: feed back the previous frame's probabilities, as the paper says. The 2019
         release says so too but feeds back its hard mask (0 or 1); that is the default.
-      max_reference_pixels: reference pixels kept per object, chosen at random (0: all).
+      max_reference_pixels: reference pixels kept per object (0: all).
+      reference_reduction: how: "random" ones as in the paper's training, or "kmeans" centres.
       scales: the image pyramid: every frame is segmented at each of these sizes relative to its
         own, e.g. (1.0, 0.75, 1.25), and the logits are merged. Matching takes place within a
         scale; the merged result is what all of them are told of the previous frame.
@@ -51,15 +53,17 @@ class Predictor(tf.Module):
         model: Feelvos,
         soft_feedback: bool = False,
         max_reference_pixels: int = 0,
+        reference_reduction: str = "random",
         scales: Sequence[float] = (1.0,),
         merge: str = "max",
     ):
         super().__init__(name="predictor")
-        _check_settings(max_reference_pixels, scales, merge)
+        _check_settings(max_reference_pixels, reference_reduction, scales, merge)
         # The SavedModel shall hold plain variables, not a tree of Keras layers to be rebuilt.
         self._model_variables = list(model.variables)
         self.soft_feedback = soft_feedback
         self.max_reference_pixels = max_reference_pixels
+        self.reference_reduction = reference_reduction
         self.scales = tuple(float(scale) for scale in scales)
         self.merge = merge
         self._extract = model.extract
@@ -95,7 +99,7 @@ class Predictor(tf.Module):
         embeddings = self._extract(image_pyramid.scaled_image(image, scale)).embeddings[0]
         indices = image_pyramid.reduced_reference(mask, object_ids, scale, tf.shape(embeddings)[:2])
         num_objects = tf.size(object_ids)
-        reference = prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels)
+        reference = self._reference(embeddings, indices, num_objects)
         return {
             "reference_embeddings": reference.embeddings,
             "reference_offsets": reference.offsets,
@@ -103,6 +107,15 @@ class Predictor(tf.Module):
             "previous_indices": indices,
             "previous_masks": object_labels.one_hot(indices, num_objects),
         }
+
+    def _reference(
+        self, embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor
+    ) -> Reference:
+        """Returns the reference side of the matching with at most `max_reference_pixels`."""
+        if self.reference_reduction == "kmeans" and self.max_reference_pixels:
+            every = prepare_reference(embeddings, indices, num_objects)
+            return cluster_reference(every, self.max_reference_pixels)
+        return prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels)
 
     def _state_spec(self) -> dict[str, tf.TensorSpec]:
         channels = self._embedding_dimension
@@ -205,12 +218,19 @@ def _suffix(position: int) -> str:
     return f"_scale_{position}" if position else ""
 
 
-def _check_settings(max_reference_pixels: int, scales: Sequence[float], merge: str) -> None:
+def _check_settings(
+    max_reference_pixels: int, reference_reduction: str, scales: Sequence[float], merge: str
+) -> None:
     """Raises InputError where a setting is out of range."""
     if max_reference_pixels < 0:
         raise InputError(
             "Predictor.max_reference_pixels: expected 0 (all) or a number of pixels, found "
             f"{max_reference_pixels}"
+        )
+    if reference_reduction not in ("random", "kmeans"):
+        raise InputError(
+            "Predictor.reference_reduction: expected 'random' or 'kmeans', found "
+            f"{reference_reduction!r}"
         )
     if not scales or min(scales) <= 0:
         raise InputError(

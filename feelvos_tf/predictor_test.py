@@ -71,6 +71,19 @@ def test_stepping_and_the_whole_clip_give_the_same_ids(model, eagerly, settings)
     np.testing.assert_array_equal(state["object_ids"], [0, 3, 7])
 
 
+@pytest.mark.parametrize("method", ["random", "kmeans"])
+def test_fewer_reference_pixels_of_every_object(model, eagerly, method):
+    images, mask = clip(2)
+    full = Predictor(model).start(images[0], mask)
+    reduced = Predictor(model, max_reference_pixels=9, reference_reduction=method)
+    state = reduced.start(images[0], mask)
+    assert (np.diff(full["reference_offsets"]) > 9).all()
+    np.testing.assert_array_equal(state["reference_offsets"], [0, 9, 18, 27])
+    assert state["reference_embeddings"].shape == (27, 8)
+    ids, _, _ = reduced.step(images[1], state)
+    assert set(np.unique(ids)) <= {0, 3, 7}
+
+
 def test_other_sizes_and_object_counts_do_not_trace_again(model):
     predictor = Predictor(model, scales=(1.0, 0.75))
     for size in (SIZE, (49, 64)):
@@ -171,6 +184,7 @@ def test_settings_out_of_range_are_refused(model):
         ({"scales": (1.0, 0.0)}, "all above 0"),
         ({"merge": "min"}, "Predictor.merge: expected 'max' or 'avg', found 'min'"),
         ({"max_reference_pixels": -1}, "Predictor.max_reference_pixels"),
+        ({"reference_reduction": "median"}, "Predictor.reference_reduction.*'median'"),
     ):
         with pytest.raises(InputError, match=sentence):
             Predictor(model, **settings)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from feelvos_tf.losses import VOID, BootstrappedCrossEntropy, resize_logits, weight_decay_loss
-from feelvos_tf.optimizer import MomentumOptimizer
+from feelvos_tf.optimizer import Optimizer
 from feelvos_tf.schedule import LearningRate
 from feelvos_tf.triplet_loss import TripletLoss
 
@@ -35,7 +35,7 @@ class TrainStep:
         model: tf.keras.Model,
         named_variables: Mapping[str, tf.Variable],
         step: tf.Variable,
-        optimizer: MomentumOptimizer,
+        optimizer: Optimizer,
         num_steps: int,
         weight_decay: float,
     ):

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from feelvos_tf.losses import BootstrappedCrossEntropy
@@ -85,13 +86,14 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 from feelvos_tf.testing import TinyModel, tiny_batch, tiny_dataset
 from feelvos_tf.train_step_test import clip_losses, make_step
 from feelvos_tf.train_step import BATCH_KEYS
+from feelvos_tf import optimizer
 
 def run(devices):
     strategy = tf.distribute.MirroredStrategy(devices)
     dataset = tiny_dataset(4).map(lambda b: {k: b[k] for k in BATCH_KEYS})
     with strategy.scope():
         model = TinyModel()
-        step = make_step(model)
+        step = make_step(model, optimizer.OPTIMIZER(model.named_variables()))
         batches = iter(strategy.experimental_distribute_dataset(dataset))
         losses = []
         for _ in range(3):
@@ -111,9 +113,10 @@ print("replicas agree")
 """
 
 
-def test_two_replicas_average_their_sums_and_keep_equal_weights():
+@pytest.mark.parametrize("optimizer", ["MomentumOptimizer", "AdamOptimizer"])
+def test_two_replicas_average_their_sums_and_keep_equal_weights(optimizer):
     done = subprocess.run(
-        [sys.executable, "-c", TWO_REPLICAS],
+        [sys.executable, "-c", TWO_REPLICAS.replace("OPTIMIZER", optimizer)],
         capture_output=True,
         text=True,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},

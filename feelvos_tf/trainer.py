@@ -9,7 +9,7 @@ import pathlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 
 import gin
 import numpy as np
@@ -19,10 +19,11 @@ from feelvos_tf import summaries
 from feelvos_tf.checkpoints import RunCheckpoints
 from feelvos_tf.errors import InputError
 from feelvos_tf.models.calibration import calibrate_batch_norm
-from feelvos_tf.optimizer import MomentumOptimizer
+from feelvos_tf.optimizer import MomentumOptimizer, Optimizer
 from feelvos_tf.train_step import BATCH_KEYS, StepResult, TrainStep
 
 Evaluate = Callable[[int], Mapping[str, float]]
+MakeOptimizer = Callable[[Mapping[str, tf.Variable]], Optimizer]
 
 
 @gin.configurable
@@ -31,7 +32,7 @@ class Trainer:
 
     Defaults are the release's where it has such a setting. The learning rate, the loss and the
     gradients have settings of their own: `LearningRate`, `BootstrappedCrossEntropy`,
-    `MomentumOptimizer`.
+    `MomentumOptimizer`, `AdamOptimizer`.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Trainer:
         model_dir: str | os.PathLike[str],
         strategy: tf.distribute.Strategy,
         evaluate: Evaluate | None = None,
+        optimizer: MakeOptimizer = MomentumOptimizer,
         num_steps: int = 200_000,
         weight_decay: float = 0.00004,
         init_checkpoint: str | None = None,
@@ -61,13 +63,14 @@ class Trainer:
           model_dir: where checkpoints, settings and TensorBoard files go.
           strategy: distributes the clips of a batch over the devices.
           evaluate: step -> scores by name, called every `evaluate_every_steps`; `Validation`.
+          optimizer: `MomentumOptimizer` as in the paper, or `AdamOptimizer`.
           num_steps: number of updates; the learning rate falls to 0 there.
           weight_decay: rate of the L2 loss.
           init_checkpoint: weights of a fresh run: a TF1 DeepLab checkpoint or one of ours.
           initialize_last_layer: takes DeepLab's ASPP and decoder from there, too.
-          calibration_clips: clips that set the batch-norm statistics of ASPP and decoder (of the
-            backbone, too, without `init_checkpoint`) before a fresh run, 0 to begin with 0 and 1
-            as the release does; see `calibrate_batch_norm`.
+          calibration_clips: clips that set the batch-norm statistics of layers without weights in
+            `init_checkpoint` before a fresh run, 0 to begin with 0 and 1 as the release does; see
+            `calibrate_batch_norm`.
           log_every_steps: how often a line and the scalars are written.
           picture_every_steps: how often a picture of a clip is written, 0 for never.
           save_every_steps: how often a checkpoint is written.
@@ -86,7 +89,6 @@ class Trainer:
         self._model = model
         self._evaluate = evaluate
         self._calibration_clips = calibration_clips
-        self._calibrate_backbone = init_checkpoint is None
         self._num_steps = num_steps
         self._log_every_steps = log_every_steps
         self._picture_every_steps = picture_every_steps
@@ -101,14 +103,16 @@ class Trainer:
                 trainable=False,
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
-            optimizer = MomentumOptimizer(learned)
+            updates = optimizer(learned)
             self._train_step = TrainStep(
-                model, learned, self.step, optimizer, num_steps, weight_decay
+                model, learned, self.step, updates, num_steps, weight_decay
             )
             self._checkpoints = RunCheckpoints(
-                model_dir, model, optimizer, self.step, max_checkpoints
+                model_dir, model, updates, self.step, max_checkpoints
             )
-            self._restore_or_initialise(init_checkpoint, initialize_last_layer)
+            self._restored = self._restore_or_initialise(
+                init_checkpoint, initialize_last_layer, list(named_variables)
+            )
 
     def train(self, dataset: tf.data.Dataset) -> bool:
         """Trains to the last step; returns False if a signal stopped it before.
@@ -136,7 +140,7 @@ class Trainer:
     def _calibrate(self, dataset: tf.data.Dataset) -> None:
         clips = dataset.unbatch().take(self._calibration_clips)
         images = tf.concat([clip["images"] for clip in clips], axis=0)
-        count = calibrate_batch_norm(self._model, images, self._calibrate_backbone)
+        count = calibrate_batch_norm(self._model, images, self._restored)
         _say(f"statistics of {count} batch norms set from {images.shape[0]} images")
 
     def _loop(self, batches, clips_per_replica: int, stopped: Callable[[], bool]) -> bool:
@@ -179,14 +183,19 @@ class Trainer:
         summaries.write_scalars({f"eval/{name}": s for name, s in scores.items()}, step)
         _say(f"step {step}: " + ", ".join(f"{name} {s:.4f}" for name, s in scores.items()))
 
-    def _restore_or_initialise(self, init_checkpoint, initialize_last_layer: bool) -> None:
+    def _restore_or_initialise(
+        self, init_checkpoint: str | None, initialize_last_layer: bool, names: Collection[str]
+    ) -> Collection[str]:
+        """Returns the names of the variables that `init_checkpoint` has set."""
         if self._checkpoints.resume():
             _say(f"going on from {self._checkpoints.latest}, step {int(self.step.numpy())}")
         elif init_checkpoint:
-            count = self._checkpoints.initialise(init_checkpoint, initialize_last_layer)
-            _say(f"starting from {init_checkpoint}, {count} variables")
+            restored = self._checkpoints.initialise(init_checkpoint, initialize_last_layer, names)
+            _say(f"starting from {init_checkpoint}, {len(restored)} variables")
+            return restored
         else:
             _say("starting from random weights")
+        return []
 
     def _clips_per_replica(self, dataset: tf.data.Dataset) -> int:
         clips = dataset.element_spec["images"].shape[0]

@@ -22,6 +22,7 @@ class ClipSettings(NamedTuple):
     decoder_output_stride: int
     min_label_count: int
     first_frame_only: bool
+    max_frame_gap: int
     damage_previous_mask: bool
 
 
@@ -83,7 +84,10 @@ def choose_frames(
 ) -> EncodedClip:
     """Returns three frames of a video. All others stay undecoded, which is what makes this fast."""
     frames = sampling.draw_frames(
-        tf.size(video.images), _split(seed).frames, settings.first_frame_only
+        tf.size(video.images),
+        _split(seed).frames,
+        settings.first_frame_only,
+        settings.max_frame_gap,
     )
     return EncodedClip(
         video.video_id, tf.gather(video.images, frames), tf.gather(video.masks, frames), seed

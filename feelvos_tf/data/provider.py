@@ -28,6 +28,7 @@ def training_dataset(
     decoder_output_stride: int = 4,
     min_label_count: int = 10,
     first_frame_only: bool = False,
+    max_frame_gap: int = 1,
     damage_previous_mask: bool = False,
     shuffle_buffer: int = 128,
     seed: int | None = None,
@@ -57,6 +58,8 @@ def training_dataset(
       min_label_count: pixels every object and the background need there; else the clip is dropped.
       first_frame_only: all three frames are made from frame 0, each with its own augmentation: for
         fine-tuning on the given mask of a video.
+      max_frame_gap: the current frame comes 1 to this many frames after the previous one. More than
+        the paper's 1 makes the previous mask less trustworthy, as the model's own masks are.
       damage_previous_mask: the previous frame's labels are made as wrong as a prediction might be
         (see `mask_damage.py`).
       shuffle_buffer: clips (still encoded) to draw from.
@@ -74,6 +77,7 @@ def training_dataset(
         decoder_output_stride=decoder_output_stride,
         min_label_count=min_label_count,
         first_frame_only=first_frame_only,
+        max_frame_gap=max_frame_gap,
         damage_previous_mask=damage_previous_mask,
     )
     _check_settings(settings)
@@ -195,4 +199,8 @@ def _check_settings(settings: ClipSettings) -> None:
         raise InputError(
             "training_dataset.flip_probability must be between 0 and 1, got "
             f"{settings.flip_probability}"
+        )
+    if settings.max_frame_gap < 1:
+        raise InputError(
+            f"training_dataset.max_frame_gap must be 1 or more, got {settings.max_frame_gap}"
         )

@@ -28,3 +28,10 @@ def test_the_shortest_video_still_gives_a_clip():
 
 def test_fine_tuning_uses_the_first_frame_three_times():
     assert set(_draw(9, 5, first_frame_only=True)) == {(0, 0, 0)}
+
+
+def test_a_larger_gap_draws_every_distance_up_to_it_and_stays_inside_short_videos():
+    drawn = _draw(6, 400, max_frame_gap=3)
+    assert {current - previous for _, previous, current in drawn} == {1, 2, 3}
+    assert {current for _, _, current in drawn} == {1, 2, 3, 4, 5}
+    assert set(_draw(2, 20, max_frame_gap=5)) == {(0, 0, 1), (1, 0, 1)}

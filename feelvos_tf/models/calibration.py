@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import tensorflow as tf
 
-from feelvos_tf.models.backbone import normalise
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.layers import BatchNorm
 
 
-def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, with_backbone: bool = False) -> int:
-    """Sets the statistics of ASPP and decoder to those of `images`; returns how many layers.
+def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, restored: Collection[str] = ()) -> int:
+    """Sets the statistics of the layers that start anew to those of `images`; returns how many.
 
     The release freezes batch-norm statistics also in layers that start from random weights, where
     they are 0 and 1. Those layers then pass on a fraction of their input, embeddings of all pixels
@@ -21,28 +20,22 @@ def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, with_backbone: bool 
     real images keep the signal at unit size from the first step on.
 
     Args:
-      model: with its backbone's weights set.
+      model: with its variables created and, where there is a checkpoint, restored.
       images: float32 `[n, height, width, 3]`, RGB 0..255; some dozens.
-      with_backbone: sets the backbone's statistics, too, because it starts from random weights as
-        well. Its signal would vanish on the way, the layers behind would magnify what is left a
-        thousandfold, and training would diverge.
+      restored: names, in the 2019 release, of variables that came from a checkpoint: their layers
+        stay as they are.
     """
-    parts = (model.aspp, model.decoder, *([model.backbone] if with_backbone else []))
-    norms = [
-        layer.norm
-        for part in parts
-        for layer in part.submodules
-        if getattr(layer, "norm", None) is not None
-    ]
-    with _taking_over(norms):
-        low_level, deep = model.backbone(normalise(images), batch_statistics=with_backbone)
-        deep = model.aspp(deep, training=False, batch_statistics=True)
-        model.decoder(deep, low_level, batch_statistics=True)
-    return len(norms)
+    layers = [layer for layer in model.convolutions() if layer.norm is not None]
+    is_restored = [f"{layer.name}/BatchNorm/moving_mean" in restored for layer in layers]
+    new = [layer.norm for layer, known in zip(layers, is_restored) if not known]
+    known = [layer.norm for layer, known in zip(layers, is_restored) if known]
+    with _replacing_statistics(new), _keeping_statistics(known):
+        model.backbone_to_decoder(images, training=False, batch_statistics=True)
+    return len(new)
 
 
 @contextlib.contextmanager
-def _taking_over(norms: list[BatchNorm]) -> Iterator[None]:
+def _replacing_statistics(norms: list[BatchNorm]) -> Iterator[None]:
     """Lets a batch's statistics replace the moving ones instead of moving them."""
     decays = [norm.decay for norm in norms]
     for norm in norms:
@@ -52,3 +45,14 @@ def _taking_over(norms: list[BatchNorm]) -> Iterator[None]:
     finally:
         for norm, decay in zip(norms, decays):
             norm.decay = decay
+
+
+@contextlib.contextmanager
+def _keeping_statistics(norms: list[BatchNorm]) -> Iterator[None]:
+    for norm in norms:
+        norm.is_frozen = True
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.is_frozen = False

@@ -5,6 +5,7 @@ import tensorflow as tf
 from feelvos_tf.models.backbone import MobileNetV2, normalise
 from feelvos_tf.models.calibration import calibrate_batch_norm
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.tf1_checkpoint import release_names
 
 
 @pytest.fixture
@@ -21,7 +22,11 @@ def some_images():
     return noise * tf.reshape(tf.linspace(0.1, 1.0, 6), [6, 1, 1, 1])
 
 
-def test_frozen_statistics_equal_those_of_the_images_behind_the_backbone(model):
+def backbone_names(model):
+    return [name for name in release_names(model) if name.startswith("MobilenetV2")]
+
+
+def test_new_layers_get_the_statistics_of_the_images_behind_a_restored_backbone(model):
     images = some_images()
     low_level, deep = model.backbone(normalise(images))
     deep = model.aspp(deep, training=False, batch_statistics=True)
@@ -34,10 +39,19 @@ def test_frozen_statistics_equal_those_of_the_images_behind_the_backbone(model):
 
     # Channels that hardly vary behind a random backbone magnify rounding errors, hence 0.01.
     assert error() > 0.5
-    assert calibrate_batch_norm(model, images) == 14
+    assert calibrate_batch_norm(model, images, backbone_names(model)) == 14
     assert error() < 0.01
     for before, after in zip(backbone, model.backbone.variables):
         np.testing.assert_array_equal(before, after)
+
+
+def test_a_restored_branch_among_new_ones_acts_and_stays_as_it_is(model):
+    names = [name for name in release_names(model) if name.startswith(("MobilenetV2", "aspp0"))]
+    branch = model.aspp.branches[0].norm
+    branch.moving_mean.assign(tf.fill(branch.moving_mean.shape, 0.25))
+    assert calibrate_batch_norm(model, some_images(), names) == 13
+    np.testing.assert_array_equal(branch.moving_mean, 0.25)
+    assert not branch.is_frozen
 
 
 def test_a_random_backbone_passes_its_signal_on_when_it_is_calibrated_too(model):
@@ -48,7 +62,7 @@ def test_a_random_backbone_passes_its_signal_on_when_it_is_calibrated_too(model)
 
     assert deep_signal() < 1e-6
     backbone_norms = 1 + 2 + 16 * 3  # root, first block (no expansion), the other blocks
-    assert calibrate_batch_norm(model, images, with_backbone=True) == 14 + backbone_norms
+    assert calibrate_batch_norm(model, images) == 14 + backbone_norms
     assert 0.1 < deep_signal() < 10
 
 

@@ -158,15 +158,28 @@ class Feelvos(tf.keras.Model):
 
     def extract(self, images: tf.Tensor, training: bool = False) -> Features:
         """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size."""
-        batch_statistics = training and self.fine_tune_batch_norm
+        features = self.backbone_to_decoder(
+            images, training, batch_statistics=training and self.fine_tune_batch_norm
+        )
+        return Features(features, self.embedding(features))
+
+    def backbone_to_decoder(
+        self, images: tf.Tensor, training: bool, batch_statistics: bool
+    ) -> tf.Tensor:
+        """Returns the decoder features of `images`: all layers that have a batch norm.
+
+        Args:
+          images: float32 `[n, height, width, 3]`, RGB 0..255.
+          training: whether dropout is active and gradients are needed.
+          batch_statistics: normalise by the statistics of `images` and move the running ones.
+        """
         low_level, deep = self.backbone(
             normalise(images),
             batch_statistics=batch_statistics,
             recompute=training and self.recompute_backbone,
         )
         deep = self.aspp(deep, training=training, batch_statistics=batch_statistics)
-        features = self.decoder(deep, low_level, batch_statistics=batch_statistics)
-        return Features(features, self.embedding(features))
+        return self.decoder(deep, low_level, batch_statistics=batch_statistics)
 
     def segment(
         self,

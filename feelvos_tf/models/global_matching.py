@@ -142,8 +142,10 @@ def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     owners = tf.where(rows < total, tf.reshape(owners, tf.shape(rows)), -1)
 
     def of_queries(chunk: tf.Tensor) -> tf.Tensor:
+        columns = tf.transpose(chunk)
+
         def of_pixels(step: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            similarity = tf.matmul(step[0], chunk, transpose_b=True)
+            similarity = tf.matmul(step[0], columns)
             return tf.math.unsorted_segment_max(similarity, step[1], num_objects)
 
         return tf.reduce_max(_map(of_pixels, (folded, owners)), 0)

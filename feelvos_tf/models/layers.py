@@ -74,6 +74,9 @@ class BatchNorm(tf.keras.layers.Layer):
     them is kept for the gradient. `gamma` and `beta` are trained all the same (the release freezes
     only the moving statistics).
 
+    Attributes:
+      is_frozen: keep the statistics also where those of the batch are asked for.
+
     Source: 2019 release, slim batch_norm with is_training = fine_tune_batch_norm.
     """
 
@@ -81,6 +84,7 @@ class BatchNorm(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.epsilon = epsilon
         self.decay = decay
+        self.is_frozen = False
 
     def build(self, channels: int) -> None:
         shape = [channels]
@@ -160,7 +164,7 @@ class ConvolutionBase(tf.keras.layers.Layer):
         x, padding = self._pad(x)
         if self.norm is None:
             y = tf.nn.bias_add(self.convolve(x, self.kernel, padding), self.bias)
-        elif batch_statistics:
+        elif batch_statistics and not self.norm.is_frozen:
             y = self.norm(self.convolve(x, self.kernel, padding))
         else:
             scale, offset = self.norm.frozen_scale_and_offset()
