@@ -34,5 +34,5 @@ setup(
         "tensorflow-metadata<1.17",
         "tqdm>=4.64",
     ],
-    extras_require={"dev": ["pytest>=7.4", "ruff>=0.6"]},
+    extras_require={"dev": ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6"]},
 )

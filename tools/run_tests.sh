@@ -12,4 +12,5 @@ echo "== Format and lint"
 "$PYTHON" -m ruff check .
 
 echo "== Tests"
-"$PYTHON" -m pytest "$@"
+# Two processes, each with whole files: their models are built once per file.
+"$PYTHON" -m pytest -n 2 --dist loadfile "$@"
