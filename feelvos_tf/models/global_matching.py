@@ -21,6 +21,7 @@ _CHUNK = 512
 # Without a gradient: queries, and reference pixels that they are compared with, at a time.
 _QUERIES_PER_STEP = 1024
 _PIXELS_PER_STEP = 2048
+_CHUNKS_AT_ONCE = 4
 
 
 class Reference(NamedTuple):
@@ -150,7 +151,11 @@ def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
 
         return tf.reduce_max(_map(of_pixels, (folded, owners)), 0)
 
-    return _join_chunks(_map(of_queries, queries), count)
+    # The maximum takes one core only: a second chunk's product keeps the others busy meanwhile.
+    largest = tf.map_fn(
+        of_queries, queries, fn_output_signature=tf.float32, parallel_iterations=_CHUNKS_AT_ONCE
+    )
+    return _join_chunks(largest, count)
 
 
 def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
