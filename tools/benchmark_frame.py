@@ -87,7 +87,8 @@ def _release_step(variant: str, sizes: Sizes) -> Callable[[], object]:
         if isinstance(layer, DepthwiseConvolution):
             layer.convolve = functools.partial(_plain_convolve, layer)
     image, mask = image_and_mask(sizes)
-    state = Predictor(model).start(image, mask)
+    predictor = Predictor(model)  # Named: its functions do not keep it alive.
+    state = predictor.start(image, mask)
     function = functools.partial(_release_frame, model, objects=sizes.objects)
     return functools.partial(tf.function(function), image, state)
 
