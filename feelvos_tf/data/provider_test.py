@@ -232,6 +232,7 @@ def test_other_failures_pass_unchanged(two_videos):
         ({"crop_size": (0, 5)}, "crop_size must be"),
         ({"min_scale": 1.5}, "min_scale <= max_scale"),
         ({"flip_probability": 1.5}, "flip_probability must be"),
+        ({"max_frame_gap": 0}, "max_frame_gap must be 1 or more"),
         ({"probabilities": [0.5, 0.5]}, "probabilities must be 1 numbers"),
         ({"pattern": []}, "records must be a pattern"),
         ({"pattern": ["/a", None]}, "records must be a pattern"),

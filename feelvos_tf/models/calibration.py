@@ -26,10 +26,9 @@ def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, restored: Collection
         stay as they are.
     """
     layers = [layer for layer in model.convolutions() if layer.norm is not None]
-    is_restored = [f"{layer.name}/BatchNorm/moving_mean" in restored for layer in layers]
-    new = [layer.norm for layer, known in zip(layers, is_restored) if not known]
-    known = [layer.norm for layer, known in zip(layers, is_restored) if known]
-    with _replacing_statistics(new), _keeping_statistics(known):
+    known = [layer for layer in layers if f"{layer.name}/BatchNorm/moving_mean" in restored]
+    new = [layer.norm for layer in layers if layer not in known]
+    with _replacing_statistics(new), _keeping_statistics([layer.norm for layer in known]):
         model.backbone_to_decoder(images, training=False, batch_statistics=True)
     return len(new)
 

@@ -152,10 +152,7 @@ def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
         return tf.reduce_max(_map(of_pixels, (folded, owners)), 0)
 
     # The maximum takes one core only: a second chunk's product keeps the others busy meanwhile.
-    largest = tf.map_fn(
-        of_queries, queries, fn_output_signature=tf.float32, parallel_iterations=_CHUNKS_AT_ONCE
-    )
-    return _join_chunks(largest, count)
+    return _join_chunks(_map(of_queries, queries, at_once=_CHUNKS_AT_ONCE), count)
 
 
 def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
@@ -183,8 +180,10 @@ def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tens
     return _join_chunks(_map(of_chunk, queries), count)
 
 
-def _map(function: Callable, elements: tf.Tensor, dtype: tf.DType = tf.float32) -> tf.Tensor:
-    return tf.map_fn(function, elements, fn_output_signature=dtype, parallel_iterations=1)
+def _map(
+    function: Callable, elements: tf.Tensor, dtype: tf.DType = tf.float32, at_once: int = 1
+) -> tf.Tensor:
+    return tf.map_fn(function, elements, fn_output_signature=dtype, parallel_iterations=at_once)
 
 
 def _chunks(pixels: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:

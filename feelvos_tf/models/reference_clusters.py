@@ -37,8 +37,9 @@ def k_means(pixels: tf.Tensor, num_centres: int) -> tf.Tensor:
     """Returns float32 `[num_centres, channels]` for pixels `[num_centres or more, channels]`."""
     count = tf.shape(pixels)[0]
     centres = tf.gather(pixels, tf.range(num_centres) * (count // num_centres))
+    queries = fold_query(pixels)
     for _ in tf.range(_ROUNDS):
-        similarity = tf.matmul(fold_query(pixels), fold_reference(centres), transpose_b=True)
+        similarity = tf.matmul(queries, fold_reference(centres), transpose_b=True)
         nearest = tf.argmax(similarity, -1, output_type=tf.int32)
         sizes = tf.math.unsorted_segment_sum(tf.ones_like(nearest), nearest, num_centres)
         means = tf.math.unsorted_segment_mean(pixels, nearest, num_centres)
