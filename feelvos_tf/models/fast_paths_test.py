@@ -70,7 +70,8 @@ def test_steps_of_global_matching_fit_together(monkeypatch):
     query, other, labels, count = _case(30, 30, 3)
     reference = prepare_reference(other, labels, count)
     whole = global_distances_inference(query, reference)
-    monkeypatch.setattr(global_matching, "_PIXELS_PER_STEP", 70)
+    monkeypatch.setattr(global_matching, "_BLOCK", 7)
+    monkeypatch.setattr(global_matching, "_BLOCKS_PER_STEP", 10)
     monkeypatch.setattr(global_matching, "_QUERIES_PER_STEP", 100)
     np.testing.assert_allclose(global_distances_inference(query, reference), whole, atol=1e-6)
 

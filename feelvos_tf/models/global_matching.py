@@ -18,10 +18,10 @@ NO_PIXEL_DISTANCE = 1e20
 _LOWEST = tf.float32.min
 # Queries that are compared with all reference pixels at a time.
 _CHUNK = 512
-# Without a gradient: queries, and reference pixels that they are compared with, at a time.
-_QUERIES_PER_STEP = 1024
-_PIXELS_PER_STEP = 2048
-_CHUNKS_AT_ONCE = 4
+# Without a gradient: queries, and blocks of reference pixels that they are compared with, at a time.
+_QUERIES_PER_STEP = 512
+_BLOCKS_PER_STEP = 32
+_BLOCK = 64
 
 
 class Reference(NamedTuple):
@@ -132,27 +132,54 @@ def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
 
     Some queries against some reference pixels at a time: the product stays in the processor's
-    cache, and one segmented maximum serves any number of objects.
+    cache. Blocks of pixels of one object become their maximum first, by max pooling, which uses all
+    cores; a segmented maximum, which does not, is left with little to do. Any number of objects
+    costs the same.
     """
     num_objects = tf.size(reference.offsets) - 1
     queries, count = _chunks(fold_query(pixels), _QUERIES_PER_STEP)
-    folded, total = _chunks(fold_reference(reference.embeddings), _PIXELS_PER_STEP)
-    rows = tf.reshape(tf.range(tf.size(folded[..., 0])), tf.shape(folded)[:2])
-    owners = tf.searchsorted(reference.offsets, tf.reshape(rows, [-1]), side="right") - 1
-    # Rows that only fill up the last step belong to no object.
-    owners = tf.where(rows < total, tf.reshape(owners, tf.shape(rows)), -1)
+    owners, rows = _blocks(reference.offsets)
+    # The additional row stands in where there is no pixel at all.
+    folded = tf.gather(fold_reference(tf.pad(reference.embeddings, [[0, 1], [0, 0]])), rows)
 
     def of_queries(chunk: tf.Tensor) -> tf.Tensor:
         columns = tf.transpose(chunk)
 
-        def of_pixels(step: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            similarity = tf.matmul(step[0], columns)
-            return tf.math.unsorted_segment_max(similarity, step[1], num_objects)
+        def of_step(step: tf.Tensor) -> tf.Tensor:
+            similarity = tf.matmul(folded[step], columns)
+            largest = tf.nn.max_pool2d(
+                similarity[tf.newaxis, :, tf.newaxis], [_BLOCK, 1], [_BLOCK, 1], "VALID"
+            )
+            return tf.math.unsorted_segment_max(largest[0, :, 0], owners[step], num_objects)
 
-        return tf.reduce_max(_map(of_pixels, (folded, owners)), 0)
+        return tf.reduce_max(_map(of_step, tf.range(tf.shape(owners)[0])), 0)
 
-    # The maximum takes one core only: a second chunk's product keeps the others busy meanwhile.
-    return _join_chunks(_map(of_queries, queries, at_once=_CHUNKS_AT_ONCE), count)
+    # A second chunk keeps the cores busy while the first one is in between two products.
+    return _join_chunks(_map(of_queries, queries, at_once=2), count)
+
+
+def _blocks(offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns how reference pixels go into blocks of one object each, and blocks into equal steps.
+
+    An object whose pixels do not fill its last block repeats one of them.
+
+    Returns:
+      owners: int32 `[steps, blocks]`, the object of each block; -1 fills up the last step.
+      rows: int32 `[steps, blocks * _BLOCK]`, the pixels in the blocks.
+    """
+    first, end = offsets[:-1], offsets[1:]
+    blocks = -((first - end) // _BLOCK)
+    total = tf.reduce_sum(blocks)
+    steps = tf.maximum(-(-total // _BLOCKS_PER_STEP), 1)
+    per_step = tf.maximum(-(-total // steps), 1)
+    owners = tf.repeat(tf.range(tf.size(blocks)), blocks)
+    position = tf.range(total) - tf.gather(tf.cumsum(blocks, exclusive=True), owners)
+    rows = (tf.gather(first, owners) + position * _BLOCK)[:, tf.newaxis] + tf.range(_BLOCK)
+    rows = tf.minimum(rows, tf.gather(end, owners)[:, tf.newaxis] - 1)
+    missing = [[0, steps * per_step - total]]
+    owners = tf.pad(owners, missing, constant_values=-1)
+    rows = tf.pad(rows, [*missing, [0, 0]])
+    return tf.reshape(owners, [steps, per_step]), tf.reshape(rows, [steps, per_step * _BLOCK])
 
 
 def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
