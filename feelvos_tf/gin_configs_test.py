@@ -86,7 +86,7 @@ def test_the_lines_of_table_6_differ_in_the_three_cues_alone():
 @pytest.mark.parametrize(
     ("backbone", "last_rate"),
     [
-        ("xception_65", lambda backbone: backbone.modules[-1].depthwise[0].rate),
+        ("xception_65", lambda backbone: backbone.blocks[-1].depthwise[0].rate),
         ("mobilenet_v2", lambda backbone: backbone.blocks[-1].rate),
     ],
 )

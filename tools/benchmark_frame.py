@@ -11,6 +11,7 @@ import tensorflow as tf
 from benchmark_measure import Case
 from benchmark_yardsticks import (
     correlation_local,
+    grouped_depthwise,
     plain_depthwise,
     release_global,
     shifted_depthwise,
@@ -21,7 +22,7 @@ from feelvos_tf.models.backbone import MobileNetV2, Xception
 from feelvos_tf.models.deeplab import resize_bilinear
 from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, normalise
-from feelvos_tf.models.layers import DepthwiseConvolution
+from feelvos_tf.models.phases import Phases
 from feelvos_tf.models.segmentation_head import SegmentationHead
 from feelvos_tf.predictor import Predictor, State
 
@@ -83,18 +84,13 @@ def _step(variant: str, sizes: Sizes) -> Callable[[], object]:
 
 def _release_step(variant: str, sizes: Sizes) -> Callable[[], object]:
     model = folded_model(variant)
-    for layer in model.submodules:
-        if isinstance(layer, DepthwiseConvolution):
-            layer.convolve = functools.partial(_plain_convolve, layer)
+    for block in model.backbone.blocks:
+        block.rate = 1  # Then the block's dilated layers split the image one by one.
     image, mask = image_and_mask(sizes)
     predictor = Predictor(model)  # Named: its functions do not keep it alive.
     state = predictor.start(image, mask)
     function = functools.partial(_release_frame, model, objects=sizes.objects)
     return functools.partial(tf.function(function), image, state)
-
-
-def _plain_convolve(layer, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME") -> tf.Tensor:
-    return plain_depthwise(x, kernel, layer.rate, layer.stride, padding)
 
 
 def _release_frame(model: Feelvos, image: tf.Tensor, state: State, objects: int):
@@ -203,31 +199,47 @@ def _dense_of_same_flops(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tenso
     return tf.nn.conv2d(x, tf.reshape(kernel, [1, 1, x.shape[-1], -1]), 1, "SAME")
 
 
+def _one_by_one(function: Callable) -> Callable:
+    """Returns a run of layers, each of which does `function` on its own."""
+
+    def run(x: tf.Tensor, kernel: tf.Tensor, rate: int, layers: int) -> tf.Tensor:
+        for _ in range(layers):
+            x = function(x, kernel, rate)
+        return x
+
+    return run
+
+
+def _in_phases(x: tf.Tensor, kernel: tf.Tensor, rate: int, layers: int) -> tf.Tensor:
+    phases = Phases(x, rate)
+    x = phases.split(x)
+    for _ in range(layers):
+        x = plain_depthwise(phases.blank(x), kernel, 1)
+    return phases.join(x)
+
+
 def _depthwise_cases(sizes: Sizes) -> list[Case]:
-    """Returns the forms of a middle-flow layer of xception_65 at output stride 8."""
+    """Returns forms of dilated layers of xception_65 at output stride 8: middle flow, ASPP."""
     shape = [1, -(-sizes.height // 8), -(-sizes.width // 8), 728]
 
-    def ours(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
-        layer = DepthwiseConvolution("layer", kernel.shape[0], rate=rate)
-        return layer.convolve(x, kernel)
+    def form(function: Callable, rate: int, layers: int, xla: bool) -> Callable[[], object]:
+        x, kernel = tf.random.uniform(shape), tf.random.uniform([3, 3, shape[-1], 1]) / 9
+        run = tf.function(lambda *xs: function(*xs, rate, layers), jit_compile=xla)
+        return functools.partial(run, x, kernel)
 
-    def form(function: Callable, rate: int, xla: bool = False) -> Callable[[], object]:
-        x, kernel = tf.random.uniform(shape), tf.random.uniform([3, 3, shape[-1], 1])
-        compiled = tf.function(lambda *xs: function(*xs, rate), jit_compile=xla)
-        return functools.partial(compiled, x, kernel)
-
+    forms = {
+        "split into phases once": (_in_phases, False),
+        "space-to-batch for each": (_one_by_one(plain_depthwise), False),
+        "convolution in groups of one": (_one_by_one(grouped_depthwise), False),
+        "shifted multiply-adds": (_one_by_one(shifted_depthwise), False),
+        "shifted multiply-adds, XLA": (_one_by_one(shifted_depthwise), True),
+        "undilated": (_one_by_one(lambda x, kernel, rate: plain_depthwise(x, kernel, 1)), False),
+        "dense 1x1 convolution of the same flops": (_one_by_one(_dense_of_same_flops), False),
+    }
     cases = []
-    for rate in (2, 12):
-        group = f"depthwise 3x3, {shape[1]}x{shape[2]}x{shape[3]}, rate {rate}"
-        forms = {
-            "ours": (ours, False),
-            "space-to-batch": (plain_depthwise, False),
-            "shifted multiply-adds": (shifted_depthwise, False),
-            "shifted multiply-adds, XLA": (shifted_depthwise, True),
-            "undilated": (lambda x, kernel, rate: plain_depthwise(x, kernel, 1), False),
-            "dense 1x1 convolution of the same flops": (_dense_of_same_flops, False),
-        }
+    for rate, layers in ((2, 12), (12, 1)):
+        group = f"{layers} depthwise 3x3, {shape[1]}x{shape[2]}x{shape[3]}, rate {rate}"
         for name, (function, xla) in forms.items():
-            make = functools.partial(form, function, rate, xla)
+            make = functools.partial(form, function, rate, layers, xla)
             cases.append(Case(name, group, make))
     return cases

@@ -46,7 +46,10 @@ def test_yardsticks_of_local_matching_do_the_same_work(frames, function):
     np.testing.assert_allclose(function(*frames, _OBJECTS, _RADIUS), ours, atol=1e-5)
 
 
-@pytest.mark.parametrize("function", [yardsticks.plain_depthwise, yardsticks.shifted_depthwise])
+@pytest.mark.parametrize(
+    "function",
+    [yardsticks.plain_depthwise, yardsticks.grouped_depthwise, yardsticks.shifted_depthwise],
+)
 def test_yardsticks_of_dilated_layers_do_the_same_work(frames, function):
     x, kernel = frames[0][tf.newaxis], tf.random.stateless_uniform([3, 3, 5, 1], [0, 1])
     ours = DepthwiseConvolution("layer", 3, rate=2).convolve(x, kernel)

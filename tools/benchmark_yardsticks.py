@@ -105,12 +105,17 @@ def shifted_local(
     return tf.while_loop(lambda i, _: i < side**2, shift, start, parallel_iterations=1)[1]
 
 
-def plain_depthwise(
-    x: tf.Tensor, kernel: tf.Tensor, rate: int, stride: int = 1, padding: str = "SAME"
-) -> tf.Tensor:
+def plain_depthwise(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
     """Returns the depthwise convolution as TensorFlow does it: dilated ones by space-to-batch."""
-    strides = [1, stride, stride, 1]
-    return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=[rate, rate])
+    return tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME", dilations=[rate, rate])
+
+
+def grouped_depthwise(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+    """Returns the same by a full convolution in one group per channel.
+
+    TensorFlow does so fast with oneDNN's kernels only, and refuses to add a bias without them.
+    """
+    return tf.nn.conv2d(x, tf.transpose(kernel, [0, 1, 3, 2]), 1, "SAME", dilations=rate)
 
 
 def shifted_depthwise(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Sequence
 
 import gin
 import tensorflow as tf
@@ -13,6 +15,7 @@ from feelvos_tf.models.layers import (
     Convolution,
     DepthwiseConvolution,
 )
+from feelvos_tf.models.phases import Phases
 
 OUTPUT_STRIDES = (8, 16)
 _ROOT_STRIDE = 2
@@ -46,12 +49,50 @@ class _Dilation:
         return 1, rate
 
 
-def _run_block(
-    block: tf.keras.layers.Layer, x: tf.Tensor, batch_statistics: bool, recompute: bool
+def _run_blocks(
+    blocks: Sequence[tf.keras.layers.Layer],
+    x: tf.Tensor,
+    low_level_index: int,
+    batch_statistics: bool,
+    recompute: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the block's outputs; `recompute` keeps nothing else of it for the gradient."""
-    run = functools.partial(block, batch_statistics=batch_statistics)
-    return tf.recompute_grad(run)(x) if recompute else run(x)
+    """Returns the second output of the block at `low_level_index` and the first of the last block.
+
+    Blocks of one rate above 1 run on phases, unless statistics are taken of what they compute.
+    `recompute` keeps nothing but the blocks' outputs for the gradient.
+    """
+    low_level = None
+    for rate, run in itertools.groupby(enumerate(blocks), lambda block: block[1].rate):
+        phases = None if rate == 1 or batch_statistics else Phases(x, rate)
+        x = phases.split(x) if phases else x
+        for i, block in run:
+            call = functools.partial(block, batch_statistics=batch_statistics, phases=phases)
+            x, second = (tf.recompute_grad(call) if recompute else call)(x)
+            if i == low_level_index:
+                low_level = second
+        x = phases.join(x) if phases else x
+    return low_level, x
+
+
+def _depthwise(
+    layer: DepthwiseConvolution, x: tf.Tensor, batch_statistics: bool, phases: Phases | None
+) -> tf.Tensor:
+    """Returns `layer(x)`, also where `x` is split into the phases of the layer's rate."""
+    if phases is None:
+        return layer(x, batch_statistics=batch_statistics)
+    return layer(phases.blank(x), rate=1)
+
+
+@tf.custom_gradient
+def _relu_of_sum(x: tf.Tensor) -> tf.Tensor:
+    """Returns the ReLU of `x`, a sum that is needed without ReLU, too.
+
+    TensorFlow's remapper takes a ReLU that follows such a sum into the convolution before it, finds
+    that the sum is still needed, and gives up fusing anything in the whole graph. A maximum it
+    leaves alone.
+    """
+    y = tf.maximum(x, 0.0)
+    return y, lambda dy: tf.raw_ops.ReluGrad(gradients=dy, features=y)
 
 
 def _xception_norm() -> BatchNorm:
@@ -78,7 +119,7 @@ class _XceptionModule(tf.keras.layers.Layer):
         rectified_inside: bool = False,
     ):
         super().__init__(name=name)
-        self.skip = skip
+        self.skip, self.rate = skip, rate
         self.rectified_inside = rectified_inside
         activation = tf.nn.relu if rectified_inside else None
         self.depthwise, self.pointwise = [], []
@@ -105,13 +146,15 @@ class _XceptionModule(tf.keras.layers.Layer):
                 f"{name}/shortcut", depths[-1], stride=stride, norm=_xception_norm()
             )
 
-    def call(self, x: tf.Tensor, batch_statistics: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def call(
+        self, x: tf.Tensor, batch_statistics: bool, phases: Phases | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the module's output and that of its second separable convolution."""
         residual, second = x, None
         for i, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise)):
             if not self.rectified_inside:
-                residual = tf.nn.relu(residual)
-            residual = depthwise(residual, batch_statistics=batch_statistics)
+                residual = tf.nn.relu(residual) if i else _relu_of_sum(residual)
+            residual = _depthwise(depthwise, residual, batch_statistics, phases)
             residual = pointwise(residual, batch_statistics=batch_statistics)
             if i == 1:
                 second = residual
@@ -165,7 +208,7 @@ class Xception(tf.keras.layers.Layer):
             ),
         ]
         self.low_level_index = self._LOW_LEVEL_BLOCK[layers] - 1
-        self.modules = []
+        self.blocks = []
         for block, (depth, stride) in enumerate(self._ENTRY[layers], start=1):
             self._add(f"entry_flow/block{block}/unit_1", (depth,) * 3, "conv", stride, dilation)
         for unit in range(1, self._MIDDLE_UNITS[layers] + 1):
@@ -176,7 +219,7 @@ class Xception(tf.keras.layers.Layer):
     def _add(self, unit, depths, skip, stride, dilation, rectified_inside=False) -> None:
         stride, rate = dilation.next(stride)
         name = f"{self.name}/{unit}/xception_module"
-        self.modules.append(_XceptionModule(name, depths, skip, stride, rate, rectified_inside))
+        self.blocks.append(_XceptionModule(name, depths, skip, stride, rate, rectified_inside))
 
     def call(
         self, x: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
@@ -187,12 +230,7 @@ class Xception(tf.keras.layers.Layer):
         """
         for layer in self.root:
             x = layer(x, batch_statistics=batch_statistics)
-        low_level = None
-        for i, module in enumerate(self.modules):
-            x, second = _run_block(module, x, batch_statistics, recompute)
-            if i == self.low_level_index:
-                low_level = second
-        return low_level, x
+        return _run_blocks(self.blocks, x, self.low_level_index, batch_statistics, recompute)
 
 
 def _mobilenet_norm() -> BatchNorm:
@@ -234,12 +272,14 @@ class _InvertedResidual(tf.keras.layers.Layer):
         self.residual = self.stride == 1 and channels == self.filters
         self.built = True
 
-    def call(self, x: tf.Tensor, batch_statistics: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def call(
+        self, x: tf.Tensor, batch_statistics: bool, phases: Phases | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the block's output and its depthwise output."""
         expanded = x
         if self.expand is not None:
             expanded = self.expand(x, batch_statistics=batch_statistics)
-        depthwise = self.depthwise(expanded, batch_statistics=batch_statistics)
+        depthwise = _depthwise(self.depthwise, expanded, batch_statistics, phases)
         y = self.project(depthwise, batch_statistics=batch_statistics)
         return (x + y if self.residual else y), depthwise
 
@@ -306,9 +346,4 @@ class MobileNetV2(tf.keras.layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns `(low-level [n, h/4, w/4, 144], deep [n, h/stride, w/stride, 320])`."""
         x = self.root(x, batch_statistics=batch_statistics)
-        low_level = None
-        for i, block in enumerate(self.blocks):
-            x, depthwise = _run_block(block, x, batch_statistics, recompute)
-            if i == self._LOW_LEVEL_INDEX:
-                low_level = depthwise
-        return low_level, x
+        return _run_blocks(self.blocks, x, self._LOW_LEVEL_INDEX, batch_statistics, recompute)

@@ -18,7 +18,7 @@ NO_PIXEL_DISTANCE = 1e20
 _LOWEST = tf.float32.min
 # Queries that are compared with all reference pixels at a time.
 _CHUNK = 512
-# Without a gradient: queries, and blocks of reference pixels that they are compared with, at a time.
+# Without a gradient: queries, and blocks of reference pixels to compare them with, at a time.
 _QUERIES_PER_STEP = 512
 _BLOCKS_PER_STEP = 32
 _BLOCK = 64

@@ -17,8 +17,6 @@ _SEPARABLE_DEPTHWISE_STDDEV = 0.33
 _SEPARABLE_POINTWISE_STDDEV = 0.06
 # From this kernel size on TensorFlow's gradient of a depthwise kernel is the slower one on CPUs.
 _LARGE_KERNEL = 5
-# Up to this rate CPUs are faster with one full convolution in groups than with space-to-batch.
-_LARGEST_GROUPED_RATE = 4
 
 
 def truncated_normal(stddev: float) -> tf.keras.initializers.Initializer:
@@ -26,7 +24,7 @@ def truncated_normal(stddev: float) -> tf.keras.initializers.Initializer:
     return tf.keras.initializers.TruncatedNormal(stddev=stddev)
 
 
-def depthwise_with_fast_gradient(x: tf.Tensor, kernel: tf.Tensor, rate: int = 1) -> tf.Tensor:
+def depthwise_with_fast_gradient(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Returns the depthwise convolution of `x`, stride 1, padding SAME, odd square kernel.
 
     Its gradient is the same as TensorFlow's, but on CPUs several times faster: that of the kernel
@@ -36,34 +34,24 @@ def depthwise_with_fast_gradient(x: tf.Tensor, kernel: tf.Tensor, rate: int = 1)
     @tf.custom_gradient
     def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            dx = _depthwise(dy, tf.reverse(kernel, [0, 1]), rate)
+            dx = _depthwise(dy, tf.reverse(kernel, [0, 1]))
             size, channels = kernel.shape[0], kernel.shape[2]
-            r = size // 2 * rate
+            r = size // 2
             # The images of the batch under each other, blank rows between them, act as one image.
             stacked_x = tf.pad(x, [[0, 0], [r, r], [r, r], [0, 0]])
             stacked_x = tf.reshape(stacked_x, [1, -1, tf.shape(x)[2] + 2 * r, channels])
             stacked_dy = tf.pad(dy, [[0, 0], [0, 2 * r], [0, 0], [0, 0]])
             stacked_dy = tf.reshape(stacked_dy, [-1, tf.shape(x)[2], channels, 1])
-            # The entries of a dilated kernel lie `rate` pixels apart: the stride of this one.
-            dkernel = tf.nn.depthwise_conv2d(
-                stacked_x, stacked_dy[: -2 * r], [1, rate, rate, 1], "VALID"
-            )
+            dkernel = tf.nn.depthwise_conv2d(stacked_x, stacked_dy[: -2 * r], [1] * 4, "VALID")
             return dx, tf.reshape(dkernel, kernel.shape)
 
-        return _depthwise(x, kernel, rate), gradient
+        return _depthwise(x, kernel), gradient
 
     return convolve(x, kernel)
 
 
-def _depthwise(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
-    """Returns the depthwise convolution of `x`, stride 1, padding SAME, fast for small rates.
-
-    TensorFlow takes a dilated depthwise convolution apart by space-to-batch. As a full convolution
-    of one group per channel it is one call.
-    """
-    if rate == 1:
-        return tf.nn.depthwise_conv2d(x, kernel, [1, 1, 1, 1], "SAME")
-    return tf.nn.conv2d(x, tf.transpose(kernel, [0, 1, 3, 2]), 1, "SAME", dilations=rate)
+def _depthwise(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    return tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME")
 
 
 class BatchNorm(tf.keras.layers.Layer):
@@ -159,16 +147,24 @@ class ConvolutionBase(tf.keras.layers.Layer):
         else:
             self.norm.build(channels)
 
-    def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
-        """Returns the convolved `x`; `batch_statistics` normalises by those of `x` itself."""
+    def call(
+        self, x: tf.Tensor, batch_statistics: bool = False, rate: int | None = None
+    ) -> tf.Tensor:
+        """Returns the convolved `x`.
+
+        Args:
+          x: float32 `[batch, height, width, channels]`.
+          batch_statistics: normalise by the statistics of the output itself.
+          rate: instead of the layer's own; 1 for what is split into phases (see phases.py).
+        """
         x, padding = self._pad(x)
         if self.norm is None:
-            y = tf.nn.bias_add(self.convolve(x, self.kernel, padding), self.bias)
+            y = tf.nn.bias_add(self.convolve(x, self.kernel, padding, rate), self.bias)
         elif batch_statistics and not self.norm.is_frozen:
-            y = self.norm(self.convolve(x, self.kernel, padding))
+            y = self.norm(self.convolve(x, self.kernel, padding, rate))
         else:
             scale, offset = self.norm.frozen_scale_and_offset()
-            y = tf.nn.bias_add(self.convolve(x, self._scaled(scale), padding), offset)
+            y = tf.nn.bias_add(self.convolve(x, self._scaled(scale), padding, rate), offset)
         return y if self.activation is None else self.activation(y)
 
     def _pad(self, x: tf.Tensor) -> tuple[tf.Tensor, str]:
@@ -202,8 +198,10 @@ class Convolution(ConvolutionBase):
     def _scaled(self, scale: tf.Tensor) -> tf.Tensor:
         return self.kernel * scale
 
-    def convolve(self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME") -> tf.Tensor:
-        return tf.nn.conv2d(x, kernel, self.stride, padding, dilations=self.rate)
+    def convolve(
+        self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", rate: int | None = None
+    ) -> tf.Tensor:
+        return tf.nn.conv2d(x, kernel, self.stride, padding, dilations=rate or self.rate)
 
 
 class DepthwiseConvolution(ConvolutionBase):
@@ -220,18 +218,18 @@ class DepthwiseConvolution(ConvolutionBase):
     def _scaled(self, scale: tf.Tensor) -> tf.Tensor:
         return self.kernel * scale[:, tf.newaxis]
 
-    def convolve(self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME") -> tf.Tensor:
-        if self._is_slow_in_tensorflow() and not tf.config.list_physical_devices("GPU"):
-            return depthwise_with_fast_gradient(x, tf.convert_to_tensor(kernel), self.rate)
+    def convolve(
+        self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", rate: int | None = None
+    ) -> tf.Tensor:
+        rate = rate or self.rate
+        if self._has_slow_gradient(rate) and not tf.config.list_physical_devices("GPU"):
+            return depthwise_with_fast_gradient(x, tf.convert_to_tensor(kernel))
         strides = [1, self.stride, self.stride, 1]
-        rates = [self.rate, self.rate]
-        return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=rates)
+        return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=[rate, rate])
 
-    def _is_slow_in_tensorflow(self) -> bool:
-        """Returns whether CPUs have a faster way to convolve or to find the gradient."""
-        if self.stride > 1 or self.rate > _LARGEST_GROUPED_RATE:
-            return False
-        return self.rate > 1 or self.kernel_size >= _LARGE_KERNEL
+    def _has_slow_gradient(self, rate: int) -> bool:
+        """Returns whether CPUs have a faster way to find the gradient of the kernel."""
+        return self.stride == rate == 1 and self.kernel_size >= _LARGE_KERNEL
 
 
 class SplitSeparable(tf.keras.layers.Layer):

@@ -19,14 +19,12 @@ def _random(*shape: int) -> tf.Tensor:
     return tf.constant(np.random.default_rng(0).standard_normal(shape), tf.float32)
 
 
-@pytest.mark.parametrize(("size", "rate"), [(7, 1), (3, 2), (3, 4), (5, 3)])
-def test_fast_depthwise_and_its_gradient_equal_tensorflows(size, rate):
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_fast_depthwise_and_its_gradient_equal_tensorflows(size):
     x, kernel, weight = _random(3, 11, 14, 5), _random(size, size, 5, 1), _random(3, 11, 14, 5)
-    plain = functools.partial(
-        tf.nn.depthwise_conv2d, strides=[1, 1, 1, 1], padding="SAME", dilations=[rate, rate]
-    )
+    plain = functools.partial(tf.nn.depthwise_conv2d, strides=[1, 1, 1, 1], padding="SAME")
     results = []
-    for function in (functools.partial(depthwise_with_fast_gradient, rate=rate), plain):
+    for function in (depthwise_with_fast_gradient, plain):
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
             y = function(x, kernel)
