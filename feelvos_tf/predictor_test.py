@@ -74,7 +74,9 @@ def test_stepping_and_the_whole_clip_give_the_same_ids(model, eagerly, settings)
 @pytest.mark.parametrize("method", ["random", "kmeans"])
 def test_fewer_reference_pixels_of_every_object(model, eagerly, method):
     images, mask = clip(2)
-    full = Predictor(model).start(images[0], mask)
+    # A tf.function holds its object weakly: an unnamed predictor may be gone before it runs.
+    predictor = Predictor(model)
+    full = predictor.start(images[0], mask)
     reduced = Predictor(model, max_reference_pixels=9, reference_reduction=method)
     state = reduced.start(images[0], mask)
     assert (np.diff(full["reference_offsets"]) > 9).all()

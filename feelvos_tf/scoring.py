@@ -19,6 +19,8 @@ from feelvos_tf.errors import InputError
 from feelvos_tf.ground_truth import Target
 
 _FRAMES_PER_JOB = 8
+# A process takes as long to start as scoring so many frames of 854x480.
+_FRAMES_PER_PROCESS = 200
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,8 @@ def score_folder(
       targets: what to score, from `ground_truth`.
       predictions: the folder.
       measure_f: False measures J only.
-      workers: number of processes; 1 works in this one.
+      workers: number of processes, fewer where there is too little for them to do; 1 works in
+        this one.
       allow_missing: leave out sequences and frames that are not there instead of failing.
       progress: show a bar on stderr.
 
@@ -125,6 +128,9 @@ def read_prediction(path: pathlib.Path, target: Target, size: tuple[int, int]) -
 
 
 def _with_known_ids(ids: np.ndarray, path: pathlib.Path, objects: tuple[int, ...]) -> np.ndarray:
+    without_gaps = objects == tuple(range(1, len(objects) + 1))
+    if without_gaps and ids.max() <= len(objects):
+        return ids
     foreign = np.ones(256, np.uint8)
     foreign[[0, *objects]] = 0
     if cv2.countNonZero(cv2.LUT(ids, foreign)):
@@ -203,7 +209,8 @@ def _jobs(targets: list[Target], folder: pathlib.Path, measure_f: bool) -> Itera
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, np.ndarray]]:
     """Yields each job with its scores [J and F, objects, frames], in any order."""
-    workers = min(workers, len(jobs))
+    frames = sum(len(job.predictions) for job in jobs)
+    workers = min(workers, len(jobs), -(-frames // _FRAMES_PER_PROCESS))
     if workers == 1:
         for job in jobs:
             yield job, _score(job)

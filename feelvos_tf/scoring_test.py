@@ -21,6 +21,21 @@ def predictions(tmp_path):
     return drawn_masks.write_predictions(tmp_path / "out", OBJECTS)
 
 
+@pytest.fixture
+def processes(monkeypatch):
+    """Returns the sizes of the pools that get started; few frames are enough for a process."""
+    sizes = []
+    pool = scoring.concurrent.futures.ProcessPoolExecutor
+
+    def recording(workers, *args):
+        sizes.append(workers)
+        return pool(workers, *args)
+
+    monkeypatch.setattr(scoring, "_FRAMES_PER_PROCESS", 4)
+    monkeypatch.setattr(scoring.concurrent.futures, "ProcessPoolExecutor", recording)
+    return sizes
+
+
 def test_a_folder_scores_like_its_arrays(targets, predictions):
     scores = scoring.score_folder(targets, predictions)
     assert [sequence.name for sequence in scores.sequences] == ["one", "three"]
@@ -36,12 +51,22 @@ def test_a_folder_scores_like_its_arrays(targets, predictions):
     assert 0.5 < scores.summary.j_and_f < 1
 
 
-def test_values_do_not_depend_on_the_number_of_processes(targets, predictions):
+def test_values_do_not_depend_on_the_number_of_processes(targets, predictions, processes):
     alone = scoring.score_folder(targets, predictions)
+    assert processes == []
     together = scoring.score_folder(targets, predictions, workers=2)
+    assert processes == [2]
     assert alone.summary == together.summary
     for a, b in zip(alone.sequences, together.sequences):
         np.testing.assert_array_equal([a.j, a.f], [b.j, b.f])
+
+
+def test_no_process_is_started_for_a_handful_of_frames(
+    targets, predictions, processes, monkeypatch
+):
+    monkeypatch.setattr(scoring, "_FRAMES_PER_PROCESS", 12)
+    scoring.score_folder(targets, predictions, workers=8)
+    assert processes == []
 
 
 def test_ids_missing_from_a_prediction_are_empty_masks(targets, predictions):
@@ -126,9 +151,10 @@ def test_folders_that_hold_nothing_are_refused(targets, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_mask_of_another_size_is_refused(targets, predictions, workers):
+def test_a_mask_of_another_size_is_refused(targets, predictions, processes, workers):
     masks.write_mask(predictions / "one/00002.png", np.zeros([40, 80], np.uint8))
     refuse(targets, predictions, r"00002.png: expected 80x48 .* found 80x40", workers=workers)
+    assert processes == [workers] * (workers > 1)
 
 
 def test_foreign_ids_are_refused(targets, predictions):
@@ -136,6 +162,15 @@ def test_foreign_ids_are_refused(targets, predictions):
     refuse(targets, predictions, r"three/00002.png: expected .*ids .1, 2, 3. on 0, found 4 ")
     masks.write_mask(predictions / "three/00002.png", drawn_masks.draw(2, [255]))
     refuse(targets, predictions, "found 255 ")
+
+
+def test_foreign_ids_are_refused_where_the_ground_truth_has_gaps(tmp_path):
+    for folder, ids in (("truth", [3, 9]), ("out", [2])):
+        drawn_masks.write_masks(
+            tmp_path / folder / "a", [drawn_masks.draw(i, ids) for i in range(4)]
+        )
+    targets = ground_truth.folder_targets(tmp_path / "truth")
+    refuse(targets, tmp_path / "out", r"00001.png: expected .*ids .3, 9. on 0, found 2 ")
 
 
 def test_a_late_object_may_be_predicted_before_it_appears(tmp_path):
