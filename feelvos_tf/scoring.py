@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -68,8 +69,7 @@ def score_folder(
       targets: what to score, from `ground_truth`.
       predictions: the folder.
       measure_f: False measures J only.
-      workers: number of processes, fewer where there is too little for them to do; 1 works in
-        this one.
+      workers: number of processes, this one among them; fewer where starting one does not pay.
       allow_missing: leave out sequences and frames that are not there instead of failing.
       progress: show a bar on stderr.
 
@@ -210,18 +210,24 @@ def _jobs(targets: list[Target], folder: pathlib.Path, measure_f: bool) -> Itera
 def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, np.ndarray]]:
     """Yields each job with its scores [J and F, objects, frames], in any order."""
     frames = sum(len(job.predictions) for job in jobs)
-    workers = min(workers, len(jobs), -(-frames // _FRAMES_PER_PROCESS))
-    if workers == 1:
+    helpers = min(workers - 1, frames // _FRAMES_PER_PROCESS)
+    if helpers == 0:
         for job in jobs:
             yield job, _score(job)
         return
     # A forked child of a process that has used threads (TensorFlow, OpenCV) may hang.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, context, _use_one_thread) as pool:
-        futures = {pool.submit(_score, job): job for job in jobs}
+    with concurrent.futures.ProcessPoolExecutor(helpers, context, _use_one_thread) as pool:
+        waiting = collections.deque((job, pool.submit(_score, job)) for job in jobs)
         try:
-            for future in concurrent.futures.as_completed(futures):
-                yield futures[future], future.result()
+            # The helpers work from the front, this process from the back: it need not wait for
+            # them to start.
+            while waiting:
+                job, future = waiting.pop()
+                yield job, _score(job) if future.cancel() else future.result()
+                while waiting and waiting[0][1].done():
+                    job, future = waiting.popleft()
+                    yield job, future.result()
         finally:
             pool.shutdown(cancel_futures=True)
 
