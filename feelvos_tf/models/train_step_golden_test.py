@@ -6,6 +6,8 @@ default settings. Arrays of gradients and of new weights hold every n-th value o
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -22,16 +24,40 @@ KEEP = 0.9
 # Softmax does not see an offset common to all logits: this gradient is rounding noise alone.
 WITHOUT_GRADIENT = "logits/semantic/biases"
 SAMPLES = 150
-# Largest relative difference of a gradient's norm. With dropout all are below 1e-3; without it some
-# 40 of 459 are above it, up to 2.2e-3. The release's own float32 arithmetic is no closer: the same
-# network in float64 differs from the golden norms by up to 2.2e-3, too (60 above 1e-3).
+# Largest relative difference of a gradient's norm. Where a forward pass is rounded otherwise, a few
+# ReLUs and nearest neighbours decide otherwise, and some 40 of 459 norms without dropout differ by
+# 1e-3 to 2.4e-3. (The same network in float64 is no closer: 60 above 1e-3, up to 2.2e-3.)
 NORM_TOLERANCE = {"drop": 1e-3, "nodrop": 3e-3}
 # Single entries of a gradient, relative to the largest.
 ENTRY_TOLERANCE = 1e-2
+# Both, where the forward pass is the release's to the last bit, as with TF_ENABLE_ONEDNN_OPTS=0 on
+# processors like that of the golden numbers (Xeon with AVX-512).
+TOLERANCE_OF_SAME_ROUNDING = 1e-5
+
+
+class Made(NamedTuple):
+    """What the golden batch gives, with or without dropout."""
+
+    which: str
+    gradients: dict[str, tf.Tensor]
+    scalars: dict[str, tf.Tensor]
+    has_same_rounding: bool
+
+    @property
+    def norm_tolerance(self) -> float:
+        ordinary = NORM_TOLERANCE[self.which]
+        return TOLERANCE_OF_SAME_ROUNDING if self.has_same_rounding else ordinary
+
+    @property
+    def entry_tolerance(self) -> float:
+        return TOLERANCE_OF_SAME_ROUNDING if self.has_same_rounding else ENTRY_TOLERANCE
 
 
 class FixedDropout(tf.keras.layers.Layer):
-    """Dropout by a given mask of what stays; without one, everything stays."""
+    """Dropout by a given mask of what stays; without one, everything stays.
+
+    Reproduction trap: what stays is multiplied by 1 / 0.9, not divided by 0.9.
+    """
 
     def __init__(self, mask):
         super().__init__()
@@ -39,7 +65,7 @@ class FixedDropout(tf.keras.layers.Layer):
 
     def call(self, x, training):
         assert training, "dropout is active whenever training"
-        return x if self.mask is None else x * self.mask / KEEP
+        return x if self.mask is None else x * self.mask * np.float32(1 / KEEP)
 
 
 @pytest.fixture(scope="module")
@@ -91,12 +117,14 @@ def dropout_mask(release):
 
 
 @pytest.fixture(scope="module", params=["nodrop", "drop"])
-def made(request, train_step, model, batch, dropout_mask):
-    """Returns (which, gradients by name, scalars) of the golden batch."""
+def made(request, release, train_step, model, batch, dropout_mask) -> Made:
     mask = dropout_mask.astype(np.float32) if request.param == "drop" else None
     model.aspp.dropout = FixedDropout(mask)
     gradients, result = train_step.gradients(batch)
-    return request.param, gradients, result.scalars
+    [clip] = model.clip_logits(**batch, training=True)
+    expected = release[f"{request.param}_embeddings_sub"]
+    has_same_rounding = np.array_equal(clip.embeddings[:, ::4, ::4], expected)
+    return Made(request.param, gradients, result.scalars, has_same_rounding)
 
 
 def sample(value) -> np.ndarray:
@@ -116,14 +144,12 @@ def test_the_regularised_variables_are_the_release_s(release, variables):
 
 
 def test_losses(release, made):
-    which, _, scalars = made
-    found = [scalars[name] for name in ("loss", "cross_entropy", "regularisation")]
-    np.testing.assert_allclose(found, release[f"{which}_losses"], rtol=1e-4)
+    found = [made.scalars[name] for name in ("loss", "cross_entropy", "regularisation")]
+    np.testing.assert_allclose(found, release[f"{made.which}_losses"], rtol=1e-4)
 
 
 def test_norms_of_all_gradients_raw_and_clipped(release, made, optimizer):
-    which, gradients, _ = made
-    rtol = NORM_TOLERANCE[which]
+    which, gradients, rtol = made.which, made.gradients, made.norm_tolerance
     names = [name for name in release["grad_names"] if name != WITHOUT_GRADIENT]
     rows = [i for i, name in enumerate(release["grad_names"]) if name != WITHOUT_GRADIENT]
     raw = [tf.norm(gradients[name]) for name in names]
@@ -135,22 +161,22 @@ def test_norms_of_all_gradients_raw_and_clipped(release, made, optimizer):
 
 
 def test_norms_after_the_doubling_of_biases(release, made, variables):
-    which, gradients, _ = made
+    which, gradients, rtol = made.which, made.gradients, made.norm_tolerance
     without_clipping = MomentumOptimizer(variables, clip_gradient_norm=0)
     for i, name in enumerate(release["grad_names"]):
         if name != WITHOUT_GRADIENT:
             norm = tf.norm(without_clipping.transform(name, gradients[name]))
             expected = release[f"{which}_gradnorm_after_bias_doubling"][i]
-            rtol = NORM_TOLERANCE[which]
             np.testing.assert_allclose(norm, expected, rtol=rtol, err_msg=name)
 
 
 def test_gradients_of_chosen_variables(release, made):
-    which, gradients, _ = made
     for name in release["watch_names"]:
         if name != WITHOUT_GRADIENT:
             assert_close_to_golden(
-                sample(gradients[name]), release[f"{which}_grad/{name}"], ENTRY_TOLERANCE
+                sample(made.gradients[name]),
+                release[f"{made.which}_grad/{name}"],
+                made.entry_tolerance,
             )
 
 
