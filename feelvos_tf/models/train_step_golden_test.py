@@ -121,10 +121,14 @@ def made(request, release, train_step, model, batch, dropout_mask) -> Made:
     mask = dropout_mask.astype(np.float32) if request.param == "drop" else None
     model.aspp.dropout = FixedDropout(mask)
     gradients, result = train_step.gradients(batch)
+    same = rounds_the_same(model, batch, release[f"{request.param}_embeddings_sub"])
+    return Made(request.param, gradients, result.scalars, same)
+
+
+def rounds_the_same(model, batch, golden_embeddings) -> bool:
+    """Returns whether the forward pass gives the golden embeddings to the last bit."""
     [clip] = model.clip_logits(**batch, training=True)
-    expected = release[f"{request.param}_embeddings_sub"]
-    has_same_rounding = np.array_equal(clip.embeddings[:, ::4, ::4], expected)
-    return Made(request.param, gradients, result.scalars, has_same_rounding)
+    return np.array_equal(clip.embeddings[:, ::4, ::4], golden_embeddings)
 
 
 def sample(value) -> np.ndarray:
@@ -209,14 +213,17 @@ def restored_afterwards(variables, step):
 @pytest.mark.usefixtures("restored_afterwards")
 def test_three_steps_descend_as_in_the_release(release, train_step, model, variables, batch):
     model.aspp.dropout = FixedDropout(None)
+    # Differences in rounding grow from step to step.
+    same = rounds_the_same(model, batch, release["nodrop_embeddings_sub"])
+    rtol = 1e-3 if same else 2e-2
     for i in range(3):
         scalars = train_step(batch, 1).scalars
         found = [scalars[name] for name in ("loss", "cross_entropy", "learning_rate")]
-        np.testing.assert_allclose(found, release["step_losses"][i], rtol=5e-3)
+        np.testing.assert_allclose(found, release["step_losses"][i], rtol=rtol)
         if i in (0, 2):
             for name in release["watch_names"]:
                 expected = release[f"after_step{i + 1}/{name}"]
                 assert_close_to_golden(sample(variables[name]), expected)
     [clip] = model.clip_logits(**batch, training=True)
     loss = BootstrappedCrossEntropy()(clip.logits, batch["labels"][0, 2], 3)
-    np.testing.assert_allclose(loss, release["step_losses"][3, 1], rtol=5e-3)
+    np.testing.assert_allclose(loss, release["step_losses"][3, 1], rtol=rtol)
