@@ -32,6 +32,8 @@ BACKBONES = {
 }
 _ATROUS_RATES = (12, 24, 36)
 _OBJECT_COUNTS = (1, 3, 10, 20)
+# Of xception_65's blocks, those of the entry flow, and those with the middle flow.
+_ENTRY_BLOCKS, _MIDDLE_BLOCKS = 3, 19
 
 
 class Sizes(NamedTuple):
@@ -127,14 +129,23 @@ def _joined_head(head: SegmentationHead, features: tf.Tensor, cues: tf.Tensor) -
 
 
 def _part_cases(variant: str, sizes: Sizes) -> list[Case]:
-    """Returns the parts of a frame, so that their ratio to the whole is their share of it."""
+    """Returns the parts of a frame, so that their ratio to the whole is their share of it.
+
+    The backbone's parts are runs from the image to the end of the part.
+    """
     group = f"{variant}: parts of a frame"
     grid = (-(-sizes.height // 4), -(-sizes.width // 4))
 
-    def backbone() -> Callable[[], object]:
+    def backbone(to_block: int | None, with_aspp: bool = False) -> Callable[[], object]:
         model = folded_model(variant)
+        model.backbone.blocks = model.backbone.blocks[:to_block]
         image = tf.cast(image_and_mask(sizes)[0], tf.float32)[tf.newaxis]
-        return functools.partial(tf.function(lambda x: model.backbone(x)), image / 255.0)
+
+        def function(x: tf.Tensor) -> tf.Tensor:
+            deep = model.backbone(x)[1]
+            return model.aspp(deep, training=False, batch_statistics=False) if with_aspp else deep
+
+        return functools.partial(tf.function(function), image / 255.0)
 
     def extract() -> Callable[[], object]:
         model = folded_model(variant)
@@ -155,7 +166,10 @@ def _part_cases(variant: str, sizes: Sizes) -> list[Case]:
 
     return [
         Case("whole frame", group, functools.partial(_step, variant, sizes)),
-        Case("backbone", group, backbone),
+        Case("backbone to the end of its entry flow", group, lambda: backbone(_ENTRY_BLOCKS)),
+        Case("backbone to the end of its middle flow", group, lambda: backbone(_MIDDLE_BLOCKS)),
+        Case("backbone", group, lambda: backbone(None)),
+        Case("backbone, ASPP", group, lambda: backbone(None, with_aspp=True)),
         Case("backbone, ASPP, decoder, embedding", group, extract),
         Case("matching and head", group, segment),
     ]

@@ -36,6 +36,13 @@ _BATCHES = 20
 _SHIFT = 3
 
 
+def _temporary_folder() -> pathlib.Path:
+    """Returns a new folder that goes when the process does."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="benchmark-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 def train_cases(crop: int, objects: int) -> list[Case]:
     """Returns one clip forward and backward, beside the forward pass alone."""
 
@@ -74,7 +81,7 @@ def train_cases(crop: int, objects: int) -> list[Case]:
 def input_cases(root: str, split: str, crop: int) -> list[Case]:
     """Returns the training pipeline beside plain decoding of as many pictures."""
     listed = davis.list_sequences(root, "davis_2017", split, "480p", None, require_masks="all")
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="benchmark-records-"))
+    folder = _temporary_folder()
     records.write_shards(listed, folder, split, num_shards=2)
 
     def pipeline() -> Callable[[], object]:
@@ -112,8 +119,7 @@ def eval_cases(root: str, split: str) -> list[Case]:
     `pip install vos-benchmark scikit-image` adds a widely used program that scores the same.
     """
     targets = ground_truth.dataset_targets(root, "davis_2017", split)
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="benchmark-masks-"))
-    atexit.register(shutil.rmtree, folder)
+    folder = _temporary_folder()
     for target in targets:
         for path in target.masks:
             moved = np.roll(masks.read_mask(path), _SHIFT, axis=1)
@@ -193,7 +199,7 @@ def export_cases(sizes: FrameSizes) -> list[Case]:
     """Returns how long a fresh process takes until it has a SavedModel's first results."""
 
     def fresh_process(variant: str, program: str) -> Callable[[], object]:
-        folder = str(pathlib.Path(tempfile.mkdtemp(prefix="benchmark-export-")) / variant)
+        folder = str(_temporary_folder() / variant)
         model = folded_model(variant)
         export.export(model, folder)
         command = [sys.executable, "-c", program.format(**sizes._asdict()), folder]
