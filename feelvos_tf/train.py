@@ -19,7 +19,7 @@ from feelvos_tf.data.provider import training_dataset
 from feelvos_tf.errors import InputError
 from feelvos_tf.models import tf1_checkpoint
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.trainer import Trainer
+from feelvos_tf.trainer import Trainer, set_random_seed
 from feelvos_tf.validation import evaluation_of
 
 _FLAGS = cli.flag_values(__name__)
@@ -56,6 +56,7 @@ def main(argv: list[str]) -> None:
 def train(model_dir: str) -> bool:
     """Trains with the settings parsed before; returns False if a signal stopped it."""
     with config.input_errors(), record_files.readable_errors():
+        set_random_seed()
         dataset = training_dataset()
         strategy = tf.distribute.MirroredStrategy()
         with strategy.scope():

@@ -1,6 +1,7 @@
 import inspect
 
 import gin
+import numpy as np
 import pytest
 
 from feelvos_tf import config, train
@@ -73,3 +74,24 @@ def test_bad_settings_end_in_one_sentence_and_leave_no_folder(
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not model_dir.exists()
+
+
+def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch):
+    weights = []
+
+    class TrainerThatLooks:
+        def __init__(self, model, *_):
+            weights.append(np.concatenate([np.ravel(v) for v in model.trainable_variables]))
+
+        def train(self, _):
+            return True
+
+    monkeypatch.setattr(train, "training_dataset", lambda: None)
+    monkeypatch.setattr(train, "evaluation_of", lambda *_: None)
+    monkeypatch.setattr(train, "Trainer", TrainerThatLooks)
+    for seed in (3, 3, 4, None):
+        config.parse(["gin_configs/quickstart.gin"], [f"set_random_seed.seed = {seed}"])
+        assert train.train("nowhere")
+    np.testing.assert_array_equal(weights[0], weights[1])
+    for other in weights[2:]:
+        assert (weights[0] != other).mean() > 0.5

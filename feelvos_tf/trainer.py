@@ -27,6 +27,18 @@ MakeOptimizer = Callable[[Mapping[str, tf.Variable]], Optimizer]
 
 
 @gin.configurable
+def set_random_seed(seed: int | None = None) -> None:
+    """Makes runs alike; call before the model is made.
+
+    Args:
+      seed: of the initial weights, dropout, and the reference pixels drawn; None for another one
+        in every run. Clips have a seed of their own, `training_dataset.seed`.
+    """
+    if seed is not None:
+        tf.keras.utils.set_random_seed(seed)
+
+
+@gin.configurable
 class Trainer:
     """Trains a model in `model_dir`, going on from the last checkpoint there.
 

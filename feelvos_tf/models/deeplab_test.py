@@ -55,7 +55,7 @@ def test_dropout_is_active_in_training_with_frozen_batch_norm():
     np.testing.assert_allclose(np.mean(dropped), 0.1, atol=0.01)
     kept = tf.boolean_mask(trained, alive & (trained > 0))
     expected = tf.boolean_mask(still, alive & (trained > 0)) / 0.9
-    np.testing.assert_allclose(kept, expected, rtol=1e-5)
+    np.testing.assert_allclose(kept, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_the_decoder_takes_the_size_of_the_low_level_features():

@@ -11,6 +11,8 @@ from typing import Callable
 
 import tensorflow as tf
 
+from feelvos_tf.models.phases import Phases
+
 Activation = Callable[[tf.Tensor], tf.Tensor]
 
 _BACKBONE_STDDEV = 0.09
@@ -295,7 +297,14 @@ class SplitSeparable(tf.keras.layers.Layer):
         )
 
     def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
-        x = self.depthwise(x, batch_statistics=batch_statistics)
+        rate = self.depthwise.rate
+        if rate > 1 and not batch_statistics:
+            # TensorFlow would do the same inside of the convolution, but could not fuse bias and
+            # activation into it then.
+            phases = Phases(x, rate)
+            x = phases.join(self.depthwise(phases.split(x), rate=1))
+        else:
+            x = self.depthwise(x, batch_statistics=batch_statistics)
         return self.pointwise(x, batch_statistics=batch_statistics)
 
     def call_shared(self, shared: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
