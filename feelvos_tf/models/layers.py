@@ -11,8 +11,6 @@ from typing import Callable
 
 import tensorflow as tf
 
-from feelvos_tf.models.phases import Phases
-
 Activation = Callable[[tf.Tensor], tf.Tensor]
 
 _BACKBONE_STDDEV = 0.09
@@ -23,7 +21,7 @@ _LARGE_KERNEL = 5
 
 
 def rounds_like_release() -> bool:
-    """Returns whether frozen batch norm is computed as the 2019 release does, to the last bit.
+    """Returns whether frozen batch norm is rounded as the 2019 release rounds it.
 
     `TF_ENABLE_ONEDNN_OPTS=0` is how users of TensorFlow ask for the rounding of its own kernels.
     The golden numbers were computed with those. Then batch norm stays an operation behind the
@@ -297,14 +295,7 @@ class SplitSeparable(tf.keras.layers.Layer):
         )
 
     def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
-        rate = self.depthwise.rate
-        if rate > 1 and not batch_statistics:
-            # TensorFlow would do the same inside of the convolution, but could not fuse bias and
-            # activation into it then.
-            phases = Phases(x, rate)
-            x = phases.join(self.depthwise(phases.split(x), rate=1))
-        else:
-            x = self.depthwise(x, batch_statistics=batch_statistics)
+        x = self.depthwise(x, batch_statistics=batch_statistics)
         return self.pointwise(x, batch_statistics=batch_statistics)
 
     def call_shared(self, shared: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
