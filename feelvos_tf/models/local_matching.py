@@ -83,18 +83,7 @@ def local_distances_correlation(
     radius: int,
 ) -> tf.Tensor:
     """Returns what `local_distances` returns, by the correlation layer of tensorflow_addons."""
-    import tensorflow_addons as tfa  # Optional: everything else works without it.
-
-    layer = tfa.layers.CorrelationCost(
-        kernel_size=1,
-        max_displacement=radius,
-        stride_1=1,
-        stride_2=1,
-        pad=radius,
-        data_format="channels_last",
-    )
-    # The layer returns the mean over channels of the products, zero outside the frame.
-    products = layer([query[tf.newaxis], previous[tf.newaxis]])[0] * query.shape[-1]
+    products = _correlation(query, previous, radius)
     query_norms = tf.reduce_sum(tf.square(query), -1, keepdims=True)
     previous_norms = tf.reduce_sum(tf.square(previous), -1)
 
@@ -107,6 +96,58 @@ def local_distances_correlation(
     return tf.map_fn(
         of_object, tf.range(num_objects), fn_output_signature=tf.float32, parallel_iterations=1
     )
+
+
+def _correlation(query: tf.Tensor, previous: tf.Tensor, radius: int) -> tf.Tensor:
+    """Returns the products `[h, w, (2 radius + 1)^2]` of every pixel with its window."""
+    import tensorflow_addons as tfa  # Optional: everything else works without it.
+
+    layer = tfa.layers.CorrelationCost(
+        kernel_size=1,
+        max_displacement=radius,
+        stride_1=1,
+        stride_2=1,
+        pad=radius,
+        data_format="channels_last",
+    )
+
+    def products(query: tf.Tensor, previous: tf.Tensor) -> tf.Tensor:
+        # The layer returns the mean over channels, zero outside the frame.
+        return layer([query[tf.newaxis], previous[tf.newaxis]])[0] * query.shape[-1]
+
+    def gradient_of_first(first: tf.Tensor, second: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(first)
+            result = products(first, second)
+        return tape.gradient(result, first, upstream)
+
+    @tf.custom_gradient
+    def with_safe_gradient(query: tf.Tensor, previous: tf.Tensor) -> tf.Tensor:
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            # On CPUs the threads of the layer's gradient of its second input get into each other's
+            # way: one result in a hundred is wrong. That of the first is right, so the two swap.
+            swapped = _seen_from_window(upstream, radius)
+            return (
+                gradient_of_first(query, previous, upstream),
+                gradient_of_first(previous, query, swapped),
+            )
+
+        return products(query, previous), gradient
+
+    if tf.config.list_physical_devices("GPU"):
+        return products(query, previous)
+    return with_safe_gradient(query, previous)
+
+
+def _seen_from_window(values: tf.Tensor, radius: int) -> tf.Tensor:
+    """Returns `[h, w, offsets]` whose entry (p, o) is that of `values` at (p + o, -o), or 0."""
+    height, width = tf.shape(values)[0], tf.shape(values)[1]
+    side = 2 * radius + 1
+    planes = tf.reverse(tf.reshape(values, [height, width, side, side]), [2, 3])
+    planes = tf.pad(planes, [[radius, radius], [radius, radius], [0, 0], [0, 0]])
+    planes = tf.stack([planes[i : i + height, :, i] for i in range(side)], 2)
+    planes = tf.stack([planes[:, i : i + width, :, i] for i in range(side)], 3)
+    return tf.reshape(planes, [height, width, side * side])
 
 
 def _windows(values: tf.Tensor, radius: int, outside: float) -> tf.Tensor:
