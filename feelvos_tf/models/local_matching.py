@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Callable, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.models.global_matching import NO_PIXEL_DISTANCE, fold_query, fold_reference
@@ -54,6 +55,17 @@ def local_distances(
         num_objects,
         radius,
     )
+    return _distances_to(position, query, previous)
+
+
+def _distances_to(position: tf.Tensor, query: tf.Tensor, previous: tf.Tensor) -> tf.Tensor:
+    """Returns `[objects, h, w]` squared distances to the previous pixels at `position`.
+
+    Args:
+      position: int32 `[objects, h, w]`, row * w + column; negative for no pixel.
+      query: float32 `[h, w, channels]`.
+      previous: float32 `[h, w, channels]`.
+    """
     pixels = tf.reshape(previous, [-1, previous.shape[-1]])
     neighbours = tf.gather(pixels, tf.maximum(position, 0))
     distance = tf.reduce_sum(tf.square(query - neighbours), -1)
@@ -82,24 +94,12 @@ def local_distances_correlation(
     num_objects: tf.Tensor,
     radius: int,
 ) -> tf.Tensor:
-    """Returns what `local_distances` returns, by the correlation layer of tensorflow_addons."""
-    products = _correlation(query, previous, radius)
-    query_norms = tf.reduce_sum(tf.square(query), -1, keepdims=True)
-    previous_norms = tf.reduce_sum(tf.square(previous), -1)
+    """Returns what `local_distances` returns, by the correlation layer of tensorflow_addons.
 
-    def of_object(i: tf.Tensor) -> tf.Tensor:
-        norms = tf.where(previous_indices == i, previous_norms, NO_PIXEL_DISTANCE)
-        window = _windows(norms, radius, outside=NO_PIXEL_DISTANCE)
-        nearest = tf.reduce_min(query_norms + window - 2.0 * products, -1)
-        return tf.minimum(nearest, NO_PIXEL_DISTANCE)
-
-    return tf.map_fn(
-        of_object, tf.range(num_objects), fn_output_signature=tf.float32, parallel_iterations=1
-    )
-
-
-def _correlation(query: tf.Tensor, previous: tf.Tensor, radius: int) -> tf.Tensor:
-    """Returns the products `[h, w, (2 radius + 1)^2]` of every pixel with its window."""
+    Here, too, the nearest neighbours are looked up without a gradient. The layer's own one is not to
+    be trusted: on CPUs the threads that sum that of its second input get into each other's way, and
+    one result in a hundred is wrong.
+    """
     import tensorflow_addons as tfa  # Optional: everything else works without it.
 
     layer = tfa.layers.CorrelationCost(
@@ -110,44 +110,29 @@ def _correlation(query: tf.Tensor, previous: tf.Tensor, radius: int) -> tf.Tenso
         pad=radius,
         data_format="channels_last",
     )
-
-    def products(query: tf.Tensor, previous: tf.Tensor) -> tf.Tensor:
-        # The layer returns the mean over channels, zero outside the frame.
-        return layer([query[tf.newaxis], previous[tf.newaxis]])[0] * query.shape[-1]
-
-    def gradient_of_first(first: tf.Tensor, second: tf.Tensor, upstream: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            tape.watch(first)
-            result = products(first, second)
-        return tape.gradient(result, first, upstream)
-
-    @tf.custom_gradient
-    def with_safe_gradient(query: tf.Tensor, previous: tf.Tensor) -> tf.Tensor:
-        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            # On CPUs the threads of the layer's gradient of its second input get into each other's
-            # way: one result in a hundred is wrong. That of the first is right, so the two swap.
-            swapped = _seen_from_window(upstream, radius)
-            return (
-                gradient_of_first(query, previous, upstream),
-                gradient_of_first(previous, query, swapped),
-            )
-
-        return products(query, previous), gradient
-
-    if tf.config.list_physical_devices("GPU"):
-        return products(query, previous)
-    return with_safe_gradient(query, previous)
-
-
-def _seen_from_window(values: tf.Tensor, radius: int) -> tf.Tensor:
-    """Returns `[h, w, offsets]` whose entry (p, o) is that of `values` at (p + o, -o), or 0."""
-    height, width = tf.shape(values)[0], tf.shape(values)[1]
+    fixed_query, fixed_previous = tf.stop_gradient(query), tf.stop_gradient(previous)
+    # The layer returns the mean over channels of the products, zero outside the frame.
+    products = layer([fixed_query[tf.newaxis], fixed_previous[tf.newaxis]])[0] * query.shape[-1]
+    previous_norms = tf.reduce_sum(tf.square(fixed_previous), -1)
+    height, width = tf.shape(query)[0], tf.shape(query)[1]
+    own_position = tf.reshape(tf.range(height * width), [height, width])
     side = 2 * radius + 1
-    planes = tf.reverse(tf.reshape(values, [height, width, side, side]), [2, 3])
-    planes = tf.pad(planes, [[radius, radius], [radius, radius], [0, 0], [0, 0]])
-    planes = tf.stack([planes[i : i + height, :, i] for i in range(side)], 2)
-    planes = tf.stack([planes[:, i : i + width, :, i] for i in range(side)], 3)
-    return tf.reshape(planes, [height, width, side * side])
+
+    def position_of_nearest(i: tf.Tensor) -> tf.Tensor:
+        norms = tf.where(previous_indices == i, previous_norms, np.inf)
+        # The query's own norm is left out: it is the same for all pixels of the window.
+        window = _windows(norms, radius, outside=np.inf) - 2.0 * products
+        nearest = tf.argmin(window, -1, output_type=tf.int32)
+        position = own_position + (nearest // side - radius) * width + nearest % side - radius
+        return tf.where(tf.reduce_min(window, -1) < np.inf, position, -1)
+
+    position = tf.map_fn(
+        position_of_nearest,
+        tf.range(num_objects),
+        fn_output_signature=tf.int32,
+        parallel_iterations=1,
+    )
+    return _distances_to(position, query, previous)
 
 
 def _windows(values: tf.Tensor, radius: int, outside: float) -> tf.Tensor:
