@@ -96,8 +96,8 @@ def local_distances_correlation(
 ) -> tf.Tensor:
     """Returns what `local_distances` returns, by the correlation layer of tensorflow_addons.
 
-    Here, too, the nearest neighbours are looked up without a gradient. The layer's own one is not to
-    be trusted: on CPUs the threads that sum that of its second input get into each other's way, and
+    Here, too, the nearest neighbours are looked up without a gradient. The layer's own is not to be
+    trusted: on CPUs the threads that sum that of its second input get into each other's way, and
     one result in a hundred is wrong.
     """
     import tensorflow_addons as tfa  # Optional: everything else works without it.
