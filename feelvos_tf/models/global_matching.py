@@ -13,6 +13,8 @@ from typing import Callable, NamedTuple
 
 import tensorflow as tf
 
+from feelvos_tf.models import pruned_matching
+
 # Stands for the squared distance to an object without any pixel; maps to 1 (equation 3).
 NO_PIXEL_DISTANCE = 1e20
 _LOWEST = tf.float32.min
@@ -22,6 +24,10 @@ _CHUNK = 512
 _QUERIES_PER_STEP = 512
 _BLOCKS_PER_STEP = 32
 _BLOCK = 64
+# Bounds cost a fifteenth of comparing everything, a pair of query and block that is looked at alone
+# half as much again as one among all.
+_LEAST_PIXELS_TO_PRUNE = 8192
+_LARGEST_SHARE_TO_PRUNE = 0.5
 
 
 class Reference(NamedTuple):
@@ -67,6 +73,15 @@ def prepare_reference(
     pixels = tf.reshape(embeddings, [-1, embeddings.shape[-1]])
     offsets = tf.searchsorted(labels, tf.range(num_objects + 1), side="left")
     return Reference(tf.gather(pixels, order), offsets)
+
+
+def sort_reference(reference: Reference) -> Reference:
+    """Returns the reference with each object's pixels in an order that makes matching fast.
+
+    Worth its time where many frames are compared with it. Results stay the same.
+    """
+    order = pruned_matching.sort_into_blocks(reference.embeddings, reference.offsets)
+    return Reference(tf.gather(reference.embeddings, order), reference.offsets)
 
 
 def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.Tensor:
@@ -129,6 +144,39 @@ def fold_reference(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
+    """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
+
+    Only what can win is compared (see pruned_matching.py) where that is little enough to pay.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        # Some hundred small products, one after the other, are no work for a GPU.
+        return _compare_all(pixels, reference)
+    num_objects = tf.size(reference.offsets) - 1
+
+    def bounded() -> tuple[tf.Tensor, ...]:
+        blocks = pruned_matching.make_blocks(*reference)
+        return (*blocks[:2], *pruned_matching.bound(pixels, blocks, num_objects))
+
+    def not_bounded() -> tuple[tf.Tensor, ...]:
+        nothing = tf.zeros([0, pruned_matching.BLOCK, reference.embeddings.shape[-1]])
+        return tf.zeros([0], tf.int32), nothing, tf.zeros([0, 0]), tf.ones([1, 1], tf.bool)
+
+    worth_a_try = tf.shape(reference.embeddings)[0] >= _LEAST_PIXELS_TO_PRUNE
+    owners, blocks, upper, needed = tf.cond(worth_a_try, bounded, not_bounded)
+
+    def compare_needed() -> tf.Tensor:
+        found = pruned_matching.largest_products(
+            fold_query(pixels), fold_reference(blocks), owners, needed, num_objects
+        )
+        return tf.maximum(found, tf.reduce_sum(tf.square(pixels), -1) - upper)
+
+    share = tf.reduce_mean(tf.cast(needed, tf.float32))
+    return tf.cond(
+        share <= _LARGEST_SHARE_TO_PRUNE, compare_needed, lambda: _compare_all(pixels, reference)
+    )
+
+
+def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
 
     Some queries against some reference pixels at a time: the product stays in the processor's
