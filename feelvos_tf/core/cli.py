@@ -1,7 +1,26 @@
-"""How every command-line program of the project starts and fails."""
+"""How every command-line program of the project starts and fails.
+
+A program looks like this. It imports what takes long, TensorFlow above all, inside `main`: so
+`--help` and a wrong flag are answered at once, and `run` can still choose TensorFlow's settings.
+
+    _FLAGS = cli.flag_values(__name__)
+    _NAME = flags.DEFINE_string("name", None, "What it is.", flag_values=_FLAGS)
+
+    def main(argv):
+        import tensorflow as tf
+        ...
+
+    if __name__ == "__main__":
+        cli.run(main)
+"""
+
+from __future__ import annotations
 
 import errno
 import logging
+import os
+import pathlib
+import re
 import sys
 from collections.abc import Callable
 
@@ -11,6 +30,7 @@ from feelvos_tf.core.errors import InputError
 
 EXIT_INPUT_ERROR = 1
 EXIT_INTERRUPTED = 130
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def flag_values(module: str) -> flags.FlagValues:
@@ -29,6 +49,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     `--` would otherwise be ignored silently.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    use_onednn_where_it_is_faster()
+    _show_all_flags_in_help(flags.FLAGS)
 
     def guarded(argv: list[str]) -> None:
         try:
@@ -43,8 +65,37 @@ def run(main: Callable[[list[str]], None]) -> None:
             _fail(_describe(error), EXIT_INPUT_ERROR)
         except KeyboardInterrupt:
             _fail("interrupted", EXIT_INTERRUPTED)
+        except Exception as error:
+            if not _is_out_of_memory(error):
+                raise
+            _fail(_describe_out_of_memory(error), EXIT_INPUT_ERROR)
 
     app.run(guarded)
+
+
+def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> None:
+    """Asks TensorFlow for oneDNN's kernels on processors with AVX2, before it is imported.
+
+    TensorFlow 2.15 takes them by itself from AVX512-VNNI on. With AVX2 alone they make a frame a
+    fifth faster. A user who has set TF_ENABLE_ONEDNN_OPTS keeps what was set.
+
+    Args:
+      cpuinfo: Linux's description of the processor; where there is none nothing is done.
+    """
+    try:
+        text = pathlib.Path(cpuinfo).read_text()
+    except OSError:
+        return
+    if re.search(r"^flags\s*:.*\bavx2\b", text, re.MULTILINE):
+        os.environ.setdefault(ONEDNN, "1")
+
+
+def _show_all_flags_in_help(values: flags.FlagValues) -> None:
+    """Makes --help show the flags that our modules define for the program, not its own alone."""
+    for module, defined in list(values.flags_by_module_dict().items()):
+        if module.startswith("feelvos_tf."):
+            for flag in defined:
+                values.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def _describe(error: OSError) -> str:
@@ -53,6 +104,19 @@ def _describe(error: OSError) -> str:
         return f"no space left on the disk while writing {error.filename or 'output'}"
     where = f"{error.filename}: " if error.filename else ""
     return f"{where}{error.strerror or error}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Returns whether Python or TensorFlow, which is not imported for this, lacks memory."""
+    return isinstance(error, MemoryError) or (
+        type(error).__name__ == "ResourceExhaustedError" and "OOM" in str(error)
+    )
+
+
+def _describe_out_of_memory(error: Exception) -> str:
+    found = re.search(r"shape\s*\[[\d,]*\]", str(error))
+    what = f" (no room for a tensor of {found[0]})" if found else ""
+    return f"out of memory{what}; README.md says under Troubleshooting what needs less"
 
 
 def _fail(message: str, code: int) -> None:
