@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.deeplab import resize_bilinear
 
@@ -49,7 +50,7 @@ def downsample_reference_at_scale(
         return object_labels.downsample_reference(mask, object_ids, grid)
     size = scaled_size(tf.shape(mask), scale)
     indices = object_labels.downsample_reference(mask, object_ids, size)
-    indices = tf.where(indices == object_labels.NO_OBJECT, object_labels.VOID, indices)
+    indices = tf.where(indices == object_labels.NO_OBJECT, VOID, indices)
     return object_labels.downsample_reference(indices, tf.range(tf.size(object_ids)), grid)
 
 

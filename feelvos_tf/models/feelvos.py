@@ -8,6 +8,7 @@ from typing import NamedTuple
 import gin
 import tensorflow as tf
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.backbones.common import normalize_image
@@ -231,8 +232,7 @@ class Feelvos(tf.keras.Model):
             grid = tf.shape(embeddings)[1:3]
             reduced = [object_labels.downsample_nearest(labels[clip, i], grid) for i in range(2)]
             reference_indices, indices = (
-                tf.where(index == object_labels.VOID, object_labels.NO_OBJECT, index)
-                for index in reduced
+                tf.where(index == VOID, object_labels.NO_OBJECT, index) for index in reduced
             )
             max_pixels = self.train_max_neighbors_per_object if training else 0
             count = num_objects[clip]

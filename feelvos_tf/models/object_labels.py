@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-VOID = 255
+from feelvos_tf.core.constants import VOID
+
 # Index of a pixel that belongs to no object (void, or an id that the reference frame lacks).
 NO_OBJECT = -1
 

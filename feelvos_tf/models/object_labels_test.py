@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.object_labels import NO_OBJECT, VOID
+from feelvos_tf.models.object_labels import NO_OBJECT
 
 
 def test_reduction_picks_the_release_s_pixels(golden):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import gin
 import tensorflow as tf
 
-VOID = 255
+from feelvos_tf.core.constants import VOID
 
 
 @gin.configurable

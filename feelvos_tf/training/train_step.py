@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from feelvos_tf.core.constants import CURRENT, VOID
 from feelvos_tf.training.learning_rate import LearningRate
 from feelvos_tf.training.losses import (
-    VOID,
     BootstrappedCrossEntropy,
     resize_logits,
     weight_decay_loss,
@@ -18,7 +18,6 @@ from feelvos_tf.training.optimizers import Optimizer
 from feelvos_tf.training.triplet_loss import TripletLoss
 
 BATCH_KEYS = ("images", "labels", "num_objects")
-CURRENT = 2
 
 
 class StepResult(NamedTuple):

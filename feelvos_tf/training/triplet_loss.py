@@ -5,9 +5,10 @@ from __future__ import annotations
 import gin
 import tensorflow as tf
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.global_matching import Reference, prepare_reference
-from feelvos_tf.models.object_labels import NO_OBJECT, VOID, downsample_nearest
+from feelvos_tf.models.object_labels import NO_OBJECT, downsample_nearest
 
 _POSITIVES = ("farthest", "nearest")
 
