@@ -9,23 +9,14 @@ import tensorflow as tf
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import multi_scale
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
-from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.testing import small_model
 
 SIZE = (65, 81)
 
 
 @pytest.fixture(scope="module")
 def model():
-    tf.keras.utils.set_random_seed(3)
-    model = Feelvos(
-        MobileNetV2(depth_multiplier=0.1, output_stride=16), atrous_rates=(), embedding_dimension=8
-    )
-    model.create_variables()
-    for variable in model.trainable_variables:
-        if "biases" in variable.name or "beta" in variable.name:
-            variable.assign(0.1 * tf.random.normal(variable.shape))
-    return model
+    return small_model.create()
 
 
 def draw(frame: int, size=SIZE):
@@ -43,14 +34,6 @@ def draw(frame: int, size=SIZE):
 def clip(length: int, size=SIZE):
     images, all_masks = zip(*(draw(i, size) for i in range(length)))
     return tf.constant(np.stack(images)), tf.constant(all_masks[0])
-
-
-@pytest.fixture
-def eagerly():
-    """Runs without tracing, which takes most of the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.parametrize("settings", [{}, {"scales": (1.0, 0.5), "merge": "avg"}])
@@ -162,12 +145,19 @@ def test_one_scale_of_one_is_the_frame_itself(model, eagerly):
     np.testing.assert_allclose(plain[1], tf.nn.softmax(expected), atol=1e-5)
 
 
-def test_soft_feedback_feeds_probabilities(model, eagerly):
-    _, _, state = run_two_frames(Predictor(model, soft_feedback=True, scales=(1.0, 0.5)))
+def test_probabilities_can_be_fed_back(model, eagerly):
+    _, _, state = run_two_frames(Predictor(model, feedback="probabilities", scales=(1.0, 0.5)))
     for suffix in ("", "_scale_1"):
         masks = state[f"previous_masks{suffix}"].numpy()
         np.testing.assert_allclose(masks.sum(0), 1.0, atol=1e-5)
         assert ((masks > 0.01) & (masks < 0.99)).any()
+
+
+def test_settings_written_earlier_still_say_what_is_fed_back(model):
+    with pytest.warns(FutureWarning, match="is now Predictor.feedback = 'probabilities'"):
+        assert Predictor(model, soft_feedback=True).feedback == "probabilities"
+    with pytest.warns(FutureWarning, match="is now Predictor.feedback = 'labels'"):
+        assert Predictor(model, soft_feedback=False).feedback == "labels"
 
 
 def test_no_object_is_lost_at_a_small_scale():
@@ -185,6 +175,7 @@ def test_settings_out_of_range_are_refused(model):
         ({"scales": ()}, "Predictor.scales: expected at least one"),
         ({"scales": (1.0, 0.0)}, "all above 0"),
         ({"merge": "min"}, "Predictor.merge: expected 'max' or 'avg', found 'min'"),
+        ({"feedback": "hard"}, "Predictor.feedback: expected 'labels' or 'prob.*, found 'hard'"),
         ({"max_reference_pixels": -1}, "Predictor.max_reference_pixels"),
         ({"reference_reduction": "median"}, "Predictor.reference_reduction.*'median'"),
     ):
