@@ -24,14 +24,14 @@ def draw(frame: int, size=SIZE):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 100, (*size, 3)).astype(np.uint8)
     mask = np.zeros(size, np.uint8)
-    for object_id, top, colour in ((3, 8, (220, 60, 60)), (7, 36, (40, 90, 230))):
+    for object_id, top, color in ((3, 8, (220, 60, 60)), (7, 36, (40, 90, 230))):
         box = slice(top, top + 20), slice(10 + 3 * frame, 34 + 3 * frame)
         mask[box] = object_id
-        image[box] = colour
+        image[box] = color
     return image, mask
 
 
-def clip(length: int, size=SIZE):
+def video(length: int, size=SIZE):
     images, all_masks = zip(*(draw(i, size) for i in range(length)))
     return tf.constant(np.stack(images)), tf.constant(all_masks[0])
 
@@ -39,7 +39,7 @@ def clip(length: int, size=SIZE):
 @pytest.mark.parametrize("settings", [{}, {"scales": (1.0, 0.5), "merge": "avg"}])
 def test_stepping_and_the_whole_clip_give_the_same_ids(model, eagerly, settings):
     predictor = Predictor(model, **settings)
-    images, mask = clip(3)
+    images, mask = video(3)
     state = predictor.start(images[0], mask)
     stepped = [mask.numpy()]
     for image in images[1:]:
@@ -56,7 +56,7 @@ def test_stepping_and_the_whole_clip_give_the_same_ids(model, eagerly, settings)
 
 @pytest.mark.parametrize("method", ["random", "kmeans"])
 def test_fewer_reference_pixels_of_every_object(model, eagerly, method):
-    images, mask = clip(2)
+    images, mask = video(2)
     # A tf.function holds its object weakly: an unnamed predictor may be gone before it runs.
     predictor = Predictor(model)
     full = predictor.start(images[0], mask)
@@ -72,7 +72,7 @@ def test_fewer_reference_pixels_of_every_object(model, eagerly, method):
 def test_other_sizes_and_object_counts_do_not_trace_again(model):
     predictor = Predictor(model, scales=(1.0, 0.75))
     for size in (SIZE, (49, 64)):
-        images, mask = clip(3, size)
+        images, mask = video(3, size)
         for one_mask in (mask, tf.where(mask == 7, tf.zeros_like(mask), mask)):
             state = predictor.start(images[0], one_mask)
             for image in images[1:]:
@@ -104,7 +104,7 @@ def logits_at(model, images, mask, scale):
 @pytest.mark.parametrize(("merge", "merge_arrays"), [("max", np.max), ("avg", np.mean)])
 def test_several_scales_are_merged_at_the_largest_one_s_grid(model, eagerly, merge, merge_arrays):
     scales = (1.0, 0.75, 1.25)
-    images, mask = clip(2)
+    images, mask = video(2)
     _, probabilities, _ = run_two_frames(Predictor(model, scales=scales, merge=merge))
     grid = [int((d - 1) * 1.25 / 4 + 1) for d in SIZE]
     parts = [
@@ -120,7 +120,7 @@ def test_several_scales_are_merged_at_the_largest_one_s_grid(model, eagerly, mer
 
 
 def run_two_frames(predictor):
-    images, mask = clip(2)
+    images, mask = video(2)
     return predictor.step(images[1], predictor.start(images[0], mask))
 
 
@@ -138,7 +138,7 @@ def test_every_scale_is_told_the_merged_result(model, eagerly):
 def test_one_scale_of_one_is_the_frame_itself(model, eagerly):
     plain, pyramid = (run_two_frames(Predictor(model, **s)) for s in ({}, {"scales": (1.0,)}))
     np.testing.assert_array_equal(plain[1], pyramid[1])
-    images, mask = clip(2)
+    images, mask = video(2)
     expected = tf.compat.v1.image.resize_bilinear(
         logits_at(model, images, mask, 1.0), SIZE, align_corners=True
     )[0]
