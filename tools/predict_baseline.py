@@ -1,6 +1,6 @@
 """Masks from baselines that learn nothing, in the layout of feelvos_tf.predict.
 
-    python tools/predict_baseline.py --baseline=optical_flow --davis_root=DIR --year=2017 \\
+    python tools/predict_baseline.py --baseline=optical_flow --dataset_root=DIR --year=2017 \\
         --split=val --output_dir=OUT
 
 `first_mask` repeats the given mask; `optical_flow` warps the previous mask by dense optical flow
