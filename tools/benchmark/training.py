@@ -1,4 +1,4 @@
-"""Cases of `benchmark.py train`, `input`, `eval` and `export`."""
+"""Cases of `tools/benchmark train`, `input`, `eval` and `export`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import tensorflow as tf
-from benchmark_frame import Sizes as FrameSizes
-from benchmark_frame import folded_model, image_and_mask
-from benchmark_measure import Case
+from frame import Sizes as FrameSizes
+from frame import folded_model, image_and_mask
+from measure import Case
 from PIL import Image
 
 from feelvos_tf import export
