@@ -1,4 +1,4 @@
-"""A SavedModel that follows objects by their color: a stand-in for tests of prediction."""
+"""A SavedModel that follows objects by their colour: a stand-in for tests of prediction."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import tensorflow as tf
 from feelvos_tf.media import masks
 
 
-class ColorModel(tf.Module):
-    """Gives every pixel to the object of the nearest color in the first frame."""
+class ColourModel(tf.Module):
+    """Gives every pixel to the object of the nearest colour in the first frame."""
 
     def __init__(self, sharpness: float = 0.01):
         super().__init__()
@@ -29,20 +29,20 @@ class ColorModel(tf.Module):
         of_object = tf.cast(tf.cast(mask, tf.int32)[None] == ids[:, None, None], tf.float32)
         sums = tf.einsum("ohw,hwc->oc", of_object, tf.cast(image, tf.float32))
         counts = tf.reduce_sum(of_object, [1, 2])
-        return {"object_ids": ids, "colors": sums / counts[:, None]}
+        return {"object_ids": ids, "colours": sums / counts[:, None]}
 
     @tf.function(
         input_signature=[
             tf.TensorSpec([None, None, 3], tf.uint8),
             {
                 "object_ids": tf.TensorSpec([None], tf.int32),
-                "colors": tf.TensorSpec([None, 3], tf.float32),
+                "colours": tf.TensorSpec([None, 3], tf.float32),
             },
         ]
     )
     def step(self, image: tf.Tensor, state: dict[str, tf.Tensor]) -> tuple:
         """Returns ids, probabilities and state of the next frame."""
-        differences = tf.cast(image, tf.float32)[:, :, None] - state["colors"]
+        differences = tf.cast(image, tf.float32)[:, :, None] - state["colours"]
         logits = -self.sharpness * tf.reduce_sum(differences**2, -1)
         ids = tf.gather(state["object_ids"], tf.argmax(logits, -1))
         return tf.cast(ids, tf.uint8), tf.nn.softmax(logits), state
@@ -50,5 +50,5 @@ class ColorModel(tf.Module):
 
 def save(folder: pathlib.Path, sharpness: float = 0.01) -> pathlib.Path:
     """Returns `folder` after writing the SavedModel there."""
-    tf.saved_model.save(ColorModel(sharpness), str(folder))
+    tf.saved_model.save(ColourModel(sharpness), str(folder))
     return folder
