@@ -73,6 +73,6 @@ object), then
   $PYTHON -m feelvos_tf.predict --saved_model=$OUT/saved_model \\
     --video=my_video.mp4 --mask=my_first_mask.png --output_dir=my_masks --overlay=my_overlay.mp4
 This network has seen six drawn films for two minutes: it follows drawn objects, mixes them up where
-they meet, and is not fit for video of your own yet. README.md, "Training", tells how to train a
-larger one, "Results so far" what was reached.
+they meet, and is not fit for video of your own yet. README.md names the release's weights and tells
+how to train a larger one, gin_configs/train/README.md what was reached.
 END
