@@ -25,6 +25,7 @@ import sys
 from collections.abc import Callable
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from feelvos_tf.core.errors import InputError
 
@@ -53,6 +54,9 @@ def run(main: Callable[[list[str]], None]) -> None:
     _show_all_flags_in_help(flags.FLAGS)
 
     def guarded(argv: list[str]) -> None:
+        # What libraries note in passing would hide what a user must read.
+        if not flags.FLAGS["verbosity"].present:
+            absl_logging.set_verbosity(absl_logging.WARNING)
         try:
             if len(argv) > 1:
                 raise InputError(

@@ -7,7 +7,7 @@ import pytest
 from feelvos_tf.core import cli
 
 PROGRAM = """
-from absl import flags
+from absl import flags, logging
 from feelvos_tf.core import cli, gin_flags
 from feelvos_tf.core.errors import InputError
 
@@ -21,6 +21,7 @@ class ResourceExhaustedError(Exception):
 
 
 def main(argv):
+    logging.info("a library's note")
     if _WHAT.value == "input":
         raise InputError("a.png: expected a mask, found a cat")
     if _WHAT.value == "memory":
