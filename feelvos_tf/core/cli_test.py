@@ -17,7 +17,9 @@ gin_flags.define(_FLAGS, "Settings", "a.b = 1")
 
 
 class ResourceExhaustedError(Exception):
-    '''Called like TensorFlow's.'''
+    '''Like TensorFlow's.'''
+
+    __module__ = "tensorflow.python.framework.errors_impl"
 
 
 def main(argv):
@@ -26,6 +28,8 @@ def main(argv):
         raise InputError("a.png: expected a mask, found a cat")
     if _WHAT.value == "memory":
         raise ResourceExhaustedError("OOM when allocating tensor with shape[2,3] and type float")
+    if _WHAT.value == "disk":
+        raise ResourceExhaustedError("/runs/ckpt-1.data; No space left on device")
     if _WHAT.value == "bug":
         raise RuntimeError("not foreseen")
     with open(_WHAT.value, "w") as file:
@@ -54,6 +58,7 @@ def run(tmp_path):
         (["--what=input"], "a.png: expected a mask, found a cat"),
         (["--what=/nowhere/a"], "/nowhere/a: No such file or directory"),
         (["--what=/dev/full"], "no space left on the disk while writing output"),
+        (["--what=disk"], "no space left on the disk while writing /runs/ckpt-1.data"),
         (["what=input"], "unexpected argument 'what=input': options are given as --name=value"),
         (["--what=memory"], "out of memory (no room for a tensor of shape[2,3]); README.md says"),
     ],
