@@ -121,11 +121,11 @@ def _sentence(error: Exception) -> str | None:
 
 
 def _file_name(error: Exception) -> str | None:
-    """Returns the file that an error is about; TensorFlow puts it in front of its message."""
+    """Returns the file that an error is about, which TensorFlow tells before what is wrong."""
     if isinstance(error, OSError):
         return error.filename
-    found = re.match(r"\S*/\S*(?=; )", str(error))
-    return found[0] if found else None
+    found = re.search(r"(\S+); ", str(error))
+    return found[1] if found else None
 
 
 def _fail(message: str, code: int) -> None:

@@ -29,7 +29,7 @@ def main(argv):
     if _WHAT.value == "memory":
         raise ResourceExhaustedError("OOM when allocating tensor with shape[2,3] and type float")
     if _WHAT.value == "disk":
-        raise ResourceExhaustedError("/runs/ckpt-1.data; No space left on device")
+        raise ResourceExhaustedError("{{node SaveV2}} /runs/ckpt; No space left on device [Op]")
     if _WHAT.value == "bug":
         raise RuntimeError("not foreseen")
     with open(_WHAT.value, "w") as file:
@@ -58,7 +58,7 @@ def run(tmp_path):
         (["--what=input"], "a.png: expected a mask, found a cat"),
         (["--what=/nowhere/a"], "/nowhere/a: No such file or directory"),
         (["--what=/dev/full"], "no space left on the disk while writing output"),
-        (["--what=disk"], "no space left on the disk while writing /runs/ckpt-1.data"),
+        (["--what=disk"], "no space left on the disk while writing /runs/ckpt"),
         (["what=input"], "unexpected argument 'what=input': options are given as --name=value"),
         (["--what=memory"], "out of memory (no room for a tensor of shape[2,3]); README.md says"),
     ],
