@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
 
 SIZE = (49, 65)
 
@@ -14,8 +15,8 @@ def small_model(**settings) -> Feelvos:
         MobileNetV2(depth_multiplier=0.1), atrous_rates=(), embedding_dimension=8, **settings
     )
     model.create_variables()
-    for variable in model.trainable_variables:
-        if "bias" in variable.name or "logits" in variable.name:
+    for name, variable in release_names(model).items():
+        if "bias" in name or "logits" in name:
             variable.assign(0.3 * tf.random.normal(variable.shape))
     return model
 

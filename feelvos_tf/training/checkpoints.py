@@ -88,7 +88,7 @@ class RunCheckpoints:
         if _OBJECT_GRAPH in dict(tf.train.list_variables(prefix)):
             restore_weights(self._model, prefix)
             return names
-        restored = release_checkpoint.initialise_from_deeplab(
+        restored = release_checkpoint.initialize_from_deeplab(
             self._model, prefix, initialize_last_layer=initialize_last_layer
         )
         return restored.matched
