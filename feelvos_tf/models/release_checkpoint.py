@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
@@ -54,6 +55,20 @@ def read_shapes(prefix: str) -> dict[str, list[int]]:
         raise InputError(
             f"{prefix}: expected the prefix of a TensorFlow checkpoint "
             f"(PREFIX.index and PREFIX.data-*), found none that can be read"
+        ) from error
+
+
+def read_tensor(prefix: str, reader: tf.train.CheckpointReader, name: str) -> np.ndarray:
+    """Returns a value of the checkpoint `prefix` that `reader` has opened.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    try:
+        return reader.get_tensor(name)
+    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{prefix}: expected a whole checkpoint, found {name} unreadable ({error})"
         ) from error
 
 
@@ -110,10 +125,7 @@ def restore(
                 f"{prefix}: {name} has shape {list(shapes[name])}, "
                 f"the model expects {variable.shape.as_list()}"
             )
-        try:
-            variable.assign(reader.get_tensor(name))
-        except tf.errors.OpError as error:
-            raise InputError(f"{prefix}: {name} cannot be read: {error.message}") from error
+        variable.assign(read_tensor(prefix, reader, name))
         matched.append(name)
     done = set(matched)
     return Restored(
