@@ -7,7 +7,7 @@ import pytest
 from feelvos_tf.core import cli
 
 PROGRAM = """
-from absl import flags
+from absl import flags, logging
 from feelvos_tf.core import cli, gin_flags
 from feelvos_tf.core.errors import InputError
 
@@ -17,14 +17,19 @@ gin_flags.define(_FLAGS, "Settings", "a.b = 1")
 
 
 class ResourceExhaustedError(Exception):
-    '''Called like TensorFlow's.'''
+    '''Like TensorFlow's.'''
+
+    __module__ = "tensorflow.python.framework.errors_impl"
 
 
 def main(argv):
+    logging.info("a library's note")
     if _WHAT.value == "input":
         raise InputError("a.png: expected a mask, found a cat")
     if _WHAT.value == "memory":
         raise ResourceExhaustedError("OOM when allocating tensor with shape[2,3] and type float")
+    if _WHAT.value == "disk":
+        raise ResourceExhaustedError("{{node SaveV2}} /runs/ckpt; No space left on device [Op]")
     if _WHAT.value == "bug":
         raise RuntimeError("not foreseen")
     with open(_WHAT.value, "w") as file:
@@ -53,6 +58,7 @@ def run(tmp_path):
         (["--what=input"], "a.png: expected a mask, found a cat"),
         (["--what=/nowhere/a"], "/nowhere/a: No such file or directory"),
         (["--what=/dev/full"], "no space left on the disk while writing output"),
+        (["--what=disk"], "no space left on the disk while writing /runs/ckpt"),
         (["what=input"], "unexpected argument 'what=input': options are given as --name=value"),
         (["--what=memory"], "out of memory (no room for a tensor of shape[2,3]); README.md says"),
     ],

@@ -18,13 +18,13 @@ def define(
     files = flags.DEFINE_multi_string(
         "gin_file",
         [],
-        f"{use}; may be given several times, later ones win.",
+        f"{use}; later files win over earlier ones.",
         flag_values=flag_values,
     )
     params = flags.DEFINE_multi_string(
         "gin_param",
         [],
-        f"One setting, e.g. '{example}'; may be given several times, wins over the files.",
+        f"One setting, e.g. '{example}'; wins over the files.",
         flag_values=flag_values,
     )
     return files, params

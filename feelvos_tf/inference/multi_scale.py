@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.deeplab import resize_bilinear
 
 _LOGITS_STRIDE = 4
 
@@ -32,7 +32,7 @@ def scaled_image(image: tf.Tensor, scale: float) -> tf.Tensor:
     batch = image[tf.newaxis]
     if scale == 1.0:
         return batch
-    return resize_bilinear(tf.cast(batch, tf.float32), scaled_size(tf.shape(image)[:2], scale))
+    return resize_bilinear(batch, scaled_size(tf.shape(image)[:2], scale))
 
 
 def downsample_reference_at_scale(
@@ -71,9 +71,9 @@ def downsample_marked_at_scale(
     """
     scaled = full
     if scale != 1.0:
-        scaled = object_labels.downsample_nearest(full, scaled_size(tf.shape(full), scale))
+        scaled = resize_nearest(full, scaled_size(tf.shape(full), scale))
         scaled = object_labels.keep_objects(full, scaled, marked)
-    return object_labels.downsample_nearest(scaled, grid), scaled
+    return resize_nearest(scaled, grid), scaled
 
 
 def downsample_indices_at_scale(indices: tf.Tensor, scale: float, grid: tf.Tensor) -> tf.Tensor:
@@ -82,8 +82,8 @@ def downsample_indices_at_scale(indices: tf.Tensor, scale: float, grid: tf.Tenso
     Reproduction trap: like the image, the mask is brought to the scale first, then to the grid.
     """
     if scale != 1.0:
-        indices = object_labels.downsample_nearest(indices, scaled_size(tf.shape(indices), scale))
-    return object_labels.downsample_nearest(indices, grid)
+        indices = resize_nearest(indices, scaled_size(tf.shape(indices), scale))
+    return resize_nearest(indices, grid)
 
 
 def merged_logits(

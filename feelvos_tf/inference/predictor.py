@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.inference import added_objects, multi_scale, predictor_state
 from feelvos_tf.inference.kmeans_reference import cluster_reference
 from feelvos_tf.inference.predictor_state import PredictorState, ScaleState, State
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.deeplab import resize_bilinear
 from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, prepare_reference
 

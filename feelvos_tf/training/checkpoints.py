@@ -10,6 +10,7 @@ import tensorflow as tf
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import release_checkpoint
+from feelvos_tf.models.weights import load_weights
 from feelvos_tf.training.optimizers import Optimizer
 
 # Every checkpoint that TensorFlow 2 writes holds this key, those of TensorFlow 1 do not.
@@ -86,25 +87,12 @@ class RunCheckpoints:
                 f"Trainer.init_checkpoint: expected a checkpoint {prefix}.index, found no such file"
             )
         if _OBJECT_GRAPH in dict(tf.train.list_variables(prefix)):
-            restore_weights(self._model, prefix)
+            load_weights(self._model, prefix)
             return names
-        restored = release_checkpoint.initialise_from_deeplab(
+        restored = release_checkpoint.initialize_from_deeplab(
             self._model, prefix, initialize_last_layer=initialize_last_layer
         )
         return restored.matched
-
-
-def restore_weights(model: tf.keras.Model, path: str) -> None:
-    """Gives the model the weights of a checkpoint of this project.
-
-    Args:
-      model: with its variables created and its batch norm not folded.
-      path: prefix of the checkpoint.
-
-    Raises:
-      InputError: the checkpoint does not fit the model.
-    """
-    _restore(tf.train.Checkpoint(model=model), path)
 
 
 def _weights(model: tf.keras.Model, step: tf.Variable) -> tf.train.Checkpoint:

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.resizing import resize_nearest
 from feelvos_tf.models.global_matching import Reference, prepare_reference
-from feelvos_tf.models.object_labels import NO_OBJECT, downsample_nearest
+from feelvos_tf.models.object_labels import NO_OBJECT
 
 _POSITIVES = ("farthest", "nearest")
 
@@ -75,7 +76,7 @@ class TripletLoss:
           num_objects: int32 [].
         """
         grid = tf.shape(embeddings)[1:3]
-        reduced = tf.stack([downsample_nearest(labels[i], grid) for i in range(3)])
+        reduced = resize_nearest(labels, grid)
         indices = tf.where(reduced == VOID, NO_OBJECT, reduced)
         anchors = self._drawn(embeddings[2], indices[2], num_objects)
         others = self._drawn(

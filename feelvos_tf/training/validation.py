@@ -55,7 +55,7 @@ class Validation:
         inference_size: int | None = None,
     ):
         chosen = (davis_root, dataset, split, resolution, sequences)
-        self._targets = protocols.dataset_targets(*chosen)
+        self._targets = protocols.dataset_ground_truths(*chosen)
         self._videos = input_video.from_dataset(datasets.list_sequences(*chosen, "first"))
         self._measure_f = protocols.measures_f(dataset)
         self._inference_size = inference_size
