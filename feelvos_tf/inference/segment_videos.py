@@ -1,4 +1,4 @@
-"""Segments videos into folders of masks; each frame is decoded once, and drawn while at hand."""
+"""Segments videos into folders of masks and draws overlays, decoding each frame once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks at the frames' full size, one frame at a time, whatever size the model runs at."""
+"""Segments videos with a model or SavedModel that may run at another size than the frames'."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from feelvos_tf.media import masks
 
 
 class VideoState(Protocol):
-    """One video on its way: objects given in masks, followed frame by frame."""
+    """Interface: the state of one video, whose objects are followed frame by frame."""
 
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
@@ -34,7 +34,7 @@ class VideoState(Protocol):
 
 
 class VideoSegmenter(Protocol):
-    """What can follow objects through any number of videos."""
+    """Interface: what segments any number of videos; a model, or a baseline."""
 
     def start(self, image: np.ndarray, mask: np.ndarray) -> VideoState:
         """Returns the state of a new video.

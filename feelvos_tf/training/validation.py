@@ -21,10 +21,6 @@ from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 
-# Settings that shall hold for the evaluated model but not for the one in training are bound in this
-# scope: `evaluation/Feelvos.atrous_rates = (12, 24, 36)`.
-SCOPE = "evaluation"
-
 
 @gin.configurable
 class Validation:
@@ -99,7 +95,7 @@ def evaluation_of(
     if not gin_settings.is_bound("Validation.davis_root"):
         return None
     validation = Validation()
-    with gin.config_scope(SCOPE):
+    with gin_settings.evaluation_scope():
         model = Feelvos()
         model.create_variables()
         predictor = Predictor(model)
