@@ -88,7 +88,7 @@ def _step(variant: str, sizes: Sizes) -> Callable[[], object]:
 def _release_step(variant: str, sizes: Sizes) -> Callable[[], object]:
     model = folded_model(variant)
     for block in model.backbone.blocks:
-        block.rate = 1  # Then the block's dilated layers split the image one by one.
+        block.atrous_rate = 1  # Then the block's dilated layers split the image one by one.
     image, mask = image_and_mask(sizes)
     predictor = Predictor(model)  # Named: its functions do not keep it alive.
     state = predictor.start(image, mask)
