@@ -148,7 +148,7 @@ def _part_cases(variant: str, sizes: Sizes) -> list[Case]:
             deep = model.backbone(x)[1]
             return model.aspp(deep, training=False, batch_statistics=False) if with_aspp else deep
 
-        return functools.partial(tf.function(function), image / 255.0)
+        return functools.partial(tf.function(function), image)
 
     def extract() -> Callable[[], object]:
         model = folded_model(variant)
@@ -194,7 +194,7 @@ def _head_cases(sizes: Sizes) -> list[Case]:
     grid = (-(-sizes.height // 4), -(-sizes.width // 4))
 
     def head(function: Callable, objects: int) -> Callable[[], object]:
-        layer = SegmentationHead()
+        layer = SegmentationHead(3)
         features = tf.random.uniform([1, *grid, 256])
         cues = tf.random.uniform([objects, *grid, 3])
         layer(features, cues)
@@ -227,12 +227,12 @@ def _one_by_one(function: Callable) -> Callable:
     return run
 
 
-def _in_phases(x: tf.Tensor, kernel: tf.Tensor, rate: int, layers: int) -> tf.Tensor:
-    phases = SpaceToBatch(x, rate)
-    x = phases.split(x)
+def _space_to_batch_once(x: tf.Tensor, kernel: tf.Tensor, rate: int, layers: int) -> tf.Tensor:
+    apart = SpaceToBatch(x, rate)
+    x = apart.split(x)
     for _ in range(layers):
-        x = plain_depthwise(phases.blank(x), kernel, 1)
-    return phases.join(x)
+        x = plain_depthwise(apart.blank(x), kernel, 1)
+    return apart.join(x)
 
 
 def _depthwise_cases(sizes: Sizes) -> list[Case]:
@@ -245,7 +245,7 @@ def _depthwise_cases(sizes: Sizes) -> list[Case]:
         return functools.partial(run, x, kernel)
 
     forms = {
-        "split into phases once": (_in_phases, False),
+        "space-to-batch once": (_space_to_batch_once, False),
         "space-to-batch for each": (_one_by_one(plain_depthwise), False),
         "convolution in groups of one": (_one_by_one(grouped_depthwise), False),
         "shifted multiply-adds": (_one_by_one(shifted_depthwise), False),
