@@ -25,7 +25,11 @@ from feelvos_tf.models.global_matching import (
 from feelvos_tf.models.layers.convolution import ConvNormActivation
 from feelvos_tf.models.layers.variables import maps
 from feelvos_tf.models.layers.walk import convolutions_by_path
-from feelvos_tf.models.local_matching import LOCAL_MATCHINGS, LOCAL_MATCHINGS_INFERENCE
+from feelvos_tf.models.local_matching import (
+    LOCAL_MATCHINGS,
+    LOCAL_MATCHINGS_INFERENCE,
+    import_addons,
+)
 
 _PREVIOUS_FRAME_MATCHINGS = ("local", "global", "none")
 
@@ -128,6 +132,8 @@ class Feelvos(tf.keras.Model):
             # What settings saved by version 0.1 say.
             local_matching = "tiles"
         _check_choice("local_matching", local_matching, LOCAL_MATCHINGS)
+        if local_matching == "correlation":
+            import_addons()
         if not first_frame_matching and previous_frame_matching == "none":
             raise InputError(
                 "Feelvos: expected first_frame_matching or a previous_frame_matching, found neither"

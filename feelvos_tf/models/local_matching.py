@@ -103,7 +103,7 @@ def local_distances_correlation(
     trusted: on CPUs the threads that sum that of its second input get into each other's way, and
     one result in a hundred is wrong.
     """
-    layer = _addons().layers.CorrelationCost(
+    layer = import_addons().layers.CorrelationCost(
         kernel_size=1,
         max_displacement=radius,
         stride_1=1,
@@ -136,7 +136,7 @@ def local_distances_correlation(
     return _distances_to(position, query, previous)
 
 
-def _addons() -> types.ModuleType:
+def import_addons() -> types.ModuleType:
     """Returns tensorflow_addons, which everything else works without.
 
     Raises:
