@@ -86,8 +86,8 @@ def test_the_lines_of_table_6_differ_in_the_three_cues_alone():
 @pytest.mark.parametrize(
     ("backbone", "last_rate"),
     [
-        ("xception_65", lambda backbone: backbone.blocks[-1].depthwise[0].rate),
-        ("mobilenet_v2", lambda backbone: backbone.blocks[-1].rate),
+        ("xception_65", lambda backbone: backbone.blocks[-1].depthwise[0].atrous_rate),
+        ("mobilenet_v2", lambda backbone: backbone.blocks[-1].atrous_rate),
     ],
 )
 def test_evaluation_halves_the_stride_and_doubles_the_rates(backbone, last_rate):
@@ -96,7 +96,7 @@ def test_evaluation_halves_the_stride_and_doubles_the_rates(backbone, last_rate)
     for files in ([model], [model, "gin_configs/evaluation.gin"]):
         gin_settings.parse(files, [])
         network = Feelvos()
-        rates.append([layer.depthwise.rate for layer in network.aspp.branches[1:]])
+        rates.append([layer.depthwise.atrous_rate for layer in network.aspp.branches[1:]])
         dilations.append(last_rate(network.backbone))
     assert rates == [[6, 12, 18], [12, 24, 36]]
     assert dilations == [2, 4]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import tensorflow as tf
 
 from feelvos_tf.core.resizing import resize_bilinear
@@ -38,7 +36,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
     frozen batch norm. Source: 2019 release, deeplab/model.extract_features.
 
     Attributes:
-      dropout: what is called with the projection's output while training.
+      dropout: what is called with the projection's output and a seed while training.
     """
 
     def __init__(self, atrous_rates: tuple[int, ...]):
@@ -49,7 +47,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
             for i, atrous_rate in enumerate(atrous_rates, start=1)
         ]
         self.projection = _convolution("concat_projection", FILTERS)
-        self.dropout = functools.partial(tf.nn.dropout, rate=_DROPOUT_RATE)
+        self.dropout = _dropout
 
     def build(self, input_shape: tf.TensorShape) -> None:
         for layer in (self.image_pooling, *self.branches):
@@ -57,13 +55,26 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
         self.projection.build(maps(FILTERS * (1 + len(self.branches))))
         self.built = True
 
-    def call(self, x: tf.Tensor, training: bool, batch_statistics: bool) -> tf.Tensor:
-        """Returns `[n, h, w, 256]` of the same size as `x`."""
+    def call(
+        self,
+        x: tf.Tensor,
+        training: bool,
+        batch_statistics: bool,
+        seed: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Returns `[n, h, w, 256]` of the same size as `x`; `seed` is that of the dropout."""
         pooled = self.image_pooling(_mean_of_image(x, training), batch_statistics=batch_statistics)
         pooled = tf.broadcast_to(pooled, tf.concat([tf.shape(x)[:3], [FILTERS]], 0))
         outputs = [branch(x, batch_statistics=batch_statistics) for branch in self.branches]
         x = self.projection(tf.concat([pooled, *outputs], -1), batch_statistics=batch_statistics)
-        return self.dropout(x) if training else x
+        return self.dropout(x, seed) if training else x
+
+
+def _dropout(x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+    """Returns `x` with a share of it set to 0: which, follows from the seed if there is one."""
+    if seed is None:
+        return tf.nn.dropout(x, _DROPOUT_RATE)
+    return tf.nn.experimental.stateless_dropout(x, _DROPOUT_RATE, seed)
 
 
 def _mean_of_image(x: tf.Tensor, training: bool) -> tf.Tensor:

@@ -25,7 +25,11 @@ from feelvos_tf.models.global_matching import (
 from feelvos_tf.models.layers.convolution import ConvNormActivation
 from feelvos_tf.models.layers.variables import maps
 from feelvos_tf.models.layers.walk import convolutions_by_path
-from feelvos_tf.models.local_matching import LOCAL_MATCHINGS, LOCAL_MATCHINGS_INFERENCE
+from feelvos_tf.models.local_matching import (
+    LOCAL_MATCHINGS,
+    LOCAL_MATCHINGS_INFERENCE,
+    import_addons,
+)
 
 _PREVIOUS_FRAME_MATCHINGS = ("local", "global", "none")
 
@@ -87,7 +91,7 @@ class Feelvos(tf.keras.Model):
         at 8; () leaves only image pooling and the 1x1 branch.
       embedding_dimension: channels of the embedding.
       window_radius: k of local matching, in stride-4 pixels.
-      nearest_neighbors: global matching takes the mean over this many nearest neighbours.
+      nearest_neighbors: global matching takes the mean over this many nearest neighbors.
       train_max_neighbors_per_object: reference pixels kept per object while training, at random
         (0: all).
       first_frame_matching: global matching to the reference frame (FF-GM of the paper's table 6).
@@ -128,6 +132,8 @@ class Feelvos(tf.keras.Model):
             # What settings saved by version 0.1 say.
             local_matching = "tiles"
         _check_choice("local_matching", local_matching, LOCAL_MATCHINGS)
+        if local_matching == "correlation":
+            import_addons()
         if not first_frame_matching and previous_frame_matching == "none":
             raise InputError(
                 "Feelvos: expected first_frame_matching or a previous_frame_matching, found neither"
@@ -195,15 +201,21 @@ class Feelvos(tf.keras.Model):
         """Returns every layer that owns variables."""
         return [layer for _, layer in convolutions_by_path(self)]
 
-    def extract(self, images: tf.Tensor, training: bool = False) -> Features:
+    def extract(
+        self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
+    ) -> Features:
         """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size."""
         features = self.backbone_to_decoder(
-            images, training, batch_statistics=training and self.fine_tune_batch_norm
+            images, training, training and self.fine_tune_batch_norm, seed
         )
         return Features(features, self.embedding(features))
 
     def backbone_to_decoder(
-        self, images: tf.Tensor, training: bool, batch_statistics: bool
+        self,
+        images: tf.Tensor,
+        training: bool,
+        batch_statistics: bool,
+        seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the decoder features of `images`: all layers that have a batch norm.
 
@@ -211,13 +223,14 @@ class Feelvos(tf.keras.Model):
           images: float32 `[n, height, width, 3]`, RGB 0..255.
           training: whether dropout is active and gradients are needed.
           batch_statistics: normalize by the statistics of `images` and move the running ones.
+          seed: integer `[2]`, of the dropout; another one every time where None.
         """
         low_level, deep = self.backbone(
             images,
             batch_statistics=batch_statistics,
             recompute=training and self.recompute_backbone,
         )
-        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics)
+        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics, seed=seed)
         return self.decoder(deep, low_level, batch_statistics=batch_statistics)
 
     def segment(
@@ -227,6 +240,7 @@ class Feelvos(tf.keras.Model):
         reference: Reference,
         previous: Previous,
         training: bool = False,
+        seed: tf.Tensor | None = None,
     ) -> ClipOutput:
         """Returns the logits of one current frame.
 
@@ -238,19 +252,25 @@ class Feelvos(tf.keras.Model):
           reference: from `prepare_reference`.
           previous: the frame before.
           training: whether gradients are needed.
+          seed: integer `[2]`, of the previous frame's pixels where they are matched globally.
         """
         global_map = local_map = None
         if self.first_frame_matching:
             global_map = self._match_globally(embeddings, reference, training)
         if self.previous_frame_matching != "none":
-            local_map = self._match_previous(embeddings, previous, training)
+            local_map = self._match_previous(embeddings, previous, training, seed)
         masks = previous.masks if self.previous_frame_predictions else None
         cues = tf.stack([cue for cue in (global_map, masks, local_map) if cue is not None], -1)
         logits = self.head(features[tf.newaxis], cues, training=training)
         return ClipOutput(logits, global_map, local_map)
 
     def clip_logits(
-        self, images: tf.Tensor, labels: tf.Tensor, num_objects: tf.Tensor, training: bool
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        num_objects: tf.Tensor,
+        training: bool,
+        seed: tf.Tensor | None = None,
     ) -> list[ClipOutput]:
         """Returns the logits of the current frame of every clip, for training.
 
@@ -262,17 +282,27 @@ class Feelvos(tf.keras.Model):
           labels: int32 `[batch, 3, height, width]` object indices; 255 is void.
           num_objects: int32 `[batch]`.
           training: whether dropout is active and gradients are needed.
+          seed: integer `[2]` that dropout and the pixels kept for matching follow from; others
+            every time where None.
         """
-        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training)
+        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seed)
         outputs = []
         for clip in range(images.shape[0]):
             frames = slice(3 * clip, 3 * clip + 3)
             of_clip = Features(features.decoder_features[frames], features.embeddings[frames])
-            outputs.append(self._segment_clip(of_clip, labels[clip], num_objects[clip], training))
+            clip_seed = _fold_in(seed, clip)
+            outputs.append(
+                self._segment_clip(of_clip, labels[clip], num_objects[clip], training, clip_seed)
+            )
         return outputs
 
     def _segment_clip(
-        self, features: Features, labels: tf.Tensor, num_objects: tf.Tensor, training: bool
+        self,
+        features: Features,
+        labels: tf.Tensor,
+        num_objects: tf.Tensor,
+        training: bool,
+        seed: tf.Tensor | None,
     ) -> ClipOutput:
         """Returns what `clip_logits` says of one clip."""
         embeddings = features.embeddings
@@ -280,7 +310,7 @@ class Feelvos(tf.keras.Model):
         indices = tf.where(indices == VOID, object_labels.NO_OBJECT, indices)
         max_pixels = self.train_max_neighbors_per_object if training else 0
         reference = prepare_reference(
-            embeddings[REFERENCE], indices[REFERENCE], num_objects, max_pixels
+            embeddings[REFERENCE], indices[REFERENCE], num_objects, max_pixels, seed
         )
         previous = Previous(
             embeddings[PREVIOUS],
@@ -288,7 +318,12 @@ class Feelvos(tf.keras.Model):
             object_labels.one_hot(indices[PREVIOUS], num_objects),
         )
         output = self.segment(
-            features.decoder_features[CURRENT], embeddings[CURRENT], reference, previous, training
+            features.decoder_features[CURRENT],
+            embeddings[CURRENT],
+            reference,
+            previous,
+            training,
+            _fold_in(seed, 0),
         )
         return output._replace(embeddings=embeddings)
 
@@ -299,13 +334,13 @@ class Feelvos(tf.keras.Model):
         return normalize_distance(match(embeddings, reference, self.nearest_neighbors))
 
     def _match_previous(
-        self, embeddings: tf.Tensor, previous: Previous, training: bool
+        self, embeddings: tf.Tensor, previous: Previous, training: bool, seed: tf.Tensor | None
     ) -> tf.Tensor:
         num_objects = tf.shape(previous.masks)[0]
         if self.previous_frame_matching == "global":
             max_pixels = self.train_max_neighbors_per_object if training else 0
             pixels = prepare_reference(
-                previous.embeddings, previous.indices, num_objects, max_pixels
+                previous.embeddings, previous.indices, num_objects, max_pixels, seed
             )
             return self._match_globally(embeddings, pixels, training)
         match = self.local_distances if training else self.local_distances_inference
@@ -314,6 +349,11 @@ class Feelvos(tf.keras.Model):
                 embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
             )
         )
+
+
+def _fold_in(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:
+    """Returns a seed of its own for each number, None for none."""
+    return None if seed is None else tf.random.experimental.stateless_fold_in(seed, number)
 
 
 def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
