@@ -36,6 +36,16 @@ def _convolution(name: str, filters: int) -> Convolution:
     )
 
 
+class Dropout(tf.keras.layers.Dropout):
+    """Dropout whose choice follows from a seed where one is given."""
+
+    def call(self, x: tf.Tensor, training: bool, seed: tf.Tensor | None = None) -> tf.Tensor:
+        """Returns `x`, in training with a share of it set to 0; `seed`: integer `[2]`."""
+        if training and seed is not None:
+            return tf.nn.experimental.stateless_dropout(x, self.rate, seed)
+        return super().call(x, training=training)
+
+
 class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
     """Image pooling, a 1x1 branch and one dilated branch per rate, projected to 256 channels.
 
@@ -50,15 +60,21 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
         for i, rate in enumerate(atrous_rates, start=1):
             self.branches.append(SeparableConv(f"aspp{i}", _FILTERS, 3, rate=rate, norm=_norm))
         self.projection = _convolution("concat_projection", _FILTERS)
-        self.dropout = tf.keras.layers.Dropout(_DROPOUT_RATE)
+        self.dropout = Dropout(_DROPOUT_RATE)
 
-    def call(self, x: tf.Tensor, training: bool, batch_statistics: bool) -> tf.Tensor:
-        """Returns `[n, h, w, 256]` of the same size as `x`."""
+    def call(
+        self,
+        x: tf.Tensor,
+        training: bool,
+        batch_statistics: bool,
+        seed: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Returns `[n, h, w, 256]` of the same size as `x`; `seed` is that of the dropout."""
         pooled = self.image_pooling(_mean_of_image(x, training), batch_statistics=batch_statistics)
         pooled = tf.broadcast_to(pooled, tf.concat([tf.shape(x)[:3], [_FILTERS]], 0))
         outputs = [branch(x, batch_statistics=batch_statistics) for branch in self.branches]
         x = self.projection(tf.concat([pooled, *outputs], -1), batch_statistics=batch_statistics)
-        return self.dropout(x, training=training)
+        return self.dropout(x, training=training, seed=seed)
 
 
 def _mean_of_image(x: tf.Tensor, training: bool) -> tf.Tensor:

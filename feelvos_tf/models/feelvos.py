@@ -154,15 +154,21 @@ class Feelvos(tf.keras.Model):
         """Returns every layer that owns variables."""
         return [layer for layer in self.submodules if isinstance(layer, ConvNormActivation)]
 
-    def extract(self, images: tf.Tensor, training: bool = False) -> Features:
+    def extract(
+        self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
+    ) -> Features:
         """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size."""
         features = self.backbone_to_decoder(
-            images, training, batch_statistics=training and self.fine_tune_batch_norm
+            images, training, training and self.fine_tune_batch_norm, seed
         )
         return Features(features, self.embedding(features))
 
     def backbone_to_decoder(
-        self, images: tf.Tensor, training: bool, batch_statistics: bool
+        self,
+        images: tf.Tensor,
+        training: bool,
+        batch_statistics: bool,
+        seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the decoder features of `images`: all layers that have a batch norm.
 
@@ -170,13 +176,14 @@ class Feelvos(tf.keras.Model):
           images: float32 `[n, height, width, 3]`, RGB 0..255.
           training: whether dropout is active and gradients are needed.
           batch_statistics: normalise by the statistics of `images` and move the running ones.
+          seed: integer `[2]`, of the dropout; another one every time where None.
         """
         low_level, deep = self.backbone(
             normalize_image(images),
             batch_statistics=batch_statistics,
             recompute=training and self.recompute_backbone,
         )
-        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics)
+        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics, seed=seed)
         return self.decoder(deep, low_level, batch_statistics=batch_statistics)
 
     def segment(
@@ -186,6 +193,7 @@ class Feelvos(tf.keras.Model):
         reference: Reference,
         previous: Previous,
         training: bool = False,
+        seed: tf.Tensor | None = None,
     ) -> ClipOutput:
         """Returns the logits of one current frame.
 
@@ -197,19 +205,25 @@ class Feelvos(tf.keras.Model):
           reference: from `prepare_reference`.
           previous: the frame before.
           training: whether gradients are needed.
+          seed: integer `[2]`, of the previous frame's pixels where they are matched globally.
         """
         global_map = local_map = None
         if self.first_frame_matching:
             global_map = self._match_globally(embeddings, reference, training)
         if self.previous_frame_matching != "none":
-            local_map = self._match_previous(embeddings, previous, training)
+            local_map = self._match_previous(embeddings, previous, training, seed)
         masks = previous.masks if self.previous_frame_predictions else None
         cues = tf.stack([cue for cue in (global_map, masks, local_map) if cue is not None], -1)
         logits = self.head(features[tf.newaxis], cues, training=training)
         return ClipOutput(logits, global_map, local_map)
 
     def clip_logits(
-        self, images: tf.Tensor, labels: tf.Tensor, num_objects: tf.Tensor, training: bool
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        num_objects: tf.Tensor,
+        training: bool,
+        seed: tf.Tensor | None = None,
     ) -> list[ClipOutput]:
         """Returns the logits of the current frame of every clip, for training.
 
@@ -221,9 +235,11 @@ class Feelvos(tf.keras.Model):
           labels: int32 `[batch, 3, height, width]` object indices; 255 is void.
           num_objects: int32 `[batch]`.
           training: whether dropout is active and gradients are needed.
+          seed: integer `[2]` that dropout and the pixels kept for matching follow from; others
+            every time where None.
         """
         batch = images.shape[0]
-        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training)
+        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seed)
         outputs = []
         for clip in range(batch):
             first = 3 * clip
@@ -236,11 +252,19 @@ class Feelvos(tf.keras.Model):
             )
             max_pixels = self.train_max_neighbors_per_object if training else 0
             count = num_objects[clip]
-            reference = prepare_reference(embeddings[0], reference_indices, count, max_pixels)
+            clip_seed = _fold_in(seed, clip)
+            reference = prepare_reference(
+                embeddings[0], reference_indices, count, max_pixels, clip_seed
+            )
             masks = object_labels.one_hot(indices, count)
             previous = Previous(embeddings[1], indices, masks)
             output = self.segment(
-                features.decoder_features[first + 2], embeddings[2], reference, previous, training
+                features.decoder_features[first + 2],
+                embeddings[2],
+                reference,
+                previous,
+                training,
+                _fold_in(clip_seed, 0),
             )
             outputs.append(output._replace(embeddings=embeddings))
         return outputs
@@ -252,13 +276,13 @@ class Feelvos(tf.keras.Model):
         return normalize_distance(match(embeddings, reference, self.nearest_neighbors))
 
     def _match_previous(
-        self, embeddings: tf.Tensor, previous: Previous, training: bool
+        self, embeddings: tf.Tensor, previous: Previous, training: bool, seed: tf.Tensor | None
     ) -> tf.Tensor:
         num_objects = tf.shape(previous.masks)[0]
         if self.previous_frame_matching == "global":
             max_pixels = self.train_max_neighbors_per_object if training else 0
             pixels = prepare_reference(
-                previous.embeddings, previous.indices, num_objects, max_pixels
+                previous.embeddings, previous.indices, num_objects, max_pixels, seed
             )
             return self._match_globally(embeddings, pixels, training)
         match = self.local_distances if training else self.local_distances_inference
@@ -267,6 +291,11 @@ class Feelvos(tf.keras.Model):
                 embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
             )
         )
+
+
+def _fold_in(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:
+    """Returns a seed of its own for each number, None for none."""
+    return None if seed is None else tf.random.experimental.stateless_fold_in(seed, number)
 
 
 def _check_choice(name: str, value: str, choices: Collection[str]) -> None:

@@ -102,3 +102,14 @@ def test_the_switches_of_table_6_take_cues_away(settings, cues, batch):
     assert model.head.convolutions[0].depthwise.kernel.shape == [7, 7, 256 + cues, 1]
     [clip, _] = model.clip_logits(**batch, training=False)
     assert clip.logits.shape == [3, 13, 17, 1]
+
+
+def test_dropout_and_the_pixels_kept_follow_from_the_seed(batch):
+    model = small_model(train_max_neighbors_per_object=3, previous_frame_matching="global")
+    one, again, other = (
+        [clip.logits for clip in model.clip_logits(**batch, training=True, seed=[seed, 7])]
+        for seed in (1, 1, 2)
+    )
+    for first, second, third in zip(one, again, other):
+        np.testing.assert_array_equal(first, second)
+        assert np.abs(first - third).max() > 0

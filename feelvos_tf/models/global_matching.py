@@ -42,7 +42,11 @@ def normalize_distance(distance: tf.Tensor) -> tf.Tensor:
 
 
 def prepare_reference(
-    embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor, max_pixels: int = 0
+    embeddings: tf.Tensor,
+    indices: tf.Tensor,
+    num_objects: tf.Tensor,
+    max_pixels: int = 0,
+    seed: tf.Tensor | None = None,
 ) -> Reference:
     """Returns the reference side of the matching.
 
@@ -52,11 +56,12 @@ def prepare_reference(
       num_objects: int32 scalar.
       max_pixels: at most this many pixels of an object are kept, chosen at random
         (0: all of them). The paper keeps 1024 while training.
+      seed: integer `[2]` that the choice follows from; another one every time where None.
     """
     labels = tf.reshape(indices, [-1])
     order = tf.argsort(labels, stable=True)
     if max_pixels:
-        shuffled = tf.random.shuffle(tf.range(tf.size(labels)))
+        shuffled = _shuffle(tf.range(tf.size(labels)), seed)
         order = tf.gather(shuffled, tf.argsort(tf.gather(labels, shuffled), stable=True))
     labels = tf.gather(labels, order)
     keep = labels >= 0
@@ -67,6 +72,12 @@ def prepare_reference(
     pixels = tf.reshape(embeddings, [-1, embeddings.shape[-1]])
     offsets = tf.searchsorted(labels, tf.range(num_objects + 1), side="left")
     return Reference(tf.gather(pixels, order), offsets)
+
+
+def _shuffle(values: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+    if seed is None:
+        return tf.random.shuffle(values)
+    return tf.random.experimental.stateless_shuffle(values, seed)
 
 
 def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.Tensor:

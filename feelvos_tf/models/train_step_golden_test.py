@@ -63,7 +63,7 @@ class FixedDropout(tf.keras.layers.Layer):
         super().__init__()
         self.mask = mask
 
-    def call(self, x, training):
+    def call(self, x, training, seed=None):
         assert training, "dropout is active whenever training"
         return x if self.mask is None else x * self.mask * np.float32(1 / KEEP)
 
