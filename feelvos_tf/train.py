@@ -19,6 +19,7 @@ from feelvos_tf.data import tfrecord_files
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.models import release_checkpoint
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.training import run_lock
 from feelvos_tf.training.trainer import Trainer, set_random_seed
 from feelvos_tf.training.validation import evaluation_of
 
@@ -56,16 +57,17 @@ def main(argv: list[str]) -> None:
 def train(model_dir: str) -> bool:
     """Trains with the settings parsed before; returns False if a signal stopped it."""
     with gin_settings.input_errors(), tfrecord_files.readable_errors():
-        set_random_seed()
-        dataset = training_dataset()
+        seed = set_random_seed()
+        training_dataset()  # Wrong settings and records are told before anything is written.
         strategy = tf.distribute.MirroredStrategy()
         with strategy.scope():
             model = Feelvos()
             model.create_variables()
         names = release_checkpoint.release_names(model)
         evaluate = evaluation_of(model, model_dir)
-        trainer = Trainer(model, names, model_dir, strategy, evaluate)
-        return trainer.train(dataset)
+        with run_lock.only_process(model_dir):
+            trainer = Trainer(model, names, model_dir, strategy, evaluate, seed=seed)
+            return trainer.train(lambda step: training_dataset(first_batch=step))
 
 
 if __name__ == "__main__":

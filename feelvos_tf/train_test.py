@@ -77,11 +77,12 @@ def test_bad_settings_end_in_one_sentence_and_leave_no_folder(
     assert not model_dir.exists()
 
 
-def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch):
+def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
     weights = []
 
     class TrainerThatLooks:
-        def __init__(self, model, *_):
+        def __init__(self, model, *_, seed):
+            del seed
             weights.append(np.concatenate([np.ravel(v) for v in model.trainable_variables]))
 
         def train(self, _):
@@ -92,7 +93,7 @@ def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch):
     monkeypatch.setattr(train, "Trainer", TrainerThatLooks)
     for seed in (3, 3, 4, None):
         gin_settings.parse(["gin_configs/quickstart.gin"], [f"set_random_seed.seed = {seed}"])
-        assert train.train("nowhere")
+        assert train.train(tmp_path / "run")
     np.testing.assert_array_equal(weights[0], weights[1])
     for other in weights[2:]:
         assert (weights[0] != other).mean() > 0.5
