@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 import tensorflow as tf
 
-from feelvos_tf.core import gin_settings
+from feelvos_tf.core import atomic_files, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import release_checkpoint
 from feelvos_tf.training.optimizers import Optimizer
@@ -192,6 +192,7 @@ def _find_again(folder: pathlib.Path) -> None:
     )
     if steps:
         say(f"{folder}: no file `checkpoint`, found {len(steps)} checkpoints without it")
-        tf.compat.v1.train.update_checkpoint_state(
-            str(folder), f"{_NAME}-{steps[-1]}", [f"{_NAME}-{step}" for step in steps]
-        )
+        lines = [f'model_checkpoint_path: "{_NAME}-{steps[-1]}"']
+        lines += [f'all_model_checkpoint_paths: "{_NAME}-{step}"' for step in steps]
+        with atomic_files.replacing(folder / "checkpoint") as temporary:
+            temporary.write_text("\n".join(lines) + "\n")

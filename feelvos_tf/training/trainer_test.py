@@ -204,3 +204,43 @@ def test_a_real_interrupt_leaves_a_checkpoint(tmp_path):
     assert process.wait(60) == 130
     assert "stopping after this step" in rest and "saved" in rest
     assert tf.train.latest_checkpoint(str(tmp_path))
+
+
+def spoil_weights_after(trainer, model, step):
+    """Makes a weight no number during the given step, whose own loss is still one."""
+    update = trainer._train_step
+
+    def spoiling(*args):
+        result = update(*args)
+        if int(trainer.step.numpy()) == step:
+            model.biases.assign([float("nan")])
+        return result
+
+    trainer._train_step = spoiling
+
+
+def test_a_signal_while_scores_are_made_saves_nothing_after_a_loss_that_is_no_number(tmp_path):
+    def evaluate(step):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"J": 0.5}
+
+    settings = {"evaluate": evaluate, "evaluate_every_steps": 2, "save_every_steps": 100}
+    model, trainer = make_trainer(tmp_path, log_every_steps=100, **settings)
+    spoil_weights_after(trainer, model, 2)
+    with pytest.raises(InputError, match="the loss became nan at step 3"):
+        trainer.train(tiny_batches(1))
+    assert not list(tmp_path.glob("ckpt-*"))
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    model, trainer = make_trainer(tmp_path, save_every_steps=2)
+    spoil_weights_after(trainer, model, 4)
+    with pytest.raises(InputError, match="a weight is not a finite number after step 4"):
+        trainer.train(tiny_batches(1))
+    assert {p.name for p in tmp_path.glob("ckpt-*.index")} == {"ckpt-2.index"}
+
+
+def test_an_optimizer_that_is_a_mere_name_is_refused(tmp_path):
+    with pytest.raises(InputError, match="Trainer.optimizer: .*@AdamOptimizer, found 'Adam"):
+        make_trainer(tmp_path, optimizer="AdamOptimizer")
