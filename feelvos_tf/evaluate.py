@@ -26,7 +26,8 @@ from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.training import checkpoints, tensorboard
+from feelvos_tf.models.weights import load_weights
+from feelvos_tf.training import tensorboard
 from feelvos_tf.training.validation import Validation
 
 _FLAGS = cli.flag_values(__name__)
@@ -151,7 +152,7 @@ class CheckpointEvaluation:
         Raises:
           InputError: the checkpoint does not fit the model.
         """
-        checkpoints.restore_weights(self._model, prefix)
+        load_weights(self._model, prefix)
         reader = tf.train.load_checkpoint(prefix)
         step = int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
         scores = self._validation.score(self._predictor, self._folder / "masks")

@@ -19,7 +19,7 @@ from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.training import checkpoints
+from feelvos_tf.models.weights import load_weights
 
 _FLAGS = cli.flag_values(__name__)
 _MODEL_DIR = flags.DEFINE_string(
@@ -63,7 +63,7 @@ def load_model(model_dir: str, checkpoint: str | None = None) -> Feelvos:
         raise InputError(f"{prefix or model_dir}: expected a checkpoint of the trainer, found none")
     model = Feelvos()
     model.create_variables()
-    checkpoints.restore_weights(model, prefix)
+    load_weights(model, prefix)
     return model
 
 

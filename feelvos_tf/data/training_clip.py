@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from feelvos_tf.core.constants import CURRENT, PREVIOUS, REFERENCE
 from feelvos_tf.data import augmentation, frame_sampling, mask_damaging, tfrecords
-
-REFERENCE, PREVIOUS, CURRENT = range(3)
 
 
 class ClipSettings(NamedTuple):

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.deeplab import resize_bilinear
 
 _LOGITS_STRIDE = 4
 
@@ -31,7 +32,7 @@ def scaled_image(image: tf.Tensor, scale: float) -> tf.Tensor:
     batch = image[tf.newaxis]
     if scale == 1.0:
         return batch
-    return resize_bilinear(tf.cast(batch, tf.float32), scaled_size(tf.shape(image)[:2], scale))
+    return resize_bilinear(batch, scaled_size(tf.shape(image)[:2], scale))
 
 
 def downsample_reference_at_scale(
@@ -49,7 +50,7 @@ def downsample_reference_at_scale(
         return object_labels.downsample_reference(mask, object_ids, grid)
     size = scaled_size(tf.shape(mask), scale)
     indices = object_labels.downsample_reference(mask, object_ids, size)
-    indices = tf.where(indices == object_labels.NO_OBJECT, object_labels.VOID, indices)
+    indices = tf.where(indices == object_labels.NO_OBJECT, VOID, indices)
     return object_labels.downsample_reference(indices, tf.range(tf.size(object_ids)), grid)
 
 
@@ -59,8 +60,8 @@ def downsample_indices_at_scale(indices: tf.Tensor, scale: float, grid: tf.Tenso
     Reproduction trap: like the image, the mask is brought to the scale first, then to the grid.
     """
     if scale != 1.0:
-        indices = object_labels.downsample_nearest(indices, scaled_size(tf.shape(indices), scale))
-    return object_labels.downsample_nearest(indices, grid)
+        indices = resize_nearest(indices, scaled_size(tf.shape(indices), scale))
+    return resize_nearest(indices, grid)
 
 
 def merged_logits(

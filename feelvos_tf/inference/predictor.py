@@ -8,10 +8,10 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.inference import multi_scale
 from feelvos_tf.inference.kmeans_reference import cluster_reference
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.deeplab import resize_bilinear
 from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, prepare_reference
 

@@ -9,10 +9,8 @@ import numpy as np
 from PIL import Image
 
 from feelvos_tf.core import atomic_files
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
-
-VOID = 255
-"""The id of pixels that belong to nothing: never an object, never a target."""
 
 
 def _davis_palette() -> np.ndarray:

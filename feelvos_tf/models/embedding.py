@@ -43,5 +43,10 @@ class Embedding(tf.keras.layers.Layer):
             pointwise_initializer=NoisyIdentity(),
         )
 
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.convolution.build(input_shape)
+        self.built = True
+
     def call(self, features: tf.Tensor) -> tf.Tensor:
+        """Returns the embedding vectors `[n, h, w, dimension]` of `features` `[n, h, w, 256]`."""
         return self.convolution(features)

@@ -11,11 +11,13 @@ product, so the nearest pixel is the largest entry; one segmented maximum serves
 
 from __future__ import annotations
 
+import types
 from typing import Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.global_matching import NO_PIXEL_DISTANCE, fold_query, fold_reference
 
 _TILE = 8
@@ -100,9 +102,7 @@ def local_distances_correlation(
     trusted: on CPUs the threads that sum that of its second input get into each other's way, and
     one result in a hundred is wrong.
     """
-    import tensorflow_addons as tfa  # Optional: everything else works without it.
-
-    layer = tfa.layers.CorrelationCost(
+    layer = _addons().layers.CorrelationCost(
         kernel_size=1,
         max_displacement=radius,
         stride_1=1,
@@ -133,6 +133,22 @@ def local_distances_correlation(
         parallel_iterations=1,
     )
     return _distances_to(position, query, previous)
+
+
+def _addons() -> types.ModuleType:
+    """Returns tensorflow_addons, which everything else works without.
+
+    Raises:
+      InputError: it is not there, or it does not load in this TensorFlow.
+    """
+    try:
+        import tensorflow_addons
+    except (AttributeError, ImportError, tf.errors.OpError) as error:
+        raise InputError(
+            "Feelvos.local_matching: 'correlation' needs tensorflow-addons 0.23, which works with "
+            f"TensorFlow 2.15 only; use 'tiles', which computes the same ({error})"
+        ) from error
+    return tensorflow_addons
 
 
 def _windows(values: tf.Tensor, radius: int, outside: float) -> tf.Tensor:
@@ -264,14 +280,9 @@ def _window_penalty(reach: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.where(inside, 0.0, _LOWEST), [-1, _TILE**2])
 
 
-LOCAL_MATCHINGS = {
-    "tiles": local_distances,
-    "correlation": local_distances_correlation,
-    "auto": local_distances,
-}
+LOCAL_MATCHINGS = {"tiles": local_distances, "correlation": local_distances_correlation}
 # Without a gradient there is no need to know which pixel is the nearest.
 LOCAL_MATCHINGS_INFERENCE = {
     "tiles": local_distances_inference,
     "correlation": local_distances_correlation,
-    "auto": local_distances_inference,
 }

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-VOID = 255
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.resizing import resize_nearest
+
 # Index of a pixel that belongs to no object (void, or an id that the reference frame lacks).
 NO_OBJECT = -1
-
-
-def downsample_nearest(labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns `[h, w]` integers picked from `[height, width]` ones, corners aligned.
-
-    Reproduction trap: a position halfway between two pixels takes the later one
-    (2019 release, resize_nearest_neighbor with align_corners=True).
-    """
-    resized = tf.raw_ops.ResizeNearestNeighbor(
-        images=labels[tf.newaxis, :, :, tf.newaxis], size=size, align_corners=True
-    )
-    return resized[0, :, :, 0]
 
 
 def present_ids(mask: tf.Tensor) -> tf.Tensor:
@@ -47,7 +37,7 @@ def downsample_reference(mask: tf.Tensor, object_ids: tf.Tensor, size: tf.Tensor
       size: `[2]` height and width of the grid.
     """
     full = to_indices(mask, object_ids)
-    reduced = downsample_nearest(full, size)
+    reduced = resize_nearest(full, size)
 
     def keep(index: tf.Tensor, grid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         grid = tf.cond(

@@ -12,6 +12,7 @@ import tensorflow as tf
 from feelvos_tf.core import atomic_files, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import release_checkpoint
+from feelvos_tf.models.weights import load_weights
 from feelvos_tf.training.optimizers import Optimizer
 from feelvos_tf.training.progress_log import say
 
@@ -127,25 +128,12 @@ class RunCheckpoints:
                 f"Trainer.init_checkpoint: expected a checkpoint {prefix}.index, found no such file"
             )
         if _OBJECT_GRAPH in dict(_list_variables(prefix)):
-            restore_weights(self._model, prefix)
+            load_weights(self._model, prefix)
             return names
-        restored = release_checkpoint.initialise_from_deeplab(
+        restored = release_checkpoint.initialize_from_deeplab(
             self._model, prefix, initialize_last_layer=initialize_last_layer
         )
         return restored.matched
-
-
-def restore_weights(model: tf.keras.Model, path: str) -> None:
-    """Gives the model the weights of a checkpoint of this project.
-
-    Args:
-      model: with its variables created and its batch norm not folded.
-      path: prefix of the checkpoint.
-
-    Raises:
-      InputError: the checkpoint does not fit the model.
-    """
-    _restore(tf.train.Checkpoint(model=model), path)
 
 
 def _weights(model: tf.keras.Model, step: tf.Variable) -> tf.train.Checkpoint:
@@ -193,6 +181,9 @@ def _find_again(folder: pathlib.Path) -> None:
     if steps:
         say(f"{folder}: no file `checkpoint`, found {len(steps)} checkpoints without it")
         lines = [f'model_checkpoint_path: "{_NAME}-{steps[-1]}"']
-        lines += [f'all_model_checkpoint_paths: "{_NAME}-{step}"' for step in steps]
+        for step in steps:
+            written = (folder / f"{_NAME}-{step}.index").stat().st_mtime
+            lines.append(f'all_model_checkpoint_paths: "{_NAME}-{step}"')
+            lines.append(f"all_model_checkpoint_timestamps: {written}")
         with atomic_files.replacing(folder / "checkpoint") as temporary:
             temporary.write_text("\n".join(lines) + "\n")

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import gin
 import tensorflow as tf
 
+from feelvos_tf.core.constants import CURRENT, VOID
+from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.models.feelvos import ClipOutput
-
-VOID = 255
-CURRENT = 2
 
 
 class LossInputs(NamedTuple):
@@ -99,9 +98,9 @@ class BootstrappedCrossEntropy(Loss):
           step: int64 [], number of updates made so far.
         """
         if self._upsample_logits:
-            logits = resize_logits(logits, tf.shape(labels))
+            logits = resize_bilinear(logits, tf.shape(labels))
         else:
-            labels = _resize_labels(labels, tf.shape(logits)[1:3])
+            labels = resize_nearest(labels, tf.shape(logits)[1:3])
         pixel_losses, valid = _pixel_cross_entropy(logits, labels)
         return _mean_of_hardest(pixel_losses, valid, self._num_hardest(tf.size(labels), step))
 
@@ -113,20 +112,6 @@ class BootstrappedCrossEntropy(Loss):
             ratio = tf.minimum(tf.cast(step, tf.float32) / self._hard_example_mining_step, 1.0)
         share = ratio * self._top_k_percent_pixels + (1.0 - ratio)
         return tf.cast(share * tf.cast(num_pixels, tf.float32), tf.int32)
-
-
-def resize_logits(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns logits at `size`, bilinear.
-
-    Args:
-      logits: float32 [num_objects, h, w, 1].
-      size: int32 [2], height and width.
-
-    Returns:
-      float32 [num_objects, height, width, 1]. Corners stay on corners (align_corners), unlike
-      `tf.image.resize`.
-    """
-    return tf.compat.v1.image.resize_bilinear(logits, size, align_corners=True)
 
 
 def weight_decay_loss(named_variables: Mapping[str, tf.Variable], weight_decay: float) -> tf.Tensor:
@@ -146,14 +131,6 @@ def weight_decay_loss(named_variables: Mapping[str, tf.Variable], weight_decay: 
 def is_regularized(name: str) -> bool:
     """Returns whether weight decay acts on the variable with this name in the 2019 release."""
     return name.split("/")[-1] == "weights"
-
-
-def _resize_labels(labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns int32 [h, w] labels of the nearest pixels, corners on corners."""
-    resized = tf.compat.v1.image.resize_nearest_neighbor(
-        labels[tf.newaxis, :, :, tf.newaxis], size, align_corners=True
-    )
-    return resized[0, :, :, 0]
 
 
 def _pixel_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -7,15 +7,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from feelvos_tf.core.constants import CURRENT, VOID
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.training.learning_rate import LearningRate
 from feelvos_tf.training.losses import (
-    CURRENT,
-    VOID,
     BootstrappedCrossEntropy,
     Loss,
     LossInputs,
-    resize_logits,
     weight_decay_loss,
 )
 from feelvos_tf.training.optimizers import Optimizer
@@ -203,7 +202,7 @@ def predicted_indices(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
       logits: float32 [num_objects, h, w, 1].
       size: int32 [2], height and width.
     """
-    return tf.argmax(resize_logits(logits, size)[..., 0], axis=0, output_type=tf.int32)
+    return tf.argmax(resize_bilinear(logits, size)[..., 0], axis=0, output_type=tf.int32)
 
 
 def mean_object_iou(predicted: tf.Tensor, labels: tf.Tensor, num_objects: tf.Tensor) -> tf.Tensor:

@@ -154,15 +154,6 @@ def test_a_checkpoint_of_weights_alone_starts_with_fresh_momentum(tmp_path):
     assert trainer.train(tiny_batches(1))
 
 
-def test_a_run_can_start_from_the_weights_of_another(tmp_path):
-    source, trainer = make_trainer(tmp_path / "source")
-    trainer.train(tiny_batches(1))
-    prefix = str(tmp_path / "source" / "ckpt-6")
-    model, trainer = make_trainer(tmp_path / "target", init_checkpoint=prefix)
-    assert int(trainer.step.numpy()) == 0
-    np.testing.assert_array_equal(model.weights_, source.weights_)
-
-
 class OtherModel(TinyModel):
     def __init__(self):
         super().__init__()

@@ -7,9 +7,11 @@ import functools
 import gin
 import tensorflow as tf
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.resizing import resize_nearest
 from feelvos_tf.models.global_matching import Reference, prepare_reference
-from feelvos_tf.models.object_labels import NO_OBJECT, VOID, downsample_nearest
+from feelvos_tf.models.object_labels import NO_OBJECT
 from feelvos_tf.training.losses import Loss, LossInputs
 
 _POSITIVES = ("farthest", "nearest")
@@ -87,7 +89,7 @@ class TripletLoss(Loss):
           seed: integer [2] that the pixels drawn follow from; others every time where None.
         """
         grid = tf.shape(embeddings)[1:3]
-        reduced = tf.stack([downsample_nearest(labels[i], grid) for i in range(3)])
+        reduced = resize_nearest(labels, grid)
         indices = tf.where(reduced == VOID, NO_OBJECT, reduced)
         draw = functools.partial(
             prepare_reference,

@@ -17,11 +17,11 @@ from benchmark_yardsticks import (
     shifted_depthwise,
 )
 
+from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.inference.predictor import Predictor, State
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
-from feelvos_tf.models.deeplab import resize_bilinear
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, normalize_distance
