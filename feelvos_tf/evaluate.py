@@ -22,8 +22,7 @@ from absl import flags
 
 from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import datasets
-from feelvos_tf.evaluation import protocols
+from feelvos_tf.data import dataset_flags, datasets
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.weights import load_weights
@@ -41,7 +40,7 @@ _DAVIS_ROOT = flags.DEFINE_string(
     flag_values=_FLAGS,
 )
 _YEAR = flags.DEFINE_enum(
-    "year", None, list(protocols.DATASETS_BY_YEAR), "Year of DAVIS; 2017.", flag_values=_FLAGS
+    "year", None, list(dataset_flags.DATASETS_BY_YEAR), "Year of DAVIS; 2017.", flag_values=_FLAGS
 )
 _DATASET = flags.DEFINE_enum(
     "dataset",
@@ -167,7 +166,7 @@ def _validation_settings() -> dict[str, Any]:
     """Returns what the flags say about the data; the rest is up to the training's settings."""
     dataset = _DATASET.value
     if dataset is None and _YEAR.value is not None:
-        dataset = protocols.DATASETS_BY_YEAR[_YEAR.value]
+        dataset = dataset_flags.DATASETS_BY_YEAR[_YEAR.value]
     settings = {
         "davis_root": _DAVIS_ROOT.value,
         "dataset": dataset,

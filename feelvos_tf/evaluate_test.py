@@ -99,7 +99,7 @@ def test_scores_of_a_predictor_are_those_of_its_masks(davis_root, tmp_path):
     assert sorted(path.name for path in (tmp_path / "masks/bear").glob("*.png")) == [
         f"{frame:05d}.png" for frame in range(4)
     ]
-    targets = protocols.dataset_targets(davis_root)
+    targets = protocols.dataset_ground_truths(davis_root)
     summary = score_predictions.score_folder(targets, tmp_path / "masks").summary
     assert scores == {"J": summary.j.mean, "F": summary.f.mean, "J&F": summary.j_and_f}
 

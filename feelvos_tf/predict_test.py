@@ -10,9 +10,10 @@ from unittest.mock import ANY
 
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 
-from feelvos_tf.inference import video_segmenter
+from feelvos_tf.inference import command_line, video_segmenter
 from feelvos_tf.media import masks, video
 from feelvos_tf.testing import color_model, drawn_videos
 
@@ -86,22 +87,57 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     }
 
 
-def test_clip_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path):
+def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path):
     images, given = zip(*(drawn_videos.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
-    video.write_video(tmp_path / "clip.mp4", images, 24)
+    video.write_video(tmp_path / "video.mp4", images, 24)
     masks.write_mask(tmp_path / "first.png", given[0])
     result = predict(
         f"--saved_model={saved_model}",
-        f"--video={tmp_path / 'clip.mp4'}",
+        f"--video={tmp_path / 'video.mp4'}",
         f"--mask={tmp_path / 'first.png'}",
         f"--output_dir={tmp_path / 'out'}",
         f"--overlay={tmp_path / 'out' / 'overlay.mp4'}",
     )
     assert result.returncode == 0, result.stderr
+    assert "video.mp4: objects 1, 2" in result.stdout
     for frame in range(6):
         ids = masks.read_mask(tmp_path / "out" / f"{frame:05d}.png")
         assert agreement(ids, given[frame]) > 0.98
     assert len(list(video.open_frames(tmp_path / "out" / "overlay.mp4"))) == 6
+
+
+def test_help_shows_every_flag_of_the_program():
+    shown = predict("--help").stdout
+    for flag in ("saved_model", "dataset_root", "split", "video", "mask", "output_dir", "overlays"):
+        assert f"--{flag}:" in shown or f"--{flag}=" in shown or f"  --{flag}" in shown, flag
+
+
+def test_two_programs_can_share_the_flags_in_one_process():
+    first, second = flags.FlagValues(), flags.FlagValues()
+    for values in (first, second):
+        command_line.define(values)
+    assert "output_dir" in first and "dataset_root" in second
+    assert "output_dir" not in flags.FLAGS and "overlays" not in flags.FLAGS
+
+
+def test_a_wrong_flag_is_told_without_waiting_for_tensorflow(saved_model):
+    program = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        assert name != 'tensorflow', 'TensorFlow is imported'\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import runpy; runpy.run_module('feelvos_tf.predict', run_name='__main__')\n"
+    )
+    for arguments, sentence in {
+        (): "expected --saved_model",
+        ("--saved_model=none",): "none: expected the folder",
+        (f"--saved_model={saved_model}", "--dataset_root=none", "--output_dir=o"): "none does not",
+    }.items():
+        result = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True
+        )
+        assert sentence in error_of(result)
 
 
 def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
@@ -113,8 +149,8 @@ def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
     for arguments, sentence in {
         (root, output): "expected --saved_model",
         (f"--saved_model={tmp_path}/none", root, output): "none: expected the folder of a SavedM",
-        (model, output): "expected either --davis_root",
-        (model, root, video_flag, output): "expected either --davis_root",
+        (model, output): "expected either --dataset_root",
+        (model, root, video_flag, output): "expected either --dataset_root",
         (model, video_flag, output): "--video and --mask",
         (model, root, mask_flag, output): "--video and --mask",
         (model, root): "expected --output_dir",

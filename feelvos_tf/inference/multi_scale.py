@@ -54,6 +54,28 @@ def downsample_reference_at_scale(
     return object_labels.downsample_reference(indices, tf.range(tf.size(object_ids)), grid)
 
 
+def downsample_marked_at_scale(
+    full: tf.Tensor, marked: tf.Tensor, scale: float, grid: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns some objects of a frame on the grid of the scaled frame, and at the scaled size.
+
+    Args:
+      full: int32 `[height, width]` object indices, negative for none.
+      marked: int32 `[objects]`, the indices that occur in `full`.
+      scale: of the frame.
+      grid: `[2]` height and width of the scaled frame's embeddings.
+
+    Returns:
+      on_grid: int32 `[h, w]`; an object that falls between the points may be missing.
+      scaled: int32 `[scaled height, scaled width]`, in which none is missing.
+    """
+    scaled = full
+    if scale != 1.0:
+        scaled = resize_nearest(full, scaled_size(tf.shape(full), scale))
+        scaled = object_labels.keep_objects(full, scaled, marked)
+    return resize_nearest(scaled, grid), scaled
+
+
 def downsample_indices_at_scale(indices: tf.Tensor, scale: float, grid: tf.Tensor) -> tf.Tensor:
     """Returns `[h, w]` object indices of a predicted mask on the grid of a scaled frame.
 

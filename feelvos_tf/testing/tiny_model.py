@@ -22,7 +22,7 @@ class ClipOutput(NamedTuple):
 
 
 class TinyModel(tf.keras.Model):
-    """Logits linear in the colours of the current frame; the same interface as the real model."""
+    """Logits linear in the colors of the current frame; the same interface as the real model."""
 
     def __init__(self):
         super().__init__()

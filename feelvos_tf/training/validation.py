@@ -14,9 +14,9 @@ from feelvos_tf.core import gin_settings
 from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.region_and_contour import Summary
-from feelvos_tf.inference import input_video as clips_lib
-from feelvos_tf.inference import segment_videos
+from feelvos_tf.inference import input_video
 from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.inference.segment_videos import Outputs, segment_videos
 from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
@@ -55,8 +55,8 @@ class Validation:
         inference_size: int | None = None,
     ):
         chosen = (davis_root, dataset, split, resolution, sequences)
-        self._targets = protocols.dataset_targets(*chosen)
-        self._clips = clips_lib.from_sequences(datasets.list_sequences(*chosen, "first"))
+        self._targets = protocols.dataset_ground_truths(*chosen)
+        self._videos = input_video.from_dataset(datasets.list_sequences(*chosen, "first"))
         self._measure_f = protocols.measures_f(dataset)
         self._inference_size = inference_size
 
@@ -69,10 +69,10 @@ class Validation:
             replaced.
         """
         folder = pathlib.Path(output_dir)
-        segment_videos.segment_clips(
+        segment_videos(
             lambda: ModelVideoSegmenter(predictor, self._inference_size),
-            self._clips,
-            lambda clip: folder / clip.name,
+            self._videos,
+            lambda video: Outputs(folder / video.name),
             {},
             overwrite=True,
         )

@@ -1,4 +1,4 @@
-"""Cases of `benchmark.py frame`: one frame of a video, and where its time goes."""
+"""Cases of `tools/benchmark frame`: one frame of a video, and where its time goes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from benchmark_measure import Case
-from benchmark_yardsticks import (
+from measure import Case
+from yardsticks import (
     correlation_local,
     grouped_depthwise,
     plain_depthwise,
