@@ -2,7 +2,7 @@
 
 Paper section 3, equations 1 and 2. Squared distances |p - q|^2 come from a matrix product; the
 reference side is prepared once per video: its pixels are sorted by object. The squared norm is part
-of the product, as one more channel, so the nearest neighbour is the largest entry of the product.
+of the product, as one more channel, so the nearest neighbor is the largest entry of the product.
 Distances exist for a chunk of the queries at a time only.
 """
 
@@ -24,10 +24,11 @@ _CHUNK = 512
 _QUERIES_PER_STEP = 512
 _BLOCKS_PER_STEP = 32
 _BLOCK = 64
-# Bounds cost a fifteenth of comparing everything, a pair of query and block that is looked at alone
-# half as much again as one among all.
+# Pruning begins to pay at some thousand reference pixels, and where a third of the pairs of query
+# and block are left it does no more; one query in 16 tells.
 _LEAST_PIXELS_TO_PRUNE = 8192
-_LARGEST_SHARE_TO_PRUNE = 0.5
+_LARGEST_SHARE_TO_PRUNE = 0.35
+_SAMPLE_STEP = 16
 
 
 class Reference(NamedTuple):
@@ -48,7 +49,11 @@ def normalize_distance(distance: tf.Tensor) -> tf.Tensor:
 
 
 def prepare_reference(
-    embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor, max_pixels: int = 0
+    embeddings: tf.Tensor,
+    indices: tf.Tensor,
+    num_objects: tf.Tensor,
+    max_pixels: int = 0,
+    seed: tf.Tensor | None = None,
 ) -> Reference:
     """Returns the reference side of the matching.
 
@@ -58,11 +63,12 @@ def prepare_reference(
       num_objects: int32 scalar.
       max_pixels: at most this many pixels of an object are kept, chosen at random
         (0: all of them). The paper keeps 1024 while training.
+      seed: integer `[2]` that the choice follows from; another one every time where None.
     """
     labels = tf.reshape(indices, [-1])
     order = tf.argsort(labels, stable=True)
     if max_pixels:
-        shuffled = tf.random.shuffle(tf.range(tf.size(labels)))
+        shuffled = _shuffle(tf.range(tf.size(labels)), seed)
         order = tf.gather(shuffled, tf.argsort(tf.gather(labels, shuffled), stable=True))
     labels = tf.gather(labels, order)
     keep = labels >= 0
@@ -75,25 +81,37 @@ def prepare_reference(
     return Reference(tf.gather(pixels, order), offsets)
 
 
+def _shuffle(values: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+    if seed is None:
+        return tf.random.shuffle(values)
+    return tf.random.experimental.stateless_shuffle(values, seed)
+
+
 def sort_reference(reference: Reference) -> Reference:
     """Returns the reference with each object's pixels in an order that makes matching fast.
 
     Worth its time where many frames are compared with it. Results stay the same.
     """
-    order = pruned_matching.sort_into_blocks(reference.embeddings, reference.offsets)
-    return Reference(tf.gather(reference.embeddings, order), reference.offsets)
+
+    def in_blocks() -> tf.Tensor:
+        order = pruned_matching.sort_into_blocks(*reference)
+        return tf.gather(reference.embeddings, order)
+
+    is_large = tf.shape(reference.embeddings)[0] >= _LEAST_PIXELS_TO_PRUNE
+    embeddings = tf.cond(is_large, in_blocks, lambda: reference.embeddings)
+    return Reference(embeddings, reference.offsets)
 
 
 def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.Tensor:
     """Returns the squared distances to the nearest pixels of every object.
 
-    Differentiable: only the nearest neighbours are looked up without a gradient, the distance to
+    Differentiable: only the nearest neighbors are looked up without a gradient, the distance to
     them is computed again from the embeddings.
 
     Args:
       query: float32 `[h, w, channels]`.
       reference: from `prepare_reference`.
-      k: the mean over this many nearest neighbours is taken; an object with fewer pixels repeats
+      k: the mean over this many nearest neighbors is taken; an object with fewer pixels repeats
         its farthest one.
 
     Returns:
@@ -105,8 +123,8 @@ def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.T
     nearest = tf.stop_gradient(_nearest_pixels(pixels, reference, k))
     found = nearest >= 0
     # The additional row stands in where there is no pixel at all.
-    neighbours = tf.gather(tf.pad(reference.embeddings, [[0, 1], [0, 0]]), tf.maximum(nearest, 0))
-    distance = tf.reduce_sum(tf.square(pixels[tf.newaxis, :, tf.newaxis] - neighbours), -1)
+    neighbors = tf.gather(tf.pad(reference.embeddings, [[0, 1], [0, 0]]), tf.maximum(nearest, 0))
+    distance = tf.reduce_sum(tf.square(pixels[tf.newaxis, :, tf.newaxis] - neighbors), -1)
     farthest = tf.reduce_max(tf.where(found, distance, 0.0), -1, keepdims=True)
     distance = tf.reduce_mean(tf.where(found, distance, farthest), -1)
     distance = tf.where(tf.reduce_any(found, -1), distance, NO_PIXEL_DISTANCE)
@@ -151,29 +169,35 @@ def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     if tf.config.list_physical_devices("GPU"):
         # Some hundred small products, one after the other, are no work for a GPU.
         return _compare_all(pixels, reference)
-    num_objects = tf.size(reference.offsets) - 1
-
-    def bounded() -> tuple[tf.Tensor, ...]:
-        blocks = pruned_matching.make_blocks(*reference)
-        return (*blocks[:2], *pruned_matching.bound(pixels, blocks, num_objects))
-
-    def not_bounded() -> tuple[tf.Tensor, ...]:
-        nothing = tf.zeros([0, pruned_matching.BLOCK, reference.embeddings.shape[-1]])
-        return tf.zeros([0], tf.int32), nothing, tf.zeros([0, 0]), tf.ones([1, 1], tf.bool)
-
-    worth_a_try = tf.shape(reference.embeddings)[0] >= _LEAST_PIXELS_TO_PRUNE
-    owners, blocks, upper, needed = tf.cond(worth_a_try, bounded, not_bounded)
-
-    def compare_needed() -> tf.Tensor:
-        found = pruned_matching.largest_products(
-            fold_query(pixels), fold_reference(blocks), owners, needed, num_objects
-        )
-        return tf.maximum(found, tf.reduce_sum(tf.square(pixels), -1) - upper)
-
-    share = tf.reduce_mean(tf.cast(needed, tf.float32))
     return tf.cond(
-        share <= _LARGEST_SHARE_TO_PRUNE, compare_needed, lambda: _compare_all(pixels, reference)
+        _pruning_pays(pixels, reference),
+        lambda: _compare_needed(pixels, reference),
+        lambda: _compare_all(pixels, reference),
     )
+
+
+def _pruning_pays(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
+    """Returns bool `[]`: whether some of the queries need few enough of the blocks."""
+
+    def is_little_needed() -> tf.Tensor:
+        blocks = pruned_matching.make_blocks(*reference)
+        sample = pixels[::_SAMPLE_STEP]
+        needed = pruned_matching.bound(sample, blocks, tf.size(reference.offsets) - 1).needed
+        return tf.reduce_mean(tf.cast(needed, tf.float32)) <= _LARGEST_SHARE_TO_PRUNE
+
+    is_large = tf.shape(reference.embeddings)[0] >= _LEAST_PIXELS_TO_PRUNE
+    return tf.cond(is_large, is_little_needed, lambda: tf.constant(False))
+
+
+def _compare_needed(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
+    """Returns what `_compare_all` returns, up to distances whose normalized value is 1 anyway."""
+    num_objects = tf.size(reference.offsets) - 1
+    blocks = pruned_matching.make_blocks(*reference)
+    upper, needed = pruned_matching.bound(pixels, blocks, num_objects)
+    found = pruned_matching.largest_products(
+        fold_query(pixels), fold_reference(blocks.pixels), blocks.owners, needed, num_objects
+    )
+    return tf.maximum(found, tf.reduce_sum(tf.square(pixels), -1) - upper)
 
 
 def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:

@@ -1,6 +1,6 @@
 """Exact nearest neighbors without comparing what cannot win.
 
-The reference pixels of an object lie in blocks of 64 whose pixels have similar embeddings
+The reference pixels of an object lie in blocks of 32 whose pixels have similar embeddings
 (`sort_into_blocks`, once per video). A query needs a block only if the block's nearest possible
 pixel (distance to the center minus the radius, by the triangle inequality) is nearer than the best
 pixel known so far (one sample pixel of each block). Only what is needed is compared, and the result
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-BLOCK = 64
+BLOCK = 32
 # Above this squared distance the normalized one (paper equation 1) is 1 in float32 whatever it is.
 SATURATED_DISTANCE = 17.4
 # What rounding may do to a squared distance, relative to the squared norms it is the difference of.
@@ -46,10 +46,10 @@ class Blocks(NamedTuple):
 
 
 def sort_into_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-    """Returns the order of the pixels in which any 64 that follow each other are alike.
+    """Returns the order of the pixels in which any 32 that follow each other are alike.
 
     A k-d tree: the pixels of an object are split at the median along the axis of their largest
-    variance, and so on, at multiples of 64: no block but an object's last one is partly full.
+    variance, and so on, at multiples of 32: no block but an object's last one is partly full.
 
     Args:
       embeddings: float32 `[pixels, channels]`, sorted by object.
