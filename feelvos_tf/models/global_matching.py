@@ -180,24 +180,44 @@ def _pruning_pays(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns bool `[]`: whether some of the queries need few enough of the blocks."""
 
     def is_little_needed() -> tf.Tensor:
-        blocks = pruned_matching.make_blocks(*reference)
-        sample = pixels[::_SAMPLE_STEP]
-        needed = pruned_matching.bound(sample, blocks, tf.size(reference.offsets) - 1).needed
+        needed = _pruned(pixels[::_SAMPLE_STEP], reference).needed
         return tf.reduce_mean(tf.cast(needed, tf.float32)) <= _LARGEST_SHARE_TO_PRUNE
 
     is_large = tf.shape(reference.embeddings)[0] >= _LEAST_PIXELS_TO_PRUNE
     return tf.cond(is_large, is_little_needed, lambda: tf.constant(False))
 
 
-def _compare_needed(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
-    """Returns what `_compare_all` returns, up to distances whose normalized value is 1 anyway."""
+class _Pruned(NamedTuple):
+    """Blocks, the similarities in the nearest ones, and where else a query must be compared."""
+
+    blocks: pruned_matching.Blocks
+    similarity: tf.Tensor
+    needed: tf.Tensor
+
+
+def _pruned(pixels: tf.Tensor, reference: Reference) -> _Pruned:
     num_objects = tf.size(reference.offsets) - 1
     blocks = pruned_matching.make_blocks(*reference)
-    upper, needed = pruned_matching.bound(pixels, blocks, num_objects)
-    found = pruned_matching.largest_products(
+    nearest = pruned_matching.nearest_blocks(pixels, blocks, num_objects)
+    similarity = _similarity_in_blocks(pixels, blocks, nearest, num_objects)
+    distances = tf.reduce_sum(tf.square(pixels), -1) - similarity
+    needed = pruned_matching.needed_blocks(pixels, blocks, distances)
+    return _Pruned(blocks, similarity, needed & ~nearest)
+
+
+def _similarity_in_blocks(
+    pixels: tf.Tensor, blocks: pruned_matching.Blocks, needed: tf.Tensor, num_objects: tf.Tensor
+) -> tf.Tensor:
+    return pruned_matching.largest_products(
         fold_query(pixels), fold_reference(blocks.pixels), blocks.owners, needed, num_objects
     )
-    return tf.maximum(found, tf.reduce_sum(tf.square(pixels), -1) - upper)
+
+
+def _compare_needed(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
+    """Returns what `_compare_all` returns, up to distances whose normalized value is 1 anyway."""
+    blocks, similarity, needed = _pruned(pixels, reference)
+    num_objects = tf.shape(similarity)[0]
+    return tf.maximum(similarity, _similarity_in_blocks(pixels, blocks, needed, num_objects))
 
 
 def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:

@@ -1,10 +1,10 @@
 """Exact nearest neighbors without comparing what cannot win.
 
-The reference pixels of an object lie in blocks of 32 whose pixels have similar embeddings
+The reference pixels of an object lie in blocks of 64 whose pixels have similar embeddings
 (`sort_into_blocks`, once per video). A query needs a block only if the block's nearest possible
 pixel (distance to the center minus the radius, by the triangle inequality) is nearer than the best
-pixel known so far (one sample pixel of each block). Only what is needed is compared, and the result
-is the same.
+pixel of the block whose center is nearest. Only what is needed is compared, and the result is the
+same.
 
 On embeddings of a trained network a few percent of the pairs of query and block are left. Where too
 many are, as with random embeddings, the caller compares everything instead.
@@ -12,11 +12,11 @@ many are, as with random embeddings, the caller compares everything instead.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 import tensorflow as tf
 
-BLOCK = 32
+BLOCK = 64
 # Above this squared distance the normalized one (paper equation 1) is 1 in float32 whatever it is.
 SATURATED_DISTANCE = 17.4
 # What rounding may do to a squared distance, relative to the squared norms it is the difference of.
@@ -35,21 +35,19 @@ class Blocks(NamedTuple):
       pixels: float32 `[blocks, BLOCK, channels]`; a block that is not full repeats a pixel.
       centers: float32 `[blocks, channels]`, their means.
       radii: float32 `[blocks]`, the distance from the center to the farthest pixel.
-      samples: float32 `[blocks, channels]`, the pixel nearest to the center.
     """
 
     owners: tf.Tensor
     pixels: tf.Tensor
     centers: tf.Tensor
     radii: tf.Tensor
-    samples: tf.Tensor
 
 
 def sort_into_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-    """Returns the order of the pixels in which any 32 that follow each other are alike.
+    """Returns the order of the pixels in which any 64 that follow each other are alike.
 
     A k-d tree: the pixels of an object are split at the median along the axis of their largest
-    variance, and so on, at multiples of 32: no block but an object's last one is partly full.
+    variance, and so on, at multiples of 64: no block but an object's last one is partly full.
 
     Args:
       embeddings: float32 `[pixels, channels]`, sorted by object.
@@ -110,54 +108,75 @@ def make_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> Blocks:
     pixels = tf.gather(embeddings, rows)
     centers = tf.reduce_mean(pixels, 1)
     distances = tf.reduce_sum(tf.square(pixels - centers[:, tf.newaxis]), -1)
-    samples = tf.gather(pixels, tf.argmin(distances, -1), batch_dims=1)
-    return Blocks(owners, pixels, centers, tf.sqrt(tf.reduce_max(distances, -1)), samples)
+    return Blocks(owners, pixels, centers, tf.sqrt(tf.reduce_max(distances, -1)))
 
 
-class Bounds(NamedTuple):
-    """What is known of the nearest pixels before any block is looked at.
+def nearest_blocks(queries: tf.Tensor, blocks: Blocks, num_objects: tf.Tensor) -> tf.Tensor:
+    """Returns which block of each object has its center nearest to a query.
 
-    Attributes:
-      upper: float32 `[objects, queries]`, the squared distance of the nearest sample pixel; the
-        largest float for an object without pixels.
-      needed: bool `[blocks, queries]`, whether the block may hold a nearer pixel.
+    Args:
+      queries: float32 `[queries, channels]`.
+      blocks: from `make_blocks`.
+      num_objects: int32 scalar.
+
+    Returns:
+      bool `[blocks, queries]`, one or (at equal distances) some blocks of each object that has any.
     """
 
-    upper: tf.Tensor
-    needed: tf.Tensor
+    def of_chunk(queries: tf.Tensor, norms: tf.Tensor) -> tf.Tensor:
+        distances = _squared_distances(blocks.centers, queries, norms)
+        nearest = tf.math.unsorted_segment_min(distances, blocks.owners, num_objects)
+        return distances <= tf.gather(nearest, blocks.owners)
+
+    return _in_chunks(of_chunk, queries)
 
 
-def bound(queries: tf.Tensor, blocks: Blocks, num_objects: tf.Tensor) -> Bounds:
-    """Returns which blocks each query must be compared with.
+def needed_blocks(queries: tf.Tensor, blocks: Blocks, known: tf.Tensor) -> tf.Tensor:
+    """Returns which blocks may hold a pixel that is nearer to a query than what is known.
 
     A block is not needed if the normalized distance of all its pixels is 1 in any case.
 
     Args:
       queries: float32 `[queries, channels]`.
       blocks: from `make_blocks`.
-      num_objects: int32 scalar.
+      known: float32 `[objects, queries]`, the squared distance to some pixel of the object.
+
+    Returns:
+      bool `[blocks, queries]`.
+    """
+    largest_norm = tf.reduce_max(tf.reduce_sum(tf.square(blocks.centers), -1))
+
+    def of_chunk(queries: tf.Tensor, norms: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+        slack = _ROUNDING * (norms + largest_norm)
+        reach = tf.sqrt(tf.clip_by_value(tf.transpose(known), 0.0, SATURATED_DISTANCE) + slack)
+        reach = tf.gather(reach, blocks.owners) + blocks.radii[:, tf.newaxis]
+        distances = _squared_distances(blocks.centers, queries, norms)
+        return distances - slack < tf.square(reach)
+
+    return _in_chunks(of_chunk, queries, tf.transpose(known))
+
+
+def _in_chunks(
+    of_chunk: Callable[..., tf.Tensor], queries: tf.Tensor, *more: tf.Tensor
+) -> tf.Tensor:
+    """Returns bool `[blocks, queries]` of `of_chunk(queries, squared norms, *more)`.
+
+    Args:
+      of_chunk: some queries -> bool `[blocks, some]`.
+      queries: float32 `[queries, channels]`.
+      *more: `[queries, ...]` each.
     """
     count = tf.shape(queries)[0]
     chunks = -(-count // _QUERIES_PER_CHUNK)
-    uppers, needs = (tf.TensorArray(dtype, chunks) for dtype in (tf.float32, tf.bool))
-    queries = tf.pad(queries, [[0, chunks * _QUERIES_PER_CHUNK - count], [0, 0]])
-    for chunk in tf.range(chunks):
-        first = chunk * _QUERIES_PER_CHUNK
-        own = queries[first : first + _QUERIES_PER_CHUNK]
-        upper, needed = _bound_chunk(own, blocks, num_objects)
-        uppers, needs = uppers.write(chunk, upper), needs.write(chunk, needed)
-    return Bounds(_side_by_side(uppers.stack())[:, :count], _side_by_side(needs.stack())[:, :count])
+    arrays = [queries, tf.reduce_sum(tf.square(queries), -1), *more]
+    found = tf.TensorArray(tf.bool, chunks, infer_shape=False, element_shape=[None, None])
 
+    def body(chunk: tf.Tensor, found: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        own = slice(chunk * _QUERIES_PER_CHUNK, tf.minimum((chunk + 1) * _QUERIES_PER_CHUNK, count))
+        return chunk + 1, found.write(chunk, tf.transpose(of_chunk(*(a[own] for a in arrays))))
 
-def _bound_chunk(queries: tf.Tensor, blocks: Blocks, num_objects: tf.Tensor) -> Bounds:
-    norms = tf.reduce_sum(tf.square(queries), -1)
-    to_samples = _squared_distances(blocks.samples, queries, norms)
-    upper = tf.math.unsorted_segment_min(to_samples, blocks.owners, num_objects)
-    slack = _ROUNDING * (norms + tf.reduce_max(tf.reduce_sum(tf.square(blocks.centers), -1)))
-    reach = tf.sqrt(tf.minimum(upper, SATURATED_DISTANCE) + slack)
-    reach = tf.gather(reach, blocks.owners) + blocks.radii[:, tf.newaxis]
-    to_centers = _squared_distances(blocks.centers, queries, norms)
-    return Bounds(upper, to_centers - slack < tf.square(reach))
+    _, found = tf.while_loop(lambda chunk, _: chunk < chunks, body, (0, found))
+    return tf.transpose(found.concat())
 
 
 def _squared_distances(pixels: tf.Tensor, queries: tf.Tensor, norms: tf.Tensor) -> tf.Tensor:
@@ -165,12 +184,6 @@ def _squared_distances(pixels: tf.Tensor, queries: tf.Tensor, norms: tf.Tensor) 
     own = tf.reduce_sum(tf.square(pixels), -1, keepdims=True)
     product = tf.matmul(pixels, queries, transpose_b=True)
     return tf.maximum(own + norms - 2.0 * product, 0.0)
-
-
-def _side_by_side(chunks: tf.Tensor) -> tf.Tensor:
-    """Returns `[rows, chunks * columns]` from `[chunks, rows, columns]`."""
-    rows = tf.shape(chunks)[1]
-    return tf.reshape(tf.transpose(chunks, [1, 0, 2]), [rows, -1])
 
 
 def largest_products(

@@ -48,7 +48,7 @@ def test_sorting_permutes_each_object_within_itself_and_makes_small_blocks(offse
 def test_every_block_holds_its_pixels_within_its_radius():
     pixels, offsets = _alike(np.random.default_rng(1), 300), [0, 130, 130, 300]
     blocks = pruned_matching.make_blocks(*_reference(pixels, offsets))
-    np.testing.assert_array_equal(blocks.owners, [0] * 5 + [2] * 6)
+    np.testing.assert_array_equal(blocks.owners, [0, 0, 0, 2, 2, 2])
     distances = np.linalg.norm(blocks.pixels - blocks.centers[:, None], axis=-1)
     np.testing.assert_allclose(distances.max(1), blocks.radii, rtol=1e-5)
     for owner in (0, 2):
@@ -100,8 +100,10 @@ def test_little_is_needed_of_embeddings_that_form_groups_and_nearly_all_of_rando
     ):
         reference = _reference(make(rng, 9000).astype("f"), [0, 9000])
         blocks = pruned_matching.make_blocks(*global_matching.sort_reference(reference))
-        needed = pruned_matching.bound(make(rng, 2100).astype("f"), blocks, tf.constant(1)).needed
-        assert needed.shape == (282, 2100)
+        queries = make(rng, 2100).astype("f")
+        known = tf.constant(_oracle(queries, reference), tf.float32)
+        needed = pruned_matching.needed_blocks(queries, blocks, known)
+        assert needed.shape == (141, 2100)
         assert least <= tf.reduce_mean(tf.cast(needed, tf.float32)) <= most
 
 
