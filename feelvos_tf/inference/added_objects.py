@@ -1,6 +1,7 @@
-"""Objects that join a video after its first frame: one softmax for all, no second network pass.
+"""Adds objects to a video that is being segmented, without running the network again.
 
-The embeddings of the frame in which they are given are in the state already. Not in the paper,
+The embeddings of the frame in which they are given are in the state already, and all objects share
+one softmax. Not in the paper,
 which knows objects of the first frame only; YouTube-VOS has others.
 """
 

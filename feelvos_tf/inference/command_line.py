@@ -1,6 +1,6 @@
-"""The command line that all programs that write masks share: which videos, where to, what to draw.
+"""Defines the flags that all programs that write masks share, and does what they say.
 
-A program defines the flags once and runs after the command line was parsed:
+A program defines them once and runs after the command line was parsed:
 
     _COMMAND_LINE = command_line.define(cli.flag_values(__name__))
     ...

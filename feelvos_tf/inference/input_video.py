@@ -1,4 +1,4 @@
-"""What inference starts from: a video and the masks of its objects, still on disk."""
+"""A video to segment and the given masks of its objects, still on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fewer reference pixels per object at inference: the centers of clusters instead of all pixels.
+"""Reduces the reference pixels of every object to k-means centers, for faster global matching.
 
 The paper compares with 1024 pixels per object, drawn at random, while training and says that it
 hardly matters (section 3, Implementation Details). Centres of clusters keep rare parts of an object

@@ -1,4 +1,4 @@
-"""Inference at several image scales: the same frame larger and smaller, one set of logits.
+"""Multi-scale inference: segments a frame at several sizes and merges the logits.
 
 Source: 2019 release, multi_scale_logits_with_nearest_neighbor_matching and deeplab/model; by
 default it uses the frame's own size alone, as the paper does.

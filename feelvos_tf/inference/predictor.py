@@ -1,4 +1,4 @@
-"""Segments one video frame by frame: `start(image, mask)`, then `step(image, state)`."""
+"""Segments a video frame by frame: `start(image, mask)`, then `step(image, state)`."""
 
 from __future__ import annotations
 
@@ -42,17 +42,16 @@ _FEEDBACK = {"labels": _labels, "probabilities": _probabilities}
 
 @gin.configurable
 class Predictor(tf.Module):
-    """All that inference does, as functions of tensors; the state of a video is a dict of them.
+    """FEELVOS inference as TensorFlow functions: `start`, `step`, `add_objects`, `segment_clip`.
 
     The reference frame's embeddings are computed once, each later frame costs one forward pass
-    (paper section 3, Inference). The state's entries are those of `PredictorState`; their size
-    does not depend on the number of frames.
+    (paper section 3, Inference). The state of a video is a flat dict of tensors, see
+    `predictor_state`; its size does not depend on the number of frames.
 
     Args:
       model: with its variables created.
-      feedback: what a frame is told of the one before: its "labels", the hard masks as the 2019
-        release does (which says softmax, and means it nowhere), or its "probabilities", as the
-        paper says.
+      feedback: what a frame is told of the one before: its "labels" (hard masks, as the 2019
+        release does, although it speaks of softmax) or its "probabilities" (as the paper says).
       max_reference_pixels: reference pixels kept per object (0: all).
       reference_reduction: how: "random" ones as in the paper's training, or "kmeans" centers.
       scales: the image pyramid: every frame is segmented at each of these sizes relative to its

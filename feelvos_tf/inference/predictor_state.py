@@ -1,4 +1,4 @@
-"""What is known of a video between two frames, and its form as a flat dict of named tensors.
+"""The state of a video between two frames, and its form as a flat dict of named tensors.
 
 A SavedModel takes and gives the flat form. Of several scales each has entries of its own: those of
 the second scale end in `_scale_1`, and so on.

@@ -1,4 +1,4 @@
-"""Folders of masks appear whole, are recognised, and never swallow other files."""
+"""Folders of masks appear whole, are recognized, and never swallow other files."""
 
 from __future__ import annotations
 

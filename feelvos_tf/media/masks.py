@@ -1,4 +1,4 @@
-"""Masks on disk: indexed PNGs whose pixel values are object ids."""
+"""Reads and writes masks: indexed PNGs whose pixel values are object ids."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks to look at: objects tinted and outlined over their frame, and sheets of several frames."""
+"""Draws masks over their frames, and contact sheets of several frames."""
 
 from __future__ import annotations
 

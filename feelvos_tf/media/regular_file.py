@@ -1,4 +1,4 @@
-"""Refuses what is no ordinary file before somebody waits for its end."""
+"""Refuses pipes, devices and folders where a file is to be read, instead of waiting for them."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
     frozen batch norm. Source: 2019 release, deeplab/model.extract_features.
 
     Attributes:
-      dropout: what is called with the projection's output while training.
+      dropout: what is called with the projection's output and a seed while training.
     """
 
     def __init__(self, atrous_rates: tuple[int, ...]):

@@ -1,4 +1,4 @@
-"""The dynamic segmentation head: run once per object with shared weights."""
+"""The dynamic segmentation head: the same layers, run once for every object."""
 
 from __future__ import annotations
 

@@ -25,7 +25,11 @@ from feelvos_tf.models.global_matching import (
 from feelvos_tf.models.layers.convolution import ConvNormActivation
 from feelvos_tf.models.layers.variables import maps
 from feelvos_tf.models.layers.walk import convolutions_by_path
-from feelvos_tf.models.local_matching import LOCAL_MATCHINGS, LOCAL_MATCHINGS_INFERENCE
+from feelvos_tf.models.local_matching import (
+    LOCAL_MATCHINGS,
+    LOCAL_MATCHINGS_INFERENCE,
+    import_addons,
+)
 
 _PREVIOUS_FRAME_MATCHINGS = ("local", "global", "none")
 
@@ -87,7 +91,7 @@ class Feelvos(tf.keras.Model):
         at 8; () leaves only image pooling and the 1x1 branch.
       embedding_dimension: channels of the embedding.
       window_radius: k of local matching, in stride-4 pixels.
-      nearest_neighbors: global matching takes the mean over this many nearest neighbours.
+      nearest_neighbors: global matching takes the mean over this many nearest neighbors.
       train_max_neighbors_per_object: reference pixels kept per object while training, at random
         (0: all).
       first_frame_matching: global matching to the reference frame (FF-GM of the paper's table 6).
@@ -128,6 +132,8 @@ class Feelvos(tf.keras.Model):
             # What settings saved by version 0.1 say.
             local_matching = "tiles"
         _check_choice("local_matching", local_matching, LOCAL_MATCHINGS)
+        if local_matching == "correlation":
+            import_addons()
         if not first_frame_matching and previous_frame_matching == "none":
             raise InputError(
                 "Feelvos: expected first_frame_matching or a previous_frame_matching, found neither"
@@ -284,10 +290,9 @@ class Feelvos(tf.keras.Model):
         for clip in range(images.shape[0]):
             frames = slice(3 * clip, 3 * clip + 3)
             of_clip = Features(features.decoder_features[frames], features.embeddings[frames])
+            clip_seed = _fold_in(seed, clip)
             outputs.append(
-                self._segment_clip(
-                    of_clip, labels[clip], num_objects[clip], training, _fold_in(seed, clip)
-                )
+                self._segment_clip(of_clip, labels[clip], num_objects[clip], training, clip_seed)
             )
         return outputs
 

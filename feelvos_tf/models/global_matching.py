@@ -2,7 +2,7 @@
 
 Paper section 3, equations 1 and 2. Squared distances |p - q|^2 come from a matrix product; the
 reference side is prepared once per video: its pixels are sorted by object. The squared norm is part
-of the product, as one more channel, so the nearest neighbour is the largest entry of the product.
+of the product, as one more channel, so the nearest neighbor is the largest entry of the product.
 Distances exist for a chunk of the queries at a time only.
 """
 
@@ -83,13 +83,13 @@ def _shuffle(values: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
 def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.Tensor:
     """Returns the squared distances to the nearest pixels of every object.
 
-    Differentiable: only the nearest neighbours are looked up without a gradient, the distance to
+    Differentiable: only the nearest neighbors are looked up without a gradient, the distance to
     them is computed again from the embeddings.
 
     Args:
       query: float32 `[h, w, channels]`.
       reference: from `prepare_reference`.
-      k: the mean over this many nearest neighbours is taken; an object with fewer pixels repeats
+      k: the mean over this many nearest neighbors is taken; an object with fewer pixels repeats
         its farthest one.
 
     Returns:
@@ -101,8 +101,8 @@ def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.T
     nearest = tf.stop_gradient(_nearest_pixels(pixels, reference, k))
     found = nearest >= 0
     # The additional row stands in where there is no pixel at all.
-    neighbours = tf.gather(tf.pad(reference.embeddings, [[0, 1], [0, 0]]), tf.maximum(nearest, 0))
-    distance = tf.reduce_sum(tf.square(pixels[tf.newaxis, :, tf.newaxis] - neighbours), -1)
+    neighbors = tf.gather(tf.pad(reference.embeddings, [[0, 1], [0, 0]]), tf.maximum(nearest, 0))
+    distance = tf.reduce_sum(tf.square(pixels[tf.newaxis, :, tf.newaxis] - neighbors), -1)
     farthest = tf.reduce_max(tf.where(found, distance, 0.0), -1, keepdims=True)
     distance = tf.reduce_mean(tf.where(found, distance, farthest), -1)
     distance = tf.where(tf.reduce_any(found, -1), distance, NO_PIXEL_DISTANCE)

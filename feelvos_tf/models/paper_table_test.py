@@ -3,6 +3,7 @@
 import importlib
 import re
 
+import gin
 import pytest
 
 from feelvos_tf import models
@@ -38,8 +39,15 @@ def test_every_name_of_the_table_exists(name):
     assert find(name) is not None
 
 
+@pytest.fixture
+def clean_gin():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+@pytest.mark.usefixtures("clean_gin")
 def test_every_setting_that_the_readme_names_exists():
-    gin_settings.parse([], [])
     settings = set(re.findall(r"`([A-Z]\w+\.[a-z_]+) = ([^`]+)`", README.read_text()))
     assert settings
     gin_settings.parse([], [f"{name} = {value}" for name, value in settings])

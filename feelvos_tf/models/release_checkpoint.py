@@ -1,4 +1,4 @@
-"""Checkpoints of the TensorFlow 1 era: the 2019 release's own and DeepLab's."""
+"""Reads and writes checkpoints with the variable names of the 2019 release and of DeepLab."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def test_a_path_that_is_no_checkpoint_is_refused(model, tmp_path):
         release_checkpoint.restore(model, str(tmp_path / "half"))
 
 
-def test_deeplab_initialisation_leaves_out_what_the_release_leaves_out(
+def test_deeplab_initialization_leaves_out_what_the_release_leaves_out(
     rule_model, golden, tmp_path
 ):
     """The release's list was made with xception_65; it names no backbone variable."""
@@ -99,7 +99,7 @@ def test_deeplab_initialisation_leaves_out_what_the_release_leaves_out(
     assert set(restored.missing) == {"logits/semantic/weights", "logits/semantic/biases"}
 
 
-def test_deeplab_initialisation_sets_the_backbone_and_nothing_else(tmp_path):
+def test_deeplab_initialization_sets_the_backbone_and_nothing_else(tmp_path):
     prefix = str(tmp_path / "model.ckpt")
     source, model = small_model(), small_model()
     release_checkpoint.write(source, prefix)

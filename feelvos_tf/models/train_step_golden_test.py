@@ -25,7 +25,7 @@ KEEP = 0.9
 WITHOUT_GRADIENT = "logits/semantic/biases"
 SAMPLES = 150
 # Largest relative difference of a gradient's norm. Where a forward pass is rounded otherwise, a few
-# ReLUs and nearest neighbours decide otherwise, and some 40 of 459 norms without dropout differ by
+# ReLUs and nearest neighbors decide otherwise, and some 40 of 459 norms without dropout differ by
 # 1e-3 to 2.4e-3. (The same network in float64 is no closer: 60 above 1e-3, up to 2.2e-3.)
 NORM_TOLERANCE = {"drop": 1e-3, "nodrop": 3e-3}
 # Single entries of a gradient, relative to the largest.
@@ -58,7 +58,7 @@ def fixed_dropout(mask):
 
     Reproduction trap: what stays is multiplied by 1 / 0.9, not divided by 0.9.
     """
-    return lambda x, seed=None: x if mask is None else x * mask * np.float32(1 / KEEP)
+    return lambda x, seed: x if mask is None else x * mask * np.float32(1 / KEEP)
 
 
 @pytest.fixture(scope="module")

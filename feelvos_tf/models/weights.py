@@ -1,4 +1,4 @@
-"""Weights out of a checkpoint into a model, whoever wrote it: a training run, or the 2019 release.
+"""Loads the weights of a checkpoint into a model: a training's, a converted or a release one.
 
 What the variable MobilenetV2/Conv/weights of the release is called in a checkpoint of
 

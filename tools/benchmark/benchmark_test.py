@@ -49,7 +49,7 @@ def test_yardsticks_of_local_matching_do_the_same_work(frames, function):
 )
 def test_yardsticks_of_dilated_layers_do_the_same_work(frames, function):
     x, kernel = frames[0][tf.newaxis], tf.random.stateless_uniform([3, 3, 5, 1], [0, 1])
-    ours = DepthwiseConvolution("layer", 3, rate=2).convolve(x, kernel)
+    ours = DepthwiseConvolution("layer", 3, atrous_rate=2).convolve(x, kernel)
     np.testing.assert_allclose(function(x, kernel, 2), ours, atol=1e-5)
 
 

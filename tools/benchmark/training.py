@@ -148,7 +148,7 @@ def eval_cases(root: str, split: str) -> list[Case]:
         truth = str(ground_truths[0].masks[0].parents[1])
         return lambda: benchmark([truth], [str(folder)], False, processes, verbose=False)
 
-    group = f"scoring {items} objects in frames (rates: objects in frames per second)"
+    group = f"scoring {items} objects in frames (per s: objects in frames)"
     cases = [
         Case("ours, 1 worker", group, lambda: ours(1), items=items),
         Case("ours, 2 workers", group, lambda: ours(2), items=items),

@@ -1,4 +1,4 @@
-"""MobileNetV2: inverted residual blocks."""
+"""The MobileNetV2 backbone: inverted residual blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Aligned Xception with 41, 65 or 71 layers."""
+"""The aligned Xception backbone with 41, 65 or 71 layers."""
 
 from __future__ import annotations
 

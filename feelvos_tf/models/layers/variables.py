@@ -1,4 +1,4 @@
-"""Variables of Keras layers, as plain `tf.Variable`s."""
+"""Adds weights to Keras layers and hands out their plain `tf.Variable`s."""
 
 from __future__ import annotations
 

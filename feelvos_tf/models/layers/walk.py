@@ -1,4 +1,4 @@
-"""All convolutions of a network, by the place they have in it."""
+"""Lists all convolutions of a network by their place in it."""
 
 from __future__ import annotations
 
