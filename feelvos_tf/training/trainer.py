@@ -1,4 +1,4 @@
-"""The training loop: steps, log, TensorBoard, checkpoints, resume, a clean stop."""
+"""Trains a model step by step: log, TensorBoard, checkpoints, resuming, a clean stop."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.setting_types import checked
 from feelvos_tf.training import tensorboard
 from feelvos_tf.training.batch_norm_calibration import calibrate_batch_norm
 from feelvos_tf.training.checkpoints import RunCheckpoints
@@ -26,6 +27,7 @@ BatchesFrom = Callable[[int], tf.data.Dataset]
 
 
 @gin.configurable
+@checked("set_random_seed")
 def set_random_seed(seed: int | None = None) -> int:
     """Makes runs alike; call before the model is made, and give `Trainer` the seed returned.
 
@@ -48,6 +50,7 @@ class Trainer:
     `TripletLoss`, `MomentumOptimizer`, `AdamOptimizer`.
     """
 
+    @checked("Trainer")
     def __init__(
         self,
         model: tf.keras.Model,
