@@ -106,6 +106,33 @@ def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path)
     assert len(list(video.open_frames(tmp_path / "out" / "overlay.mp4"))) == 6
 
 
+def test_object_of_youtube_vos_that_appears_later_is_followed(saved_model, tmp_path):
+    base, truth = tmp_path / "root" / "valid", []
+    for frame in range(5):
+        image, mask = drawn_videos.draw(frame, [1, 4] if frame >= 2 else [1])
+        path = base / "JPEGImages" / "dog" / f"{5 * frame:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path, quality=98)
+        if frame in (0, 2):
+            masks.write_mask(base / "Annotations" / "dog" / f"{5 * frame:05d}.png", mask)
+        truth.append(mask)
+    names = [f"{5 * frame:05d}" for frame in range(5)]
+    objects = {"1": {"frames": names}, "4": {"frames": names[2:]}}
+    (base / "meta.json").write_text(json.dumps({"videos": {"dog": {"objects": objects}}}))
+    result = predict(
+        f"--saved_model={saved_model}",
+        f"--dataset_root={tmp_path / 'root'}",
+        "--dataset=youtube_vos",
+        f"--output_dir={tmp_path / 'out'}",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "dog: objects 1, 4" in result.stdout
+    for name, expected in zip(names, truth):
+        ids = masks.read_mask(tmp_path / "out" / "dog" / f"{name}.png")
+        assert agreement(ids, expected) > 0.99
+        assert (4 in ids) == (4 in expected)
+
+
 def test_help_shows_every_flag_of_the_program():
     shown = predict("--help").stdout
     for flag in ("saved_model", "dataset_root", "split", "video", "mask", "output_dir", "overlays"):

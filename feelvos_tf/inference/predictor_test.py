@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import multi_scale
 from feelvos_tf.inference.predictor import Predictor
@@ -153,11 +155,14 @@ def test_probabilities_can_be_fed_back(model, eagerly):
         assert ((masks > 0.01) & (masks < 0.99)).any()
 
 
-def test_settings_written_earlier_still_say_what_is_fed_back(model):
-    with pytest.warns(FutureWarning, match="is now Predictor.feedback = 'probabilities'"):
-        assert Predictor(model, soft_feedback=True).feedback == "probabilities"
-    with pytest.warns(FutureWarning, match="is now Predictor.feedback = 'labels'"):
-        assert Predictor(model, soft_feedback=False).feedback == "labels"
+@pytest.mark.parametrize(("soft", "feedback"), [(True, "probabilities"), (False, "labels")])
+def test_settings_written_earlier_still_say_what_is_fed_back(model, soft, feedback):
+    gin_settings.parse([], [f"Predictor.soft_feedback = {soft}"])
+    try:
+        with pytest.warns(FutureWarning, match=f"is now Predictor.feedback = '{feedback}'"):
+            assert Predictor(model).feedback == feedback
+    finally:
+        gin.clear_config()
 
 
 def test_no_object_is_lost_at_a_small_scale():

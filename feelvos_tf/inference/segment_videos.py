@@ -104,27 +104,29 @@ def segment_videos(
     """
     # The key is what stamps written earlier call it.
     stamps = {video.name: {**settings, "clip": video.fingerprint()} for video in videos}
-    todo, complete = [], []
-    for video in videos:
-        done = mask_folder.is_complete(outputs_of(video).masks, stamps[video.name])
-        (complete if done and not overwrite else todo).append(video)
+    complete = {
+        video.name
+        for video in videos
+        if not overwrite and mask_folder.is_complete(outputs_of(video).masks, stamps[video.name])
+    }
+    todo = [video for video in videos if video.name not in complete]
     for video in todo:
         input_video.check(video)
         mask_folder.check_replaceable(outputs_of(video).masks)
     timing = Timing()
     start = time.perf_counter()
-    if todo:
-        segmenter = make_segmenter()
-        with _progress(todo) as progress:
-            for video in todo:
-                progress.set_description(video.name)
-                if on_start is not None:
-                    on_start(video)
-                frames = segmented(segmenter, video, timing, on_frame)
-                _write(frames, video, outputs_of(video), stamps[video.name], progress)
-        timing.total_seconds = time.perf_counter() - start
-    for video in complete:
-        _draw_if_missing(video, outputs_of(video))
+    segmenter = make_segmenter() if todo else None
+    with _progress(todo) as progress:
+        for video in todo:
+            progress.set_description(video.name)
+            if on_start is not None:
+                on_start(video)
+            frames = segmented(segmenter, video, timing, on_frame)
+            _write(frames, video, outputs_of(video), stamps[video.name], progress)
+    timing.total_seconds = time.perf_counter() - start
+    for video in videos:
+        if video.name in complete:
+            _draw_if_missing(video, outputs_of(video))
     return todo, timing
 
 
@@ -161,7 +163,8 @@ def segmented(
 def _progress(videos: list[InputVideo]) -> tqdm:
     """Returns a progress bar of all frames, as far as the files tell how many they are."""
     lengths = [video.frames.length for video in videos]
-    return tqdm(total=None if None in lengths else sum(lengths), unit="frame")
+    total = None if None in lengths else sum(lengths)
+    return tqdm(total=total, unit="frame", disable=not videos)
 
 
 def _write(

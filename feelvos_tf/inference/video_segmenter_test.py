@@ -65,40 +65,6 @@ def test_model_runs_at_the_inference_size_of_the_short_side():
     assert seen == [((427, 240, 3), (427, 240)), (427, 240, 3)]
 
 
-def test_downsampled_mask_loses_no_object_and_invents_no_void():
-    mask = np.zeros((480, 854), np.uint8)
-    mask[100:300, 200:600] = 4
-    mask[33, 57] = 9
-    mask[7, 8] = 255
-    downsampled = video_segmenter.downsample_mask(mask, (60, 107))
-    assert downsampled.shape == (60, 107)
-    assert set(np.unique(downsampled)) == {0, 4, 9}
-    assert downsampled[33 * 60 // 480, 57 * 107 // 854] == 9
-    assert video_segmenter.downsample_mask(mask, mask.shape) is mask
-
-
-def test_two_small_objects_in_one_cell_both_keep_a_pixel():
-    mask = np.zeros((480, 854), np.uint8)
-    mask[100:300, 200:600] = 4
-    mask[33, 57], mask[33, 59], mask[35, 57] = 9, 11, 200
-    downsampled = video_segmenter.downsample_mask(mask, (60, 107))
-    assert set(np.unique(downsampled)) == {0, 4, 9, 11, 200}
-
-
-def test_no_object_takes_the_only_pixel_of_another():
-    mask = np.zeros((64, 64), np.uint8)
-    # Object 1 alone lies on the points of the grid, in one cell; object 2 just beside it.
-    mask[4:8, 4:8] = 1
-    mask[7, 7] = 2
-    downsampled = video_segmenter.downsample_mask(mask, (16, 16))
-    assert set(np.unique(downsampled)) == {0, 1, 2}
-    everywhere = np.random.default_rng(0).permutation(
-        np.arange(255).repeat(2)[:484].astype(np.uint8)
-    )
-    downsampled = video_segmenter.downsample_mask(everywhere.reshape(22, 22), (16, 16))
-    assert set(np.unique(downsampled)) == set(np.unique(everywhere))
-
-
 def test_objects_that_appear_later_join_at_full_size(saved_model):
     for inference_size in (None, 24):
         segmenter = video_segmenter.SavedModelVideoSegmenter(saved_model, inference_size)
@@ -135,16 +101,6 @@ def test_a_model_exported_before_objects_could_be_added_says_so():
     state = video_segmenter.ModelVideoSegmenter(Old()).start(image, mask)
     with pytest.raises(InputError, match="has no function add_objects; write it again"):
         state.add_objects(mask)
-
-
-def test_upsampled_argmax_is_the_argmax_of_bilinear_probabilities():
-    probabilities = np.random.default_rng(0).random((7, 9, 4), np.float32)
-    enlarged = tf.image.resize(probabilities, (21, 40), method="bilinear").numpy()
-    result = video_segmenter.upsampled_argmax(probabilities, (21, 40))
-    best_two = np.sort(enlarged, axis=-1)[..., -2:]
-    clear = best_two[..., 1] - best_two[..., 0] > 1e-4
-    assert clear.mean() > 0.95
-    np.testing.assert_array_equal(result[clear], enlarged.argmax(-1)[clear])
 
 
 def test_fingerprint_changes_with_weights_but_not_with_the_place(saved_model, tmp_path):

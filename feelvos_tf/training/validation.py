@@ -1,4 +1,4 @@
-"""Scores of a model in training: predicts a split of a data set and measures J and F."""
+"""Scores a model in training: segments a split of a data set and measures J and F."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.region_and_contour import Summary
 from feelvos_tf.inference import input_video
-from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.inference.evaluated_model import build_evaluated_model
 from feelvos_tf.inference.segment_videos import Outputs, segment_videos
 from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
-from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 
 
@@ -31,7 +30,7 @@ class Validation:
 
     Args:
       davis_root: folder of the data set, see `feelvos_tf.data.datasets`.
-      dataset: one of `davis.DATASETS`.
+      dataset: one of `datasets.DATASETS`.
       split: list of sequences.
       resolution: DAVIS only.
       sequences: names to keep, all when None; a few short ones keep a training from waiting.
@@ -95,10 +94,7 @@ def evaluation_of(
     if not gin_settings.is_bound("Validation.davis_root"):
         return None
     validation = Validation()
-    with gin_settings.evaluation_scope():
-        model = Feelvos()
-        model.create_variables()
-        predictor = Predictor(model)
+    model, predictor = build_evaluated_model()
     folder = pathlib.Path(model_dir) / "eval" / "masks"
 
     def evaluate(step: int) -> Mapping[str, float]:
