@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection
 from typing import NamedTuple
 
@@ -349,6 +350,10 @@ class Feelvos(tf.keras.Model):
                 embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
             )
         )
+
+
+# Keras 3 looks at the arguments of the constructor, which gin's wrapper would hide from it.
+Feelvos.__init__.__signature__ = inspect.signature(Feelvos.__init__)
 
 
 def _fold_in(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:
