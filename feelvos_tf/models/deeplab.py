@@ -29,6 +29,13 @@ def _convolution(scope: str, filters: int) -> Convolution:
     )
 
 
+def _dropout(x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+    """Returns `x` with a share of it set to 0, which follows from the seed where one is given."""
+    if seed is None:
+        return tf.nn.dropout(x, _DROPOUT_RATE)
+    return tf.nn.experimental.stateless_dropout(x, _DROPOUT_RATE, seed)
+
+
 class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
     """Image pooling, a 1x1 branch and one branch per atrous rate, projected to 256 channels.
 
@@ -68,13 +75,6 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
         outputs = [branch(x, batch_statistics=batch_statistics) for branch in self.branches]
         x = self.projection(tf.concat([pooled, *outputs], -1), batch_statistics=batch_statistics)
         return self.dropout(x, seed) if training else x
-
-
-def _dropout(x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
-    """Returns `x` with a share of it set to 0: which, follows from the seed if there is one."""
-    if seed is None:
-        return tf.nn.dropout(x, _DROPOUT_RATE)
-    return tf.nn.experimental.stateless_dropout(x, _DROPOUT_RATE, seed)
 
 
 def _mean_of_image(x: tf.Tensor, training: bool) -> tf.Tensor:

@@ -37,18 +37,30 @@ def downsample_reference(mask: tf.Tensor, object_ids: tf.Tensor, size: tf.Tensor
       size: `[2]` height and width of the grid.
     """
     full = to_indices(mask, object_ids)
-    reduced = resize_nearest(full, size)
+    grid = resize_nearest(full, size)
+    return keep_objects(full, grid, tf.range(tf.size(object_ids)))
 
-    def keep(index: tf.Tensor, grid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+
+def keep_objects(full: tf.Tensor, grid: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+    """Returns `grid` `[h, w]` in which each of the objects `indices` has at least one point.
+
+    Args:
+      full: int32 `[height, width]` object indices, in which all of `indices` have pixels.
+      grid: int32 `[h, w]` object indices.
+      indices: int32 `[objects]`.
+    """
+
+    def keep(position: tf.Tensor, grid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        index = indices[position]
         grid = tf.cond(
             tf.reduce_any(grid == index), lambda: grid, lambda: _claim(full, grid, index)
         )
-        return index + 1, grid
+        return position + 1, grid
 
     return tf.while_loop(
-        lambda index, _: index < tf.size(object_ids),
+        lambda position, _: position < tf.size(indices),
         keep,
-        (tf.constant(0), reduced),
+        (tf.constant(0), grid),
         shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
     )[1]
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from feelvos_tf.models.conftest import assert_close_to_golden, build_rule_model
 from feelvos_tf.models.release_checkpoint import release_names
-from feelvos_tf.training.losses import BootstrappedCrossEntropy, is_regularised
+from feelvos_tf.training.losses import BootstrappedCrossEntropy, is_regularized
 from feelvos_tf.training.optimizers import MomentumOptimizer
 from feelvos_tf.training.train_step import TrainStep
 
@@ -133,15 +133,15 @@ def test_the_trained_variables_are_the_release_s(release, variables):
     assert set(variables) == set(release["grad_names"])
 
 
-def test_the_regularised_variables_are_the_release_s(release, variables):
+def test_the_regularized_variables_are_the_release_s(release, variables):
     names = release["regularised_variables"]
-    assert {name for name in variables if is_regularised(name)} == set(names)
+    assert {name for name in variables if is_regularized(name)} == set(names)
     ours = [WEIGHT_DECAY * tf.nn.l2_loss(variables[name]) for name in names]
     np.testing.assert_allclose(ours, release["regularised_values"], rtol=1e-3)
 
 
 def test_losses(release, made):
-    found = [made.scalars[name] for name in ("loss", "cross_entropy", "regularisation")]
+    found = [made.scalars[name] for name in ("loss", "cross_entropy", "regularization")]
     np.testing.assert_allclose(found, release[f"{made.which}_losses"], rtol=1e-4)
 
 
@@ -189,7 +189,7 @@ def test_cross_entropy_over_the_hardest_pixels_later_in_training(release, model,
     model.aspp.dropout = fixed_dropout(None)
     [clip] = model.clip_logits(**batch, training=True)
     for step, expected in release["cross_entropy_at_steps"]:
-        loss = BootstrappedCrossEntropy()(clip.logits, batch["labels"][0, 2], int(step))
+        loss = BootstrappedCrossEntropy().frame_loss(clip.logits, batch["labels"][0, 2], int(step))
         np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
@@ -218,5 +218,5 @@ def test_three_steps_descend_as_in_the_release(release, train_step, model, varia
                 expected = release[f"after_step{i + 1}/{name}"]
                 assert_close_to_golden(sample(variables[name]), expected)
     [clip] = model.clip_logits(**batch, training=True)
-    loss = BootstrappedCrossEntropy()(clip.logits, batch["labels"][0, 2], 3)
+    loss = BootstrappedCrossEntropy().frame_loss(clip.logits, batch["labels"][0, 2], 3)
     np.testing.assert_allclose(loss, release["step_losses"][3, 1], rtol=rtol)
