@@ -75,8 +75,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def variables(model):
-    trainable = {id(v) for v in model.trainable_variables}
-    return {n: v for n, v in release_names(model).items() if id(v) in trainable}
+    return {n: v for n, v in release_names(model).items() if v.trainable}
 
 
 @pytest.fixture(scope="module")
