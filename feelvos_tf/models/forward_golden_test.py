@@ -1,6 +1,6 @@
 """The whole network against the release: same weights, same clip, same numbers.
 
-Golden frames: 97x129, 3 objects, output stride 8; weights from the rule in conftest.py. Arrays that
+Golden frames: 97x129, 3 objects, output stride 8; weights from the rule in testing/golden.py. Arrays that
 end in `_sub` hold every fourth pixel of the map (`head_features_sub`: every eighth).
 """
 
@@ -16,7 +16,6 @@ import tensorflow as tf
 from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.conftest import assert_close_to_golden, recorded_outputs
 from feelvos_tf.models.feelvos import ClipOutput, Features, Feelvos, Previous
 from feelvos_tf.models.global_matching import (
     global_distances,
@@ -25,6 +24,7 @@ from feelvos_tf.models.global_matching import (
     prepare_reference,
 )
 from feelvos_tf.models.local_matching import LOCAL_MATCHINGS
+from feelvos_tf.testing.golden import assert_close_to_golden, recorded_outputs
 
 NUM_OBJECTS = 3
 FRAMES = (1, 2, 3)

@@ -9,8 +9,8 @@ import tensorflow as tf
 from feelvos_tf.models.backbones.common import normalize_image
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
-from feelvos_tf.models.conftest import recorded_outputs, rule_weight
 from feelvos_tf.models.layers.walk import convolutions_by_path
+from feelvos_tf.testing.golden import recorded_outputs, rule_weight
 
 
 def convolutions(backbone):
