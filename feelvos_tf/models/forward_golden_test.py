@@ -1,6 +1,7 @@
 """The whole network against the release: same weights, same clip, same numbers.
 
-Golden frames: 97x129, 3 objects, output stride 8; weights from the rule in testing/golden.py. Arrays that
+Golden frames: 97x129, 3 objects, output stride 8; weights from the rule in testing/golden.py.
+Arrays that
 end in `_sub` hold every fourth pixel of the map (`head_features_sub`: every eighth).
 """
 
