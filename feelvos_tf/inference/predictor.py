@@ -15,7 +15,8 @@ from feelvos_tf.inference import added_objects, multi_scale, predictor_state
 from feelvos_tf.inference.kmeans_reference import cluster_reference
 from feelvos_tf.inference.predictor_state import PredictorState, ScaleState, State
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.feelvos import Feelvos, Previous
+from feelvos_tf.models.features import Previous
+from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.global_matching import Reference, prepare_reference
 from feelvos_tf.models.release_checkpoint import release_names
 

@@ -1,8 +1,7 @@
 """The whole network against the release: same weights, same clip, same numbers.
 
 Golden frames: 97x129, 3 objects, output stride 8; weights from the rule in testing/golden.py.
-Arrays that
-end in `_sub` hold every fourth pixel of the map (`head_features_sub`: every eighth).
+Arrays that end in `_sub` hold every fourth pixel of the map (`head_features_sub`: every eighth).
 """
 
 from __future__ import annotations
@@ -17,7 +16,8 @@ import tensorflow as tf
 from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.feelvos import ClipOutput, Features, Feelvos, Previous
+from feelvos_tf.models.features import ClipOutput, Features, Previous
+from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.global_matching import (
     global_distances,
     global_distances_inference,

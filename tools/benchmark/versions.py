@@ -18,7 +18,8 @@ from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.core.resizing import resize_nearest
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.feelvos import Feelvos, Previous
+from feelvos_tf.models.features import Previous
+from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.global_matching import prepare_reference
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing.golden import build_rule_model
