@@ -14,7 +14,7 @@ from feelvos_tf.core.constants import VOID
 from feelvos_tf.inference import multi_scale
 from feelvos_tf.inference.predictor_state import PredictorState, ScaleState
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.feelvos import Previous
+from feelvos_tf.models.features import Previous
 from feelvos_tf.models.global_matching import Reference
 from feelvos_tf.models.object_labels import NO_OBJECT
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from feelvos_tf.core.constants import CURRENT, VOID
 from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.core.setting_types import checked
-from feelvos_tf.models.feelvos import ClipOutput
+from feelvos_tf.models.features import ClipOutput
 
 
 class LossInputs(NamedTuple):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.models.weights import checkpoint_of
 from feelvos_tf.testing.tiny_model import TinyModel, tiny_batches, tiny_dataset
 from feelvos_tf.training import trainer as trainer_module
 from feelvos_tf.training.losses import Loss, LossInputs
@@ -149,7 +150,7 @@ def test_a_checkpoint_of_weights_alone_starts_with_fresh_momentum(tmp_path):
     source = TinyModel()
     source.biases.assign([3.0])
     step = tf.Variable(0, dtype=tf.int64)
-    checkpoint = tf.train.Checkpoint(model=source, step=step)
+    checkpoint = checkpoint_of(source.named_variables(), step=step)
     tf.train.CheckpointManager(checkpoint, str(tmp_path), 1, checkpoint_name="ckpt").save(0)
     model, trainer = make_trainer(tmp_path)
     assert float(model.biases[0]) == 3.0
@@ -160,6 +161,9 @@ class OtherModel(TinyModel):
     def __init__(self):
         super().__init__()
         self.more = tf.Variable([1.0], name="more")
+
+    def named_variables(self):
+        return {**super().named_variables(), "more/biases": self.more}
 
 
 def test_checkpoints_that_are_missing_or_do_not_fit_are_refused(tmp_path):
