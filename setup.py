@@ -17,11 +17,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["feelvos_tf", "feelvos_tf.*"]),
+    package_data={"feelvos_tf.evaluation.report": ["templates/*"]},
     python_requires=">=3.9",
     install_requires=[
         "absl-py>=1.4",
         "av>=14.2",
         "gin-config>=0.5",
+        "jinja2>=3.1",
         "numpy>=1.23",
         "opencv-python-headless>=4.7",
         "pillow>=9.4",

@@ -19,6 +19,8 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.models.weights import checkpoint_of, load_weights
 from feelvos_tf.testing import drawn_videos
 from feelvos_tf.training.trainer import Trainer
 from feelvos_tf.training.validation import Validation, copy_weights, evaluation_of
@@ -58,7 +60,7 @@ def tiny_model(seed: int = 0):
     tf.keras.utils.set_random_seed(seed)
     model = Feelvos()
     model.create_variables()
-    for variable in model.trainable_variables:
+    for variable in release_names(model).values():
         if variable.shape.rank == 4:
             height, width, inputs, outputs = variable.shape
             fan_in = height * width * (1 if outputs == 1 else inputs)
@@ -68,7 +70,7 @@ def tiny_model(seed: int = 0):
 
 def save(model, model_dir, step: int) -> str:
     """Writes a checkpoint like the trainer's."""
-    checkpoint = tf.train.Checkpoint(model=model, step=tf.Variable(step, dtype=tf.int64))
+    checkpoint = checkpoint_of(release_names(model), step=tf.Variable(step, dtype=tf.int64))
     manager = tf.train.CheckpointManager(checkpoint, str(model_dir), 2, checkpoint_name="ckpt")
     path = manager.save(checkpoint_number=step)
     gin_settings.save_operative(model_dir)
@@ -99,7 +101,7 @@ def test_scores_of_a_predictor_are_those_of_its_masks(davis_root, tmp_path):
     assert sorted(path.name for path in (tmp_path / "masks/bear").glob("*.png")) == [
         f"{frame:05d}.png" for frame in range(4)
     ]
-    targets = protocols.dataset_targets(davis_root)
+    targets = protocols.dataset_ground_truths(davis_root)
     summary = score_predictions.score_folder(targets, tmp_path / "masks").summary
     assert scores == {"J": summary.j.mean, "F": summary.f.mean, "J&F": summary.j_and_f}
 
@@ -136,7 +138,7 @@ def test_each_new_checkpoint_is_scored_with_its_own_weights(run_dir, davis_root,
     for prefix in evaluate.new_checkpoints(str(folder), timeout=0.0):
         line = evaluation(prefix)
         reference = tiny_model()
-        tf.train.Checkpoint(model=reference).restore(prefix).expect_partial()
+        load_weights(reference, prefix)
         expected = Validation(davis_root).score(Predictor(reference), tmp_path / "expected")
         assert line == f"{os.path.basename(prefix)}: " + ", ".join(
             f"{name} {value:.4f}" for name, value in expected.items()
@@ -161,11 +163,11 @@ def test_a_model_in_training_is_scored_without_being_touched(davis_root, tmp_pat
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
         trained = tiny_model(seed=1)
-    before = [v.numpy() for v in trained.variables]
+    before = [v.numpy() for v in release_names(trained).values()]
     evaluate_step = evaluation_of(trained, tmp_path / "run")
     with strategy.scope():
         scores = evaluate_step(100)
-    for old, new in zip(before, trained.variables):
+    for old, new in zip(before, release_names(trained).values()):
         np.testing.assert_array_equal(old, new)
     other = tiny_model()
     copy_weights(trained, other)
@@ -195,6 +197,25 @@ def test_the_evaluated_model_can_have_settings_of_its_own(davis_root, tmp_path, 
     )
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert np.abs(found - stride_16).max() > 1e-4
+
+
+def test_one_checkpoint_has_one_score_in_training_and_afterwards(davis_root, tmp_path):
+    bindings = [
+        f"Validation.davis_root = '{davis_root}'",
+        "evaluation/MobileNetV2.output_stride = 8",
+        "evaluation/Predictor.scales = (1.0, 0.5)",
+    ]
+    gin_settings.parse([], TINY.strip().splitlines() + bindings)
+    trained = tiny_model(seed=1)
+    in_training = evaluation_of(trained, tmp_path)(100)
+    prefix = save(trained, tmp_path, 100)
+    gin_settings.parse_model_dir(tmp_path, [])
+    evaluation = evaluate.CheckpointEvaluation(str(tmp_path), Validation())
+    line = evaluation(prefix)
+    assert line == "ckpt-100: " + ", ".join(f"{n} {v:.4f}" for n, v in in_training.items())
+    assert evaluation._predictor.scales == (1.0, 0.5)
+    gin_settings.parse_model_dir(tmp_path, ["Predictor.scales = (1.0,)"])
+    assert evaluate.CheckpointEvaluation(str(tmp_path), Validation())._predictor.scales == (1.0,)
 
 
 def test_training_without_a_validation_split_is_not_evaluated(tmp_path):

@@ -1,48 +1,46 @@
 """Writes a data set as TFRecords for training, one record per video.
 
-    python tools/build_tfrecords.py --dataset=davis_2017 --root=DAVIS --split=train \\
+    python tools/build_tfrecords.py --dataset=davis_2017 --dataset_root=DAVIS --split=train \\
         --output_dir=records
 
 writes records/train-00000-of-00010.tfrecord ... With --first_frame_only each record holds the first
 frame alone, for fine-tuning on given masks (gin_configs/datasets/first_frames.gin). The folders
-expected below --root are shown in feelvos_tf/data/datasets.py, the fields of a record in
+expected below --dataset_root are shown in feelvos_tf/data/datasets.py, the fields of a record in
 feelvos_tf/data/tfrecords.py.
 """
 
+from __future__ import annotations
+
 import dataclasses
-from pathlib import Path
+import pathlib
 
 from absl import flags
-from tqdm import tqdm
 
 from feelvos_tf.core import cli
-from feelvos_tf.data import datasets, tfrecords
+from feelvos_tf.data import dataset_flags
 
-_DATASET = flags.DEFINE_enum(
-    "dataset", "davis_2017", ["davis_2016", "davis_2017", "youtube_vos"], "Layout of the folders."
+_FLAGS = cli.flag_values(__name__)
+_DATASET = dataset_flags.define(
+    _FLAGS, "Folder of the data set.", split="train", root_aliases=("root", "davis_root")
 )
-_ROOT = flags.DEFINE_string("root", None, "Folder of the data set.", required=True)
-_SPLIT = flags.DEFINE_string("split", "train", "List of sequences, e.g. train.")
-_RESOLUTION = flags.DEFINE_string(
-    "resolution", "480p", "Folder below JPEGImages and Annotations (DAVIS only)."
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Where the records go.", required=True, flag_values=_FLAGS
 )
-_OUTPUT_DIR = flags.DEFINE_string("output_dir", None, "Where the records go.", required=True)
-_NUM_SHARDS = flags.DEFINE_integer("num_shards", 10, "Number of files.")
+_NUM_SHARDS = flags.DEFINE_integer("num_shards", 10, "Number of files.", flag_values=_FLAGS)
 _FIRST_FRAME_ONLY = flags.DEFINE_boolean(
-    "first_frame_only", False, "Write only the first frame and its mask."
+    "first_frame_only", False, "Write only the first frame and its mask.", flag_values=_FLAGS
 )
-_SEQUENCES = flags.DEFINE_list("sequences", None, "Only these sequences, e.g. bear,boat.")
 
 
-def main(_: list[str]) -> None:
-    sequences = datasets.list_sequences(
-        _ROOT.value,
-        _DATASET.value,
-        _SPLIT.value,
-        _RESOLUTION.value,
-        _SEQUENCES.value,
-        require_masks="first" if _FIRST_FRAME_ONLY.value else "all",
-    )
+def main(argv: list[str]) -> None:
+    """Writes the records of the sequences that the flags name."""
+    del argv
+    from tqdm import tqdm
+
+    from feelvos_tf.data import tfrecords
+
+    chosen = _DATASET.choice()
+    sequences = chosen.list_sequences("first" if _FIRST_FRAME_ONLY.value else "all")
     if _FIRST_FRAME_ONLY.value:
         sequences = [
             dataclasses.replace(sequence, frames=sequence.frames[:1], masks=sequence.masks[:1])
@@ -50,13 +48,13 @@ def main(_: list[str]) -> None:
         ]
     shards = tfrecords.write_shards(
         sequences,
-        Path(_OUTPUT_DIR.value),
-        _SPLIT.value,
+        pathlib.Path(_OUTPUT_DIR.value),
+        chosen.split,
         _NUM_SHARDS.value,
         lambda items: tqdm(items, desc="videos", unit="video"),
     )
     frames = sum(len(sequence.frames) for sequence in sequences)
-    pattern = shards[0].parent / f"{_SPLIT.value}-*.tfrecord"
+    pattern = shards[0].parent / f"{chosen.split}-*.tfrecord"
     print(f"{len(sequences)} videos, {frames} frames in {len(shards)} files: {pattern}")
     print(f"""train with --gin_param="training_dataset.records='{pattern.resolve()}'\"""")
 

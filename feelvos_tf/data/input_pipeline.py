@@ -1,4 +1,8 @@
-"""From record files to training batches."""
+"""Feeds the training: batches of augmented clips from record files.
+
+Clip number n follows from the seed and n alone, whichever clips were made before. So a run that is
+resumed goes on with the very clips that it would have seen.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,17 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import tfrecord_files, training_clip
-from feelvos_tf.data.tfrecords import EncodedVideo, parse
-from feelvos_tf.data.training_clip import ClipSettings
+from feelvos_tf.core.setting_types import checked
+from feelvos_tf.data import tfrecord_files, tfrecords, training_clip
+from feelvos_tf.data.clip_order import ClipOrder
+from feelvos_tf.data.tfrecord_files import VideoRecords
+from feelvos_tf.data.training_clip import ClipSettings, TrainingClip
 
 _MAX_DROPPED_IN_A_ROW = 1000
 
 
 @gin.configurable
+@checked("training_dataset")
 def training_dataset(
     batch_size: int,
     records: str | Sequence[str] = gin.REQUIRED,
@@ -30,8 +37,9 @@ def training_dataset(
     first_frame_only: bool = False,
     max_frame_gap: int = 1,
     damage_previous_mask: bool = False,
-    shuffle_buffer: int = 128,
+    shuffle_buffer: int | None = None,
     seed: int | None = None,
+    first_batch: int = 0,
 ) -> tf.data.Dataset:
     """Returns an endless dataset of batches of clips.
 
@@ -61,14 +69,20 @@ def training_dataset(
       max_frame_gap: the current frame comes 1 to this many frames after the previous one. More than
         the paper's 1 makes the previous mask less trustworthy, as the model's own masks are.
       damage_previous_mask: the previous frame's labels are made as wrong as a prediction might be
-        (see `mask_damage.py`).
-      shuffle_buffer: clips (still encoded) to draw from.
-      seed: the same seed gives the same batches; None gives new ones every time. A run that is
-        resumed should pass another seed than the one it began with.
+        (see `mask_damaging.py`).
+      shuffle_buffer: without effect since the order of all videos is drawn anew in every round;
+        settings written before may name it.
+      seed: the same seed gives the same batches; None gives new ones every time.
+      first_batch: number of the batch to begin with, for a run that is resumed.
 
     Raises:
       InputError: no record file, a broken one, or a setting out of range.
     """
+    if batch_size < 1 or first_batch < 0:
+        raise InputError(
+            "training_dataset: expected batch_size of 1 or more and first_batch of 0 or more, "
+            f"found {batch_size} and {first_batch}"
+        )
     settings = ClipSettings(
         crop_size=tuple(crop_size),
         min_scale=min_scale,
@@ -84,82 +98,107 @@ def training_dataset(
     patterns = _checked_patterns(records)
     weights = _checked_probabilities(probabilities, patterns)
     base = secrets.randbits(31) if seed is None else seed
-    sources = [
-        _encoded_clips(tfrecord_files.matching(pattern), settings, shuffle_buffer, base + number)
-        for number, pattern in enumerate(patterns)
-    ]
-    encoded = tf.data.Dataset.sample_from_datasets(sources, weights, seed=base)
-    made = encoded.map(
-        lambda clip: training_clip.make_clip(clip, settings),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=seed is not None,
-    )
-    return _usable(made, settings).batch(batch_size, drop_remainder=True).prefetch(2)
-
-
-def _encoded_clips(
-    files: list[str], settings: ClipSettings, shuffle_buffer: int, seed: int
-) -> tf.data.Dataset:
-    """Returns an endless, shuffled dataset of `EncodedClip`, one per video and round."""
-    videos = (
-        tf.data.Dataset.from_tensor_slices(files)
-        .shuffle(len(files), seed)
-        .interleave(tf.data.TFRecordDataset, cycle_length=min(4, len(files)), block_length=1)
-        .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    )
-    # What is skipped is said in the first round only.
-    first_round = videos.filter(
-        lambda video: training_clip.is_long_enough(video, settings, report=True)
-    )
-    later_rounds = videos.filter(
-        lambda video: training_clip.is_long_enough(video, settings)
-    ).repeat()
-    videos = first_round.concatenate(later_rounds).concatenate(_failing(files, settings))
+    data_sets = [tfrecord_files.find_videos(pattern) for pattern in patterns]
+    source = _ClipSource(data_sets, weights, settings, base)
     return (
-        videos.enumerate()
+        tf.data.Dataset.range(first_batch * batch_size, tf.int64.max)
         .map(
-            lambda index, video: training_clip.choose_frames(
-                video, tf.stack([tf.constant(seed, tf.int64), index]), settings
-            )
+            lambda number: source.clip(number)._asdict(),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=seed is not None,
         )
-        .shuffle(shuffle_buffer, seed)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(2)
     )
 
 
-def _failing(files: list[str], settings: ClipSettings) -> tf.data.Dataset:
-    """Returns what stands behind the endless repetition: reached only if that is empty; fails."""
-    sentence = (
-        f"{tfrecord_files.ERROR_MARK}no video in {files[0]} ... {files[-1]} has the "
-        f"{training_clip.frames_needed(settings)} frames that training needs"
-    )
+class _ClipSource:
+    """Makes clips by number."""
 
-    def fail(video: bytes) -> EncodedVideo:
-        with tf.control_dependencies([tf.debugging.Assert(False, [sentence])]):
-            return EncodedVideo(tf.identity(video), tf.constant([""]), tf.constant([""]))
+    def __init__(
+        self,
+        data_sets: list[VideoRecords],
+        probabilities: list[float],
+        settings: ClipSettings,
+        seed: int,
+    ):
+        counts = [len(videos.paths) for videos in data_sets]
+        self._order = ClipOrder(counts, probabilities, seed)
+        self._paths = tf.constant([path for videos in data_sets for path in videos.paths])
+        self._offsets = tf.constant([o for videos in data_sets for o in videos.offsets], tf.int64)
+        self._counts = tf.constant(counts, tf.int64)
+        self._first_rows = tf.cumsum(self._counts, exclusive=True)
+        self._settings = settings
+        self._seed = tf.constant(seed, tf.int64)
+        self._too_short = tf.constant(
+            [
+                f"{tfrecord_files.ERROR_MARK}no video in {videos.paths[0]} ... {videos.paths[-1]} "
+                f"has the {training_clip.frames_needed(settings)} frames that training needs"
+                for videos in data_sets
+            ]
+        )
 
-    return tf.data.Dataset.from_tensors("").map(fail)
+    def clip(self, number: tf.Tensor) -> TrainingClip:
+        """Returns clip `number` (int64 [], from 0).
+
+        Where the video whose turn it is gives no usable clip, others of the same data set are
+        tried.
+
+        Raises (when run):
+          tf.errors.InvalidArgumentError: there is no end of clips that are not usable.
+        """
+        turn = self._order.turn(number)
+
+        def is_searching(attempts: tf.Tensor, usable: tf.Tensor, *_) -> tf.Tensor:
+            return ~usable & (attempts < _MAX_DROPPED_IN_A_ROW)
+
+        def search(attempts: tf.Tensor, usable: tf.Tensor, found: tf.Tensor, clip: TrainingClip):
+            del usable, clip
+            seed = tf.random.experimental.stateless_fold_in(
+                tf.stack([self._seed, number]), attempts
+            )
+            first = attempts == 0
+            video = tf.where(first, turn.video, self._any_video(turn.data_set, seed))
+            report = first & turn.is_first_round
+            long_enough, usable, clip = self._attempt(turn.data_set, video, seed, report)
+            return attempts + 1, usable, found | long_enough, clip
+
+        never = tf.constant(False)
+        state = (tf.constant(0), never, never, training_clip.blank_clip(self._settings))
+        _, usable, found, clip = tf.while_loop(is_searching, search, state)
+        reason = tf.where(found, _nothing_usable(self._settings), self._too_short[turn.data_set])
+        tf.debugging.Assert(usable, [reason])
+        return clip
+
+    def _any_video(self, data_set: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform([], seed, 0, self._counts[data_set], tf.int64)
+
+    def _attempt(
+        self, data_set: tf.Tensor, video: tf.Tensor, seed: tf.Tensor, report: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
+        """Returns whether the video has enough frames, whether its clip is usable, and the clip."""
+        row = self._first_rows[data_set] + video
+        encoded = tfrecords.parse(tfrecords.read_record(self._paths[row], self._offsets[row]))
+        long_enough = training_clip.is_long_enough(encoded, self._settings, report)
+
+        def make() -> tuple[TrainingClip, tf.Tensor]:
+            chosen = training_clip.choose_frames(encoded, seed, self._settings)
+            return training_clip.make_clip(chosen, self._settings)
+
+        def give_up() -> tuple[TrainingClip, tf.Tensor]:
+            return training_clip.blank_clip(self._settings), tf.constant(False)
+
+        clip, usable = tf.cond(long_enough, make, give_up)
+        return long_enough, usable, clip
 
 
-def _usable(made: tf.data.Dataset, settings: ClipSettings) -> tf.data.Dataset:
-    """Returns the usable clips; fails, instead of searching forever, where there are none."""
-    sentence = (
+def _nothing_usable(settings: ClipSettings) -> str:
+    """Returns the sentence for data of which no clip can be trained on."""
+    return (
         f"{tfrecord_files.ERROR_MARK}{_MAX_DROPPED_IN_A_ROW} clips in a row were dropped because "
         "the reference showed no object, or one with fewer than "
         f"{settings.min_label_count} pixels at stride {settings.decoder_output_stride} "
         f"(crop_size {settings.crop_size}, min_label_count {settings.min_label_count})"
-    )
-
-    def counted(dropped: tf.Tensor, clip: dict[str, tf.Tensor]):
-        dropped = tf.where(clip["usable"], 0, dropped + 1)
-        with tf.control_dependencies(
-            [tf.debugging.Assert(dropped < _MAX_DROPPED_IN_A_ROW, [sentence])]
-        ):
-            return tf.identity(dropped), clip
-
-    return (
-        made.scan(tf.constant(0), counted)
-        .filter(lambda clip: clip["usable"])
-        .map(lambda clip: {key: clip[key] for key in clip if key != "usable"})
     )
 
 

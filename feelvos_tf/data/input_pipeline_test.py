@@ -14,7 +14,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def _video(folder: Path, name: str, frames: int, ids=(3, 7)) -> datasets.VideoFiles:
-    """Draws grey frames of brightness 10 * index, with two boxes that have the same brightness."""
+    """Draws gray frames of brightness 10 * index, with two boxes that have the same brightness."""
     (folder / name).mkdir(parents=True)
     for i in range(frames):
         Image.fromarray(np.full((HEIGHT, WIDTH, 3), 10 * i, np.uint8)).save(
@@ -106,6 +106,18 @@ def test_the_same_seed_gives_the_same_batches_and_another_one_others(two_videos)
     assert any((one["labels"] != two["labels"]).any() for one, two in zip(first, other))
     unseeded = [_batches(2, two_videos, seed=None) for _ in range(2)]
     assert any((a["labels"] != b["labels"]).any() for a, b in zip(*unseeded))
+
+
+def test_a_dataset_begins_with_any_batch_of_the_whole(tmp_path, two_videos):
+    """Resumed runs see the clips of an uninterrupted one, dropped clips and all."""
+    pattern = [two_videos, _records(tmp_path, {"short": 2, "c": 4})]
+    settings = {"crop_size": (30, 30), "min_label_count": 7, "shuffle_buffer": 8}
+    whole = _batches(6, pattern, **settings)
+    for number, batch in enumerate(_batches(2, pattern, first_batch=4, **settings), start=4):
+        for key in batch:
+            np.testing.assert_array_equal(batch[key], whole[number][key])
+    names = np.concatenate([batch["video_id"] for batch in whole])
+    assert set(names) == {b"a", b"b", b"c"}
 
 
 def test_data_sets_are_drawn_from_with_their_probabilities(tmp_path, two_videos):
@@ -234,8 +246,12 @@ def test_other_failures_pass_unchanged(two_videos):
         ({"flip_probability": 1.5}, "flip_probability must be"),
         ({"max_frame_gap": 0}, "max_frame_gap must be 1 or more"),
         ({"probabilities": [0.5, 0.5]}, "probabilities must be 1 numbers"),
+        ({"crop_size": 97}, "crop_size: expected"),
+        ({"first_frame_only": "False"}, "first_frame_only: expected bool, found 'False'"),
+        ({"first_batch": -1}, "first_batch of 0 or more"),
+        ({"pattern": 5}, "records: expected"),
         ({"pattern": []}, "records must be a pattern"),
-        ({"pattern": ["/a", None]}, "records must be a pattern"),
+        ({"pattern": ["/a", None]}, "records: expected"),
     ],
 )
 def test_settings_out_of_range_are_named(two_videos, settings, message):

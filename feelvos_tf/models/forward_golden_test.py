@@ -1,7 +1,7 @@
 """The whole network against the release: same weights, same clip, same numbers.
 
-Golden frames: 97x129, 3 objects, output stride 8; weights from the rule in conftest.py. Arrays that
-end in `_sub` hold every fourth pixel of the map (`head_features_sub`: every eighth).
+Golden frames: 97x129, 3 objects, output stride 8; weights from the rule in testing/golden.py.
+Arrays that end in `_sub` hold every fourth pixel of the map (`head_features_sub`: every eighth).
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.conftest import assert_close_to_golden, recorded_outputs
-from feelvos_tf.models.deeplab import resize_bilinear
-from feelvos_tf.models.feelvos import ClipOutput, Features, Feelvos, Previous
+from feelvos_tf.models.features import ClipOutput, Features, Previous
+from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.global_matching import (
     global_distances,
     global_distances_inference,
@@ -25,6 +25,7 @@ from feelvos_tf.models.global_matching import (
     prepare_reference,
 )
 from feelvos_tf.models.local_matching import LOCAL_MATCHINGS
+from feelvos_tf.testing.golden import assert_close_to_golden, recorded_outputs
 
 NUM_OBJECTS = 3
 FRAMES = (1, 2, 3)
@@ -64,7 +65,7 @@ class Run(NamedTuple):
     def previous(self, frame: int) -> Previous:
         """Returns the golden state before `frame`."""
         embeddings = self.features.embeddings[frame - 1]
-        indices = object_labels.downsample_nearest(
+        indices = resize_nearest(
             tf.constant(self.golden["scan_labels"][frame - 1], tf.int32), embeddings.shape[:2]
         )
         return Previous(embeddings, indices, object_labels.one_hot(indices, NUM_OBJECTS))
@@ -116,7 +117,7 @@ def test_features_of_every_frame(run, name):
         assert_close_to_golden(found, run.golden[f"frame{frame}_{name}_sub"])
 
 
-def test_previous_masks_are_the_reduced_labels(run):
+def test_previous_masks_are_the_downsampled_labels(run):
     for frame in FRAMES:
         expected = run.golden[f"frame{frame}_previous_masks"]
         np.testing.assert_array_equal(run.previous(frame).masks, expected)

@@ -1,42 +1,64 @@
-"""The state of a training run on disk: save, resume, initialise."""
+"""Saves the state of a training run, and restores it from the last checkpoint that is whole."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+import pathlib
+import re
+from collections.abc import Collection, Mapping
 
 import tensorflow as tf
 
-from feelvos_tf.core import gin_settings
+from feelvos_tf.core import atomic_files, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import release_checkpoint
+from feelvos_tf.models.release_checkpoint import DamagedCheckpointError
+from feelvos_tf.models.weights import checkpoint_of, holds_weights_by_name, load_weights
 from feelvos_tf.training.optimizers import Optimizer
+from feelvos_tf.training.progress_log import say
 
 # Every checkpoint that TensorFlow 2 writes holds this key, those of TensorFlow 1 do not.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_NAME = "ckpt"
+# TensorFlow's reader raises an IndexError for a file that is cut short.
+_DAMAGE = (tf.errors.OpError, IndexError)
 
 
 class RunCheckpoints:
     """Checkpoints of one run: weights, momentum and step, with the settings beside them.
 
-    The objects inside are named `model`, `optimizer` and `step`; whoever needs the weights alone
-    reads `tf.train.Checkpoint(model=model)`.
+    All by the variables' names in the 2019 release: see `models.weights`, which reads the weights
+    alone.
     """
 
     def __init__(
         self,
         model_dir: str | os.PathLike[str],
         model: tf.keras.Model,
+        named_variables: Mapping[str, tf.Variable],
         optimizer: Optimizer,
         step: tf.Variable,
         max_to_keep: int,
     ):
+        """Finds the checkpoints that are there already, of which none is read yet.
+
+        Args:
+          model_dir: folder of the run.
+          model: with its variables created.
+          named_variables: all of them by their names in the 2019 release.
+          optimizer: whose slots are saved, too.
+          step: int64 [], number of updates made so far.
+          max_to_keep: older ones are deleted.
+        """
+        _find_again(pathlib.Path(model_dir))
         self._model_dir = model_dir
         self._model = model
+        self._named_variables = dict(named_variables)
+        self._optimizer = optimizer
         self._step = step
-        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
+        self._checkpoint = checkpoint_of(named_variables, optimizer=optimizer, step=step)
         self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(model_dir), max_to_keep=max_to_keep, checkpoint_name="ckpt"
+            self._checkpoint, str(model_dir), max_to_keep=max_to_keep, checkpoint_name=_NAME
         )
 
     @property
@@ -45,38 +67,63 @@ class RunCheckpoints:
         return self._manager.latest_checkpoint
 
     def save(self) -> str:
-        """Writes a checkpoint named by the step, and the operative config; returns its path."""
-        path = self._manager.save(checkpoint_number=int(self._step.numpy()))
+        """Writes a checkpoint named by the step, and the operative config; returns its path.
+
+        Raises:
+          InputError: the disk does not take it.
+        """
+        try:
+            path = self._manager.save(checkpoint_number=int(self._step.numpy()))
+        except tf.errors.OpError as error:
+            raise InputError(
+                f"{self._model_dir}: a checkpoint cannot be written ({_reason(error)})"
+            ) from error
         gin_settings.save_operative(self._model_dir)
         return path
 
-    def resume(self) -> bool:
-        """Restores the last checkpoint; returns whether there was one.
+    def resume(self) -> str | None:
+        """Restores the last checkpoint; returns its path, None if there is none.
 
-        A checkpoint of weights alone, such as a converted one, starts with fresh momentum.
+        A damaged one is named and the one before it taken. A checkpoint of weights alone, such as a
+        converted one, starts with fresh momentum.
 
         Raises:
-          InputError: the checkpoint does not fit the model.
+          InputError: a checkpoint does not fit the model, or all are damaged.
         """
-        if self.latest is None:
-            return False
-        has_momentum = any(
-            key.startswith("optimizer/") for key, _ in tf.train.list_variables(self.latest)
-        )
-        whole = self._checkpoint if has_momentum else _weights(self._model, self._step)
-        _restore(whole, self.latest)
-        return True
+        paths = self._manager.checkpoints
+        for path in reversed(paths):
+            try:
+                self._restore_state(path)
+            except DamagedCheckpointError as error:
+                say(f"{error}; trying the one before")
+            else:
+                return path
+        if paths:
+            raise InputError(
+                f"{self._model_dir}: expected a checkpoint to go on from, found damaged ones alone "
+                f"({', '.join(os.path.basename(path) for path in paths)})"
+            )
+        return None
 
-    def initialise(
-        self, prefix: str, initialize_last_layer: bool, names: Collection[str]
-    ) -> Collection[str]:
+    def _restore_state(self, path: str) -> None:
+        names = [name for name, _ in _list_variables(path)]
+        others = {"step": self._step}
+        if any(name.startswith("optimizer/") for name in names):
+            others["optimizer"] = self._optimizer
+        if holds_weights_by_name(names):
+            _restore(checkpoint_of(self._named_variables, **others), path)
+        else:
+            say(f"{path}: written by version 0.1, weights are found by their place in the network")
+            load_weights(self._model, path)
+            _restore(tf.train.Checkpoint(**others), path)
+
+    def initialize(self, prefix: str, initialize_last_layer: bool) -> Collection[str]:
         """Starts from other weights, at step 0; returns which variables they set, by release name.
 
         Args:
           prefix: a DeepLab checkpoint of the TF1 era, or a checkpoint of this project.
           initialize_last_layer: whether a DeepLab checkpoint's ASPP and decoder are taken too,
             not the backbone alone.
-          names: of all variables of the model.
 
         Raises:
           InputError: no such checkpoint, or it does not fit the model.
@@ -85,30 +132,13 @@ class RunCheckpoints:
             raise InputError(
                 f"Trainer.init_checkpoint: expected a checkpoint {prefix}.index, found no such file"
             )
-        if _OBJECT_GRAPH in dict(tf.train.list_variables(prefix)):
-            restore_weights(self._model, prefix)
-            return names
-        restored = release_checkpoint.initialise_from_deeplab(
+        if _OBJECT_GRAPH in dict(_list_variables(prefix)):
+            load_weights(self._model, prefix)
+            return list(self._named_variables)
+        restored = release_checkpoint.initialize_from_deeplab(
             self._model, prefix, initialize_last_layer=initialize_last_layer
         )
         return restored.matched
-
-
-def restore_weights(model: tf.keras.Model, path: str) -> None:
-    """Gives the model the weights of a checkpoint of this project.
-
-    Args:
-      model: with its variables created and its batch norm not folded.
-      path: prefix of the checkpoint.
-
-    Raises:
-      InputError: the checkpoint does not fit the model.
-    """
-    _restore(tf.train.Checkpoint(model=model), path)
-
-
-def _weights(model: tf.keras.Model, step: tf.Variable) -> tf.train.Checkpoint:
-    return tf.train.Checkpoint(model=model, step=step)
 
 
 def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
@@ -116,8 +146,45 @@ def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
     try:
         checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"{path}: expected a checkpoint of the model as it is configured now, found another "
-            f"({reason}); use another --model_dir or the settings of that run"
+            f"({_reason(error)}); use another --model_dir or the settings of that run"
         ) from error
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def _list_variables(path: str) -> list[tuple[str, list[int]]]:
+    try:
+        return tf.train.list_variables(path)
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str, error: Exception) -> DamagedCheckpointError:
+    return DamagedCheckpointError(f"{path}: the checkpoint is damaged ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first line of TensorFlow's message, without the name of the node."""
+    return re.sub(r"\{\{.*?\}\}\s*", "", str(error).strip().splitlines()[0]).split(" [Op:")[0]
+
+
+def _find_again(folder: pathlib.Path) -> None:
+    """Writes the file `checkpoint`, by which TensorFlow knows the others, where it is missing."""
+    if not folder.is_dir() or tf.train.get_checkpoint_state(str(folder)):
+        return
+    steps = sorted(
+        int(found[1])
+        for found in (re.fullmatch(rf"{_NAME}-(\d+)\.index", p.name) for p in folder.iterdir())
+        if found
+    )
+    if steps:
+        say(f"{folder}: no file `checkpoint`, found {len(steps)} checkpoints without it")
+        lines = [f'model_checkpoint_path: "{_NAME}-{steps[-1]}"']
+        for step in steps:
+            written = (folder / f"{_NAME}-{step}.index").stat().st_mtime
+            lines.append(f'all_model_checkpoint_paths: "{_NAME}-{step}"')
+            lines.append(f"all_model_checkpoint_timestamps: {written}")
+        with atomic_files.replacing(folder / "checkpoint") as temporary:
+            temporary.write_text("\n".join(lines) + "\n")

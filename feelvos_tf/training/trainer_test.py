@@ -9,8 +9,11 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.testing.tiny_model import TinyModel, tiny_dataset
+from feelvos_tf.models.weights import checkpoint_of
+from feelvos_tf.testing.tiny_model import TinyModel, tiny_batches, tiny_dataset
 from feelvos_tf.training import trainer as trainer_module
+from feelvos_tf.training.losses import Loss, LossInputs
+from feelvos_tf.training.progress_log import duration
 from feelvos_tf.training.trainer import Trainer
 
 EVENTS = "train/events.*"
@@ -41,7 +44,7 @@ def test_training_writes_checkpoints_settings_scalars_and_pictures(tmp_path, cap
     _, trainer = make_trainer(
         tmp_path, save_every_steps=3, log_every_steps=2, picture_every_steps=3
     )
-    assert trainer.train(tiny_dataset(2))
+    assert trainer.train(tiny_batches(2))
     names = {p.name for p in tmp_path.iterdir()}
     assert {"ckpt-3.index", "ckpt-6.index", "operative_config.gin", "train"} <= names
     config = (tmp_path / "operative_config.gin").read_text()
@@ -54,7 +57,7 @@ def test_training_writes_checkpoints_settings_scalars_and_pictures(tmp_path, cap
         assert line in config
     events = read_events(tmp_path)
     tags = {tag for _, tag, _ in events}
-    assert {"loss", "cross_entropy", "regularisation", "learning_rate", "training_miou"} <= tags
+    assert {"loss", "cross_entropy", "regularization", "learning_rate", "training_miou"} <= tags
     assert [step for step, tag, _ in events if tag == "clip"] == [3, 6]
     log = capsys.readouterr().err
     assert "step 4/6" in log and "steps/s" in log and "left" in log
@@ -62,13 +65,13 @@ def test_training_writes_checkpoints_settings_scalars_and_pictures(tmp_path, cap
 
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path):
     whole, trainer = make_trainer(tmp_path / "whole")
-    trainer.train(tiny_dataset(2))
+    trainer.train(tiny_batches(2))
     _, first = make_trainer(tmp_path / "halves", save_every_steps=3)
     stop_after(first, 3)
-    assert not first.train(tiny_dataset(2))
+    assert not first.train(tiny_batches(2))
     second, trainer = make_trainer(tmp_path / "halves")
     assert int(trainer.step.numpy()) == 3
-    trainer.train(tiny_dataset(2).skip(3))
+    trainer.train(tiny_batches(2))
     for name, variable in whole.named_variables().items():
         np.testing.assert_array_equal(variable, second.named_variables()[name])
 
@@ -89,10 +92,10 @@ def stop_after(trainer, steps):
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):
     _, trainer = make_trainer(tmp_path)
-    trainer.train(tiny_dataset(1))
+    trainer.train(tiny_batches(1))
     written = (tmp_path / "ckpt-6.index").stat().st_mtime_ns
     _, trainer = make_trainer(tmp_path)
-    assert trainer.train(tiny_dataset(1))
+    assert trainer.train(tiny_batches(1))
     assert (tmp_path / "ckpt-6.index").stat().st_mtime_ns == written
 
 
@@ -100,7 +103,7 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint_and_handlers_come_back(
     before = signal.getsignal(signal.SIGTERM)
     _, trainer = make_trainer(tmp_path, save_every_steps=100)
     stop_after(trainer, 2)
-    assert not trainer.train(tiny_dataset(1))
+    assert not trainer.train(tiny_batches(1))
     assert (tmp_path / "ckpt-2.index").exists()
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -116,17 +119,17 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence_and_saves_nothing_after(
 
     trainer._train_step = spoiling
     with pytest.raises(InputError, match="the loss became nan at step 3"):
-        trainer.train(tiny_dataset(1))
+        trainer.train(tiny_batches(1))
     assert not (tmp_path / "ckpt-3.index").exists()
 
 
 def test_data_that_ends_and_batches_that_replicas_cannot_share_are_refused(tmp_path):
     _, trainer = make_trainer(tmp_path)
     with pytest.raises(InputError, match="data ended at step 2"):
-        trainer.train(tiny_dataset(1).take(2))
+        trainer.train(lambda _: tiny_dataset(1).take(2))
     loose = tiny_dataset(1).unbatch().batch(2)
     with pytest.raises(InputError, match="fixed number of clips"):
-        trainer.train(loose)
+        trainer.train(lambda _: loose)
 
 
 def test_scores_are_asked_for_and_written(tmp_path):
@@ -137,7 +140,7 @@ def test_scores_are_asked_for_and_written(tmp_path):
         return {"J": 0.5}
 
     _, trainer = make_trainer(tmp_path, evaluate=evaluate, evaluate_every_steps=2)
-    trainer.train(tiny_dataset(1))
+    trainer.train(tiny_batches(1))
     assert asked == [2, 4, 6]
     scores = [(step, float(v)) for step, tag, v in read_events(tmp_path) if tag == "eval/J"]
     assert scores == [(2, 0.5), (4, 0.5), (6, 0.5)]
@@ -147,20 +150,11 @@ def test_a_checkpoint_of_weights_alone_starts_with_fresh_momentum(tmp_path):
     source = TinyModel()
     source.biases.assign([3.0])
     step = tf.Variable(0, dtype=tf.int64)
-    checkpoint = tf.train.Checkpoint(model=source, step=step)
+    checkpoint = checkpoint_of(source.named_variables(), step=step)
     tf.train.CheckpointManager(checkpoint, str(tmp_path), 1, checkpoint_name="ckpt").save(0)
     model, trainer = make_trainer(tmp_path)
     assert float(model.biases[0]) == 3.0
-    assert trainer.train(tiny_dataset(1))
-
-
-def test_a_run_can_start_from_the_weights_of_another(tmp_path):
-    source, trainer = make_trainer(tmp_path / "source")
-    trainer.train(tiny_dataset(1))
-    prefix = str(tmp_path / "source" / "ckpt-6")
-    model, trainer = make_trainer(tmp_path / "target", init_checkpoint=prefix)
-    assert int(trainer.step.numpy()) == 0
-    np.testing.assert_array_equal(model.weights_, source.weights_)
+    assert trainer.train(tiny_batches(1))
 
 
 class OtherModel(TinyModel):
@@ -168,19 +162,22 @@ class OtherModel(TinyModel):
         super().__init__()
         self.more = tf.Variable([1.0], name="more")
 
+    def named_variables(self):
+        return {**super().named_variables(), "more/biases": self.more}
+
 
 def test_checkpoints_that_are_missing_or_do_not_fit_are_refused(tmp_path):
     with pytest.raises(InputError, match="nowhere.index, found no such file"):
         make_trainer(tmp_path / "a", init_checkpoint=str(tmp_path / "nowhere"))
     _, trainer = make_trainer(tmp_path / "b")
-    trainer.train(tiny_dataset(1))
+    trainer.train(tiny_batches(1))
     with pytest.raises(InputError, match="ckpt-6: expected a checkpoint of the model"):
         make_trainer(tmp_path / "b", model=OtherModel())
 
 
 def test_durations_read_well():
-    assert trainer_module._duration(59) == "59 s"
-    assert trainer_module._duration(3700) == "1 h 01 min"
+    assert duration(59) == "59 s"
+    assert duration(3700) == "1 h 01 min"
 
 
 EXIT = """
@@ -188,7 +185,7 @@ import sys
 from feelvos_tf.testing import tiny_model
 from feelvos_tf.training import trainer_test
 _, trainer = trainer_test.make_trainer(__import__("pathlib").Path(sys.argv[1]), num_steps=10**9)
-sys.exit(0 if trainer.train(tiny_model.tiny_dataset(1)) else 130)
+sys.exit(0 if trainer.train(tiny_model.tiny_batches(1)) else 130)
 """
 
 
@@ -204,3 +201,110 @@ def test_a_real_interrupt_leaves_a_checkpoint(tmp_path):
     assert process.wait(60) == 130
     assert "stopping after this step" in rest and "saved" in rest
     assert tf.train.latest_checkpoint(str(tmp_path))
+
+
+def spoil_weights_after(trainer, model, step):
+    """Makes a weight no number during the given step, whose own loss is still one."""
+    update = trainer._train_step
+
+    def spoiling(*args):
+        result = update(*args)
+        if int(trainer.step.numpy()) == step:
+            model.biases.assign([float("nan")])
+        return result
+
+    trainer._train_step = spoiling
+
+
+def test_a_signal_while_scores_are_made_saves_nothing_after_a_loss_that_is_no_number(tmp_path):
+    def evaluate(step):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"J": 0.5}
+
+    settings = {"evaluate": evaluate, "evaluate_every_steps": 2, "save_every_steps": 100}
+    model, trainer = make_trainer(tmp_path, log_every_steps=100, **settings)
+    spoil_weights_after(trainer, model, 2)
+    with pytest.raises(InputError, match="the loss became nan at step 3"):
+        trainer.train(tiny_batches(1))
+    assert not list(tmp_path.glob("ckpt-*"))
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    model, trainer = make_trainer(tmp_path, save_every_steps=2)
+    spoil_weights_after(trainer, model, 4)
+    with pytest.raises(InputError, match="a weight is not a finite number after step 4"):
+        trainer.train(tiny_batches(1))
+    assert {p.name for p in tmp_path.glob("ckpt-*.index")} == {"ckpt-2.index"}
+
+
+def test_an_optimizer_that_is_a_mere_name_is_refused(tmp_path):
+    with pytest.raises(InputError, match="Trainer.optimizer: .*@AdamOptimizer, found 'Adam"):
+        make_trainer(tmp_path, optimizer="AdamOptimizer")
+
+
+@gin.configurable
+class ShareOfObjects(Loss):
+    """A loss that a user might add, in a file of one's own."""
+
+    name = "share_of_objects"
+
+    def __init__(self, weight=1.0):
+        self.weight = weight
+
+    def __call__(self, clip: LossInputs):
+        assert clip.seed.shape == [2] and clip.step.dtype == tf.int64
+        return tf.reduce_mean(tf.nn.softmax(clip.output.logits, axis=0)[1:])
+
+
+def test_a_new_loss_is_one_line_of_gin_and_shows_in_log_and_tensorboard(tmp_path, capsys):
+    gin.parse_config(
+        """
+        Trainer.losses = [@BootstrappedCrossEntropy(), @ShareOfObjects(), @TripletLoss()]
+        ShareOfObjects.weight = 0.5
+        """
+    )
+    _, trainer = make_trainer(tmp_path, log_every_steps=2)
+    trainer.train(tiny_batches(2))
+    scalars = {
+        (step, tag): float(value) for step, tag, value in read_events(tmp_path) if "_" in tag
+    }
+    # Two clips with half the weight each; the triplet loss has weight 0 and is left out.
+    assert 0 < scalars[4, "share_of_objects"] < 1
+    assert not any(tag == "triplet" for _, tag in scalars)
+    [line] = [x for x in capsys.readouterr().err.splitlines() if x.startswith("step 4/")]
+    assert f"share_of_objects {scalars[4, 'share_of_objects']:.4f}" in line
+    written = (tmp_path / "operative_config.gin").read_text()
+    assert "@ShareOfObjects()" in written and "ShareOfObjects.weight = 0.5" in written
+    gin.clear_config()
+    gin.parse_config(written)
+    assert [loss.name for loss in gin.get_bindings("Trainer")["losses"]] == [
+        "cross_entropy",
+        "share_of_objects",
+        "triplet",
+    ]
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [["TripletLoss"], [ShareOfObjects], [], [ShareOfObjects(), ShareOfObjects()], "TripletLoss"],
+)
+def test_what_is_no_list_of_losses_is_refused(tmp_path, losses):
+    with pytest.raises(InputError, match="Trainer.losses: expected"):
+        make_trainer(tmp_path, losses=losses)
+
+
+def test_calibration_reads_a_dataset_of_its_own(tmp_path, monkeypatch):
+    datasets, calibrated = [], []
+    monkeypatch.setattr(
+        trainer_module, "calibrate_batch_norm", lambda _, images, __: calibrated.append(len(images))
+    )
+
+    def batches_from(step):
+        datasets.append(step)
+        return tiny_batches(1)(step)
+
+    _, trainer = make_trainer(tmp_path, calibration_clips=2)
+    trainer.train(batches_from)
+    assert calibrated == [6]
+    assert datasets == [0, 0]

@@ -1,0 +1,170 @@
+"""What is left of a run on disk, and what a run makes of it."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.layers.walk import convolutions_by_path
+from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.testing.tiny_model import TinyModel
+from feelvos_tf.training.checkpoints import RunCheckpoints
+from feelvos_tf.training.optimizers import MomentumOptimizer
+
+DATA = ".data-00000-of-00001"
+
+
+class Run:
+    """A tiny run whose biases are its step."""
+
+    def __init__(self, folder):
+        self.model = TinyModel()
+        self.step = tf.Variable(0, dtype=tf.int64)
+        names = self.model.named_variables()
+        optimizer = MomentumOptimizer(names)
+        self.checkpoints = RunCheckpoints(folder, self.model, names, optimizer, self.step, 5)
+
+    def save(self, step):
+        self.step.assign(step)
+        self.model.biases.assign([float(step)])
+        self.checkpoints.save()
+
+    def state(self):
+        return int(self.step.numpy()), float(self.model.biases[0])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Returns a folder with the checkpoints of steps 5, 10 and 20."""
+    run = Run(tmp_path)
+    for step in (5, 10, 20):
+        run.save(step)
+    return tmp_path
+
+
+def cut(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("suffix", [".index", DATA])
+@pytest.mark.parametrize("damage", [cut, flip, lambda path: path.unlink()])
+def test_of_damaged_checkpoints_the_one_before_is_taken(folder, suffix, damage, capsys):
+    damage(folder / f"ckpt-20{suffix}")
+    run = Run(folder)
+    assert run.checkpoints.resume() == str(folder / "ckpt-10")
+    assert run.state() == (10, 10.0)
+    [line] = [x for x in capsys.readouterr().err.splitlines() if "damaged" in x]
+    assert "ckpt-20: the checkpoint is damaged" in line and "trying the one before" in line
+    run.save(20)
+    again = Run(folder)
+    assert again.checkpoints.resume() == str(folder / "ckpt-20")
+    assert again.state() == (20, 20.0)
+
+
+def test_damaged_checkpoints_alone_are_one_sentence(folder):
+    for step in (5, 10, 20):
+        cut(folder / f"ckpt-{step}{DATA}")
+    with pytest.raises(InputError, match="damaged ones alone .ckpt-5, ckpt-10, ckpt-20") as caught:
+        Run(folder).checkpoints.resume()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "no checkpoint state"])
+def test_a_run_goes_on_without_the_file_that_lists_its_checkpoints(folder, content, capsys):
+    (folder / "checkpoint").unlink()
+    if content:
+        (folder / "checkpoint").write_text(content)
+    run = Run(folder)
+    assert run.checkpoints.resume() == str(folder / "ckpt-20")
+    assert run.state() == (20, 20.0)
+    assert "found 3 checkpoints without it" in capsys.readouterr().err
+    assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-20")
+    for step in (30, 40, 50):
+        run.save(step)
+    assert not (folder / "ckpt-5.index").exists()
+
+
+def small_feelvos(seed):
+    tf.keras.utils.set_random_seed(seed)
+    model = Feelvos(MobileNetV2(0.1), atrous_rates=(), embedding_dimension=4)
+    model.create_variables()
+    return model
+
+
+def test_a_run_can_start_from_the_weights_of_another(tmp_path):
+    runs = []
+    for name in ("source", "target"):
+        model, step = small_feelvos(len(runs)), tf.Variable(0, dtype=tf.int64)
+        names = release_names(model)
+        optimizer = MomentumOptimizer(names)
+        runs.append(
+            (names, step, RunCheckpoints(tmp_path / name, model, names, optimizer, step, 5))
+        )
+    (source, step, checkpoints), (target, target_step, others) = runs
+    step.assign(6)
+    assert others.initialize(checkpoints.save(), False) == list(target)
+    assert int(target_step.numpy()) == 0
+    for name, variable in source.items():
+        np.testing.assert_array_equal(variable, target[name])
+
+
+def test_an_empty_folder_has_nothing_to_go_on_from(tmp_path):
+    assert Run(tmp_path / "new").checkpoints.resume() is None
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(folder):
+    run = Run(folder)
+    shutil.rmtree(folder)
+    folder.write_text("a file")
+    with pytest.raises(InputError, match="a checkpoint cannot be written") as caught:
+        run.save(30)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_version_0_1_goes_on_with_its_momentum(tmp_path, capsys):
+    """Its checkpoints named weights by their place in the network."""
+    source, model = small_feelvos(1), small_feelvos(2)
+    names = release_names(source)
+    slots = MomentumOptimizer({n: v for n, v in names.items() if v.trainable})
+    for accumulator in slots.accumulators.values():
+        accumulator.assign(tf.fill(accumulator.shape, 0.5))
+    step = tf.Variable(7, dtype=tf.int64)
+    old = tf.train.Checkpoint(model=by_place(source), optimizer=slots, step=step)
+    tf.train.CheckpointManager(old, str(tmp_path), 1, checkpoint_name="ckpt").save(7)
+
+    found = release_names(model)
+    learned = {n: v for n, v in found.items() if v.trainable}
+    fresh, new_step = MomentumOptimizer(learned), tf.Variable(0, dtype=tf.int64)
+    checkpoints = RunCheckpoints(tmp_path, model, found, fresh, new_step, 5)
+    assert checkpoints.resume() == str(tmp_path / "ckpt-7")
+    assert "ckpt-7: written by version 0.1" in capsys.readouterr().err
+    assert int(new_step.numpy()) == 7
+    for name, variable in names.items():
+        np.testing.assert_array_equal(variable, found[name])
+    assert all(np.all(a == 0.5) for a in fresh.accumulators.values())
+
+
+def by_place(model):
+    """Returns the variables as version 0.1 saved them: in a tree like that of the layers."""
+    tree = {}
+    for path, layer in convolutions_by_path(model):
+        for name, variable in layer.release_variables().items():
+            *places, leaf = f"{path}/{name[len(layer.scope) + 1 :]}".split("/")
+            node = tree
+            for place in places:
+                node = node.setdefault({"BatchNorm": "norm"}.get(place, place), {})
+            node[leaf] = variable
+    return tree
