@@ -29,8 +29,8 @@ setup(
         "pillow>=9.4",
         "tqdm>=4.64",
         # Two pairs of Python and TensorFlow. Up to Python 3.11: the last TensorFlow that can load
-        # the kernels of the add-ons, which are discontinued (with the package tensorflow-cpu they do
-        # not load either). It takes neither NumPy 2 nor OpenCV 4.12, which needs NumPy 2.
+        # the kernels of the add-ons, which are discontinued (beside the package tensorflow-cpu they
+        # do not load either). It takes neither NumPy 2 nor OpenCV 4.12, which needs NumPy 2.
         f"tensorflow==2.15.1; {OLDER}",
         f"tensorflow-addons==0.23.0; {OLDER}",
         f"numpy<2; {OLDER}",
