@@ -13,6 +13,7 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.setting_types import checked
 from feelvos_tf.data import tfrecord_files, tfrecords, training_clip
 from feelvos_tf.data.clip_order import ClipOrder
 from feelvos_tf.data.tfrecord_files import VideoRecords
@@ -22,6 +23,7 @@ _MAX_DROPPED_IN_A_ROW = 1000
 
 
 @gin.configurable
+@checked("training_dataset")
 def training_dataset(
     batch_size: int,
     records: str | Sequence[str] = gin.REQUIRED,
@@ -76,6 +78,11 @@ def training_dataset(
     Raises:
       InputError: no record file, a broken one, or a setting out of range.
     """
+    if batch_size < 1 or first_batch < 0:
+        raise InputError(
+            "training_dataset: expected batch_size of 1 or more and first_batch of 0 or more, "
+            f"found {batch_size} and {first_batch}"
+        )
     settings = ClipSettings(
         crop_size=tuple(crop_size),
         min_scale=min_scale,

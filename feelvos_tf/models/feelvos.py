@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection
-from typing import NamedTuple
 
 import gin
 import tensorflow as tf
@@ -15,6 +15,7 @@ from feelvos_tf.models import object_labels
 from feelvos_tf.models.deeplab import FILTERS, AtrousSpatialPyramidPooling, Decoder
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.embedding import Embedding
+from feelvos_tf.models.features import ClipOutput, Features, Previous
 from feelvos_tf.models.global_matching import (
     Reference,
     global_distances,
@@ -32,48 +33,6 @@ from feelvos_tf.models.local_matching import (
 )
 
 _PREVIOUS_FRAME_MATCHINGS = ("local", "global", "none")
-
-
-class Features(NamedTuple):
-    """What the network extracts from single frames.
-
-    Attributes:
-      decoder_features: float32 `[n, h, w, 256]` at stride 4.
-      embeddings: float32 `[n, h, w, embedding_dimension]` at stride 4.
-    """
-
-    decoder_features: tf.Tensor
-    embeddings: tf.Tensor
-
-
-class Previous(NamedTuple):
-    """What the segmentation of a frame takes from the frame before.
-
-    Attributes:
-      embeddings: float32 `[h, w, embedding_dimension]`.
-      indices: int32 `[h, w]` object indices, negative for none.
-      masks: float32 `[objects, h, w]` predictions that are fed back (0 or 1, or probabilities).
-    """
-
-    embeddings: tf.Tensor
-    indices: tf.Tensor
-    masks: tf.Tensor
-
-
-class ClipOutput(NamedTuple):
-    """What the network says about the current frame of a clip.
-
-    Attributes:
-      logits: float32 `[objects, h, w, 1]` at stride 4.
-      global_map: float32 `[objects, h, w]` distances to the reference frame, 0..1, or None.
-      local_map: float32 `[objects, h, w]` distances to the previous frame, 0..1, or None.
-      embeddings: float32 `[3, h, w, channels]` of the clip's frames; None for a single frame.
-    """
-
-    logits: tf.Tensor
-    global_map: tf.Tensor | None
-    local_map: tf.Tensor | None
-    embeddings: tf.Tensor | None = None
 
 
 @gin.configurable
@@ -349,6 +308,10 @@ class Feelvos(tf.keras.Model):
                 embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
             )
         )
+
+
+# Keras 3 looks at the arguments of the constructor, which gin's wrapper would hide from it.
+Feelvos.__init__.__signature__ = inspect.signature(Feelvos.__init__)
 
 
 def _fold_in(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:

@@ -1,18 +1,19 @@
 """Loads the weights of a checkpoint into a model: a training's, a converted or a release one.
 
-What the variable MobilenetV2/Conv/weights of the release is called in a checkpoint of
+Checkpoints hold weights by their names in the release, so that they do not depend on how Keras
+arranges its layers. The variable MobilenetV2/Conv/weights is called
 
-    the release, or DeepLab         MobilenetV2/Conv/weights
-    a training that trains it       optimizer/_variables/MobilenetV2.SConv.Sweights
-    a training that does not,       model/backbone/root/weights
-    and in a converted checkpoint
+    weights/MobilenetV2.SConv.Sweights                  by trainings and conversions,
+    optimizer/_variables/MobilenetV2.SConv.Sweights     by trainings of version 0.1,
+    model/backbone/root/weights                         by them, if they did not train it, and by
+                                                        conversions of version 0.1,
 
-(the last two followed by /.ATTRIBUTES/VARIABLE_VALUE).
+each followed by /.ATTRIBUTES/VARIABLE_VALUE, and as it is by the release and DeepLab.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import tensorflow as tf
 
@@ -42,13 +43,35 @@ def load_weights(model: Feelvos, prefix: str) -> None:
         variable.assign(value)
 
 
+def checkpoint_of(
+    named_variables: Mapping[str, tf.Variable], **others: tf.Module | tf.Variable
+) -> tf.train.Checkpoint:
+    """Returns the checkpoint that trainings and conversions write.
+
+    Args:
+      named_variables: all variables of the model by their names in the 2019 release.
+      **others: what else is saved.
+    """
+    return tf.train.Checkpoint(weights=dict(named_variables), **others)
+
+
+def holds_weights_by_name(keys: Collection[str]) -> bool:
+    """Returns whether a checkpoint with these keys is one of `checkpoint_of`."""
+    return any(key.startswith("weights/") for key in keys)
+
+
 def _candidates(model: Feelvos) -> Iterator[tuple[str, list[str], tf.Variable]]:
     """Yields every variable with its release name and what it may be called in a checkpoint."""
     for path, layer in convolutions_by_path(model):
         for name, variable in layer.release_variables().items():
             place = name[len(layer.scope) + 1 :].replace("BatchNorm/", "norm/")
-            keys = [f"optimizer/_variables/{_escaped(name)}", f"model/{path}/{place}"]
-            yield name, [name, *(key + _VALUE for key in keys)], variable
+            escaped = _escaped(name)
+            keys = [
+                f"weights/{escaped}",
+                f"optimizer/_variables/{escaped}",
+                f"model/{path}/{place}",
+            ]
+            yield name, [*(key + _VALUE for key in keys), name], variable
 
 
 def _escaped(name: str) -> str:
