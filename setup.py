@@ -37,6 +37,8 @@ setup(
         f"opencv-python-headless<4.12; {OLDER}",
         # From Python 3.12 on: today's, with Keras 3 and without the add-ons.
         f"tensorflow>=2.18; {NEWEST}",
+        # TensorFlow writes its summaries by it, and from 2.21 on does not bring it.
+        f"tensorboard>=2.18; {NEWEST}",
     ],
     extras_require={
         "dev": ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6"],

@@ -168,3 +168,19 @@ def by_place(model):
                 node = node.setdefault({"BatchNorm": "norm"}.get(place, place), {})
             node[leaf] = variable
     return tree
+
+
+def test_checkpoints_know_nothing_of_keras_but_the_release_s_names(tmp_path):
+    """So that one Keras reads what another wrote."""
+    model = small_feelvos(1)
+    names, step = release_names(model), tf.Variable(3, dtype=tf.int64)
+    learned = {n: v for n, v in names.items() if v.trainable}
+    optimizer = MomentumOptimizer(learned)
+    path = RunCheckpoints(tmp_path, model, names, optimizer, step, 5).save()
+    value = "/.ATTRIBUTES/VARIABLE_VALUE"
+    expected = {f"weights/{name.replace('/', '.S')}{value}" for name in names}
+    expected |= {f"optimizer/accumulators/{name.replace('/', '.S')}{value}" for name in learned}
+    keys = {key for key, _ in tf.train.list_variables(path)}
+    assert expected <= keys
+    others = {"_CHECKPOINTABLE_OBJECT_GRAPH", "step" + value, "save_counter" + value}
+    assert keys - expected == others
