@@ -11,6 +11,7 @@ import tensorflow as tf
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.core.resizing import resize_bilinear
+from feelvos_tf.core.setting_types import checked
 from feelvos_tf.inference import added_objects, multi_scale, predictor_state
 from feelvos_tf.inference.kmeans_reference import cluster_reference
 from feelvos_tf.inference.predictor_state import PredictorState, ScaleState, State
@@ -66,6 +67,7 @@ class Predictor(tf.Module):
       InputError: a setting is out of range.
     """
 
+    @checked("Predictor")
     def __init__(
         self,
         model: Feelvos,
