@@ -56,7 +56,7 @@ def move_mask(
       mask: bool [height, width]; all False comes back as it is.
       shift: (down, right) in units of the object's size, float32 [2].
       scale: factor, float32 [].
-      rotation: radians, from down towards right, float32 [].
+      rotation: radians, from down toward right, float32 [].
     """
     inside = tf.cast(tf.where(mask), tf.float32)
     return tf.cond(
