@@ -77,6 +77,16 @@ def save(model, model_dir, step: int) -> str:
     return path
 
 
+def parse_with_evaluation_scope(dataset_root) -> None:
+    """Sets settings by which the evaluated model is another one than the trained."""
+    bindings = [
+        f"Validation.dataset_root = '{dataset_root}'",
+        "evaluation/MobileNetV2.output_stride = 8",
+        "evaluation/Predictor.scales = (1.0, 0.5)",
+    ]
+    gin_settings.parse([], TINY.strip().splitlines() + bindings)
+
+
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """Returns a run's folder with one checkpoint."""
@@ -178,12 +188,7 @@ def test_a_model_in_training_is_scored_without_being_touched(dataset_root, tmp_p
 def test_the_evaluated_model_can_have_settings_of_its_own(dataset_root, tmp_path, monkeypatch):
     scored = []
     monkeypatch.setattr(Validation, "score", lambda _, predictor, __: scored.append(predictor))
-    bindings = [
-        f"Validation.dataset_root = '{dataset_root}'",
-        "evaluation/MobileNetV2.output_stride = 8",
-        "evaluation/Predictor.scales = (1.0, 0.5)",
-    ]
-    gin_settings.parse([], TINY.strip().splitlines() + bindings)
+    parse_with_evaluation_scope(dataset_root)
     trained = tiny_model(seed=1)
     evaluation_of(trained, tmp_path)(100)
     assert scored[0].scales == (1.0, 0.5)
@@ -200,12 +205,7 @@ def test_the_evaluated_model_can_have_settings_of_its_own(dataset_root, tmp_path
 
 
 def test_one_checkpoint_has_one_score_in_training_and_afterwards(dataset_root, tmp_path):
-    bindings = [
-        f"Validation.dataset_root = '{dataset_root}'",
-        "evaluation/MobileNetV2.output_stride = 8",
-        "evaluation/Predictor.scales = (1.0, 0.5)",
-    ]
-    gin_settings.parse([], TINY.strip().splitlines() + bindings)
+    parse_with_evaluation_scope(dataset_root)
     trained = tiny_model(seed=1)
     in_training = evaluation_of(trained, tmp_path)(100)
     prefix = save(trained, tmp_path, 100)

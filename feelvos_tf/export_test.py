@@ -11,7 +11,7 @@ from feelvos_tf.export import export, find_checkpoint
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import checkpoint_of
-from feelvos_tf.testing import small_model
+from feelvos_tf.testing import small_model, without_tensorflow
 
 # Importing the package is made impossible: the SavedModel must need none of its code.
 _WITHOUT_PACKAGE = """
@@ -73,14 +73,6 @@ def test_a_folder_without_checkpoint_is_named(tmp_path):
 
 
 def test_unusable_folders_and_files_are_told_without_waiting_for_tensorflow(tmp_path):
-    program = (
-        "import sys\n"
-        "class Refuse:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        assert name != 'tensorflow', 'TensorFlow is imported'\n"
-        "sys.meta_path.insert(0, Refuse())\n"
-        "import runpy; runpy.run_module('feelvos_tf.export', run_name='__main__')\n"
-    )
     run, new = f"--model_dir={tmp_path / 'run'}", f"--export_dir={tmp_path / 'new'}"
     (tmp_path / "run").mkdir()
     (tmp_path / "empty").mkdir()
@@ -91,8 +83,7 @@ def test_unusable_folders_and_files_are_told_without_waiting_for_tensorflow(tmp_
         (f"--model_dir={tmp_path / 'empty'}", new): "expected the settings of a training run",
         (run, new, "--gin_file=no.gin"): "no.gin: expected a gin file",
     }.items():
-        command = [sys.executable, "-c", program, *arguments]
-        result = subprocess.run(command, capture_output=True, text=True)
+        result = without_tensorflow.run("feelvos_tf.export", *arguments)
         assert result.returncode == 1 and sentence in result.stderr, result.stderr
 
 

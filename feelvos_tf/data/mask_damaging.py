@@ -1,4 +1,4 @@
-"""Damages ground-truth masks, to be as wrong as a prediction would be.
+"""Damages ground-truth masks in training, so that they look like imperfect predictions.
 
 Training feeds the ground truth of the previous frame where inference feeds a prediction. Damaging
 it a little narrows that gap. Source: `mask_damaging.py` of the 2019 release; off by default, as

@@ -1,6 +1,7 @@
-"""Builds the model that is scored or exported: one function for all who do so.
+"""Builds the model as it is scored and exported.
 
-A checkpoint so has one score, whoever computes it.
+Export, `feelvos_tf.evaluate` and the validation in training all do it by this one function, so that
+a checkpoint has one score.
 """
 
 from __future__ import annotations
