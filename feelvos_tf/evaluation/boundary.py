@@ -21,7 +21,7 @@ _BLOCK = np.ones([2, 2], np.uint8)
 
 
 def tolerance_radius(height: int, width: int) -> int:
-    """Returns the radius in pixels within which contour pixels match, 0.008 diagonals, rounded up."""
+    """Returns the radius in pixels, rounded up, within which contour pixels match: 0.008 diagonals."""
     return int(np.ceil(TOLERANCE * np.linalg.norm((height, width))))
 
 
