@@ -34,7 +34,7 @@ has_current_scores() {
     && [ -z "$(find "$OUT/masks" testdata/Annotations -newer "$OUT/report.html" -print -quit)" ]
 }
 
-set_up_environment ''
+set_up_environment '' .venv $NEWEST_PAIR $OLDER_PAIR
 mkdir -p "$OUT"
 
 step "1/5 Records: one TFRecord per training video"
