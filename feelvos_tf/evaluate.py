@@ -150,7 +150,7 @@ def _validation_settings() -> dict[str, Any]:
     """Returns what the flags say about the data; the rest is up to the training's settings."""
     settings = _DATASET.given()
     if "root" in settings:
-        settings["davis_root"] = settings.pop("root")
+        settings["dataset_root"] = settings.pop("root")
     if _INFERENCE_SIZE.value is not None:
         settings["inference_size"] = _INFERENCE_SIZE.value
     return settings

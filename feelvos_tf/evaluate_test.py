@@ -51,7 +51,7 @@ def eagerly():
 
 
 @pytest.fixture(scope="module")
-def davis_root(tmp_path_factory):
+def dataset_root(tmp_path_factory):
     return drawn_videos.write_davis(tmp_path_factory.mktemp("davis") / "root", {"bear": [1, 3]}, 4)
 
 
@@ -77,6 +77,16 @@ def save(model, model_dir, step: int) -> str:
     return path
 
 
+def parse_with_evaluation_scope(dataset_root) -> None:
+    """Sets settings by which the evaluated model is another one than the trained."""
+    bindings = [
+        f"Validation.dataset_root = '{dataset_root}'",
+        "evaluation/MobileNetV2.output_stride = 8",
+        "evaluation/Predictor.scales = (1.0, 0.5)",
+    ]
+    gin_settings.parse([], TINY.strip().splitlines() + bindings)
+
+
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     """Returns a run's folder with one checkpoint."""
@@ -95,23 +105,23 @@ def scalars(folder):
     }
 
 
-def test_scores_of_a_predictor_are_those_of_its_masks(davis_root, tmp_path):
+def test_scores_of_a_predictor_are_those_of_its_masks(dataset_root, tmp_path):
     gin_settings.parse([], TINY.strip().splitlines())
-    scores = Validation(davis_root).score(Predictor(tiny_model()), tmp_path / "masks")
+    scores = Validation(dataset_root).score(Predictor(tiny_model()), tmp_path / "masks")
     assert sorted(path.name for path in (tmp_path / "masks/bear").glob("*.png")) == [
         f"{frame:05d}.png" for frame in range(4)
     ]
-    targets = protocols.dataset_ground_truths(davis_root)
+    targets = protocols.dataset_ground_truths(dataset_root)
     summary = score_predictions.score_folder(targets, tmp_path / "masks").summary
     assert scores == {"J": summary.j.mean, "F": summary.f.mean, "J&F": summary.j_and_f}
 
 
 def test_once_prints_one_line_and_writes_scalars_at_the_checkpoint_s_step(
-    run_dir, davis_root, tmp_path
+    run_dir, dataset_root, tmp_path
 ):
     folder = tmp_path / "run"
     shutil.copytree(run_dir, folder)
-    arguments = [f"--model_dir={folder}", f"--davis_root={davis_root}", "--year=2017"]
+    arguments = [f"--model_dir={folder}", f"--davis_root={dataset_root}", "--year=2017"]
     done = subprocess.run(
         [sys.executable, "-m", "feelvos_tf.evaluate", *arguments, "--split=val", "--once"]
         + ["--gin_file=gin_configs/evaluation.gin", "--gin_param=atrous_rates = ()"],
@@ -129,17 +139,17 @@ def test_once_prints_one_line_and_writes_scalars_at_the_checkpoint_s_step(
     assert len(list((folder / "eval/masks/bear").glob("*.png"))) == 4
 
 
-def test_each_new_checkpoint_is_scored_with_its_own_weights(run_dir, davis_root, tmp_path):
+def test_each_new_checkpoint_is_scored_with_its_own_weights(run_dir, dataset_root, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run_dir, folder)
     gin_settings.parse_model_dir(folder, [])
-    evaluation = evaluate.CheckpointEvaluation(str(folder), Validation(davis_root))
+    evaluation = evaluate.CheckpointEvaluation(str(folder), Validation(dataset_root))
     seen = []
     for prefix in evaluate.new_checkpoints(str(folder), timeout=0.0):
         line = evaluation(prefix)
         reference = tiny_model()
         load_weights(reference, prefix)
-        expected = Validation(davis_root).score(Predictor(reference), tmp_path / "expected")
+        expected = Validation(dataset_root).score(Predictor(reference), tmp_path / "expected")
         assert line == f"{os.path.basename(prefix)}: " + ", ".join(
             f"{name} {value:.4f}" for name, value in expected.items()
         )
@@ -157,8 +167,8 @@ def test_evaluating_goes_on_waiting_until_the_timeout(run_dir, tmp_path, monkeyp
     assert [os.path.basename(prefix) for prefix in checkpoints] == ["ckpt-10"]
 
 
-def test_a_model_in_training_is_scored_without_being_touched(davis_root, tmp_path):
-    bindings = [f"Validation.davis_root = '{davis_root}'", "Validation.sequences = ['bear']"]
+def test_a_model_in_training_is_scored_without_being_touched(dataset_root, tmp_path):
+    bindings = [f"Validation.dataset_root = '{dataset_root}'", "Validation.sequences = ['bear']"]
     gin_settings.parse([], TINY.strip().splitlines() + bindings)
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
@@ -175,15 +185,10 @@ def test_a_model_in_training_is_scored_without_being_touched(davis_root, tmp_pat
     assert len(list((tmp_path / "run/eval/masks/bear").glob("*.png"))) == 4
 
 
-def test_the_evaluated_model_can_have_settings_of_its_own(davis_root, tmp_path, monkeypatch):
+def test_the_evaluated_model_can_have_settings_of_its_own(dataset_root, tmp_path, monkeypatch):
     scored = []
     monkeypatch.setattr(Validation, "score", lambda _, predictor, __: scored.append(predictor))
-    bindings = [
-        f"Validation.davis_root = '{davis_root}'",
-        "evaluation/MobileNetV2.output_stride = 8",
-        "evaluation/Predictor.scales = (1.0, 0.5)",
-    ]
-    gin_settings.parse([], TINY.strip().splitlines() + bindings)
+    parse_with_evaluation_scope(dataset_root)
     trained = tiny_model(seed=1)
     evaluation_of(trained, tmp_path)(100)
     assert scored[0].scales == (1.0, 0.5)
@@ -199,13 +204,8 @@ def test_the_evaluated_model_can_have_settings_of_its_own(davis_root, tmp_path, 
     assert np.abs(found - stride_16).max() > 1e-4
 
 
-def test_one_checkpoint_has_one_score_in_training_and_afterwards(davis_root, tmp_path):
-    bindings = [
-        f"Validation.davis_root = '{davis_root}'",
-        "evaluation/MobileNetV2.output_stride = 8",
-        "evaluation/Predictor.scales = (1.0, 0.5)",
-    ]
-    gin_settings.parse([], TINY.strip().splitlines() + bindings)
+def test_one_checkpoint_has_one_score_in_training_and_afterwards(dataset_root, tmp_path):
+    parse_with_evaluation_scope(dataset_root)
     trained = tiny_model(seed=1)
     in_training = evaluation_of(trained, tmp_path)(100)
     prefix = save(trained, tmp_path, 100)
@@ -218,11 +218,22 @@ def test_one_checkpoint_has_one_score_in_training_and_afterwards(davis_root, tmp
     assert evaluate.CheckpointEvaluation(str(tmp_path), Validation())._predictor.scales == (1.0,)
 
 
+def test_the_earlier_name_of_the_data_set_s_folder_is_still_read(dataset_root, tmp_path):
+    gin_settings.parse([], [f"Validation.davis_root = '{dataset_root}'"])
+    with pytest.warns(FutureWarning, match="davis_root is now Validation.dataset_root"):
+        Validation()
+    Validation(dataset_root=str(dataset_root))
+    with pytest.raises(InputError, match=f"{tmp_path}/none"):
+        Validation(dataset_root=f"{tmp_path}/none")
+
+
 def test_training_without_a_validation_split_is_not_evaluated(tmp_path):
     gin_settings.parse([], [])
     assert evaluation_of(None, tmp_path) is None
-    with pytest.raises(InputError, match="expected Validation.davis_root to be bound"):
+    with pytest.raises(InputError, match="expected Validation.dataset_root to be bound"):
         Trainer(None, {}, tmp_path, None, evaluate=None, evaluate_every_steps=5)
+    with pytest.raises(InputError, match="Validation.dataset_root: expected the folder of a"):
+        Validation()
 
 
 def test_wrong_folders_are_told_in_one_sentence(tmp_path):

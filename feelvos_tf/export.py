@@ -25,7 +25,7 @@ from feelvos_tf.core import cli, gin_flags, gin_settings
 from feelvos_tf.core.errors import InputError
 
 if TYPE_CHECKING:
-    from feelvos_tf.models.feelvos import Feelvos
+    from feelvos_tf.inference.predictor import Predictor
 
 _FLAGS = cli.flag_values(__name__)
 _MODEL_DIR = flags.DEFINE_string(
@@ -47,44 +47,33 @@ _GIN_FILE, _GIN_PARAM = gin_flags.define(
 )
 
 
-def load_model(model_dir: str, checkpoint: str | None = None) -> Feelvos:
-    """Returns the model that the current gin settings describe, with trained weights.
+def find_checkpoint(model_dir: str, checkpoint: str | None = None) -> str:
+    """Returns the prefix of the checkpoint to export.
 
     Args:
       model_dir: folder with checkpoints of the trainer.
       checkpoint: prefix of one of them; the latest by default.
 
     Raises:
-      InputError: there is no checkpoint or it does not fit the model.
+      InputError: there is no such checkpoint.
     """
     import tensorflow as tf
-
-    from feelvos_tf.models.feelvos import Feelvos
-    from feelvos_tf.models.weights import load_weights
 
     prefix = checkpoint or tf.train.latest_checkpoint(model_dir)
     if prefix is None or not tf.io.gfile.exists(f"{prefix}.index"):
         raise InputError(f"{prefix or model_dir}: expected a checkpoint of the trainer, found none")
-    model = Feelvos()
-    model.create_variables()
-    load_weights(model, prefix)
-    return model
+    return prefix
 
 
-def export(model: Feelvos, export_dir: str) -> None:
-    """Writes the SavedModel of `model`, whole or not at all; the model is folded for inference.
+def export(predictor: Predictor, export_dir: str) -> None:
+    """Writes `predictor` as a SavedModel, whole or not at all.
 
     Raises:
       InputError: `export_dir` exists.
     """
     import tensorflow as tf
 
-    from feelvos_tf.inference.predictor import Predictor
-
     _check_new(export_dir)
-    for layer in model.convolutions():
-        layer.fold_batch_norm()
-    predictor = Predictor(model)
     target = pathlib.Path(export_dir)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.writing")
@@ -104,9 +93,12 @@ def main(argv: list[str]) -> None:
             raise InputError(f"--{flag.name}: expected a folder, got nothing")
     _check_new(_EXPORT_DIR.value)
     gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
-    with gin_settings.input_errors(), gin_settings.evaluation_scope():
-        model = load_model(_MODEL_DIR.value, _CHECKPOINT.value)
-        export(model, _EXPORT_DIR.value)
+    from feelvos_tf.inference.evaluated_model import build_evaluated_model
+
+    with gin_settings.input_errors():
+        checkpoint = find_checkpoint(_MODEL_DIR.value, _CHECKPOINT.value)
+        _, predictor = build_evaluated_model(checkpoint)
+        export(predictor, _EXPORT_DIR.value)
     print(f"SavedModel: {_EXPORT_DIR.value}")
 
 

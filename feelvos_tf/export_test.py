@@ -7,9 +7,11 @@ import pytest
 
 from feelvos_tf import export as export_module
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.export import export, load_model
+from feelvos_tf.export import export, find_checkpoint
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.testing import small_model
+from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.models.weights import checkpoint_of
+from feelvos_tf.testing import small_model, without_tensorflow
 
 # Importing the package is made impossible: the SavedModel must need none of its code.
 _WITHOUT_PACKAGE = """
@@ -42,7 +44,7 @@ def test_saved_model_gives_the_predictors_masks_without_the_package(model, tmp_p
     later_mask[30:, :20] = 5
     np.savez(tmp_path / "in.npz", images=images, mask=mask, later_mask=later_mask)
 
-    export(model, str(tmp_path / "saved_model"))
+    export(predictor, str(tmp_path / "saved_model"))
     command = [sys.executable, "-c", _WITHOUT_PACKAGE]
     paths = [str(tmp_path / name) for name in ("saved_model", "in.npz", "out.npz")]
     subprocess.run([*command, *paths], check=True, capture_output=True, cwd=tmp_path)
@@ -61,24 +63,16 @@ def test_saved_model_gives_the_predictors_masks_without_the_package(model, tmp_p
 def test_an_existing_folder_is_not_touched(model, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(InputError, match="does not exist yet"):
-        export(model, str(tmp_path))
+        export(Predictor(model), str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_a_folder_without_checkpoint_is_named(tmp_path):
     with pytest.raises(InputError, match="expected a checkpoint of the trainer, found none"):
-        load_model(str(tmp_path))
+        find_checkpoint(str(tmp_path))
 
 
 def test_unusable_folders_and_files_are_told_without_waiting_for_tensorflow(tmp_path):
-    program = (
-        "import sys\n"
-        "class Refuse:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        assert name != 'tensorflow', 'TensorFlow is imported'\n"
-        "sys.meta_path.insert(0, Refuse())\n"
-        "import runpy; runpy.run_module('feelvos_tf.export', run_name='__main__')\n"
-    )
     run, new = f"--model_dir={tmp_path / 'run'}", f"--export_dir={tmp_path / 'new'}"
     (tmp_path / "run").mkdir()
     (tmp_path / "empty").mkdir()
@@ -89,22 +83,38 @@ def test_unusable_folders_and_files_are_told_without_waiting_for_tensorflow(tmp_
         (f"--model_dir={tmp_path / 'empty'}", new): "expected the settings of a training run",
         (run, new, "--gin_file=no.gin"): "no.gin: expected a gin file",
     }.items():
-        command = [sys.executable, "-c", program, *arguments]
-        result = subprocess.run(command, capture_output=True, text=True)
+        result = without_tensorflow.run("feelvos_tf.export", *arguments)
         assert result.returncode == 1 and sentence in result.stderr, result.stderr
 
 
-def test_settings_of_the_evaluation_scope_are_those_exported(tmp_path, monkeypatch):
+def test_what_is_exported_is_what_is_evaluated(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(export_module, "load_model", lambda *_: small_model.create())
-    monkeypatch.setattr(export_module, "export", lambda model, _: seen.append(Predictor(model)))
+    monkeypatch.setattr(export_module, "export", lambda predictor, _: seen.append(predictor))
     (tmp_path / "operative_config.gin").write_text(
-        "Predictor.merge = 'max'\nevaluation/Predictor.merge = 'avg'\nPredictor.scales = (1.0, 0.5)"
+        "Feelvos.backbone = @MobileNetV2()\n"
+        "MobileNetV2.depth_multiplier = 0.1\n"
+        "MobileNetV2.output_stride = 16\n"
+        "Feelvos.atrous_rates = ()\n"
+        "Feelvos.embedding_dimension = 8\n"
+        "Predictor.merge = 'max'\n"
+        "evaluation/Predictor.merge = 'avg'\n"
+        "Predictor.scales = (1.0, 0.5)\n"
     )
+    trained = small_model.create()
+    checkpoint_of(release_names(trained)).save(str(tmp_path / "ckpt"))
     flags = ["export", f"--model_dir={tmp_path}", f"--export_dir={tmp_path / 'new'}"]
     export_module._FLAGS(flags)
     try:
         export_module.main(flags[:1])
     finally:
         gin.clear_config()
-    assert (seen[0].merge, seen[0].scales) == ("avg", (1.0, 0.5))
+    (predictor,) = seen
+    assert (predictor.merge, predictor.scales) == ("avg", (1.0, 0.5))
+    image = np.random.default_rng(0).integers(0, 256, [32, 48, 3], np.uint8)
+    mask = np.zeros([32, 48], np.uint8)
+    mask[5:20, 5:25] = 3
+    trained_predictor = Predictor(trained, merge="avg", scales=(1.0, 0.5))
+    _, expected, _ = trained_predictor.step(image, trained_predictor.start(image, mask))
+    _, got, _ = predictor.step(image, predictor.start(image, mask))
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+    assert not any("gamma" in variable.name for variable in predictor.variables)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from feelvos_tf.inference import command_line, video_segmenter
 from feelvos_tf.media import masks, video
-from feelvos_tf.testing import color_model, drawn_videos
+from feelvos_tf.testing import color_model, drawn_videos, without_tensorflow
 
 
 @pytest.fixture(scope="module")
@@ -148,22 +148,12 @@ def test_two_programs_can_share_the_flags_in_one_process():
 
 
 def test_a_wrong_flag_is_told_without_waiting_for_tensorflow(saved_model):
-    program = (
-        "import sys\n"
-        "class Refuse:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        assert name != 'tensorflow', 'TensorFlow is imported'\n"
-        "sys.meta_path.insert(0, Refuse())\n"
-        "import runpy; runpy.run_module('feelvos_tf.predict', run_name='__main__')\n"
-    )
     for arguments, sentence in {
         (): "expected --saved_model",
         ("--saved_model=none",): "none: expected the folder",
         (f"--saved_model={saved_model}", "--dataset_root=none", "--output_dir=o"): "none does not",
     }.items():
-        result = subprocess.run(
-            [sys.executable, "-c", program, *arguments], capture_output=True, text=True
-        )
+        result = without_tensorflow.run("feelvos_tf.predict", *arguments)
         assert sentence in error_of(result)
 
 

@@ -2,7 +2,8 @@
 
 The same command again goes on from the last checkpoint in DIR. DIR receives checkpoints, the
 settings that were really used (operative_config.gin) and TensorBoard files
-(`tensorboard --logdir=DIR`).
+(`tensorboard --logdir=DIR`). SIGINT (Ctrl-C) and SIGTERM end the step under way and save a
+checkpoint; the exit code is then 130, not 0 as at the end of the training or 1 for bad input.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Masks from baselines that learn nothing, in the layout of feelvos_tf.predict.
+"""Writes the masks of baselines that learn nothing, as feelvos_tf.predict writes its own.
 
     python tools/predict_baseline.py --baseline=optical_flow --dataset_root=DIR --year=2017 \\
         --split=val --output_dir=OUT

@@ -28,6 +28,12 @@ has_current_saved_model() {
     && [ ! "$OUT/model/checkpoint" -nt "$OUT/saved_model/saved_model.pb" ]
 }
 
+# Scores older than a mask are of other masks.
+has_current_scores() {
+  [ -f "$OUT/report.html" ] && [ -f "$OUT/masks/global_results-val.csv" ] \
+    && [ -z "$(find "$OUT/masks" testdata/Annotations -newer "$OUT/report.html" -print -quit)" ]
+}
+
 set_up_environment '' .venv $NEWEST_PAIR $OLDER_PAIR
 mkdir -p "$OUT"
 
@@ -56,8 +62,13 @@ step "4/5 Masks: each validation video from its first mask"
   --year=2017 --split=val --output_dir="$OUT/masks" --overlays="$OUT/overlays"
 
 step "5/5 Score: J and F as DAVIS defines them"
-"$PYTHON" tools/eval_davis.py --dataset_root=testdata --predictions="$OUT/masks" --year=2017 \
-  --split=val --report="$OUT/report.html"
+if has_current_scores; then
+  echo "$OUT/report.html is up to date already"
+  cat "$OUT/masks/global_results-val.csv"
+else
+  "$PYTHON" tools/eval_davis.py --dataset_root=testdata --predictions="$OUT/masks" --year=2017 \
+    --split=val --report="$OUT/report.html"
+fi
 
 cat << END
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -53,6 +54,11 @@ def checked(name: str) -> Callable[[Function], Function]:
         return wrapper
 
     return decorate
+
+
+def warn_of_renamed(earlier: str, today: str) -> None:
+    """Says that settings still use an earlier name, e.g. "A.soft = True", "A.feedback = 'b'"."""
+    warnings.warn(f"{earlier} is now {today}", FutureWarning, stacklevel=3)
 
 
 def _fits(value: Any, annotation: str) -> bool:

@@ -122,7 +122,7 @@ def flip(images: tf.Tensor, labels: tf.Tensor, do_flip: tf.Tensor) -> tuple[tf.T
 def reference_ids(reference: tf.Tensor, output_stride: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the objects a clip is about: sorted ids, and how many low-resolution pixels each has.
 
-    Only ids that survive the reduction to the decoder's resolution have a pixel to be matched.
+    Only ids that survive at the decoder's resolution have a pixel to be matched.
     Void is no object. (In the 2019 release padding became one; its other ids are the same.)
 
     Args:
@@ -134,8 +134,8 @@ def reference_ids(reference: tf.Tensor, output_stride: int) -> tuple[tf.Tensor, 
       counts: int32 [objects].
     """
     size = [scale_dimension(dim, 1.0 / output_stride) for dim in reference.shape]
-    reduced = resize_nearest(reference[None], size)
-    counts = tf.math.bincount(tf.cast(reduced, tf.int32), minlength=_ID_COUNT)[:VOID]
+    downsampled = resize_nearest(reference[None], size)
+    counts = tf.math.bincount(tf.cast(downsampled, tf.int32), minlength=_ID_COUNT)[:VOID]
     ids = tf.where(counts > 0)[:, 0]
     return tf.cast(ids, tf.int32), tf.gather(counts, ids)
 

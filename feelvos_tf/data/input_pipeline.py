@@ -1,4 +1,4 @@
-"""Feeds the training: batches of augmented clips from record files.
+"""The training input pipeline: batches of augmented clips from TFRecord files.
 
 Clip number n follows from the seed and n alone, whichever clips were made before. So a run that is
 resumed goes on with the very clips that it would have seen.

@@ -1,4 +1,4 @@
-"""Damages ground-truth masks, to be as wrong as a prediction would be.
+"""Damages ground-truth masks in training, so that they look like imperfect predictions.
 
 Training feeds the ground truth of the previous frame where inference feeds a prediction. Damaging
 it a little narrows that gap. Source: `mask_damaging.py` of the 2019 release; off by default, as
@@ -56,7 +56,7 @@ def move_mask(
       mask: bool [height, width]; all False comes back as it is.
       shift: (down, right) in units of the object's size, float32 [2].
       scale: factor, float32 [].
-      rotation: radians, from down towards right, float32 [].
+      rotation: radians, from down toward right, float32 [].
     """
     inside = tf.cast(tf.where(mask), tf.float32)
     return tf.cond(

@@ -23,7 +23,6 @@ from __future__ import annotations
 import contextlib
 import io
 import struct
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +31,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from feelvos_tf.core import working_folder
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.media import masks
@@ -112,7 +112,8 @@ def write_shards(
       progress: wraps the sequences, for a progress bar.
 
     Raises:
-      InputError: a video cannot be encoded, or other shards of this split are already there.
+      InputError: a video cannot be encoded, other shards of this split are already there, or
+        another process is writing them.
     """
     if num_shards < 1:
         raise InputError(f"the number of shards must be at least 1, got {num_shards}")
@@ -121,8 +122,10 @@ def write_shards(
     names = [f"{split}-{i:05d}-of-{num_shards:05d}.tfrecord" for i in range(num_shards)]
     _refuse_other_shards(output_dir, split, names)
     output_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=output_dir) as temporary:
-        shards = [Path(temporary) / name for name in names]
+    temporary = output_dir / f".writing-{split}"
+    in_use = f"{output_dir}: another process is writing records of {split!r} there; wait for it"
+    with working_folder.only_process(temporary, in_use):
+        shards = [temporary / name for name in names]
         _write(sequences, shards, progress)
         return [shard.replace(output_dir / shard.name) for shard in shards]
 

@@ -99,6 +99,26 @@ def test_a_failure_leaves_the_old_records_and_nothing_else(tmp_path):
     assert old.read_bytes() == before
 
 
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path):
+    left = tmp_path / "out/.writing-train"
+    left.mkdir(parents=True)
+    (left / "train-00000-of-00002.tfrecord").write_bytes(b"half a record")
+    (path,) = tfrecords.write_shards([_video(tmp_path, "bear")], tmp_path / "out", "train", 1)
+    assert list((tmp_path / "out").iterdir()) == [path]
+
+
+def test_two_processes_do_not_write_the_same_records(tmp_path):
+    videos = [_video(tmp_path, "bear")]
+
+    def meanwhile(items):
+        with pytest.raises(InputError, match="another process is writing records of 'train'"):
+            tfrecords.write_shards(videos, tmp_path / "out", "train", 1)
+        return items
+
+    (path,) = tfrecords.write_shards(videos, tmp_path / "out", "train", 1, meanwhile)
+    assert len(tfrecords.record_offsets(path)) == 1
+
+
 def test_shards_of_another_run_are_not_mixed_in(tmp_path):
     video = _video(tmp_path, "bear")
     tfrecords.write_shards([video], tmp_path / "out", "train", 2)

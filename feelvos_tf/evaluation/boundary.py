@@ -21,7 +21,7 @@ _BLOCK = np.ones([2, 2], np.uint8)
 
 
 def tolerance_radius(height: int, width: int) -> int:
-    """Returns the radius in pixels within which contour pixels match, 0.008 diagonals, upwards."""
+    """Returns within how many pixels contours match: 0.008 of the diagonal, rounded up."""
     return int(np.ceil(TOLERANCE * np.linalg.norm((height, width))))
 
 

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import os
 import pathlib
+import sys
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -50,12 +51,16 @@ class InputVideo:
         """
         return self._given_masks[0].unpacked()
 
-    def mask_of_new_objects(self, position: int) -> np.ndarray:
+    def mask_of_new_objects(self, position: int) -> np.ndarray | None:
         """Returns the mask at `position` with nothing but the objects that are new there.
+
+        None where no object is new.
 
         Raises:
           InputError: one of the video's masks cannot be used.
         """
+        if position not in self.new_objects or position not in self._given_masks:
+            return None
         return self._given_masks[position].unpacked()
 
     def object_ids(self) -> list[int]:
@@ -72,7 +77,7 @@ class InputVideo:
         digest = hashlib.sha256(self.first_mask().tobytes())
         for path in self.frames.paths:
             digest.update(f"{path.name} {path.stat().st_size}\n".encode())
-        for position in sorted(self.new_objects):
+        for position in sorted(self._given_masks.keys() - {0}):
             digest.update(f"{position}\n".encode())
             digest.update(self.mask_of_new_objects(position).tobytes())
         return digest.hexdigest()[:16]
@@ -82,7 +87,9 @@ class InputVideo:
         """Position -> mask; each file is read once."""
         given = {0: _PackedMask(_read_first_mask(self.mask_path, self.binary_mask))}
         for position, (path, ids) in self.new_objects.items():
-            given[position] = _PackedMask(_read_new_objects(path, ids))
+            mask = _read_new_objects(path, ids)
+            if mask.any():
+                given[position] = _PackedMask(mask)
         return given
 
 
@@ -126,7 +133,9 @@ def check(input_video: InputVideo) -> None:
     """Raises InputError unless the masks hold objects and fit the first frame."""
     given = {input_video.mask_path: input_video.first_mask()}
     for position, (path, _) in input_video.new_objects.items():
-        given[path] = input_video.mask_of_new_objects(position)
+        mask = input_video.mask_of_new_objects(position)
+        if mask is not None:
+            given[path] = mask
     first = next(iter(input_video.frames), None)
     if first is None:
         raise InputError(f"{input_video.name}: expected a video with frames, found none")
@@ -189,15 +198,20 @@ def _check_not_smoothed(path: pathlib.Path, ids: np.ndarray) -> None:
 def _read_new_objects(path: pathlib.Path, new_ids: tuple[int, ...]) -> np.ndarray:
     """Returns a mask with nothing but `new_ids`, uint8 [height, width].
 
+    An object without pixels is left out with a warning: there is nothing to follow, and the rest of
+    the data set can do without it.
+
     Raises:
-      InputError: the mask cannot be read or lacks one of them.
+      InputError: the mask cannot be read.
     """
     ids = masks.read_mask(path)
     lacking = sorted(set(new_ids) - set(masks.object_ids(ids)))
     if lacking:
-        raise InputError(
-            f"{path}: expected pixels of the objects that appear here first "
-            f"({', '.join(map(str, new_ids))}), found none of {', '.join(map(str, lacking))}"
+        print(
+            f"warning: {path}: expected pixels of the objects that appear here first "
+            f"({', '.join(map(str, new_ids))}), found none of {', '.join(map(str, lacking))}, "
+            "which will not be segmented",
+            file=sys.stderr,
         )
     return np.where(np.isin(ids, new_ids), ids, 0).astype(np.uint8)
 

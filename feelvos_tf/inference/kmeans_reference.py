@@ -1,7 +1,7 @@
 """Reduces the reference pixels of every object to k-means centers, for faster global matching.
 
 The paper compares with 1024 pixels per object, drawn at random, while training and says that it
-hardly matters (section 3, Implementation Details). Centres of clusters keep rare parts of an object
+hardly matters (section 3, Implementation Details). Centers of clusters keep rare parts of an object
 that a random choice may miss.
 """
 

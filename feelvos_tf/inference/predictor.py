@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection, Sequence
 
 import gin
@@ -11,6 +10,7 @@ import tensorflow as tf
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.core.resizing import resize_bilinear
+from feelvos_tf.core.setting_types import checked, warn_of_renamed
 from feelvos_tf.inference import added_objects, multi_scale, predictor_state
 from feelvos_tf.inference.kmeans_reference import cluster_reference
 from feelvos_tf.inference.predictor_state import PredictorState, ScaleState, State
@@ -66,6 +66,7 @@ class Predictor(tf.Module):
       InputError: a setting is out of range.
     """
 
+    @checked("Predictor")
     def __init__(
         self,
         model: Feelvos,
@@ -224,11 +225,7 @@ def _assert_object_in(mask: tf.Tensor) -> None:
 def _feedback_of_earlier_settings(soft_feedback: bool, feedback: str) -> str:
     """Returns what `feedback` must be under settings that still say `soft_feedback`."""
     meant = "probabilities" if soft_feedback else feedback
-    warnings.warn(
-        f"Predictor.soft_feedback = {soft_feedback} is now Predictor.feedback = {meant!r}",
-        FutureWarning,
-        stacklevel=2,
-    )
+    warn_of_renamed(f"Predictor.soft_feedback = {soft_feedback}", f"Predictor.feedback = {meant!r}")
     return meant
 
 

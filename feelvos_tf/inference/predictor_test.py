@@ -182,6 +182,8 @@ def test_settings_out_of_range_are_refused(model):
         ({"merge": "min"}, "Predictor.merge: expected 'max' or 'avg', found 'min'"),
         ({"feedback": "hard"}, "Predictor.feedback: expected 'labels' or 'prob.*, found 'hard'"),
         ({"max_reference_pixels": -1}, "Predictor.max_reference_pixels"),
+        ({"scales": 1.0}, r"Predictor.scales: expected Sequence\[float\], found 1.0"),
+        ({"feedback": True}, "Predictor.feedback: expected str, found True"),
         ({"reference_reduction": "median"}, "Predictor.reference_reduction.*'median'"),
     ):
         with pytest.raises(InputError, match=sentence):

@@ -151,8 +151,8 @@ def segmented(
             begin = time.perf_counter()
             ids = state.step(image)
             timing.step_seconds.append(time.perf_counter() - begin)
-        if position in video.new_objects:
-            new_mask = video.mask_of_new_objects(position)
+        new_mask = video.mask_of_new_objects(position)
+        if new_mask is not None:
             state.add_objects(new_mask)
             ids = np.where(new_mask != 0, new_mask, ids)
         if on_frame is not None:

@@ -8,16 +8,12 @@ OUT/<sequence>/
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
-import os
 import pathlib
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
-from feelvos_tf.core import atomic_files
+from feelvos_tf.core import atomic_files, working_folder
 from feelvos_tf.core.errors import InputError
 
 STAMP = "prediction.json"
@@ -63,43 +59,18 @@ def replacing(folder: pathlib.Path, settings: dict[str, Any]) -> Iterator[pathli
     check_replaceable(folder)
     folder = folder.resolve()
     temporary = folder.with_name(f".{folder.name}.partial")
-    with _locked(temporary, folder):
-        try:
-            yield temporary
-            names = sorted(path.stem for path in temporary.glob("*.png"))
-            _write_stamp(temporary, {"complete": True, "settings": settings, "masks": names})
-            if folder.is_dir() and any(folder.iterdir()):
-                _replace_contents(folder, temporary)
-            else:
-                temporary.replace(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(temporary: pathlib.Path, folder: pathlib.Path) -> Iterator[None]:
-    """Makes the temporary folder, empty, for this process alone; the lock ends with the process.
-
-    Raises:
-      InputError: another process has it.
-    """
-    temporary.mkdir(parents=True, exist_ok=True)
-    handle = os.open(temporary, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # Some network file systems know no locks of folders; one process works there, too.
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                raise InputError(
-                    f"{folder}: another process is writing masks there; wait for it, or choose "
-                    "another output folder"
-                ) from None
-        for entry in temporary.iterdir():
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-        yield
-    finally:
-        os.close(handle)
+    in_use = (
+        f"{folder}: another process is writing masks there; wait for it, or choose another output "
+        "folder"
+    )
+    with working_folder.only_process(temporary, in_use):
+        yield temporary
+        names = sorted(path.stem for path in temporary.glob("*.png"))
+        _write_stamp(temporary, {"complete": True, "settings": settings, "masks": names})
+        if folder.is_dir() and any(folder.iterdir()):
+            _replace_contents(folder, temporary)
+        else:
+            temporary.replace(folder)
 
 
 def _replace_contents(folder: pathlib.Path, temporary: pathlib.Path) -> None:

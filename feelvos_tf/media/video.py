@@ -69,9 +69,9 @@ class VideoFrames:
         """
         self.paths = [pathlib.Path(path)]
         with self._open() as container:
-            rate = container.streams.video[0].average_rate
+            average = container.streams.video[0].average_rate
             self.length = container.streams.video[0].frames or None
-        self.frames_per_second = float(rate or DEFAULT_FRAMES_PER_SECOND)
+        self.frames_per_second = float(average or DEFAULT_FRAMES_PER_SECOND)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields uint8 [height, width, 3] RGB, upright; InputError where decoding fails."""
@@ -210,11 +210,11 @@ def _add_stream(
     """Returns a new stream of the given [height, width, ...] that every player understands."""
     h264 = "libx264" in av.codecs_available
     # 1001 keeps 30000/1001 and its kin exact; MPEG-4 refuses large denominators.
-    rate = fractions.Fraction(frames_per_second).limit_denominator(1001)
-    stream = container.add_stream("libx264" if h264 else "mpeg4", rate=rate)
+    exact = fractions.Fraction(frames_per_second).limit_denominator(1001)
+    stream = container.add_stream("libx264" if h264 else "mpeg4", rate=exact)
     stream.height, stream.width = shape[:2]
     stream.pix_fmt = "yuv420p"
-    # MPEG-4 cannot tell its color space, and players take it for the one of analogue television.
+    # MPEG-4 cannot tell its color space, and players take it for the one of analog television.
     stream.codec_context.colorspace = Colorspace.ITU709 if h264 else Colorspace.ITU601
     if h264:
         stream.options = {"crf": "18", "preset": "veryfast"}

@@ -1,4 +1,4 @@
-"""What the parts of the network hand to each other."""
+"""The tensors that the parts of the network pass to each other."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 from feelvos_tf.core.constants import CURRENT, PREVIOUS, REFERENCE, VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.core.resizing import resize_nearest
+from feelvos_tf.core.setting_types import checked
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.deeplab import FILTERS, AtrousSpatialPyramidPooling, Decoder
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
@@ -69,6 +70,7 @@ class Feelvos(tf.keras.Model):
       InputError: a setting is out of range.
     """
 
+    @checked("Feelvos")
     def __init__(
         self,
         backbone: tf.keras.layers.Layer = gin.REQUIRED,
@@ -86,6 +88,10 @@ class Feelvos(tf.keras.Model):
         recompute_backbone: bool = False,
     ):
         super().__init__(name="feelvos")
+        if not isinstance(backbone, tf.keras.layers.Layer):
+            raise InputError(
+                f"Feelvos.backbone: expected a backbone such as @Xception(), found {backbone!r}"
+            )
         _check_choice("previous_frame_matching", previous_frame_matching, _PREVIOUS_FRAME_MATCHINGS)
         if local_matching == "auto":
             # What settings saved by version 0.1 say.
@@ -159,6 +165,11 @@ class Feelvos(tf.keras.Model):
     def convolutions(self) -> list[ConvNormActivation]:
         """Returns every layer that owns variables."""
         return [layer for _, layer in convolutions_by_path(self)]
+
+    def fold_batch_norm(self) -> None:
+        """Moves every batch norm into the convolution before it, for good; for inference only."""
+        for layer in self.convolutions():
+            layer.fold_batch_norm()
 
     def extract(
         self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None

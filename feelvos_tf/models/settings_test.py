@@ -20,6 +20,13 @@ from feelvos_tf.models.local_matching import LOCAL_MATCHINGS
         (Xception, {"output_stride": 7}, r"output_stride.*expected one of \(8, 16\), found 7"),
         (MobileNetV2, {"output_stride": 32}, r"expected one of \(8, 16\), found 32"),
         (MobileNetV2, {"depth_multiplier": 0}, "MobileNetV2.depth_multiplier: expected more than"),
+        (
+            MobileNetV2,
+            {"depth_multiplier": "1"},
+            "MobileNetV2.depth_multiplier: expected float, .*",
+        ),
+        (MobileNetV2, {"output_stride": None}, "MobileNetV2.output_stride: expected int, .* None"),
+        (Xception, {"layers": "65"}, "Xception.layers: expected int, found '65'"),
     ],
 )
 def test_backbones_that_do_not_exist_are_refused(make, settings, sentence):
@@ -36,6 +43,8 @@ def test_backbones_that_do_not_exist_are_refused(make, settings, sentence):
         ({"window_radius": -1}, "Feelvos.window_radius: expected 0 or more, found -1"),
         ({"embedding_dimension": 0}, "Feelvos.embedding_dimension"),
         ({"train_max_neighbors_per_object": -5}, "Feelvos.train_max_neighbors_per_object"),
+        ({"first_frame_matching": "False"}, "Feelvos.first_frame_matching: .* bool, .*'False'"),
+        ({"atrous_rates": 6}, r"Feelvos.atrous_rates: expected tuple\[int, \.\.\.\], found 6"),
         ({"atrous_rates": (6, 0)}, "Feelvos.atrous_rates: expected 1 or more, found 0"),
         (
             {"first_frame_matching": False, "previous_frame_matching": "none"},
@@ -46,6 +55,11 @@ def test_backbones_that_do_not_exist_are_refused(make, settings, sentence):
 def test_networks_that_cannot_be_are_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
         Feelvos(MobileNetV2(depth_multiplier=0.1, output_stride=16), **settings)
+
+
+def test_a_backbone_that_was_named_but_not_made_is_told():
+    with pytest.raises(InputError, match=r"Feelvos.backbone: .* such as @Xception\(\), found .*V2"):
+        Feelvos(MobileNetV2)
 
 
 def test_a_correlation_layer_that_is_not_there_is_told_when_the_network_is_made(monkeypatch):

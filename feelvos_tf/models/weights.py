@@ -33,10 +33,16 @@ def load_weights(model: Feelvos, prefix: str) -> None:
       prefix: of the checkpoint: the path without `.index`.
 
     Raises:
-      InputError: the checkpoint cannot be read or does not fit the model.
+      InputError: the checkpoint cannot be read or does not fit the model, or the model holds no
+        weights by names of the release.
     """
     shapes = read_shapes(prefix)
     found = [(v, _key(name, keys, v, shapes, prefix)) for name, keys, v in _candidates(model)]
+    if not found:
+        raise InputError(
+            f"{prefix}: expected a model of layers from feelvos_tf/models/layers/ to load weights "
+            f"into, found none in {type(model).__name__}"
+        )
     reader = tf.train.load_checkpoint(prefix)
     values = [read_tensor(prefix, reader, key) for _, key in found]
     for (variable, _), value in zip(found, values):

@@ -101,6 +101,12 @@ def test_a_checkpoint_of_another_model_is_refused_and_changes_nothing(tmp_path):
     assert_holds(model, before)
 
 
+def test_a_model_that_weights_cannot_be_loaded_into_is_refused(tmp_path):
+    release_checkpoint.write(mobilenet(), str(tmp_path / "model.ckpt"))
+    with pytest.raises(InputError, match="expected a model of layers .* found none in Sequential"):
+        load_weights(tf.keras.Sequential(), str(tmp_path / "model.ckpt"))
+
+
 def test_a_damaged_checkpoint_is_refused_and_changes_nothing(tmp_path):
     model = mobilenet()
     before = {name: v.numpy() for name, v in release_names(model).items()}

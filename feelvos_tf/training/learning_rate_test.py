@@ -16,8 +16,8 @@ def release(golden):
 @pytest.mark.parametrize("policy", ["poly", "step"])
 @pytest.mark.parametrize("slow_start_step", [0, 1000])
 def test_the_learning_rate_equals_the_release_s(release, policy, slow_start_step):
-    rate = LearningRate(policy, slow_start_step=slow_start_step)
-    values = [rate(tf.constant(step, tf.int64), NUM_STEPS) for step in release["lr_steps"]]
+    learning_rate = LearningRate(policy, slow_start_step=slow_start_step)
+    values = [learning_rate(tf.constant(step, tf.int64), NUM_STEPS) for step in release["lr_steps"]]
     # The release's step policy ends in float32 denormals, which processors round to 0 or not.
     expected = release[f"lr_{policy}_slow{slow_start_step}"]
     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-30)

@@ -1,4 +1,4 @@
-"""What training minimizes: the interface of a loss, bootstrapped cross entropy, weight decay."""
+"""The interface of a loss, bootstrapped cross entropy and weight decay."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ import tensorflow as tf
 from feelvos_tf.core.setting_types import checked
 from feelvos_tf.models.release_checkpoint import LAST_LAYERS
 
-# How the names of backbone variables begin.
-_BACKBONES = ("xception_", "MobilenetV2/")
+# How the names of variables begin that are not the backbone's, whichever it is.
+_BEHIND_BACKBONE = (*LAST_LAYERS, "embedding")
 
 
 class Optimizer(tf.Module):
@@ -170,7 +170,7 @@ class AdamOptimizer(Optimizer):
             strategy.extended.update(first, _average, args=(gradient, beta_1))
             strategy.extended.update(second, _average_squares, args=(gradient, beta_2))
             step_size = learning_rate * correction
-            if name.startswith(_BACKBONES):
+            if not name.startswith(_BEHIND_BACKBONE):
                 step_size *= self._backbone_rate_multiplier
             args = (first, second, step_size)
             strategy.extended.update(self._variables[name], self._descend, args=args)

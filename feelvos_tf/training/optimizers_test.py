@@ -2,6 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+from feelvos_tf.models.backbones.xception import Xception
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.training import optimizers
 from feelvos_tf.training.optimizers import AdamOptimizer, MomentumOptimizer, gradient_multiplier
 
 
@@ -77,6 +82,16 @@ def test_the_accumulators_survive_a_checkpoint_by_name(variables, tmp_path):
     status = tf.train.Checkpoint(optimizer=fresh).restore(path)
     status.assert_existing_objects_matched()
     np.testing.assert_allclose(fresh.accumulators["embedding/biases"], [2.0])
+
+
+def test_every_backbone_s_variables_are_told_from_those_behind_it():
+    """By name: `backbone_rate_multiplier` needs no list of backbones."""
+    for backbone in (MobileNetV2(0.1, output_stride=16), Xception(41, output_stride=16)):
+        model = Feelvos(backbone)
+        model.create_variables()
+        for name in release_names(model):
+            behind = name.startswith(optimizers._BEHIND_BACKBONE)
+            assert behind != name.startswith(f"{backbone.name}/"), name
 
 
 def test_adam_against_its_definition(variables):

@@ -1,4 +1,4 @@
-"""Notes SIGINT and SIGTERM, so that the step under way can end and be saved."""
+"""Lets a training end its step and save a checkpoint when SIGINT or SIGTERM comes."""
 
 from __future__ import annotations
 

@@ -65,11 +65,11 @@ def _overlay(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _distance_picture(distances: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns a grey uint8 [height, width, 3] picture of a distance map [h, w]."""
+    """Returns a gray uint8 [height, width, 3] picture of a distance map [h, w]."""
     rows = np.arange(size[0]) * distances.shape[0] // size[0]
     columns = np.arange(size[1]) * distances.shape[1] // size[1]
-    grey = (255 * np.clip(distances, 0, 1)).astype(np.uint8)[rows][:, columns]
-    return np.repeat(grey[..., np.newaxis], 3, axis=-1)
+    gray = (255 * np.clip(distances, 0, 1)).astype(np.uint8)[rows][:, columns]
+    return np.repeat(gray[..., np.newaxis], 3, axis=-1)
 
 
 def _side_by_side(pictures: list[np.ndarray]) -> np.ndarray:

@@ -103,7 +103,7 @@ class Trainer:
         """
         if evaluate_every_steps and evaluate is None:
             raise InputError(
-                "Trainer.evaluate_every_steps: expected Validation.davis_root to be bound, too"
+                "Trainer.evaluate_every_steps: expected Validation.dataset_root to be bound, too"
             )
         if not callable(optimizer):
             raise InputError(
@@ -151,6 +151,12 @@ class Trainer:
           InputError: the loss is not a number any more, or batches cannot be divided.
         """
         first_step = int(self.step.numpy())
+        if first_step >= self._num_steps and self._checkpoints.latest is not None:
+            say(
+                f"this training has ended already, at step {first_step}; "
+                f"Trainer.num_steps = {self._num_steps} must be larger to go on from there"
+            )
+            return True
         dataset = _without_names(batches_from(first_step))
         clips_per_replica = self._clips_per_replica(dataset)
         writer = tf.summary.create_file_writer(str(self._model_dir / "train"))

@@ -90,12 +90,13 @@ def stop_after(trainer, steps):
     trainer._train_step = counting
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path):
+def test_a_finished_run_says_so_and_is_left_as_it_is(tmp_path, capsys):
     _, trainer = make_trainer(tmp_path)
     trainer.train(tiny_batches(1))
     written = (tmp_path / "ckpt-6.index").stat().st_mtime_ns
     _, trainer = make_trainer(tmp_path)
     assert trainer.train(tiny_batches(1))
+    assert "has ended already, at step 6; Trainer.num_steps = 6 must" in capsys.readouterr().err
     assert (tmp_path / "ckpt-6.index").stat().st_mtime_ns == written
 
 

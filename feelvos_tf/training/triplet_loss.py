@@ -1,4 +1,4 @@
-"""Triplet loss: draws embeddings of one object together and those of others apart."""
+"""Triplet loss: pulls embeddings of one object together and pushes those of others away."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core import gin_settings
-from feelvos_tf.core.setting_types import checked
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.setting_types import checked, warn_of_renamed
 from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.region_and_contour import Summary
@@ -30,12 +31,13 @@ class Validation:
     so that its numbers are those that a later evaluation of the same weights gives.
 
     Args:
-      davis_root: folder of the data set, see `feelvos_tf.data.datasets`.
+      dataset_root: folder of the data set, see `feelvos_tf.data.datasets`.
       dataset: one of `datasets.DATASETS`.
       split: list of sequences.
       resolution: DAVIS only.
       sequences: names to keep, all when None; a few short ones keep a training from waiting.
       inference_size: pixels of the short side at which the model runs; None for the frames' own.
+      davis_root: the name of `dataset_root` in settings written earlier.
 
     Raises:
       InputError: the data set is not there or not whole.
@@ -44,14 +46,23 @@ class Validation:
     @checked("Validation")
     def __init__(
         self,
-        davis_root: str | os.PathLike[str] = gin.REQUIRED,
+        dataset_root: str | os.PathLike[str] | None = None,
         dataset: str = "davis_2017",
         split: str = "val",
         resolution: str = "480p",
         sequences: Sequence[str] | None = None,
         inference_size: int | None = None,
+        davis_root: str | os.PathLike[str] | None = None,
     ):
-        chosen = (davis_root, dataset, split, resolution, sequences)
+        if dataset_root is None and davis_root is not None:
+            dataset_root = davis_root
+            warn_of_renamed("Validation.davis_root", "Validation.dataset_root")
+        if dataset_root is None:
+            raise InputError(
+                "Validation.dataset_root: expected the folder of a data set, found none; bind it "
+                "with --gin_param"
+            )
+        chosen = (dataset_root, dataset, split, resolution, sequences)
         self._targets = protocols.dataset_ground_truths(*chosen)
         self._videos = input_video.from_dataset(datasets.list_sequences(*chosen, "first"))
         self._measure_f = protocols.measures_f(dataset)
@@ -93,7 +104,7 @@ def evaluation_of(
     Raises:
       InputError: the settings of `Validation` are wrong.
     """
-    if not gin_settings.is_bound("Validation.davis_root"):
+    if not any(map(gin_settings.is_bound, ("Validation.dataset_root", "Validation.davis_root"))):
         return None
     validation = Validation()
     model, predictor = build_evaluated_model()

@@ -1,4 +1,4 @@
-r"""Times the parts of the project beside plain yardsticks of the same work, in the same run.
+r"""Benchmarks the fast paths side by side with plain implementations of the same work.
 
     python tools/benchmark matching   global and local matching
     python tools/benchmark frame      one frame, its parts, the head, dilated layers

@@ -66,8 +66,7 @@ def folded_model(variant: str) -> Feelvos:
     """Returns a model as it is exported; its weights are random."""
     model = Feelvos(BACKBONES[variant](), atrous_rates=_ATROUS_RATES)
     model.create_variables()
-    for layer in model.convolutions():
-        layer.fold_batch_norm()
+    model.fold_batch_norm()
     return model
 
 

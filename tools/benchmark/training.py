@@ -25,6 +25,7 @@ from feelvos_tf.data import datasets, tfrecords
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.boundary import tolerance_radius
+from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.media import masks
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
@@ -207,17 +208,16 @@ def export_cases(sizes: FrameSizes) -> list[Case]:
 
     def fresh_process(variant: str, program: str) -> Callable[[], object]:
         folder = str(_temporary_folder() / variant)
-        model = folded_model(variant)
-        export.export(model, folder)
+        export.export(Predictor(folded_model(variant)), folder)
         command = [sys.executable, "-c", program.format(**sizes._asdict()), folder]
         return lambda: subprocess.run(command, check=True, capture_output=True)
 
     def writing(variant: str) -> Callable[[], object]:
-        model = folded_model(variant)
+        predictor = Predictor(folded_model(variant))
 
         def write() -> None:
             with tempfile.TemporaryDirectory() as folder:
-                export.export(model, str(pathlib.Path(folder) / variant))
+                export.export(predictor, str(pathlib.Path(folder) / variant))
 
         return write
 

@@ -144,7 +144,7 @@ def striped(width: float, *colors: tuple[float, float, float], tilt: float = 0.0
 
 
 def checked(width: float, *colors: tuple[float, float, float]) -> Texture:
-    """Returns a chequered pattern with fields of `width` units."""
+    """Returns a checkered pattern with fields of `width` units."""
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return _pick(np.floor(x / width) + np.floor(y / width), colors)
@@ -223,7 +223,7 @@ def _average_down(fine: np.ndarray) -> np.ndarray:
 def _draw_background(
     background: Background, x: np.ndarray, y: np.ndarray, time: float
 ) -> np.ndarray:
-    """Returns the scene as the camera sees it, darkened a little towards the corners."""
+    """Returns the scene as the camera sees it, darkened a little toward the corners."""
     zoom = background.zoom**time
     scene_x = (x - WIDTH / 2) / zoom + background.pan[0] * time
     scene_y = (y - HEIGHT / 2) / zoom + background.pan[1] * time

@@ -68,7 +68,7 @@ class Scene:
 
 
 def _two_fish(time: float) -> list[list[Part]]:
-    """Two fish swim towards and past each other."""
+    """Two fish swim toward and past each other."""
     orange = Pose(50 + 130 * time, 95 - 22 * np.sin(3 * time), 0.15 - 0.3 * time, 38, 14 * time)
     striped_one = Pose(190 - 125 * time, 62 + 30 * time, np.pi + 0.1, 32, 2 + 16 * time)
     return [

@@ -1,1 +1,1 @@
-"""Scores as one HTML page that needs nothing else."""
+"""The HTML report of scores, one self-contained file."""

@@ -1,4 +1,4 @@
-"""Writes scores as one HTML file that needs nothing else: tables, curves over time, pictures."""
+"""Writes the self-contained HTML report of scores: tables, curves over time, pictures."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.setting_types import checked
 from feelvos_tf.models.backbones.common import (
     AtrousSchedule,
     atrous_depthwise,
@@ -106,6 +107,7 @@ class MobileNetV2(tf.keras.layers.Layer):
     # The decoder's low-level feature is this block's depthwise output: "layer_4" of the release.
     _LOW_LEVEL_INDEX = 2
 
+    @checked("MobileNetV2")
     def __init__(self, depth_multiplier: float = 1.0, output_stride: int = 8):
         if depth_multiplier <= 0:
             raise InputError(

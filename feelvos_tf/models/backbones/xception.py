@@ -9,6 +9,7 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.setting_types import checked
 from feelvos_tf.models.backbones.common import (
     AtrousSchedule,
     atrous_depthwise,
@@ -149,6 +150,7 @@ class Xception(tf.keras.layers.Layer):
     # Entry-flow block whose second separable convolution is the decoder's low-level feature.
     _LOW_LEVEL_BLOCK = {41: 2, 65: 2, 71: 3}
 
+    @checked("Xception")
     def __init__(self, layers: int = 65, output_stride: int = 8):
         if layers not in self._ENTRY:
             raise InputError(

@@ -98,14 +98,15 @@ def test_batch_statistics_normalize_and_move_the_averages():
         )
 
 
-@pytest.mark.parametrize("rate", [1, 2, 4, 6, 12])
-def test_every_atrous_rate_equals_shifted_multiply_adds(rate):
-    layer = DepthwiseConvolution("layer", 3, atrous_rate=rate)
+@pytest.mark.parametrize("atrous_rate", [1, 2, 4, 6, 12])
+def test_every_atrous_rate_equals_shifted_multiply_adds(atrous_rate):
+    layer = DepthwiseConvolution("layer", 3, atrous_rate=atrous_rate)
     x, kernel = _random(2, 13, 9, 4), _random(3, 3, 4, 1)
-    margin = [[0, 0], [rate, rate], [rate, rate], [0, 0]]
+    margin = [[0, 0], [atrous_rate, atrous_rate], [atrous_rate, atrous_rate], [0, 0]]
     padded = tf.pad(x, margin)
     expected = sum(
-        padded[:, i * rate : i * rate + 13, j * rate : j * rate + 9] * kernel[i, j, :, 0]
+        padded[:, i * atrous_rate : i * atrous_rate + 13, j * atrous_rate : j * atrous_rate + 9]
+        * kernel[i, j, :, 0]
         for i in range(3)
         for j in range(3)
     )

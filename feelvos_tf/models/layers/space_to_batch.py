@@ -29,7 +29,7 @@ class SpaceToBatch:
         self._inside = self.split(tf.ones_like(x[..., :1]))
 
     def split(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns `[rate * rate * n, ceil(h / rate), ceil(w / rate), channels]`."""
+        """Returns `[r * r * n, ceil(h / r), ceil(w / r), channels]` for the atrous rate r."""
         return tf.space_to_batch(x, self._block_shape, self._missing)
 
     def blank(self, x: tf.Tensor) -> tf.Tensor:

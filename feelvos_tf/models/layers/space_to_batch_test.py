@@ -11,21 +11,24 @@ def _random(*shape: int) -> tf.Tensor:
     return tf.constant(np.random.default_rng(0).standard_normal(shape), tf.float32)
 
 
-def _layer(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+def _layer(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
     """Returns a depthwise convolution and what makes pixels beyond the border other than zero."""
-    return tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME", dilations=[rate, rate]) + 1.0
+    return (
+        tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME", dilations=[atrous_rate, atrous_rate])
+        + 1.0
+    )
 
 
-@pytest.mark.parametrize("rate", [2, 3, 4])
+@pytest.mark.parametrize("atrous_rate", [2, 3, 4])
 @pytest.mark.parametrize("size", [(8, 12), (9, 14), (7, 5), (3, 1)])
-def test_a_run_of_atrous_layers_and_its_gradient(size, rate):
+def test_a_run_of_atrous_layers_and_its_gradient(size, atrous_rate):
     kernel = _random(3, 3, 5, 1)
 
     def atrous(x):
-        return _layer(_layer(x, kernel, rate), kernel, rate)
+        return _layer(_layer(x, kernel, atrous_rate), kernel, atrous_rate)
 
     def in_parts(x):
-        apart = SpaceToBatch(x, rate)
+        apart = SpaceToBatch(x, atrous_rate)
         x = apart.split(x)
         for _ in range(2):
             x = _layer(apart.blank(x), kernel, 1)
