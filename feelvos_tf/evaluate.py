@@ -20,12 +20,14 @@ from typing import Any
 import tensorflow as tf
 from absl import flags
 
-from feelvos_tf import checkpoints, cli, config, ground_truth, summaries
-from feelvos_tf.data import davis
-from feelvos_tf.errors import InputError
+from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets
+from feelvos_tf.evaluation import protocols
+from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.predictor import Predictor
-from feelvos_tf.validation import Validation
+from feelvos_tf.training import checkpoints, tensorboard
+from feelvos_tf.training.validation import Validation
 
 _FLAGS = cli.flag_values(__name__)
 _MODEL_DIR = flags.DEFINE_string(
@@ -38,12 +40,12 @@ _DAVIS_ROOT = flags.DEFINE_string(
     flag_values=_FLAGS,
 )
 _YEAR = flags.DEFINE_enum(
-    "year", None, list(ground_truth.DATASETS_BY_YEAR), "Year of DAVIS; 2017.", flag_values=_FLAGS
+    "year", None, list(protocols.DATASETS_BY_YEAR), "Year of DAVIS; 2017.", flag_values=_FLAGS
 )
 _DATASET = flags.DEFINE_enum(
     "dataset",
     None,
-    davis.DATASETS,
+    datasets.DATASETS,
     "Kind of data set; by default DAVIS of --year.",
     flag_values=_FLAGS,
 )
@@ -96,10 +98,10 @@ def main(argv: list[str]) -> None:
     if first is None:
         raise InputError(
             f"{_MODEL_DIR.value}: expected a checkpoint of the trainer beside "
-            f"{config.OPERATIVE_CONFIG}, found none"
+            f"{gin_settings.OPERATIVE_CONFIG}, found none"
         )
-    config.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
-    with config.input_errors():
+    gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
+    with gin_settings.input_errors():
         evaluation = CheckpointEvaluation(_MODEL_DIR.value, Validation(**_validation_settings()))
         print(evaluation(first), flush=True)
         for prefix in () if _ONCE.value else prefixes:
@@ -114,7 +116,7 @@ def new_checkpoints(model_dir: str, timeout: float | None) -> Iterator[str]:
       timeout: ends after so many seconds without a new one; None waits for ever.
     """
     last, since = None, time.monotonic()
-    settings = pathlib.Path(model_dir) / config.OPERATIVE_CONFIG
+    settings = pathlib.Path(model_dir) / gin_settings.OPERATIVE_CONFIG
     while True:
         latest = tf.train.latest_checkpoint(model_dir)
         if latest not in (None, last) and settings.exists():
@@ -154,7 +156,7 @@ class CheckpointEvaluation:
         step = int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
         scores = self._validation.score(self._predictor, self._folder / "masks")
         with self._writer.as_default():
-            summaries.write_scalars({f"eval/{name}": s for name, s in scores.items()}, step)
+            tensorboard.write_scalars({f"eval/{name}": s for name, s in scores.items()}, step)
         self._writer.flush()
         values = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
         return f"{os.path.basename(prefix)}: {values}"
@@ -164,7 +166,7 @@ def _validation_settings() -> dict[str, Any]:
     """Returns what the flags say about the data; the rest is up to the training's settings."""
     dataset = _DATASET.value
     if dataset is None and _YEAR.value is not None:
-        dataset = ground_truth.DATASETS_BY_YEAR[_YEAR.value]
+        dataset = protocols.DATASETS_BY_YEAR[_YEAR.value]
     settings = {
         "davis_root": _DAVIS_ROOT.value,
         "dataset": dataset,

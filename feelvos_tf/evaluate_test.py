@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf import config, drawn_clips, evaluate, ground_truth, scoring
-from feelvos_tf.errors import InputError
+from feelvos_tf import evaluate
+from feelvos_tf.core import gin_settings
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.evaluation import protocols, score_predictions
+from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.predictor import Predictor
-from feelvos_tf.trainer import Trainer
-from feelvos_tf.validation import Validation, copy_weights, evaluation_of
+from feelvos_tf.testing import drawn_videos
+from feelvos_tf.training.trainer import Trainer
+from feelvos_tf.training.validation import Validation, copy_weights, evaluation_of
 
 TINY = """
 output_stride = 16
@@ -47,7 +50,7 @@ def eagerly():
 
 @pytest.fixture(scope="module")
 def davis_root(tmp_path_factory):
-    return drawn_clips.write_davis(tmp_path_factory.mktemp("davis") / "root", {"bear": [1, 3]}, 4)
+    return drawn_videos.write_davis(tmp_path_factory.mktemp("davis") / "root", {"bear": [1, 3]}, 4)
 
 
 def tiny_model(seed: int = 0):
@@ -68,7 +71,7 @@ def save(model, model_dir, step: int) -> str:
     checkpoint = tf.train.Checkpoint(model=model, step=tf.Variable(step, dtype=tf.int64))
     manager = tf.train.CheckpointManager(checkpoint, str(model_dir), 2, checkpoint_name="ckpt")
     path = manager.save(checkpoint_number=step)
-    config.save_operative(model_dir)
+    gin_settings.save_operative(model_dir)
     return path
 
 
@@ -76,7 +79,7 @@ def save(model, model_dir, step: int) -> str:
 def run_dir(tmp_path_factory):
     """Returns a run's folder with one checkpoint."""
     folder = tmp_path_factory.mktemp("run")
-    config.parse([], TINY.strip().splitlines())
+    gin_settings.parse([], TINY.strip().splitlines())
     save(tiny_model(), folder, 10)
     gin.clear_config()
     return folder
@@ -91,13 +94,13 @@ def scalars(folder):
 
 
 def test_scores_of_a_predictor_are_those_of_its_masks(davis_root, tmp_path):
-    config.parse([], TINY.strip().splitlines())
+    gin_settings.parse([], TINY.strip().splitlines())
     scores = Validation(davis_root).score(Predictor(tiny_model()), tmp_path / "masks")
     assert sorted(path.name for path in (tmp_path / "masks/bear").glob("*.png")) == [
         f"{frame:05d}.png" for frame in range(4)
     ]
-    targets = ground_truth.dataset_targets(davis_root)
-    summary = scoring.score_folder(targets, tmp_path / "masks").summary
+    targets = protocols.dataset_targets(davis_root)
+    summary = score_predictions.score_folder(targets, tmp_path / "masks").summary
     assert scores == {"J": summary.j.mean, "F": summary.f.mean, "J&F": summary.j_and_f}
 
 
@@ -127,7 +130,7 @@ def test_once_prints_one_line_and_writes_scalars_at_the_checkpoint_s_step(
 def test_each_new_checkpoint_is_scored_with_its_own_weights(run_dir, davis_root, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run_dir, folder)
-    config.parse_model_dir(folder, [])
+    gin_settings.parse_model_dir(folder, [])
     evaluation = evaluate.CheckpointEvaluation(str(folder), Validation(davis_root))
     seen = []
     for prefix in evaluate.new_checkpoints(str(folder), timeout=0.0):
@@ -154,7 +157,7 @@ def test_evaluating_goes_on_waiting_until_the_timeout(run_dir, tmp_path, monkeyp
 
 def test_a_model_in_training_is_scored_without_being_touched(davis_root, tmp_path):
     bindings = [f"Validation.davis_root = '{davis_root}'", "Validation.sequences = ['bear']"]
-    config.parse([], TINY.strip().splitlines() + bindings)
+    gin_settings.parse([], TINY.strip().splitlines() + bindings)
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
         trained = tiny_model(seed=1)
@@ -178,14 +181,14 @@ def test_the_evaluated_model_can_have_settings_of_its_own(davis_root, tmp_path, 
         "evaluation/MobileNetV2.output_stride = 8",
         "evaluation/Predictor.scales = (1.0, 0.5)",
     ]
-    config.parse([], TINY.strip().splitlines() + bindings)
+    gin_settings.parse([], TINY.strip().splitlines() + bindings)
     trained = tiny_model(seed=1)
     evaluation_of(trained, tmp_path)(100)
     assert scored[0].scales == (1.0, 0.5)
-    config.parse([], [*TINY.strip().splitlines(), "output_stride = 8"])
+    gin_settings.parse([], [*TINY.strip().splitlines(), "output_stride = 8"])
     at_stride_8 = tiny_model()
     copy_weights(trained, at_stride_8)
-    image, mask = (tf.constant(array) for array in drawn_clips.draw(0, [1, 3]))
+    image, mask = (tf.constant(array) for array in drawn_videos.draw(0, [1, 3]))
     found, expected, stride_16 = (
         predictor.start(image, mask)["previous_embeddings"]
         for predictor in (scored[0], Predictor(at_stride_8), Predictor(trained))
@@ -195,7 +198,7 @@ def test_the_evaluated_model_can_have_settings_of_its_own(davis_root, tmp_path, 
 
 
 def test_training_without_a_validation_split_is_not_evaluated(tmp_path):
-    config.parse([], [])
+    gin_settings.parse([], [])
     assert evaluation_of(None, tmp_path) is None
     with pytest.raises(InputError, match="expected Validation.davis_root to be bound"):
         Trainer(None, {}, tmp_path, None, evaluate=None, evaluate_every_steps=5)

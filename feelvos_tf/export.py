@@ -3,7 +3,7 @@
     python -m feelvos_tf.export --model_dir=DIR --export_dir=DIR [--gin_file=...] [--gin_param=...]
 
 The SavedModel has `start(image, mask) -> state`, `step(image, state) -> ids, probabilities, state`
-and `segment_clip(images, mask) -> ids` (see feelvos_tf/predictor.py).
+and `segment_clip(images, mask) -> ids` (see feelvos_tf/inference/predictor.py).
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import shutil
 import tensorflow as tf
 from absl import flags
 
-from feelvos_tf import checkpoints, cli, config
-from feelvos_tf.errors import InputError
+from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.predictor import Predictor
+from feelvos_tf.training import checkpoints
 
 _FLAGS = cli.flag_values(__name__)
 _MODEL_DIR = flags.DEFINE_string(
@@ -93,8 +94,8 @@ def main(argv: list[str]) -> None:
     for flag in (_MODEL_DIR, _EXPORT_DIR):
         if flag.value is None:
             raise InputError(f"--{flag.name}: expected a folder, got nothing")
-    config.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
-    with config.input_errors():
+    gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
+    with gin_settings.input_errors():
         model = load_model(_MODEL_DIR.value, _CHECKPOINT.value)
         export(model, _EXPORT_DIR.value)
     print(f"SavedModel: {_EXPORT_DIR.value}")

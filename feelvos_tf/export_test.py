@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.errors import InputError
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.export import export, load_model
-from feelvos_tf.models.backbone import MobileNetV2
+from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.predictor import Predictor
 
 # Importing the package is made impossible: the SavedModel must need none of its code.
 _WITHOUT_PACKAGE = """

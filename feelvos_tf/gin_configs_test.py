@@ -5,15 +5,15 @@ from __future__ import annotations
 import gin
 import pytest
 
-from feelvos_tf import config
-from feelvos_tf.errors import InputError
-from feelvos_tf.losses import BootstrappedCrossEntropy
+from feelvos_tf.core import gin_settings
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.optimizer import MomentumOptimizer
-from feelvos_tf.schedule import LearningRate
-from feelvos_tf.triplet_loss import TripletLoss
+from feelvos_tf.training.learning_rate import LearningRate
+from feelvos_tf.training.losses import BootstrappedCrossEntropy
+from feelvos_tf.training.optimizers import MomentumOptimizer
+from feelvos_tf.training.triplet_loss import TripletLoss
 
-FOLDER = config.PROJECT_ROOT / "gin_configs"
+FOLDER = gin_settings.PROJECT_ROOT / "gin_configs"
 FILES = sorted(FOLDER.rglob("*.gin"))
 TABLE_6 = sorted((FOLDER / "ablations").glob("table6_line*.gin"))
 MODEL = "gin_configs/models/mobilenet_v2.gin"
@@ -32,7 +32,7 @@ def name_of(path):
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_every_file_is_read_and_builds_its_network(path):
     needs_model = "datasets" in path.parts or path.name == "evaluation.gin"
-    config.parse([MODEL, str(path)] if needs_model else [str(path)], [])
+    gin_settings.parse([MODEL, str(path)] if needs_model else [str(path)], [])
     # Variables are left out: Xception needs long for them.
     model = Feelvos()
     assert model.backbone.name in ("xception_65", "MobilenetV2")
@@ -47,7 +47,7 @@ def test_a_name_in_a_file_that_does_not_exist_is_refused(path, tmp_path):
     for line in ("NoSuchPart.size = 3\n", "Feelvos.no_such_setting = 3\n"):
         copy.write_text(path.read_text() + line)
         with pytest.raises(InputError, match="NoSuchPart|no_such_setting"):
-            config.parse([str(copy)], [])
+            gin_settings.parse([str(copy)], [])
 
 
 @pytest.mark.parametrize("path", [*TABLE_6, FOLDER / "evaluation.gin"], ids=name_of)
@@ -70,7 +70,7 @@ def test_the_lines_of_table_6_differ_in_the_three_cues_alone():
     assert [path.stem for path in TABLE_6] == [f"table6_line{line}" for line in expected]
     rest = set()
     for path, (line, cues) in zip(TABLE_6, expected.items()):
-        config.parse([str(path)], [])
+        gin_settings.parse([str(path)], [])
         model = Feelvos()
         found = (
             model.first_frame_matching,
@@ -94,7 +94,7 @@ def test_evaluation_halves_the_stride_and_doubles_the_rates(backbone, last_rate)
     model = f"gin_configs/models/{backbone}.gin"
     rates, dilations = [], []
     for files in ([model], [model, "gin_configs/evaluation.gin"]):
-        config.parse(files, [])
+        gin_settings.parse(files, [])
         network = Feelvos()
         rates.append([layer.depthwise.rate for layer in network.aspp.branches[1:]])
         dilations.append(last_rate(network.backbone))

@@ -20,9 +20,14 @@ from __future__ import annotations
 
 from absl import flags
 
-from feelvos_tf import cli, prediction_flags
-from feelvos_tf.errors import InputError
-from feelvos_tf.segmenter import SavedModelSegmenter, check_saved_model, fingerprint
+from feelvos_tf.core import cli
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import command_line
+from feelvos_tf.inference.video_segmenter import (
+    SavedModelVideoSegmenter,
+    check_saved_model,
+    fingerprint,
+)
 
 _SAVED_MODEL = flags.DEFINE_string("saved_model", None, "Folder written by feelvos_tf.export.")
 _INFERENCE_SIZE = flags.DEFINE_integer(
@@ -45,8 +50,8 @@ def main(argv: list[str]) -> None:
     if _SAVED_MODEL.value is None:
         raise InputError("expected --saved_model, a folder written by feelvos_tf.export")
     check_saved_model(_SAVED_MODEL.value)
-    prediction_flags.run(
-        lambda: SavedModelSegmenter(_SAVED_MODEL.value, _INFERENCE_SIZE.value),
+    command_line.run(
+        lambda: SavedModelVideoSegmenter(_SAVED_MODEL.value, _INFERENCE_SIZE.value),
         {"saved_model": fingerprint(_SAVED_MODEL.value), "inference_size": _INFERENCE_SIZE.value},
         _SAVE_EMBEDDINGS.value,
     )

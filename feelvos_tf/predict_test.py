@@ -12,18 +12,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feelvos_tf import colour_model, drawn_clips, masks, segmenter, video
+from feelvos_tf.inference import video_segmenter
+from feelvos_tf.media import masks, video
+from feelvos_tf.testing import color_model, drawn_videos
 
 
 @pytest.fixture(scope="module")
 def saved_model(tmp_path_factory):
-    return colour_model.save(tmp_path_factory.mktemp("models") / "model")
+    return color_model.save(tmp_path_factory.mktemp("models") / "model")
 
 
 @pytest.fixture(scope="module")
 def davis_root(tmp_path_factory):
     sequences = {"bear": [1, 5], "cows": [2]}
-    return drawn_clips.write_davis(tmp_path_factory.mktemp("davis") / "root", sequences)
+    return drawn_videos.write_davis(tmp_path_factory.mktemp("davis") / "root", sequences)
 
 
 def predict(*arguments: object) -> subprocess.CompletedProcess:
@@ -73,19 +75,19 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     assert looks == ["bear.jpg", "bear.mp4", "cows.jpg", "cows.mp4"]
     again = predict(*arguments)
     assert "2 of 2 sequences were complete already" in again.stdout
-    other_model = colour_model.save(tmp_path / "other", sharpness=0.02)
+    other_model = color_model.save(tmp_path / "other", sharpness=0.02)
     arguments[0] = f"--saved_model={other_model}"
     other = predict(*arguments, "--inference_size=24", "--sequences=cows")
     assert other.returncode == 0 and "4 frames, " in other.stdout
     assert json.loads((output / "cows" / "prediction.json").read_text())["settings"] == {
-        "saved_model": segmenter.fingerprint(other_model),
+        "saved_model": video_segmenter.fingerprint(other_model),
         "inference_size": 24,
         "clip": ANY,
     }
 
 
 def test_clip_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path):
-    images, given = zip(*(drawn_clips.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
+    images, given = zip(*(drawn_videos.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
     video.write_video(tmp_path / "clip.mp4", images, 24)
     masks.write_mask(tmp_path / "first.png", given[0])
     result = predict(

@@ -13,14 +13,14 @@ import sys
 import tensorflow as tf
 from absl import flags
 
-from feelvos_tf import cli, config
-from feelvos_tf.data import record_files
-from feelvos_tf.data.provider import training_dataset
-from feelvos_tf.errors import InputError
-from feelvos_tf.models import tf1_checkpoint
+from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import tfrecord_files
+from feelvos_tf.data.input_pipeline import training_dataset
+from feelvos_tf.models import release_checkpoint
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.trainer import Trainer, set_random_seed
-from feelvos_tf.validation import evaluation_of
+from feelvos_tf.training.trainer import Trainer, set_random_seed
+from feelvos_tf.training.validation import evaluation_of
 
 _FLAGS = cli.flag_values(__name__)
 _GIN_FILE = flags.DEFINE_multi_string(
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
     tf.get_logger().setLevel(logging.ERROR)
     if not _GIN_FILE.value and not _GIN_PARAM.value:
         raise InputError("--gin_file: expected at least one, e.g. gin_configs/quickstart.gin")
-    config.parse(_GIN_FILE.value, _GIN_PARAM.value)
+    gin_settings.parse(_GIN_FILE.value, _GIN_PARAM.value)
     if not train(_MODEL_DIR.value):
         print("stopped before the end; the same command goes on from here", file=sys.stderr)
         sys.exit(EXIT_STOPPED)
@@ -55,14 +55,14 @@ def main(argv: list[str]) -> None:
 
 def train(model_dir: str) -> bool:
     """Trains with the settings parsed before; returns False if a signal stopped it."""
-    with config.input_errors(), record_files.readable_errors():
+    with gin_settings.input_errors(), tfrecord_files.readable_errors():
         set_random_seed()
         dataset = training_dataset()
         strategy = tf.distribute.MirroredStrategy()
         with strategy.scope():
             model = Feelvos()
             model.create_variables()
-        names = tf1_checkpoint.release_names(model)
+        names = release_checkpoint.release_names(model)
         evaluate = evaluation_of(model, model_dir)
         trainer = Trainer(model, names, model_dir, strategy, evaluate)
         return trainer.train(dataset)

@@ -4,15 +4,16 @@ import gin
 import numpy as np
 import pytest
 
-from feelvos_tf import config, train
-from feelvos_tf.errors import InputError
-from feelvos_tf.losses import BootstrappedCrossEntropy
+from feelvos_tf import train
+from feelvos_tf.core import gin_settings
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.optimizer import MomentumOptimizer
-from feelvos_tf.schedule import LearningRate
-from feelvos_tf.trainer import Trainer
+from feelvos_tf.training.learning_rate import LearningRate
+from feelvos_tf.training.losses import BootstrappedCrossEntropy
+from feelvos_tf.training.optimizers import MomentumOptimizer
+from feelvos_tf.training.trainer import Trainer
 
-SETTINGS = sorted((config.PROJECT_ROOT / "gin_configs/train").glob("*.gin"))
+SETTINGS = sorted((gin_settings.PROJECT_ROOT / "gin_configs/train").glob("*.gin"))
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def clean_gin():
 
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda p: p.stem)
 def test_every_training_file_is_read_and_opens_with_what_it_stands_for(path):
-    config.parse([str(path)], [])
+    gin_settings.parse([str(path)], [])
     assert gin.query_parameter("training_dataset.batch_size") > 0
     text = path.read_text()
     for word in ("Paper: section 3", "python -m feelvos_tf.train", "Deviations", "reports"):
@@ -34,7 +35,7 @@ def test_every_training_file_is_read_and_opens_with_what_it_stands_for(path):
     "part", [BootstrappedCrossEntropy, Feelvos, LearningRate, MomentumOptimizer, Trainer]
 )
 def test_the_python_defaults_are_the_values_of_the_release(part):
-    config.parse(["gin_configs/train/davis_2017_as_released.gin"], [])
+    gin_settings.parse(["gin_configs/train/davis_2017_as_released.gin"], [])
     written = gin.get_bindings(part, resolve_references=False)
     settings = {k: v for k, v in written.items() if k not in ("backbone", "atrous_rates")}
     defaults = {k: p.default for k, p in inspect.signature(part.__init__).parameters.items()}
@@ -90,7 +91,7 @@ def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch):
     monkeypatch.setattr(train, "evaluation_of", lambda *_: None)
     monkeypatch.setattr(train, "Trainer", TrainerThatLooks)
     for seed in (3, 3, 4, None):
-        config.parse(["gin_configs/quickstart.gin"], [f"set_random_seed.seed = {seed}"])
+        gin_settings.parse(["gin_configs/quickstart.gin"], [f"set_random_seed.seed = {seed}"])
         assert train.train("nowhere")
     np.testing.assert_array_equal(weights[0], weights[1])
     for other in weights[2:]:

@@ -5,8 +5,8 @@
 
 writes records/train-00000-of-00010.tfrecord ... With --first_frame_only each record holds the first
 frame alone, for fine-tuning on given masks (gin_configs/datasets/first_frames.gin). The folders
-expected below --root are shown in feelvos_tf/data/davis.py, the fields of a record in
-feelvos_tf/data/records.py.
+expected below --root are shown in feelvos_tf/data/datasets.py, the fields of a record in
+feelvos_tf/data/tfrecords.py.
 """
 
 import dataclasses
@@ -15,8 +15,8 @@ from pathlib import Path
 from absl import flags
 from tqdm import tqdm
 
-from feelvos_tf import cli
-from feelvos_tf.data import davis, records
+from feelvos_tf.core import cli
+from feelvos_tf.data import datasets, tfrecords
 
 _DATASET = flags.DEFINE_enum(
     "dataset", "davis_2017", ["davis_2016", "davis_2017", "youtube_vos"], "Layout of the folders."
@@ -35,7 +35,7 @@ _SEQUENCES = flags.DEFINE_list("sequences", None, "Only these sequences, e.g. be
 
 
 def main(_: list[str]) -> None:
-    sequences = davis.list_sequences(
+    sequences = datasets.list_sequences(
         _ROOT.value,
         _DATASET.value,
         _SPLIT.value,
@@ -48,7 +48,7 @@ def main(_: list[str]) -> None:
             dataclasses.replace(sequence, frames=sequence.frames[:1], masks=sequence.masks[:1])
             for sequence in sequences
         ]
-    shards = records.write_shards(
+    shards = tfrecords.write_shards(
         sequences,
         Path(_OUTPUT_DIR.value),
         _SPLIT.value,

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from feelvos_tf.data import records
+from feelvos_tf.data import tfrecords
 
 TOOL = Path(__file__).with_name("build_tfrecords.py")
 
@@ -39,7 +39,7 @@ def test_the_tool_writes_ten_shards_and_says_where(root):
     assert paths[0].name == "train-00000-of-00010.tfrecord"
     assert len(paths) == 10
     dataset = tf.data.TFRecordDataset([str(path) for path in paths])
-    assert [records.parse(raw).video_id.numpy() for raw in dataset] == [b"a", b"b", b"c"]
+    assert [tfrecords.parse(raw).video_id.numpy() for raw in dataset] == [b"a", b"b", b"c"]
 
 
 def test_a_missing_mask_is_one_sentence_and_leaves_nothing_behind(root):
@@ -57,4 +57,4 @@ def test_first_frames_need_no_further_masks(root):
     result = _run(root, f"--output_dir={root}/records", "--first_frame_only", "--num_shards=1")
     assert result.returncode == 0, result.stderr
     dataset = tf.data.TFRecordDataset(str(root / "records/train-00000-of-00001.tfrecord"))
-    assert [len(records.parse(raw).masks) for raw in dataset] == [1, 1, 1]
+    assert [len(tfrecords.parse(raw).masks) for raw in dataset] == [1, 1, 1]

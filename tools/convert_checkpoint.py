@@ -19,9 +19,9 @@ import os
 import tensorflow as tf
 from absl import flags
 
-from feelvos_tf import cli, config
-from feelvos_tf.errors import InputError
-from feelvos_tf.models import tf1_checkpoint
+from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.models import release_checkpoint
 from feelvos_tf.models.feelvos import Feelvos
 
 _TF1_CHECKPOINT = flags.DEFINE_string(
@@ -49,10 +49,10 @@ def load(prefix: str, allow_missing: bool) -> Feelvos:
     Raises:
       InputError: the checkpoint cannot be read, a shape differs or a variable is missing.
     """
-    tf1_checkpoint.read_shapes(prefix)
+    release_checkpoint.read_shapes(prefix)
     model = Feelvos()
     model.create_variables()
-    restored = tf1_checkpoint.restore(model, prefix)
+    restored = release_checkpoint.restore(model, prefix)
     total = len(restored.matched) + len(restored.missing)
     if not restored.matched or (restored.missing and not allow_missing):
         raise InputError(
@@ -73,7 +73,7 @@ def save(model: Feelvos, model_dir: str, step: int) -> str:
     manager = tf.train.CheckpointManager(
         checkpoint, model_dir, max_to_keep=None, checkpoint_name="ckpt"
     )
-    config.save_operative(model_dir)
+    gin_settings.save_operative(model_dir)
     return manager.save(checkpoint_number=step)
 
 
@@ -94,10 +94,10 @@ def main(_: list[str]) -> None:
     prefix, model_dir = _TF1_CHECKPOINT.value, _MODEL_DIR.value
     if os.path.isdir(model_dir) and tf.train.latest_checkpoint(model_dir):
         raise InputError(f"{model_dir}: expected a folder without checkpoints, found some there")
-    config.parse(_GIN_FILE.value, _GIN_PARAM.value)
-    with config.input_errors():
+    gin_settings.parse(_GIN_FILE.value, _GIN_PARAM.value)
+    with gin_settings.input_errors():
         model = load(prefix, _ALLOW_MISSING.value)
-    path = save(model, model_dir, tf1_checkpoint.read_global_step(prefix))
+    path = save(model, model_dir, release_checkpoint.read_global_step(prefix))
     print(f"checkpoint: {path}")
 
 

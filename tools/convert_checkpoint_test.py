@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.checkpoints import RunCheckpoints
-from feelvos_tf.models.backbone import MobileNetV2
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.tf1_checkpoint import release_names
-from feelvos_tf.optimizer import MomentumOptimizer
+from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.training.checkpoints import RunCheckpoints
+from feelvos_tf.training.optimizers import MomentumOptimizer
 
 TOOL = Path(__file__).with_name("convert_checkpoint.py")
 SETTINGS = """

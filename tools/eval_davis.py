@@ -16,16 +16,20 @@ import pathlib
 
 from absl import flags
 
-from feelvos_tf import cli, ground_truth, report, score_table, scoring
-from feelvos_tf.data import davis
-from feelvos_tf.errors import InputError
+from feelvos_tf.core import cli
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets
+from feelvos_tf.evaluation import protocols, score_predictions, tables
+from feelvos_tf.evaluation.report import page
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("predictions", None, "Folder with one folder of mask PNGs per sequence.")
 flags.DEFINE_string("davis_root", None, "Root of the data set that holds the ground truth.")
-flags.DEFINE_enum("year", "2017", list(ground_truth.DATASETS_BY_YEAR), "Year of DAVIS.")
-flags.DEFINE_enum("dataset", None, davis.DATASETS, "Kind of data set; DAVIS of --year if not set.")
+flags.DEFINE_enum("year", "2017", list(protocols.DATASETS_BY_YEAR), "Year of DAVIS.")
+flags.DEFINE_enum(
+    "dataset", None, datasets.DATASETS, "Kind of data set; DAVIS of --year if not set."
+)
 flags.DEFINE_string("split", "val", "List of sequences to score, which also names the CSV files.")
 flags.DEFINE_list("sequences", None, "Score only these sequences of the split.")
 flags.DEFINE_string("resolution", "480p", "Folder of DAVIS below JPEGImages and Annotations.")
@@ -39,34 +43,34 @@ flags.DEFINE_bool("allow_missing", False, "Score what is there and say what was 
 def main(_: list[str]) -> None:
     if FLAGS.predictions is None:
         raise InputError("--predictions=DIR is needed: the folder of masks to score")
-    dataset = FLAGS.dataset or ground_truth.DATASETS_BY_YEAR[FLAGS.year]
-    measure_f = FLAGS.ground_truth is not None or ground_truth.measures_f(dataset)
+    dataset = FLAGS.dataset or protocols.DATASETS_BY_YEAR[FLAGS.year]
+    measure_f = FLAGS.ground_truth is not None or protocols.measures_f(dataset)
     targets = _targets(dataset)
     folders = [FLAGS.predictions] + ([FLAGS.compare] if FLAGS.compare else [])
     scored = [_score(targets, pathlib.Path(folder), measure_f) for folder in folders]
     for one in scored:
         _print(one, with_name=len(scored) > 1)
-    for path in score_table.write_csvs(scored[0].scores, FLAGS.predictions, FLAGS.split):
+    for path in tables.write_csvs(scored[0].scores, FLAGS.predictions, FLAGS.split):
         print(f"written: {path}")
     if FLAGS.report:
-        report.write_report(FLAGS.report, targets, *scored)
+        page.write_report(FLAGS.report, targets, *scored)
         print(f"written: {FLAGS.report}")
 
 
-def _targets(dataset: str) -> list[ground_truth.Target]:
+def _targets(dataset: str) -> list[protocols.SequenceGroundTruth]:
     if (FLAGS.ground_truth is None) == (FLAGS.davis_root is None):
         raise InputError("give the ground truth by either --davis_root=DIR or --ground_truth=DIR")
     if FLAGS.ground_truth is not None:
-        return ground_truth.folder_targets(FLAGS.ground_truth, FLAGS.sequences or None)
-    return ground_truth.dataset_targets(
+        return protocols.folder_targets(FLAGS.ground_truth, FLAGS.sequences or None)
+    return protocols.dataset_targets(
         FLAGS.davis_root, dataset, FLAGS.split, FLAGS.resolution, FLAGS.sequences or None
     )
 
 
 def _score(
-    targets: list[ground_truth.Target], folder: pathlib.Path, measure_f: bool
-) -> report.Scored:
-    scores = scoring.score_folder(
+    targets: list[protocols.SequenceGroundTruth], folder: pathlib.Path, measure_f: bool
+) -> page.Scored:
+    scores = score_predictions.score_folder(
         targets,
         folder,
         measure_f=measure_f,
@@ -74,13 +78,13 @@ def _score(
         allow_missing=FLAGS.allow_missing,
         progress=True,
     )
-    return report.Scored(folder, scores)
+    return page.Scored(folder, scores)
 
 
-def _print(scored: report.Scored, with_name: bool) -> None:
+def _print(scored: page.Scored, with_name: bool) -> None:
     if with_name:
         print(f"{scored.folder}:")
-    print(score_table.format_table(scored.scores))
+    print(tables.format_table(scored.scores))
     for sentence in scored.scores.missing:
         print(f"not scored: {sentence}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from feelvos_tf import drawn_masks
+from feelvos_tf.testing import drawn_masks
 
 TOOL = Path(__file__).with_name("eval_davis.py")
 OBJECTS = {"one": [1], "three": [1, 2, 3]}

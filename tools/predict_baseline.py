@@ -13,7 +13,9 @@ import cv2
 import numpy as np
 from absl import flags
 
-from feelvos_tf import cli, masks, prediction_flags
+from feelvos_tf.core import cli
+from feelvos_tf.inference import command_line
+from feelvos_tf.media import masks
 
 _BASELINE = flags.DEFINE_enum(
     "baseline", None, ["first_mask", "optical_flow"], "What to predict with.", required=True
@@ -21,7 +23,7 @@ _BASELINE = flags.DEFINE_enum(
 
 
 class FirstMask:
-    """Repeats the first mask. A `Segmenter`."""
+    """Repeats the first mask. A `VideoSegmenter`."""
 
     def start(self, image: np.ndarray, mask: np.ndarray) -> _FirstMaskTrack:
         """Returns a new track."""
@@ -40,7 +42,7 @@ class _FirstMaskTrack:
 
 
 class OpticalFlow:
-    """Moves the previous mask along the optical flow. A `Segmenter`."""
+    """Moves the previous mask along the optical flow. A `VideoSegmenter`."""
 
     def start(self, image: np.ndarray, mask: np.ndarray) -> _OpticalFlowTrack:
         """Returns a new track."""
@@ -78,7 +80,7 @@ BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
 def main(argv: list[str]) -> None:
     """Segments what the flags name."""
     del argv
-    prediction_flags.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})
+    command_line.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from feelvos_tf import masks
+from feelvos_tf.media import masks
 
 PROGRAM = pathlib.Path(__file__).parent / "predict_baseline.py"
 STEP = 3

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from feelvos_tf.models import tf1_checkpoint
+from feelvos_tf.models import release_checkpoint
 from feelvos_tf.models.conftest import build_rule_model
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +21,9 @@ def run(*arguments: object) -> str:
 
 
 def test_converted_exported_and_predicted_masks_are_the_release_s(tmp_path):
-    tf1_checkpoint.write(build_rule_model("mobilenet_v2", 8), str(tmp_path / "model.ckpt"), 200004)
+    release_checkpoint.write(
+        build_rule_model("mobilenet_v2", 8), str(tmp_path / "model.ckpt"), 200004
+    )
     out = run(
         "tools/convert_checkpoint.py",
         f"--tf1_checkpoint={tmp_path}/model.ckpt",

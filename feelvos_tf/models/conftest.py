@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models.backbone import MobileNetV2, Xception
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.tf1_checkpoint import release_names
+from feelvos_tf.models.release_checkpoint import release_names
 
 _LAST_THREE_OF_HEAD = "embedding_seg/split_separable_conv2d_0"
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from feelvos_tf.models.layers import BatchNorm, Convolution, SplitSeparable
+from feelvos_tf.models.layers.batch_norm import BatchNorm
+from feelvos_tf.models.layers.convolution import Convolution
+from feelvos_tf.models.layers.separable import SeparableConv
 
 _FILTERS = 256
 _LOW_LEVEL_FILTERS = 48
@@ -46,7 +48,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
         self.image_pooling = _convolution("image_pooling", _FILTERS)
         self.branches = [_convolution("aspp0", _FILTERS)]
         for i, rate in enumerate(atrous_rates, start=1):
-            self.branches.append(SplitSeparable(f"aspp{i}", _FILTERS, 3, rate=rate, norm=_norm))
+            self.branches.append(SeparableConv(f"aspp{i}", _FILTERS, 3, rate=rate, norm=_norm))
         self.projection = _convolution("concat_projection", _FILTERS)
         self.dropout = tf.keras.layers.Dropout(_DROPOUT_RATE)
 
@@ -81,7 +83,7 @@ class Decoder(tf.keras.layers.Layer):
         super().__init__(name="decoder")
         self.projection = _convolution("decoder/feature_projection0", _LOW_LEVEL_FILTERS)
         self.convolutions = [
-            SplitSeparable(f"decoder/decoder_conv{i}", _FILTERS, 3, norm=_norm) for i in range(2)
+            SeparableConv(f"decoder/decoder_conv{i}", _FILTERS, 3, norm=_norm) for i in range(2)
         ]
 
     def call(self, deep: tf.Tensor, low_level: tf.Tensor, batch_statistics: bool) -> tf.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from feelvos_tf.models.layers import SplitSeparable
+from feelvos_tf.models.layers.separable import SeparableConv
 
 
 class NoisyIdentity(tf.keras.initializers.Initializer):
@@ -35,7 +35,7 @@ class Embedding(tf.keras.layers.Layer):
     def __init__(self, dimension: int):
         super().__init__(name="embedding")
         self.dimension = dimension
-        self.convolution = SplitSeparable(
+        self.convolution = SeparableConv(
             "embedding/split_separable_conv2d",
             dimension,
             3,

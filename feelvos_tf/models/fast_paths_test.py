@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.models import global_matching, local_matching
+from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.global_matching import (
     NO_PIXEL_DISTANCE,
     global_distances,
@@ -12,7 +13,6 @@ from feelvos_tf.models.global_matching import (
     prepare_reference,
 )
 from feelvos_tf.models.local_matching import local_distances, local_distances_inference
-from feelvos_tf.models.segmentation_head import SegmentationHead
 
 _CHANNELS = 7
 

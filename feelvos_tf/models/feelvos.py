@@ -8,23 +8,21 @@ from typing import NamedTuple
 import gin
 import tensorflow as tf
 
-from feelvos_tf.errors import InputError
-from feelvos_tf.models import labels as object_labels
-from feelvos_tf.models.backbone import normalise
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.models import object_labels
+from feelvos_tf.models.backbones.common import normalize_image
 from feelvos_tf.models.deeplab import AtrousSpatialPyramidPooling, Decoder
+from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.embedding import Embedding
 from feelvos_tf.models.global_matching import (
     Reference,
     global_distances,
     global_distances_inference,
+    normalize_distance,
     prepare_reference,
 )
-from feelvos_tf.models.global_matching import (
-    normalise as normalise_distance,
-)
-from feelvos_tf.models.layers import ConvolutionBase
+from feelvos_tf.models.layers.convolution import ConvNormActivation
 from feelvos_tf.models.local_matching import LOCAL_MATCHINGS, LOCAL_MATCHINGS_INFERENCE
-from feelvos_tf.models.segmentation_head import SegmentationHead
 
 # Image side that is large enough to create all variables and small enough to be quick.
 _BUILD_SIZE = 65
@@ -152,9 +150,9 @@ class Feelvos(tf.keras.Model):
         clip = tf.zeros([1, 3, _BUILD_SIZE, _BUILD_SIZE, 3])
         self.clip_logits(clip, tf.zeros(clip.shape[:4], tf.int32), tf.constant([1]), training=False)
 
-    def convolutions(self) -> list[ConvolutionBase]:
+    def convolutions(self) -> list[ConvNormActivation]:
         """Returns every layer that owns variables."""
-        return [layer for layer in self.submodules if isinstance(layer, ConvolutionBase)]
+        return [layer for layer in self.submodules if isinstance(layer, ConvNormActivation)]
 
     def extract(self, images: tf.Tensor, training: bool = False) -> Features:
         """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size."""
@@ -174,7 +172,7 @@ class Feelvos(tf.keras.Model):
           batch_statistics: normalise by the statistics of `images` and move the running ones.
         """
         low_level, deep = self.backbone(
-            normalise(images),
+            normalize_image(images),
             batch_statistics=batch_statistics,
             recompute=training and self.recompute_backbone,
         )
@@ -231,7 +229,7 @@ class Feelvos(tf.keras.Model):
             first = 3 * clip
             embeddings = features.embeddings[first : first + 3]
             grid = tf.shape(embeddings)[1:3]
-            reduced = [object_labels.reduce_nearest(labels[clip, i], grid) for i in range(2)]
+            reduced = [object_labels.downsample_nearest(labels[clip, i], grid) for i in range(2)]
             reference_indices, indices = (
                 tf.where(index == object_labels.VOID, object_labels.NO_OBJECT, index)
                 for index in reduced
@@ -251,7 +249,7 @@ class Feelvos(tf.keras.Model):
         self, embeddings: tf.Tensor, reference: Reference, training: bool
     ) -> tf.Tensor:
         match = global_distances if training else global_distances_inference
-        return normalise_distance(match(embeddings, reference, self.nearest_neighbors))
+        return normalize_distance(match(embeddings, reference, self.nearest_neighbors))
 
     def _match_previous(
         self, embeddings: tf.Tensor, previous: Previous, training: bool
@@ -264,7 +262,7 @@ class Feelvos(tf.keras.Model):
             )
             return self._match_globally(embeddings, pixels, training)
         match = self.local_distances if training else self.local_distances_inference
-        return normalise_distance(
+        return normalize_distance(
             match(
                 embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
             )

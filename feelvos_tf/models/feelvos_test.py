@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models.backbone import MobileNetV2
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
 
 SIZE = (49, 65)

@@ -36,7 +36,7 @@ class Reference(NamedTuple):
     offsets: tf.Tensor
 
 
-def normalise(distance: tf.Tensor) -> tf.Tensor:
+def normalize_distance(distance: tf.Tensor) -> tf.Tensor:
     """Returns 1 - 2 / (1 + exp(squared distance)), 0..1 (paper equation 1)."""
     return (tf.sigmoid(distance) - 0.5) * 2.0
 

@@ -6,7 +6,7 @@ from feelvos_tf.models.global_matching import (
     NO_PIXEL_DISTANCE,
     global_distances,
     global_distances_inference,
-    normalise,
+    normalize_distance,
     prepare_reference,
 )
 
@@ -50,7 +50,7 @@ def test_distances_equal_the_release_s_for_one_and_three_neighbours(release):
         found = global_distances(query, reference, k)
         np.testing.assert_allclose(found[:3], release[f"global_k{k}_raw"][:3], atol=1e-5)
         np.testing.assert_allclose(
-            normalise(found[:3]), release[f"global_k{k}_norm"][:3], atol=1e-5
+            normalize_distance(found[:3]), release[f"global_k{k}_norm"][:3], atol=1e-5
         )
     found = global_distances_inference(query, reference)
     np.testing.assert_allclose(found, release["global_k1_raw"], atol=1e-5)
@@ -68,13 +68,15 @@ def test_an_absent_object_is_as_far_as_can_be(release):
     for distances in (global_distances, global_distances_inference):
         found = distances(query, previous)
         np.testing.assert_allclose(found, release["global_prev_absent_raw"], rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(normalise(found), release["global_prev_absent_norm"], atol=1e-5)
+        np.testing.assert_allclose(
+            normalize_distance(found), release["global_prev_absent_norm"], atol=1e-5
+        )
 
 
 def test_with_three_neighbours_only_an_absent_object_differs_from_the_release(release):
     """The release gives it distance 0, a perfect match."""
     query, previous = tf.constant(release["query_embedding"]), reference_of(release, "previous")
-    found = normalise(global_distances(query, previous, 3))
+    found = normalize_distance(global_distances(query, previous, 3))
     expected = release["global_prev_absent_k3_norm"]
     np.testing.assert_allclose(np.delete(found, 2, 0), np.delete(expected, 2, 0), atol=1e-5)
     np.testing.assert_array_equal(expected[2], 0.0)
@@ -88,7 +90,7 @@ def test_gradient_reaches_the_reference_as_in_the_release(release):
         labels = tf.constant(release["reference_labels"], tf.int32)
         reference = prepare_reference(embeddings, labels, 4)
         query = tf.constant(release["query_embedding"])
-        maps = normalise(global_distances(query, reference))
+        maps = normalize_distance(global_distances(query, reference))
         loss = tf.reduce_sum(maps * release["grad_weight"])
     gradient = tf.convert_to_tensor(tape.gradient(loss, embeddings))
     np.testing.assert_allclose(gradient, release["grad_reference"], atol=1e-5)
@@ -114,7 +116,7 @@ def test_a_reference_that_is_all_void_is_as_far_as_can_be():
     query, pixels, labels = random_case(0, (5, 6), (4, 4), 3)
     reference = prepare_reference(pixels, tf.fill(labels.shape, -1), 3)
     for found in (global_distances(query, reference), global_distances_inference(query, reference)):
-        np.testing.assert_array_equal(normalise(found), np.ones((3, 5, 6)))
+        np.testing.assert_array_equal(normalize_distance(found), np.ones((3, 5, 6)))
 
 
 def test_permuting_the_objects_permutes_the_maps():

@@ -5,7 +5,7 @@ import tensorflow as tf
 from feelvos_tf.models.global_matching import (
     NO_PIXEL_DISTANCE,
     global_distances,
-    normalise,
+    normalize_distance,
     prepare_reference,
 )
 from feelvos_tf.models.local_matching import LOCAL_MATCHINGS
@@ -60,7 +60,9 @@ def random_case(seed, size, num_objects, channels=4):
 def test_maps_equal_the_release_s(release, local_distances, radius):
     """Object 2 is absent from the previous frame, window 15 reaches over the frame's borders."""
     found = golden_maps(release, local_distances, radius)
-    np.testing.assert_allclose(normalise(found), release[f"local_w{radius}_norm"], atol=1e-5)
+    np.testing.assert_allclose(
+        normalize_distance(found), release[f"local_w{radius}_norm"], atol=1e-5
+    )
     expected = np.minimum(release[f"local_w{radius}_raw"], NO_PIXEL_DISTANCE)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -69,7 +71,7 @@ def test_gradient_reaches_the_previous_frame_as_in_the_release(release, local_di
     previous = tf.constant(release["previous_embedding"])
     with tf.GradientTape() as tape:
         tape.watch(previous)
-        maps = normalise(golden_maps(release, local_distances, 4, previous=previous))
+        maps = normalize_distance(golden_maps(release, local_distances, 4, previous=previous))
         loss = tf.reduce_sum(maps * release["grad_weight"])
     gradient = tf.convert_to_tensor(tape.gradient(loss, previous))
     np.testing.assert_allclose(gradient, release["grad_previous"], atol=1e-5)
@@ -100,7 +102,7 @@ def test_maps_equal_the_definition(local_distances, size, num_objects, radius):
 def test_a_previous_frame_that_is_all_void_is_as_far_as_can_be(local_distances):
     query, previous, labels = random_case(0, (6, 7), 3)
     found = local_distances(query, previous, tf.fill(labels.shape, -1), 3, 2)
-    np.testing.assert_array_equal(normalise(found), np.ones((3, 6, 7)))
+    np.testing.assert_array_equal(normalize_distance(found), np.ones((3, 6, 7)))
 
 
 def test_more_objects_than_the_frame_holds(local_distances):
@@ -108,13 +110,13 @@ def test_more_objects_than_the_frame_holds(local_distances):
     found = local_distances(query, previous, labels, 4, 3)
     expected = slow_distances(query, previous, labels, 4, 3)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(normalise(found[2:]), np.ones((2, 10, 9)))
+    np.testing.assert_array_equal(normalize_distance(found[2:]), np.ones((2, 10, 9)))
 
 
 def test_a_pixel_just_outside_the_window_does_not_count(local_distances):
     embeddings = tf.ones([9, 9, 2])
     labels = tf.scatter_nd([[4, 4]], [1], [9, 9])
-    maps = normalise(local_distances(embeddings, embeddings, labels, 2, 3)).numpy()
+    maps = normalize_distance(local_distances(embeddings, embeddings, labels, 2, 3)).numpy()
     near = np.abs(np.mgrid[:9, :9] - 4).max(0) <= 3
     np.testing.assert_array_equal(maps[1], np.where(near, 0.0, 1.0))
 
@@ -127,8 +129,8 @@ def test_gradient_at_the_query_of_both_matchings_together_equals_the_release_s(
     reference = prepare_reference(release["reference_embedding"], labels, 4)
     with tf.GradientTape() as tape:
         tape.watch(query)
-        maps = normalise(golden_maps(release, local_distances, 4, query=query))
-        maps += normalise(global_distances(query, reference))
+        maps = normalize_distance(golden_maps(release, local_distances, 4, query=query))
+        maps += normalize_distance(global_distances(query, reference))
         loss = tf.reduce_sum(maps * release["grad_weight"])
     gradient = tape.gradient(loss, query)
     np.testing.assert_allclose(gradient, release["grad_query"], atol=1e-5)

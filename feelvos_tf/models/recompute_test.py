@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.errors import InputError
-from feelvos_tf.models.backbone import MobileNetV2
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
 
 _SIZE = 33

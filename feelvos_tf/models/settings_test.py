@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from feelvos_tf.errors import InputError
-from feelvos_tf.models.backbone import MobileNetV2, Xception
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.losses import BootstrappedCrossEntropy, is_regularised
 from feelvos_tf.models.conftest import assert_close_to_golden, build_rule_model
-from feelvos_tf.models.tf1_checkpoint import release_names
-from feelvos_tf.optimizer import MomentumOptimizer
-from feelvos_tf.train_step import TrainStep
+from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.training.losses import BootstrappedCrossEntropy, is_regularised
+from feelvos_tf.training.optimizers import MomentumOptimizer
+from feelvos_tf.training.train_step import TrainStep
 
 NUM_STEPS = 200_000
 WEIGHT_DECAY = 0.00004

@@ -1,0 +1,167 @@
+"""Settings: gin files and bindings in, the settings that were really used out."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import os
+import pathlib
+import tokenize
+from collections.abc import Iterator, Sequence
+
+import gin
+
+from feelvos_tf.core import atomic_files
+from feelvos_tf.core.errors import InputError
+
+PROJECT_ROOT = pathlib.Path(__file__).resolve().parents[2]
+OPERATIVE_CONFIG = "operative_config.gin"
+
+# Gin knows a name only after the module that defines it was imported. Everything a gin file may
+# bind is listed here, so that one file serves training, export and prediction alike.
+CONFIGURABLE_MODULES = (
+    "feelvos_tf.data.input_pipeline",
+    "feelvos_tf.training.losses",
+    "feelvos_tf.models.backbones.mobilenet_v2",
+    "feelvos_tf.models.backbones.xception",
+    "feelvos_tf.models.feelvos",
+    "feelvos_tf.training.optimizers",
+    "feelvos_tf.inference.predictor",
+    "feelvos_tf.training.learning_rate",
+    "feelvos_tf.training.trainer",
+    "feelvos_tf.training.triplet_loss",
+    "feelvos_tf.training.validation",
+)
+
+_PARSE_ERRORS = (
+    ImportError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    tokenize.TokenError,
+)
+_MISSING_BINDING = ("No values supplied by Gin", "Required bindings for")
+
+
+def parse(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
+    """Sets all settings from files and single bindings; what was set before is forgotten.
+
+    Args:
+      gin_files: paths, looked up from the working directory, then from the project root; so are
+        the `include` statements within. Later files win over earlier ones.
+      gin_params: single bindings such as "Trainer.num_steps = 100"; they win over the files.
+
+    Raises:
+      InputError: a file is missing, a line cannot be read, or a name is unknown.
+    """
+    for module in CONFIGURABLE_MODULES:
+        importlib.import_module(module)
+    gin.clear_config()
+    _let_gin_search(str(PROJECT_ROOT))
+    try:
+        gin.parse_config_files_and_bindings([_find(f) for f in gin_files], list(gin_params))
+    except _PARSE_ERRORS as error:
+        where = f" ({', '.join(gin_files)})" if gin_files else ""
+        raise InputError(f"gin settings{where}: {_one_line(error)}") from error
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """Turns what gin makes of bad settings into one-sentence `InputError`s.
+
+    Wrap the code that builds configured objects: only there gin notices that a required binding is
+    missing, and it appends its call chain to every exception that passes a configurable.
+
+    Raises:
+      InputError: a required binding is missing, or the wrapped code raised one.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InputError(_without_call_chain(error)) from error
+    except (RuntimeError, TypeError) as error:
+        if not any(mark in str(error) for mark in _MISSING_BINDING):
+            raise
+        raise InputError(
+            f"gin settings: {_without_call_chain(error).splitlines()[0]} "
+            f"(of {_innermost_configurable(error)}); bind it in a --gin_file or with --gin_param"
+        ) from error
+
+
+def save_operative(model_dir: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes the settings that were really used, defaults included; returns the path.
+
+    Args:
+      model_dir: folder in which `operative_config.gin` is written, whole or not at all.
+    """
+    path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
+    with atomic_files.replacing(path) as temporary:
+        temporary.write_text(gin.operative_config_str(max_line_length=100))
+    return path
+
+
+def is_bound(name: str) -> bool:
+    """Returns whether the settings parsed say something about `name`, e.g. "Trainer.num_steps"."""
+    try:
+        gin.query_parameter(name)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_model_dir(
+    model_dir: str | os.PathLike[str], gin_params: Sequence[str], gin_files: Sequence[str] = ()
+) -> None:
+    """Sets all settings as the training run in `model_dir` had them.
+
+    Args:
+      model_dir: folder of a training run.
+      gin_params: single bindings that win over the saved ones and over the files.
+      gin_files: files that win over the saved settings.
+
+    Raises:
+      InputError: the folder holds no operative config, or it cannot be read.
+    """
+    path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
+    if not path.is_file():
+        raise InputError(
+            f"{path}: expected the settings of a training run, found no such file; "
+            "is this the folder that training wrote to?"
+        )
+    parse([str(path.resolve()), *gin_files], gin_params)
+
+
+@functools.lru_cache
+def _let_gin_search(folder: str) -> None:
+    """Makes gin look for included files in the working directory, then in `folder`."""
+    gin.add_config_file_search_path(folder)
+    # Gin would also search Python packages: it takes our folder of gin files for one, which fails,
+    # and logs as an error whatever is not in one. There is no public way to switch that off.
+    gin.config._FILE_READERS[:] = [(open, os.path.isfile)]
+
+
+def _find(name: str) -> str:
+    """Returns the path of a gin file, looked up from here, then from the project root."""
+    for folder in (pathlib.Path(), PROJECT_ROOT):
+        if (folder / name).is_file():
+            return str(folder / name)
+    raise InputError(f"{name}: expected a gin file, found none here nor in {PROJECT_ROOT}")
+
+
+def _one_line(error: Exception) -> str:
+    """Returns what went wrong and in which line of the settings, as one line."""
+    lines = _without_call_chain(error).splitlines()
+    return " ".join(line.strip() for line in lines if line.strip())
+
+
+def _without_call_chain(error: Exception) -> str:
+    return str(error).split("\n  In call to configurable")[0]
+
+
+def _innermost_configurable(error: Exception) -> str:
+    """Returns the name of the configurable gin was calling when it raised `error`."""
+    parts = str(error).split("In call to configurable '")
+    return parts[1].split("'")[0] if len(parts) > 1 else "a configurable"

@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.data import augmentation
+from feelvos_tf.media.masks import VOID
+
+
+@pytest.fixture(scope="module")
+def release(golden):
+    """What the 2019 release computes."""
+    with np.load(golden / "preprocess.npz") as arrays:
+        return dict(arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "scale"),
+    [("quarter", 1 / 4), ("eighth", 1 / 8), ("sixteenth", 1 / 16), ("half", 0.5)]
+    + [("x2", 2.0), ("x1.3", 1.3)],
+)
+def test_scale_dimension_is_the_release_s(release, name, scale):
+    found = [augmentation.scale_dimension(int(dim), scale) for dim in release["scale_dims"]]
+    assert found == release[f"scale_python_{name}"].tolist()
+
+
+def test_label_reduction_picks_the_release_s_rows_and_columns(release):
+    sizes = zip(release["nearest_in_sizes"], release["nearest_out_sizes"])
+    for case, (source, target) in enumerate(sizes):
+        rows = np.broadcast_to(np.arange(source[0])[:, None], source)
+        columns = np.broadcast_to(np.arange(source[1]), source)
+        reduced = augmentation.resize_labels_nearest(tf.constant(np.stack([rows, columns])), target)
+        np.testing.assert_array_equal(reduced[0, :, 0], release[f"nearest_{case}_rows"])
+        np.testing.assert_array_equal(reduced[1, 0], release[f"nearest_{case}_cols"])
+        if f"nearest_{case}_in" in release:
+            labels = release[f"nearest_{case}_in"][..., 0]
+            np.testing.assert_array_equal(
+                augmentation.resize_labels_nearest(tf.constant(labels), target),
+                release[f"nearest_{case}_out"][..., 0],
+            )
+
+
+def test_label_reduction_picks_the_release_s_pixels_for_every_pair_of_sizes(release):
+    pairs = [name for name in release if name.startswith("nearest_pair_")]
+    assert len(pairs) > 40
+    for name in pairs:
+        source, target = map(int, name.split("_")[2:])
+        line = tf.range(source)[None, :, None]
+        reduced = augmentation.resize_labels_nearest(line, (target, 1))
+        np.testing.assert_array_equal(reduced[0, :, 0], release[name], name)
+
+
+def test_label_resizing_equals_tensorflow_s_kernel_when_enlarging():
+    labels = tf.random.stateless_uniform([2, 37, 53], [1, 2], 0, 9, tf.int32)
+    for size in [(48, 68), (41, 53), (74, 106), (1, 1), (37, 1)]:
+        kernel = tf.raw_ops.ResizeNearestNeighbor(
+            images=labels[..., None], size=size, align_corners=True
+        )
+        np.testing.assert_array_equal(
+            augmentation.resize_labels_nearest(labels, size), kernel[..., 0]
+        )
+
+
+@pytest.mark.parametrize("factor", ["1.00", "1.13", "1.25", "1.30"])
+def test_scaling_is_the_release_s(release, factor):
+    image, label = augmentation.scale(
+        tf.constant(release["pad_image_in"])[None],
+        tf.constant(release["pad_label_in"])[None, ..., 0],
+        tf.constant(float(factor)),
+    )
+    np.testing.assert_allclose(image[0], release[f"scale_{factor}_image"], atol=1e-4, rtol=0)
+    np.testing.assert_array_equal(label[0], release[f"scale_{factor}_label"][..., 0])
+
+
+def test_padding_is_the_release_s(release):
+    image, label = augmentation.pad(
+        tf.constant(release["pad_image_in"])[None],
+        tf.constant(release["pad_label_in"])[None, ..., 0],
+        (9, 10),
+    )
+    np.testing.assert_array_equal(image[0], release["pad_image_out"])
+    np.testing.assert_array_equal(label[0], release["pad_label_out"][..., 0])
+
+
+@pytest.mark.parametrize("case", [0, 1])
+def test_remapping_is_the_release_s_except_for_void(release, case):
+    reference = tf.constant(release[f"remap{case}_reference"][..., 0])
+    query = release[f"remap{case}_query"][..., 0]
+    ids, _ = augmentation.reference_ids(reference, 4)
+    expected_ids = [i for i in release[f"remap{case}_ids"].tolist() if i != VOID]
+    assert ids.numpy().tolist() == expected_ids
+    remapped = augmentation.remap_labels(tf.constant(query), ids).numpy()
+    result = release[f"remap{case}_result"][..., 0]
+    np.testing.assert_array_equal(remapped[query != VOID], result[query != VOID])
+    assert (remapped[query == VOID] == VOID).all()
+    assert (query == VOID).any() == (case == 0)
+
+
+def test_remapping_follows_the_definition_with_gaps_in_the_ids():
+    labels = np.random.default_rng(0).choice([0, 3, 8, 200, 255], (3, 6, 7)).astype(np.uint8)
+    found = augmentation.remap_labels(tf.constant(labels), tf.constant([0, 3, 200]))
+    meaning = {0: 0, 3: 1, 8: 0, 200: 2, 255: 255}
+    np.testing.assert_array_equal(found, np.vectorize(meaning.get)(labels))
+    assert found.dtype == tf.int32
+
+
+@pytest.mark.parametrize("case", range(5))
+def test_clips_are_dropped_as_in_the_release(release, case):
+    label = tf.constant(release[f"filter{case}_label"][..., 0])
+    ids, counts = augmentation.reference_ids(label, 4)
+    usable = augmentation.is_usable(ids, counts, min_label_count=10)
+    assert bool(usable) == release[f"filter{case}_enough_fgbg"].all()
+
+
+def test_a_clip_needs_background_and_an_object_and_enough_pixels_of_each():
+    def usable(ids, counts):
+        return bool(augmentation.is_usable(tf.constant(ids), tf.constant(counts), 10))
+
+    assert usable([0, 4, 9], [10, 10, 10])
+    assert not usable([0, 4, 9], [10, 10, 9])
+    assert not usable([0, 4, 9], [9, 10, 10])
+    assert not usable([0], [500])
+    assert not usable([4, 9], [500, 500])
+
+
+def _position_images(height, width):
+    """Returns pixels that say where they come from, and labels that say the same (row + column)."""
+    rows, columns = np.mgrid[:height, :width]
+    images = np.stack([rows, columns, rows + columns], -1)[None]
+    return tf.constant(images, tf.float32), tf.constant((rows + columns)[None], tf.int32)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_crop_and_flip_move_image_and_labels_alike(flip):
+    drawn = augmentation.Augmentation(tf.constant(1.0), tf.constant([0.5, 0.99]), tf.constant(flip))
+    image, label = augmentation.augment(*_position_images(9, 12), drawn, (5, 7))
+    np.testing.assert_array_equal(image[0, ..., 2], tf.cast(label[0], tf.float32))
+    columns = np.arange(5, 12)
+    np.testing.assert_array_equal(image[0, 0, :, 1], columns[::-1] if flip else columns)
+    np.testing.assert_array_equal(image[0, :, 0, 0], np.arange(2, 7))
+
+
+def test_crops_reach_both_ends_and_nothing_beyond():
+    found = set()
+    for step in range(8):
+        position = tf.constant([step / 8, np.nextafter(np.float32(1), np.float32(0))])
+        image, _ = augmentation.crop(*_position_images(6, 7), position, (3, 4))
+        found.add(int(image[0, 0, 0, 0]))
+        assert image[0, 0, -1, 1] == 6
+    assert found == {0, 1, 2, 3}
+
+
+def test_drawn_augmentations_fill_their_range_and_repeat_with_the_seed():
+    drawn = [
+        augmentation.draw_augmentation(tf.constant([7, i]), 1.0, 1.3, 0.25) for i in range(400)
+    ]
+    scales = np.array([a.scale for a in drawn])
+    assert 1.0 <= scales.min() < 1.01
+    assert 1.29 < scales.max() < 1.3
+    positions = np.array([a.crop_position for a in drawn])
+    np.testing.assert_allclose(positions.mean(0), 0.5, atol=0.06)
+    assert abs(np.corrcoef(positions.T)[0, 1]) < 0.15
+    assert 0.17 < np.mean([a.flip for a in drawn]) < 0.33
+    again = augmentation.draw_augmentation(tf.constant([7, 3]), 1.0, 1.3, 0.25)
+    np.testing.assert_array_equal(again.crop_position, drawn[3].crop_position)

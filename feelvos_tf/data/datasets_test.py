@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets
+
+
+def _touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def _davis(root: Path, frames: dict, masks: dict, split: str = "", year: str = "2017") -> Path:
+    for name, count in frames.items():
+        _touch(*(root / "JPEGImages/480p" / name / f"{i:05d}.jpg" for i in range(count)))
+    for name, count in masks.items():
+        _touch(*(root / "Annotations/480p" / name / f"{i:05d}.png" for i in range(count)))
+    _touch(root / "ImageSets" / year / "val.txt")
+    (root / "ImageSets" / year / "val.txt").write_text(split or "\n".join(frames) + "\n")
+    return root
+
+
+def test_frames_and_masks_are_paired_in_the_order_of_the_list(tmp_path):
+    root = _davis(tmp_path, {"b": 3, "a": 2}, {"b": 3, "a": 2})
+    b, a = datasets.list_sequences(root)
+    assert (b.name, a.name) == ("b", "a")
+    assert [p.stem for p in b.frames] == [p.stem for p in b.masks] == ["00000", "00001", "00002"]
+    assert not b.binary_masks
+
+
+def test_lines_with_path_pairs_name_each_sequence_once(tmp_path):
+    lines = "".join(
+        f"/JPEGImages/480p/{s}/0000{i}.jpg /Annotations/480p/{s}/0000{i}.png \n"
+        for s in "xy"
+        for i in range(2)
+    )
+    _davis(tmp_path, {"x": 2, "y": 2}, {"x": 2, "y": 2}, split=lines, year="480p")
+    found = datasets.list_sequences(tmp_path, dataset="davis_2016")
+    assert [s.name for s in found] == ["x", "y"]
+    assert found[0].binary_masks
+
+
+def test_only_the_first_mask_is_needed_for_prediction(tmp_path):
+    root = _davis(tmp_path, {"a": 3}, {"a": 1})
+    (a,) = datasets.list_sequences(root, require_masks="first")
+    assert a.masks[0].name == "00000.png"
+    assert a.masks[1:] == (None, None)
+    with pytest.raises(InputError, match="frame 00001 has no mask .3 images in .*, 1 masks in"):
+        datasets.list_sequences(root)
+
+
+def test_sequences_without_masks_are_listed_on_request(tmp_path):
+    root = _davis(tmp_path, {"a": 2}, {})
+    assert datasets.list_sequences(root, require_masks="none")[0].masks == (None, None)
+    with pytest.raises(InputError, match="first frame needs a mask"):
+        datasets.list_sequences(root, require_masks="first")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dataset": "davis_2018"}, "unknown data set 'davis_2018'"),
+        ({"split": "train"}, "train.txt does not exist .splits found beside it: val"),
+        ({"resolution": "240p"}, "image folder of davis_2017 .*240p does not exist"),
+        ({"sequences": ["a", "zebra"]}, "'zebra' is not in the split 'val'"),
+        ({"require_masks": "some"}, "unknown mask requirement"),
+    ],
+)
+def test_wrong_requests_are_named(tmp_path, arguments, message):
+    root = _davis(tmp_path, {"a": 2}, {"a": 2})
+    with pytest.raises(InputError, match=message):
+        datasets.list_sequences(root, **arguments)
+
+
+def test_broken_folders_are_named(tmp_path):
+    with pytest.raises(InputError, match="data root .*nowhere"):
+        datasets.list_sequences(tmp_path / "nowhere")
+    root = _davis(tmp_path / "listed", {"a": 2}, {"a": 2}, split="a\nghost\n")
+    with pytest.raises(InputError, match="names the sequence 'ghost'"):
+        datasets.list_sequences(root)
+    root = _davis(tmp_path / "surplus", {"a": 2}, {"a": 3})
+    with pytest.raises(InputError, match="mask 00002.png has no image"):
+        datasets.list_sequences(root)
+    root = _davis(tmp_path / "empty", {"a": 1}, {"a": 1})
+    (root / "JPEGImages/480p/a/00000.jpg").unlink()
+    with pytest.raises(InputError, match="holds no .jpg frame"):
+        datasets.list_sequences(root)
+
+
+def _youtube_vos(root: Path, listed: list) -> Path:
+    base = root / "valid"
+    _touch(*(base / "JPEGImages/v" / f"{i:05d}.jpg" for i in (0, 5, 10)))
+    _touch(*(base / "Annotations/v" / f"{i:05d}.png" for i in (0, 5)))
+    objects = {"1": {"frames": ["00000", "00005"]}, "2": {"frames": listed}}
+    (base / "meta.json").write_text(json.dumps({"videos": {"v": {"objects": objects}}}))
+    return root
+
+
+def test_youtube_vos_says_where_each_object_appears(tmp_path):
+    root = _youtube_vos(tmp_path, ["00005", "00010"])
+    (v,) = datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
+    assert v.object_frames == {1: (0, 1), 2: (1, 2)}
+    assert [mask and mask.stem for mask in v.masks] == ["00000", "00005", None]
+
+
+def test_youtube_vos_meta_must_fit_the_frames(tmp_path):
+    root = _youtube_vos(tmp_path, ["00007"])
+    with pytest.raises(InputError, match="object 2 in frame 00007, without image"):
+        datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
+    (root / "valid/meta.json").write_text('{"clips": 3}')
+    with pytest.raises(InputError, match="is not a YouTube-VOS meta file"):
+        datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
+
+
+def test_youtube_objects_starts_at_its_first_mask(tmp_path):
+    _touch(*(tmp_path / "JPEGImages/cat-1" / f"{i:05d}.jpg" for i in range(4)))
+    _touch(*(tmp_path / "Annotations/cat-1" / f"{i:05d}.png" for i in (1, 3)))
+    (cat,) = datasets.list_sequences(tmp_path, dataset="youtube_objects", require_masks="first")
+    assert [frame.stem for frame in cat.frames] == ["00001", "00002", "00003"]
+    assert [mask and mask.stem for mask in cat.masks] == ["00001", None, "00003"]
+    assert cat.binary_masks
+
+
+def test_real_davis_is_listed(real_data):
+    train = datasets.list_sequences(
+        real_data / "davis2016", dataset="davis_2016", split="train", resolution="240p"
+    )
+    assert len(train) == 30
+    assert sum(len(sequence.frames) for sequence in train) == 2079

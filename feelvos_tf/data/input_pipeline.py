@@ -1,0 +1,210 @@
+"""From record files to training batches."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+
+import gin
+import tensorflow as tf
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import tfrecord_files, training_clip
+from feelvos_tf.data.tfrecords import EncodedVideo, parse
+from feelvos_tf.data.training_clip import ClipSettings
+
+_MAX_DROPPED_IN_A_ROW = 1000
+
+
+@gin.configurable
+def training_dataset(
+    batch_size: int,
+    records: str | Sequence[str] = gin.REQUIRED,
+    probabilities: Sequence[float] | None = None,
+    crop_size: tuple[int, int] = (465, 465),
+    min_scale: float = 1.0,
+    max_scale: float = 1.3,
+    flip_probability: float = 0.5,
+    decoder_output_stride: int = 4,
+    min_label_count: int = 10,
+    first_frame_only: bool = False,
+    max_frame_gap: int = 1,
+    damage_previous_mask: bool = False,
+    shuffle_buffer: int = 128,
+    seed: int | None = None,
+) -> tf.data.Dataset:
+    """Returns an endless dataset of batches of clips.
+
+    Every batch is a dict; frames are in the order reference, previous, current:
+      images: float32 [batch, 3, crop height, crop width, 3], RGB 0..255, padding 127.5.
+      labels: int32 [batch, 3, crop height, crop width], object indices 0..num_objects-1 (0 is
+        background) and 255 for void and padding.
+      num_objects: int32 [batch], background included.
+      video_id: string [batch].
+
+    Source: paper section 3, "Training procedure", and section 4; defaults are those of the 2019
+    release.
+
+    Args:
+      batch_size: clips per batch.
+      records: pattern of record files, such as `/data/davis/train-*.tfrecord`, or a list with one
+        pattern per data set.
+      probabilities: with several data sets, how often each is drawn from; equally when None.
+      crop_size: (height, width).
+      min_scale: smallest factor on the size of the frames.
+      max_scale: largest.
+      flip_probability: of mirroring left to right.
+      decoder_output_stride: at which objects must exist in the reference.
+      min_label_count: pixels every object and the background need there; else the clip is dropped.
+      first_frame_only: all three frames are made from frame 0, each with its own augmentation: for
+        fine-tuning on the given mask of a video.
+      max_frame_gap: the current frame comes 1 to this many frames after the previous one. More than
+        the paper's 1 makes the previous mask less trustworthy, as the model's own masks are.
+      damage_previous_mask: the previous frame's labels are made as wrong as a prediction might be
+        (see `mask_damage.py`).
+      shuffle_buffer: clips (still encoded) to draw from.
+      seed: the same seed gives the same batches; None gives new ones every time. A run that is
+        resumed should pass another seed than the one it began with.
+
+    Raises:
+      InputError: no record file, a broken one, or a setting out of range.
+    """
+    settings = ClipSettings(
+        crop_size=tuple(crop_size),
+        min_scale=min_scale,
+        max_scale=max_scale,
+        flip_probability=flip_probability,
+        decoder_output_stride=decoder_output_stride,
+        min_label_count=min_label_count,
+        first_frame_only=first_frame_only,
+        max_frame_gap=max_frame_gap,
+        damage_previous_mask=damage_previous_mask,
+    )
+    _check_settings(settings)
+    patterns = _checked_patterns(records)
+    weights = _checked_probabilities(probabilities, patterns)
+    base = secrets.randbits(31) if seed is None else seed
+    sources = [
+        _encoded_clips(tfrecord_files.matching(pattern), settings, shuffle_buffer, base + number)
+        for number, pattern in enumerate(patterns)
+    ]
+    encoded = tf.data.Dataset.sample_from_datasets(sources, weights, seed=base)
+    made = encoded.map(
+        lambda clip: training_clip.make_clip(clip, settings),
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=seed is not None,
+    )
+    return _usable(made, settings).batch(batch_size, drop_remainder=True).prefetch(2)
+
+
+def _encoded_clips(
+    files: list[str], settings: ClipSettings, shuffle_buffer: int, seed: int
+) -> tf.data.Dataset:
+    """Returns an endless, shuffled dataset of `EncodedClip`, one per video and round."""
+    videos = (
+        tf.data.Dataset.from_tensor_slices(files)
+        .shuffle(len(files), seed)
+        .interleave(tf.data.TFRecordDataset, cycle_length=min(4, len(files)), block_length=1)
+        .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    )
+    # What is skipped is said in the first round only.
+    first_round = videos.filter(
+        lambda video: training_clip.is_long_enough(video, settings, report=True)
+    )
+    later_rounds = videos.filter(
+        lambda video: training_clip.is_long_enough(video, settings)
+    ).repeat()
+    videos = first_round.concatenate(later_rounds).concatenate(_failing(files, settings))
+    return (
+        videos.enumerate()
+        .map(
+            lambda index, video: training_clip.choose_frames(
+                video, tf.stack([tf.constant(seed, tf.int64), index]), settings
+            )
+        )
+        .shuffle(shuffle_buffer, seed)
+    )
+
+
+def _failing(files: list[str], settings: ClipSettings) -> tf.data.Dataset:
+    """Returns what stands behind the endless repetition: reached only if that is empty; fails."""
+    sentence = (
+        f"{tfrecord_files.ERROR_MARK}no video in {files[0]} ... {files[-1]} has the "
+        f"{training_clip.frames_needed(settings)} frames that training needs"
+    )
+
+    def fail(video: bytes) -> EncodedVideo:
+        with tf.control_dependencies([tf.debugging.Assert(False, [sentence])]):
+            return EncodedVideo(tf.identity(video), tf.constant([""]), tf.constant([""]))
+
+    return tf.data.Dataset.from_tensors("").map(fail)
+
+
+def _usable(made: tf.data.Dataset, settings: ClipSettings) -> tf.data.Dataset:
+    """Returns the usable clips; fails, instead of searching forever, where there are none."""
+    sentence = (
+        f"{tfrecord_files.ERROR_MARK}{_MAX_DROPPED_IN_A_ROW} clips in a row were dropped because "
+        "the reference showed no object, or one with fewer than "
+        f"{settings.min_label_count} pixels at stride {settings.decoder_output_stride} "
+        f"(crop_size {settings.crop_size}, min_label_count {settings.min_label_count})"
+    )
+
+    def counted(dropped: tf.Tensor, clip: dict[str, tf.Tensor]):
+        dropped = tf.where(clip["usable"], 0, dropped + 1)
+        with tf.control_dependencies(
+            [tf.debugging.Assert(dropped < _MAX_DROPPED_IN_A_ROW, [sentence])]
+        ):
+            return tf.identity(dropped), clip
+
+    return (
+        made.scan(tf.constant(0), counted)
+        .filter(lambda clip: clip["usable"])
+        .map(lambda clip: {key: clip[key] for key in clip if key != "usable"})
+    )
+
+
+def _checked_patterns(records: str | Sequence[str]) -> list[str]:
+    """Returns a list of patterns, all of them given."""
+    patterns = tfrecord_files.as_list(records)
+    if not patterns or not all(isinstance(pattern, str) for pattern in patterns):
+        raise InputError(
+            "training_dataset.records must be a pattern such as '/data/train-*.tfrecord', or a "
+            f"list with one per data set, got {records}"
+        )
+    return patterns
+
+
+def _checked_probabilities(
+    probabilities: Sequence[float] | None, patterns: list[str]
+) -> list[float]:
+    """Returns one probability per data set, summing to 1."""
+    if probabilities is None:
+        return [1.0 / len(patterns)] * len(patterns)
+    valid = len(probabilities) == len(patterns) and min(probabilities) >= 0.0
+    if not valid or abs(sum(probabilities) - 1.0) > 1e-3:
+        raise InputError(
+            f"training_dataset.probabilities must be {len(patterns)} numbers (one per data set) "
+            f"that sum to 1, got {probabilities}"
+        )
+    return list(probabilities)
+
+
+def _check_settings(settings: ClipSettings) -> None:
+    if len(settings.crop_size) != 2 or min(settings.crop_size) < 1:
+        raise InputError(
+            f"training_dataset.crop_size must be (height, width), got {settings.crop_size}"
+        )
+    if not 0.0 < settings.min_scale <= settings.max_scale:
+        raise InputError(
+            "training_dataset needs 0 < min_scale <= max_scale, got "
+            f"{settings.min_scale} and {settings.max_scale}"
+        )
+    if not 0.0 <= settings.flip_probability <= 1.0:
+        raise InputError(
+            "training_dataset.flip_probability must be between 0 and 1, got "
+            f"{settings.flip_probability}"
+        )
+    if settings.max_frame_gap < 1:
+        raise InputError(
+            f"training_dataset.max_frame_gap must be 1 or more, got {settings.max_frame_gap}"
+        )

@@ -1,0 +1,272 @@
+from pathlib import Path
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets, input_pipeline, tfrecord_files, tfrecords
+from feelvos_tf.media import masks
+
+HEIGHT, WIDTH = 48, 64
+
+
+def _video(folder: Path, name: str, frames: int, ids=(3, 7)) -> datasets.VideoFiles:
+    """Draws grey frames of brightness 10 * index, with two boxes that have the same brightness."""
+    (folder / name).mkdir(parents=True)
+    for i in range(frames):
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), 10 * i, np.uint8)).save(
+            folder / name / f"{i}.jpg", quality=95
+        )
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        mask[8:32, 4 + i : 24 + i] = ids[0]
+        mask[20:44, 34 + i : 54 + i] = ids[1]
+        masks.write_mask(folder / name / f"{i}.png", mask)
+    paths = [
+        tuple(folder / name / f"{i}.{suffix}" for i in range(frames)) for suffix in ("jpg", "png")
+    ]
+    return datasets.VideoFiles(name, *paths)
+
+
+def _records(folder: Path, lengths: dict, shards: int = 2, **options) -> str:
+    videos = [_video(folder, name, frames, **options) for name, frames in lengths.items()]
+    tfrecords.write_shards(videos, folder / "records", "train", shards)
+    return str(folder / "records" / "train-*.tfrecord")
+
+
+@pytest.fixture(scope="module")
+def two_videos(tmp_path_factory) -> str:
+    return _records(tmp_path_factory.mktemp("two"), {"a": 5, "b": 8})
+
+
+def _batches(count: int, pattern, **settings) -> list:
+    settings = {"crop_size": (40, 56), "seed": 0, **settings}
+    dataset = input_pipeline.training_dataset(4, records=pattern, **settings)
+    return [{key: value.numpy() for key, value in b.items()} for b in dataset.take(count)]
+
+
+def test_batches_have_the_promised_shapes_and_types(two_videos):
+    dataset = input_pipeline.training_dataset(4, records=two_videos, crop_size=(40, 56))
+    assert {
+        key: (spec.shape.as_list(), spec.dtype) for key, spec in dataset.element_spec.items()
+    } == {
+        "images": ([4, 3, 40, 56, 3], tf.float32),
+        "labels": ([4, 3, 40, 56], tf.int32),
+        "num_objects": ([4], tf.int32),
+        "video_id": ([4], tf.string),
+    }
+
+
+def test_labels_are_indices_into_the_reference_s_objects(two_videos):
+    for batch in _batches(5, two_videos):
+        for labels, count in zip(batch["labels"], batch["num_objects"]):
+            assert set(np.unique(labels[0])) - {255} <= set(range(count))
+            assert set(np.unique(labels)) - {255} <= set(range(count))
+            assert count in (2, 3)
+
+
+def test_every_video_and_every_frame_gets_its_turn(two_videos):
+    batches = _batches(25, two_videos, max_scale=1.0)
+    names = np.concatenate([batch["video_id"] for batch in batches])
+    assert 40 <= (names == b"a").sum() <= 60
+    frames = np.concatenate([batch["images"][:, :, 20, 20, 0] for batch in batches]) / 10
+    assert (np.abs(frames[:, 2] - frames[:, 1] - 1) < 0.2).all()
+    assert set(np.round(frames[names == b"b", 0]).astype(int)) == set(range(8))
+
+
+def test_previous_and_current_share_scale_crop_and_flip(tmp_path):
+    pattern = _records(tmp_path, {"still": 3})
+    for batch in _batches(4, pattern, crop_size=(30, 30)):
+        # From one frame to the next the boxes move by one pixel, at most 1.3 after scaling.
+        for labels in batch["labels"]:
+            same = (labels[1] == labels[2]).mean()
+            assert same > 0.8
+    reference_differs = [
+        (labels[0] != labels[1]).mean() > 0.15
+        for batch in _batches(4, pattern, crop_size=(30, 30))
+        for labels in batch["labels"]
+    ]
+    assert any(reference_differs)
+
+
+def test_small_frames_are_padded_with_the_mean_pixel_and_void(two_videos):
+    (batch,) = _batches(1, two_videos, crop_size=(90, 100), flip_probability=0.0)
+    assert (batch["images"][:, :, 70:] == 127.5).all()
+    assert (batch["labels"][:, :, 70:] == 255).all()
+    assert (batch["labels"][:, :, :HEIGHT, :WIDTH] != 255).all()
+
+
+def test_the_same_seed_gives_the_same_batches_and_another_one_others(two_videos):
+    first, again, other = (_batches(3, two_videos, seed=seed) for seed in (1, 1, 2))
+    for one, two in zip(first, again):
+        for key in one:
+            np.testing.assert_array_equal(one[key], two[key])
+    assert any((one["labels"] != two["labels"]).any() for one, two in zip(first, other))
+    unseeded = [_batches(2, two_videos, seed=None) for _ in range(2)]
+    assert any((a["labels"] != b["labels"]).any() for a, b in zip(*unseeded))
+
+
+def test_data_sets_are_drawn_from_with_their_probabilities(tmp_path, two_videos):
+    other = _records(tmp_path, {"c": 4})
+    batches = _batches(50, [two_videos, other], probabilities=[0.2, 0.8])
+    share = np.mean([(batch["video_id"] == b"c").mean() for batch in batches])
+    assert 0.7 < share < 0.9
+    equal = np.mean([(b["video_id"] == b"c").mean() for b in _batches(50, [two_videos, other])])
+    assert 0.4 < equal < 0.6
+
+
+def test_fine_tuning_clips_are_made_of_the_first_frame_with_different_crops(two_videos):
+    batches = _batches(4, two_videos, first_frame_only=True, crop_size=(30, 30))
+    assert max(batch["images"].max() for batch in batches) < 3
+    moved = [(x[1] != x[2]).mean() > 0.05 for batch in batches for x in batch["labels"]]
+    assert any(moved)
+
+
+def test_fine_tuning_works_on_a_single_frame(tmp_path):
+    (batch,) = _batches(1, _records(tmp_path, {"one": 1}), first_frame_only=True)
+    assert batch["images"].shape[0] == 4
+
+
+def test_damage_touches_the_previous_mask_alone(two_videos):
+    plain = _batches(2, two_videos)
+    damaged = _batches(2, two_videos, damage_previous_mask=True)
+    for one, two in zip(plain, damaged):
+        np.testing.assert_array_equal(one["images"], two["images"])
+        np.testing.assert_array_equal(one["labels"][:, [0, 2]], two["labels"][:, [0, 2]])
+        assert (one["labels"][:, 1] != two["labels"][:, 1]).any()
+
+
+def test_short_videos_are_skipped_with_a_reason(tmp_path, capfd):
+    pattern = _records(tmp_path, {"short": 2, "long": 3})
+    for batch in _batches(2, pattern):
+        assert set(batch["video_id"]) == {b"long"}
+    skipped = [line for line in capfd.readouterr().err.splitlines() if "skipped" in line]
+    assert skipped == ['skipped video "short": 2 frames, training needs 3']
+
+
+def test_nothing_usable_is_an_error_and_no_endless_search(tmp_path, two_videos, monkeypatch):
+    monkeypatch.setattr(input_pipeline, "_MAX_DROPPED_IN_A_ROW", 40)
+    short = _records(tmp_path, {"short": 2})
+    with (
+        pytest.raises(InputError, match="no video in .* has the 3 frames that training needs"),
+        tfrecord_files.readable_errors(),
+    ):
+        _batches(1, short)
+    with (
+        pytest.raises(InputError, match="40 clips in a row .* fewer than 5000 pixels"),
+        tfrecord_files.readable_errors(),
+    ):
+        _batches(1, two_videos, min_label_count=5000)
+
+
+def test_records_that_are_not_there_or_cut_short_are_named(tmp_path):
+    with pytest.raises(InputError, match="no training records match .*none"):
+        _batches(1, str(tmp_path / "none-*"))
+    pattern = _records(tmp_path, {"a": 3}, shards=1)
+    path = tmp_path / "records" / "train-00000-of-00001.tfrecord"
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(InputError, match="00001.tfrecord: the file ends inside record 1"):
+        _batches(1, pattern)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match="hold no video"):
+        _batches(1, pattern)
+
+
+def test_a_damaged_record_is_named_while_training(tmp_path):
+    pattern = _records(tmp_path, {"a": 3}, shards=1)
+    path = tmp_path / "records" / "train-00000-of-00001.tfrecord"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    with (
+        pytest.raises(InputError, match="00001.tfrecord: record 1 is damaged"),
+        tfrecord_files.readable_errors(pattern),
+    ):
+        _batches(1, pattern)
+
+
+def _with_frame(example: tf.train.SequenceExample, key: str, content: bytes) -> None:
+    lists = example.feature_lists.feature_list
+    lists[key].feature[1].bytes_list.value[0] = content
+
+
+@pytest.mark.parametrize("kind", ["truncated image", "palette mask", "wrong size"])
+def test_a_frame_that_cannot_be_used_is_named(tmp_path, kind):
+    video = _video(tmp_path, "a", 3)
+    example = tfrecords.encode(video)
+    if kind == "truncated image":
+        _with_frame(example, "image/encoded", video.frames[1].read_bytes()[:-200])
+    elif kind == "palette mask":
+        _with_frame(example, "segmentation/object/encoded", video.masks[1].read_bytes())
+    else:
+        masks.write_mask(tmp_path / "small.png", np.ones((4, 4), np.uint8))
+        small = tf.io.encode_png(np.ones((4, 4, 1), np.uint8)).numpy()
+        _with_frame(example, "segmentation/object/encoded", small)
+    path = tmp_path / "train-00000-of-00001.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        writer.write(example.SerializeToString())
+    gin.bind_parameter("training_dataset.records", str(path))
+    try:
+        with (
+            pytest.raises(InputError, match="tfrecord: frame 1 of video 'a' cannot be read"),
+            tfrecord_files.readable_errors(),
+        ):
+            _batches(5, str(path))
+    finally:
+        gin.clear_config()
+
+
+def test_other_failures_pass_unchanged(two_videos):
+    with (
+        pytest.raises(tf.errors.InvalidArgumentError, match="of the model"),
+        tfrecord_files.readable_errors(two_videos),
+    ):
+        tf.debugging.assert_equal(1, 2, "an error of the model")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crop_size": (0, 5)}, "crop_size must be"),
+        ({"min_scale": 1.5}, "min_scale <= max_scale"),
+        ({"flip_probability": 1.5}, "flip_probability must be"),
+        ({"max_frame_gap": 0}, "max_frame_gap must be 1 or more"),
+        ({"probabilities": [0.5, 0.5]}, "probabilities must be 1 numbers"),
+        ({"pattern": []}, "records must be a pattern"),
+        ({"pattern": ["/a", None]}, "records must be a pattern"),
+    ],
+)
+def test_settings_out_of_range_are_named(two_videos, settings, message):
+    with pytest.raises(InputError, match=message):
+        _batches(1, **{"pattern": two_videos, **settings})
+
+
+CONFIGS = sorted((Path(__file__).parents[2] / "gin_configs" / "datasets").glob("*.gin"))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_every_data_set_config_builds(config, two_videos):
+    try:
+        gin.parse_config_file(str(config))
+        if "youtube_vos_records" in config.read_text():
+            gin.bind_parameter("davis_2017_records/gin.macro.value", two_videos)
+            gin.bind_parameter("youtube_vos_records/gin.macro.value", two_videos)
+        else:
+            gin.bind_parameter("training_dataset.records", two_videos)
+        spec = input_pipeline.training_dataset(2).element_spec
+    finally:
+        gin.clear_config()
+    assert spec["images"].shape == [2, 3, 465, 465, 3]
+
+
+def test_real_videos_become_clips(real_data, tmp_path):
+    sequences = datasets.list_sequences(
+        real_data / "davis2016", "davis_2016", "train", "240p", ["hike", "bear"]
+    )
+    tfrecords.write_shards(sequences, tmp_path, "train", 1)
+    for batch in _batches(3, str(tmp_path / "train-*"), crop_size=(241, 427)):
+        assert (batch["num_objects"] == 2).all()
+        share = (batch["labels"] == 1).mean((2, 3))
+        assert ((share > 0.01) & (share < 0.6)).all()

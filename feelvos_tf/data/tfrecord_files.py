@@ -1,0 +1,95 @@
+"""Record files on disk: which there are, and which of them is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import gin
+import tensorflow as tf
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import tfrecords, training_clip
+
+ERROR_MARK = "training data: "
+"""Begins the sentences with which the pipeline itself fails, inside TensorFlow's own messages."""
+
+
+def as_list(patterns: str | Sequence[str]) -> list[str]:
+    """Returns a list of patterns, one per data set."""
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def matching(pattern: str) -> list[str]:
+    """Returns the sorted record files that match the pattern, of which none is cut short.
+
+    Raises:
+      InputError: no file matches, one ends inside a record, or all are empty.
+    """
+    paths = sorted(glob.glob(pattern))
+    if not paths:
+        raise InputError(f"no training records match {pattern}")
+    if sum(tfrecords.count(Path(path)) for path in paths) == 0:
+        raise InputError(f"the training records {pattern} hold no video")
+    return paths
+
+
+@contextlib.contextmanager
+def readable_errors(patterns: str | Sequence[str] | None = None) -> Iterator[None]:
+    """Turns a failure of the input pipeline inside the block into an `InputError`.
+
+    TensorFlow does not say which file a damaged record or image is in. So when reading fails, the
+    record files are searched for the damage; a failure that has another cause passes unchanged.
+
+    Args:
+      patterns: as `records` of `training_dataset`; those bound to it by gin when None.
+    """
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        sentence = re.search(rf"\[{ERROR_MARK}(.*)\]\n", str(error))
+        if sentence:
+            raise InputError(sentence[1]) from error
+        if patterns is None:
+            patterns = gin.get_bindings("training_dataset").get("records", [])
+        for pattern in as_list(patterns):
+            for path in sorted(glob.glob(pattern)):
+                find_damage(Path(path))
+        raise
+
+
+def find_damage(path: Path) -> None:
+    """Reads and decodes every frame of a record file.
+
+    Raises:
+      InputError: names the first record or frame that cannot be read.
+    """
+    tfrecords.count(path)
+    number, where = 0, ""
+    try:
+        for serialized in tf.data.TFRecordDataset(str(path)):
+            number, where = number + 1, f"record {number + 1}"
+            video = tfrecords.parse(serialized)
+            name = video.video_id.numpy().decode()
+            if len(video.images) != len(video.masks):
+                raise InputError(
+                    f"{path}: video {name!r} has {len(video.images)} images but "
+                    f"{len(video.masks)} masks"
+                )
+            for frame, (image, mask) in enumerate(zip(video.images, video.masks)):
+                where = f"frame {frame} of video {name!r}"
+                training_clip.decode_frame(image, mask)
+    except tf.errors.DataLossError as error:
+        raise InputError(
+            f"{path}: record {number + 1} is damaged ({_first_line(error)})"
+        ) from error
+    except tf.errors.InvalidArgumentError as error:
+        raise InputError(f"{path}: {where} cannot be read ({_first_line(error)})") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Returns the first line of TensorFlow's message, without the name of the node."""
+    return re.sub(r"\{\{.*?\}\}\s*", "", str(error).splitlines()[0]).split(" [Op:")[0]

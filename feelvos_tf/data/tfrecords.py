@@ -1,0 +1,238 @@
+"""The TFRecord schema: one `tf.train.SequenceExample` per video, written and read side by side.
+
+Field names are those of the 2019 release (`datasets/build_davis2017_data.py`), so its records and
+ours are interchangeable:
+
+    context        video_id                      bytes   name of the video
+                   clip/frames                   int64   number of frames
+                   image/format                  bytes   b"jpeg"
+                   image/channels                int64   3
+                   image/height, image/width     int64   pixels
+                   segmentation/object/format    bytes   b"png"
+                   segmentation/object/height    int64   pixels, equal to the image's
+                   segmentation/object/width     int64
+    feature lists  image/encoded                 bytes   one JPEG file per frame, byte for byte
+                   segmentation/object/encoded   bytes   one single-channel PNG of ids per frame
+
+`tf.io.decode_png` turns palette PNGs, as DAVIS ships them, into colours: that is why the masks are
+encoded anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data.datasets import VideoFiles
+from feelvos_tf.media import masks
+
+_RECORD_HEADER_BYTES = 12  # length (uint64, little endian) and its checksum
+_RECORD_FOOTER_BYTES = 4  # checksum of the data
+
+
+class EncodedVideo(NamedTuple):
+    """One parsed record; nothing is decoded yet.
+
+    Attributes:
+      video_id: string [].
+      images: JPEG files, string [frames].
+      masks: PNG files of object ids, string [frames].
+    """
+
+    video_id: tf.Tensor
+    images: tf.Tensor
+    masks: tf.Tensor
+
+
+def parse(serialized: tf.Tensor) -> EncodedVideo:
+    """Returns the encoded frames of a serialized `SequenceExample`, string []."""
+    context, lists = tf.io.parse_single_sequence_example(
+        serialized,
+        context_features={"video_id": tf.io.FixedLenFeature([], tf.string)},
+        sequence_features={
+            "image/encoded": tf.io.FixedLenSequenceFeature([], tf.string),
+            "segmentation/object/encoded": tf.io.FixedLenSequenceFeature([], tf.string),
+        },
+    )
+    return EncodedVideo(
+        context["video_id"], lists["image/encoded"], lists["segmentation/object/encoded"]
+    )
+
+
+def encode(sequence: VideoFiles) -> tf.train.SequenceExample:
+    """Returns one video as a `SequenceExample`.
+
+    Raises:
+      InputError: a file cannot be read, sizes differ, or no mask holds an object.
+    """
+    if None in sequence.masks:
+        raise InputError(f"{sequence.name}: training records need a mask for every frame")
+    images = [_read_jpeg(path) for path in sequence.frames]
+    height, width = images[0].height, images[0].width
+    for path, image in zip(sequence.frames, images):
+        _check_size(path, (image.height, image.width), sequence.frames[0], (height, width))
+    ids = [masks.read_mask(path, sequence.binary_masks) for path in sequence.masks]
+    for path, frame_ids in zip(sequence.masks, ids):
+        _check_size(path, frame_ids.shape, sequence.frames[0], (height, width))
+    if not any(masks.object_ids(frame_ids) for frame_ids in ids):
+        raise InputError(f"{sequence.name}: no mask in {sequence.masks[0].parent} holds an object")
+    return _example(
+        sequence.name, [i.encoded for i in images], [_png(i) for i in ids], height, width
+    )
+
+
+def write_shards(
+    sequences: list[VideoFiles],
+    output_dir: Path,
+    split: str,
+    num_shards: int = 10,
+    progress: Callable[[Iterable[VideoFiles]], Iterable[VideoFiles]] = lambda items: items,
+) -> list[Path]:
+    """Writes `<split>-00000-of-00010.tfrecord`, ... and returns their paths, all or none.
+
+    Every sequence lands in exactly one shard; with fewer sequences than shards some files are
+    empty. (The 2019 release rounds the shard size and can lose videos.)
+
+    Args:
+      sequences: the videos, each with a mask for every frame.
+      output_dir: made when missing.
+      split: first part of the file names.
+      num_shards: number of files.
+      progress: wraps the sequences, for a progress bar.
+
+    Raises:
+      InputError: a video cannot be encoded, or other shards of this split are already there.
+    """
+    if num_shards < 1:
+        raise InputError(f"the number of shards must be at least 1, got {num_shards}")
+    if not sequences:
+        raise InputError("there is no sequence to write")
+    names = [f"{split}-{i:05d}-of-{num_shards:05d}.tfrecord" for i in range(num_shards)]
+    _refuse_other_shards(output_dir, split, names)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=output_dir) as temporary:
+        shards = [Path(temporary) / name for name in names]
+        _write(sequences, shards, progress)
+        return [shard.replace(output_dir / shard.name) for shard in shards]
+
+
+def count(path: Path) -> int:
+    """Returns the number of records in a TFRecord file, found by hopping from length to length.
+
+    Raises:
+      InputError: the file is missing or ends inside a record.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: expected a TFRecord file, found no such file")
+    size, position, found = path.stat().st_size, 0, 0
+    with path.open("rb") as file:
+        while position < size:
+            file.seek(position)
+            header = file.read(_RECORD_HEADER_BYTES)
+            if len(header) == _RECORD_HEADER_BYTES:
+                position += struct.unpack("<Q", header[:8])[0]
+            position += _RECORD_HEADER_BYTES + _RECORD_FOOTER_BYTES
+            found += 1
+    if position != size:
+        raise InputError(
+            f"{path}: the file ends inside record {found} (is it a TFRecord file, copied whole?)"
+        )
+    return found
+
+
+class _Jpeg(NamedTuple):
+    encoded: bytes
+    height: int
+    width: int
+
+
+def _read_jpeg(path: Path) -> _Jpeg:
+    """Returns the file's bytes and size; decodes it once to be sure that it can be."""
+    try:
+        encoded = path.read_bytes()
+        with Image.open(io.BytesIO(encoded)) as image:
+            image.load()
+            if image.format != "JPEG":
+                raise InputError(f"{path}: expected a JPEG image, found {image.format}")
+            return _Jpeg(encoded, image.height, image.width)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a JPEG image ({error})") from error
+
+
+def _check_size(path: Path, size: tuple[int, ...], first: Path, expected: tuple[int, int]) -> None:
+    if tuple(size) != expected:
+        raise InputError(
+            f"{path} is {size[1]}x{size[0]} pixels, but {first} is {expected[1]}x{expected[0]}"
+        )
+
+
+def _png(ids: np.ndarray) -> bytes:
+    """Returns ids [height, width] as a single-channel PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(ids).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def _example(
+    video_id: str, images: list[bytes], pngs: list[bytes], height: int, width: int
+) -> tf.train.SequenceExample:
+    context = {
+        "video_id": _bytes(video_id.encode()),
+        "clip/frames": _int64(len(images)),
+        "image/format": _bytes(b"jpeg"),
+        "image/channels": _int64(3),
+        "image/height": _int64(height),
+        "image/width": _int64(width),
+        "segmentation/object/format": _bytes(b"png"),
+        "segmentation/object/height": _int64(height),
+        "segmentation/object/width": _int64(width),
+    }
+    lists = {
+        "image/encoded": tf.train.FeatureList(feature=map(_bytes, images)),
+        "segmentation/object/encoded": tf.train.FeatureList(feature=map(_bytes, pngs)),
+    }
+    return tf.train.SequenceExample(
+        context=tf.train.Features(feature=context),
+        feature_lists=tf.train.FeatureLists(feature_list=lists),
+    )
+
+
+def _bytes(value: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def _int64(value: int) -> tf.train.Feature:
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+
+
+def _write(
+    sequences: list[VideoFiles],
+    shards: list[Path],
+    progress: Callable[[Iterable[VideoFiles]], Iterable[VideoFiles]],
+) -> None:
+    """Writes sequence i of n into shard i * len(shards) // n."""
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(tf.io.TFRecordWriter(str(shard))) for shard in shards]
+        for index, sequence in enumerate(progress(sequences)):
+            writer = writers[index * len(writers) // len(sequences)]
+            writer.write(encode(sequence).SerializeToString())
+
+
+def _refuse_other_shards(output_dir: Path, split: str, names: list[str]) -> None:
+    """Raises where a pattern like `train-*.tfrecord` would also match files of another run."""
+    for path in sorted(output_dir.glob(f"{split}-*-of-*.tfrecord")):
+        if path.name not in names:
+            raise InputError(
+                f"{path} belongs to another set of shards of {split!r}: remove it, or choose "
+                "another output folder"
+            )

@@ -1,0 +1,137 @@
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import tfrecords
+from feelvos_tf.data.datasets import VideoFiles
+from feelvos_tf.media import masks
+
+HEIGHT, WIDTH = 12, 16
+
+
+def _video(folder: Path, name: str, frames: int = 2, binary: bool = False, ids=(0, 1, 7)):
+    rng = np.random.default_rng(len(name) + frames)
+    (folder / name).mkdir(parents=True)
+    images, pngs = [], []
+    for i in range(frames):
+        images.append(folder / name / f"{i}.jpg")
+        pngs.append(folder / name / f"{i}.png")
+        Image.fromarray(rng.integers(0, 255, (HEIGHT, WIDTH, 3), np.uint8)).save(images[-1])
+        drawn = rng.choice(np.array([0, 255] if binary else ids, np.uint8), (HEIGHT, WIDTH))
+        masks.write_mask(pngs[-1], drawn)
+    return VideoFiles(name, tuple(images), tuple(pngs), binary)
+
+
+def _read(paths) -> list[tf.train.SequenceExample]:
+    dataset = tf.data.TFRecordDataset([str(path) for path in paths])
+    return [tf.train.SequenceExample.FromString(raw.numpy()) for raw in dataset]
+
+
+def test_a_record_has_the_fields_of_the_release(tmp_path):
+    video = _video(tmp_path, "bear", frames=3)
+    example = tfrecords.encode(video)
+    context = example.context.feature
+    assert set(context) == {
+        "video_id",
+        "clip/frames",
+        "image/format",
+        "image/channels",
+        "image/height",
+        "image/width",
+        "segmentation/object/format",
+        "segmentation/object/height",
+        "segmentation/object/width",
+    }
+    assert context["video_id"].bytes_list.value[:] == [b"bear"]
+    assert context["clip/frames"].int64_list.value[:] == [3]
+    assert context["image/height"].int64_list.value[:] == [HEIGHT]
+    assert context["segmentation/object/width"].int64_list.value[:] == [WIDTH]
+    lists = example.feature_lists.feature_list
+    assert set(lists) == {"image/encoded", "segmentation/object/encoded"}
+    encoded = [feature.bytes_list.value[0] for feature in lists["image/encoded"].feature]
+    assert encoded == [path.read_bytes() for path in video.frames]
+    for feature, path in zip(lists["segmentation/object/encoded"].feature, video.masks):
+        png = Image.open(io.BytesIO(feature.bytes_list.value[0]))
+        assert png.mode == "L"
+        np.testing.assert_array_equal(np.array(png), masks.read_mask(path))
+
+
+def test_255_is_the_object_in_davis_2016_masks(tmp_path):
+    example = tfrecords.encode(_video(tmp_path, "bear", binary=True))
+    png = tf.io.decode_png(tfrecords.parse(example.SerializeToString()).masks[0])
+    assert set(np.unique(png)) == {0, 1}
+
+
+def test_parse_returns_what_encode_wrote(tmp_path):
+    video = _video(tmp_path, "bear", frames=3)
+    parsed = tfrecords.parse(tfrecords.encode(video).SerializeToString())
+    assert parsed.video_id == b"bear"
+    assert parsed.images.shape == parsed.masks.shape == [3]
+    assert parsed.images[2] == video.frames[2].read_bytes()
+
+
+@pytest.mark.parametrize(("videos", "shards"), [(1, 10), (7, 3), (10, 10), (11, 10), (5, 4)])
+def test_every_video_is_in_exactly_one_shard(tmp_path, videos, shards):
+    sequences = [_video(tmp_path, f"v{i}", frames=1) for i in range(videos)]
+    paths = tfrecords.write_shards(sequences, tmp_path / "out", "train", shards)
+    expected = [f"train-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == expected
+    found = [e.context.feature["video_id"].bytes_list.value[0].decode() for e in _read(paths)]
+    assert found == [f"v{i}" for i in range(videos)]
+    counts = [tfrecords.count(path) for path in paths]
+    assert sum(counts) == videos
+    assert max(counts) - min(counts) <= 1
+
+
+def test_a_failure_leaves_the_old_records_and_nothing_else(tmp_path):
+    good, bad = _video(tmp_path, "good"), _video(tmp_path, "bad")
+    (old,) = tfrecords.write_shards([good], tmp_path / "out", "train", 1)
+    before = old.read_bytes()
+    bad.frames[1].write_bytes(bad.frames[1].read_bytes()[:200])
+    with pytest.raises(InputError, match="bad/1.jpg: cannot be read as a JPEG image"):
+        tfrecords.write_shards([good, bad], tmp_path / "out", "train", 1)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [old.name]
+    assert old.read_bytes() == before
+
+
+def test_shards_of_another_run_are_not_mixed_in(tmp_path):
+    video = _video(tmp_path, "bear")
+    tfrecords.write_shards([video], tmp_path / "out", "train", 2)
+    with pytest.raises(InputError, match="00000-of-00002.tfrecord belongs to another set"):
+        tfrecords.write_shards([video], tmp_path / "out", "train", 3)
+    tfrecords.write_shards([video], tmp_path / "out", "val", 3)
+
+
+def test_sizes_that_differ_are_named(tmp_path):
+    video = _video(tmp_path, "bear", frames=3)
+    masks.write_mask(video.masks[1], np.ones((HEIGHT, WIDTH + 1), np.uint8))
+    with pytest.raises(InputError, match=r"1.png is 17x12 pixels, but .*0.jpg is 16x12"):
+        tfrecords.encode(video)
+    video = _video(tmp_path, "boat", frames=3)
+    Image.new("RGB", (WIDTH, HEIGHT + 2)).save(video.frames[2])
+    with pytest.raises(InputError, match=r"2.jpg is 16x14 pixels, but .*0.jpg is 16x12"):
+        tfrecords.encode(video)
+
+
+def test_a_video_without_objects_or_without_masks_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no mask in .*bear holds an object"):
+        tfrecords.encode(_video(tmp_path, "bear", ids=(0, 255)))
+    video = _video(tmp_path, "boat")
+    with pytest.raises(InputError, match="boat: training records need a mask for every frame"):
+        tfrecords.encode(VideoFiles("boat", video.frames, (video.masks[0], None)))
+
+
+def test_a_truncated_record_file_is_named(tmp_path):
+    (path,) = tfrecords.write_shards([_video(tmp_path, "bear")], tmp_path / "out", "train", 1)
+    data = path.read_bytes()
+    for length in (5, 100, len(data) - 1):
+        path.write_bytes(data[:length])
+        with pytest.raises(InputError, match="tfrecord: the file ends inside record 1"):
+            tfrecords.count(path)
+    with pytest.raises(InputError, match="found no such file"):
+        tfrecords.count(tmp_path / "none.tfrecord")

@@ -1,0 +1,1 @@
+"""Predicted masks in; J, F, tables and a report out."""

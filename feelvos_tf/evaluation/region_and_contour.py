@@ -1,0 +1,197 @@
+"""J, F and their statistics as DAVIS defines them: arrays in, numbers out.
+
+Region similarity J is the intersection over union of two masks, contour accuracy F compares their
+boundaries (`boundary.py`). The protocol is the semi-supervised one of the DAVIS 2017 evaluation:
+every object of every scored frame gets one J and one F; each object's values become mean, recall
+and decay; the means over all objects of all sequences are the score.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from feelvos_tf.evaluation import boundary
+
+RECALL_THRESHOLD = 0.5
+_DECAY_BINS = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """What one measure did over the frames of an object, or its average over objects.
+
+    Attributes:
+      mean: over the frames, in 0..1.
+      recall: the share of frames above 0.5.
+      decay: the mean of the first quarter of the frames less that of the last quarter.
+    """
+
+    mean: float
+    recall: float
+    decay: float
+
+
+@dataclasses.dataclass(frozen=True)
+class SequenceScores:
+    """The values of one sequence, frame by frame.
+
+    Attributes:
+      name: of the sequence.
+      objects: the object ids, ascending.
+      frames: names of the scored frames, in order.
+      j: float64 [objects, frames]; NaN where an object is not scored.
+      f: the same for F; None where only J is measured.
+    """
+
+    name: str
+    objects: tuple[int, ...]
+    frames: tuple[str, ...]
+    j: np.ndarray
+    f: np.ndarray | None
+
+    def j_statistics(self) -> list[Statistics]:
+        """Returns the statistics of J for each object."""
+        return [statistics(values) for values in self.j]
+
+    def f_statistics(self) -> list[Statistics] | None:
+        """Returns the statistics of F for each object; None where F is not measured."""
+        return None if self.f is None else [statistics(values) for values in self.f]
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """The score: averages over objects, all weighing the same however long their sequence."""
+
+    j: Statistics
+    f: Statistics | None
+
+    @property
+    def j_and_f(self) -> float | None:
+        """The mean of J and F, the measure by which DAVIS ranks; None where F is not measured."""
+        return None if self.f is None else (self.j.mean + self.f.mean) / 2
+
+
+def jaccard(ground_truth: np.ndarray, prediction: np.ndarray) -> float:
+    """Returns J of two masks uint8 [height, width] of 0 and 1; 1 where both are empty."""
+    union = cv2.countNonZero(cv2.bitwise_or(ground_truth, prediction))
+    if union == 0:
+        return 1.0
+    return cv2.countNonZero(cv2.bitwise_and(ground_truth, prediction)) / union
+
+
+def score_frame(
+    ground_truth: np.ndarray,
+    prediction: np.ndarray,
+    objects: Iterable[int],
+    measure_f: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns J and F of each object in one frame, two float64 [objects].
+
+    An id that a mask does not hold is an empty mask. Void pixels (255) of the ground truth are
+    background, and predictions on them count as wrong, as in the semi-supervised protocol.
+
+    Args:
+      ground_truth: object ids, uint8 [height, width].
+      prediction: object ids of the same size.
+      objects: the ids to score.
+      measure_f: False leaves F NaN.
+    """
+    _check_frame(ground_truth, prediction)
+    radius = boundary.tolerance_radius(*ground_truth.shape)
+    scores = []
+    for object_id in objects:
+        truth, predicted = _crop(
+            (ground_truth == object_id).view(np.uint8), (prediction == object_id).view(np.uint8)
+        )
+        f = np.nan
+        if measure_f:
+            f = boundary.f_measure(boundary.contour(truth), boundary.contour(predicted), radius)
+        scores.append((jaccard(truth, predicted), f))
+    j, f = np.reshape(np.asarray(scores, np.float64), [-1, 2]).T
+    return j, f
+
+
+def score_sequence(
+    name: str,
+    frames: Iterable[tuple[str, np.ndarray, np.ndarray]],
+    objects: Sequence[int],
+    measure_f: bool = True,
+) -> SequenceScores:
+    """Returns the scores of one sequence, whose frames are taken one at a time.
+
+    Args:
+      name: of the sequence.
+      frames: (frame name, ground truth ids, predicted ids) of the frames that count. DAVIS leaves
+        out the first frame, whose mask is given, and the last.
+      objects: the ids to score.
+      measure_f: False measures J only.
+    """
+    names, rows = [], []
+    for frame, ground_truth, prediction in frames:
+        names.append(frame)
+        rows.append(score_frame(ground_truth, prediction, objects, measure_f))
+    values = np.reshape(np.asarray(rows, np.float64), [len(rows), 2, len(objects)])
+    j, f = values.transpose(1, 2, 0)
+    return SequenceScores(name, tuple(objects), tuple(names), j, f if measure_f else None)
+
+
+def statistics(values: np.ndarray) -> Statistics:
+    """Returns mean, recall and decay of one object's values [frames]; NaN frames are left out.
+
+    The four quarters overlap by one frame and are rounded as in the DAVIS evaluation.
+    """
+    values = np.asarray(values, np.float64)
+    values = values[~np.isnan(values)]
+    if not values.size:
+        return Statistics(np.nan, np.nan, np.nan)
+    # The official tool keeps these positions in 8 bits, which goes wrong beyond 256 frames.
+    edges = np.round(np.linspace(1, values.size, _DECAY_BINS + 1) + 1e-10).astype(int) - 1
+    first = values[edges[0] : edges[1] + 1]
+    last = values[edges[-2] : edges[-1] + 1]
+    return Statistics(
+        mean=float(values.mean()),
+        recall=float((values > RECALL_THRESHOLD).mean()),
+        decay=float(first.mean() - last.mean()),
+    )
+
+
+def summarise(sequences: Iterable[SequenceScores]) -> Summary:
+    """Returns the averages over all objects of all sequences that have a value."""
+    sequences = list(sequences)
+    j = _average([one for sequence in sequences for one in sequence.j_statistics()])
+    if any(sequence.f is None for sequence in sequences):
+        return Summary(j, None)
+    return Summary(j, _average([one for sequence in sequences for one in sequence.f_statistics()]))
+
+
+def _average(objects: list[Statistics]) -> Statistics:
+    rows = np.asarray([dataclasses.astuple(one) for one in objects], np.float64)
+    rows = np.reshape(rows, [-1, 3])
+    rows = rows[~np.isnan(rows[:, 0])]
+    if not len(rows):
+        return Statistics(np.nan, np.nan, np.nan)
+    return Statistics(*(float(value) for value in rows.mean(axis=0)))
+
+
+def _check_frame(ground_truth: np.ndarray, prediction: np.ndarray) -> None:
+    for mask in (ground_truth, prediction):
+        if mask.dtype != np.uint8 or mask.ndim != 2:
+            raise ValueError(f"expected uint8 ids [height, width], got {mask.dtype} {mask.shape}")
+    if ground_truth.shape != prediction.shape:
+        raise ValueError(f"masks of different size: {ground_truth.shape} and {prediction.shape}")
+
+
+def _crop(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both masks cut to their common bounding box and one pixel around it.
+
+    One pixel is enough for the contour, which may lie just outside the mask, and for an empty row
+    and column behind it, so that only the image's own edge is treated as an edge.
+    """
+    left, top, width, height = cv2.boundingRect(cv2.bitwise_or(truth, predicted))
+    rows = slice(max(top - 1, 0), top + height + 1)
+    columns = slice(max(left - 1, 0), left + width + 1)
+    return truth[rows, columns], predicted[rows, columns]

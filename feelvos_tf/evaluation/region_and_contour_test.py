@@ -1,0 +1,169 @@
+import json
+
+import numpy as np
+import pytest
+
+from feelvos_tf.evaluation import boundary, boundary_test, region_and_contour
+from feelvos_tf.media import masks
+
+
+def slow_frame(truth_ids, predicted_ids, object_id):
+    """J and F of one object from whole images, as the definition says."""
+    truth, predicted = truth_ids == object_id, predicted_ids == object_id
+    union = (truth | predicted).sum()
+    j = (truth & predicted).sum() / union if union else 1.0
+    contours = [boundary_test.slow_contour(m.astype(np.uint8)) for m in (truth, predicted)]
+    radius = boundary.tolerance_radius(*truth.shape)
+    return j, boundary_test.slow_f(*contours, radius)
+
+
+def random_ids(random, height, width, objects):
+    ids = np.zeros([height, width], np.uint8)
+    for object_id in objects:
+        ids[boundary_test.random_blob(random, height, width) > 0] = object_id
+    return ids
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_scores_equal_the_definition_on_whole_images(seed):
+    random = np.random.RandomState(seed)
+    height, width = random.randint(2, 90, 2)
+    truth = random_ids(random, height, width, [1, 2, 5, 255])
+    predicted = random_ids(random, height, width, [1, 2, 5])
+    j, f = region_and_contour.score_frame(truth, predicted, [1, 2, 3, 5])
+    expected = [slow_frame(truth, predicted, object_id) for object_id in [1, 2, 3, 5]]
+    np.testing.assert_array_equal(np.transpose([j, f]), expected)
+
+
+def test_j_is_one_where_both_masks_are_empty_and_zero_where_one_is():
+    empty, full = np.zeros([2, 6, 8], np.uint8)
+    full[2:4, 2:5] = 3
+    for truth, predicted, expected in [(empty, empty, 1), (empty, full, 0), (full, empty, 0)]:
+        j, f = region_and_contour.score_frame(truth, predicted, [3])
+        assert (j[0], f[0]) == (expected, expected)
+
+
+def test_predictions_on_void_count_as_wrong():
+    truth = np.zeros([20, 20], np.uint8)
+    truth[5:10, 5:10] = 1
+    predicted = truth.copy()
+    predicted[10:15, 5:10] = 1
+    without = region_and_contour.score_frame(truth, predicted, [1])
+    truth[10:15, 5:10] = masks.VOID
+    np.testing.assert_array_equal(region_and_contour.score_frame(truth, predicted, [1]), without)
+    assert without[0][0] == 0.5
+
+
+def test_a_frame_can_be_scored_by_j_alone():
+    ids = np.ones([4, 4], np.uint8)
+    j, f = region_and_contour.score_frame(ids, ids, [1], measure_f=False)
+    assert j == [1]
+    assert np.isnan(f).all()
+    assert [len(values) for values in region_and_contour.score_frame(ids, ids, [])] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "other", [np.zeros([4, 5], np.uint8), np.zeros([4, 4], int), np.zeros([4, 4, 1], np.uint8)]
+)
+def test_masks_of_other_sizes_and_types_are_no_input(other):
+    with pytest.raises(ValueError, match="size|uint8"):
+        region_and_contour.score_frame(np.zeros([4, 4], np.uint8), other, [1])
+
+
+def test_recall_counts_values_above_one_half_only():
+    result = region_and_contour.statistics(np.array([0.5, 0.6, 0.1, 0.9]))
+    assert result.recall == 0.5
+    assert result.mean == pytest.approx(0.525, abs=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("frames", "first", "last"),
+    [(1, 1, 1), (2, 1, 1), (3, 2, 1), (4, 2, 2), (6, 2, 2), (48, 13, 13), (78, 20, 20)],
+)
+def test_decay_is_the_first_quarter_less_the_last(frames, first, last):
+    values = np.random.RandomState(frames).uniform(size=frames)
+    decay = values[:first].mean() - values[-last:].mean()
+    assert region_and_contour.statistics(values).decay == pytest.approx(decay, abs=1e-15)
+
+
+def test_frames_without_a_value_do_not_count():
+    values = np.array([np.nan, 0.2, np.nan, 0.8])
+    assert region_and_contour.statistics(values) == region_and_contour.statistics(
+        np.array([0.2, 0.8])
+    )
+    assert np.isnan(region_and_contour.statistics(np.array([np.nan])).mean)
+
+
+def test_every_object_weighs_the_same_in_the_summary():
+    short = region_and_contour.SequenceScores(
+        "a", (1,), ("1",), np.array([[1.0]]), np.array([[0.5]])
+    )
+    values = np.full([2, 3], 0.4)
+    values[1] = np.nan
+    long = region_and_contour.SequenceScores("b", (1, 2), ("1", "2", "3"), values, values)
+    summary = region_and_contour.summarise([short, long])
+    assert summary.j.mean == pytest.approx(0.7)
+    assert summary.f.mean == pytest.approx(0.45)
+    assert summary.j_and_f == pytest.approx(0.575)
+    assert summary.j.recall == 0.5
+
+
+def test_a_sequence_is_scored_frame_by_frame():
+    random = np.random.RandomState(0)
+    pairs = [(random_ids(random, 30, 40, [1, 4]), random_ids(random, 30, 40, [1, 4])) for _ in "ab"]
+    frames = ((name, *pair) for name, pair in zip("ab", pairs))
+    scores = region_and_contour.score_sequence("clip", frames, [1, 4])
+    assert (scores.name, scores.objects, scores.frames) == ("clip", (1, 4), ("a", "b"))
+    for column, pair in enumerate(pairs):
+        j, f = region_and_contour.score_frame(*pair, [1, 4])
+        np.testing.assert_array_equal(scores.j[:, column], j)
+        np.testing.assert_array_equal(scores.f[:, column], f)
+    j_only = region_and_contour.score_sequence("clip", [("a", *pairs[0])], [1, 4], measure_f=False)
+    assert j_only.f is None
+    assert region_and_contour.summarise([j_only]).j_and_f is None
+    assert region_and_contour.score_sequence("clip", [], [1, 4]).j.shape == (2, 0)
+
+
+def check_against(reference, scores):
+    """Compares every frame's values and every statistic with those of the official evaluation."""
+    for row, object_id in enumerate(scores.objects):
+        expected = reference[object_id]
+        for measure, values, result in [
+            ("J", scores.j[row], scores.j_statistics()[row]),
+            ("F", scores.f[row], scores.f_statistics()[row]),
+        ]:
+            np.testing.assert_allclose(values, expected[f"{measure}_frames"], rtol=0, atol=1e-9)
+            found = [result.mean, result.recall, result.decay]
+            np.testing.assert_allclose(found, expected[measure], rtol=0, atol=1e-9)
+
+
+def middle_frames(folder):
+    return [path.name for path in sorted(folder.glob("*.png"))[1:-1]]
+
+
+@pytest.mark.parametrize("name", ["blackswan", "drift-straight", "paragliding-launch"])
+def test_values_on_davis_2016_are_those_of_the_official_evaluation(real_data, name):
+    reference = json.loads((real_data / "reference/eval/davis2016_osvos.json").read_text())
+    truth = real_data / "davis2016/Annotations/480p" / name
+    predicted = real_data / "reference/eval/osvos_predictions" / name
+    frames = (
+        (
+            frame,
+            masks.read_mask(truth / frame, binary=True),
+            np.minimum(masks.read_mask(predicted / frame), 1),
+        )
+        for frame in middle_frames(truth)
+    )
+    check_against({1: reference[name]}, region_and_contour.score_sequence(name, frames, [1]))
+
+
+def test_values_on_seven_objects_are_those_of_the_official_evaluation(real_data):
+    reference = json.loads((real_data / "reference/eval/davis2017_schoolgirls.json").read_text())
+    truth = real_data / "davis2017_multi/Annotations/240p/schoolgirls"
+    predicted = real_data / "reference/eval/schoolgirls_predictions/schoolgirls"
+    frames = (
+        (frame, masks.read_mask(truth / frame), masks.read_mask(predicted / frame))
+        for frame in middle_frames(truth)
+    )
+    scores = region_and_contour.score_sequence("schoolgirls", frames, range(1, 8))
+    check_against({int(key): value for key, value in reference.items()}, scores)

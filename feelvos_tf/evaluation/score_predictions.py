@@ -1,0 +1,259 @@
+"""Scores a folder of predicted masks: reads each mask once, a frame at a time, on any processes."""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import multiprocessing
+import os
+import pathlib
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import tqdm
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.evaluation import region_and_contour
+from feelvos_tf.evaluation.protocols import SequenceGroundTruth
+from feelvos_tf.media import masks
+
+_FRAMES_PER_JOB = 8
+# A process takes as long to start as scoring so many frames of 854x480.
+_FRAMES_PER_PROCESS = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """The result for one folder of predictions.
+
+    Attributes:
+      sequences: in the order of the data set.
+      missing: one sentence per sequence that was to be scored and was not, or not wholly, there.
+    """
+
+    sequences: list[region_and_contour.SequenceScores]
+    missing: list[str]
+
+    @functools.cached_property
+    def summary(self) -> region_and_contour.Summary:
+        """The averages over all objects."""
+        return region_and_contour.summarise(self.sequences)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Job:
+    """A few frames of one sequence; `columns` are their positions in its table of scores."""
+
+    sequence: int
+    columns: slice
+    target: SequenceGroundTruth
+    predictions: tuple[pathlib.Path, ...]
+    measure_f: bool
+
+
+def score_folder(
+    targets: list[SequenceGroundTruth],
+    predictions: str | os.PathLike[str],
+    measure_f: bool = True,
+    workers: int = 1,
+    allow_missing: bool = False,
+    progress: bool = False,
+) -> Scores:
+    """Returns the scores of `predictions/<sequence>/<frame>.png` against the ground truth.
+
+    Everything is checked to be there before the first mask is read. Nothing is cached.
+
+    Args:
+      targets: what to score, from `ground_truth`.
+      predictions: the folder.
+      measure_f: False measures J only.
+      workers: number of processes, this one among them; fewer where starting one does not pay.
+      allow_missing: leave out sequences and frames that are not there instead of failing.
+      progress: show a bar on stderr.
+
+    Raises:
+      InputError: a prediction is missing, unreadable, of another size, or holds foreign ids.
+    """
+    folder = pathlib.Path(predictions)
+    _check_folder(folder)
+    targets, missing = _keep_present(targets, folder)
+    if missing and not allow_missing:
+        more = f" (and in {len(missing) - 1} more sequences)" if len(missing) > 1 else ""
+        raise InputError(f"{missing[0]}{more}; --allow_missing scores what is there")
+    if not any(target.scored.any() for target in targets):
+        raise InputError(f"{folder} holds no prediction of a frame that is scored")
+    tables = [np.full([2, *target.scored.shape], np.nan) for target in targets]
+    with tqdm.tqdm(
+        total=sum(len(target.masks) for target in targets),
+        desc="scoring",
+        unit="frame",
+        disable=not progress,
+    ) as bar:
+        for job, values in _run(list(_jobs(targets, folder, measure_f)), workers):
+            tables[job.sequence][:, :, job.columns] = values
+            bar.update(values.shape[-1])
+    sequences = [
+        region_and_contour.SequenceScores(
+            name=target.name,
+            objects=target.objects,
+            frames=tuple(path.stem for path in target.masks),
+            j=j,
+            f=f if measure_f else None,
+        )
+        for target, (j, f) in zip(targets, tables)
+    ]
+    return Scores(sequences, missing)
+
+
+def read_prediction(
+    path: pathlib.Path, target: SequenceGroundTruth, size: tuple[int, int]
+) -> np.ndarray:
+    """Returns the ids of a predicted mask, uint8 [height, width], after checking them.
+
+    Args:
+      path: the PNG.
+      target: the sequence's ground truth.
+      size: (height, width) of the true mask.
+
+    Raises:
+      InputError: the mask is unreadable, of another size, or holds ids that it must not hold.
+    """
+    ids = masks.read_mask(path)
+    if ids.shape != size:
+        raise InputError(
+            f"{path}: expected {size[1]}x{size[0]} pixels like the ground truth, found "
+            f"{ids.shape[1]}x{ids.shape[0]}"
+        )
+    return _binarise(ids, path) if target.binary else _with_known_ids(ids, path, target.objects)
+
+
+def _with_known_ids(ids: np.ndarray, path: pathlib.Path, objects: tuple[int, ...]) -> np.ndarray:
+    without_gaps = objects == tuple(range(1, len(objects) + 1))
+    if without_gaps and ids.max() <= len(objects):
+        return ids
+    foreign = np.ones(256, np.uint8)
+    foreign[[0, *objects]] = 0
+    if cv2.countNonZero(cv2.LUT(ids, foreign)):
+        found = sorted(set(np.unique(ids).tolist()) - {0, *objects})
+        raise InputError(
+            f"{path}: expected the ground truth's ids ({', '.join(map(str, objects))}) on 0, found "
+            f"{_some(found)} (antialiased, or not a mask of this sequence?)"
+        )
+    return ids
+
+
+def _binarise(ids: np.ndarray, path: pathlib.Path) -> np.ndarray:
+    """Returns 1 where a prediction of a single-object data set holds any id."""
+    if ids.max() > 127:
+        # Ids are small and a painted object is 255 alone; shades between come from resizing.
+        levels = np.unique(ids)
+        if np.count_nonzero(levels) > 1:
+            raise InputError(
+                f"{path}: expected one value for the object on 0, found {len(levels)} grey levels "
+                f"({_some(levels.tolist())}), as in an antialiased mask"
+            )
+    return (ids > 0).view(np.uint8)
+
+
+def _some(values: list[int]) -> str:
+    shown = ", ".join(str(value) for value in values[:5])
+    return shown + (", ..." if len(values) > 5 else "")
+
+
+def _check_folder(folder: pathlib.Path) -> None:
+    if not folder.is_dir():
+        raise InputError(f"predictions folder {folder} does not exist or is no folder")
+    if not any(path.is_dir() or path.suffix.lower() == ".png" for path in folder.iterdir()):
+        raise InputError(
+            f"predictions folder {folder} is empty: expected one folder of mask PNGs per sequence"
+        )
+
+
+def _keep_present(
+    targets: list[SequenceGroundTruth], folder: pathlib.Path
+) -> tuple[list[SequenceGroundTruth], list[str]]:
+    """Returns what can be scored of the targets, and one sentence per sequence that lacks masks."""
+    present, missing = [], []
+    for target in targets:
+        path = folder / target.name
+        there = set(os.listdir(path)) if path.is_dir() else set()
+        kept = [i for i, mask in enumerate(target.masks) if f"{mask.stem}.png" in there]
+        lost = sorted(set(range(len(target.masks))) - set(kept))
+        if lost:
+            first = path / f"{target.masks[lost[0]].stem}.png"
+            missing.append(
+                f"sequence {target.name}: expected {len(target.masks)} predicted masks in {path}, "
+                f"found {len(kept)} (the first missing is {first.name})"
+            )
+        if kept or not lost:
+            present.append(_frames_of(target, kept))
+    return present, missing
+
+
+def _frames_of(target: SequenceGroundTruth, frames: list[int]) -> SequenceGroundTruth:
+    """Returns the target reduced to some of its frames."""
+    return dataclasses.replace(
+        target,
+        masks=tuple(target.masks[i] for i in frames),
+        images=tuple(target.images[i] for i in frames),
+        scored=target.scored[:, frames],
+    )
+
+
+def _jobs(
+    targets: list[SequenceGroundTruth], folder: pathlib.Path, measure_f: bool
+) -> Iterator[_Job]:
+    for sequence, target in enumerate(targets):
+        paths = tuple(folder / target.name / f"{mask.stem}.png" for mask in target.masks)
+        for start in range(0, len(paths), _FRAMES_PER_JOB):
+            stop = min(start + _FRAMES_PER_JOB, len(paths))
+            part = _frames_of(target, list(range(start, stop)))
+            yield _Job(sequence, slice(start, stop), part, paths[start:stop], measure_f)
+
+
+def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, np.ndarray]]:
+    """Yields each job with its scores [J and F, objects, frames], in any order."""
+    frames = sum(len(job.predictions) for job in jobs)
+    helpers = min(workers - 1, frames // _FRAMES_PER_PROCESS)
+    if helpers == 0:
+        for job in jobs:
+            yield job, _score(job)
+        return
+    # A forked child of a process that has used threads (TensorFlow, OpenCV) may hang.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(helpers, context, _use_one_thread) as pool:
+        waiting = collections.deque((job, pool.submit(_score, job)) for job in jobs)
+        try:
+            # The helpers work from the front, this process from the back: it need not wait for
+            # them to start.
+            while waiting:
+                job, future = waiting.pop()
+                yield job, _score(job) if future.cancel() else future.result()
+                while waiting and waiting[0][1].done():
+                    job, future = waiting.popleft()
+                    yield job, future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _use_one_thread() -> None:
+    """Keeps the processes from getting into each other's way."""
+    cv2.setNumThreads(1)
+
+
+def _score(job: _Job) -> np.ndarray:
+    """Returns J and F, float64 [2, objects, frames]; NaN where an object is not scored."""
+    target = job.target
+    objects = np.asarray(target.objects)
+    values = np.full([2, *target.scored.shape], np.nan)
+    for i, (truth_path, path) in enumerate(zip(target.masks, job.predictions)):
+        truth = masks.read_mask(truth_path, target.binary)
+        predicted = read_prediction(path, target, truth.shape)
+        scored = target.scored[:, i]
+        values[:, scored, i] = region_and_contour.score_frame(
+            truth, predicted, objects[scored].tolist(), job.measure_f
+        )
+    return values

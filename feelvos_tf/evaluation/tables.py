@@ -1,0 +1,117 @@
+"""Scores as a table to read and as the two CSV files of the DAVIS evaluation."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import pathlib
+
+from feelvos_tf.core import atomic_files
+from feelvos_tf.evaluation import region_and_contour
+from feelvos_tf.evaluation.score_predictions import Scores
+
+_MEASURES = ("Mean", "Recall", "Decay")
+
+
+def write_csvs(scores: Scores, folder: str | os.PathLike[str], split: str) -> list[pathlib.Path]:
+    """Writes `global_results-<split>.csv` and `per-sequence_results-<split>.csv`; returns them.
+
+    Names, columns, rows and the rounding to three digits are those of the official tool. Where
+    only J is measured, the columns of F are left out.
+    """
+    folder = pathlib.Path(folder)
+    contents = {
+        folder / f"global_results-{split}.csv": [summary_row(scores.summary)],
+        folder / f"per-sequence_results-{split}.csv": object_rows(scores.sequences),
+    }
+    for path, rows in contents.items():
+        with atomic_files.replacing(path) as temporary:
+            temporary.write_text(_csv(rows))
+    return list(contents)
+
+
+def object_rows(sequences: list[region_and_contour.SequenceScores]) -> list[dict[str, str | float]]:
+    """Returns name ("dog_1") and means of every object that has a value."""
+    rows = []
+    for sequence in sequences:
+        f_statistics = sequence.f_statistics() or [None] * len(sequence.objects)
+        for object_id, j, f in zip(sequence.objects, sequence.j_statistics(), f_statistics):
+            row = {"Sequence": f"{sequence.name}_{object_id}", "J-Mean": j.mean}
+            if f is not None:
+                row["F-Mean"] = f.mean
+            if not math.isnan(j.mean):
+                rows.append(row)
+    return rows
+
+
+def summary_row(summary: region_and_contour.Summary) -> dict[str, float]:
+    """Returns the averages by the column names of the official tool."""
+    row = {} if summary.f is None else {"J&F-Mean": summary.j_and_f}
+    for name, result in (("J", summary.j), ("F", summary.f)):
+        if result is not None:
+            row.update({f"{name}-{key}": getattr(result, key.lower()) for key in _MEASURES})
+    return row
+
+
+def _csv(rows: list[dict[str, str | float]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _rounded(value) for key, value in row.items()})
+    return text.getvalue()
+
+
+def _rounded(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:.3f}"
+
+
+def format_table(scores: Scores) -> str:
+    """Returns a table for the terminal: one line per sequence, then the averages over objects."""
+    summaries = [region_and_contour.summarise([sequence]) for sequence in scores.sequences]
+    rows = [_heading(scores.summary)]
+    for sequence, summary, remark in zip(scores.sequences, summaries, best_and_worst(summaries)):
+        sizes = [str(len(sequence.objects)), str(len(sequence.frames))]
+        rows.append([sequence.name, *sizes, *_cells(summary), remark])
+    objects = sum(len(sequence.objects) for sequence in scores.sequences)
+    frames = sum(len(sequence.frames) for sequence in scores.sequences)
+    overall = ["all objects", str(objects), str(frames), *_cells(scores.summary), ""]
+    return _aligned([*rows, overall])
+
+
+def ranking_value(summary: region_and_contour.Summary) -> float:
+    """Returns what sequences are ranked by: J&F, or J where F is not measured."""
+    return summary.j.mean if summary.j_and_f is None else summary.j_and_f
+
+
+def _heading(summary: region_and_contour.Summary) -> list[str]:
+    columns = ["sequence", "objects", "frames", *summary_row(summary), ""]
+    return [name.replace("-", " ") for name in columns]
+
+
+def _cells(summary: region_and_contour.Summary) -> list[str]:
+    values = summary_row(summary).values()
+    return ["-" if math.isnan(value) else f"{value:.3f}" for value in values]
+
+
+def best_and_worst(summaries: list[region_and_contour.Summary]) -> list[str]:
+    """Returns "best", "worst" or nothing for each summary."""
+    values = [ranking_value(summary) for summary in summaries]
+    known = [value for value in values if not math.isnan(value)]
+    if len(set(known)) < 2:
+        return [""] * len(values)
+    remarks = {max(known): "best", min(known): "worst"}
+    return [remarks.get(value, "") for value in values]
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """Returns the rows with their first column to the left and the numbers to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows)]
+    lines = []
+    for first, *numbers, remark in rows:
+        cells = [number.rjust(width) for number, width in zip(numbers, widths[1:-1])]
+        lines.append("  ".join([first.ljust(widths[0]), *cells, remark]).rstrip())
+    rule = "-" * max(len(line) for line in lines)
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])

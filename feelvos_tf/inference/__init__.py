@@ -1,0 +1,1 @@
+"""A video and its first mask in, masks of every frame out."""

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.media import video
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.testing import drawn_videos
+
+FRAMES = 3
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory):
+    """Returns the SavedModel of an untrained network, and the network."""
+    backbone = MobileNetV2(depth_multiplier=0.1, output_stride=16)
+    model = Feelvos(backbone, atrous_rates=(), embedding_dimension=8)
+    model.create_variables()
+    folder = tmp_path_factory.mktemp("models") / "model"
+    tf.saved_model.save(Predictor(model), str(folder))
+    return folder, model
+
+
+def predict(saved_model, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "feelvos_tf.predict", f"--saved_model={saved_model}", *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_frame_s_embeddings_are_saved_beside_its_mask(saved_model, tmp_path):
+    folder, model = saved_model
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 3]}, FRAMES)
+    arguments = (
+        f"--davis_root={root}",
+        f"--output_dir={tmp_path / 'masks'}",
+        f"--save_embeddings={tmp_path / 'embeddings'}",
+    )
+    for _ in range(2):
+        printed = predict(folder, *arguments)
+        assert f"embeddings: {tmp_path / 'embeddings'}" in printed
+        saved = sorted((tmp_path / "embeddings" / "bear").iterdir())
+        assert [path.name for path in saved] == [f"{frame:05d}.npz" for frame in range(FRAMES)]
+        for frame, path in enumerate(saved):
+            image = video.read_image(root / f"JPEGImages/480p/bear/{frame:05d}.jpg")
+            expected = model.extract(image[np.newaxis]).embeddings[0]
+            found = np.load(path)["embeddings"]
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+            path.unlink()

@@ -1,0 +1,106 @@
+"""Clips: the first mask in all its forms, and objects that appear later."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets
+from feelvos_tf.inference import input_video
+from feelvos_tf.media import masks
+from feelvos_tf.testing import drawn_videos
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Returns a folder of two pictures, beside which tests put their mask."""
+    (tmp_path / "clip").mkdir()
+    for frame in range(2):
+        image, _ = drawn_videos.draw(frame, [1])
+        Image.fromarray(image).save(tmp_path / "clip" / f"{frame:05d}.png")
+    return tmp_path / "clip"
+
+
+def clip_with(folder, mask):
+    path = folder.parent / "first.png"
+    Image.fromarray(mask).save(path)
+    return input_video.from_video(folder, path)
+
+
+def test_drawn_mask_of_0_and_255_is_one_object(folder):
+    _, mask = drawn_videos.draw(0, [1])
+    np.testing.assert_array_equal(clip_with(folder, mask * 255).first_mask(), mask)
+
+
+def test_void_stays_void_beside_objects(folder):
+    _, mask = drawn_videos.draw(0, [5])
+    mask[0] = 255
+    np.testing.assert_array_equal(clip_with(folder, mask).first_mask(), mask)
+
+
+def test_davis_2016_masks_are_binary_and_those_of_2017_are_not(tmp_path):
+    for year in ("2016", "2017"):
+        root = drawn_videos.write_davis(tmp_path / year, {"bear": [1]}, year=year)
+        [clip] = input_video.from_sequences(datasets.list_sequences(root, f"davis_{year}"))
+        assert masks.object_ids(clip.first_mask()) == [1]
+        input_video.check(clip)
+    (tmp_path / "2016/ImageSets/2016").rename(tmp_path / "2016/ImageSets/2017")
+    [clip] = input_video.from_sequences(datasets.list_sequences(tmp_path / "2016", "davis_2017"))
+    with pytest.raises(
+        InputError, match=r"bear/00000.png: expected .* found only the values 0 and"
+    ):
+        clip.first_mask()
+
+
+def test_unusable_masks_are_told_in_one_sentence(folder):
+    empty = np.zeros((48, 80), np.uint8)
+    with pytest.raises(
+        InputError, match="first.png: .*at least one object, found only the value 0"
+    ):
+        input_video.check(clip_with(folder, empty))
+    smooth = np.arange(48 * 80, dtype=np.int64).reshape(48, 80).astype(np.uint8)
+    with pytest.raises(InputError, match="one value per object, found 256 values"):
+        input_video.check(clip_with(folder, smooth))
+    with pytest.raises(
+        InputError, match="mask of 80x48 pixels .* like the first frame of clip, fou"
+    ):
+        input_video.check(clip_with(folder, np.ones((24, 40), np.uint8)))
+
+
+def test_fingerprint_changes_with_mask_and_frames(folder):
+    _, mask = drawn_videos.draw(0, [1])
+    first = clip_with(folder, mask).fingerprint()
+    assert clip_with(folder, mask).fingerprint() == first
+    assert clip_with(folder, 2 * mask).fingerprint() != first
+    (folder / "00001.png").rename(folder / "00002.png")
+    assert clip_with(folder, mask).fingerprint() != first
+
+
+def test_youtube_vos_objects_that_appear_later_bring_their_mask(tmp_path):
+    base = tmp_path / "valid"
+    for frame, ids in enumerate([[1], [1], [1, 4], [1, 4]]):
+        image, mask = drawn_videos.draw(frame, ids)
+        path = base / "JPEGImages" / "video" / f"{5 * frame:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+        if frame in (0, 2):
+            masks.write_mask(base / "Annotations" / "video" / f"{5 * frame:05d}.png", mask)
+    objects = {
+        "1": {"frames": ["00000", "00005", "00010", "00015"]},
+        "4": {"frames": ["00010", "00015"]},
+    }
+    (base / "meta.json").write_text(json.dumps({"videos": {"video": {"objects": objects}}}))
+    sequences = datasets.list_sequences(tmp_path, "youtube_vos", "val", require_masks="first")
+    [clip] = input_video.from_sequences(sequences)
+    assert {position: ids for position, (_, ids) in clip.new_objects.items()} == {2: (4,)}
+    assert set(np.unique(clip.mask_of_new_objects(2))) == {0, 4}
+    (base / "Annotations" / "video" / "00010.png").unlink()
+    sequences = datasets.list_sequences(tmp_path, "youtube_vos", "val", require_masks="first")
+    with pytest.raises(
+        InputError, match="video: objects 4 appear in frame 00010, which has no mask"
+    ):
+        input_video.from_sequences(sequences)

@@ -1,0 +1,192 @@
+"""The predictor against the network's parts, one and several scales."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import multi_scale
+from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+from feelvos_tf.models.feelvos import Feelvos
+
+SIZE = (65, 81)
+
+
+@pytest.fixture(scope="module")
+def model():
+    tf.keras.utils.set_random_seed(3)
+    model = Feelvos(
+        MobileNetV2(depth_multiplier=0.1, output_stride=16), atrous_rates=(), embedding_dimension=8
+    )
+    model.create_variables()
+    for variable in model.trainable_variables:
+        if "biases" in variable.name or "beta" in variable.name:
+            variable.assign(0.1 * tf.random.normal(variable.shape))
+    return model
+
+
+def draw(frame: int, size=SIZE):
+    """Returns an image with two moving boxes, and its mask with the ids 0, 3 and 7."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 100, (*size, 3)).astype(np.uint8)
+    mask = np.zeros(size, np.uint8)
+    for object_id, top, colour in ((3, 8, (220, 60, 60)), (7, 36, (40, 90, 230))):
+        box = slice(top, top + 20), slice(10 + 3 * frame, 34 + 3 * frame)
+        mask[box] = object_id
+        image[box] = colour
+    return image, mask
+
+
+def clip(length: int, size=SIZE):
+    images, all_masks = zip(*(draw(i, size) for i in range(length)))
+    return tf.constant(np.stack(images)), tf.constant(all_masks[0])
+
+
+@pytest.fixture
+def eagerly():
+    """Runs without tracing, which takes most of the time."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize("settings", [{}, {"scales": (1.0, 0.5), "merge": "avg"}])
+def test_stepping_and_the_whole_clip_give_the_same_ids(model, eagerly, settings):
+    predictor = Predictor(model, **settings)
+    images, mask = clip(3)
+    state = predictor.start(images[0], mask)
+    stepped = [mask.numpy()]
+    for image in images[1:]:
+        ids, probabilities, state = predictor.step(image, state)
+        np.testing.assert_allclose(tf.reduce_sum(probabilities, -1), 1.0, atol=1e-5)
+        # Two objects may be equally probable but for rounding.
+        chosen = np.searchsorted(state["object_ids"], ids)[..., np.newaxis]
+        of_chosen = np.take_along_axis(probabilities.numpy(), chosen, -1)[..., 0]
+        np.testing.assert_allclose(of_chosen, tf.reduce_max(probabilities, -1), rtol=1e-5)
+        stepped.append(ids.numpy())
+    np.testing.assert_array_equal(predictor.segment_clip(images, mask), np.stack(stepped))
+    np.testing.assert_array_equal(state["object_ids"], [0, 3, 7])
+
+
+@pytest.mark.parametrize("method", ["random", "kmeans"])
+def test_fewer_reference_pixels_of_every_object(model, eagerly, method):
+    images, mask = clip(2)
+    # A tf.function holds its object weakly: an unnamed predictor may be gone before it runs.
+    predictor = Predictor(model)
+    full = predictor.start(images[0], mask)
+    reduced = Predictor(model, max_reference_pixels=9, reference_reduction=method)
+    state = reduced.start(images[0], mask)
+    assert (np.diff(full["reference_offsets"]) > 9).all()
+    np.testing.assert_array_equal(state["reference_offsets"], [0, 9, 18, 27])
+    assert state["reference_embeddings"].shape == (27, 8)
+    ids, _, _ = reduced.step(images[1], state)
+    assert set(np.unique(ids)) <= {0, 3, 7}
+
+
+def test_other_sizes_and_object_counts_do_not_trace_again(model):
+    predictor = Predictor(model, scales=(1.0, 0.75))
+    for size in (SIZE, (49, 64)):
+        images, mask = clip(3, size)
+        for one_mask in (mask, tf.where(mask == 7, tf.zeros_like(mask), mask)):
+            state = predictor.start(images[0], one_mask)
+            for image in images[1:]:
+                _, _, state = predictor.step(image, state)
+    assert predictor.step.experimental_get_tracing_count() == 1
+    assert predictor.start.experimental_get_tracing_count() == 1
+
+
+def logits_at(model, images, mask, scale):
+    """Returns low-resolution logits [1, h, w, objects] of images[1], from the network's parts."""
+    images, mask = images.numpy(), mask.numpy()
+    ids = np.unique(mask)
+    height, width = (int((d - 1) * np.float32(scale) + 1) for d in mask.shape)
+    scaled = tf.compat.v1.image.resize_bilinear(
+        images.astype(np.float32), [height, width], align_corners=True
+    )
+    labels = tf.compat.v1.image.resize_nearest_neighbor(
+        np.searchsorted(ids, mask)[None, ..., None].astype(np.int32),
+        [height, width],
+        align_corners=True,
+    )[..., 0]
+    clip_of_three = tf.stack([scaled[0], scaled[0], scaled[1]])[None]
+    [output] = model.clip_logits(
+        clip_of_three, tf.stack([labels] * 3, 1), tf.constant([len(ids)]), training=False
+    )
+    return tf.transpose(output.logits, [3, 1, 2, 0])
+
+
+@pytest.mark.parametrize(("merge", "merge_arrays"), [("max", np.max), ("avg", np.mean)])
+def test_several_scales_are_merged_at_the_largest_one_s_grid(model, eagerly, merge, merge_arrays):
+    scales = (1.0, 0.75, 1.25)
+    images, mask = clip(2)
+    _, probabilities, _ = run_two_frames(Predictor(model, scales=scales, merge=merge))
+    grid = [int((d - 1) * 1.25 / 4 + 1) for d in SIZE]
+    parts = [
+        tf.compat.v1.image.resize_bilinear(
+            logits_at(model, images, mask, scale), grid, align_corners=True
+        )
+        for scale in scales
+    ]
+    merged = merge_arrays(np.stack(parts), axis=0)
+    full = tf.compat.v1.image.resize_bilinear(merged, SIZE, align_corners=True)[0]
+    np.testing.assert_allclose(probabilities, tf.nn.softmax(full), atol=1e-4)
+    assert np.abs(parts[0] - merged).max() > 1e-3
+
+
+def run_two_frames(predictor):
+    images, mask = clip(2)
+    return predictor.step(images[1], predictor.start(images[0], mask))
+
+
+def test_every_scale_is_told_the_merged_result(model, eagerly):
+    ids, _, state = run_two_frames(Predictor(model, scales=(1.0, 0.5)))
+    indices = np.searchsorted(state["object_ids"], ids)[None, ..., None]
+    half = tf.compat.v1.image.resize_nearest_neighbor(indices, [33, 41], align_corners=True)
+    for suffix, labels, grid in (("", indices, [17, 21]), ("_scale_1", half, [9, 11])):
+        expected = tf.compat.v1.image.resize_nearest_neighbor(labels, grid, align_corners=True)
+        np.testing.assert_array_equal(state[f"previous_indices{suffix}"], expected[0, ..., 0])
+        assert state[f"previous_masks{suffix}"].shape == [3, *grid]
+        assert state[f"previous_embeddings{suffix}"].shape == [*grid, 8]
+
+
+def test_one_scale_of_one_is_the_frame_itself(model, eagerly):
+    plain, pyramid = (run_two_frames(Predictor(model, **s)) for s in ({}, {"scales": (1.0,)}))
+    np.testing.assert_array_equal(plain[1], pyramid[1])
+    images, mask = clip(2)
+    expected = tf.compat.v1.image.resize_bilinear(
+        logits_at(model, images, mask, 1.0), SIZE, align_corners=True
+    )[0]
+    np.testing.assert_allclose(plain[1], tf.nn.softmax(expected), atol=1e-5)
+
+
+def test_soft_feedback_feeds_probabilities(model, eagerly):
+    _, _, state = run_two_frames(Predictor(model, soft_feedback=True, scales=(1.0, 0.5)))
+    for suffix in ("", "_scale_1"):
+        masks = state[f"previous_masks{suffix}"].numpy()
+        np.testing.assert_allclose(masks.sum(0), 1.0, atol=1e-5)
+        assert ((masks > 0.01) & (masks < 0.99)).any()
+
+
+def test_no_object_is_lost_at_a_small_scale():
+    mask = np.zeros((65, 81), np.uint8)
+    mask[10:30, 10:30] = 2
+    mask[50, 61] = 9
+    mask[0] = 255
+    ids = tf.constant([0, 2, 9])
+    indices = multi_scale.downsample_reference_at_scale(mask, ids, 0.5, tf.constant([9, 11]))
+    assert set(np.unique(indices)) == {-1, 0, 1, 2}
+
+
+def test_settings_out_of_range_are_refused(model):
+    for settings, sentence in (
+        ({"scales": ()}, "Predictor.scales: expected at least one"),
+        ({"scales": (1.0, 0.0)}, "all above 0"),
+        ({"merge": "min"}, "Predictor.merge: expected 'max' or 'avg', found 'min'"),
+        ({"max_reference_pixels": -1}, "Predictor.max_reference_pixels"),
+        ({"reference_reduction": "median"}, "Predictor.reference_reduction.*'median'"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            Predictor(model, **settings)

@@ -1,0 +1,1 @@
+"""Pixels on disk and back: masks, pictures, videos, overlays."""

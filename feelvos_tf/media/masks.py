@@ -1,0 +1,96 @@
+"""Masks on disk: indexed PNGs whose pixel values are object ids."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from feelvos_tf.core import atomic_files
+from feelvos_tf.core.errors import InputError
+
+VOID = 255
+"""The id of pixels that belong to nothing: never an object, never a target."""
+
+
+def _davis_palette() -> np.ndarray:
+    """Returns the colour of each id, uint8 [256, 3].
+
+    The Pascal VOC colour map that DAVIS uses too: bits 0, 1, 2 of the id are the top bits of red,
+    green, blue; bits 3, 4, 5 the next ones, and so on.
+    """
+    ids = np.arange(256)
+    palette = np.zeros((256, 3), np.uint8)
+    for bit in range(8):
+        for channel in range(3):
+            palette[:, channel] |= ((ids >> channel & 1) << (7 - bit)).astype(np.uint8)
+        ids = ids >> 3
+    return palette
+
+
+DAVIS_PALETTE = _davis_palette()
+
+
+def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
+    """Returns the object ids of an indexed, greyscale or one-bit PNG, uint8 [height, width].
+
+    Palette indices are read as they are. (`tf.io.decode_png` would turn them into colours.)
+
+    Args:
+      path: the PNG.
+      binary: the mask is one object painted 255 on 0, as in DAVIS 2016: values above 127 become
+        id 1, all others 0. Where no grey value is that high, or the PNG is indexed, the mask holds
+        ids (DAVIS 2017 files in the place of DAVIS 2016) and each of them becomes 1.
+
+    Raises:
+      InputError: the file is missing, unreadable, or holds colours instead of ids.
+    """
+    pixels, indexed = _read_pixels(pathlib.Path(path))
+    if binary:
+        painted = not indexed and pixels.max() > 127
+        pixels = pixels > (127 if painted else 0)
+    return pixels.astype(np.uint8)
+
+
+def _read_pixels(path: pathlib.Path) -> tuple[np.ndarray, bool]:
+    """Returns the values of a one-channel PNG, uint8 or bool, and whether it is indexed."""
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.mode not in ("P", "L", "1"):
+                raise InputError(
+                    f"{path}: expected a mask with one object id per pixel (indexed or greyscale "
+                    f"PNG), found a {image.mode} image"
+                )
+            return np.array(image), image.mode == "P"
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected a mask PNG, found no such file") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        # PIL reports damaged PNGs with any of these.
+        raise InputError(f"{path}: cannot be read as a mask PNG ({error})") from error
+
+
+def write_mask(path: str | os.PathLike[str], ids: np.ndarray) -> None:
+    """Writes an indexed PNG with the DAVIS palette, whole or not at all; parents are created.
+
+    Args:
+      path: the PNG to write.
+      ids: object ids [height, width], any integer type, values 0..255.
+    """
+    ids = np.asarray(ids)
+    if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(f"expected integer ids [height, width], got {ids.dtype} {ids.shape}")
+    if ids.size and (ids.min() < 0 or ids.max() > 255):
+        raise ValueError(f"object ids are 0..255, got {ids.min()}..{ids.max()}")
+    image = Image.fromarray(ids.astype(np.uint8))
+    image.putpalette(DAVIS_PALETTE.tobytes())
+    with atomic_files.replacing(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def object_ids(ids: np.ndarray) -> list[int]:
+    """Returns the sorted ids present in a uint8 mask, without background (0) and void (255)."""
+    present = np.bincount(np.ravel(ids), minlength=256)
+    present[[0, VOID]] = 0
+    return np.flatnonzero(present).tolist()

@@ -1,0 +1,70 @@
+"""Masks to look at: objects tinted and outlined over their frame, and sheets of several frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from feelvos_tf.media.masks import DAVIS_PALETTE, VOID
+
+_SHEET_GAP = 6
+
+
+def overlay(image: np.ndarray, ids: np.ndarray, alpha: float = 0.5) -> np.ndarray:
+    """Returns the image with its objects tinted and outlined in the colours of the DAVIS palette.
+
+    Args:
+      image: uint8 [height, width, 3] RGB.
+      ids: uint8 [height, width] object ids; background (0) and void (255) stay as they are.
+      alpha: weight of the object's colour, 0..1.
+
+    Returns:
+      uint8 [height, width, 3].
+    """
+    colours = DAVIS_PALETTE[ids]
+    inside = (ids != 0) & (ids != VOID)
+    blended = cv2.addWeighted(image, 1.0 - alpha, colours, alpha, 0.0)
+    result = np.where(inside[..., None], blended, image)
+    contour = inside & _near_another_id(ids, width=1 if min(ids.shape) < 400 else 2)
+    # The palette's first colours are dark; a contour must stand out from the tint beside it.
+    result[contour] = np.minimum(colours[contour].astype(np.int32) * 2 + 40, 255)
+    return result
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray], columns: int, tile_width: int | None = None
+) -> np.ndarray:
+    """Returns one picture of several frames, row by row on white, uint8 [height, width, 3].
+
+    Args:
+      images: uint8 [height, width, 3] each; all are scaled to the first one's shape.
+      columns: number of pictures in a row.
+      tile_width: width of one picture in pixels; the first one's width when None.
+    """
+    height, width = images[0].shape[:2]
+    tile_width = tile_width or width
+    tile_height = max(1, round(height * tile_width / width))
+    rows = -(-len(images) // columns)
+    sheet = np.full(
+        (
+            rows * (tile_height + _SHEET_GAP) - _SHEET_GAP,
+            min(columns, len(images)) * (tile_width + _SHEET_GAP) - _SHEET_GAP,
+            3,
+        ),
+        255,
+        np.uint8,
+    )
+    for index, image in enumerate(images):
+        top = index // columns * (tile_height + _SHEET_GAP)
+        left = index % columns * (tile_width + _SHEET_GAP)
+        tile = cv2.resize(image, (tile_width, tile_height), interpolation=cv2.INTER_AREA)
+        sheet[top : top + tile_height, left : left + tile_width] = tile
+    return sheet
+
+
+def _near_another_id(ids: np.ndarray, width: int) -> np.ndarray:
+    """Returns bool [height, width]: another id lies within `width` pixels."""
+    square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    return cv2.dilate(ids, square) != cv2.erode(ids, square)

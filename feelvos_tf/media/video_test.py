@@ -1,0 +1,162 @@
+"""Frames, overlays and videos through real files drawn here."""
+
+from __future__ import annotations
+
+import struct
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.media import overlay, video
+from feelvos_tf.media.masks import DAVIS_PALETTE
+
+
+def colour_bars(height: int = 48, width: int = 64, shift: int = 0) -> np.ndarray:
+    """Returns four upright bars: red, green, blue, grey."""
+    colours = np.array([[200, 30, 40], [20, 180, 60], [30, 50, 190], [128, 128, 128]], np.uint8)
+    bars = colours[np.arange(width) * 4 // width]
+    return np.broadcast_to(np.roll(bars, shift, axis=0), (height, width, 3)).copy()
+
+
+def test_folder_is_read_in_natural_order_and_hidden_files_are_left_out(tmp_path):
+    for number in (10, 9, 1):
+        Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"frame{number}.png")
+    (tmp_path / "._frame1.png").write_bytes(b"what macOS leaves behind")
+    (tmp_path / "notes.txt").write_text("no picture")
+    frames = video.open_frames(tmp_path)
+    assert frames.names == ["frame1", "frame9", "frame10"]
+    assert frames.length == 3
+    assert [image[0, 0, 0] for image in frames] == [1, 9, 10]
+
+
+def test_pictures_of_any_mode_become_rgb_and_exif_turns_them(tmp_path):
+    Image.new("L", (8, 6), 77).save(tmp_path / "grey.png")
+    Image.new("RGBA", (8, 6), (1, 2, 3, 128)).save(tmp_path / "alpha.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # To be shown turned by 90 degrees clockwise.
+    Image.fromarray(colour_bars(16, 32)).save(tmp_path / "phone.jpg", exif=exif, quality=100)
+    assert (video.read_image(tmp_path / "grey.png") == 77).all()
+    assert (video.read_image(tmp_path / "alpha.png") == (1, 2, 3)).all()
+    turned = video.read_image(tmp_path / "phone.jpg")
+    assert turned.shape == (32, 16, 3)
+    assert turned[2, 8].argmax() == 0 and turned[12, 8].argmax() == 1
+
+
+def test_frames_are_read_only_when_asked_for(tmp_path):
+    Image.new("RGB", (8, 6)).save(tmp_path / "0.png")
+    (tmp_path / "1.png").write_bytes(b"damaged")
+    frames = iter(video.open_frames(tmp_path))
+    assert next(frames).shape == (6, 8, 3)
+    with pytest.raises(InputError, match="1.png.*cannot be read as a picture"):
+        next(frames)
+
+
+@pytest.mark.parametrize("encoders", ["all", "no H.264"])
+def test_video_written_and_read_back_keeps_frames_colours_and_rate(tmp_path, monkeypatch, encoders):
+    if encoders == "no H.264":
+        monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
+    path = tmp_path / "deeper" / "bars.mp4"
+    images = [colour_bars(47, 63, shift=8 * index) for index in range(5)]
+    video.write_video(path, images, frames_per_second=30000 / 1001)
+    frames = video.open_frames(path)
+    assert frames.frames_per_second == pytest.approx(30000 / 1001)
+    assert frames.length == 5 and frames.names is None
+    back = list(frames)
+    assert [image.shape for image in back] == [(48, 64, 3)] * 5  # Odd sizes grow by one pixel.
+    for image, original in zip(back, images):
+        np.testing.assert_allclose(image[10, 4::8], original[10, 4::8], atol=12)
+    assert [entry.name for entry in path.parent.iterdir()] == ["bars.mp4"]
+
+
+def test_phone_video_is_turned_upright(tmp_path):
+    path = tmp_path / "phone.mp4"
+    video.write_video(path, [colour_bars(32, 64)] * 3, frames_per_second=24)
+    content = path.read_bytes()
+    # The display matrix stands 44 bytes into the track header; 90 degrees clockwise is b=1, c=-1.
+    start = content.index(b"tkhd") + 44
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 32 << 16, 0, 1 << 30)
+    path.write_bytes(content[:start] + turned + content[start + 36 :])
+    image = next(iter(video.open_frames(path)))
+    assert image.shape == (64, 32, 3)
+    assert [image[row, 16].argmax() for row in (8, 24, 40)] == [0, 1, 2]
+
+
+def test_failing_frame_leaves_no_video_behind(tmp_path):
+    def images():
+        yield colour_bars()
+        raise InputError("second frame is damaged")
+
+    with pytest.raises(InputError, match="damaged"):
+        video.write_video(tmp_path / "out.mp4", images(), 24)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unusable_sources_are_named_in_one_sentence(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "twice").mkdir()
+    for suffix in ("png", "jpg"):
+        Image.new("RGB", (8, 6)).save(tmp_path / "twice" / f"0.{suffix}")
+    for name, sentence in {
+        "missing.mp4": "expected a video, found no such file",
+        "text.mp4": "cannot be read as a video",
+        "empty": "expected .jpg or .png pictures in this folder, found none",
+        "twice": "two pictures are called 0",
+    }.items():
+        with pytest.raises(InputError, match=f"{name}.*{sentence}"):
+            video.open_frames(tmp_path / name)
+
+
+def test_damaged_video_tells_where_it_breaks_off(tmp_path):
+    path = tmp_path / "cut.mp4"
+    noise = np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8)
+    video.write_video(path, noise, frames_per_second=24)
+    content = bytearray(path.read_bytes())
+    middle = content.index(b"mdat") + 4
+    content[middle + 20 : middle + 30000] = bytes(30000 - 20)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="cut.mp4: the video cannot be decoded after frame"):
+        list(video.open_frames(path))
+
+
+def test_sound_without_pictures_is_no_video(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44100)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        sound.sample_rate = 44100
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode())
+    with pytest.raises(InputError, match="sound.mp4: expected a video, found a file without"):
+        video.open_frames(path)
+
+
+def test_overlay_tints_objects_outlines_them_and_leaves_the_rest():
+    image = np.full((60, 80, 3), 100, np.uint8)
+    ids = np.zeros((60, 80), np.uint8)
+    ids[10:40, 10:40] = 1
+    ids[10:40, 40:70] = 2
+    ids[45:55, 10:20] = 255
+    before = image.copy()
+    result = overlay.overlay(image, ids, alpha=0.25)
+    assert (image == before).all()
+    assert (result[(ids == 0) | (ids == 255)] == 100).all()
+    for value, column in ((1, 25), (2, 55)):
+        expected = 0.75 * 100 + 0.25 * DAVIS_PALETTE[value].astype(float)
+        np.testing.assert_allclose(result[25, column], expected, atol=1)
+    contour = (result == np.minimum(DAVIS_PALETTE[1].astype(int) * 2 + 40, 255)).all(axis=-1)
+    rows, columns = np.nonzero(contour)
+    assert contour[25, [10, 39]].all() and not contour[25, 11:39].any()
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (10, 39, 10, 39)
+
+
+def test_contact_sheet_places_pictures_row_by_row():
+    images = [np.full((30, 60, 3), 10 * value, np.uint8) for value in range(1, 6)]
+    sheet = overlay.contact_sheet(images, columns=3, tile_width=40)
+    assert sheet.shape == (20 + 6 + 20, 3 * 40 + 2 * 6, 3)
+    assert [sheet[10, column, 0] for column in (5, 51, 97)] == [10, 20, 30]
+    assert [sheet[36, column, 0] for column in (5, 51, 97)] == [40, 50, 255]
+    assert overlay.contact_sheet(images[:1], columns=3).shape == (30, 60, 3)

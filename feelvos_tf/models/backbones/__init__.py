@@ -1,0 +1,1 @@
+"""The backbones: an image in, low-level and deep features out."""

@@ -1,0 +1,61 @@
+"""The dynamic segmentation head: run once per object with shared weights."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from feelvos_tf.models.layers.convolution import Convolution, truncated_normal
+from feelvos_tf.models.layers.separable import SeparableConv
+
+_LAYERS = 4
+_KERNEL_SIZE = 7
+_FILTERS = 256
+# Of a 480x854 frame this many objects' activations take 100 MB per layer.
+_OBJECTS_AT_ONCE = 4
+
+
+class SegmentationHead(tf.keras.layers.Layer):
+    """Four separable 7x7 convolutions and a 1x1 convolution to one logit per object and pixel.
+
+    The features are the same for all objects, only the few cues differ. The first depthwise
+    convolution and its ReLU act per channel and the first pointwise convolution is linear before
+    its ReLU, so the features' part of the first layer is computed once and added to each object's.
+
+    Reproduction traps: biases and no batch norm; a ReLU behind both convolutions of every layer.
+    Source: paper section 3; 2019 release, embedding_utils.create_embedding_segmentation_features
+    and deeplab/model.get_branch_logits.
+    """
+
+    def __init__(self):
+        super().__init__(name="embedding_seg")
+        self.convolutions = [
+            SeparableConv(f"embedding_seg/split_separable_conv2d_{i}", _FILTERS, _KERNEL_SIZE)
+            for i in range(_LAYERS)
+        ]
+        self.logits = Convolution("logits/semantic", 1, initializer=truncated_normal(0.01))
+
+    def call(self, features: tf.Tensor, cues: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Returns logits `[objects, h, w, 1]`.
+
+        Args:
+          features: `[1, h, w, channels]` decoder features.
+          cues: `[objects, h, w, cues]` global map, previous mask, local map, in this order.
+          training: whether gradients are needed; without, the objects take turns a few at a time.
+        """
+        shared = self.convolutions[0].share(features, cues.shape[-1])
+        if training:
+            return self._logits(shared, cues)
+        groups = (tf.shape(cues)[0] + _OBJECTS_AT_ONCE - 1) // _OBJECTS_AT_ONCE
+        shape = [None, None, None, 1]
+        logits = tf.TensorArray(tf.float32, groups, infer_shape=False, element_shape=shape)
+        for group in tf.range(groups):
+            first = group * _OBJECTS_AT_ONCE
+            own = self._logits(shared, cues[first : first + _OBJECTS_AT_ONCE])
+            logits = logits.write(group, own)
+        return logits.concat()
+
+    def _logits(self, shared: tf.Tensor, cues: tf.Tensor) -> tf.Tensor:
+        x = self.convolutions[0].finish(shared, cues)
+        for convolution in self.convolutions[1:]:
+            x = convolution(x)
+        return self.logits(x)

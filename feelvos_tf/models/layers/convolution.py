@@ -1,0 +1,190 @@
+"""Convolution, then batch norm or bias, then activation, named as in the 2019 release.
+
+A layer's `name` is its scope in the release, so `<name>/weights`, `<name>/BatchNorm/gamma` or
+`<name>/biases` is the release's name of each of its variables (see release_checkpoint.py).
+"""
+
+from __future__ import annotations
+
+from typing import Callable
+
+import tensorflow as tf
+
+from feelvos_tf.models.layers.batch_norm import BatchNorm, rounds_like_release
+
+Activation = Callable[[tf.Tensor], tf.Tensor]
+_BACKBONE_STDDEV = 0.09
+
+
+# From this kernel size on TensorFlow's gradient of a depthwise kernel is the slower one on CPUs.
+_LARGE_KERNEL = 5
+
+
+def truncated_normal(stddev: float) -> tf.keras.initializers.Initializer:
+    """Returns the initialiser that the 2019 release uses for most kernels."""
+    return tf.keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def depthwise_with_fast_gradient(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    """Returns the depthwise convolution of `x`, stride 1, padding SAME, odd square kernel.
+
+    Its gradient is the same as TensorFlow's, but on CPUs several times faster: that of the kernel
+    is itself a convolution, of the padded input with the output's gradient as the kernel.
+    """
+
+    @tf.custom_gradient
+    def convolve(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        def gradient(dy: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            dx = _depthwise(dy, tf.reverse(kernel, [0, 1]))
+            size, channels = kernel.shape[0], kernel.shape[2]
+            r = size // 2
+            # The images of the batch under each other, blank rows between them, act as one image.
+            stacked_x = tf.pad(x, [[0, 0], [r, r], [r, r], [0, 0]])
+            stacked_x = tf.reshape(stacked_x, [1, -1, tf.shape(x)[2] + 2 * r, channels])
+            stacked_dy = tf.pad(dy, [[0, 0], [0, 2 * r], [0, 0], [0, 0]])
+            stacked_dy = tf.reshape(stacked_dy, [-1, tf.shape(x)[2], channels, 1])
+            dkernel = tf.nn.depthwise_conv2d(stacked_x, stacked_dy[: -2 * r], [1] * 4, "VALID")
+            return dx, tf.reshape(dkernel, kernel.shape)
+
+        return _depthwise(x, kernel), gradient
+
+    return convolve(x, kernel)
+
+
+def _depthwise(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+    return tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME")
+
+
+class ConvNormActivation(tf.keras.layers.Layer):
+    """Kernel, then batch norm or bias, then activation."""
+
+    def __init__(
+        self,
+        name: str,
+        kernel_size: int,
+        stride: int = 1,
+        rate: int = 1,
+        norm: BatchNorm | None = None,
+        activation: Activation | None = None,
+        initializer: tf.keras.initializers.Initializer | None = None,
+        fixed_padding: bool = False,
+    ):
+        super().__init__(name=name)
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.rate = rate
+        self.norm = norm
+        self.activation = activation
+        self.initializer = initializer or truncated_normal(_BACKBONE_STDDEV)
+        self.fixed_padding = fixed_padding
+
+    def release_variables(self) -> dict[str, tf.Variable]:
+        """Returns the layer's variables under their names in the 2019 release."""
+        variables = {f"{self.name}/{self.kernel_leaf}": self.kernel}
+        if self.norm is None:
+            variables[f"{self.name}/biases"] = self.bias
+            return variables
+        for leaf in ("gamma", "beta", "moving_mean", "moving_variance"):
+            variables[f"{self.name}/BatchNorm/{leaf}"] = getattr(self.norm, leaf)
+        return variables
+
+    def fold_batch_norm(self) -> None:
+        """Moves the batch norm into kernel and bias for good; for inference only."""
+        if self.norm is None:
+            return
+        scale, offset = self.norm.frozen_scale_and_offset()
+        self.kernel.assign(self._scaled(scale))
+        self.bias = tf.Variable(offset, name=f"{self.name}/biases")
+        self.norm = None
+
+    def _build_norm_or_bias(self, channels: int) -> None:
+        if self.norm is None:
+            self.bias = self.add_weight("biases", [channels], initializer="zeros")
+        else:
+            self.norm.build(channels)
+
+    def call(
+        self, x: tf.Tensor, batch_statistics: bool = False, rate: int | None = None
+    ) -> tf.Tensor:
+        """Returns the convolved `x`.
+
+        Args:
+          x: float32 `[batch, height, width, channels]`.
+          batch_statistics: normalise by the statistics of the output itself.
+          rate: instead of the layer's own; 1 for what is split into phases (see phases.py).
+        """
+        x, padding = self._pad(x)
+        if self.norm is None:
+            y = tf.nn.bias_add(self.convolve(x, self.kernel, padding, rate), self.bias)
+        elif batch_statistics and not self.norm.is_frozen:
+            y = self.norm(self.convolve(x, self.kernel, padding, rate))
+        elif rounds_like_release():
+            y = self.norm.with_frozen_statistics(self.convolve(x, self.kernel, padding, rate))
+        else:
+            scale, offset = self.norm.frozen_scale_and_offset()
+            y = tf.nn.bias_add(self.convolve(x, self._scaled(scale), padding, rate), offset)
+        return y if self.activation is None else self.activation(y)
+
+    def _pad(self, x: tf.Tensor) -> tuple[tf.Tensor, str]:
+        """Reproduction trap: with a stride, Xception pads evenly instead of TensorFlow's SAME.
+
+        TensorFlow's SAME pads an even-sized input at the bottom and right only. Source: 2019
+        release, slim fixed_padding.
+        """
+        if not self.fixed_padding or self.stride == 1:
+            return x, "SAME"
+        total = (self.kernel_size - 1) * self.rate
+        before, after = total // 2, total - total // 2
+        return tf.pad(x, [[0, 0], [before, after], [before, after], [0, 0]]), "VALID"
+
+
+class Convolution(ConvNormActivation):
+    """Full convolution `[batch, height, width, channels]` -> `[..., filters]`."""
+
+    kernel_leaf = "weights"
+
+    def __init__(self, name: str, filters: int, kernel_size: int = 1, **kwargs):
+        super().__init__(name, kernel_size, **kwargs)
+        self.filters = filters
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        shape = [self.kernel_size, self.kernel_size, input_shape[-1], self.filters]
+        self.kernel = self.add_weight("weights", shape, initializer=self.initializer)
+        self._build_norm_or_bias(self.filters)
+        self.built = True
+
+    def _scaled(self, scale: tf.Tensor) -> tf.Tensor:
+        return self.kernel * scale
+
+    def convolve(
+        self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", rate: int | None = None
+    ) -> tf.Tensor:
+        return tf.nn.conv2d(x, kernel, self.stride, padding, dilations=rate or self.rate)
+
+
+class DepthwiseConvolution(ConvNormActivation):
+    """One filter per channel, `[batch, height, width, channels]` -> same channels."""
+
+    kernel_leaf = "depthwise_weights"
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        shape = [self.kernel_size, self.kernel_size, input_shape[-1], 1]
+        self.kernel = self.add_weight("depthwise_weights", shape, initializer=self.initializer)
+        self._build_norm_or_bias(input_shape[-1])
+        self.built = True
+
+    def _scaled(self, scale: tf.Tensor) -> tf.Tensor:
+        return self.kernel * scale[:, tf.newaxis]
+
+    def convolve(
+        self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", rate: int | None = None
+    ) -> tf.Tensor:
+        rate = rate or self.rate
+        if self._has_slow_gradient(rate) and not tf.config.list_physical_devices("GPU"):
+            return depthwise_with_fast_gradient(x, tf.convert_to_tensor(kernel))
+        strides = [1, self.stride, self.stride, 1]
+        return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=[rate, rate])
+
+    def _has_slow_gradient(self, rate: int) -> bool:
+        """Returns whether CPUs have a faster way to find the gradient of the kernel."""
+        return self.stride == rate == 1 and self.kernel_size >= _LARGE_KERNEL

@@ -1,0 +1,109 @@
+"""Convolutions: gradients, padding, folding."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.models.layers.batch_norm import BatchNorm
+from feelvos_tf.models.layers.convolution import (
+    Convolution,
+    DepthwiseConvolution,
+    depthwise_with_fast_gradient,
+)
+from feelvos_tf.models.layers.separable import SeparableConv
+
+
+def _random(*shape: int) -> tf.Tensor:
+    return tf.constant(np.random.default_rng(0).standard_normal(shape), tf.float32)
+
+
+@pytest.mark.parametrize("size", [3, 5, 7])
+def test_fast_depthwise_and_its_gradient_equal_tensorflows(size):
+    x, kernel, weight = _random(3, 11, 14, 5), _random(size, size, 5, 1), _random(3, 11, 14, 5)
+    plain = functools.partial(tf.nn.depthwise_conv2d, strides=[1, 1, 1, 1], padding="SAME")
+    results = []
+    for function in (depthwise_with_fast_gradient, plain):
+        with tf.GradientTape() as tape:
+            tape.watch([x, kernel])
+            y = function(x, kernel)
+        results.append([y, *tape.gradient(y, [x, kernel], weight)])
+    for ours, theirs in zip(*results):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_shared_part_of_a_separable_layer_equals_the_joined_input():
+    layer = SeparableConv("layer", 6, 7)
+    shared, own = _random(1, 9, 8, 10), _random(4, 9, 8, 3)
+    split = layer.call_shared(shared, own)
+    joined = layer(tf.concat([tf.repeat(shared, 4, 0), own], -1))
+    np.testing.assert_allclose(split, joined, atol=1e-5)
+
+
+def test_stride_pads_evenly_on_both_sides():
+    layer = DepthwiseConvolution("layer", 3, stride=2, fixed_padding=True)
+    x = _random(1, 4, 4, 1)
+    layer(x)
+    layer.kernel.assign(tf.ones([3, 3, 1, 1]))
+    # TensorFlow's SAME would start at row 0; even padding starts at row -1.
+    np.testing.assert_allclose(layer(x)[0, 0, 0, 0], tf.reduce_sum(x[0, :2, :2]), atol=1e-5)
+
+
+def _layers_with_random_norm():
+    norm = {"epsilon": 1e-3, "decay": 0.9}
+    for make in (
+        lambda: Convolution("layer", 7, 3, norm=BatchNorm(**norm)),
+        lambda: DepthwiseConvolution("layer", 3, norm=BatchNorm(**norm)),
+    ):
+        layer = make()
+        layer(_random(2, 5, 6, 4))
+        for i, name in enumerate(("gamma", "beta", "moving_mean", "moving_variance")):
+            variable = getattr(layer.norm, name)
+            variable.assign(np.random.default_rng(i).uniform(0.5, 2.0, variable.shape))
+        yield layer
+
+
+def test_frozen_batch_norm_equals_normalising_the_output():
+    x = _random(2, 5, 6, 4)
+    for layer in _layers_with_random_norm():
+        norm = layer.norm
+        plain = layer.convolve(x, layer.kernel)
+        expected = (plain - norm.moving_mean) / tf.sqrt(norm.moving_variance + 1e-3)
+        np.testing.assert_allclose(layer(x), expected * norm.gamma + norm.beta, atol=1e-5)
+
+
+def test_folding_keeps_the_output():
+    x = _random(2, 5, 6, 4)
+    for layer in _layers_with_random_norm():
+        before = layer(x)
+        layer.fold_batch_norm()
+        assert layer.norm is None
+        np.testing.assert_allclose(layer(x), before, atol=1e-5)
+
+
+def test_batch_statistics_normalise_and_move_the_averages():
+    x = _random(2, 5, 6, 4)
+    for layer in _layers_with_random_norm():
+        norm = layer.norm
+        mean_before = norm.moving_mean.numpy()
+        y = layer(x, batch_statistics=True).numpy()
+        np.testing.assert_allclose(y.mean((0, 1, 2)), norm.beta, atol=1e-4)
+        plain = layer.convolve(x, layer.kernel).numpy()
+        np.testing.assert_allclose(
+            norm.moving_mean, 0.9 * mean_before + 0.1 * plain.mean((0, 1, 2)), atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("rate", [1, 2, 4, 6, 12])
+def test_every_rate_equals_shifted_multiply_adds(rate):
+    layer = DepthwiseConvolution("layer", 3, rate=rate)
+    x, kernel = _random(2, 13, 9, 4), _random(3, 3, 4, 1)
+    margin = [[0, 0], [rate, rate], [rate, rate], [0, 0]]
+    padded = tf.pad(x, margin)
+    expected = sum(
+        padded[:, i * rate : i * rate + 13, j * rate : j * rate + 9] * kernel[i, j, :, 0]
+        for i in range(3)
+        for j in range(3)
+    )
+    np.testing.assert_allclose(layer.convolve(x, kernel), expected, atol=1e-5)

@@ -1,0 +1,84 @@
+"""Masks of object ids at full size <-> object indices on the stride-4 grid."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+VOID = 255
+# Index of a pixel that belongs to no object (void, or an id that the reference frame lacks).
+NO_OBJECT = -1
+
+
+def downsample_nearest(labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Returns `[h, w]` integers picked from `[height, width]` ones, corners aligned.
+
+    Reproduction trap: a position halfway between two pixels takes the later one
+    (2019 release, resize_nearest_neighbor with align_corners=True).
+    """
+    resized = tf.raw_ops.ResizeNearestNeighbor(
+        images=labels[tf.newaxis, :, :, tf.newaxis], size=size, align_corners=True
+    )
+    return resized[0, :, :, 0]
+
+
+def present_ids(mask: tf.Tensor) -> tf.Tensor:
+    """Returns the sorted int32 ids (background 0 included, void excluded) that `mask` holds."""
+    ids = tf.sort(tf.unique(tf.reshape(tf.cast(mask, tf.int32), [-1]))[0])
+    return tf.boolean_mask(ids, ids != VOID)
+
+
+def to_indices(mask: tf.Tensor, object_ids: tf.Tensor) -> tf.Tensor:
+    """Returns int32 positions in `object_ids`, `NO_OBJECT` where the id is not among them."""
+    table = tf.tensor_scatter_nd_update(
+        tf.fill([VOID + 1], NO_OBJECT), object_ids[:, tf.newaxis], tf.range(tf.size(object_ids))
+    )
+    return tf.gather(table, tf.cast(mask, tf.int32))
+
+
+def downsample_reference(mask: tf.Tensor, object_ids: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Returns `[h, w]` object indices of the reference mask, every object keeping a pixel.
+
+    The release loses an object that falls between the points of the stride-4 grid. Here such an
+    object takes the grid point nearest to its centre that is not another object's only one.
+
+    Args:
+      mask: `[height, width]` ids.
+      object_ids: `[objects]` sorted ids of `mask`, without void.
+      size: `[2]` height and width of the grid.
+    """
+    full = to_indices(mask, object_ids)
+    reduced = downsample_nearest(full, size)
+
+    def keep(index: tf.Tensor, grid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        grid = tf.cond(
+            tf.reduce_any(grid == index), lambda: grid, lambda: _claim(full, grid, index)
+        )
+        return index + 1, grid
+
+    return tf.while_loop(
+        lambda index, _: index < tf.size(object_ids),
+        keep,
+        (tf.constant(0), reduced),
+        shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
+    )[1]
+
+
+def _claim(full: tf.Tensor, grid: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """Returns `grid` with the free point nearest to the centre of object `index` given to it."""
+    full_size, size = tf.shape(full), tf.shape(grid)
+    scale = tf.cast(size - 1, tf.float32) / tf.cast(tf.maximum(full_size - 1, 1), tf.float32)
+    centre = tf.reduce_mean(tf.cast(tf.where(full == index), tf.float32), 0) * scale
+    rows = tf.cast(tf.range(size[0]), tf.float32) - centre[0]
+    columns = tf.cast(tf.range(size[1]), tf.float32) - centre[1]
+    distance = tf.reshape(rows[:, tf.newaxis] ** 2 + columns**2, [-1])
+    owner = tf.reshape(grid, [-1])
+    pixels_of_owner = tf.gather(tf.math.bincount(owner + 1), owner + 1)
+    taken = (owner != NO_OBJECT) & (pixels_of_owner == 1)
+    point = tf.argmin(tf.where(taken, distance.dtype.max, distance), output_type=tf.int32)
+    claimed = tf.tensor_scatter_nd_update(owner, [[point]], [index])
+    return tf.reshape(claimed, size)
+
+
+def one_hot(indices: tf.Tensor, num_objects: tf.Tensor) -> tf.Tensor:
+    """Returns float32 `[objects, h, w]` masks; `NO_OBJECT` is in none of them."""
+    return tf.one_hot(indices, num_objects, axis=0)

@@ -1,0 +1,155 @@
+"""Checkpoints of the TensorFlow 1 era: the 2019 release's own and DeepLab's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.models.feelvos import Feelvos
+
+# Prefixes of the names that the release does not take from a DeepLab checkpoint unless told to keep
+# the last layers (2019 release, deeplab/model.get_extra_layer_scopes).
+_LAST_LAYERS = (
+    "logits",
+    "image_pooling",
+    "aspp",
+    "concat_projection",
+    "decoder",
+    "meta_architecture",
+)
+_NEVER_RESTORED = ("logits",)
+_STEP = "global_step"
+# Not variables of the model: step counter and what optimisers and averages keep per variable.
+_BOOKKEEPING = (_STEP, "Momentum", "Adam", "Adam_1", "ExponentialMovingAverage")
+
+
+class Restored(NamedTuple):
+    """How a checkpoint and a model matched, as names of the 2019 release.
+
+    Attributes:
+      matched: variables that were set.
+      missing: variables of the model that the checkpoint lacks or that were left out.
+      unused: variables of the checkpoint that the model lacks or that were left out.
+      ignored: what the checkpoint holds besides: optimiser slots, averages, the step.
+    """
+
+    matched: list[str]
+    missing: list[str]
+    unused: list[str]
+    ignored: list[str]
+
+
+def release_names(model: Feelvos) -> dict[str, tf.Variable]:
+    """Returns the model's variables by their names in the 2019 release."""
+    names = {}
+    for layer in model.convolutions():
+        names.update(layer.release_variables())
+    return names
+
+
+def read_shapes(prefix: str) -> dict[str, list[int]]:
+    """Returns name -> shape of all that the checkpoint holds.
+
+    Raises:
+      InputError: there is no readable checkpoint with this prefix.
+    """
+    try:
+        return dict(tf.train.list_variables(prefix))
+    except (tf.errors.OpError, ValueError) as error:
+        raise InputError(
+            f"{prefix}: expected the prefix of a TensorFlow checkpoint "
+            f"(PREFIX.index and PREFIX.data-*), found none that can be read"
+        ) from error
+
+
+def _is_bookkeeping(name: str) -> bool:
+    return name.rsplit("/", 1)[-1] in _BOOKKEEPING
+
+
+def read_global_step(prefix: str) -> int:
+    """Returns the training step that the checkpoint was written at, 0 if it does not say."""
+    reader = tf.train.load_checkpoint(prefix)
+    return int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
+
+
+def write(model: Feelvos, prefix: str, global_step: int = 0) -> None:
+    """Writes the model's weights so that the 2019 release can read them."""
+    tensors = {name: variable.value() for name, variable in release_names(model).items()}
+    tensors[_STEP] = tf.constant(global_step, tf.int64)
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=list(tensors),
+        shape_and_slices=[""] * len(tensors),
+        tensors=list(tensors.values()),
+    )
+
+
+def restore(
+    model: Feelvos,
+    prefix: str,
+    leave_out: tuple[str, ...] = (),
+    skip_other_shapes: bool = False,
+) -> Restored:
+    """Sets the model's variables from a checkpoint and returns what matched.
+
+    Args:
+      model: with its variables created.
+      prefix: of the checkpoint.
+      leave_out: variables whose names start with one of these stay as they are.
+      skip_other_shapes: leave a variable of another shape as it is instead of failing.
+
+    Raises:
+      InputError: the checkpoint cannot be read or a shape differs.
+    """
+    shapes, variables = read_shapes(prefix), release_names(model)
+    reader = tf.train.load_checkpoint(prefix)
+    matched = []
+    for name, variable in variables.items():
+        if name not in shapes or name.startswith(leave_out):
+            continue
+        if list(shapes[name]) != variable.shape.as_list():
+            if skip_other_shapes:
+                continue
+            raise InputError(
+                f"{prefix}: {name} has shape {list(shapes[name])}, "
+                f"the model expects {variable.shape.as_list()}"
+            )
+        try:
+            variable.assign(reader.get_tensor(name))
+        except tf.errors.OpError as error:
+            raise InputError(f"{prefix}: {name} cannot be read: {error.message}") from error
+        matched.append(name)
+    done = set(matched)
+    return Restored(
+        matched,
+        [name for name in variables if name not in done],
+        [name for name in shapes if name not in done and not _is_bookkeeping(name)],
+        [name for name in shapes if _is_bookkeeping(name)],
+    )
+
+
+def initialise_from_deeplab(
+    model: Feelvos, prefix: str, initialize_last_layer: bool = False
+) -> Restored:
+    """Sets what a DeepLab checkpoint can give, as the release does, and returns what matched.
+
+    Reproduction trap: by default only the backbone is taken; ASPP, decoder and logits start anew.
+
+    Args:
+      model: with its variables created.
+      prefix: of the checkpoint.
+      initialize_last_layer: take ASPP and decoder too, where the shapes agree.
+
+    Raises:
+      InputError: the checkpoint cannot be read, a shape in the backbone differs or nothing fits.
+    """
+    leave_out = _NEVER_RESTORED if initialize_last_layer else _LAST_LAYERS
+    restored = restore(model, prefix, leave_out, skip_other_shapes=initialize_last_layer)
+    if not restored.matched:
+        raise InputError(
+            f"{prefix}: expected variables of a {model.backbone.name} backbone, "
+            f"found for example {next(iter(restored.unused), 'none')}"
+        )
+    return restored

@@ -1,0 +1,71 @@
+"""Drawn masks in the layouts of the data sets, for tests of the score."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from PIL import Image
+
+from feelvos_tf.media import masks
+
+SIZE = (48, 80)
+
+
+def draw(frame: int, objects: Iterable[int], error: int = 0) -> np.ndarray:
+    """Returns uint8 ids [48, 80]: one disk per object, moving to the right.
+
+    Args:
+      frame: position in the sequence.
+      objects: the ids.
+      error: pixels by which the disks sit too low, as predictions do.
+    """
+    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
+    ids = np.zeros(SIZE, np.uint8)
+    for place, object_id in enumerate(objects):
+        centre_y, centre_x = 12 + 9 * place + error, 10 + 16 * place + 2 * frame
+        ids[(y - centre_y) ** 2 + (x - centre_x) ** 2 < 60] = object_id
+    return ids
+
+
+def write_masks(folder: pathlib.Path, sequence: Sequence[np.ndarray], step: int = 1) -> None:
+    """Writes `00000.png ...`, numbered in steps as sparsely annotated data sets are."""
+    for i, ids in enumerate(sequence):
+        masks.write_mask(folder / f"{i * step:05d}.png", ids)
+
+
+def write_images(folder: pathlib.Path, count: int, step: int = 1) -> None:
+    """Writes grey JPEG frames of the masks' size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        Image.new("RGB", SIZE[::-1], (90, 120, 90)).save(folder / f"{i * step:05d}.jpg")
+
+
+def write_davis(
+    root: pathlib.Path,
+    objects: dict[str, Sequence[int]],
+    frames: int = 8,
+    split: str = "val",
+    year: str = "2017",
+) -> pathlib.Path:
+    """Writes frames, masks and the split's list for sequences of drawn objects; returns `root`."""
+    for name, ids in objects.items():
+        write_images(root / "JPEGImages/480p" / name, frames)
+        sequence = [draw(i, ids) for i in range(frames)]
+        if year == "2016":
+            sequence = [(ids > 0).astype(np.uint8) * 255 for ids in sequence]
+        write_masks(root / "Annotations/480p" / name, sequence)
+    list_path = root / "ImageSets" / year / f"{split}.txt"
+    list_path.parent.mkdir(parents=True, exist_ok=True)
+    list_path.write_text("".join(f"{name}\n" for name in objects))
+    return root
+
+
+def write_predictions(
+    folder: pathlib.Path, objects: dict[str, Sequence[int]], frames: int = 8, error: int = 2
+) -> pathlib.Path:
+    """Writes predictions for the same sequences, each disk `error` pixels too low."""
+    for name, ids in objects.items():
+        write_masks(folder / name, [draw(i, ids, error) for i in range(frames)])
+    return folder

@@ -1,0 +1,49 @@
+"""Drawn clips of coloured disks that move, for tests of prediction."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from feelvos_tf.media import masks
+
+COLOURS = np.array([[90, 110, 90], [220, 40, 40], [40, 60, 220], [230, 200, 40]], np.uint8)
+"""Of the background and of the objects in the order they are drawn."""
+
+
+def draw(frame: int, ids: Iterable[int], size: tuple[int, int] = (48, 80)) -> tuple:
+    """Returns image uint8 [height, width, 3] and ids uint8 [height, width]: disks that move."""
+    y, x = np.mgrid[: size[0], : size[1]]
+    mask = np.zeros(size, np.uint8)
+    image = np.broadcast_to(COLOURS[0], (*size, 3)).copy()
+    for place, value in enumerate(ids):
+        centre_y, centre_x = 10 + 14 * place, 14 + 22 * place + 2 * frame
+        inside = (y - centre_y) ** 2 + (x - centre_x) ** 2 < 50
+        mask[inside] = value
+        image[inside] = COLOURS[1 + place]
+    return image, mask
+
+
+def write_davis(
+    root: pathlib.Path, sequences: dict[str, list[int]], num_frames: int = 5, year: str = "2017"
+) -> pathlib.Path:
+    """Returns `root` after writing sequences in DAVIS layout at 480p (in name): name -> ids."""
+    for name, ids in sequences.items():
+        images = root / "JPEGImages" / "480p" / name
+        images.mkdir(parents=True)
+        for frame in range(num_frames):
+            image, mask = draw(frame, ids)
+            Image.fromarray(image).save(images / f"{frame:05d}.jpg", quality=98)
+            path = root / "Annotations" / "480p" / name / f"{frame:05d}.png"
+            if year == "2016":
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray((mask > 0).astype(np.uint8) * 255).save(path)
+            else:
+                masks.write_mask(path, mask)
+    split = root / "ImageSets" / year / "val.txt"
+    split.parent.mkdir(parents=True)
+    split.write_text("\n".join(sequences) + "\n")
+    return root

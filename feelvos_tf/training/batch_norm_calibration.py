@@ -1,0 +1,57 @@
+"""Batch-norm statistics for layers that start from random weights."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+
+import tensorflow as tf
+
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.layers.batch_norm import BatchNorm
+
+
+def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, restored: Collection[str] = ()) -> int:
+    """Sets the statistics of the layers that start anew to those of `images`; returns how many.
+
+    The release freezes batch-norm statistics also in layers that start from random weights, where
+    they are 0 and 1. Those layers then pass on a fraction of their input, embeddings of all pixels
+    are nearly equal, and the first thousands of steps learn almost nothing. Frozen statistics of
+    real images keep the signal at unit size from the first step on.
+
+    Args:
+      model: with its variables created and, where there is a checkpoint, restored.
+      images: float32 `[n, height, width, 3]`, RGB 0..255; some dozens.
+      restored: names, in the 2019 release, of variables that came from a checkpoint: their layers
+        stay as they are.
+    """
+    layers = [layer for layer in model.convolutions() if layer.norm is not None]
+    known = [layer for layer in layers if f"{layer.name}/BatchNorm/moving_mean" in restored]
+    new = [layer.norm for layer in layers if layer not in known]
+    with _replacing_statistics(new), _keeping_statistics([layer.norm for layer in known]):
+        model.backbone_to_decoder(images, training=False, batch_statistics=True)
+    return len(new)
+
+
+@contextlib.contextmanager
+def _replacing_statistics(norms: list[BatchNorm]) -> Iterator[None]:
+    """Lets a batch's statistics replace the moving ones instead of moving them."""
+    decays = [norm.decay for norm in norms]
+    for norm in norms:
+        norm.decay = 0.0
+    try:
+        yield
+    finally:
+        for norm, decay in zip(norms, decays):
+            norm.decay = decay
+
+
+@contextlib.contextmanager
+def _keeping_statistics(norms: list[BatchNorm]) -> Iterator[None]:
+    for norm in norms:
+        norm.is_frozen = True
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.is_frozen = False

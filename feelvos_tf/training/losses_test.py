@@ -1,0 +1,87 @@
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.training.losses import BootstrappedCrossEntropy, is_regularised, weight_decay_loss
+
+KEY = re.compile(r"loss_(up|down)_topk([\d.]+)(?:_mine(\d+))?_step(\d+)")
+
+
+@pytest.fixture(scope="module")
+def release(golden):
+    return dict(np.load(golden / "loss.npz"))
+
+
+def golden_settings(release):
+    for key in release:
+        match = KEY.fullmatch(key)
+        if match:
+            up, top_k, mining, step = match.groups()
+            yield key[5:], up == "up", float(top_k), int(mining or 0), int(step)
+
+
+def test_loss_and_gradient_equal_the_release_at_every_golden_setting(release):
+    settings = list(golden_settings(release))
+    assert len(settings) == 32
+    for suffix, upsample, top_k, mining, step in settings:
+        loss = BootstrappedCrossEntropy(top_k, mining, upsample)
+        for video in range(2):
+            logits = tf.constant(release[f"logits{video}"].transpose(3, 1, 2, 0))
+            labels = tf.constant(release["labels"][video, :, :, 0])
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                value = loss(logits, labels, tf.constant(step, tf.int64))
+            gradient = tape.gradient(value, logits).numpy().transpose(3, 1, 2, 0)
+            np.testing.assert_allclose(value, release[f"loss_{suffix}"][video], rtol=1e-5)
+            np.testing.assert_allclose(gradient, release[f"grad{video}_{suffix}"], atol=1e-6)
+
+
+def test_the_defaults_are_the_release_s(release):
+    value = BootstrappedCrossEntropy()(
+        release["logits0"].transpose(3, 1, 2, 0),
+        release["labels"][0, :, :, 0],
+        tf.constant(50_000, tf.int64),
+    )
+    np.testing.assert_allclose(
+        value, release["loss_up_topk0.15_mine100000_step50000"][0], rtol=1e-5
+    )
+
+
+def test_void_pixels_are_never_a_target():
+    logits = tf.random.stateless_normal([3, 4, 5, 1], seed=[1, 2])
+    labels = np.array(np.random.default_rng(0).integers(0, 3, (13, 17)), np.int32)
+    labels[:4] = 255
+    loss = BootstrappedCrossEntropy(hard_example_mining_step=100)
+    step = tf.constant(0, tf.int64)
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        value = loss(logits, labels, step)
+    assert np.all(tape.gradient(value, logits).numpy()[:, 0] == 0)
+    assert float(loss(logits, np.full_like(labels, 255), step)) == 0
+
+
+def test_permuting_the_objects_leaves_the_loss_as_it_is():
+    rng = np.random.default_rng(3)
+    logits = rng.standard_normal((3, 4, 5, 1)).astype(np.float32)
+    labels = rng.integers(0, 3, (13, 17)).astype(np.int32)
+    order = np.array([2, 0, 1])
+    step = tf.constant(100_000, tf.int64)
+    permuted = BootstrappedCrossEntropy()(logits[order], np.argsort(order)[labels], step)
+    np.testing.assert_allclose(
+        permuted, BootstrappedCrossEntropy()(logits, labels, step), rtol=1e-6
+    )
+
+
+def test_only_full_and_pointwise_kernels_are_regularised():
+    names = {
+        "aspp0/weights": True,
+        "logits/semantic/weights": True,
+        "aspp1_depthwise/depthwise_weights": False,
+        "embedding/split_separable_conv2d_pointwise/biases": False,
+        "aspp0/BatchNorm/gamma": False,
+    }
+    assert {name: is_regularised(name) for name in names} == names
+    variables = {name: tf.constant([1.0, 2.0]) for name in names}
+    np.testing.assert_allclose(weight_decay_loss(variables, 0.1), 2 * 0.1 * 2.5)

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.training.optimizers import AdamOptimizer, MomentumOptimizer, gradient_multiplier
+
+
+@pytest.fixture
+def variables():
+    return {
+        "logits/semantic/weights": tf.Variable([3.0, 4.0]),
+        "embedding/biases": tf.Variable([1.0]),
+        "aspp0/BatchNorm/gamma": tf.Variable([10.0, 0.0]),
+    }
+
+
+def apply(optimizer, gradients, rate):
+    strategy = tf.distribute.get_strategy()
+
+    @tf.function
+    def step(rate):
+        tensors = {name: tf.constant(g, tf.float32) for name, g in gradients.items()}
+        strategy.run(optimizer.apply, args=(tensors, rate))
+
+    step(tf.constant(rate, tf.float32))
+
+
+def test_momentum_keeps_the_learning_rate_out_of_the_accumulator(variables):
+    optimizer = MomentumOptimizer(variables)
+    weights, accumulator = np.array([3.0, 4.0]), np.zeros(2)
+    for rate, gradient in [(0.1, [1.0, -1.0]), (0.01, [0.5, 0.0]), (0.5, [0.0, 2.0])]:
+        apply(optimizer, {"logits/semantic/weights": gradient}, rate)
+        accumulator = 0.9 * accumulator + np.array(gradient)
+        weights -= rate * accumulator
+    np.testing.assert_allclose(variables["logits/semantic/weights"], weights, rtol=1e-6)
+
+
+def test_each_gradient_is_multiplied_first_and_then_clipped_by_its_own_norm(variables):
+    optimizer = MomentumOptimizer(variables, clip_gradient_norm=5.0)
+    gradients = {
+        "logits/semantic/weights": [6.0, 8.0],
+        "embedding/biases": [4.0],
+        "aspp0/BatchNorm/gamma": [3.0, 4.0],
+    }
+    apply(optimizer, gradients, 1.0)
+    np.testing.assert_allclose(variables["logits/semantic/weights"], [0.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(variables["embedding/biases"], [-4.0], rtol=1e-6)
+    np.testing.assert_allclose(variables["aspp0/BatchNorm/gamma"], [7.0, -4.0], rtol=1e-6)
+
+
+def test_the_paper_s_plain_momentum_is_a_setting_away(variables):
+    optimizer = MomentumOptimizer(variables, clip_gradient_norm=0, bias_gradient_multiplier=1.0)
+    apply(optimizer, {"embedding/biases": [7.0]}, 1.0)
+    np.testing.assert_allclose(variables["embedding/biases"], [-6.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("xception_65/entry_flow/conv1_1/weights", 1.0),
+        ("embedding/split_separable_conv2d_pointwise/biases", 2.0),
+        ("logits/semantic/weights", 10.0),
+        ("logits/semantic/biases", 20.0),
+        ("aspp1_depthwise/BatchNorm/beta", 10.0),
+        ("decoder/feature_projection0/weights", 10.0),
+    ],
+)
+def test_the_last_layers_can_learn_faster_and_biases_twice_as_fast(name, expected):
+    assert gradient_multiplier(name, 2.0, 10.0) == expected
+
+
+def test_the_accumulators_survive_a_checkpoint_by_name(variables, tmp_path):
+    optimizer = MomentumOptimizer(variables)
+    apply(optimizer, {"embedding/biases": [1.0]}, 0.1)
+    path = tf.train.Checkpoint(optimizer=optimizer).save(str(tmp_path / "ckpt"))
+    fresh = MomentumOptimizer(dict(reversed(list(variables.items()))))
+    status = tf.train.Checkpoint(optimizer=fresh).restore(path)
+    status.assert_existing_objects_matched()
+    np.testing.assert_allclose(fresh.accumulators["embedding/biases"], [2.0])
+
+
+def test_adam_against_its_definition(variables):
+    variables["MobilenetV2/Conv/weights"] = tf.Variable([1.0, 2.0])
+    optimizer = AdamOptimizer(variables, epsilon=1e-3, backbone_rate_multiplier=0.1)
+    gradients = [(0.1, [1.0, -1.0]), (0.01, [0.5, 0.0]), (0.5, [0.0, 2.0])]
+    head, backbone = np.array([3.0, 4.0]), np.array([1.0, 2.0])
+    m, v = np.zeros(2), np.zeros(2)
+    for t, (rate, gradient) in enumerate(gradients, start=1):
+        names = ("logits/semantic/weights", "MobilenetV2/Conv/weights")
+        apply(optimizer, dict.fromkeys(names, gradient), rate)
+        m = 0.9 * m + 0.1 * np.array(gradient)
+        v = 0.999 * v + 0.001 * np.array(gradient) ** 2
+        change = rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-3)
+        head, backbone = head - change, backbone - 0.1 * change
+    np.testing.assert_allclose(variables["logits/semantic/weights"], head, rtol=1e-5)
+    np.testing.assert_allclose(variables["MobilenetV2/Conv/weights"], backbone, rtol=1e-5)

@@ -1,0 +1,144 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.testing.tiny_model import TinyModel, tiny_batch
+from feelvos_tf.training.losses import BootstrappedCrossEntropy
+from feelvos_tf.training.optimizers import MomentumOptimizer
+from feelvos_tf.training.train_step import TrainStep, mean_object_iou
+
+DECAY = 0.1
+
+
+def make_step(model, optimizer=None):
+    names = model.named_variables()
+    step = tf.Variable(0, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+    return TrainStep(model, names, step, optimizer or MomentumOptimizer(names), 100, DECAY)
+
+
+def clip_losses(model, batch):
+    clips = model.clip_logits(batch["images"], batch["labels"], batch["num_objects"], True)
+    loss = BootstrappedCrossEntropy()
+    return [
+        float(loss(clip.logits, batch["labels"][i, 2], tf.constant(0, tf.int64)))
+        for i, clip in enumerate(clips)
+    ]
+
+
+def test_the_clips_of_a_replica_are_summed_and_weight_decay_is_added_once():
+    model = TinyModel()
+    batch = tiny_batch(3, seed=1)
+    expected = sum(clip_losses(model, batch))
+    decay = DECAY * 0.5 * float(tf.reduce_sum(model.weights_**2))
+    scalars = make_step(model)(batch, 3).scalars
+    np.testing.assert_allclose(scalars["cross_entropy"], expected, rtol=1e-5)
+    np.testing.assert_allclose(scalars["regularisation"], decay, rtol=1e-5)
+    np.testing.assert_allclose(scalars["loss"], expected + decay, rtol=1e-5)
+
+
+def test_a_step_descends_along_the_doubled_and_clipped_gradient():
+    model = TinyModel()
+    batch = tiny_batch(2, seed=1)
+    train_step = make_step(model)
+    gradients, _ = train_step.gradients({k: tf.constant(v) for k, v in batch.items()})
+    before = {name: v.numpy() for name, v in model.named_variables().items()}
+    train_step(batch, 2)
+    for name, factor in [("logits/weights", 1), ("logits/biases", 2)]:
+        gradient = factor * gradients[name].numpy()
+        gradient *= min(1, 5.0 / np.linalg.norm(gradient))
+        np.testing.assert_allclose(
+            model.named_variables()[name], before[name] - 0.0007 * gradient, rtol=1e-6
+        )
+
+
+def test_a_variable_without_gradient_stays_as_it_is():
+    model = TinyModel()
+    make_step(model)(tiny_batch(1, seed=0), 1)
+    assert float(model.unused) == 1.0
+
+
+def test_the_loss_sees_the_current_frame_only():
+    model = TinyModel()
+    batch = tiny_batch(1, seed=2)
+    expected = make_step(TinyModel())(batch, 1).scalars["loss"]
+    batch["labels"][:, :2] = 0
+    np.testing.assert_allclose(make_step(model)(batch, 1).scalars["loss"], expected)
+
+
+def test_steps_with_other_object_counts_do_not_build_the_graph_again():
+    train_step = make_step(TinyModel())
+    for seed in range(3):
+        batch = tiny_batch(2, seed)
+        batch["num_objects"] = np.array([2, 2 + seed], np.int32)
+        train_step({k: tf.constant(v) for k, v in batch.items()}, 2)
+    assert train_step.__call__.experimental_get_tracing_count() == 1
+
+
+TWO_REPLICAS = """
+import numpy as np
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from feelvos_tf.testing.tiny_model import TinyModel, tiny_batch, tiny_dataset
+from feelvos_tf.training.train_step_test import clip_losses, make_step
+from feelvos_tf.training.train_step import BATCH_KEYS
+from feelvos_tf.training import optimizers
+
+def run(devices):
+    strategy = tf.distribute.MirroredStrategy(devices)
+    dataset = tiny_dataset(4).map(lambda b: {k: b[k] for k in BATCH_KEYS})
+    with strategy.scope():
+        model = TinyModel()
+        step = make_step(model, optimizers.OPTIMIZER(model.named_variables()))
+        batches = iter(strategy.experimental_distribute_dataset(dataset))
+        losses = []
+        for _ in range(3):
+            losses.append(step(next(batches), 4 // len(devices)).scalars)
+    return model, losses
+
+one, losses_one = run(["CPU:0"])
+two, losses_two = run(["CPU:0", "CPU:1"])
+for key in ("regularisation", "training_miou"):
+    np.testing.assert_allclose(losses_two[0][key], losses_one[0][key], rtol=1e-5)
+np.testing.assert_allclose(
+    losses_two[0]["cross_entropy"], losses_one[0]["cross_entropy"] / 2, rtol=1e-5)
+local = [v.numpy() for v in two.weights_.values]
+np.testing.assert_array_equal(local[0], local[1])
+assert np.abs(local[0] - 0.01).max() > 0
+print("replicas agree")
+"""
+
+
+@pytest.mark.parametrize("optimizer", ["MomentumOptimizer", "AdamOptimizer"])
+def test_two_replicas_average_their_sums_and_keep_equal_weights(optimizer):
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_REPLICAS.replace("OPTIMIZER", optimizer)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        timeout=300,
+    )
+    assert "replicas agree" in done.stdout, done.stderr[-3000:]
+
+
+def test_training_miou_equals_the_release_s(golden):
+    release = np.load(golden / "ious.npz")
+    predicted, truth = release["pred"].astype(np.int32), release["gt"].astype(np.int32)
+    np.testing.assert_allclose(
+        mean_object_iou(predicted, truth, 3), release["multi_object_miou_tf"], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        [mean_object_iou(p, t, 3) for p, t in zip(predicted, truth)],
+        release["multi_object_miou_tf_frames"],
+        rtol=1e-5,
+    )
+    assert float(mean_object_iou(predicted, np.zeros_like(truth), 3)) == 1.0
+
+
+def test_training_miou_leaves_void_out():
+    labels = np.array([[0, 1, 255, 255]], np.int32)
+    assert float(mean_object_iou(np.array([[0, 1, 1, 0]], np.int32), labels, 2)) == 1.0

@@ -1,0 +1,310 @@
+"""The training loop: steps, log, TensorBoard, checkpoints, resume, a clean stop."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+import gin
+import numpy as np
+import tensorflow as tf
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.training import tensorboard
+from feelvos_tf.training.batch_norm_calibration import calibrate_batch_norm
+from feelvos_tf.training.checkpoints import RunCheckpoints
+from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer
+from feelvos_tf.training.train_step import BATCH_KEYS, StepResult, TrainStep
+
+Evaluate = Callable[[int], Mapping[str, float]]
+MakeOptimizer = Callable[[Mapping[str, tf.Variable]], Optimizer]
+
+
+@gin.configurable
+def set_random_seed(seed: int | None = None) -> None:
+    """Makes runs alike; call before the model is made.
+
+    Args:
+      seed: of the initial weights, dropout, and the reference pixels drawn; None for another one
+        in every run. Clips have a seed of their own, `training_dataset.seed`.
+    """
+    if seed is not None:
+        tf.keras.utils.set_random_seed(seed)
+
+
+@gin.configurable
+class Trainer:
+    """Trains a model in `model_dir`, going on from the last checkpoint there.
+
+    Defaults are the release's where it has such a setting. The learning rate, the loss and the
+    gradients have settings of their own: `LearningRate`, `BootstrappedCrossEntropy`,
+    `MomentumOptimizer`, `AdamOptimizer`.
+    """
+
+    def __init__(
+        self,
+        model: tf.keras.Model,
+        named_variables: Mapping[str, tf.Variable],
+        model_dir: str | os.PathLike[str],
+        strategy: tf.distribute.Strategy,
+        evaluate: Evaluate | None = None,
+        optimizer: MakeOptimizer = MomentumOptimizer,
+        num_steps: int = 200_000,
+        weight_decay: float = 0.00004,
+        init_checkpoint: str | None = None,
+        initialize_last_layer: bool = False,
+        calibration_clips: int = 0,
+        log_every_steps: int = 10,
+        picture_every_steps: int = 500,
+        save_every_steps: int = 1000,
+        evaluate_every_steps: int = 0,
+        max_checkpoints: int = 5,
+    ):
+        """Builds everything around the model, and restores or initialises its weights.
+
+        Args:
+          model: made, variables included, in the strategy's scope; see `TrainStep`.
+          named_variables: its variables by their names in the 2019 release; those that are not
+            trainable are left alone.
+          model_dir: where checkpoints, settings and TensorBoard files go.
+          strategy: distributes the clips of a batch over the devices.
+          evaluate: step -> scores by name, called every `evaluate_every_steps`; `Validation`.
+          optimizer: `MomentumOptimizer` as in the paper, or `AdamOptimizer`.
+          num_steps: number of updates; the learning rate falls to 0 there.
+          weight_decay: rate of the L2 loss.
+          init_checkpoint: weights of a fresh run: a TF1 DeepLab checkpoint or one of ours.
+          initialize_last_layer: takes DeepLab's ASPP and decoder from there, too.
+          calibration_clips: clips that set the batch-norm statistics of layers without weights in
+            `init_checkpoint` before a fresh run, 0 to begin with 0 and 1 as the release does; see
+            `calibrate_batch_norm`.
+          log_every_steps: how often a line and the scalars are written.
+          picture_every_steps: how often a picture of a clip is written, 0 for never.
+          save_every_steps: how often a checkpoint is written.
+          evaluate_every_steps: how often `evaluate` is called, 0 for never.
+          max_checkpoints: older ones are deleted.
+
+        Raises:
+          InputError: a checkpoint is missing or does not fit, or nothing is there to evaluate on.
+        """
+        if evaluate_every_steps and evaluate is None:
+            raise InputError(
+                "Trainer.evaluate_every_steps: expected Validation.davis_root to be bound, too"
+            )
+        self._strategy = strategy
+        self._model_dir = pathlib.Path(model_dir)
+        self._model = model
+        self._evaluate = evaluate
+        self._calibration_clips = calibration_clips
+        self._num_steps = num_steps
+        self._log_every_steps = log_every_steps
+        self._picture_every_steps = picture_every_steps
+        self._save_every_steps = save_every_steps
+        self._evaluate_every_steps = evaluate_every_steps
+        trainable = {id(v) for v in model.trainable_variables}
+        learned = {n: v for n, v in named_variables.items() if id(v) in trainable}
+        with strategy.scope():
+            self.step = tf.Variable(
+                0,
+                dtype=tf.int64,
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+            updates = optimizer(learned)
+            self._train_step = TrainStep(
+                model, learned, self.step, updates, num_steps, weight_decay
+            )
+            self._checkpoints = RunCheckpoints(
+                model_dir, model, updates, self.step, max_checkpoints
+            )
+            self._restored = self._restore_or_initialise(
+                init_checkpoint, initialize_last_layer, list(named_variables)
+            )
+
+    def train(self, dataset: tf.data.Dataset) -> bool:
+        """Trains to the last step; returns False if a signal stopped it before.
+
+        SIGINT and SIGTERM end the step under way and save a checkpoint; a second one kills.
+
+        Args:
+          dataset: endless batches as in `TrainStep`, of the same number of clips each, to be
+            divided among the replicas.
+
+        Raises:
+          InputError: the loss is not a number any more, or batches cannot be divided.
+        """
+        clips_per_replica = self._clips_per_replica(dataset)
+        dataset = dataset.map(lambda batch: {key: batch[key] for key in BATCH_KEYS})
+        writer = tf.summary.create_file_writer(str(self._model_dir / "train"))
+        with self._strategy.scope(), writer.as_default(), _stop_on_signal() as stopped:
+            if self._calibration_clips and self._checkpoints.latest is None:
+                self._calibrate(dataset)
+            batches = iter(self._strategy.experimental_distribute_dataset(dataset))
+            done = self._loop(batches, clips_per_replica, stopped)
+        writer.close()
+        return done
+
+    def _calibrate(self, dataset: tf.data.Dataset) -> None:
+        clips = dataset.unbatch().take(self._calibration_clips)
+        images = tf.concat([clip["images"] for clip in clips], axis=0)
+        count = calibrate_batch_norm(self._model, images, self._restored)
+        _say(f"statistics of {count} batch norms set from {images.shape[0]} images")
+
+    def _loop(self, batches, clips_per_replica: int, stopped: Callable[[], bool]) -> bool:
+        log = _Log(int(self.step.numpy()), self._num_steps)
+        step = int(self.step.numpy())
+        saved = step if self._checkpoints.latest else None
+        while step < self._num_steps and not stopped():
+            batch = next(batches, None)
+            if batch is None:
+                raise InputError(f"the training data ended at step {step}: expected it to repeat")
+            result = self._train_step(batch, clips_per_replica)
+            step += 1
+            log.add(result.scalars)
+            last = step == self._num_steps or stopped()
+            save = last or _is_due(step, self._save_every_steps)
+            if save or _is_due(step, self._log_every_steps) or log.is_first:
+                log.write(step)
+            self._write_picture(result, step)
+            if save:
+                saved = self._save(step)
+            self._write_scores(step)
+        if saved != step:
+            self._save(step)
+        return step >= self._num_steps
+
+    def _save(self, step: int) -> int:
+        path = self._checkpoints.save()
+        _say(f"step {step}: saved {path}")
+        return step
+
+    def _write_picture(self, result: StepResult, step: int) -> None:
+        if _is_due(step, self._picture_every_steps):
+            clip = {name: value.numpy() for name, value in result.first_clip.items()}
+            tensorboard.write_picture(clip, step)
+
+    def _write_scores(self, step: int) -> None:
+        if self._evaluate is None or not _is_due(step, self._evaluate_every_steps):
+            return
+        scores = self._evaluate(step)
+        tensorboard.write_scalars({f"eval/{name}": s for name, s in scores.items()}, step)
+        _say(f"step {step}: " + ", ".join(f"{name} {s:.4f}" for name, s in scores.items()))
+
+    def _restore_or_initialise(
+        self, init_checkpoint: str | None, initialize_last_layer: bool, names: Collection[str]
+    ) -> Collection[str]:
+        """Returns the names of the variables that `init_checkpoint` has set."""
+        if self._checkpoints.resume():
+            _say(f"going on from {self._checkpoints.latest}, step {int(self.step.numpy())}")
+        elif init_checkpoint:
+            restored = self._checkpoints.initialise(init_checkpoint, initialize_last_layer, names)
+            _say(f"starting from {init_checkpoint}, {len(restored)} variables")
+            return restored
+        else:
+            _say("starting from random weights")
+        return []
+
+    def _clips_per_replica(self, dataset: tf.data.Dataset) -> int:
+        clips = dataset.element_spec["images"].shape[0]
+        replicas = self._strategy.num_replicas_in_sync
+        if clips is None or clips % replicas:
+            raise InputError(
+                f"training batches: expected a fixed number of clips that {replicas} replicas "
+                f"can share evenly, found {clips}"
+            )
+        return clips // replicas
+
+
+class _Log:
+    """Means of the scalars since the last line, and how long the rest will take."""
+
+    def __init__(self, step: int, num_steps: int):
+        self._num_steps = num_steps
+        self._pending: list[Mapping[str, tf.Tensor]] = []
+        self._started = self._last_time = time.monotonic()
+        self._first_step = self._last_step = step
+        self.is_first = True
+        _say(f"step {step} of {num_steps}: building the training graph, this takes a while")
+
+    def add(self, scalars: Mapping[str, tf.Tensor]) -> None:
+        """Keeps one step's scalars without waiting for the device to have computed them."""
+        self._pending.append(scalars)
+
+    def write(self, step: int) -> None:
+        """Writes a line to stderr and the means to TensorBoard.
+
+        Raises:
+          InputError: a loss since the last line is not finite.
+        """
+        values = {n: np.array([float(p[n]) for p in self._pending]) for n in self._pending[0]}
+        self._refuse_nan(values["loss"], step)
+        means = {name: float(v.mean()) for name, v in values.items()}
+        now = time.monotonic()
+        rate = len(self._pending) / max(now - self._last_time, 1e-9)
+        tensorboard.write_scalars({**means, "steps_per_second": rate}, step)
+        _say(self._line(step, means, rate))
+        if self.is_first:
+            # The first step built the graph: its time tells nothing about the others.
+            self._started, self._first_step, self.is_first = now, step, False
+        self._last_time = now
+        self._pending = []
+
+    def _line(self, step: int, means: Mapping[str, float], rate: float) -> str:
+        line = (
+            f"step {step}/{self._num_steps}  loss {means['loss']:.4f}  "
+            f"ce {means['cross_entropy']:.4f}  reg {means['regularisation']:.4f}  "
+            f"mIoU {means['training_miou']:.3f}  lr {means['learning_rate']:.2e}"
+        )
+        if self.is_first:
+            return line
+        seconds_per_step = (time.monotonic() - self._started) / max(step - self._first_step, 1)
+        left = _duration(seconds_per_step * (self._num_steps - step))
+        return f"{line}  {rate:.2f} steps/s  {left} left"
+
+    def _refuse_nan(self, losses: np.ndarray, step: int) -> None:
+        for i, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                at = step - len(losses) + i + 1
+                raise InputError(
+                    f"the loss became {loss} at step {at}: expected a number; the last checkpoint "
+                    "is from before, try a smaller LearningRate.base from there"
+                )
+
+
+@contextlib.contextmanager
+def _stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Yields a function that tells whether SIGINT or SIGTERM came; a second one kills."""
+    received: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number, _):
+        received.append(number)
+        _say("stopping after this step; once more to stop at once")
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _duration(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes else f"{int(seconds)} s"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,206 @@
+import os
+import signal
+import subprocess
+import sys
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.testing.tiny_model import TinyModel, tiny_dataset
+from feelvos_tf.training import trainer as trainer_module
+from feelvos_tf.training.trainer import Trainer
+
+EVENTS = "train/events.*"
+
+
+@pytest.fixture(autouse=True)
+def clean_gin():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def make_trainer(model_dir, model=None, **settings):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        model = model or TinyModel()
+    settings = {"num_steps": 6, "weight_decay": 0.01, **settings}
+    return model, Trainer(model, model.named_variables(), model_dir, strategy, **settings)
+
+
+def read_events(model_dir):
+    (path,) = model_dir.glob(EVENTS)
+    events = [e for e in tf.compat.v1.train.summary_iterator(str(path)) if e.summary.value]
+    return [(e.step, v.tag, tf.make_ndarray(v.tensor)) for e in events for v in e.summary.value]
+
+
+def test_training_writes_checkpoints_settings_scalars_and_pictures(tmp_path, capsys):
+    _, trainer = make_trainer(
+        tmp_path, save_every_steps=3, log_every_steps=2, picture_every_steps=3
+    )
+    assert trainer.train(tiny_dataset(2))
+    names = {p.name for p in tmp_path.iterdir()}
+    assert {"ckpt-3.index", "ckpt-6.index", "operative_config.gin", "train"} <= names
+    config = (tmp_path / "operative_config.gin").read_text()
+    for line in (
+        "MomentumOptimizer.bias_gradient_multiplier = 2.0",
+        "BootstrappedCrossEntropy.top_k_percent_pixels = 0.15",
+        "LearningRate.base = 0.0007",
+        "Trainer.max_checkpoints = 5",
+    ):
+        assert line in config
+    events = read_events(tmp_path)
+    tags = {tag for _, tag, _ in events}
+    assert {"loss", "cross_entropy", "regularisation", "learning_rate", "training_miou"} <= tags
+    assert [step for step, tag, _ in events if tag == "clip"] == [3, 6]
+    log = capsys.readouterr().err
+    assert "step 4/6" in log and "steps/s" in log and "left" in log
+
+
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path):
+    whole, trainer = make_trainer(tmp_path / "whole")
+    trainer.train(tiny_dataset(2))
+    _, first = make_trainer(tmp_path / "halves", save_every_steps=3)
+    stop_after(first, 3)
+    assert not first.train(tiny_dataset(2))
+    second, trainer = make_trainer(tmp_path / "halves")
+    assert int(trainer.step.numpy()) == 3
+    trainer.train(tiny_dataset(2).skip(3))
+    for name, variable in whole.named_variables().items():
+        np.testing.assert_array_equal(variable, second.named_variables()[name])
+
+
+def stop_after(trainer, steps):
+    """Sends this process SIGTERM during the given step."""
+    update = trainer._train_step
+    count = [0]
+
+    def counting(*args):
+        count[0] += 1
+        if count[0] == steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(*args)
+
+    trainer._train_step = counting
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    _, trainer = make_trainer(tmp_path)
+    trainer.train(tiny_dataset(1))
+    written = (tmp_path / "ckpt-6.index").stat().st_mtime_ns
+    _, trainer = make_trainer(tmp_path)
+    assert trainer.train(tiny_dataset(1))
+    assert (tmp_path / "ckpt-6.index").stat().st_mtime_ns == written
+
+
+def test_a_signal_stops_after_the_step_with_a_checkpoint_and_handlers_come_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM)
+    _, trainer = make_trainer(tmp_path, save_every_steps=100)
+    stop_after(trainer, 2)
+    assert not trainer.train(tiny_dataset(1))
+    assert (tmp_path / "ckpt-2.index").exists()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_loss_that_is_no_number_stops_with_a_sentence_and_saves_nothing_after(tmp_path):
+    model, trainer = make_trainer(tmp_path, save_every_steps=1, log_every_steps=1)
+    update = trainer._train_step
+
+    def spoiling(*args):
+        if int(trainer.step.numpy()) == 2:
+            model.biases.assign([float("nan")])
+        return update(*args)
+
+    trainer._train_step = spoiling
+    with pytest.raises(InputError, match="the loss became nan at step 3"):
+        trainer.train(tiny_dataset(1))
+    assert not (tmp_path / "ckpt-3.index").exists()
+
+
+def test_data_that_ends_and_batches_that_replicas_cannot_share_are_refused(tmp_path):
+    _, trainer = make_trainer(tmp_path)
+    with pytest.raises(InputError, match="data ended at step 2"):
+        trainer.train(tiny_dataset(1).take(2))
+    loose = tiny_dataset(1).unbatch().batch(2)
+    with pytest.raises(InputError, match="fixed number of clips"):
+        trainer.train(loose)
+
+
+def test_scores_are_asked_for_and_written(tmp_path):
+    asked = []
+
+    def evaluate(step):
+        asked.append(step)
+        return {"J": 0.5}
+
+    _, trainer = make_trainer(tmp_path, evaluate=evaluate, evaluate_every_steps=2)
+    trainer.train(tiny_dataset(1))
+    assert asked == [2, 4, 6]
+    scores = [(step, float(v)) for step, tag, v in read_events(tmp_path) if tag == "eval/J"]
+    assert scores == [(2, 0.5), (4, 0.5), (6, 0.5)]
+
+
+def test_a_checkpoint_of_weights_alone_starts_with_fresh_momentum(tmp_path):
+    source = TinyModel()
+    source.biases.assign([3.0])
+    step = tf.Variable(0, dtype=tf.int64)
+    checkpoint = tf.train.Checkpoint(model=source, step=step)
+    tf.train.CheckpointManager(checkpoint, str(tmp_path), 1, checkpoint_name="ckpt").save(0)
+    model, trainer = make_trainer(tmp_path)
+    assert float(model.biases[0]) == 3.0
+    assert trainer.train(tiny_dataset(1))
+
+
+def test_a_run_can_start_from_the_weights_of_another(tmp_path):
+    source, trainer = make_trainer(tmp_path / "source")
+    trainer.train(tiny_dataset(1))
+    prefix = str(tmp_path / "source" / "ckpt-6")
+    model, trainer = make_trainer(tmp_path / "target", init_checkpoint=prefix)
+    assert int(trainer.step.numpy()) == 0
+    np.testing.assert_array_equal(model.weights_, source.weights_)
+
+
+class OtherModel(TinyModel):
+    def __init__(self):
+        super().__init__()
+        self.more = tf.Variable([1.0], name="more")
+
+
+def test_checkpoints_that_are_missing_or_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(InputError, match="nowhere.index, found no such file"):
+        make_trainer(tmp_path / "a", init_checkpoint=str(tmp_path / "nowhere"))
+    _, trainer = make_trainer(tmp_path / "b")
+    trainer.train(tiny_dataset(1))
+    with pytest.raises(InputError, match="ckpt-6: expected a checkpoint of the model"):
+        make_trainer(tmp_path / "b", model=OtherModel())
+
+
+def test_durations_read_well():
+    assert trainer_module._duration(59) == "59 s"
+    assert trainer_module._duration(3700) == "1 h 01 min"
+
+
+EXIT = """
+import sys
+from feelvos_tf.testing import tiny_model
+from feelvos_tf.training import trainer_test
+_, trainer = trainer_test.make_trainer(__import__("pathlib").Path(sys.argv[1]), num_steps=10**9)
+sys.exit(0 if trainer.train(tiny_model.tiny_dataset(1)) else 130)
+"""
+
+
+def test_a_real_interrupt_leaves_a_checkpoint(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", EXIT, str(tmp_path)], stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stderr:
+        if line.startswith("step 20/"):
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.stderr.read()
+    assert process.wait(60) == 130
+    assert "stopping after this step" in rest and "saved" in rest
+    assert tf.train.latest_checkpoint(str(tmp_path))

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.testing.tiny_model import TinyModel, tiny_batch
+from feelvos_tf.training.optimizers import MomentumOptimizer
+from feelvos_tf.training.train_step import TrainStep
+from feelvos_tf.training.triplet_loss import TripletLoss
+
+GRID = (5, 6)
+
+
+@pytest.fixture(autouse=True)
+def clean_gin():
+    gin.clear_config()
+    yield
+    gin.clear_config()
+
+
+def make_clip(seed=0):
+    rng = np.random.default_rng(seed)
+    embeddings = rng.uniform(0, 1, (3, *GRID, 4)).astype(np.float32)
+    small = rng.integers(0, 3, (3, *GRID)).astype(np.int32)
+    small[:, 0] = 255
+    small[:2][small[:2] == 2] = 0
+    labels = small.repeat(4, 1).repeat(4, 2)
+    return embeddings, labels
+
+
+def reduced(labels):
+    """Returns the labels on the grid, corners on corners, ties to the later pixel."""
+    rows, columns = (
+        np.floor(np.arange(g) * (d - 1) / (g - 1) + 0.5).astype(int)
+        for g, d in zip(GRID, labels.shape[1:])
+    )
+    return labels[:, rows][:, :, columns]
+
+
+def slow_loss(embeddings, labels, margin, pick):
+    """Returns the definition, anchor by anchor."""
+    labels = reduced(labels)
+    others = embeddings[:2].reshape(-1, 4)
+    owners = labels[:2].reshape(-1)
+    losses = []
+    for anchor, owner in zip(embeddings[2].reshape(-1, 4), labels[2].reshape(-1)):
+        distances = ((others - anchor) ** 2).sum(-1)
+        positives = distances[owners == owner]
+        negatives = distances[(owners != owner) & (owners != 255)]
+        if owner != 255 and len(positives) and len(negatives):
+            losses.append(max(0, pick(positives) - negatives.min() + margin))
+    return np.mean(losses)
+
+
+@pytest.mark.parametrize(("positive", "pick"), [("farthest", np.max), ("nearest", np.min)])
+def test_loss_is_the_definition_s_with_void_and_absent_objects_left_out(positive, pick):
+    embeddings, labels = make_clip()
+    assert 2 in labels[2] and 2 not in labels[:2]
+    for margin in (0.0, 0.3):
+        loss = TripletLoss(margin=margin, positive=positive)(embeddings, labels, tf.constant(3))
+        expected = slow_loss(embeddings, labels, margin, pick)
+        assert expected > 0
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+def test_a_clip_without_triplets_costs_nothing_and_has_a_finite_gradient():
+    embeddings, labels = make_clip()
+    embeddings = tf.Variable(embeddings)
+    for one_object in (np.zeros_like(labels), np.full_like(labels, 255)):
+        with tf.GradientTape() as tape:
+            loss = TripletLoss()(embeddings, one_object, tf.constant(3))
+        assert float(loss) == 0.0
+        assert np.isfinite(tape.gradient(loss, embeddings).numpy()).all()
+
+
+def test_descending_separates_the_objects():
+    embeddings, labels = make_clip()
+    embeddings = tf.Variable(embeddings)
+    loss = TripletLoss(positive="nearest", margin=0.5)
+    before = float(loss(embeddings, labels, tf.constant(3)))
+    for _ in range(50):
+        with tf.GradientTape() as tape:
+            value = loss(embeddings, labels, tf.constant(3))
+        embeddings.assign_sub(tape.gradient(value, embeddings))
+    assert np.isfinite(embeddings.numpy()).all()
+    assert float(loss(embeddings, labels, tf.constant(3))) < 0.2 * before
+
+
+def test_pixels_are_drawn_per_object():
+    embeddings, labels = make_clip()
+    draws = {
+        float(TripletLoss(max_pixels_per_object=1)(embeddings, labels, tf.constant(3)))
+        for _ in range(20)
+    }
+    assert len(draws) > 1
+
+
+class WithEmbeddings(TinyModel):
+    """Embeddings that are the scaled colours."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = tf.Variable([0.01], name="scale")
+
+    def named_variables(self):
+        return {**super().named_variables(), "embedding/biases": self.scale}
+
+    def _clip(self, images, num_objects):
+        clip = super()._clip(images, num_objects)
+        return clip._replace(embeddings=tf.image.resize(images, [5, 5]) * self.scale)
+
+
+def train(model, batch):
+    names = model.named_variables()
+    step = tf.Variable(0, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
+    return TrainStep(model, names, step, MomentumOptimizer(names), 100, 0.0)(batch, 2).scalars
+
+
+def test_training_adds_the_weighted_loss_of_every_clip():
+    batch = tiny_batch(2, seed=1)
+    plain = train(WithEmbeddings(), batch)
+    assert "triplet" not in plain
+    gin.parse_config("TripletLoss.weight = 0.5")
+    model = WithEmbeddings()
+    clips = model.clip_logits(batch["images"], batch["labels"], batch["num_objects"], True)
+    expected = 0.5 * sum(
+        float(TripletLoss()(clip.embeddings, batch["labels"][i], tf.constant(2 + i)))
+        for i, clip in enumerate(clips)
+    )
+    scalars = train(model, batch)
+    assert expected > 0
+    np.testing.assert_allclose(scalars["triplet"], expected, rtol=1e-5)
+    np.testing.assert_allclose(scalars["loss"], plain["loss"] + expected, rtol=1e-5)
+    assert float(model.scale[0]) != np.float32(0.01)
+
+
+def test_training_can_do_without_cross_entropy():
+    gin.parse_config("TripletLoss.weight = 1.0\nBootstrappedCrossEntropy.weight = 0.0")
+    model = WithEmbeddings()
+    scalars = train(model, tiny_batch(2, seed=1))
+    np.testing.assert_allclose(scalars["loss"], scalars["triplet"], rtol=1e-6)
+    assert float(scalars["cross_entropy"]) == 0.0
+    np.testing.assert_array_equal(model.weights_, TinyModel().weights_)
+    assert float(model.scale[0]) != np.float32(0.01)
+
+
+def test_settings_out_of_range_are_refused():
+    for settings in ({"weight": -1}, {"margin": -0.1}, {"max_pixels_per_object": 0}):
+        with pytest.raises(InputError, match="TripletLoss: expected"):
+            TripletLoss(**settings)
+    with pytest.raises(InputError, match="TripletLoss.positive: .*found 'hard'"):
+        TripletLoss(positive="hard")

@@ -1,0 +1,127 @@
+"""Scores of a model in training: predicts a split of a data set and measures J and F."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gin
+import tensorflow as tf
+
+from feelvos_tf.core import gin_settings
+from feelvos_tf.data import datasets
+from feelvos_tf.evaluation import protocols, score_predictions
+from feelvos_tf.evaluation.region_and_contour import Summary
+from feelvos_tf.inference import input_video as clips_lib
+from feelvos_tf.inference import segment_videos
+from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
+
+# Settings that shall hold for the evaluated model but not for the one in training are bound in this
+# scope: `evaluation/Feelvos.atrous_rates = (12, 24, 36)`.
+SCOPE = "evaluation"
+
+
+@gin.configurable
+class Validation:
+    """A split of a data set, with its ground truth, that a model is scored on.
+
+    Masks are written like those of `feelvos_tf.predict` and scored like by `tools/eval_davis.py`,
+    so that its numbers are those that a later evaluation of the same weights gives.
+
+    Args:
+      davis_root: folder of the data set, see `feelvos_tf.data.datasets`.
+      dataset: one of `davis.DATASETS`.
+      split: list of sequences.
+      resolution: DAVIS only.
+      sequences: names to keep, all when None; a few short ones keep a training from waiting.
+      inference_size: pixels of the short side at which the model runs; None for the frames' own.
+
+    Raises:
+      InputError: the data set is not there or not whole.
+    """
+
+    def __init__(
+        self,
+        davis_root: str | os.PathLike[str] = gin.REQUIRED,
+        dataset: str = "davis_2017",
+        split: str = "val",
+        resolution: str = "480p",
+        sequences: Sequence[str] | None = None,
+        inference_size: int | None = None,
+    ):
+        chosen = (davis_root, dataset, split, resolution, sequences)
+        self._targets = protocols.dataset_targets(*chosen)
+        self._clips = clips_lib.from_sequences(datasets.list_sequences(*chosen, "first"))
+        self._measure_f = protocols.measures_f(dataset)
+        self._inference_size = inference_size
+
+    def score(self, predictor: Any, output_dir: str | os.PathLike[str]) -> dict[str, float]:
+        """Returns J and, where the data set's protocol has them, F and J&F, each in 0..1.
+
+        Args:
+          predictor: has the functions of `Predictor`.
+          output_dir: where its masks go, `<output_dir>/<sequence>/00000.png ...`; earlier ones are
+            replaced.
+        """
+        folder = pathlib.Path(output_dir)
+        segment_videos.segment_clips(
+            lambda: ModelVideoSegmenter(predictor, self._inference_size),
+            self._clips,
+            lambda clip: folder / clip.name,
+            {},
+            overwrite=True,
+        )
+        scores = score_predictions.score_folder(self._targets, folder, measure_f=self._measure_f)
+        return _means(scores.summary)
+
+
+def evaluation_of(
+    trained: tf.keras.Model, model_dir: str | os.PathLike[str]
+) -> Callable[[int], Mapping[str, float]] | None:
+    """Returns what `Trainer` calls to have its model scored: step -> scores; None if not asked for.
+
+    Call it outside the strategy's scope: the evaluated model is another one than the trained, on
+    one device, and takes over its weights. Its settings are those of the training where
+    `evaluation/...` does not bind others.
+
+    Args:
+      trained: the model in training.
+      model_dir: the run's folder; the masks of the last evaluation lie in `eval/masks` there.
+
+    Raises:
+      InputError: the settings of `Validation` are wrong.
+    """
+    if not gin_settings.is_bound("Validation.davis_root"):
+        return None
+    validation = Validation()
+    with gin.config_scope(SCOPE):
+        model = Feelvos()
+        model.create_variables()
+        predictor = Predictor(model)
+    folder = pathlib.Path(model_dir) / "eval" / "masks"
+
+    def evaluate(step: int) -> Mapping[str, float]:
+        del step
+        copy_weights(trained, model)
+        return validation.score(predictor, folder)
+
+    return evaluate
+
+
+def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> None:
+    """Gives every variable of `target` the value of its namesake in `source`."""
+    values = release_names(source)
+    for name, variable in release_names(target).items():
+        variable.assign(tf.convert_to_tensor(values[name]))
+
+
+def _means(summary: Summary) -> dict[str, float]:
+    means = {"J": summary.j.mean}
+    if summary.f is not None:
+        means.update({"F": summary.f.mean, "J&F": summary.j_and_f})
+    return means

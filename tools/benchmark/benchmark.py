@@ -1,0 +1,153 @@
+r"""Times the parts of the project beside plain yardsticks of the same work, in the same run.
+
+    python tools/benchmark/__main__.py matching   global and local matching
+    python tools/benchmark/__main__.py frame      one frame, its parts, the head, dilated layers
+    python tools/benchmark/__main__.py train      one clip forward and backward
+    python tools/benchmark/__main__.py input      the training pipeline
+    python tools/benchmark/__main__.py eval       scoring masks
+    python tools/benchmark/__main__.py export     a SavedModel in a fresh process
+
+Each group of lines does the same work; "x ours" is the time relative to the group's first line.
+Runs of a group take turns, the median counts. Peak memory is what a single run adds in a process of
+its own. `--only=TEXT` keeps the groups whose title holds TEXT, `--json` prints JSON.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import sys
+
+from absl import flags
+
+# The parts of the benchmark lie beside this file, also when a test imports it from elsewhere.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import benchmark_measure  # noqa: E402
+
+from feelvos_tf.core import cli
+from feelvos_tf.core.errors import InputError
+
+COMMANDS = ("matching", "frame", "train", "input", "eval", "export")
+_TESTDATA = pathlib.Path(__file__).resolve().parents[2] / "testdata"
+
+FLAGS = cli.flag_values(__name__)
+flags.DEFINE_integer(
+    "height", 480, "Height of a frame in pixels.", lower_bound=16, flag_values=FLAGS
+)
+flags.DEFINE_integer("width", 854, "Width of a frame in pixels.", lower_bound=16, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "objects", 3, "Number of objects, background included.", lower_bound=1, flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "radius", 15, "Window radius of local matching.", lower_bound=0, flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "crop", 465, "Side of a training frame in pixels.", lower_bound=65, flag_values=FLAGS
+)
+flags.DEFINE_integer("repeats", 5, "Timed runs of each line.", lower_bound=1, flag_values=FLAGS)
+flags.DEFINE_integer(
+    "threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0, flag_values=FLAGS
+)
+flags.DEFINE_string(
+    "davis_root", str(_TESTDATA), "Data set in DAVIS 2017 layout (input, eval).", flag_values=FLAGS
+)
+flags.DEFINE_string("split", "val", "List of its sequences.", flag_values=FLAGS)
+flags.DEFINE_string("only", "", "Keeps the groups whose title holds this text.", flag_values=FLAGS)
+flags.DEFINE_bool("memory", True, "Measure peak memory.", flag_values=FLAGS)
+flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "peak_of",
+    None,
+    "Print the peak memory of this line alone (used internally).",
+    flag_values=FLAGS,
+)
+
+
+def take_command(argv: list[str]) -> str | None:
+    """Removes the subcommand, the only word without dashes, from a command line; returns it."""
+    if len(argv) > 1 and not argv[1].startswith("-"):
+        return argv.pop(1)
+    return None
+
+
+def cases_of(command: str) -> list[benchmark_measure.Case]:
+    """Returns the cases of a subcommand at the sizes of the flags."""
+    import benchmark_frame
+    import benchmark_matching
+    import benchmark_training
+
+    frame = benchmark_frame.Sizes(FLAGS.height, FLAGS.width, FLAGS.objects)
+    grid = (-(-FLAGS.height // 4), -(-FLAGS.width // 4))
+    make = {
+        "matching": lambda: benchmark_matching.matching_cases(
+            benchmark_matching.Sizes(*grid, FLAGS.objects, FLAGS.radius)
+        ),
+        "frame": lambda: benchmark_frame.frame_cases(frame),
+        "train": lambda: benchmark_training.train_cases(FLAGS.crop, FLAGS.objects),
+        "input": lambda: benchmark_training.input_cases(FLAGS.davis_root, FLAGS.split, FLAGS.crop),
+        "eval": lambda: benchmark_training.eval_cases(FLAGS.davis_root, FLAGS.split),
+        "export": lambda: benchmark_training.export_cases(frame),
+    }
+    return [case for case in make[command]() if FLAGS.only in case.group]
+
+
+def run(command: str | None) -> None:
+    """Measures and prints what the subcommand and the flags ask for."""
+    if command not in COMMANDS:
+        raise InputError(f"expected one of {', '.join(COMMANDS)}, got {command or 'nothing'}")
+    _limit_threads()
+    cases = cases_of(command)
+    if not cases:
+        raise InputError(f"--only={FLAGS.only}: no group of {command} has this in its title")
+    if FLAGS.peak_of is not None:
+        print(_peak_of(cases))
+        return
+    needs_memory = FLAGS.memory and command != "export"
+    rows = benchmark_measure.measure(
+        cases, FLAGS.repeats, (lambda case: _peak_command(command, case)) if needs_memory else None
+    )
+    sizes = {name: FLAGS[name].value for name in _SIZES[command]}
+    if FLAGS.json:
+        print(benchmark_measure.to_json(command, sizes, rows))
+        return
+    print(", ".join(f"{name} {value}" for name, value in sizes.items()))
+    print(", ".join(f"{k} {v}" for k, v in benchmark_measure.environment().items()) + "\n")
+    print(benchmark_measure.format_table(rows))
+
+
+_SIZES = {
+    "matching": ("height", "width", "objects", "radius", "repeats"),
+    "frame": ("height", "width", "objects", "repeats"),
+    "train": ("crop", "objects", "repeats"),
+    "input": ("davis_root", "split", "crop", "repeats"),
+    "eval": ("davis_root", "split", "repeats"),
+    "export": ("height", "width", "objects", "repeats"),
+}
+
+
+def _limit_threads() -> None:
+    import tensorflow as tf
+
+    if FLAGS.threads:
+        tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
+
+
+def _title(case: benchmark_measure.Case) -> str:
+    return f"{case.group}: {case.name}"
+
+
+def _peak_of(cases: list[benchmark_measure.Case]) -> float:
+    (case,) = [case for case in cases if _title(case) == FLAGS.peak_of]
+    return benchmark_measure.peak_of(case)
+
+
+def _peak_command(command: str, case: benchmark_measure.Case) -> list[str]:
+    arguments = [f"--{name}={FLAGS[name].value}" for name in _SIZES[command]]
+    arguments += [f"--threads={FLAGS.threads}", f"--peak_of={_title(case)}"]
+    return [sys.executable, __file__, command, *arguments]
+
+
+if __name__ == "__main__":
+    _command = take_command(sys.argv)
+    cli.run(lambda _: run(_command))

@@ -1,0 +1,262 @@
+"""Cases of `benchmark.py frame`: one frame of a video, and where its time goes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+from benchmark_measure import Case
+from benchmark_yardsticks import (
+    correlation_local,
+    grouped_depthwise,
+    plain_depthwise,
+    release_global,
+    shifted_depthwise,
+)
+
+from feelvos_tf.inference.predictor import Predictor, State
+from feelvos_tf.models import object_labels
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+from feelvos_tf.models.backbones.xception import Xception
+from feelvos_tf.models.deeplab import resize_bilinear
+from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
+from feelvos_tf.models.feelvos import Feelvos, Previous
+from feelvos_tf.models.global_matching import Reference, normalize_distance
+from feelvos_tf.models.layers.space_to_batch import SpaceToBatch
+
+BACKBONES = {
+    "xception_65": lambda: Xception(65, output_stride=8),
+    "mobilenet_v2": lambda: MobileNetV2(output_stride=8),
+}
+_ATROUS_RATES = (12, 24, 36)
+_OBJECT_COUNTS = (1, 3, 10, 20)
+# Of xception_65's blocks, those of the entry flow, and those with the middle flow.
+_ENTRY_BLOCKS, _MIDDLE_BLOCKS = 3, 19
+
+
+class Sizes(NamedTuple):
+    """Of the image in pixels; `objects` includes the background."""
+
+    height: int
+    width: int
+    objects: int
+
+
+def frame_cases(sizes: Sizes) -> list[Case]:
+    """Returns the cases; ours first in each group."""
+    small = sizes._replace(height=sizes.height // 2, width=sizes.width // 2)
+    cases = []
+    for variant in BACKBONES:
+        group = f"{variant}: whole frame (peak: of the whole process)"
+        for name, function in (("ours", _step), ("stand-in for the release", _release_step)):
+            make = functools.partial(function, variant, sizes)
+            cases.append(Case(name, group, make, whole_process=True))
+        label = f"ours at {small.height}x{small.width}"
+        make = functools.partial(_step, variant, small)
+        cases.append(Case(label, group, make, whole_process=True))
+    cases += _part_cases("xception_65", sizes)
+    return cases + _head_cases(sizes) + _depthwise_cases(sizes)
+
+
+def folded_model(variant: str) -> Feelvos:
+    """Returns a model as it is exported; its weights are random."""
+    model = Feelvos(BACKBONES[variant](), atrous_rates=_ATROUS_RATES)
+    model.create_variables()
+    for layer in model.convolutions():
+        layer.fold_batch_norm()
+    return model
+
+
+def image_and_mask(sizes: Sizes) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns a random uint8 image and a mask of upright stripes, one per object."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (sizes.height, sizes.width, 3), np.uint8)
+    stripes = np.arange(sizes.width) * sizes.objects // sizes.width
+    mask = np.broadcast_to(stripes.astype(np.uint8), image.shape[:2])
+    return tf.constant(image), tf.constant(mask)
+
+
+def _step(variant: str, sizes: Sizes) -> Callable[[], object]:
+    predictor = Predictor(folded_model(variant))
+    image, mask = image_and_mask(sizes)
+    return functools.partial(predictor.step, image, predictor.start(image, mask))
+
+
+def _release_step(variant: str, sizes: Sizes) -> Callable[[], object]:
+    model = folded_model(variant)
+    for block in model.backbone.blocks:
+        block.rate = 1  # Then the block's dilated layers split the image one by one.
+    image, mask = image_and_mask(sizes)
+    predictor = Predictor(model)  # Named: its functions do not keep it alive.
+    state = predictor.start(image, mask)
+    function = functools.partial(_release_frame, model, objects=sizes.objects)
+    return functools.partial(tf.function(function), image, state)
+
+
+def _release_frame(model: Feelvos, image: tf.Tensor, state: State, objects: int):
+    """Returns ids and probabilities by the 2019 release's formulas, on our backbone's layers."""
+    features = model.extract(image[tf.newaxis])
+    embeddings = features.embeddings[0]
+    offsets = state["reference_offsets"]
+    labels = tf.repeat(tf.range(objects), offsets[1:] - offsets[:-1])
+    flat = tf.reshape(embeddings, [-1, embeddings.shape[-1]])
+    flat.set_shape([state["previous_indices"].shape.num_elements(), None])
+    far = release_global(flat, state["reference_embeddings"], labels, objects)
+    size = state["previous_indices"].shape
+    near = correlation_local(
+        tf.ensure_shape(embeddings, [*size, None]),
+        state["previous_embeddings"],
+        state["previous_indices"],
+        objects,
+        model.window_radius,
+    )
+    far = tf.reshape(far, [objects, *size])
+    cues = tf.stack(
+        [normalize_distance(far), state["previous_masks"], normalize_distance(near)], -1
+    )
+    logits = _joined_head(model.head, features.decoder_features, cues)
+    logits = resize_bilinear(tf.transpose(logits, [3, 1, 2, 0]), image.shape[:2])[0]
+    return tf.argmax(logits, -1), tf.nn.softmax(logits)
+
+
+def _joined_head(head: SegmentationHead, features: tf.Tensor, cues: tf.Tensor) -> tf.Tensor:
+    """Returns the head's logits with the features repeated for every object."""
+    repeated = tf.repeat(features, cues.shape[0], 0)
+    x = tf.concat([repeated, cues], -1)
+    for convolution in head.convolutions:
+        x = convolution(x)
+    return head.logits(x)
+
+
+def _part_cases(variant: str, sizes: Sizes) -> list[Case]:
+    """Returns the parts of a frame, so that their ratio to the whole is their share of it.
+
+    The backbone's parts are runs from the image to the end of the part.
+    """
+    group = f"{variant}: parts of a frame"
+    grid = (-(-sizes.height // 4), -(-sizes.width // 4))
+
+    def backbone(to_block: int | None, with_aspp: bool = False) -> Callable[[], object]:
+        model = folded_model(variant)
+        model.backbone.blocks = model.backbone.blocks[:to_block]
+        image = tf.cast(image_and_mask(sizes)[0], tf.float32)[tf.newaxis]
+
+        def function(x: tf.Tensor) -> tf.Tensor:
+            deep = model.backbone(x)[1]
+            return model.aspp(deep, training=False, batch_statistics=False) if with_aspp else deep
+
+        return functools.partial(tf.function(function), image / 255.0)
+
+    def extract() -> Callable[[], object]:
+        model = folded_model(variant)
+        image = image_and_mask(sizes)[0][tf.newaxis]
+        return functools.partial(tf.function(lambda x: model.extract(x)), image)
+
+    def segment() -> Callable[[], object]:
+        model = folded_model(variant)
+        features, state = tf.random.uniform([*grid, 256]), _matching_state(sizes, grid)
+
+        def function(features, embeddings, state):
+            previous = Previous(embeddings, state["indices"], state["masks"])
+            reference = Reference(state["embeddings"], state["offsets"])
+            return model.segment(features, embeddings, reference, previous).logits
+
+        embeddings = tf.random.uniform([*grid, model.embedding.dimension])
+        return functools.partial(tf.function(function), features, embeddings, state)
+
+    return [
+        Case("whole frame", group, functools.partial(_step, variant, sizes)),
+        Case("backbone to the end of its entry flow", group, lambda: backbone(_ENTRY_BLOCKS)),
+        Case("backbone to the end of its middle flow", group, lambda: backbone(_MIDDLE_BLOCKS)),
+        Case("backbone", group, lambda: backbone(None)),
+        Case("backbone, ASPP", group, lambda: backbone(None, with_aspp=True)),
+        Case("backbone, ASPP, decoder, embedding", group, extract),
+        Case("matching and head", group, segment),
+    ]
+
+
+def _matching_state(sizes: Sizes, grid: tuple[int, int]) -> dict[str, tf.Tensor]:
+    pixels = grid[0] * grid[1]
+    indices = tf.repeat(tf.range(grid[1]) * sizes.objects // grid[1], grid[0])
+    indices = tf.transpose(tf.reshape(indices, [grid[1], grid[0]]))
+    return {
+        "indices": indices,
+        "masks": object_labels.one_hot(indices, sizes.objects),
+        "embeddings": tf.random.uniform([pixels, 100]),
+        "offsets": tf.range(sizes.objects + 1) * pixels // sizes.objects,
+    }
+
+
+def _head_cases(sizes: Sizes) -> list[Case]:
+    grid = (-(-sizes.height // 4), -(-sizes.width // 4))
+
+    def head(function: Callable, objects: int) -> Callable[[], object]:
+        layer = SegmentationHead()
+        features = tf.random.uniform([1, *grid, 256])
+        cues = tf.random.uniform([objects, *grid, 3])
+        layer(features, cues)
+        return functools.partial(tf.function(functools.partial(function, layer)), features, cues)
+
+    cases = []
+    for objects in _OBJECT_COUNTS:
+        group = f"head, {objects} objects"
+        ours = functools.partial(head, lambda layer, *x: layer(*x), objects)
+        cases.append(Case("ours, features shared", group, ours))
+        cases.append(
+            Case("features repeated", group, functools.partial(head, _joined_head, objects))
+        )
+    return cases
+
+
+def _dense_of_same_flops(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+    del rate
+    return tf.nn.conv2d(x, tf.reshape(kernel, [1, 1, x.shape[-1], -1]), 1, "SAME")
+
+
+def _one_by_one(function: Callable) -> Callable:
+    """Returns a run of layers, each of which does `function` on its own."""
+
+    def run(x: tf.Tensor, kernel: tf.Tensor, rate: int, layers: int) -> tf.Tensor:
+        for _ in range(layers):
+            x = function(x, kernel, rate)
+        return x
+
+    return run
+
+
+def _in_phases(x: tf.Tensor, kernel: tf.Tensor, rate: int, layers: int) -> tf.Tensor:
+    phases = SpaceToBatch(x, rate)
+    x = phases.split(x)
+    for _ in range(layers):
+        x = plain_depthwise(phases.blank(x), kernel, 1)
+    return phases.join(x)
+
+
+def _depthwise_cases(sizes: Sizes) -> list[Case]:
+    """Returns forms of dilated layers of xception_65 at output stride 8: middle flow, ASPP."""
+    shape = [1, -(-sizes.height // 8), -(-sizes.width // 8), 728]
+
+    def form(function: Callable, rate: int, layers: int, xla: bool) -> Callable[[], object]:
+        x, kernel = tf.random.uniform(shape), tf.random.uniform([3, 3, shape[-1], 1]) / 9
+        run = tf.function(lambda *xs: function(*xs, rate, layers), jit_compile=xla)
+        return functools.partial(run, x, kernel)
+
+    forms = {
+        "split into phases once": (_in_phases, False),
+        "space-to-batch for each": (_one_by_one(plain_depthwise), False),
+        "convolution in groups of one": (_one_by_one(grouped_depthwise), False),
+        "shifted multiply-adds": (_one_by_one(shifted_depthwise), False),
+        "shifted multiply-adds, XLA": (_one_by_one(shifted_depthwise), True),
+        "undilated": (_one_by_one(lambda x, kernel, rate: plain_depthwise(x, kernel, 1)), False),
+        "dense 1x1 convolution of the same flops": (_one_by_one(_dense_of_same_flops), False),
+    }
+    cases = []
+    for rate, layers in ((2, 12), (12, 1)):
+        group = f"{layers} depthwise 3x3, {shape[1]}x{shape[2]}x{shape[3]}, rate {rate}"
+        for name, (function, xla) in forms.items():
+            make = functools.partial(form, function, rate, layers, xla)
+            cases.append(Case(name, group, make))
+    return cases

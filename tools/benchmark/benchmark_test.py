@@ -1,0 +1,86 @@
+"""The benchmark: its yardsticks do the same work as the fast paths; its tables and commands."""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import benchmark
+import benchmark_measure
+import benchmark_yardsticks as yardsticks
+from benchmark_measure import Case, Row
+
+from feelvos_tf.models.global_matching import global_distances_inference, prepare_reference
+from feelvos_tf.models.layers.convolution import DepthwiseConvolution
+from feelvos_tf.models.local_matching import local_distances_inference
+
+_OBJECTS, _RADIUS = 3, 2
+
+
+@pytest.fixture(scope="module")
+def frames():
+    rng = np.random.default_rng(0)
+    query, other = (tf.constant(rng.random((6, 9, 5), np.float32)) for _ in range(2))
+    return query, other, tf.constant(rng.integers(0, _OBJECTS, (6, 9)), tf.int32)
+
+
+@pytest.mark.parametrize("function", [yardsticks.release_global, yardsticks.naive_global])
+def test_yardsticks_of_global_matching_do_the_same_work(frames, function):
+    query, other, labels = frames
+    reference = prepare_reference(other, labels, tf.constant(_OBJECTS))
+    ours = tf.reshape(global_distances_inference(query, reference), [_OBJECTS, -1])
+    flat = [tf.reshape(query, [-1, 5]), tf.reshape(other, [-1, 5]), tf.reshape(labels, [-1])]
+    np.testing.assert_allclose(function(*flat, _OBJECTS), ours, atol=1e-5)
+
+
+@pytest.mark.parametrize("function", [yardsticks.correlation_local, yardsticks.shifted_local])
+def test_yardsticks_of_local_matching_do_the_same_work(frames, function):
+    if function is yardsticks.correlation_local:
+        pytest.importorskip("tensorflow_addons")
+    ours = local_distances_inference(*frames, tf.constant(_OBJECTS), _RADIUS)
+    np.testing.assert_allclose(function(*frames, _OBJECTS, _RADIUS), ours, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [yardsticks.plain_depthwise, yardsticks.grouped_depthwise, yardsticks.shifted_depthwise],
+)
+def test_yardsticks_of_dilated_layers_do_the_same_work(frames, function):
+    x, kernel = frames[0][tf.newaxis], tf.random.stateless_uniform([3, 3, 5, 1], [0, 1])
+    ours = DepthwiseConvolution("layer", 3, rate=2).convolve(x, kernel)
+    np.testing.assert_allclose(function(x, kernel, 2), ours, atol=1e-5)
+
+
+def test_runs_of_a_group_take_turns_after_a_warm_up():
+    calls = []
+    cases = [Case(name, "group", lambda name=name: lambda: calls.append(name)) for name in "ab"]
+    rows = benchmark_measure.measure(cases, repeats=2, memory_command=None)
+    assert calls == ["a", "b"] * 3
+    assert [row.name for row in rows] == ["a", "b"]
+    assert rows[0].ratio == 1.0
+
+
+def test_peak_memory_counts_what_one_call_adds():
+    case = Case("arrays", "group", lambda: lambda: np.ones(50_000_000, np.uint8).sum())
+    assert 40 < benchmark_measure.peak_of(case) < 120
+
+
+def test_table_and_json_hold_every_row():
+    rows = [Row("group", "ours", 1.0, 0.5, 12.0, 2.0), Row("group", "other", 3.0, 1.5, None, 0.67)]
+    table = benchmark_measure.format_table(rows)
+    assert [line.split()[0] for line in table.splitlines()[2:]] == ["ours", "other"]
+    read = json.loads(benchmark_measure.to_json("matching", {"height": 480}, rows))
+    assert read["rows"][1]["ratio"] == 3.0
+    assert read["environment"]["tensorflow"] == tf.__version__
+
+
+def test_the_command_is_the_word_without_dashes():
+    argv = ["benchmark.py", "matching", "--json"]
+    assert benchmark.take_command(argv) == "matching"
+    assert argv == ["benchmark.py", "--json"]
+    assert benchmark.take_command(argv) is None

@@ -1,0 +1,231 @@
+"""Cases of `benchmark.py train`, `input`, `eval` and `export`."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib.util
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+import tensorflow as tf
+from benchmark_frame import Sizes as FrameSizes
+from benchmark_frame import folded_model, image_and_mask
+from benchmark_measure import Case
+from PIL import Image
+
+from feelvos_tf import export
+from feelvos_tf.data import datasets, tfrecords
+from feelvos_tf.data.input_pipeline import training_dataset
+from feelvos_tf.evaluation import protocols, score_predictions
+from feelvos_tf.evaluation.boundary import tolerance_radius
+from feelvos_tf.media import masks
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+from feelvos_tf.models.backbones.xception import Xception
+from feelvos_tf.models.feelvos import Feelvos
+
+_TRAINED_BACKBONES = {
+    "mobilenet_v2": lambda: MobileNetV2(output_stride=16),
+    "xception_65": lambda: Xception(65, output_stride=16),
+}
+_BATCHES = 20
+# Predictions for the scoring are the true masks moved by so many pixels.
+_SHIFT = 3
+
+
+def _temporary_folder() -> pathlib.Path:
+    """Returns a new folder that goes when the process does."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="benchmark-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def train_cases(crop: int, objects: int) -> list[Case]:
+    """Returns one clip forward and backward, beside the forward pass alone."""
+
+    def step(variant: str, backward: bool = True, recompute: bool = False) -> Callable[[], object]:
+        model = Feelvos(_TRAINED_BACKBONES[variant](), recompute_backbone=recompute)
+        model.create_variables()
+        image, mask = image_and_mask(FrameSizes(crop, crop, objects))
+        images = tf.cast(tf.stack([image] * 3), tf.float32)[tf.newaxis]
+        labels = tf.cast(tf.stack([mask] * 3), tf.int32)[tf.newaxis]
+
+        @tf.function
+        def run():
+            with tf.GradientTape() as tape:
+                clips = model.clip_logits(images, labels, tf.constant([objects]), training=True)
+                loss = tf.reduce_mean(clips[0].logits ** 2)
+            return tape.gradient(loss, model.trainable_variables) if backward else loss
+
+        return run
+
+    settings = {
+        "forward and backward": {},
+        "the same, recompute_backbone = True": {"recompute": True},
+        "forward": {"backward": False},
+    }
+    return [
+        Case(
+            name,
+            f"{variant}: one clip of three {crop}x{crop} frames, output stride 16",
+            functools.partial(step, variant, **setting),
+        )
+        for variant in _TRAINED_BACKBONES
+        for name, setting in settings.items()
+    ]
+
+
+def input_cases(root: str, split: str, crop: int) -> list[Case]:
+    """Returns the training pipeline beside plain decoding of as many pictures."""
+    listed = datasets.list_sequences(root, "davis_2017", split, "480p", None, require_masks="all")
+    folder = _temporary_folder()
+    tfrecords.write_shards(listed, folder, split, num_shards=2)
+
+    def pipeline() -> Callable[[], object]:
+        dataset = training_dataset(
+            1, records=str(folder / f"{split}-*"), crop_size=(crop, crop), seed=0
+        )
+        batches = iter(dataset)
+        return lambda: [next(batches) for _ in range(_BATCHES)]
+
+    def decoding() -> Callable[[], object]:
+        pairs = [
+            (str(image), str(mask))
+            for sequence in listed
+            for image, mask in zip(sequence.frames, sequence.masks)
+        ]
+        pairs = (pairs * (3 * _BATCHES // len(pairs) + 1))[: 3 * _BATCHES]
+
+        def read() -> None:
+            for image, mask in pairs:
+                tf.io.decode_jpeg(tf.io.read_file(image))
+                np.asarray(Image.open(mask))
+
+        return read
+
+    group = f"input, clips of three {crop}x{crop} frames"
+    return [
+        Case("training_dataset", group, pipeline, items=_BATCHES),
+        Case("decoding as many JPEGs and PNGs, one thread", group, decoding, items=_BATCHES),
+    ]
+
+
+def eval_cases(root: str, split: str) -> list[Case]:
+    """Returns scoring with one and two processes beside the definition written down.
+
+    `pip install vos-benchmark scikit-image` adds a widely used program that scores the same.
+    """
+    targets = protocols.dataset_targets(root, "davis_2017", split)
+    folder = _temporary_folder()
+    for target in targets:
+        for path in target.masks:
+            moved = np.roll(masks.read_mask(path), _SHIFT, axis=1)
+            masks.write_mask(folder / target.name / path.name, moved)
+    items = sum(len(target.masks) * len(target.objects) for target in targets)
+
+    def ours(workers: int) -> Callable[[], object]:
+        return lambda: score_predictions.score_folder(targets, folder, workers=workers)
+
+    def definition() -> Callable[[], object]:
+        return lambda: [
+            _direct_scores(path, folder / target.name / path.name, target.objects)
+            for target in targets
+            for path in target.masks
+        ]
+
+    def public_tool(processes: int) -> Callable[[], object]:
+        from vos_benchmark.benchmark import benchmark
+
+        # All folders lie beside each other in DAVIS; the tool takes what both folders hold.
+        truth = str(targets[0].masks[0].parents[1])
+        return lambda: benchmark([truth], [str(folder)], False, processes, verbose=False)
+
+    group = f"scoring {items} objects in frames (rates: objects in frames per second)"
+    cases = [
+        Case("ours, 1 worker", group, lambda: ours(1), items=items),
+        Case("ours, 2 workers", group, lambda: ours(2), items=items),
+        Case("the definition with the same libraries", group, definition, items=items),
+    ]
+    if importlib.util.find_spec("vos_benchmark") is not None:
+        for count in (1, 2):
+            make = functools.partial(public_tool, count)
+            cases.append(Case(f"vos-benchmark, num_processes={count}", group, make, items=items))
+    return cases
+
+
+def _direct_scores(
+    truth_path: pathlib.Path, path: pathlib.Path, objects: tuple[int, ...]
+) -> list[tuple[float, float]]:
+    """Returns (J, F) per object, computed as the definition says, at full size."""
+    scores = []
+    for object_id in objects:
+        truth = np.asarray(Image.open(truth_path)) == object_id
+        predicted = np.asarray(Image.open(path)) == object_id
+        union = np.count_nonzero(truth | predicted)
+        j = np.count_nonzero(truth & predicted) / union if union else 1.0
+        radius = tolerance_radius(*truth.shape)
+        y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1]
+        disk = (y**2 + x**2 <= radius**2).astype(np.uint8)
+        contours = [_direct_contour(truth), _direct_contour(predicted)]
+        near = [cv2.dilate(contour.astype(np.uint8), disk) > 0 for contour in contours]
+        counts = [max(np.count_nonzero(contour), 1) for contour in contours]
+        recall = np.count_nonzero(contours[0] & near[1]) / counts[0]
+        precision = np.count_nonzero(contours[1] & near[0]) / counts[1]
+        scores.append((j, 2 * precision * recall / max(precision + recall, 1e-12)))
+    return scores
+
+
+def _direct_contour(mask: np.ndarray) -> np.ndarray:
+    padded = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
+    right, below, diagonal = padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
+    return (mask ^ right) | (mask ^ below) | (mask ^ diagonal)
+
+
+_TENSORFLOW_ALONE = "import tensorflow"
+_FIRST_FRAME = """
+import sys, tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+image = tf.zeros([{height}, {width}, 3], tf.uint8)
+mask = tf.reshape(tf.range({width}) * {objects} // {width}, [1, -1])
+state = model.start(image, tf.cast(tf.repeat(mask, {height}, 0), tf.uint8))
+"""
+_SECOND_FRAME = "model.step(image, state)\n"
+
+
+def export_cases(sizes: FrameSizes) -> list[Case]:
+    """Returns how long a fresh process takes until it has a SavedModel's first results."""
+
+    def fresh_process(variant: str, program: str) -> Callable[[], object]:
+        folder = str(_temporary_folder() / variant)
+        model = folded_model(variant)
+        export.export(model, folder)
+        command = [sys.executable, "-c", program.format(**sizes._asdict()), folder]
+        return lambda: subprocess.run(command, check=True, capture_output=True)
+
+    def writing(variant: str) -> Callable[[], object]:
+        model = folded_model(variant)
+
+        def write() -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                export.export(model, str(pathlib.Path(folder) / variant))
+
+        return write
+
+    cases = []
+    for variant in ("xception_65", "mobilenet_v2"):
+        group = f"{variant}: fresh process"
+        programs = {
+            "load, first frame ready": _FIRST_FRAME,
+            "load, first frame, second frame": _FIRST_FRAME + _SECOND_FRAME,
+            "importing TensorFlow alone": _TENSORFLOW_ALONE,
+        }
+        for name, program in programs.items():
+            cases.append(Case(name, group, functools.partial(fresh_process, variant, program)))
+        cases.append(Case("writing the SavedModel", group, functools.partial(writing, variant)))
+    return cases
