@@ -16,10 +16,11 @@ from absl import flags
 from tqdm import tqdm
 
 from feelvos_tf.core import cli
-from feelvos_tf.data import datasets, tfrecords
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets, stills, tfrecords
 
 _DATASET = flags.DEFINE_enum(
-    "dataset", "davis_2017", ["davis_2016", "davis_2017", "youtube_vos"], "Layout of the folders."
+    "dataset", "davis_2017", ["davis_2016", "davis_2017", "youtube_vos", "stills"], "Layout of the folders."
 )
 _ROOT = flags.DEFINE_string("root", None, "Folder of the data set.", required=True)
 _SPLIT = flags.DEFINE_string("split", "train", "List of sequences, e.g. train.")
@@ -32,22 +33,13 @@ _FIRST_FRAME_ONLY = flags.DEFINE_boolean(
     "first_frame_only", False, "Write only the first frame and its mask."
 )
 _SEQUENCES = flags.DEFINE_list("sequences", None, "Only these sequences, e.g. bear,boat.")
+_EXCEPT = flags.DEFINE_list(
+    "except_sequences", [], "All but these sequences, which stay out to validate on."
+)
 
 
 def main(_: list[str]) -> None:
-    sequences = datasets.list_sequences(
-        _ROOT.value,
-        _DATASET.value,
-        _SPLIT.value,
-        _RESOLUTION.value,
-        _SEQUENCES.value,
-        require_masks="first" if _FIRST_FRAME_ONLY.value else "all",
-    )
-    if _FIRST_FRAME_ONLY.value:
-        sequences = [
-            dataclasses.replace(sequence, frames=sequence.frames[:1], masks=sequence.masks[:1])
-            for sequence in sequences
-        ]
+    sequences = _listed()
     shards = tfrecords.write_shards(
         sequences,
         Path(_OUTPUT_DIR.value),
@@ -59,6 +51,40 @@ def main(_: list[str]) -> None:
     pattern = shards[0].parent / f"{_SPLIT.value}-*.tfrecord"
     print(f"{len(sequences)} videos, {frames} frames in {len(shards)} files: {pattern}")
     print(f"""train with --gin_param="training_dataset.records='{pattern.resolve()}'\"""")
+
+
+def _listed() -> list[datasets.VideoFiles]:
+    """Returns the videos that the flags ask for."""
+    if _DATASET.value == "stills":
+        return stills.list_stills(_ROOT.value)
+    sequences = datasets.list_sequences(
+        _ROOT.value,
+        _DATASET.value,
+        _SPLIT.value,
+        _RESOLUTION.value,
+        _SEQUENCES.value,
+        require_masks="first" if _FIRST_FRAME_ONLY.value else "all",
+    )
+    sequences = _without(sequences, _EXCEPT.value)
+    if _FIRST_FRAME_ONLY.value:
+        sequences = [
+            dataclasses.replace(sequence, frames=sequence.frames[:1], masks=sequence.masks[:1])
+            for sequence in sequences
+        ]
+    return sequences
+
+
+def _without(sequences: list[datasets.VideoFiles], names: list[str]) -> list[datasets.VideoFiles]:
+    """Returns the sequences that have none of the names.
+
+    Raises:
+      InputError: a name is not among them; a typing error must not let it into the training.
+    """
+    known = [sequence.name for sequence in sequences]
+    for name in names:
+        if name not in known:
+            raise InputError(f"--except_sequences: {name!r} is not among {', '.join(known)}")
+    return [sequence for sequence in sequences if sequence.name not in names]
 
 
 if __name__ == "__main__":

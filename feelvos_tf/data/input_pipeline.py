@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Sequence
 
@@ -9,11 +10,13 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import tfrecord_files, training_clip
+from feelvos_tf.data import moving_scenes, scene_clip, tfrecord_files, training_clip
+from feelvos_tf.data.moving_scenes import MovingScenes
 from feelvos_tf.data.tfrecords import EncodedVideo, parse
 from feelvos_tf.data.training_clip import ClipSettings
 
 _MAX_DROPPED_IN_A_ROW = 1000
+_DONOR_SEED = 1_000_003
 
 
 @gin.configurable
@@ -31,13 +34,17 @@ def training_dataset(
     max_frame_gap: int = 1,
     damage_previous_mask: bool = False,
     shuffle_buffer: int = 128,
+    scenes: Sequence[MovingScenes | None] | None = None,
+    donor_records: str | Sequence[str] | None = None,
+    rollout_steps: int = 0,
     seed: int | None = None,
 ) -> tf.data.Dataset:
     """Returns an endless dataset of batches of clips.
 
-    Every batch is a dict; frames are in the order reference, previous, current:
-      images: float32 [batch, 3, crop height, crop width, 3], RGB 0..255, padding 127.5.
-      labels: int32 [batch, 3, crop height, crop width], object indices 0..num_objects-1 (0 is
+    Every batch is a dict; frames are in the order reference, previous, current, then
+    those that follow:
+      images: float32 [batch, 3 + rollout_steps, crop height, crop width, 3], RGB 0..255, padding 127.5.
+      labels: int32 [batch, 3 + rollout_steps, crop height, crop width], object indices 0..num_objects-1 (0 is
         background) and 255 for void and padding.
       num_objects: int32 [batch], background included.
       video_id: string [batch].
@@ -63,6 +70,11 @@ def training_dataset(
       damage_previous_mask: the previous frame's labels are made as wrong as a prediction might be
         (see `mask_damage.py`).
       shuffle_buffer: clips (still encoded) to draw from.
+      scenes: one `MovingScenes` per data set, or None for each whose clips are made as in the paper:
+        synthetic motion, pasted objects, changes of light. With it `min_scale`, `max_scale`,
+        `flip_probability`, `first_frame_only` and `max_frame_gap` of this function have no say.
+      donor_records: like `records`, where pasted objects come from; all of `records` when None.
+      rollout_steps: frames that follow the current one; needs `scenes`.
       seed: the same seed gives the same batches; None gives new ones every time. A run that is
         resumed should pass another seed than the one it began with.
 
@@ -84,16 +96,26 @@ def training_dataset(
     patterns = _checked_patterns(records)
     weights = _checked_probabilities(probabilities, patterns)
     base = secrets.randbits(31) if seed is None else seed
-    sources = [
-        _encoded_clips(tfrecord_files.matching(pattern), settings, shuffle_buffer, base + number)
-        for number, pattern in enumerate(patterns)
-    ]
-    encoded = tf.data.Dataset.sample_from_datasets(sources, weights, seed=base)
-    made = encoded.map(
-        lambda clip: training_clip.make_clip(clip, settings),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=seed is not None,
-    )
+    scenes = _checked_scenes(scenes, patterns, rollout_steps)
+    sources = []
+    for number, (pattern, scene) in enumerate(zip(patterns, scenes)):
+        files = tfrecord_files.matching(pattern)
+        if scene is None:
+            clips = _encoded_clips(files, settings, shuffle_buffer, base + number)
+            make = functools.partial(training_clip.make_clip, settings=settings)
+        else:
+            clip_frames = training_clip.NUM_FRAMES + rollout_steps
+            clips = tf.data.Dataset.zip(
+                _encoded_scenes(files, scene, clip_frames, shuffle_buffer, base + number),
+                _donors(_donor_files(donor_records, patterns), shuffle_buffer, base + number),
+            )
+            make = functools.partial(
+                scene_clip.make_clip, clip_frames=clip_frames, settings=settings, scenes=scene
+            )
+        sources.append(
+            clips.map(make, tf.data.AUTOTUNE, deterministic=seed is not None)
+        )
+    made = tf.data.Dataset.sample_from_datasets(sources, weights, seed=base)
     return _usable(made, settings).batch(batch_size, drop_remainder=True).prefetch(2)
 
 
@@ -101,12 +123,7 @@ def _encoded_clips(
     files: list[str], settings: ClipSettings, shuffle_buffer: int, seed: int
 ) -> tf.data.Dataset:
     """Returns an endless, shuffled dataset of `EncodedClip`, one per video and round."""
-    videos = (
-        tf.data.Dataset.from_tensor_slices(files)
-        .shuffle(len(files), seed)
-        .interleave(tf.data.TFRecordDataset, cycle_length=min(4, len(files)), block_length=1)
-        .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    )
+    videos = _videos(files, seed)
     # What is skipped is said in the first round only.
     first_round = videos.filter(
         lambda video: training_clip.is_long_enough(video, settings, report=True)
@@ -123,6 +140,51 @@ def _encoded_clips(
             )
         )
         .shuffle(shuffle_buffer, seed)
+    )
+
+
+def _videos(files: list[str], seed: int) -> tf.data.Dataset:
+    """Returns the parsed records of some files, each once, the files in random order."""
+    return (
+        tf.data.Dataset.from_tensor_slices(files)
+        .shuffle(len(files), seed)
+        .interleave(tf.data.TFRecordDataset, cycle_length=min(4, len(files)), block_length=1)
+        .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
+    )
+
+
+def _encoded_scenes(
+    files: list[str], scenes: MovingScenes, clip_frames: int, shuffle_buffer: int, seed: int
+) -> tf.data.Dataset:
+    """Returns an endless, shuffled dataset of `EncodedClip`, one per record and round."""
+    return (
+        _videos(files, seed)
+        .repeat()
+        .enumerate()
+        .map(
+            lambda index, video: scene_clip.choose_frames(
+                video, tf.stack([tf.constant(seed, tf.int64), index]), clip_frames, scenes
+            )
+        )
+        .shuffle(shuffle_buffer, seed)
+    )
+
+
+def _donors(files: list[str], shuffle_buffer: int, seed: int) -> tf.data.Dataset:
+    """Returns an endless, shuffled dataset of `Donors`, `moving_scenes.DONORS` pictures each."""
+    # Another seed than that of the clips: no picture shall be its own donor all the time.
+    seed += _DONOR_SEED
+    return (
+        _videos(files, seed)
+        .repeat()
+        .enumerate()
+        .map(
+            lambda index, video: scene_clip.choose_donor(
+                video, tf.stack([tf.constant(seed, tf.int64), index])
+            )
+        )
+        .shuffle(shuffle_buffer, seed)
+        .batch(moving_scenes.DONORS)
     )
 
 
@@ -172,6 +234,30 @@ def _checked_patterns(records: str | Sequence[str]) -> list[str]:
             f"list with one per data set, got {records}"
         )
     return patterns
+
+
+def _checked_scenes(
+    scenes: Sequence[MovingScenes | None] | None, patterns: list[str], rollout_steps: int
+) -> list[MovingScenes | None]:
+    """Returns one entry per data set."""
+    scenes = [None] * len(patterns) if scenes is None else list(scenes)
+    if len(scenes) != len(patterns):
+        raise InputError(
+            f"training_dataset.scenes must have {len(patterns)} entries (one per data set), got "
+            f"{len(scenes)}"
+        )
+    if rollout_steps < 0 or (rollout_steps and None in scenes):
+        raise InputError(
+            "training_dataset.rollout_steps must be 0, or more where all data sets have scenes, "
+            f"got {rollout_steps}"
+        )
+    return scenes
+
+
+def _donor_files(donor_records: str | Sequence[str] | None, patterns: list[str]) -> list[str]:
+    """Returns the record files that pasted objects come from: of all data sets by default."""
+    chosen = patterns if donor_records is None else tfrecord_files.as_list(donor_records)
+    return [file for pattern in chosen for file in tfrecord_files.matching(pattern)]
 
 
 def _checked_probabilities(

@@ -22,8 +22,8 @@ import numpy as np
 from feelvos_tf.data import appearance_changes, mask_mistakes, object_pasting, synthetic_motion
 from feelvos_tf.data.object_pasting import Cutout
 from feelvos_tf.data.synthetic_motion import View
-from feelvos_tf.errors import InputError
-from feelvos_tf.masks import VOID
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.media.masks import VOID
 
 DONORS = 2
 """Pictures that go into a clip beside its own."""
@@ -31,6 +31,8 @@ _PREVIOUS = 1
 _MIRRORED_SHARE = 0.5
 # A distractor can be the copy of an object that is followed: only its place tells them apart.
 _COPY_SHARE = 0.15
+# An object that is followed needs this many pixels in the reference: about 12 at stride 4.
+_FOLLOWED_PIXELS = 192
 # Ids, while the clip is made: objects that the picture has come first, then what is pasted.
 _FIRST_PASTED_ID = 100
 
@@ -257,8 +259,7 @@ class _Stage:
     def _choose_followed(self) -> list[int]:
         """Returns the ids to be followed: the picture's own first, only such as the reference has."""
         counts = np.bincount(self._ids[0].ravel(), minlength=VOID + 1)
-        # 16 pixels are one at stride 4.
-        there = [i for i in range(1, VOID) if counts[i] >= 16]
+        there = [i for i in range(1, VOID) if counts[i] >= _FOLLOWED_PIXELS]
         own = self._rng.permutation([i for i in there if i < _FIRST_PASTED_ID])
         pasted = self._rng.permutation([i for i in there if i >= _FIRST_PASTED_ID])
         shares = np.array(self._scenes.count_shares, np.float64)

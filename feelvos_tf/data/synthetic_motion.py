@@ -148,14 +148,14 @@ def sample_picture(
       ids: uint8 [h, w].
       view: where the picture lies in the frame.
       size: (height, width) of the frame.
-      outside: id beyond the picture's border, where the image repeats its outermost pixels.
+      outside: id beyond the picture's border, where the image is its own mirror image.
 
     Returns:
       image: uint8 [height, width, 3], bilinear.
       ids: uint8 [height, width], nearest.
     """
     grid = sampling_grid(view, size)
-    sampled = cv2.remap(image, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    sampled = cv2.remap(image, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     labels = cv2.remap(
         ids, *grid, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
     )

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from feelvos_tf.data import augmentation, frame_sampling, mask_damaging, tfrecords
 
-REFERENCE, PREVIOUS, CURRENT = range(3)
+NUM_FRAMES = 3
+REFERENCE, PREVIOUS, CURRENT = range(NUM_FRAMES)
 
 
 class ClipSettings(NamedTuple):

@@ -1,0 +1,115 @@
+"""One record -> one training clip of `moving_scenes`: what `training_clip` is for plain videos."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from feelvos_tf.data import augmentation, mask_damaging, moving_scenes, tfrecords
+from feelvos_tf.data.moving_scenes import MovingScenes, Picture
+from feelvos_tf.data.training_clip import PREVIOUS, REFERENCE, ClipSettings, EncodedClip
+
+
+class Donors(NamedTuple):
+    """Pictures that further objects are taken from, before decoding.
+
+    Attributes:
+      images: JPEG files, string [donors].
+      masks: PNG files, string [donors].
+    """
+
+    images: tf.Tensor
+    masks: tf.Tensor
+
+
+def choose_frames(
+    video: tfrecords.EncodedVideo, seed: tf.Tensor, clip_frames: int, scenes: MovingScenes
+) -> EncodedClip:
+    """Returns the frames of a video that a clip is made of; a single one for a still."""
+
+    def draw(count: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        rng = _generator(numbers, 0)
+        return moving_scenes.draw_frames(int(count), clip_frames, rng, scenes)
+
+    frames = tf.numpy_function(draw, [tf.size(video.images), seed], tf.int32, stateful=False)
+    frames = tf.ensure_shape(frames, [None])
+    return EncodedClip(
+        video.video_id, tf.gather(video.images, frames), tf.gather(video.masks, frames), seed
+    )
+
+
+def choose_donor(video: tfrecords.EncodedVideo, seed: tf.Tensor) -> Donors:
+    """Returns one random frame of a video, as scalars."""
+    count = tf.size(video.images)
+    frame = tf.random.stateless_uniform([], seed, maxval=count, dtype=tf.int32)
+    return Donors(video.images[frame], video.masks[frame])
+
+
+def make_clip(
+    encoded: EncodedClip,
+    donors: Donors,
+    clip_frames: int,
+    settings: ClipSettings,
+    scenes: MovingScenes,
+) -> dict[str, tf.Tensor]:
+    """Returns the finished clip, with `usable` (bool []) beside the keys of a training batch."""
+
+    def make(images, masks, donor_images, donor_masks, seed):
+        return moving_scenes.make_clip(
+            _decode(images, masks),
+            _decode(donor_images, donor_masks),
+            settings.crop_size,
+            clip_frames,
+            _generator(seed, 1),
+            scenes,
+        )
+
+    images, labels, previous = tf.numpy_function(
+        make, [*encoded[1:3], *donors, encoded.seed], [tf.uint8, tf.uint8, tf.uint8], stateful=False
+    )
+    shape = [clip_frames, *settings.crop_size]
+    labels = tf.ensure_shape(labels, shape)
+    ids, counts = augmentation.reference_ids(labels[REFERENCE], settings.decoder_output_stride)
+    indices = tf.unstack(augmentation.remap_labels(labels, ids))
+    indices[PREVIOUS] = augmentation.remap_labels(
+        tf.ensure_shape(previous, settings.crop_size), ids
+    )
+    if settings.damage_previous_mask:
+        indices[PREVIOUS] = mask_damaging.damage_labels(
+            indices[PREVIOUS], tf.size(ids), encoded.seed
+        )
+    return {
+        "images": tf.cast(tf.ensure_shape(images, [*shape, 3]), tf.float32),
+        "labels": tf.stack(indices),
+        "num_objects": tf.size(ids),
+        "video_id": encoded.video_id,
+        "usable": augmentation.is_usable(ids, counts, settings.min_label_count),
+    }
+
+
+def _generator(seed: np.ndarray, purpose: int) -> np.random.Generator:
+    """Returns random numbers that depend on a clip's seed, int64 [2], and what they are for."""
+    return np.random.default_rng([*(int(number) % 2**63 for number in seed), purpose])
+
+
+def _decode(images: np.ndarray, masks: np.ndarray) -> list[Picture]:
+    return [Picture(*_decode_frame(image, mask)) for image, mask in zip(images, masks)]
+
+
+def _decode_frame(image: bytes, mask: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (RGB uint8 [height, width, 3], object ids uint8 [height, width]).
+
+    Raises:
+      ValueError: a damaged file, a mask of more than one channel, or sizes that differ.
+    """
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(image, np.uint8), flags)
+    ids = cv2.imdecode(np.frombuffer(mask, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or ids is None:
+        raise ValueError("an image or a mask cannot be decoded")
+    if ids.shape != pixels.shape[:2]:
+        raise ValueError(f"image and mask differ in size: {pixels.shape} and {ids.shape}")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), ids
