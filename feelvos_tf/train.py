@@ -19,6 +19,7 @@ from feelvos_tf.data import tfrecord_files
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.models import release_checkpoint
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.training.arithmetic import set_arithmetic
 from feelvos_tf.training.trainer import Trainer, set_random_seed
 from feelvos_tf.training.validation import evaluation_of
 
@@ -57,6 +58,7 @@ def train(model_dir: str) -> bool:
     """Trains with the settings parsed before; returns False if a signal stopped it."""
     with gin_settings.input_errors(), tfrecord_files.readable_errors():
         set_random_seed()
+        set_arithmetic()
         dataset = training_dataset()
         strategy = tf.distribute.MirroredStrategy()
         with strategy.scope():

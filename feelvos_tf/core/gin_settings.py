@@ -23,6 +23,7 @@ OPERATIVE_CONFIG = "operative_config.gin"
 CONFIGURABLE_MODULES = (
     "feelvos_tf.data.input_pipeline",
     "feelvos_tf.data.moving_scenes",
+    "feelvos_tf.training.arithmetic",
     "feelvos_tf.training.losses",
     "feelvos_tf.models.backbones.mobilenet_v2",
     "feelvos_tf.models.backbones.xception",

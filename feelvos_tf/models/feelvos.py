@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import gin
@@ -11,7 +11,7 @@ import tensorflow as tf
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.backbones.common import normalize_image
-from feelvos_tf.models.deeplab import AtrousSpatialPyramidPooling, Decoder
+from feelvos_tf.models.deeplab import AtrousSpatialPyramidPooling, Decoder, resize_bilinear
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.embedding import Embedding
 from feelvos_tf.models.global_matching import (
@@ -63,12 +63,15 @@ class ClipOutput(NamedTuple):
       global_map: float32 `[objects, h, w]` distances to the reference frame, 0..1, or None.
       local_map: float32 `[objects, h, w]` distances to the previous frame, 0..1, or None.
       embeddings: float32 `[3, h, w, channels]` of the clip's frames; None for a single frame.
+      further_logits: logits of the frames behind the current one, each segmented with the mask
+        predicted for the frame before it.
     """
 
     logits: tf.Tensor
     global_map: tf.Tensor | None
     local_map: tf.Tensor | None
     embeddings: tf.Tensor | None = None
+    further_logits: tuple[tf.Tensor, ...] = ()
 
 
 @gin.configurable
@@ -217,33 +220,67 @@ class Feelvos(tf.keras.Model):
         Training procedure).
 
         Args:
-          images: float32 `[batch, 3, height, width, 3]` reference, previous and current frames.
-          labels: int32 `[batch, 3, height, width]` object indices; 255 is void.
+          images: float32 `[batch, 3 or more, height, width, 3]` reference, previous and current
+            frames, and those that follow (a rollout, which the paper does without).
+          labels: int32 `[batch, 3 or more, height, width]` object indices; 255 is void.
           num_objects: int32 `[batch]`.
           training: whether dropout is active and gradients are needed.
         """
-        batch = images.shape[0]
+        batch, frames = images.shape[:2]
         features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training)
+        # Taken apart at once: the gradient of slices would be padded and summed, frame by frame.
+        decoder_features = tf.unstack(features.decoder_features, batch * frames)
+        embeddings = tf.unstack(features.embeddings, batch * frames)
         outputs = []
         for clip in range(batch):
-            first = 3 * clip
-            embeddings = features.embeddings[first : first + 3]
-            grid = tf.shape(embeddings)[1:3]
-            reduced = [object_labels.downsample_nearest(labels[clip, i], grid) for i in range(2)]
-            reference_indices, indices = (
-                tf.where(index == object_labels.VOID, object_labels.NO_OBJECT, index)
-                for index in reduced
+            own = slice(clip * frames, (clip + 1) * frames)
+            outputs.append(
+                self._segment_clip(
+                    decoder_features[own],
+                    embeddings[own],
+                    labels[clip],
+                    num_objects[clip],
+                    training,
+                )
             )
-            max_pixels = self.train_max_neighbors_per_object if training else 0
-            count = num_objects[clip]
-            reference = prepare_reference(embeddings[0], reference_indices, count, max_pixels)
-            masks = object_labels.one_hot(indices, count)
-            previous = Previous(embeddings[1], indices, masks)
-            output = self.segment(
-                features.decoder_features[first + 2], embeddings[2], reference, previous, training
-            )
-            outputs.append(output._replace(embeddings=embeddings))
         return outputs
+
+    def _segment_clip(
+        self,
+        features: Sequence[tf.Tensor],
+        embeddings: Sequence[tf.Tensor],
+        labels: tf.Tensor,
+        num_objects: tf.Tensor,
+        training: bool,
+    ) -> ClipOutput:
+        """Returns the logits of one clip's current frame and of those that follow it.
+
+        Args:
+          features: `[h, w, 256]` decoder features of every frame.
+          embeddings: `[h, w, channels]` embeddings of every frame.
+          labels: int32 `[frames, height, width]`, of which the first two are used.
+          num_objects: int32 scalar.
+          training: whether gradients are needed.
+        """
+        grid = tf.shape(embeddings[0])[:2]
+        reduced = [object_labels.downsample_nearest(labels[i], grid) for i in range(2)]
+        reference_indices, indices = (
+            tf.where(index == object_labels.VOID, object_labels.NO_OBJECT, index)
+            for index in reduced
+        )
+        max_pixels = self.train_max_neighbors_per_object if training else 0
+        reference = prepare_reference(embeddings[0], reference_indices, num_objects, max_pixels)
+        previous = Previous(embeddings[1], indices, object_labels.one_hot(indices, num_objects))
+        outputs = []
+        for frame in range(2, len(embeddings)):
+            output = self.segment(
+                features[frame], embeddings[frame], reference, previous, training
+            )
+            previous = _fed_back(output.logits, embeddings[frame], tf.shape(labels)[1:])
+            outputs.append(output)
+        return outputs[0]._replace(
+            embeddings=tf.stack(embeddings[:3]), further_logits=tuple(o.logits for o in outputs[1:])
+        )
 
     def _match_globally(
         self, embeddings: tf.Tensor, reference: Reference, training: bool
@@ -267,6 +304,22 @@ class Feelvos(tf.keras.Model):
                 embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
             )
         )
+
+
+def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor) -> Previous:
+    """Returns a frame as the one after it sees it: its hard mask, as at inference.
+
+    No gradient passes the mask.
+
+    Args:
+      logits: `[objects, h, w, 1]` of the frame.
+      embeddings: `[h, w, channels]` of the frame.
+      size: int32 `[2]`, height and width of the frame.
+    """
+    full = resize_bilinear(tf.transpose(tf.stop_gradient(logits), [3, 1, 2, 0]), size)[0]
+    winners = tf.argmax(full, -1, output_type=tf.int32)
+    indices = object_labels.downsample_nearest(winners, tf.shape(embeddings)[:2])
+    return Previous(embeddings, indices, object_labels.one_hot(indices, tf.shape(logits)[0]))
 
 
 def _check_choice(name: str, value: str, choices: Collection[str]) -> None:

@@ -11,6 +11,7 @@ from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import release_checkpoint
 from feelvos_tf.training.optimizers import Optimizer
+from feelvos_tf.training.weight_averaging import WeightAverage
 
 # Every checkpoint that TensorFlow 2 writes holds this key, those of TensorFlow 1 do not.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -19,8 +20,8 @@ _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 class RunCheckpoints:
     """Checkpoints of one run: weights, momentum and step, with the settings beside them.
 
-    The objects inside are named `model`, `optimizer` and `step`; whoever needs the weights alone
-    reads `tf.train.Checkpoint(model=model)`.
+    The objects inside are named `model`, `optimizer` and `step`, and `average` where there is a
+    moving average of the weights; whoever needs the weights alone calls `restore_weights`.
     """
 
     def __init__(
@@ -30,11 +31,14 @@ class RunCheckpoints:
         optimizer: Optimizer,
         step: tf.Variable,
         max_to_keep: int,
+        average: WeightAverage | None = None,
     ):
         self._model_dir = model_dir
         self._model = model
         self._step = step
         self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
+        if average is not None:
+            self._checkpoint.average = average
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, str(model_dir), max_to_keep=max_to_keep, checkpoint_name="ckpt"
         )
@@ -60,9 +64,7 @@ class RunCheckpoints:
         """
         if self.latest is None:
             return False
-        has_momentum = any(
-            key.startswith("optimizer/") for key, _ in tf.train.list_variables(self.latest)
-        )
+        has_momentum = _holds(self.latest, "optimizer/")
         whole = self._checkpoint if has_momentum else _weights(self._model, self._step)
         _restore(whole, self.latest)
         return True
@@ -95,7 +97,7 @@ class RunCheckpoints:
 
 
 def restore_weights(model: tf.keras.Model, path: str) -> None:
-    """Gives the model the weights of a checkpoint of this project.
+    """Gives the model the weights of a checkpoint of this project: averaged ones, if it has any.
 
     Args:
       model: with its variables created and its batch norm not folded.
@@ -105,6 +107,16 @@ def restore_weights(model: tf.keras.Model, path: str) -> None:
       InputError: the checkpoint does not fit the model.
     """
     _restore(tf.train.Checkpoint(model=model), path)
+    if _holds(path, "average/"):
+        trainable = {id(variable) for variable in model.trainable_variables}
+        names = release_checkpoint.release_names(model)
+        average = WeightAverage({n: v for n, v in names.items() if id(v) in trainable}, 0.0)
+        _restore(tf.train.Checkpoint(average=average), path)
+        average.hand_over()
+
+
+def _holds(path: str, what: str) -> bool:
+    return any(key.startswith(what) for key, _ in tf.train.list_variables(path))
 
 
 def _weights(model: tf.keras.Model, step: tf.Variable) -> tf.train.Checkpoint:

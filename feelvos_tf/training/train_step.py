@@ -16,6 +16,7 @@ from feelvos_tf.training.losses import (
 )
 from feelvos_tf.training.optimizers import Optimizer
 from feelvos_tf.training.triplet_loss import TripletLoss
+from feelvos_tf.training.weight_averaging import WeightAverage
 
 BATCH_KEYS = ("images", "labels", "num_objects")
 CURRENT = 2
@@ -43,6 +44,7 @@ class TrainStep:
         optimizer: Optimizer,
         num_steps: int,
         weight_decay: float,
+        average: WeightAverage | None = None,
     ):
         """Stores the parts; call inside the strategy's scope.
 
@@ -53,6 +55,7 @@ class TrainStep:
           optimizer: applies the gradients.
           num_steps: length of the whole training, to which the learning rate falls.
           weight_decay: rate of the L2 loss.
+          average: moved along with every update.
         """
         self._model = model
         self._named_variables = dict(named_variables)
@@ -60,6 +63,7 @@ class TrainStep:
         self._optimizer = optimizer
         self._num_steps = num_steps
         self._weight_decay = weight_decay
+        self._average = average
         self._cross_entropy = BootstrappedCrossEntropy()
         self._triplet_loss = TripletLoss()
         self._learning_rate = LearningRate()
@@ -113,14 +117,16 @@ class TrainStep:
         }
         gradients, result = self.gradients(batch)
         self._optimizer.apply(gradients, rate)
+        if self._average is not None:
+            self._average.update()
         return result
 
     def _losses(self, clips, batch) -> dict[str, tf.Tensor]:
         """Returns this replica's shares of the parts of the loss, which is their sum."""
         labels, step = batch["labels"], self._step.read_value()
         cross_entropy = [
-            self._cross_entropy.weight * self._cross_entropy(c.logits, labels[i, CURRENT], step)
-            for i, c in enumerate(clips)
+            self._cross_entropy.weight * self._clip_cross_entropy(clip, labels[i], step)
+            for i, clip in enumerate(clips)
         ]
         losses = {
             "cross_entropy": tf.add_n(cross_entropy),
@@ -134,6 +140,15 @@ class TrainStep:
             losses["triplet"] = self._triplet_loss.weight * tf.add_n(triplet)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         return {name: loss / replicas for name, loss in losses.items()}
+
+    def _clip_cross_entropy(self, clip, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+        """Returns the mean cross entropy of the frames predicted in a clip."""
+        logits = [clip.logits, *clip.further_logits]
+        losses = [
+            self._cross_entropy(each, labels[CURRENT + frame], step)
+            for frame, each in enumerate(logits)
+        ]
+        return tf.add_n(losses) / len(losses)
 
     def _report(self, scalars: dict[str, tf.Tensor], clips, batch) -> StepResult:
         labels = batch["labels"]

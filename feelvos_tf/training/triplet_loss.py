@@ -35,6 +35,7 @@ class TripletLoss:
         margin: float = 1.0,
         positive: str = "farthest",
         max_pixels_per_object: int = 256,
+        use_previous_frame: bool = True,
     ):
         """Stores the settings.
 
@@ -45,6 +46,8 @@ class TripletLoss:
           positive: which pixel of the anchor's object is meant, "farthest" or "nearest".
           max_pixels_per_object: this many pixels of each object are drawn as anchors, and as many
             of the two other frames to compare them with.
+          use_previous_frame: False takes positives and negatives from the reference alone: right
+            where the previous frame's labels are made wrong on purpose.
 
         Raises:
           InputError: a setting is out of range.
@@ -62,6 +65,7 @@ class TripletLoss:
         self._margin = margin
         self._positive = positive
         self._max_pixels_per_object = max_pixels_per_object
+        self._other_frames = (0, 1) if use_previous_frame else (0,)
 
     def __call__(
         self, embeddings: tf.Tensor, labels: tf.Tensor, num_objects: tf.Tensor
@@ -78,8 +82,8 @@ class TripletLoss:
         indices = tf.where(reduced == VOID, NO_OBJECT, reduced)
         anchors = self._drawn(embeddings[2], indices[2], num_objects)
         others = self._drawn(
-            tf.concat([embeddings[0], embeddings[1]], 0),
-            tf.concat([indices[0], indices[1]], 0),
+            tf.concat([embeddings[frame] for frame in self._other_frames], 0),
+            tf.concat([indices[frame] for frame in self._other_frames], 0),
             num_objects,
         )
         distances = _squared_distances(anchors.embeddings, others.embeddings)
