@@ -4,9 +4,10 @@
         --output_dir=records
 
 writes records/train-00000-of-00010.tfrecord ... With --first_frame_only each record holds the first
-frame alone, for fine-tuning on given masks (gin_configs/datasets/first_frames.gin). The folders
-expected below --root are shown in feelvos_tf/data/datasets.py, the fields of a record in
-feelvos_tf/data/tfrecords.py.
+frame alone, for fine-tuning on given masks (gin_configs/datasets/first_frames.gin).
+--dataset=stills takes a folder of photographs with masks, one record each, for training on
+synthetic motion. The folders expected below --root are shown in feelvos_tf/data/datasets.py and
+feelvos_tf/data/stills.py, the fields of a record in feelvos_tf/data/tfrecords.py.
 """
 
 import dataclasses
@@ -40,16 +41,17 @@ _EXCEPT = flags.DEFINE_list(
 
 def main(_: list[str]) -> None:
     sequences = _listed()
+    kind = "stills" if _DATASET.value == "stills" else "videos"
     shards = tfrecords.write_shards(
         sequences,
         Path(_OUTPUT_DIR.value),
         _SPLIT.value,
         _NUM_SHARDS.value,
-        lambda items: tqdm(items, desc="videos", unit="video"),
+        lambda items: tqdm(items, desc=kind, unit=kind.rstrip("s")),
     )
-    frames = sum(len(sequence.frames) for sequence in sequences)
+    frames = "" if kind == "stills" else f", {sum(len(s.frames) for s in sequences)} frames"
     pattern = shards[0].parent / f"{_SPLIT.value}-*.tfrecord"
-    print(f"{len(sequences)} videos, {frames} frames in {len(shards)} files: {pattern}")
+    print(f"{len(sequences)} {kind}{frames} in {len(shards)} files: {pattern}")
     print(f"""train with --gin_param="training_dataset.records='{pattern.resolve()}'\"""")
 
 

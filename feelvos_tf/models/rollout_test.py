@@ -1,0 +1,92 @@
+"""Frames behind the current one: each is segmented with the mask predicted for the one before."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.models.feelvos_test import SIZE, small_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+def rollout_batch(frames):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (1, frames, 7, 8)).repeat(7, 2).repeat(9, 3)
+    return {
+        "images": tf.constant(rng.integers(0, 256, (1, frames, *SIZE, 3)), tf.float32),
+        "labels": tf.constant(labels[:, :, : SIZE[0], : SIZE[1]], tf.int32),
+        "num_objects": tf.constant([3]),
+    }
+
+
+def test_further_frames_leave_the_current_one_as_it_is(model):
+    batch = rollout_batch(5)
+    (long,) = model.clip_logits(**batch, training=False)
+    short = {**batch, "images": batch["images"][:, :3], "labels": batch["labels"][:, :3]}
+    (single,) = model.clip_logits(**short, training=False)
+    assert len(long.further_logits) == 2 and single.further_logits == ()
+    np.testing.assert_allclose(long.logits, single.logits, atol=1e-5)
+
+
+def test_a_rollout_is_what_the_predictor_does(model):
+    batch = rollout_batch(4)
+    # The predictor's first step has the reference itself as the frame before.
+    images = tf.stack([batch["images"][0, i] for i in (0, 0, 2, 3)])[tf.newaxis]
+    labels = tf.stack([batch["labels"][0, i] for i in (0, 0, 2, 3)])[tf.newaxis]
+    (clip,) = model.clip_logits(images, labels, batch["num_objects"], training=False)
+    predictor = Predictor(model)
+    frames = tf.cast(images[0], tf.uint8)
+    state = predictor.start(frames[0], tf.cast(labels[0, 0], tf.uint8))
+    for frame, logits in zip(frames[2:], [clip.logits, *clip.further_logits]):
+        ids, _, state = predictor.step(frame, state)
+        full = tf.compat.v1.image.resize_bilinear(logits, SIZE, align_corners=True)
+        expected = tf.argmax(full[..., 0], 0)
+        assert np.mean(ids.numpy() == expected.numpy()) > 0.999
+    assert len(np.unique(ids)) > 1
+
+
+def test_no_gradient_passes_the_mask_that_is_fed_back(model):
+    batch = rollout_batch(4)
+    head = model.head.logits.trainable_variables
+    with tf.GradientTape() as tape:
+        (clip,) = model.clip_logits(**batch, training=True)
+        fed_back = tf.reduce_sum(clip.further_logits[0])
+        current = tf.stop_gradient(clip.logits)
+        tape.watch(current)
+    assert all(gradient is not None for gradient in tape.gradient(fed_back, head))
+
+    probe = tf.Variable(tf.zeros(clip.logits.shape))
+    from feelvos_tf.models import feelvos
+
+    with tf.GradientTape() as tape:
+        embeddings = tf.zeros([*clip.logits.shape[1:3], 8])
+        previous = feelvos._fed_back(clip.logits + probe, embeddings, tf.constant(SIZE))
+        total = tf.reduce_sum(previous.masks * 2.0)
+    assert tape.gradient(total, probe) is None
+
+
+def test_learning_from_predicted_frames_alone_changes_gradients_but_no_output():
+    batch = rollout_batch(4)
+    plain = small_model()
+    saving = small_model(learn_from_predicted_frames=True)
+    backbone, gradients = plain.backbone.trainable_variables, []
+    # Dropout would differ.
+    for model in (plain, saving):
+        model.aspp.dropout.rate = 0.0
+        variables = model.backbone.trainable_variables
+        with tf.GradientTape() as tape:
+            (clip,) = model.clip_logits(**batch, training=True)
+            total = tf.add_n([tf.reduce_sum(x**2) for x in (clip.logits, *clip.further_logits)])
+        gradients.append([g.numpy() for g in tape.gradient(total, variables)])
+        last = clip
+        if model is plain:
+            first = clip
+    np.testing.assert_allclose(first.logits, last.logits, atol=1e-4)
+    np.testing.assert_allclose(first.further_logits[0], last.further_logits[0], atol=1e-4)
+    assert len(backbone) == len(gradients[0])
+    differing = [not np.allclose(a, b, rtol=1e-3, atol=1e-6) for a, b in zip(*gradients)]
+    assert np.mean(differing) > 0.5
