@@ -21,7 +21,10 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets, stills, tfrecords
 
 _DATASET = flags.DEFINE_enum(
-    "dataset", "davis_2017", ["davis_2016", "davis_2017", "youtube_vos", "stills"], "Layout of the folders."
+    "dataset",
+    "davis_2017",
+    ["davis_2016", "davis_2017", "youtube_vos", "stills"],
+    "Layout of the folders.",
 )
 _ROOT = flags.DEFINE_string("root", None, "Folder of the data set.", required=True)
 _SPLIT = flags.DEFINE_string("split", "train", "List of sequences, e.g. train.")

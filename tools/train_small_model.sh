@@ -5,7 +5,7 @@
 #       nohup nice -n 19 setsid bash tools/train_small_model.sh > small_model.log 2>&1 &
 #
 # Kill it and start it again at any time: it goes on from its last checkpoint. A stage that is done
-# leaves a file <stage>.done and is skipped; whoever wants to end a stage early makes that file.
+# leaves a file <stage>.done and is skipped. To end a stage early: kill, make that file, start again.
 #
 #   FEELVOS_STILLS   folder with images/ and masks/ of equal names (feelvos_tf/data/stills.py)
 #   FEELVOS_DAVIS    DAVIS 2016, with the training sequences at 240p
@@ -20,7 +20,7 @@ source tools/setup_environment.sh
 # Validated on, so never trained on: a dancer among spectators, a small quick dog behind poles, a car
 # that drifts and grows, a horse with thin legs and its rider.
 HELD_OUT=breakdance-flare,dog-agility,drift-turn,horsejump-low
-STAGES=(small_model_1_stills)
+STAGES=(small_model_1_stills small_model_2_rollout small_model_3_frames)
 
 make_records() {  # make_records NAME FLAG...
   local folder=$FEELVOS_RUN/records/$1
@@ -61,4 +61,5 @@ done
 
 echo "== SavedModel ($(date))"
 rm -rf "$FEELVOS_RUN/saved_model"
-"$PYTHON" -m feelvos_tf.export --model_dir="$folder" --export_dir="$FEELVOS_RUN/saved_model"
+"$PYTHON" -m feelvos_tf.export --model_dir="$folder" --export_dir="$FEELVOS_RUN/saved_model" \
+  --gin_param="output_stride = 8"

@@ -43,9 +43,10 @@ def training_dataset(
 
     Every batch is a dict; frames are in the order reference, previous, current, then
     those that follow:
-      images: float32 [batch, 3 + rollout_steps, crop height, crop width, 3], RGB 0..255, padding 127.5.
-      labels: int32 [batch, 3 + rollout_steps, crop height, crop width], object indices 0..num_objects-1 (0 is
-        background) and 255 for void and padding.
+      images: float32 [batch, frames, crop height, crop width, 3], RGB 0..255, padding 127.5; 3
+        frames and `rollout_steps` more.
+      labels: int32 [batch, frames, crop height, crop width], object indices 0..num_objects-1 (0
+        is background) and 255 for void and padding.
       num_objects: int32 [batch], background included.
       video_id: string [batch].
 
@@ -70,8 +71,8 @@ def training_dataset(
       damage_previous_mask: the previous frame's labels are made as wrong as a prediction might be
         (see `mask_damage.py`).
       shuffle_buffer: clips (still encoded) to draw from.
-      scenes: one `MovingScenes` per data set, or None for each whose clips are made as in the paper:
-        synthetic motion, pasted objects, changes of light. With it `min_scale`, `max_scale`,
+      scenes: one `MovingScenes` per data set: synthetic motion, pasted objects, changes of light.
+        None for those whose clips are made as in the paper. With it `min_scale`, `max_scale`,
         `flip_probability`, `first_frame_only` and `max_frame_gap` of this function have no say.
       donor_records: like `records`, where pasted objects come from; all of `records` when None.
       rollout_steps: frames that follow the current one; needs `scenes`.
@@ -112,9 +113,7 @@ def training_dataset(
             make = functools.partial(
                 scene_clip.make_clip, clip_frames=clip_frames, settings=settings, scenes=scene
             )
-        sources.append(
-            clips.map(make, tf.data.AUTOTUNE, deterministic=seed is not None)
-        )
+        sources.append(clips.map(make, tf.data.AUTOTUNE, deterministic=seed is not None))
     made = tf.data.Dataset.sample_from_datasets(sources, weights, seed=base)
     return _usable(made, settings).batch(batch_size, drop_remainder=True).prefetch(2)
 

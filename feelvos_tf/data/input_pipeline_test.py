@@ -322,6 +322,8 @@ def test_a_damaged_still_is_named(tmp_path):
     with tf.io.TFRecordWriter(path) as writer:
         example = tfrecords._example("s0", [b"no JPEG"], [b"no PNG"], 48, 64)
         writer.write(example.SerializeToString())
-    with pytest.raises(InputError, match="frame 0 of video 's0' cannot be read"):
-        with tfrecord_files.readable_errors(pattern):
-            _batches(1, pattern, scenes=[_scenes()])
+    with (
+        pytest.raises(InputError, match="frame 0 of video 's0' cannot be read"),
+        tfrecord_files.readable_errors(pattern),
+    ):
+        _batches(1, pattern, scenes=[_scenes()])

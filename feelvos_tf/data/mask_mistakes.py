@@ -1,8 +1,9 @@
 """Previous masks with the mistakes that predictions really make: parts lost, leaks, wrong objects.
 
-`mask_damage.py`, the release's damage, shifts and turns whole masks a little. A model that is fed its
-own masks also meets objects that lack a part, that have spread over the background or caught a
-bystander, and objects that are lost altogether; it must have seen that the reference puts them right.
+`mask_damaging.py`, the release's damage, shifts and turns whole masks a little. A model that is fed
+its own masks also meets objects that lack a part, that have spread over the background or caught a
+bystander, and objects that are lost altogether. It must have seen that the reference puts them
+right.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ against the rest, with what they leave behind filled; or its objects move over a
 Frames of a video keep their own motion. Over all of them further objects of other pictures can
 pass, to be followed as well or as distractors that must not be.
 
-Everything is NumPy and OpenCV, run by `tf.data` (`tf.numpy_function`): a clip of four frames takes a
-few hundredths of a second, a fraction of what TensorFlow's own operations would take.
+Everything is NumPy and OpenCV, run by `tf.data` (`tf.numpy_function`): a clip of four frames takes
+a few hundredths of a second, a fraction of what TensorFlow's own operations would take.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import cv2
 import gin
 import numpy as np
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import appearance_changes, mask_mistakes, object_pasting, synthetic_motion
 from feelvos_tf.data.object_pasting import Cutout
 from feelvos_tf.data.synthetic_motion import View
-from feelvos_tf.core.errors import InputError
 from feelvos_tf.media.masks import VOID
 
 DONORS = 2
@@ -50,8 +50,8 @@ class Clip(NamedTuple):
     Attributes:
       images: uint8 [frames, height, width, 3].
       labels: uint8 [frames, height, width] object indices, 0 background, 255 void.
-      previous: uint8 [height, width], the previous frame's labels as they are handed to the network,
-        with a mistake or without.
+      previous: uint8 [height, width], the previous frame's labels as they are handed to the
+        network, with a mistake or without.
     """
 
     images: np.ndarray
@@ -104,9 +104,7 @@ class MovingScenes:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name.endswith("_probability") and not 0.0 <= value <= 1.0:
-                raise InputError(
-                    f"MovingScenes.{field.name} must be between 0 and 1, got {value}"
-                )
+                raise InputError(f"MovingScenes.{field.name} must be between 0 and 1, got {value}")
         if self.cut_probability + self.transplant_probability > 1.0:
             raise InputError(
                 "MovingScenes.cut_probability and .transplant_probability must sum to at most 1, "
@@ -257,7 +255,7 @@ class _Stage:
         return Clip(np.stack(self._in_light()), labels, previous)
 
     def _choose_followed(self) -> list[int]:
-        """Returns the ids to be followed: the picture's own first, only such as the reference has."""
+        """Returns the ids to be followed: the picture's own first, all in the reference."""
         counts = np.bincount(self._ids[0].ravel(), minlength=VOID + 1)
         there = [i for i in range(1, VOID) if counts[i] >= _FOLLOWED_PIXELS]
         own = self._rng.permutation([i for i in there if i < _FIRST_PASTED_ID])
@@ -312,7 +310,7 @@ class _Stage:
             )
 
     def _view_of(self, picture: Picture) -> View:
-        """Returns a view with a point of an object, if there is one, in the inner part of the frame."""
+        """Returns a view with a point of an object, if any, in the inner part of the frame."""
         rng, scenes = self._rng, self._scenes
         height, width = picture.ids.shape
         rows, columns = np.nonzero((picture.ids > 0) & (picture.ids != VOID))

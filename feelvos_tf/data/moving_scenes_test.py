@@ -42,7 +42,8 @@ def with_ways(**probabilities) -> MovingScenes:
 
 
 @pytest.mark.parametrize(
-    "way", [{}, {"cut_probability": 1.0}, {"transplant_probability": 1.0}, {"paste_probability": 1.0}]
+    "way",
+    [{}, {"cut_probability": 1.0}, {"transplant_probability": 1.0}, {"paste_probability": 1.0}],
 )
 @pytest.mark.parametrize("seed", range(6))
 def test_labels_say_which_object_a_pixel_shows_in_every_frame(way, seed):

@@ -1,8 +1,8 @@
 """A folder of photographs with object masks -> `VideoFiles` of one frame each.
 
-    ROOT/
-      images/<name>.jpg
-      masks/<name>.png      0 background, 1, 2, ... objects, 255 unknown
+ROOT/
+  images/<name>.jpg
+  masks/<name>.png      0 background, 1, 2, ... objects, 255 unknown
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 _BEND_POINTS = 4
-# Translation, in pixels of the frame, from one frame to the next: little, ordinary, fast; how often.
+# Translation from one frame to the next, in its pixels: little, ordinary, fast; and how often.
 _SPEEDS = (1.5, 7.0, 18.0)
 _SPEED_SHARES = (0.3, 0.5, 0.2)
 MAX_SPEED = 44.0

@@ -78,7 +78,12 @@ def test_the_views_depend_on_the_seed_alone():
     for a, b in zip(first, again):
         np.testing.assert_array_equal(a.position, b.position)
         np.testing.assert_array_equal(a.bend, b.bend)
-        assert (a.scale, a.rotation, a.shear, a.stretch) == (b.scale, b.rotation, b.shear, b.stretch)
+        assert (a.scale, a.rotation, a.shear, a.stretch) == (
+            b.scale,
+            b.rotation,
+            b.shear,
+            b.stretch,
+        )
     assert not np.array_equal(first[0].position, other[0].position)
 
 

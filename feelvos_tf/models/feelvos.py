@@ -257,9 +257,7 @@ class Feelvos(tf.keras.Model):
             return self.extract(tf.reshape(images, [-1, *shape[2:]]), training)
         batch_statistics = self.fine_tune_batch_norm
         given, predicted = (
-            self.backbone_to_decoder(
-                tf.reshape(part, [-1, *shape[2:]]), training, batch_statistics
-            )
+            self.backbone_to_decoder(tf.reshape(part, [-1, *shape[2:]]), training, batch_statistics)
             for part in (images[:, :2], images[:, 2:])
         )
         given = tf.stop_gradient(given)
@@ -299,9 +297,7 @@ class Feelvos(tf.keras.Model):
         previous = Previous(embeddings[1], indices, object_labels.one_hot(indices, num_objects))
         outputs = []
         for frame in range(2, len(embeddings)):
-            output = self.segment(
-                features[frame], embeddings[frame], reference, previous, training
-            )
+            output = self.segment(features[frame], embeddings[frame], reference, previous, training)
             previous = _fed_back(output.logits, embeddings[frame], tf.shape(labels)[1:])
             outputs.append(output)
         return outputs[0]._replace(

@@ -9,9 +9,7 @@ from feelvos_tf.training.weight_averaging import WeightAverage
 
 
 def tiny_feelvos():
-    model = Feelvos(
-        MobileNetV2(depth_multiplier=0.1), atrous_rates=(), embedding_dimension=4
-    )
+    model = Feelvos(MobileNetV2(depth_multiplier=0.1), atrous_rates=(), embedding_dimension=4)
     model.create_variables()
     return model
 

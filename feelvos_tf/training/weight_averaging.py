@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights: what is validated and exported, not what is trained.
+"""An exponential moving average of the weights: validated and exported instead of the last ones.
 
 With a constant learning rate weights keep jumping about a good place; their average lies nearer to
 it, so a training can be stopped at any time without a falling rate. Polyak and Juditsky, SIAM 1992;
