@@ -16,11 +16,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["feelvos_tf", "feelvos_tf.*"]),
+    package_data={"feelvos_tf.evaluation.report": ["templates/*"]},
     python_requires=">=3.9,<3.12",
     install_requires=[
         "absl-py>=1.4",
         "av>=14.2",
         "gin-config>=0.5",
+        "jinja2>=3.1",
         "numpy>=1.23,<2",
         # 4.12 needs NumPy 2, which TensorFlow 2.15 does not take.
         "opencv-python-headless>=4.7,<4.12",
@@ -29,10 +31,11 @@ setup(
         # neither can the package tensorflow-cpu.
         "tensorflow==2.15.1",
         "tensorflow-addons==0.23.0",
-        # Imports tensorflow-metadata, which from 1.17 on needs a newer protobuf than TensorFlow's.
-        "tensorflow-datasets>=4.9,<4.10",
-        "tensorflow-metadata<1.17",
         "tqdm>=4.64",
     ],
-    extras_require={"dev": ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6"]},
+    extras_require={
+        "dev": ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6"],
+        # tensorflow-metadata needs a newer protobuf than TensorFlow 2.15's from 1.17 on.
+        "tfds": ["tensorflow-datasets>=4.9,<4.10", "tensorflow-metadata<1.17"],
+    },
 )

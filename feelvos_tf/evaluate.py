@@ -1,6 +1,6 @@
 """Scores every new checkpoint of a training run as it appears.
 
-    python -m feelvos_tf.evaluate --model_dir=DIR --davis_root=DAVIS --year=2017 --split=val \\
+    python -m feelvos_tf.evaluate --model_dir=DIR --dataset_root=DAVIS --year=2017 --split=val \\
         [--gin_file=gin_configs/evaluation.gin] [--gin_param="output_stride = 8"] [--once]
 
 prints one line per checkpoint and writes J, F and J&F to DIR/eval for TensorBoard; the masks of the
@@ -15,46 +15,25 @@ import os
 import pathlib
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
 from absl import flags
 
-from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core import cli, gin_flags, gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import datasets
-from feelvos_tf.evaluation import protocols
-from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.training import checkpoints, tensorboard
-from feelvos_tf.training.validation import Validation
+from feelvos_tf.data import dataset_flags
+
+if TYPE_CHECKING:
+    from feelvos_tf.training.validation import Validation
 
 _FLAGS = cli.flag_values(__name__)
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir", None, "Folder of the training run.", flag_values=_FLAGS
 )
-_DAVIS_ROOT = flags.DEFINE_string(
-    "davis_root",
-    None,
+_DATASET = dataset_flags.define(
+    _FLAGS,
     "Folder of the data set; by default the one the training was told.",
-    flag_values=_FLAGS,
-)
-_YEAR = flags.DEFINE_enum(
-    "year", None, list(protocols.DATASETS_BY_YEAR), "Year of DAVIS; 2017.", flag_values=_FLAGS
-)
-_DATASET = flags.DEFINE_enum(
-    "dataset",
-    None,
-    datasets.DATASETS,
-    "Kind of data set; by default DAVIS of --year.",
-    flag_values=_FLAGS,
-)
-_SPLIT = flags.DEFINE_string("split", None, "Split of the data set; val.", flag_values=_FLAGS)
-_RESOLUTION = flags.DEFINE_string(
-    "resolution", None, "Folder below JPEGImages and Annotations (DAVIS); 480p.", flag_values=_FLAGS
-)
-_SEQUENCES = flags.DEFINE_list(
-    "sequences", None, "Names of the split's sequences to score; all.", flag_values=_FLAGS
+    otherwise="the training's",
 )
 _INFERENCE_SIZE = flags.DEFINE_integer(
     "inference_size",
@@ -63,14 +42,8 @@ _INFERENCE_SIZE = flags.DEFINE_integer(
     lower_bound=16,
     flag_values=_FLAGS,
 )
-_GIN_FILE = flags.DEFINE_multi_string(
-    "gin_file", [], "Settings that replace the training's.", flag_values=_FLAGS
-)
-_GIN_PARAM = flags.DEFINE_multi_string(
-    "gin_param",
-    [],
-    "One setting that replaces the training's, e.g. 'output_stride = 8'.",
-    flag_values=_FLAGS,
+_GIN_FILE, _GIN_PARAM = gin_flags.define(
+    _FLAGS, "Settings that replace the training's", "output_stride = 8"
 )
 _ONCE = flags.DEFINE_bool(
     "once", False, "Score the latest checkpoint and stop.", flag_values=_FLAGS
@@ -101,6 +74,8 @@ def main(argv: list[str]) -> None:
             f"{gin_settings.OPERATIVE_CONFIG}, found none"
         )
     gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
+    from feelvos_tf.training.validation import Validation
+
     with gin_settings.input_errors():
         evaluation = CheckpointEvaluation(_MODEL_DIR.value, Validation(**_validation_settings()))
         print(evaluation(first), flush=True)
@@ -115,6 +90,8 @@ def new_checkpoints(model_dir: str, timeout: float | None) -> Iterator[str]:
       model_dir: the run's folder. Until its settings are there, too, no checkpoint counts.
       timeout: ends after so many seconds without a new one; None waits for ever.
     """
+    import tensorflow as tf
+
     last, since = None, time.monotonic()
     settings = pathlib.Path(model_dir) / gin_settings.OPERATIVE_CONFIG
     while True:
@@ -138,11 +115,13 @@ class CheckpointEvaluation:
           model_dir: the run's folder.
           validation: what to score on.
         """
+        import tensorflow as tf
+
+        from feelvos_tf.inference.evaluated_model import build_evaluated_model
+
         self._folder = pathlib.Path(model_dir) / "eval"
         self._validation = validation
-        self._model = Feelvos()
-        self._model.create_variables()
-        self._predictor = Predictor(self._model)
+        self._model, self._predictor = build_evaluated_model()
         self._writer = tf.summary.create_file_writer(str(self._folder))
 
     def __call__(self, prefix: str) -> str:
@@ -151,7 +130,12 @@ class CheckpointEvaluation:
         Raises:
           InputError: the checkpoint does not fit the model.
         """
-        checkpoints.restore_weights(self._model, prefix)
+        import tensorflow as tf
+
+        from feelvos_tf.models.weights import load_weights
+        from feelvos_tf.training import tensorboard
+
+        load_weights(self._model, prefix)
         reader = tf.train.load_checkpoint(prefix)
         step = int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
         scores = self._validation.score(self._predictor, self._folder / "masks")
@@ -164,18 +148,12 @@ class CheckpointEvaluation:
 
 def _validation_settings() -> dict[str, Any]:
     """Returns what the flags say about the data; the rest is up to the training's settings."""
-    dataset = _DATASET.value
-    if dataset is None and _YEAR.value is not None:
-        dataset = protocols.DATASETS_BY_YEAR[_YEAR.value]
-    settings = {
-        "davis_root": _DAVIS_ROOT.value,
-        "dataset": dataset,
-        "split": _SPLIT.value,
-        "resolution": _RESOLUTION.value,
-        "sequences": _SEQUENCES.value,
-        "inference_size": _INFERENCE_SIZE.value,
-    }
-    return {name: value for name, value in settings.items() if value is not None}
+    settings = _DATASET.given()
+    if "root" in settings:
+        settings["davis_root"] = settings.pop("root")
+    if _INFERENCE_SIZE.value is not None:
+        settings["inference_size"] = _INFERENCE_SIZE.value
+    return settings
 
 
 if __name__ == "__main__":

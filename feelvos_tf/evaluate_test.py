@@ -99,7 +99,7 @@ def test_scores_of_a_predictor_are_those_of_its_masks(davis_root, tmp_path):
     assert sorted(path.name for path in (tmp_path / "masks/bear").glob("*.png")) == [
         f"{frame:05d}.png" for frame in range(4)
     ]
-    targets = protocols.dataset_targets(davis_root)
+    targets = protocols.dataset_ground_truths(davis_root)
     summary = score_predictions.score_folder(targets, tmp_path / "masks").summary
     assert scores == {"J": summary.j.mean, "F": summary.f.mean, "J&F": summary.j_and_f}
 
@@ -195,6 +195,25 @@ def test_the_evaluated_model_can_have_settings_of_its_own(davis_root, tmp_path, 
     )
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert np.abs(found - stride_16).max() > 1e-4
+
+
+def test_one_checkpoint_has_one_score_in_training_and_afterwards(davis_root, tmp_path):
+    bindings = [
+        f"Validation.davis_root = '{davis_root}'",
+        "evaluation/MobileNetV2.output_stride = 8",
+        "evaluation/Predictor.scales = (1.0, 0.5)",
+    ]
+    gin_settings.parse([], TINY.strip().splitlines() + bindings)
+    trained = tiny_model(seed=1)
+    in_training = evaluation_of(trained, tmp_path)(100)
+    prefix = save(trained, tmp_path, 100)
+    gin_settings.parse_model_dir(tmp_path, [])
+    evaluation = evaluate.CheckpointEvaluation(str(tmp_path), Validation())
+    line = evaluation(prefix)
+    assert line == "ckpt-100: " + ", ".join(f"{n} {v:.4f}" for n, v in in_training.items())
+    assert evaluation._predictor.scales == (1.0, 0.5)
+    gin_settings.parse_model_dir(tmp_path, ["Predictor.scales = (1.0,)"])
+    assert evaluate.CheckpointEvaluation(str(tmp_path), Validation())._predictor.scales == (1.0,)
 
 
 def test_training_without_a_validation_split_is_not_evaluated(tmp_path):

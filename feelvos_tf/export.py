@@ -2,8 +2,14 @@
 
     python -m feelvos_tf.export --model_dir=DIR --export_dir=DIR [--gin_file=...] [--gin_param=...]
 
-The SavedModel has `start(image, mask) -> state`, `step(image, state) -> ids, probabilities, state`
-and `segment_clip(images, mask) -> ids` (see feelvos_tf/inference/predictor.py).
+The SavedModel has the functions of feelvos_tf/inference/predictor.py:
+
+    start(image, mask) -> state
+    step(image, state) -> ids, probabilities, state
+    add_objects(mask, state) -> state
+    segment_clip(images, mask) -> ids
+
+The settings are those of the training run, those of its `evaluation/` scope first.
 """
 
 from __future__ import annotations
@@ -11,15 +17,15 @@ from __future__ import annotations
 import os
 import pathlib
 import shutil
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
 from absl import flags
 
-from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core import cli, gin_flags, gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.training import checkpoints
+
+if TYPE_CHECKING:
+    from feelvos_tf.models.feelvos import Feelvos
 
 _FLAGS = cli.flag_values(__name__)
 _MODEL_DIR = flags.DEFINE_string(
@@ -34,17 +40,10 @@ _CHECKPOINT = flags.DEFINE_string(
     "Checkpoint prefix; the latest of --model_dir by default.",
     flag_values=_FLAGS,
 )
-_GIN_FILE = flags.DEFINE_multi_string(
-    "gin_file",
-    [],
-    "Settings that replace the training's, e.g. gin_configs/evaluation.gin.",
-    flag_values=_FLAGS,
-)
-_GIN_PARAM = flags.DEFINE_multi_string(
-    "gin_param",
-    [],
-    "Setting that replaces the training's, e.g. output_stride=8.",
-    flag_values=_FLAGS,
+_GIN_FILE, _GIN_PARAM = gin_flags.define(
+    _FLAGS,
+    "Settings that replace the training's, e.g. gin_configs/evaluation.gin",
+    "output_stride = 8",
 )
 
 
@@ -58,12 +57,17 @@ def load_model(model_dir: str, checkpoint: str | None = None) -> Feelvos:
     Raises:
       InputError: there is no checkpoint or it does not fit the model.
     """
+    import tensorflow as tf
+
+    from feelvos_tf.models.feelvos import Feelvos
+    from feelvos_tf.models.weights import load_weights
+
     prefix = checkpoint or tf.train.latest_checkpoint(model_dir)
     if prefix is None or not tf.io.gfile.exists(f"{prefix}.index"):
         raise InputError(f"{prefix or model_dir}: expected a checkpoint of the trainer, found none")
     model = Feelvos()
     model.create_variables()
-    checkpoints.restore_weights(model, prefix)
+    load_weights(model, prefix)
     return model
 
 
@@ -73,8 +77,11 @@ def export(model: Feelvos, export_dir: str) -> None:
     Raises:
       InputError: `export_dir` exists.
     """
-    if os.path.exists(export_dir):
-        raise InputError(f"{export_dir}: expected a folder that does not exist yet, found one")
+    import tensorflow as tf
+
+    from feelvos_tf.inference.predictor import Predictor
+
+    _check_new(export_dir)
     for layer in model.convolutions():
         layer.fold_batch_norm()
     predictor = Predictor(model)
@@ -90,15 +97,23 @@ def export(model: Feelvos, export_dir: str) -> None:
 
 
 def main(argv: list[str]) -> None:
+    """Exports the checkpoint that the flags name."""
     del argv
     for flag in (_MODEL_DIR, _EXPORT_DIR):
         if flag.value is None:
             raise InputError(f"--{flag.name}: expected a folder, got nothing")
+    _check_new(_EXPORT_DIR.value)
     gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
-    with gin_settings.input_errors():
+    with gin_settings.input_errors(), gin_settings.evaluation_scope():
         model = load_model(_MODEL_DIR.value, _CHECKPOINT.value)
         export(model, _EXPORT_DIR.value)
     print(f"SavedModel: {_EXPORT_DIR.value}")
+
+
+def _check_new(export_dir: str) -> None:
+    """Raises InputError where there is something already."""
+    if os.path.exists(export_dir):
+        raise InputError(f"{export_dir}: expected a folder that does not exist yet, found one")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ import pytest
 
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets, tfrecords
+from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.training.learning_rate import LearningRate
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
-from feelvos_tf.training.optimizers import MomentumOptimizer
+from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer
 from feelvos_tf.training.triplet_loss import TripletLoss
 
 FOLDER = gin_settings.PROJECT_ROOT / "gin_configs"
@@ -29,16 +31,35 @@ def name_of(path):
     return str(path.relative_to(FOLDER))
 
 
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    """Returns the pattern of the bundled videos' records."""
+    folder = tmp_path_factory.mktemp("records")
+    videos = datasets.list_sequences(gin_settings.PROJECT_ROOT / "testdata", split="train")
+    tfrecords.write_shards(videos[:1], folder, "train", 1)
+    return str(folder / "train-*")
+
+
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_every_file_is_read_and_builds_its_network(path):
-    needs_model = "datasets" in path.parts or path.name == "evaluation.gin"
-    gin_settings.parse([MODEL, str(path)] if needs_model else [str(path)], [])
+def test_every_file_is_read_and_builds_what_it_describes(path, records):
+    is_part = "datasets" in path.parts or path.name == "evaluation.gin"
+    places = ["training_dataset.records"]
+    if path.stem in ("davis_2017_and_youtube_vos", "paper"):
+        places = ["davis_2017_records", "youtube_vos_records"]
+    bindings = [f"{place} = '{records}'" for place in places]
+    gin_settings.parse([MODEL, str(path)] if is_part else [str(path)], bindings)
     # Variables are left out: Xception needs long for them.
     model = Feelvos()
     assert model.backbone.name in ("xception_65", "MobilenetV2")
     for part in (BootstrappedCrossEntropy, LearningRate, TripletLoss):
         part()
-    MomentumOptimizer({})
+    optimizer = gin.get_bindings("Trainer").get("optimizer", MomentumOptimizer)
+    assert issubclass(optimizer, Optimizer)
+    optimizer({})
+    if path.name != "evaluation.gin" and "models" not in path.parts:
+        size = () if is_part else (gin.query_parameter("training_dataset.batch_size"),)
+        shape = training_dataset(*size or (2,)).element_spec["images"].shape
+        assert shape[2:4] == gin.query_parameter("training_dataset.crop_size")
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
@@ -86,8 +107,8 @@ def test_the_lines_of_table_6_differ_in_the_three_cues_alone():
 @pytest.mark.parametrize(
     ("backbone", "last_rate"),
     [
-        ("xception_65", lambda backbone: backbone.blocks[-1].depthwise[0].rate),
-        ("mobilenet_v2", lambda backbone: backbone.blocks[-1].rate),
+        ("xception_65", lambda backbone: backbone.blocks[-1].depthwise[0].atrous_rate),
+        ("mobilenet_v2", lambda backbone: backbone.blocks[-1].atrous_rate),
     ],
 )
 def test_evaluation_halves_the_stride_and_doubles_the_rates(backbone, last_rate):
@@ -96,7 +117,7 @@ def test_evaluation_halves_the_stride_and_doubles_the_rates(backbone, last_rate)
     for files in ([model], [model, "gin_configs/evaluation.gin"]):
         gin_settings.parse(files, [])
         network = Feelvos()
-        rates.append([layer.depthwise.rate for layer in network.aspp.branches[1:]])
+        rates.append([layer.depthwise.atrous_rate for layer in network.aspp.branches[1:]])
         dilations.append(last_rate(network.backbone))
     assert rates == [[6, 12, 18], [12, 24, 36]]
     assert dilations == [2, 4]

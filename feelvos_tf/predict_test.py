@@ -10,9 +10,10 @@ from unittest.mock import ANY
 
 import numpy as np
 import pytest
+from absl import flags
 from PIL import Image
 
-from feelvos_tf.inference import video_segmenter
+from feelvos_tf.inference import command_line, video_segmenter
 from feelvos_tf.media import masks, video
 from feelvos_tf.testing import color_model, drawn_videos
 
@@ -86,22 +87,84 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     }
 
 
-def test_clip_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path):
+def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path):
     images, given = zip(*(drawn_videos.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
-    video.write_video(tmp_path / "clip.mp4", images, 24)
+    video.write_video(tmp_path / "video.mp4", images, 24)
     masks.write_mask(tmp_path / "first.png", given[0])
     result = predict(
         f"--saved_model={saved_model}",
-        f"--video={tmp_path / 'clip.mp4'}",
+        f"--video={tmp_path / 'video.mp4'}",
         f"--mask={tmp_path / 'first.png'}",
         f"--output_dir={tmp_path / 'out'}",
         f"--overlay={tmp_path / 'out' / 'overlay.mp4'}",
     )
     assert result.returncode == 0, result.stderr
+    assert "video.mp4: objects 1, 2" in result.stdout
     for frame in range(6):
         ids = masks.read_mask(tmp_path / "out" / f"{frame:05d}.png")
         assert agreement(ids, given[frame]) > 0.98
     assert len(list(video.open_frames(tmp_path / "out" / "overlay.mp4"))) == 6
+
+
+def test_object_of_youtube_vos_that_appears_later_is_followed(saved_model, tmp_path):
+    base, truth = tmp_path / "root" / "valid", []
+    for frame in range(5):
+        image, mask = drawn_videos.draw(frame, [1, 4] if frame >= 2 else [1])
+        path = base / "JPEGImages" / "dog" / f"{5 * frame:05d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path, quality=98)
+        if frame in (0, 2):
+            masks.write_mask(base / "Annotations" / "dog" / f"{5 * frame:05d}.png", mask)
+        truth.append(mask)
+    names = [f"{5 * frame:05d}" for frame in range(5)]
+    objects = {"1": {"frames": names}, "4": {"frames": names[2:]}}
+    (base / "meta.json").write_text(json.dumps({"videos": {"dog": {"objects": objects}}}))
+    result = predict(
+        f"--saved_model={saved_model}",
+        f"--dataset_root={tmp_path / 'root'}",
+        "--dataset=youtube_vos",
+        f"--output_dir={tmp_path / 'out'}",
+    )
+    assert result.returncode == 0, result.stderr
+    assert "dog: objects 1, 4" in result.stdout
+    for name, expected in zip(names, truth):
+        ids = masks.read_mask(tmp_path / "out" / "dog" / f"{name}.png")
+        assert agreement(ids, expected) > 0.99
+        assert (4 in ids) == (4 in expected)
+
+
+def test_help_shows_every_flag_of_the_program():
+    shown = predict("--help").stdout
+    for flag in ("saved_model", "dataset_root", "split", "video", "mask", "output_dir", "overlays"):
+        assert f"--{flag}:" in shown or f"--{flag}=" in shown or f"  --{flag}" in shown, flag
+
+
+def test_two_programs_can_share_the_flags_in_one_process():
+    first, second = flags.FlagValues(), flags.FlagValues()
+    for values in (first, second):
+        command_line.define(values)
+    assert "output_dir" in first and "dataset_root" in second
+    assert "output_dir" not in flags.FLAGS and "overlays" not in flags.FLAGS
+
+
+def test_a_wrong_flag_is_told_without_waiting_for_tensorflow(saved_model):
+    program = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        assert name != 'tensorflow', 'TensorFlow is imported'\n"
+        "sys.meta_path.insert(0, Refuse())\n"
+        "import runpy; runpy.run_module('feelvos_tf.predict', run_name='__main__')\n"
+    )
+    for arguments, sentence in {
+        (): "expected --saved_model",
+        ("--saved_model=none",): "none: expected the folder",
+        (f"--saved_model={saved_model}", "--dataset_root=none", "--output_dir=o"): "none does not",
+    }.items():
+        result = subprocess.run(
+            [sys.executable, "-c", program, *arguments], capture_output=True, text=True
+        )
+        assert sentence in error_of(result)
 
 
 def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
@@ -113,8 +176,8 @@ def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
     for arguments, sentence in {
         (root, output): "expected --saved_model",
         (f"--saved_model={tmp_path}/none", root, output): "none: expected the folder of a SavedM",
-        (model, output): "expected either --davis_root",
-        (model, root, video_flag, output): "expected either --davis_root",
+        (model, output): "expected either --dataset_root",
+        (model, root, video_flag, output): "expected either --dataset_root",
         (model, video_flag, output): "--video and --mask",
         (model, root, mask_flag, output): "--video and --mask",
         (model, root): "expected --output_dir",

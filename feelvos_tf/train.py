@@ -7,31 +7,16 @@ settings that were really used (operative_config.gin) and TensorBoard files
 
 from __future__ import annotations
 
-import logging
 import sys
 
-import tensorflow as tf
 from absl import flags
 
-from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core import cli, gin_flags, gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import tfrecord_files
-from feelvos_tf.data.input_pipeline import training_dataset
-from feelvos_tf.models import release_checkpoint
-from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.training.arithmetic import set_arithmetic
-from feelvos_tf.training.trainer import Trainer, set_random_seed
-from feelvos_tf.training.validation import evaluation_of
 
 _FLAGS = cli.flag_values(__name__)
-_GIN_FILE = flags.DEFINE_multi_string(
-    "gin_file", [], "Settings; may be given several times.", flag_values=_FLAGS
-)
-_GIN_PARAM = flags.DEFINE_multi_string(
-    "gin_param",
-    [],
-    "One setting, e.g. 'Trainer.num_steps = 100'; wins over the files.",
-    flag_values=_FLAGS,
+_GIN_FILE, _GIN_PARAM = gin_flags.define(
+    _FLAGS, "Settings of the training", "Trainer.num_steps = 100"
 )
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir", None, "Folder of this run.", required=True, flag_values=_FLAGS
@@ -44,8 +29,6 @@ EXIT_STOPPED = 130
 def main(argv: list[str]) -> None:
     """Trains with the settings of the flags."""
     del argv
-    # Notes on deprecated symbols, of which align-corners resizing needs some, hide our own log.
-    tf.get_logger().setLevel(logging.ERROR)
     if not _GIN_FILE.value and not _GIN_PARAM.value:
         raise InputError("--gin_file: expected at least one, e.g. gin_configs/quickstart.gin")
     gin_settings.parse(_GIN_FILE.value, _GIN_PARAM.value)
@@ -56,18 +39,30 @@ def main(argv: list[str]) -> None:
 
 def train(model_dir: str) -> bool:
     """Trains with the settings parsed before; returns False if a signal stopped it."""
+    import tensorflow as tf
+
+    from feelvos_tf.data import tfrecord_files
+    from feelvos_tf.data.input_pipeline import training_dataset
+    from feelvos_tf.models import release_checkpoint
+    from feelvos_tf.models.feelvos import Feelvos
+    from feelvos_tf.training import run_lock
+    from feelvos_tf.training.arithmetic import set_arithmetic
+    from feelvos_tf.training.trainer import Trainer, set_random_seed
+    from feelvos_tf.training.validation import evaluation_of
+
     with gin_settings.input_errors(), tfrecord_files.readable_errors():
-        set_random_seed()
         set_arithmetic()
-        dataset = training_dataset()
+        seed = set_random_seed()
+        training_dataset()  # Wrong settings and records are told before anything is written.
         strategy = tf.distribute.MirroredStrategy()
         with strategy.scope():
             model = Feelvos()
             model.create_variables()
         names = release_checkpoint.release_names(model)
         evaluate = evaluation_of(model, model_dir)
-        trainer = Trainer(model, names, model_dir, strategy, evaluate)
-        return trainer.train(dataset)
+        with run_lock.only_process(model_dir):
+            trainer = Trainer(model, names, model_dir, strategy, evaluate, seed=seed)
+            return trainer.train(lambda step: training_dataset(first_batch=step))
 
 
 if __name__ == "__main__":

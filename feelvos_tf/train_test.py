@@ -1,13 +1,17 @@
 import inspect
+import shutil
 
 import gin
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from feelvos_tf import train
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets, input_pipeline, tfrecords
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.training import trainer, validation
 from feelvos_tf.training.learning_rate import LearningRate
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
 from feelvos_tf.training.optimizers import MomentumOptimizer
@@ -77,22 +81,73 @@ def test_bad_settings_end_in_one_sentence_and_leave_no_folder(
     assert not model_dir.exists()
 
 
-def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch):
+def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
     weights = []
 
     class TrainerThatLooks:
-        def __init__(self, model, *_):
+        def __init__(self, model, *_, seed):
+            del seed
             weights.append(np.concatenate([np.ravel(v) for v in model.trainable_variables]))
 
         def train(self, _):
             return True
 
-    monkeypatch.setattr(train, "training_dataset", lambda: None)
-    monkeypatch.setattr(train, "evaluation_of", lambda *_: None)
-    monkeypatch.setattr(train, "Trainer", TrainerThatLooks)
+    monkeypatch.setattr(input_pipeline, "training_dataset", lambda: None)
+    monkeypatch.setattr(validation, "evaluation_of", lambda *_: None)
+    monkeypatch.setattr(trainer, "Trainer", TrainerThatLooks)
     for seed in (3, 3, 4, None):
         gin_settings.parse(["gin_configs/quickstart.gin"], [f"set_random_seed.seed = {seed}"])
-        assert train.train("nowhere")
+        assert train.train(tmp_path / "run")
     np.testing.assert_array_equal(weights[0], weights[1])
     for other in weights[2:]:
         assert (weights[0] != other).mean() > 0.5
+
+
+def whole_state(folder, step):
+    """Returns every tensor of a checkpoint: weights, averages, optimizer slots, step."""
+    reader = tf.train.load_checkpoint(str(folder / f"ckpt-{step}"))
+    names = reader.get_variable_to_shape_map()
+    return {name: reader.get_tensor(name) for name in names if "OBJECT_GRAPH" not in name}
+
+
+def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
+    tmp_path, testdata, eagerly
+):
+    """Clips, dropout, pixels drawn and calibration included, to the last bit."""
+    videos = datasets.list_sequences(testdata, split="train")
+    tfrecords.write_shards(videos, tmp_path / "records", "train", 2)
+    settings = [
+        f"training_dataset.records = '{tmp_path}/records/train-*'",
+        "training_dataset.crop_size = (49, 49)",
+        "MobileNetV2.depth_multiplier = 0.1",
+        "Feelvos.embedding_dimension = 8",
+        "Feelvos.train_max_neighbors_per_object = 16",
+        "TripletLoss.max_pixels_per_object = 8",
+        "Trainer.calibration_clips = 2",
+        "Trainer.num_steps = 4",
+        "Trainer.save_every_steps = 2",
+    ]
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    gin_settings.parse(["gin_configs/quickstart.gin"], settings)
+    assert train.train(whole)
+    resumed.mkdir()
+    for path in whole.glob("ckpt-2.*"):
+        shutil.copy(path, resumed)
+    assert train.train(resumed)
+    expected, found, before = (
+        whole_state(whole, 4),
+        whole_state(resumed, 4),
+        whole_state(whole, 2),
+    )
+    assert len(expected) > 100 and found.keys() == expected.keys()
+    different = [name for name in expected if not np.array_equal(found[name], expected[name])]
+    assert not different, f"{len(different)} of {len(expected)}"
+    assert sum((before[name] != expected[name]).any() for name in expected) > 100
+
+
+@pytest.fixture
+def eagerly():
+    """Runs without tracing, which takes most of the time."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)

@@ -8,36 +8,44 @@ writes converted/ckpt-200004 (the number is the release's step) and the settings
     python -m feelvos_tf.export --model_dir=converted --export_dir=saved_model \\
         --gin_param="output_stride = 8" --gin_param="atrous_rates = (12, 24, 36)"
 
-or train from it with --gin_param="Trainer.init_checkpoint = 'converted/ckpt-200004'". Optimiser
+or train from it with --gin_param="Trainer.init_checkpoint = 'converted/ckpt-200004'". Optimizer
 slots are left behind: training begins with fresh momentum.
 """
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
 from absl import flags
 
-from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core import cli, gin_flags, gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.models import release_checkpoint
-from feelvos_tf.models.feelvos import Feelvos
 
+if TYPE_CHECKING:
+    from feelvos_tf.models.feelvos import Feelvos
+
+_FLAGS = cli.flag_values(__name__)
 _TF1_CHECKPOINT = flags.DEFINE_string(
-    "tf1_checkpoint", None, "Prefix: the path without .index or .data-*.", required=True
+    "tf1_checkpoint",
+    None,
+    "Prefix: the path without .index or .data-*.",
+    required=True,
+    flag_values=_FLAGS,
 )
-_GIN_FILE = flags.DEFINE_multi_string(
-    "gin_file", None, "Settings of the model; may be given several times.", required=True
-)
-_GIN_PARAM = flags.DEFINE_multi_string(
-    "gin_param", [], "One setting, e.g. 'atrous_rates = ()'; wins over the files."
-)
+_GIN_FILE, _GIN_PARAM = gin_flags.define(_FLAGS, "Settings of the model", "atrous_rates = ()")
 _MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Folder to write; must not hold a checkpoint yet.", required=True
+    "model_dir",
+    None,
+    "Folder to write; must not hold a checkpoint yet.",
+    required=True,
+    flag_values=_FLAGS,
 )
 _ALLOW_MISSING = flags.DEFINE_boolean(
-    "allow_missing", False, "Variables that the checkpoint lacks start at random."
+    "allow_missing",
+    False,
+    "Variables that the checkpoint lacks start at random.",
+    flag_values=_FLAGS,
 )
 # Names of one kind that an error message shows.
 _SHOWN = 3
@@ -49,6 +57,9 @@ def load(prefix: str, allow_missing: bool) -> Feelvos:
     Raises:
       InputError: the checkpoint cannot be read, a shape differs or a variable is missing.
     """
+    from feelvos_tf.models import release_checkpoint
+    from feelvos_tf.models.feelvos import Feelvos
+
     release_checkpoint.read_shapes(prefix)
     model = Feelvos()
     model.create_variables()
@@ -63,12 +74,14 @@ def load(prefix: str, allow_missing: bool) -> Feelvos:
     print(f"matched: {len(restored.matched)} of the model's {total} variables")
     _print_names("missing, left at random", restored.missing)
     _print_names("left over in the checkpoint", restored.unused)
-    print(f"optimiser slots and step left behind: {len(restored.ignored)}")
+    print(f"optimizer slots and step left behind: {len(restored.ignored)}")
     return model
 
 
 def save(model: Feelvos, model_dir: str, step: int) -> str:
     """Writes the weights and the step as the trainer does; returns the checkpoint's path."""
+    import tensorflow as tf
+
     checkpoint = tf.train.Checkpoint(model=model, step=tf.Variable(step, dtype=tf.int64))
     manager = tf.train.CheckpointManager(
         checkpoint, model_dir, max_to_keep=None, checkpoint_name="ckpt"
@@ -90,7 +103,15 @@ def _print_names(title: str, names: list[str]) -> None:
         print(f"  {name}")
 
 
-def main(_: list[str]) -> None:
+def main(argv: list[str]) -> None:
+    """Converts the checkpoint that the flags name."""
+    del argv
+    import tensorflow as tf
+
+    from feelvos_tf.models import release_checkpoint
+
+    if not _GIN_FILE.value:
+        raise InputError("--gin_file: expected the settings of the model, got nothing")
     prefix, model_dir = _TF1_CHECKPOINT.value, _MODEL_DIR.value
     if os.path.isdir(model_dir) and tf.train.latest_checkpoint(model_dir):
         raise InputError(f"{model_dir}: expected a folder without checkpoints, found some there")

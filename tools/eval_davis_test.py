@@ -101,7 +101,7 @@ def test_missing_predictions_are_scored_around_on_request(davis, predictions):
     ("arguments", "words"),
     [
         ((), ["--predictions=DIR is needed"]),
-        (("--predictions={out}",), ["either --davis_root=DIR or --ground_truth=DIR"]),
+        (("--predictions={out}",), ["either --dataset_root=DIR or --ground_truth=DIR"]),
         (("--predictions={out}", "--davis_root=/nowhere"), ["/nowhere does not exist"]),
         (("--predictions=/nowhere", "--davis_root={davis}"), ["/nowhere does not exist"]),
         (("--predictions={out}", "--davis_root={davis}", "--split=train"), ["train.txt"]),

@@ -1,6 +1,6 @@
 """Masks from baselines that learn nothing, in the layout of feelvos_tf.predict.
 
-    python tools/predict_baseline.py --baseline=optical_flow --davis_root=DIR --year=2017 \\
+    python tools/predict_baseline.py --baseline=optical_flow --dataset_root=DIR --year=2017 \\
         --split=val --output_dir=OUT
 
 `first_mask` repeats the given mask; `optical_flow` warps the previous mask by dense optical flow
@@ -14,24 +14,31 @@ import numpy as np
 from absl import flags
 
 from feelvos_tf.core import cli
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.inference import command_line
-from feelvos_tf.media import masks
 
+_FLAGS = cli.flag_values(__name__)
 _BASELINE = flags.DEFINE_enum(
-    "baseline", None, ["first_mask", "optical_flow"], "What to predict with.", required=True
+    "baseline",
+    None,
+    ["first_mask", "optical_flow"],
+    "What to predict with.",
+    required=True,
+    flag_values=_FLAGS,
 )
+_COMMAND_LINE = command_line.define(_FLAGS)
 
 
 class FirstMask:
     """Repeats the first mask. A `VideoSegmenter`."""
 
-    def start(self, image: np.ndarray, mask: np.ndarray) -> _FirstMaskTrack:
-        """Returns a new track."""
+    def start(self, image: np.ndarray, mask: np.ndarray) -> _FirstMaskState:
+        """Returns the state of a new video."""
         del image
-        return _FirstMaskTrack(mask)
+        return _FirstMaskState(mask)
 
 
-class _FirstMaskTrack:
+class _FirstMaskState:
     def __init__(self, mask: np.ndarray):
         self._mask = mask
 
@@ -40,23 +47,27 @@ class _FirstMaskTrack:
         del image
         return self._mask
 
+    def add_objects(self, mask: np.ndarray) -> None:
+        """Takes further objects, which are repeated as well."""
+        self._mask = np.where(np.isin(mask, (0, VOID)), self._mask, mask)
+
 
 class OpticalFlow:
     """Moves the previous mask along the optical flow. A `VideoSegmenter`."""
 
-    def start(self, image: np.ndarray, mask: np.ndarray) -> _OpticalFlowTrack:
-        """Returns a new track."""
-        return _OpticalFlowTrack(image, mask)
+    def start(self, image: np.ndarray, mask: np.ndarray) -> _OpticalFlowState:
+        """Returns the state of a new video."""
+        return _OpticalFlowState(image, mask)
 
 
-class _OpticalFlowTrack:
+class _OpticalFlowState:
     """Carries one soft mask per object, so that small movements add up instead of being rounded."""
 
     def __init__(self, image: np.ndarray, mask: np.ndarray):
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._flow.setFinestScale(0)
         self._previous = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        self._ids = np.unique(mask[mask != masks.VOID])
+        self._ids = np.unique(mask[mask != VOID])
         self._planes = [(mask == value).astype(np.float32) for value in self._ids]
 
     def step(self, image: np.ndarray) -> np.ndarray:
@@ -73,6 +84,15 @@ class _OpticalFlowTrack:
         self._previous = current
         return self._ids[np.argmax(self._planes, axis=0)]
 
+    def add_objects(self, mask: np.ndarray) -> None:
+        """Takes further objects, which cover the others where their mask does."""
+        marked = ~np.isin(mask, (0, VOID))
+        new_ids = np.setdiff1d(mask[marked], self._ids)
+        self._planes += [np.zeros(mask.shape, np.float32) for _ in new_ids]
+        self._ids = np.concatenate([self._ids, new_ids])
+        for value, plane in zip(self._ids, self._planes):
+            plane[marked] = mask[marked] == value
+
 
 BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
 
@@ -80,7 +100,7 @@ BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
 def main(argv: list[str]) -> None:
     """Segments what the flags name."""
     del argv
-    command_line.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})
+    _COMMAND_LINE.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})
 
 
 if __name__ == "__main__":

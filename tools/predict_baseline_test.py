@@ -21,11 +21,11 @@ def scene(frame: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns image [96, 128, 3] and ids: two textured squares that move apart."""
     noise = np.random.default_rng(0).integers(0, 255, (3, 96, 128), dtype=np.uint8)
     texture = [cv2.GaussianBlur(plane, (0, 0), 2) for plane in noise]
-    grey, ids = texture[0] // 2, np.zeros((96, 128), np.uint8)
+    gray, ids = texture[0] // 2, np.zeros((96, 128), np.uint8)
     for value, left, plane in ((2, 40 - STEP * frame, 1), (7, 70 + STEP * frame, 2)):
-        grey[30:60, left : left + 24] = texture[plane][30:60, :24] // 2 + 120
+        gray[30:60, left : left + 24] = texture[plane][30:60, :24] // 2 + 120
         ids[30:60, left : left + 24] = value
-    return np.repeat(grey[..., None], 3, axis=-1), ids
+    return np.repeat(gray[..., None], 3, axis=-1), ids
 
 
 @pytest.fixture(scope="module")

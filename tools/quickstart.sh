@@ -35,7 +35,7 @@ step "1/5 Records: one TFRecord per training video"
 if has_records; then
   echo "$OUT/records is complete already"
 else
-  "$PYTHON" tools/build_tfrecords.py --dataset=davis_2017 --root=testdata --split=train \
+  "$PYTHON" tools/build_tfrecords.py --dataset=davis_2017 --dataset_root=testdata --split=train \
     --num_shards="$SHARDS" --output_dir="$OUT/records"
 fi
 
@@ -52,11 +52,11 @@ else
 fi
 
 step "4/5 Masks: each validation video from its first mask"
-"$PYTHON" -m feelvos_tf.predict --saved_model="$OUT/saved_model" --davis_root=testdata \
+"$PYTHON" -m feelvos_tf.predict --saved_model="$OUT/saved_model" --dataset_root=testdata \
   --year=2017 --split=val --output_dir="$OUT/masks" --overlays="$OUT/overlays"
 
 step "5/5 Score: J and F as DAVIS defines them"
-"$PYTHON" tools/eval_davis.py --davis_root=testdata --predictions="$OUT/masks" --year=2017 \
+"$PYTHON" tools/eval_davis.py --dataset_root=testdata --predictions="$OUT/masks" --year=2017 \
   --split=val --report="$OUT/report.html"
 
 cat << END
@@ -73,6 +73,6 @@ object), then
   $PYTHON -m feelvos_tf.predict --saved_model=$OUT/saved_model \\
     --video=my_video.mp4 --mask=my_first_mask.png --output_dir=my_masks --overlay=my_overlay.mp4
 This network has seen six drawn films for two minutes: it follows drawn objects, mixes them up where
-they meet, and is not fit for video of your own yet. README.md, "Training", tells how to train a
-larger one, "Results so far" what was reached.
+they meet, and is not fit for video of your own yet. README.md names the release's weights and tells
+how to train a larger one, gin_configs/train/README.md what was reached.
 END

@@ -1,12 +1,25 @@
-"""Files that appear whole or not at all."""
+"""Writes files that appear whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pathlib
-import tempfile
+import secrets
 from collections.abc import Iterator
+
+from feelvos_tf.core.errors import InputError
+
+_REFUSALS = {
+    errno.EACCES: "the folder may not be written to",
+    errno.EROFS: "the file system is read-only",
+    errno.ENOTDIR: "a part of the path is a file, not a folder",
+    errno.EEXIST: "a part of the path is a file, not a folder",
+    errno.ENOSPC: "no space is left on the disk",
+    errno.EDQUOT: "the disk quota is used up",
+}
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextlib.contextmanager
@@ -19,24 +32,42 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     Args:
       path: the file to write. The temporary name keeps its suffix, by which many writers choose
         the format.
+
+    Raises:
+      InputError: the folder cannot be written to, or the disk is full.
     """
     target = pathlib.Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent
-    )
-    os.close(handle)
-    temporary = pathlib.Path(name)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _create_beside(target)
+    except OSError as error:
+        raise _refusal(target, error) from error
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(target)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise _refusal(target, error) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _umask() -> int:
-    """Returns the process's umask, which mkstemp ignores."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _create_beside(target: pathlib.Path) -> pathlib.Path:
+    """Returns a new empty file that only this process knows.
+
+    Unlike those of `tempfile` it has the permissions that the user's umask gives to any new file.
+    Asking for the umask would mean to change it for a moment, for other threads as well.
+    """
+    while True:
+        path = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+        try:
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            continue
+        return path
+
+
+def _refusal(target: pathlib.Path, error: OSError) -> InputError:
+    reason = _REFUSALS.get(error.errno, error.strerror or str(error))
+    return InputError(f"{target}: cannot be written, {reason}")

@@ -1,8 +1,11 @@
+import errno
+import os
 import stat
 
 import pytest
 
 from feelvos_tf.core import atomic_files
+from feelvos_tf.core.errors import InputError
 
 
 def test_a_file_appears_whole_with_its_parents(tmp_path):
@@ -24,3 +27,62 @@ def test_a_failing_block_leaves_the_old_file_and_no_rubbish(tmp_path):
         raise RuntimeError
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_a_new_file_has_the_permissions_that_the_umask_gives(tmp_path):
+    before = os.umask(0o027)
+    try:
+        with atomic_files.replacing(tmp_path / "a.txt") as temporary:
+            temporary.write_text("text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == 0o640
+
+
+def test_the_umask_of_the_process_is_left_alone(tmp_path, monkeypatch):
+    """It holds for all threads: another one's new file would be open to everybody."""
+    changes = []
+    monkeypatch.setattr(os, "umask", lambda mask: changes.append(mask) or 0o022)
+    with atomic_files.replacing(tmp_path / "a.txt") as temporary:
+        temporary.write_text("text")
+    assert not changes
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with (
+        pytest.raises(InputError, match=r"a\.txt: cannot be written, no space is left"),
+        atomic_files.replacing(target),
+        open("/dev/full", "w") as full,
+    ):
+        full.write("text")
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_read_only_folder_is_one_sentence(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with (
+        pytest.raises(InputError, match=r"a\.txt: cannot be written, the folder may not"),
+        atomic_files.replacing(tmp_path / "a.txt"),
+    ):
+        pass
+
+
+def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path):
+    (tmp_path / "folder").write_text("no folder")
+    for path in ("folder/a.txt", "folder/inner/a.txt"):
+        with (
+            pytest.raises(InputError, match="cannot be written, a part of the path is a file"),
+            atomic_files.replacing(tmp_path / path),
+        ):
+            pass
+
+
+def test_another_error_in_the_block_keeps_its_own_words(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_files.replacing(tmp_path / "a.txt"):
+        (tmp_path / "nowhere.txt").read_text()

@@ -1,16 +1,38 @@
-"""How every command-line program of the project starts and fails."""
+"""How every command-line program of the project starts and fails.
+
+A program looks like this. It imports what takes long, TensorFlow above all, inside `main`: so
+`--help` and a wrong flag are answered at once, and `run` can still choose TensorFlow's settings.
+
+    _FLAGS = cli.flag_values(__name__)
+    _NAME = flags.DEFINE_string("name", None, "What it is.", flag_values=_FLAGS)
+
+    def main(argv):
+        import tensorflow as tf
+        ...
+
+    if __name__ == "__main__":
+        cli.run(main)
+"""
+
+from __future__ import annotations
 
 import errno
+import functools
 import logging
+import os
+import pathlib
+import re
 import sys
 from collections.abc import Callable
 
 from absl import app, flags
+from absl import logging as absl_logging
 
 from feelvos_tf.core.errors import InputError
 
 EXIT_INPUT_ERROR = 1
 EXIT_INTERRUPTED = 130
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def flag_values(module: str) -> flags.FlagValues:
@@ -29,30 +51,81 @@ def run(main: Callable[[list[str]], None]) -> None:
     `--` would otherwise be ignored silently.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    use_onednn_where_it_is_faster()
+    _show_all_flags_in_help(flags.FLAGS)
 
-    def guarded(argv: list[str]) -> None:
-        try:
-            if len(argv) > 1:
-                raise InputError(
-                    f"unexpected argument {argv[1]!r}: options are given as --name=value"
-                )
-            main(argv)
-        except InputError as error:
-            _fail(str(error), EXIT_INPUT_ERROR)
-        except OSError as error:
-            _fail(_describe(error), EXIT_INPUT_ERROR)
-        except KeyboardInterrupt:
-            _fail("interrupted", EXIT_INTERRUPTED)
-
-    app.run(guarded)
+    app.run(functools.partial(_call, main))
 
 
-def _describe(error: OSError) -> str:
-    """Returns one sentence for an operating-system error."""
-    if error.errno == errno.ENOSPC:
-        return f"no space left on the disk while writing {error.filename or 'output'}"
-    where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}"
+def _call(main: Callable[[list[str]], None], argv: list[str]) -> None:
+    """Calls `main`; ends the process with a sentence where a user or the machine is the cause."""
+    # What libraries note in passing would hide what a user must read.
+    if not flags.FLAGS["verbosity"].present:
+        absl_logging.set_verbosity(absl_logging.WARNING)
+    try:
+        if len(argv) > 1:
+            raise InputError(f"unexpected argument {argv[1]!r}: options are given as --name=value")
+        main(argv)
+    except KeyboardInterrupt:
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        sentence = _sentence(error)
+        if sentence is None:
+            raise
+        _fail(sentence, EXIT_INPUT_ERROR)
+
+
+def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> None:
+    """Asks TensorFlow for oneDNN's kernels on processors with AVX2, before it is imported.
+
+    TensorFlow 2.15 takes them by itself from AVX512-VNNI on. With AVX2 alone they make a frame a
+    fifth faster. A user who has set TF_ENABLE_ONEDNN_OPTS keeps what was set.
+
+    Args:
+      cpuinfo: Linux's description of the processor; where there is none nothing is done.
+    """
+    try:
+        text = pathlib.Path(cpuinfo).read_text()
+    except OSError:
+        return
+    if re.search(r"^flags\s*:.*\bavx2\b", text, re.MULTILINE):
+        os.environ.setdefault(ONEDNN, "1")
+
+
+def _show_all_flags_in_help(values: flags.FlagValues) -> None:
+    """Makes --help show the flags that our modules define for the program, not its own alone."""
+    for module, defined in list(values.flags_by_module_dict().items()):
+        if module.startswith("feelvos_tf."):
+            for flag in defined:
+                values.register_key_flag_for_module(sys.argv[0], flag)
+
+
+def _sentence(error: Exception) -> str | None:
+    """Returns one sentence for bad input and for what the machine lacks, None for a defect."""
+    if isinstance(error, InputError):
+        return str(error)
+    # TensorFlow's errors are told by their names: it need not be imported for this.
+    from_tensorflow = type(error).__module__.startswith("tensorflow.")
+    if isinstance(error, MemoryError) or (from_tensorflow and "OOM when" in str(error)):
+        found = re.search(r"shape\s*\[[\d,]*\]", str(error))
+        what = f" (no room for a tensor of {found[0]})" if found else ""
+        return f"out of memory{what}; README.md says under Troubleshooting what needs less"
+    if getattr(error, "errno", None) == errno.ENOSPC or (
+        from_tensorflow and os.strerror(errno.ENOSPC) in str(error)
+    ):
+        return f"no space left on the disk while writing {_file_name(error) or 'output'}"
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}"
+    return None
+
+
+def _file_name(error: Exception) -> str | None:
+    """Returns the file that an error is about, which TensorFlow tells before what is wrong."""
+    if isinstance(error, OSError):
+        return error.filename
+    found = re.search(r"(\S+); ", str(error))
+    return found[1] if found else None
 
 
 def _fail(message: str, code: int) -> None:

@@ -1,12 +1,12 @@
-"""Settings: gin files and bindings in, the settings that were really used out."""
+"""Reads the settings of gin files and single bindings, and saves those that were really used."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import importlib
 import os
 import pathlib
+import re
 import tokenize
 from collections.abc import Iterator, Sequence
 
@@ -17,6 +17,8 @@ from feelvos_tf.core.errors import InputError
 
 PROJECT_ROOT = pathlib.Path(__file__).resolve().parents[2]
 OPERATIVE_CONFIG = "operative_config.gin"
+_EVALUATION = "evaluation"
+_INCLUDE = re.compile(r"""include\s+(['"])(.+)\1\s*(#.*)?""")
 
 # Gin knows a name only after the module that defines it was imported. Everything a gin file may
 # bind is listed here, so that one file serves training, export and prediction alike.
@@ -59,15 +61,22 @@ def parse(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
     Raises:
       InputError: a file is missing, a line cannot be read, or a name is unknown.
     """
+    paths = [_find(name) for name in gin_files]  # Before seconds of imports.
     for module in CONFIGURABLE_MODULES:
         importlib.import_module(module)
     gin.clear_config()
-    _let_gin_search(str(PROJECT_ROOT))
-    try:
-        gin.parse_config_files_and_bindings([_find(f) for f in gin_files], list(gin_params))
-    except _PARSE_ERRORS as error:
-        where = f" ({', '.join(gin_files)})" if gin_files else ""
-        raise InputError(f"gin settings{where}: {_one_line(error)}") from error
+    for path in paths:
+        _parse_file(path)
+    with _parse_errors(", ".join(gin_files)):
+        gin.parse_config_files_and_bindings([], list(gin_params))
+
+
+def evaluation_scope() -> contextlib.AbstractContextManager:
+    """Returns the scope in which models are built that predict or are scored, not trained.
+
+    What holds for them alone is bound as `evaluation/Feelvos.atrous_rates = (12, 24, 36)`.
+    """
+    return gin.config_scope(_EVALUATION)
 
 
 @contextlib.contextmanager
@@ -122,7 +131,8 @@ def parse_model_dir(
     Args:
       model_dir: folder of a training run.
       gin_params: single bindings that win over the saved ones and over the files.
-      gin_files: files that win over the saved settings.
+      gin_files: files that win over the saved settings, also over those saved for the
+        `evaluation/` scope.
 
     Raises:
       InputError: the folder holds no operative config, or it cannot be read.
@@ -133,16 +143,48 @@ def parse_model_dir(
             f"{path}: expected the settings of a training run, found no such file; "
             "is this the folder that training wrote to?"
         )
-    parse([str(path.resolve()), *gin_files], gin_params)
+    parse(gin_files, gin_params)
+    given = re.sub(r"^([\w.]+\.\w+ =)", rf"{_EVALUATION}/\1", gin.config_str(), flags=re.M)
+    parse([str(path.resolve()), *gin_files], [*gin_params, given])
 
 
-@functools.lru_cache
-def _let_gin_search(folder: str) -> None:
-    """Makes gin look for included files in the working directory, then in `folder`."""
-    gin.add_config_file_search_path(folder)
-    # Gin would also search Python packages: it takes our folder of gin files for one, which fails,
-    # and logs as an error whatever is not in one. There is no public way to switch that off.
-    gin.config._FILE_READERS[:] = [(open, os.path.isfile)]
+def _parse_file(path: str, including: tuple[str, ...] = ()) -> None:
+    """Parses a gin file and what it includes.
+
+    Gin's own `include` would search Python packages, too. It takes our folder of gin files for one,
+    which fails, and there is no public way to switch that off.
+    """
+    if path in including:
+        raise InputError(f"gin settings ({path}): the file includes itself")
+    with _parse_errors(path):
+        lines = pathlib.Path(path).read_text().splitlines()
+    begin = 0
+    for number, line in enumerate(lines):
+        include = _INCLUDE.fullmatch(line)
+        if not include:
+            continue
+        _parse_lines(path, lines, begin, number)
+        begin = number + 1
+        with _parse_errors(f"{path}, line {begin}"):
+            included = _find(include[2])
+        _parse_file(included, (*including, path))
+    _parse_lines(path, lines, begin, len(lines))
+
+
+def _parse_lines(path: str, lines: list[str], begin: int, end: int) -> None:
+    """Parses a part of a file; empty lines before it keep the numbers in messages right."""
+    with _parse_errors(path):
+        gin.parse_config("\n" * begin + "\n".join(lines[begin:end]))
+
+
+@contextlib.contextmanager
+def _parse_errors(where: str) -> Iterator[None]:
+    """Turns what gin says about text that it cannot read into one sentence."""
+    try:
+        yield
+    except (InputError, *_PARSE_ERRORS) as error:
+        place = f" ({where})" if where else ""
+        raise InputError(f"gin settings{place}: {_one_line(error)}") from error
 
 
 def _find(name: str) -> str:

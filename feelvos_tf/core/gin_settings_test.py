@@ -116,3 +116,47 @@ def test_the_operative_config_reproduces_the_settings(tmp_path):
 def test_a_folder_without_a_training_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="operative_config.gin: expected the settings"):
         gin_settings.parse_model_dir(tmp_path, [])
+
+
+def test_what_is_given_beside_a_run_wins_over_all_its_settings(tmp_path):
+    """Also over what was saved for the evaluated model, defaults included."""
+    gin_settings.parse(
+        [], ["_settings_probe.required = 1", "evaluation/_settings_probe.optional = 5"]
+    )
+    _settings_probe()
+    with gin_settings.evaluation_scope():
+        assert _settings_probe() == (1, 5)
+    gin_settings.save_operative(tmp_path)
+    assert (
+        "evaluation/_settings_probe.required = 1" in (tmp_path / "operative_config.gin").read_text()
+    )
+    override = tmp_path / "override.gin"
+    override.write_text("given = 7\n_settings_probe.required = %given\n")
+    gin_settings.parse_model_dir(tmp_path, [], [str(override)])
+    with gin_settings.evaluation_scope():
+        assert _settings_probe() == (7, 5)
+    gin_settings.parse_model_dir(tmp_path, ["_settings_probe.optional = 9"], [str(override)])
+    with gin_settings.evaluation_scope():
+        assert _settings_probe() == (7, 9)
+
+
+def test_an_included_file_with_a_mistake_is_named_with_its_line(tmp_path):
+    inner, outer = tmp_path / "inner.gin", tmp_path / "outer.gin"
+    inner.write_text("\n\n_settings_probe.required = = 3\n")
+    outer.write_text(f"_settings_probe.optional = 1\ninclude '{inner}'\n")
+    with pytest.raises(InputError, match="inner.gin.*line 3"):
+        gin_settings.parse([str(outer)], [])
+    inner.write_text(f"include '{outer}'\n")
+    with pytest.raises(InputError, match="the file includes itself"):
+        gin_settings.parse([str(outer)], [])
+
+
+def test_statements_around_an_include_keep_their_order(tmp_path):
+    inner, outer = tmp_path / "inner.gin", tmp_path / "outer.gin"
+    inner.write_text("_settings_probe.required = 2\n_settings_probe.optional = 2\n")
+    outer.write_text(
+        f"_settings_probe.required = 1\ninclude '{inner}'  # theirs\n_settings_probe.optional = [\n"
+        "    3,\n]\n"
+    )
+    gin_settings.parse([str(outer)], [])
+    assert _settings_probe() == (2, [3])

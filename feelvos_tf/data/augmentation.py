@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.media.masks import VOID
 
 MEAN_PIXEL = 127.5
@@ -54,29 +55,6 @@ def scale_dimension(dim: int, scale: float) -> int:
     return int((float(dim) - 1.0) * scale + 1.0)
 
 
-def resize_labels_nearest(labels: tf.Tensor, size: tuple[int, int] | tf.Tensor) -> tf.Tensor:
-    """Returns labels [frames, *size], same dtype as `labels` [frames, height, width].
-
-    Source row of target row i is i * (height - 1) / (size[0] - 1), rounded half away from zero
-    (align-corners; the default of `tf.image.resize` picks other pixels). The values are those of
-    TensorFlow's kernel, but copying rows, twice, takes a sixth of its time.
-    """
-    shape = tf.shape(labels)
-    rows = tf.gather(labels, _nearest(shape[1], size[0]), axis=1)
-    columns = tf.gather(tf.transpose(rows, [0, 2, 1]), _nearest(shape[2], size[1]), axis=1)
-    return tf.transpose(columns, [0, 2, 1])
-
-
-def _nearest(source_size: tf.Tensor, target_size: tf.Tensor | int) -> tf.Tensor:
-    """Returns the source position of each target position, int32 [target_size]."""
-    intervals = tf.cast(tf.maximum(target_size - 1, 1), tf.float32)
-    step = tf.cast(source_size - 1, tf.float32) / intervals
-    position = tf.range(target_size, dtype=tf.float32) * step
-    below = tf.floor(position)
-    # tf.round would round halves to even.
-    return tf.cast(below + tf.cast(position - below >= 0.5, tf.float32), tf.int32)
-
-
 def augment(
     images: tf.Tensor, labels: tf.Tensor, augmentation: Augmentation, crop_size: tuple[int, int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -103,10 +81,7 @@ def augment(
 def scale(images: tf.Tensor, labels: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns frames of size int(factor * size): images bilinear, labels nearest, align-corners."""
     size = tf.cast(tf.cast(tf.shape(labels)[1:], tf.float32) * factor, tf.int32)
-    images = tf.raw_ops.ResizeBilinear(
-        images=tf.cast(images, tf.float32), size=size, align_corners=True
-    )
-    return images, resize_labels_nearest(labels, size)
+    return resize_bilinear(images, size), resize_nearest(labels, size)
 
 
 def pad(
@@ -159,7 +134,7 @@ def reference_ids(reference: tf.Tensor, output_stride: int) -> tuple[tf.Tensor, 
       counts: int32 [objects].
     """
     size = [scale_dimension(dim, 1.0 / output_stride) for dim in reference.shape]
-    reduced = resize_labels_nearest(reference[None], size)
+    reduced = resize_nearest(reference[None], size)
     counts = tf.math.bincount(tf.cast(reduced, tf.int32), minlength=_ID_COUNT)[:VOID]
     ids = tf.where(counts > 0)[:, 0]
     return tf.cast(ids, tf.int32), tf.gather(counts, ids)

@@ -23,43 +23,6 @@ def test_scale_dimension_is_the_release_s(release, name, scale):
     assert found == release[f"scale_python_{name}"].tolist()
 
 
-def test_label_reduction_picks_the_release_s_rows_and_columns(release):
-    sizes = zip(release["nearest_in_sizes"], release["nearest_out_sizes"])
-    for case, (source, target) in enumerate(sizes):
-        rows = np.broadcast_to(np.arange(source[0])[:, None], source)
-        columns = np.broadcast_to(np.arange(source[1]), source)
-        reduced = augmentation.resize_labels_nearest(tf.constant(np.stack([rows, columns])), target)
-        np.testing.assert_array_equal(reduced[0, :, 0], release[f"nearest_{case}_rows"])
-        np.testing.assert_array_equal(reduced[1, 0], release[f"nearest_{case}_cols"])
-        if f"nearest_{case}_in" in release:
-            labels = release[f"nearest_{case}_in"][..., 0]
-            np.testing.assert_array_equal(
-                augmentation.resize_labels_nearest(tf.constant(labels), target),
-                release[f"nearest_{case}_out"][..., 0],
-            )
-
-
-def test_label_reduction_picks_the_release_s_pixels_for_every_pair_of_sizes(release):
-    pairs = [name for name in release if name.startswith("nearest_pair_")]
-    assert len(pairs) > 40
-    for name in pairs:
-        source, target = map(int, name.split("_")[2:])
-        line = tf.range(source)[None, :, None]
-        reduced = augmentation.resize_labels_nearest(line, (target, 1))
-        np.testing.assert_array_equal(reduced[0, :, 0], release[name], name)
-
-
-def test_label_resizing_equals_tensorflow_s_kernel_when_enlarging():
-    labels = tf.random.stateless_uniform([2, 37, 53], [1, 2], 0, 9, tf.int32)
-    for size in [(48, 68), (41, 53), (74, 106), (1, 1), (37, 1)]:
-        kernel = tf.raw_ops.ResizeNearestNeighbor(
-            images=labels[..., None], size=size, align_corners=True
-        )
-        np.testing.assert_array_equal(
-            augmentation.resize_labels_nearest(labels, size), kernel[..., 0]
-        )
-
-
 @pytest.mark.parametrize("factor", ["1.00", "1.13", "1.25", "1.30"])
 def test_scaling_is_the_release_s(release, factor):
     image, label = augmentation.scale(

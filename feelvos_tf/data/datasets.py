@@ -1,6 +1,7 @@
-"""Folders of frames and masks on disk -> lists of `VideoFiles`: paths only, no pixels.
+"""Finds the frames and masks of a data set on disk: lists of `VideoFiles`, paths without pixels.
 
-The layouts understood here (`<stem>` is the same for a frame and its mask):
+A data set is one entry of `DATASETS`. The layouts they describe (a frame and its mask have the same
+stem):
 
     davis_2016, davis_2017            youtube_vos                    youtube_objects
     ROOT/                             ROOT/<split>/                  ROOT/
@@ -17,15 +18,59 @@ the others. YouTube-Objects has no published layout of this kind; convert it to 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from feelvos_tf.core.errors import InputError
 
-DATASETS = ("davis_2016", "davis_2017", "youtube_vos", "youtube_objects")
 MASK_REQUIREMENTS = ("all", "first", "none")
-_BINARY = ("davis_2016", "youtube_objects")
+
+
+@dataclass(frozen=True)
+class DatasetLayout:
+    """Where the frames, masks and lists of a data set lie below its root.
+
+    Attributes:
+      split_files: files that may list a split, the first one there counts. `{split}` and
+        `{resolution}` stand for what the user asked for. Without any, the folders are the list.
+      needs_split_file: whether one of them must be there.
+      has_resolutions: `JPEGImages` and `Annotations` hold one folder per resolution.
+      has_split_folders: every split is a folder of its own, with `JPEGImages` inside.
+      split_folder_aliases: split -> the folder that stands for it where it has none of its name.
+      binary_masks: masks hold 0 and 255, and 255 is the one object (not void).
+      begins_at_first_mask: frames before a sequence's first mask are left out.
+      meta_file: JSON file, beside `JPEGImages`, that lists the frames of every object.
+    """
+
+    split_files: tuple[str, ...] = ()
+    needs_split_file: bool = True
+    has_resolutions: bool = False
+    has_split_folders: bool = False
+    split_folder_aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
+    binary_masks: bool = False
+    begins_at_first_mask: bool = False
+    meta_file: str | None = None
+
+
+DATASETS = {
+    "davis_2016": DatasetLayout(
+        split_files=("ImageSets/2016/{split}.txt", "ImageSets/{resolution}/{split}.txt"),
+        has_resolutions=True,
+        binary_masks=True,
+    ),
+    "davis_2017": DatasetLayout(split_files=("ImageSets/2017/{split}.txt",), has_resolutions=True),
+    "youtube_vos": DatasetLayout(
+        has_split_folders=True, split_folder_aliases={"val": "valid"}, meta_file="meta.json"
+    ),
+    "youtube_objects": DatasetLayout(
+        split_files=("ImageSets/{split}.txt",),
+        needs_split_file=False,
+        binary_masks=True,
+        # Nothing can be segmented before the first mask, and frame 0 does not always have one.
+        begins_at_first_mask=True,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +101,7 @@ def list_sequences(
     sequences: Iterable[str] | None = None,
     require_masks: str = "all",
 ) -> list[VideoFiles]:
-    """Returns the sequences of a split, in the order of its list.
+    """Returns the files of every sequence of a split, in the order of its list.
 
     Args:
       root: the data set's folder.
@@ -76,41 +121,39 @@ def list_sequences(
             f"unknown mask requirement {require_masks!r}: expected one of "
             f"{', '.join(MASK_REQUIREMENTS)}"
         )
+    layout = DATASETS[dataset]
     root = _folder(Path(root), "data root")
-    base, subfolder = _base_and_subfolder(root, dataset, split, resolution)
+    base = _split_folder(root, split, layout)
+    subfolder = resolution if layout.has_resolutions else ""
     images = _folder(base / "JPEGImages" / subfolder, f"image folder of {dataset}")
-    names = _split_names(root, images, dataset, split, resolution)
+    names = _split_names(images, _split_file(root, split, resolution, layout))
     if sequences is not None:
         names = _selected(names, list(sequences), split)
     annotations = base / "Annotations" / subfolder
-    appearances = _read_meta(base / "meta.json") if dataset == "youtube_vos" else {}
+    appearances = _read_meta(base / layout.meta_file) if layout.meta_file else {}
     return [
-        _sequence(name, images, annotations, dataset, require_masks, appearances.get(name, {}))
+        _sequence(name, images, annotations, layout, require_masks, appearances.get(name, {}))
         for name in names
     ]
 
 
-def _base_and_subfolder(root: Path, dataset: str, split: str, resolution: str) -> tuple[Path, str]:
-    """Returns the folder that holds JPEGImages and the path from there to the sequences."""
-    if dataset == "youtube_objects":
-        return root, ""
-    if dataset != "youtube_vos":
-        return root, resolution
-    if split == "val" and not (root / split).is_dir():
-        split = "valid"
-    return _folder(root / split, f"folder of the split {split!r}"), ""
+def _split_folder(root: Path, split: str, layout: DatasetLayout) -> Path:
+    """Returns the folder that holds `JPEGImages`."""
+    if not layout.has_split_folders:
+        return root
+    if not (root / split).is_dir():
+        split = layout.split_folder_aliases.get(split, split)
+    return _folder(root / split, f"folder of the split {split!r}")
 
 
-def _split_names(root: Path, images: Path, dataset: str, split: str, resolution: str) -> list[str]:
+def _split_names(images: Path, split_file: Path | None) -> list[str]:
     """Returns the names of the split's sequences, which all have a folder below `images`."""
-    path = _split_file(root, dataset, split, resolution)
-    if path is None:
+    if split_file is None:
         names = sorted(entry.name for entry in images.iterdir() if entry.is_dir())
-        source = images
     else:
-        lines = path.read_text().splitlines()
+        lines = split_file.read_text().splitlines()
         names = list(dict.fromkeys(_name_in_line(line) for line in lines if line.strip()))
-        source = path
+    source = split_file or images
     if not names:
         raise InputError(f"{source} names no sequence")
     for name in names:
@@ -121,20 +164,16 @@ def _split_names(root: Path, images: Path, dataset: str, split: str, resolution:
     return names
 
 
-def _split_file(root: Path, dataset: str, split: str, resolution: str) -> Path | None:
+def _split_file(root: Path, split: str, resolution: str, layout: DatasetLayout) -> Path | None:
     """Returns the file that lists the split, or None where the folders themselves are the list."""
-    sets = root / "ImageSets"
-    if dataset == "youtube_vos":
-        return None
-    if dataset == "youtube_objects":
-        path = sets / f"{split}.txt"
-        return path if path.is_file() else None
-    candidates = [sets / dataset.removeprefix("davis_") / f"{split}.txt"]
-    if dataset == "davis_2016":
-        candidates.append(sets / resolution / f"{split}.txt")
+    candidates = [
+        root / pattern.format(split=split, resolution=resolution) for pattern in layout.split_files
+    ]
     for path in candidates:
         if path.is_file():
             return path
+    if not candidates or not layout.needs_split_file:
+        return None
     there = sorted(path.stem for path in candidates[0].parent.glob("*.txt"))
     raise InputError(
         f"split file {candidates[0]} does not exist (splits found beside it: "
@@ -160,7 +199,7 @@ def _sequence(
     name: str,
     images: Path,
     annotations: Path,
-    dataset: str,
+    layout: DatasetLayout,
     require_masks: str,
     appearances: dict[int, list[str]],
 ) -> VideoFiles:
@@ -169,8 +208,7 @@ def _sequence(
     if not frames:
         raise InputError(f"{images / name} holds no .jpg frame")
     by_stem = {path.stem: path for path in _files(annotations / name, (".png",))}
-    if dataset == "youtube_objects" and by_stem:
-        # Nothing can be segmented before the first mask, and frame 0 does not always have one.
+    if layout.begins_at_first_mask and by_stem:
         frames = [frame for frame in frames if frame.stem >= min(by_stem)]
     masks = tuple(by_stem.get(frame.stem) for frame in frames)
     _check_masks(name, frames, by_stem, require_masks, images / name, annotations / name)
@@ -178,7 +216,7 @@ def _sequence(
         name=name,
         frames=tuple(frames),
         masks=masks,
-        binary_masks=dataset in _BINARY,
+        binary_masks=layout.binary_masks,
         object_frames=_positions(appearances, frames, name),
     )
 
@@ -191,6 +229,7 @@ def _check_masks(
     image_folder: Path,
     mask_folder: Path,
 ) -> None:
+    """Raises InputError where a required mask is missing or a mask has no image."""
     stems = [frame.stem for frame in frames]
     missing = [stem for stem in stems if stem not in by_stem]
     surplus = sorted(set(by_stem) - set(stems))
@@ -250,6 +289,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _folder(path: Path, what: str) -> Path:
+    """Returns the path of a folder that must be there."""
     if not path.is_dir():
         raise InputError(f"{what} {path} does not exist or is no folder")
     return path

@@ -130,3 +130,19 @@ def test_real_davis_is_listed(real_data):
     )
     assert len(train) == 30
     assert sum(len(sequence.frames) for sequence in train) == 2079
+
+
+def test_a_new_data_set_is_one_entry(tmp_path, monkeypatch):
+    layout = datasets.DatasetLayout(
+        split_files=("lists/{resolution}-{split}.lst",), has_split_folders=True, binary_masks=True
+    )
+    monkeypatch.setitem(datasets.DATASETS, "mine", layout)
+    _touch(tmp_path / "test/JPEGImages/a/0.jpg", tmp_path / "test/Annotations/a/0.png")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/480p-test.lst").write_text("a\n")
+    (a,) = datasets.list_sequences(tmp_path, "mine", "test")
+    assert (a.name, len(a.frames), a.binary_masks) == ("a", 1, True)
+    with pytest.raises(InputError, match="split file .*480p-val.lst does not exist"):
+        (tmp_path / "val").mkdir()
+        (tmp_path / "val/JPEGImages").mkdir()
+        datasets.list_sequences(tmp_path, "mine", "val")

@@ -1,4 +1,8 @@
-"""From record files to training batches."""
+"""Feeds the training: batches of augmented clips from record files.
+
+Clip number n follows from the seed and n alone, whichever clips were made before. So a run that is
+resumed goes on with the very clips that it would have seen.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +14,13 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import moving_scenes, scene_clip, tfrecord_files, training_clip
+from feelvos_tf.data import moving_scenes, scene_clip, tfrecord_files, tfrecords, training_clip
+from feelvos_tf.data.clip_order import ClipOrder
 from feelvos_tf.data.moving_scenes import MovingScenes
-from feelvos_tf.data.tfrecords import EncodedVideo, parse
-from feelvos_tf.data.training_clip import ClipSettings
+from feelvos_tf.data.tfrecord_files import VideoRecords
+from feelvos_tf.data.training_clip import ClipSettings, TrainingClip
 
 _MAX_DROPPED_IN_A_ROW = 1000
-_DONOR_SEED = 1_000_003
 
 
 @gin.configurable
@@ -33,18 +37,17 @@ def training_dataset(
     first_frame_only: bool = False,
     max_frame_gap: int = 1,
     damage_previous_mask: bool = False,
-    shuffle_buffer: int = 128,
     scenes: Sequence[MovingScenes | None] | None = None,
-    donor_records: str | Sequence[str] | None = None,
     rollout_steps: int = 0,
+    shuffle_buffer: int | None = None,
     seed: int | None = None,
+    first_batch: int = 0,
 ) -> tf.data.Dataset:
     """Returns an endless dataset of batches of clips.
 
-    Every batch is a dict; frames are in the order reference, previous, current, then
-    those that follow:
-      images: float32 [batch, frames, crop height, crop width, 3], RGB 0..255, padding 127.5; 3
-        frames and `rollout_steps` more.
+    Every batch is a dict; frames are in the order reference, previous, current, then those that
+    follow, 3 + `rollout_steps` in all:
+      images: float32 [batch, frames, crop height, crop width, 3], RGB 0..255, padding 127.5.
       labels: int32 [batch, frames, crop height, crop width], object indices 0..num_objects-1 (0
         is background) and 255 for void and padding.
       num_objects: int32 [batch], background included.
@@ -69,15 +72,15 @@ def training_dataset(
       max_frame_gap: the current frame comes 1 to this many frames after the previous one. More than
         the paper's 1 makes the previous mask less trustworthy, as the model's own masks are.
       damage_previous_mask: the previous frame's labels are made as wrong as a prediction might be
-        (see `mask_damage.py`).
-      shuffle_buffer: clips (still encoded) to draw from.
+        (see `mask_damaging.py`).
       scenes: one `MovingScenes` per data set: synthetic motion, pasted objects, changes of light.
         None for those whose clips are made as in the paper. With it `min_scale`, `max_scale`,
         `flip_probability`, `first_frame_only` and `max_frame_gap` of this function have no say.
-      donor_records: like `records`, where pasted objects come from; all of `records` when None.
-      rollout_steps: frames that follow the current one; needs `scenes`.
-      seed: the same seed gives the same batches; None gives new ones every time. A run that is
-        resumed should pass another seed than the one it began with.
+      rollout_steps: frames that follow the current one; needs `scenes` for all data sets.
+      shuffle_buffer: without effect since the order of all videos is drawn anew in every round;
+        settings written before may name it.
+      seed: the same seed gives the same batches; None gives new ones every time.
+      first_batch: number of the batch to begin with, for a run that is resumed.
 
     Raises:
       InputError: no record file, a broken one, or a setting out of range.
@@ -92,135 +95,143 @@ def training_dataset(
         first_frame_only=first_frame_only,
         max_frame_gap=max_frame_gap,
         damage_previous_mask=damage_previous_mask,
+        rollout_steps=rollout_steps,
     )
     _check_settings(settings)
     patterns = _checked_patterns(records)
     weights = _checked_probabilities(probabilities, patterns)
     base = secrets.randbits(31) if seed is None else seed
+    data_sets = [tfrecord_files.find_videos(pattern) for pattern in patterns]
     scenes = _checked_scenes(scenes, patterns, rollout_steps)
-    sources = []
-    for number, (pattern, scene) in enumerate(zip(patterns, scenes)):
-        files = tfrecord_files.matching(pattern)
-        if scene is None:
-            clips = _encoded_clips(files, settings, shuffle_buffer, base + number)
-            make = functools.partial(training_clip.make_clip, settings=settings)
-        else:
-            clip_frames = training_clip.NUM_FRAMES + rollout_steps
-            clips = tf.data.Dataset.zip(
-                _encoded_scenes(files, scene, clip_frames, shuffle_buffer, base + number),
-                _donors(_donor_files(donor_records, patterns), shuffle_buffer, base + number),
-            )
-            make = functools.partial(
-                scene_clip.make_clip, clip_frames=clip_frames, settings=settings, scenes=scene
-            )
-        sources.append(clips.map(make, tf.data.AUTOTUNE, deterministic=seed is not None))
-    made = tf.data.Dataset.sample_from_datasets(sources, weights, seed=base)
-    return _usable(made, settings).batch(batch_size, drop_remainder=True).prefetch(2)
-
-
-def _encoded_clips(
-    files: list[str], settings: ClipSettings, shuffle_buffer: int, seed: int
-) -> tf.data.Dataset:
-    """Returns an endless, shuffled dataset of `EncodedClip`, one per video and round."""
-    videos = _videos(files, seed)
-    # What is skipped is said in the first round only.
-    first_round = videos.filter(
-        lambda video: training_clip.is_long_enough(video, settings, report=True)
-    )
-    later_rounds = videos.filter(
-        lambda video: training_clip.is_long_enough(video, settings)
-    ).repeat()
-    videos = first_round.concatenate(later_rounds).concatenate(_failing(files, settings))
+    source = _ClipSource(data_sets, weights, settings, scenes, base)
     return (
-        videos.enumerate()
+        tf.data.Dataset.range(first_batch * batch_size, tf.int64.max)
         .map(
-            lambda index, video: training_clip.choose_frames(
-                video, tf.stack([tf.constant(seed, tf.int64), index]), settings
-            )
+            lambda number: source.clip(number)._asdict(),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=seed is not None,
         )
-        .shuffle(shuffle_buffer, seed)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(2)
     )
 
 
-def _videos(files: list[str], seed: int) -> tf.data.Dataset:
-    """Returns the parsed records of some files, each once, the files in random order."""
-    return (
-        tf.data.Dataset.from_tensor_slices(files)
-        .shuffle(len(files), seed)
-        .interleave(tf.data.TFRecordDataset, cycle_length=min(4, len(files)), block_length=1)
-        .map(parse, num_parallel_calls=tf.data.AUTOTUNE)
-    )
+class _ClipSource:
+    """Makes clips by number."""
 
-
-def _encoded_scenes(
-    files: list[str], scenes: MovingScenes, clip_frames: int, shuffle_buffer: int, seed: int
-) -> tf.data.Dataset:
-    """Returns an endless, shuffled dataset of `EncodedClip`, one per record and round."""
-    return (
-        _videos(files, seed)
-        .repeat()
-        .enumerate()
-        .map(
-            lambda index, video: scene_clip.choose_frames(
-                video, tf.stack([tf.constant(seed, tf.int64), index]), clip_frames, scenes
-            )
+    def __init__(
+        self,
+        data_sets: list[VideoRecords],
+        probabilities: list[float],
+        settings: ClipSettings,
+        scenes: list[MovingScenes | None],
+        seed: int,
+    ):
+        counts = [len(videos.paths) for videos in data_sets]
+        self._order = ClipOrder(counts, probabilities, seed)
+        self._paths = tf.constant([path for videos in data_sets for path in videos.paths])
+        self._offsets = tf.constant([o for videos in data_sets for o in videos.offsets], tf.int64)
+        self._counts = tf.constant(counts, tf.int64)
+        self._first_rows = tf.cumsum(self._counts, exclusive=True)
+        self._settings = settings
+        self._scenes = scenes
+        self._seed = tf.constant(seed, tf.int64)
+        self._too_short = tf.constant(
+            [
+                f"{tfrecord_files.ERROR_MARK}no video in {videos.paths[0]} ... {videos.paths[-1]} "
+                f"has the {training_clip.frames_needed(settings)} frames that training needs"
+                for videos in data_sets
+            ]
         )
-        .shuffle(shuffle_buffer, seed)
-    )
 
+    def clip(self, number: tf.Tensor) -> TrainingClip:
+        """Returns clip `number` (int64 [], from 0).
 
-def _donors(files: list[str], shuffle_buffer: int, seed: int) -> tf.data.Dataset:
-    """Returns an endless, shuffled dataset of `Donors`, `moving_scenes.DONORS` pictures each."""
-    # Another seed than that of the clips: no picture shall be its own donor all the time.
-    seed += _DONOR_SEED
-    return (
-        _videos(files, seed)
-        .repeat()
-        .enumerate()
-        .map(
-            lambda index, video: scene_clip.choose_donor(
-                video, tf.stack([tf.constant(seed, tf.int64), index])
+        Where the video whose turn it is gives no usable clip, others of the same data set are
+        tried.
+
+        Raises (when run):
+          tf.errors.InvalidArgumentError: there is no end of clips that are not usable.
+        """
+        turn = self._order.turn(number)
+
+        def is_searching(attempts: tf.Tensor, usable: tf.Tensor, *_) -> tf.Tensor:
+            return ~usable & (attempts < _MAX_DROPPED_IN_A_ROW)
+
+        def search(attempts: tf.Tensor, usable: tf.Tensor, found: tf.Tensor, clip: TrainingClip):
+            del usable, clip
+            seed = tf.random.experimental.stateless_fold_in(
+                tf.stack([self._seed, number]), attempts
             )
+            first = attempts == 0
+            video = tf.where(first, turn.video, self._any_video(turn.data_set, seed))
+            report = first & turn.is_first_round
+            long_enough, usable, clip = self._attempt(turn.data_set, video, seed, report)
+            return attempts + 1, usable, found | long_enough, clip
+
+        never = tf.constant(False)
+        state = (tf.constant(0), never, never, training_clip.blank_clip(self._settings))
+        _, usable, found, clip = tf.while_loop(is_searching, search, state)
+        reason = tf.where(found, _nothing_usable(self._settings), self._too_short[turn.data_set])
+        tf.debugging.Assert(usable, [reason])
+        return clip
+
+    def _any_video(self, data_set: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform([], seed, 0, self._counts[data_set], tf.int64)
+
+    def _attempt(
+        self, data_set: tf.Tensor, video: tf.Tensor, seed: tf.Tensor, report: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
+        """Returns whether the video has enough frames, whether its clip is usable, and the clip."""
+        encoded = self._record(self._first_rows[data_set] + video)
+        ways = [
+            functools.partial(self._attempt_plain, encoded, seed, report)
+            if scenes is None
+            else functools.partial(self._attempt_scene, encoded, seed, scenes)
+            for scenes in self._scenes
+        ]
+        return ways[0]() if len(ways) == 1 else tf.switch_case(tf.cast(data_set, tf.int32), ways)
+
+    def _record(self, row: tf.Tensor) -> tfrecords.EncodedVideo:
+        """Returns one of all records, the data sets' one behind the other; `row`: int64 []."""
+        return tfrecords.parse(tfrecords.read_record(self._paths[row], self._offsets[row]))
+
+    def _attempt_scene(
+        self, encoded: tfrecords.EncodedVideo, seed: tf.Tensor, scenes: MovingScenes
+    ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
+        """Returns what `_attempt` does, for a data set with `MovingScenes`."""
+        rows = tf.random.stateless_uniform(
+            [moving_scenes.DONORS], seed, 0, tf.reduce_sum(self._counts), tf.int64
         )
-        .shuffle(shuffle_buffer, seed)
-        .batch(moving_scenes.DONORS)
-    )
+        donors = scene_clip.choose_donors([self._record(row) for row in tf.unstack(rows)], seed)
+        chosen = scene_clip.choose_frames(encoded, seed, self._settings, scenes)
+        clip, usable = scene_clip.make_clip(chosen, donors, self._settings, scenes)
+        return tf.constant(True), usable, clip
+
+    def _attempt_plain(
+        self, encoded: tfrecords.EncodedVideo, seed: tf.Tensor, report: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
+        """Returns what `_attempt` does, for clips as in the paper."""
+        long_enough = training_clip.is_long_enough(encoded, self._settings, report)
+
+        def make() -> tuple[TrainingClip, tf.Tensor]:
+            chosen = training_clip.choose_frames(encoded, seed, self._settings)
+            return training_clip.make_clip(chosen, self._settings)
+
+        def give_up() -> tuple[TrainingClip, tf.Tensor]:
+            return training_clip.blank_clip(self._settings), tf.constant(False)
+
+        clip, usable = tf.cond(long_enough, make, give_up)
+        return long_enough, usable, clip
 
 
-def _failing(files: list[str], settings: ClipSettings) -> tf.data.Dataset:
-    """Returns what stands behind the endless repetition: reached only if that is empty; fails."""
-    sentence = (
-        f"{tfrecord_files.ERROR_MARK}no video in {files[0]} ... {files[-1]} has the "
-        f"{training_clip.frames_needed(settings)} frames that training needs"
-    )
-
-    def fail(video: bytes) -> EncodedVideo:
-        with tf.control_dependencies([tf.debugging.Assert(False, [sentence])]):
-            return EncodedVideo(tf.identity(video), tf.constant([""]), tf.constant([""]))
-
-    return tf.data.Dataset.from_tensors("").map(fail)
-
-
-def _usable(made: tf.data.Dataset, settings: ClipSettings) -> tf.data.Dataset:
-    """Returns the usable clips; fails, instead of searching forever, where there are none."""
-    sentence = (
+def _nothing_usable(settings: ClipSettings) -> str:
+    """Returns the sentence for data of which no clip can be trained on."""
+    return (
         f"{tfrecord_files.ERROR_MARK}{_MAX_DROPPED_IN_A_ROW} clips in a row were dropped because "
         "the reference showed no object, or one with fewer than "
         f"{settings.min_label_count} pixels at stride {settings.decoder_output_stride} "
         f"(crop_size {settings.crop_size}, min_label_count {settings.min_label_count})"
-    )
-
-    def counted(dropped: tf.Tensor, clip: dict[str, tf.Tensor]):
-        dropped = tf.where(clip["usable"], 0, dropped + 1)
-        with tf.control_dependencies(
-            [tf.debugging.Assert(dropped < _MAX_DROPPED_IN_A_ROW, [sentence])]
-        ):
-            return tf.identity(dropped), clip
-
-    return (
-        made.scan(tf.constant(0), counted)
-        .filter(lambda clip: clip["usable"])
-        .map(lambda clip: {key: clip[key] for key in clip if key != "usable"})
     )
 
 
@@ -233,6 +244,21 @@ def _checked_patterns(records: str | Sequence[str]) -> list[str]:
             f"list with one per data set, got {records}"
         )
     return patterns
+
+
+def _checked_probabilities(
+    probabilities: Sequence[float] | None, patterns: list[str]
+) -> list[float]:
+    """Returns one probability per data set, summing to 1."""
+    if probabilities is None:
+        return [1.0 / len(patterns)] * len(patterns)
+    valid = len(probabilities) == len(patterns) and min(probabilities) >= 0.0
+    if not valid or abs(sum(probabilities) - 1.0) > 1e-3:
+        raise InputError(
+            f"training_dataset.probabilities must be {len(patterns)} numbers (one per data set) "
+            f"that sum to 1, got {probabilities}"
+        )
+    return list(probabilities)
 
 
 def _checked_scenes(
@@ -251,27 +277,6 @@ def _checked_scenes(
             f"got {rollout_steps}"
         )
     return scenes
-
-
-def _donor_files(donor_records: str | Sequence[str] | None, patterns: list[str]) -> list[str]:
-    """Returns the record files that pasted objects come from: of all data sets by default."""
-    chosen = patterns if donor_records is None else tfrecord_files.as_list(donor_records)
-    return [file for pattern in chosen for file in tfrecord_files.matching(pattern)]
-
-
-def _checked_probabilities(
-    probabilities: Sequence[float] | None, patterns: list[str]
-) -> list[float]:
-    """Returns one probability per data set, summing to 1."""
-    if probabilities is None:
-        return [1.0 / len(patterns)] * len(patterns)
-    valid = len(probabilities) == len(patterns) and min(probabilities) >= 0.0
-    if not valid or abs(sum(probabilities) - 1.0) > 1e-3:
-        raise InputError(
-            f"training_dataset.probabilities must be {len(patterns)} numbers (one per data set) "
-            f"that sum to 1, got {probabilities}"
-        )
-    return list(probabilities)
 
 
 def _check_settings(settings: ClipSettings) -> None:

@@ -109,6 +109,18 @@ def test_the_same_seed_gives_the_same_batches_and_another_one_others(two_videos)
     assert any((a["labels"] != b["labels"]).any() for a, b in zip(*unseeded))
 
 
+def test_a_dataset_begins_with_any_batch_of_the_whole(tmp_path, two_videos):
+    """Resumed runs see the clips of an uninterrupted one, dropped clips and all."""
+    pattern = [two_videos, _records(tmp_path, {"short": 2, "c": 4})]
+    settings = {"crop_size": (30, 30), "min_label_count": 7, "shuffle_buffer": 8}
+    whole = _batches(6, pattern, **settings)
+    for number, batch in enumerate(_batches(2, pattern, first_batch=4, **settings), start=4):
+        for key in batch:
+            np.testing.assert_array_equal(batch[key], whole[number][key])
+    names = np.concatenate([batch["video_id"] for batch in whole])
+    assert set(names) == {b"a", b"b", b"c"}
+
+
 def test_data_sets_are_drawn_from_with_their_probabilities(tmp_path, two_videos):
     other = _records(tmp_path, {"c": 4})
     batches = _batches(50, [two_videos, other], probabilities=[0.2, 0.8])

@@ -19,11 +19,11 @@ import cv2
 import gin
 import numpy as np
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import appearance_changes, mask_mistakes, object_pasting, synthetic_motion
 from feelvos_tf.data.object_pasting import Cutout
 from feelvos_tf.data.synthetic_motion import View
-from feelvos_tf.media.masks import VOID
 
 DONORS = 2
 """Pictures that go into a clip beside its own."""

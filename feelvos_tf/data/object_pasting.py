@@ -7,8 +7,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.data.synthetic_motion import View, sampling_grid
-from feelvos_tf.media.masks import VOID
 
 _MARGIN = 2
 # Objects smaller than this, in pixels of their picture, are not worth cutting out.

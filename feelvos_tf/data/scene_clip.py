@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import tensorflow as tf
 
+from feelvos_tf.core.constants import PREVIOUS, REFERENCE
 from feelvos_tf.data import augmentation, mask_damaging, moving_scenes, tfrecords
 from feelvos_tf.data.moving_scenes import MovingScenes, Picture
-from feelvos_tf.data.training_clip import PREVIOUS, REFERENCE, ClipSettings, EncodedClip
+from feelvos_tf.data.training_clip import ClipSettings, EncodedClip, TrainingClip
 
 
 class Donors(NamedTuple):
@@ -26,13 +28,13 @@ class Donors(NamedTuple):
 
 
 def choose_frames(
-    video: tfrecords.EncodedVideo, seed: tf.Tensor, clip_frames: int, scenes: MovingScenes
+    video: tfrecords.EncodedVideo, seed: tf.Tensor, settings: ClipSettings, scenes: MovingScenes
 ) -> EncodedClip:
     """Returns the frames of a video that a clip is made of; a single one for a still."""
 
     def draw(count: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         rng = _generator(numbers, 0)
-        return moving_scenes.draw_frames(int(count), clip_frames, rng, scenes)
+        return moving_scenes.draw_frames(int(count), settings.num_frames, rng, scenes)
 
     frames = tf.numpy_function(draw, [tf.size(video.images), seed], tf.int32, stateful=False)
     frames = tf.ensure_shape(frames, [None])
@@ -41,28 +43,29 @@ def choose_frames(
     )
 
 
-def choose_donor(video: tfrecords.EncodedVideo, seed: tf.Tensor) -> Donors:
-    """Returns one random frame of a video, as scalars."""
-    count = tf.size(video.images)
-    frame = tf.random.stateless_uniform([], seed, maxval=count, dtype=tf.int32)
-    return Donors(video.images[frame], video.masks[frame])
+def choose_donors(videos: Sequence[tfrecords.EncodedVideo], seed: tf.Tensor) -> Donors:
+    """Returns one random frame of each video."""
+    images, masks = [], []
+    for number, video in enumerate(videos):
+        own = tf.random.experimental.stateless_fold_in(seed, number)
+        count = tf.size(video.images)
+        frame = tf.random.stateless_uniform([], own, maxval=count, dtype=tf.int32)
+        images.append(video.images[frame])
+        masks.append(video.masks[frame])
+    return Donors(tf.stack(images), tf.stack(masks))
 
 
 def make_clip(
-    encoded: EncodedClip,
-    donors: Donors,
-    clip_frames: int,
-    settings: ClipSettings,
-    scenes: MovingScenes,
-) -> dict[str, tf.Tensor]:
-    """Returns the finished clip, with `usable` (bool []) beside the keys of a training batch."""
+    encoded: EncodedClip, donors: Donors, settings: ClipSettings, scenes: MovingScenes
+) -> tuple[TrainingClip, tf.Tensor]:
+    """Returns the finished clip, and whether it can be trained on, bool []."""
 
     def make(images, masks, donor_images, donor_masks, seed):
         return moving_scenes.make_clip(
             _decode(images, masks),
             _decode(donor_images, donor_masks),
             settings.crop_size,
-            clip_frames,
+            settings.num_frames,
             _generator(seed, 1),
             scenes,
         )
@@ -70,7 +73,7 @@ def make_clip(
     images, labels, previous = tf.numpy_function(
         make, [*encoded[1:3], *donors, encoded.seed], [tf.uint8, tf.uint8, tf.uint8], stateful=False
     )
-    shape = [clip_frames, *settings.crop_size]
+    shape = [settings.num_frames, *settings.crop_size]
     labels = tf.ensure_shape(labels, shape)
     ids, counts = augmentation.reference_ids(labels[REFERENCE], settings.decoder_output_stride)
     indices = tf.unstack(augmentation.remap_labels(labels, ids))
@@ -81,13 +84,13 @@ def make_clip(
         indices[PREVIOUS] = mask_damaging.damage_labels(
             indices[PREVIOUS], tf.size(ids), encoded.seed
         )
-    return {
-        "images": tf.cast(tf.ensure_shape(images, [*shape, 3]), tf.float32),
-        "labels": tf.stack(indices),
-        "num_objects": tf.size(ids),
-        "video_id": encoded.video_id,
-        "usable": augmentation.is_usable(ids, counts, settings.min_label_count),
-    }
+    clip = TrainingClip(
+        tf.cast(tf.ensure_shape(images, [*shape, 3]), tf.float32),
+        tf.stack(indices),
+        tf.size(ids),
+        encoded.video_id,
+    )
+    return clip, augmentation.is_usable(ids, counts, settings.min_label_count)
 
 
 def _generator(seed: np.ndarray, purpose: int) -> np.random.Generator:

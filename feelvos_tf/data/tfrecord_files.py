@@ -1,4 +1,4 @@
-"""Record files on disk: which there are, and which of them is damaged."""
+"""The record files of a data set on disk: where every video lies, and which file is damaged."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import glob
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import gin
 import tensorflow as tf
@@ -23,8 +24,20 @@ def as_list(patterns: str | Sequence[str]) -> list[str]:
     return [patterns] if isinstance(patterns, str) else list(patterns)
 
 
-def matching(pattern: str) -> list[str]:
-    """Returns the sorted record files that match the pattern, of which none is cut short.
+class VideoRecords(NamedTuple):
+    """Where the videos of a data set lie, in the order of the files.
+
+    Attributes:
+      paths: the file of each video.
+      offsets: the byte of the file at which its record begins.
+    """
+
+    paths: list[str]
+    offsets: list[int]
+
+
+def find_videos(pattern: str) -> VideoRecords:
+    """Returns all videos in the record files that match the pattern.
 
     Raises:
       InputError: no file matches, one ends inside a record, or all are empty.
@@ -32,9 +45,14 @@ def matching(pattern: str) -> list[str]:
     paths = sorted(glob.glob(pattern))
     if not paths:
         raise InputError(f"no training records match {pattern}")
-    if sum(tfrecords.count(Path(path)) for path in paths) == 0:
+    videos = VideoRecords([], [])
+    for path in paths:
+        for offset in tfrecords.record_offsets(Path(path)):
+            videos.paths.append(path)
+            videos.offsets.append(offset)
+    if not videos.paths:
         raise InputError(f"the training records {pattern} hold no video")
-    return paths
+    return videos
 
 
 @contextlib.contextmanager
@@ -67,7 +85,7 @@ def find_damage(path: Path) -> None:
     Raises:
       InputError: names the first record or frame that cannot be read.
     """
-    tfrecords.count(path)
+    tfrecords.record_offsets(path)
     number, where = 0, ""
     try:
         for serialized in tf.data.TFRecordDataset(str(path)):

@@ -38,6 +38,7 @@ from feelvos_tf.media import masks
 
 _RECORD_HEADER_BYTES = 12  # length (uint64, little endian) and its checksum
 _RECORD_FOOTER_BYTES = 4  # checksum of the data
+_READ_BUFFER = 256 * 1024
 
 
 class EncodedVideo(NamedTuple):
@@ -126,28 +127,43 @@ def write_shards(
         return [shard.replace(output_dir / shard.name) for shard in shards]
 
 
-def count(path: Path) -> int:
-    """Returns the number of records in a TFRecord file, found by hopping from length to length.
+def record_offsets(path: Path) -> list[int]:
+    """Returns where each record of a TFRecord file begins, found by hopping over their lengths.
 
     Raises:
       InputError: the file is missing or ends inside a record.
     """
     if not path.is_file():
         raise InputError(f"{path}: expected a TFRecord file, found no such file")
-    size, position, found = path.stat().st_size, 0, 0
+    size, position, offsets = path.stat().st_size, 0, []
     with path.open("rb") as file:
         while position < size:
+            offsets.append(position)
             file.seek(position)
             header = file.read(_RECORD_HEADER_BYTES)
             if len(header) == _RECORD_HEADER_BYTES:
                 position += struct.unpack("<Q", header[:8])[0]
             position += _RECORD_HEADER_BYTES + _RECORD_FOOTER_BYTES
-            found += 1
     if position != size:
         raise InputError(
-            f"{path}: the file ends inside record {found} (is it a TFRecord file, copied whole?)"
+            f"{path}: the file ends inside record {len(offsets)} (is it a TFRecord file, copied "
+            "whole?)"
         )
-    return found
+    return offsets
+
+
+def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """Returns the serialized record that begins at `offset` (int64 []) of a file, string [].
+
+    Raises (when run):
+      tf.errors.DataLossError: the record's checksum is not that of its bytes.
+    """
+    # What `tf.data.TFRecordDataset` is made of; the class itself always begins at byte 0.
+    from_here = tf.raw_ops.TFRecordDatasetV2(
+        filenames=[path], compression_type="", buffer_size=_READ_BUFFER, byte_offsets=[offset]
+    )
+    records = tf.data.experimental.from_variant(from_here, tf.TensorSpec([], tf.string))
+    return records.take(1).get_single_element()
 
 
 class _Jpeg(NamedTuple):

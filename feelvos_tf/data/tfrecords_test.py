@@ -83,7 +83,7 @@ def test_every_video_is_in_exactly_one_shard(tmp_path, videos, shards):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == expected
     found = [e.context.feature["video_id"].bytes_list.value[0].decode() for e in _read(paths)]
     assert found == [f"v{i}" for i in range(videos)]
-    counts = [tfrecords.count(path) for path in paths]
+    counts = [len(tfrecords.record_offsets(path)) for path in paths]
     assert sum(counts) == videos
     assert max(counts) - min(counts) <= 1
 
@@ -105,6 +105,16 @@ def test_shards_of_another_run_are_not_mixed_in(tmp_path):
     with pytest.raises(InputError, match="00000-of-00002.tfrecord belongs to another set"):
         tfrecords.write_shards([video], tmp_path / "out", "train", 3)
     tfrecords.write_shards([video], tmp_path / "out", "val", 3)
+
+
+def test_every_record_can_be_read_by_itself(tmp_path):
+    sequences = [_video(tmp_path, f"v{i}", frames=1 + i) for i in range(3)]
+    (path,) = tfrecords.write_shards(sequences, tmp_path / "out", "train", 1)
+    offsets = tfrecords.record_offsets(path)
+    for sequence, offset in reversed(list(zip(sequences, offsets))):
+        video = tfrecords.parse(tfrecords.read_record(str(path), offset))
+        assert video.video_id.numpy().decode() == sequence.name
+        assert video.images.shape == [len(sequence.frames)]
 
 
 def test_sizes_that_differ_are_named(tmp_path):
@@ -132,6 +142,6 @@ def test_a_truncated_record_file_is_named(tmp_path):
     for length in (5, 100, len(data) - 1):
         path.write_bytes(data[:length])
         with pytest.raises(InputError, match="tfrecord: the file ends inside record 1"):
-            tfrecords.count(path)
+            tfrecords.record_offsets(path)
     with pytest.raises(InputError, match="found no such file"):
-        tfrecords.count(tmp_path / "none.tfrecord")
+        tfrecords.record_offsets(tmp_path / "none.tfrecord")

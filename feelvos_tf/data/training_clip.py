@@ -1,4 +1,4 @@
-"""One video record -> one training clip of three frames: reference, previous, current."""
+"""Makes a training clip of three frames (reference, previous, current) of one video record."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from feelvos_tf.core.constants import CURRENT, PREVIOUS, REFERENCE
 from feelvos_tf.data import augmentation, frame_sampling, mask_damaging, tfrecords
-
-NUM_FRAMES = 3
-REFERENCE, PREVIOUS, CURRENT = range(NUM_FRAMES)
 
 
 class ClipSettings(NamedTuple):
-    """How clips are made; described at `provider.training_dataset`."""
+    """How clips are made; described at `input_pipeline.training_dataset`."""
 
     crop_size: tuple[int, int]
     min_scale: float
@@ -25,15 +23,38 @@ class ClipSettings(NamedTuple):
     first_frame_only: bool
     max_frame_gap: int
     damage_previous_mask: bool
+    rollout_steps: int = 0
+
+    @property
+    def num_frames(self) -> int:
+        """Reference, previous, current, and those that follow."""
+        return 3 + self.rollout_steps
+
+
+class TrainingClip(NamedTuple):
+    """Frames of a video: reference, previous, current; then those that follow, if any.
+
+    Attributes:
+      images: float32 [frames, crop height, crop width, 3], RGB 0..255, padding 127.5.
+      labels: int32 [frames, crop height, crop width], object indices below `num_objects` (0 is
+        background), and 255 for void and padding.
+      num_objects: int32 [], background included.
+      video_id: string [].
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+    num_objects: tf.Tensor
+    video_id: tf.Tensor
 
 
 class EncodedClip(NamedTuple):
-    """The three frames of a clip before decoding: small enough to be shuffled in memory.
+    """The frames of a clip before decoding.
 
     Attributes:
       video_id: string [].
-      images: JPEG files, string [3].
-      masks: PNG files, string [3].
+      images: JPEG files, string [frames].
+      masks: PNG files, string [frames].
       seed: int64 [2], for all random choices still to be made.
     """
 
@@ -64,20 +85,20 @@ def frames_needed(settings: ClipSettings) -> int:
 
 
 def is_long_enough(
-    video: tfrecords.EncodedVideo, settings: ClipSettings, report: bool = False
+    video: tfrecords.EncodedVideo, settings: ClipSettings, report: tf.Tensor
 ) -> tf.Tensor:
     """Returns whether clips can be drawn from the video, bool []; `report`: says no on stderr."""
     needed = frames_needed(settings)
     found = tf.size(video.images)
 
-    def skipped() -> tf.Tensor:
+    def say() -> tf.Operation:
         counts = (found, " frames, training needs ", needed)
-        tf.print("skipped video ", video.video_id, ": ", *counts, sep="", output_stream=sys.stderr)
-        return tf.constant(False)
+        return tf.print(
+            "skipped video ", video.video_id, ": ", *counts, sep="", output_stream=sys.stderr
+        )
 
-    if not report:
-        return found >= needed
-    return tf.cond(found >= needed, lambda: tf.constant(True), skipped)
+    tf.cond(report & (found < needed), say, tf.no_op)
+    return found >= needed
 
 
 def choose_frames(
@@ -111,8 +132,8 @@ def decode_frame(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
         return tf.identity(pixels), ids
 
 
-def make_clip(encoded: EncodedClip, settings: ClipSettings) -> dict[str, tf.Tensor]:
-    """Returns the finished clip, with `usable` (bool []) beside the keys of a training batch."""
+def make_clip(encoded: EncodedClip, settings: ClipSettings) -> tuple[TrainingClip, tf.Tensor]:
+    """Returns the finished clip, and whether it can be trained on, bool []."""
     seeds = _split(encoded.seed)
     images, labels = _augmented(encoded, seeds.augmentations, settings)
     ids, counts = augmentation.reference_ids(labels[REFERENCE], settings.decoder_output_stride)
@@ -120,13 +141,19 @@ def make_clip(encoded: EncodedClip, settings: ClipSettings) -> dict[str, tf.Tens
     if settings.damage_previous_mask:
         damaged = mask_damaging.damage_labels(indices[PREVIOUS], tf.size(ids), seeds.damage)
         indices = tf.stack([indices[REFERENCE], damaged, indices[CURRENT]])
-    return {
-        "images": images,
-        "labels": indices,
-        "num_objects": tf.size(ids),
-        "video_id": encoded.video_id,
-        "usable": augmentation.is_usable(ids, counts, settings.min_label_count),
-    }
+    clip = TrainingClip(images, indices, tf.size(ids), encoded.video_id)
+    return clip, augmentation.is_usable(ids, counts, settings.min_label_count)
+
+
+def blank_clip(settings: ClipSettings) -> TrainingClip:
+    """Returns a clip of zeros, of the shapes and types of a finished one."""
+    shape = [settings.num_frames, *settings.crop_size]
+    return TrainingClip(
+        images=tf.zeros([*shape, 3]),
+        labels=tf.zeros(shape, tf.int32),
+        num_objects=tf.constant(0),
+        video_id=tf.constant(""),
+    )
 
 
 def _augmented(

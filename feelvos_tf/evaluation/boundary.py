@@ -1,4 +1,4 @@
-"""The contour of a mask, and how much of one contour runs close to another.
+"""Contour accuracy F (the boundary F-measure) of DAVIS.
 
 The definitions are those of the DAVIS evaluation (Perazzi et al., CVPR 2016, section 5.1): contour
 pixels match when a disk around one holds a pixel of the other contour. Dilating images by that disk
@@ -21,14 +21,14 @@ _BLOCK = np.ones([2, 2], np.uint8)
 
 
 def tolerance_radius(height: int, width: int) -> int:
-    """Returns the radius in pixels within which contour pixels match: 0.008 diagonals, ceiled."""
+    """Returns the radius in pixels within which contour pixels match, 0.008 diagonals, upwards."""
     return int(np.ceil(TOLERANCE * np.linalg.norm((height, width))))
 
 
 def contour(mask: np.ndarray) -> np.ndarray:
-    """Returns where a mask differs from its right, lower, or lower right neighbour.
+    """Returns where a mask differs from its right, lower, or lower right neighbor.
 
-    In the last row and column only the neighbours inside the image count, so an object that
+    In the last row and column only the neighbors inside the image count, so an object that
     leaves the image has no contour along the image's edge.
 
     Args:

@@ -1,19 +1,21 @@
-"""Which frames and objects of a data set are scored, and where their true masks lie."""
+"""Evaluation protocols: which frames and objects of a data set are scored.
+
+A protocol is one entry of `PROTOCOLS`, under the name that the data set has in
+`feelvos_tf.data.datasets`.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
 from feelvos_tf.media import masks
-
-DATASETS_BY_YEAR = {"2016": "davis_2016", "2017": "davis_2017"}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -37,22 +39,33 @@ class SequenceGroundTruth:
     binary: bool = False
 
 
-def dataset_targets(
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How one data set is scored.
+
+    Attributes:
+      plan: returns what is scored of one sequence.
+      require_masks: which masks a sequence must have, see `datasets.list_sequences`.
+      measures_f: whether F is measured beside J.
+    """
+
+    plan: Callable[[datasets.VideoFiles], SequenceGroundTruth]
+    require_masks: str = "all"
+    measures_f: bool = True
+
+
+def dataset_ground_truths(
     root: str | os.PathLike[str],
     dataset: str = "davis_2017",
     split: str = "val",
     resolution: str = "480p",
     sequences: Iterable[str] | None = None,
 ) -> list[SequenceGroundTruth]:
-    """Returns what the protocol of a data set scores.
-
-    DAVIS scores the objects 1..max of the first mask in every frame but the first and the last.
-    YouTube-VOS scores an object in the frames that `meta.json` lists for it, after the first.
-    YouTube-Objects scores its one object in every annotated frame but the first.
+    """Returns what the protocol of a data set scores, a sequence each.
 
     Args:
       root: the data set's folder, see `feelvos_tf.data.datasets`.
-      dataset: one of `davis.DATASETS`.
+      dataset: one of `PROTOCOLS`.
       split: name of the list of sequences.
       resolution: DAVIS only.
       sequences: names to keep; all when None.
@@ -60,17 +73,26 @@ def dataset_targets(
     Raises:
       InputError: something of the ground truth is missing.
     """
-    plan, required = _PLANS.get(dataset, (None, "none"))
-    listed = datasets.list_sequences(root, dataset, split, resolution, sequences, required)
-    return [plan(sequence) for sequence in listed]
+    protocol = _protocol(dataset)
+    listed = datasets.list_sequences(
+        root, dataset, split, resolution, sequences, protocol.require_masks
+    )
+    return [protocol.plan(sequence) for sequence in listed]
 
 
 def measures_f(dataset: str) -> bool:
     """Returns whether a data set's protocol has F beside J; YouTube-Objects has not."""
-    return dataset != "youtube_objects"
+    return _protocol(dataset).measures_f
+
+
+def _protocol(dataset: str) -> Protocol:
+    if dataset not in PROTOCOLS:
+        raise InputError(f"unknown data set {dataset!r}: expected one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[dataset]
 
 
 def _davis(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
+    """Scores the objects 1..max of the first mask in every frame but the first and the last."""
     objects = (1,)
     if not sequence.binary_masks:
         first = masks.read_mask(sequence.masks[0])
@@ -83,6 +105,7 @@ def _davis(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
 
 
 def _youtube_objects(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
+    """Scores the one object in every annotated frame but the first."""
     annotated = [i for i, mask in enumerate(sequence.masks) if mask is not None]
     return _everywhere(sequence, (1,), annotated[1:])
 
@@ -90,7 +113,7 @@ def _youtube_objects(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
 def _everywhere(
     sequence: datasets.VideoFiles, objects: tuple[int, ...], frames: Iterable[int]
 ) -> SequenceGroundTruth:
-    """Returns a target that scores all objects in all the frames."""
+    """Scores all objects in all the frames."""
     frames = list(frames)
     return SequenceGroundTruth(
         name=sequence.name,
@@ -103,6 +126,7 @@ def _everywhere(
 
 
 def _youtube_vos(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
+    """Scores an object in the frames that `meta.json` lists for it, after the first."""
     if not sequence.object_frames:
         raise InputError(f"{sequence.name}: meta.json lists no object to score")
     after_first = {key: frames[1:] for key, frames in sequence.object_frames.items()}
@@ -122,15 +146,16 @@ def _youtube_vos(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
     )
 
 
-_PLANS = {
-    "davis_2016": (_davis, "all"),
-    "davis_2017": (_davis, "all"),
-    "youtube_vos": (_youtube_vos, "first"),
-    "youtube_objects": (_youtube_objects, "first"),
+PROTOCOLS = {
+    "davis_2016": Protocol(_davis),
+    "davis_2017": Protocol(_davis),
+    "youtube_vos": Protocol(_youtube_vos, require_masks="first"),
+    "youtube_objects": Protocol(_youtube_objects, require_masks="first", measures_f=False),
 }
+"""The protocol of each of `datasets.DATASETS`, by the same names."""
 
 
-def folder_targets(
+def folder_ground_truths(
     folder: str | os.PathLike[str], sequences: Iterable[str] | None = None
 ) -> list[SequenceGroundTruth]:
     """Returns what is scored against any tree of masks; object ids may have gaps.
@@ -161,10 +186,10 @@ def folder_targets(
     for name in names:
         if name not in found:
             raise InputError(f"ground truth folder {root} has no sequence {name!r}")
-    return [_tree_target(name, found[name]) for name in names]
+    return [_folder_ground_truth(name, found[name]) for name in names]
 
 
-def _tree_target(name: str, paths: list[pathlib.Path]) -> SequenceGroundTruth:
+def _folder_ground_truth(name: str, paths: list[pathlib.Path]) -> SequenceGroundTruth:
     first_seen = {}
     for i, path in enumerate(paths):
         for object_id in masks.object_ids(masks.read_mask(path)):

@@ -4,18 +4,25 @@ import numpy as np
 import pytest
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols
 from feelvos_tf.media import masks
 from feelvos_tf.testing import drawn_masks
 
 
-def stems(target):
-    return [path.stem for path in target.masks]
+def test_every_data_set_has_a_protocol():
+    assert list(protocols.PROTOCOLS) == list(datasets.DATASETS)
+    with pytest.raises(InputError, match="unknown data set 'kitti': expected one of davis_2016"):
+        protocols.dataset_ground_truths("root", "kitti")
+
+
+def stems(ground_truth):
+    return [path.stem for path in ground_truth.masks]
 
 
 def test_davis_leaves_out_the_first_and_last_frame(tmp_path):
     root = drawn_masks.write_davis(tmp_path, {"a": [1, 2], "b": [1]}, frames=5)
-    a, b = protocols.dataset_targets(root)
+    a, b = protocols.dataset_ground_truths(root)
     assert stems(a) == ["00001", "00002", "00003"]
     assert [path.stem for path in a.images] == stems(a)
     assert (a.objects, b.objects) == ((1, 2), (1,))
@@ -31,26 +38,26 @@ def test_davis_counts_objects_up_to_the_largest_id_of_the_first_mask(tmp_path):
     first[0] = masks.VOID
     masks.write_mask(folder / "00000.png", first)
     masks.write_mask(folder / "00002.png", drawn_masks.draw(2, [1, 3, 7]))
-    assert protocols.dataset_targets(root)[0].objects == (1, 2, 3)
+    assert protocols.dataset_ground_truths(root)[0].objects == (1, 2, 3)
 
 
 def test_davis_2016_has_one_object_painted_255(tmp_path):
     root = drawn_masks.write_davis(tmp_path, {"a": [1, 2]}, year="2016")
-    (a,) = protocols.dataset_targets(root, "davis_2016")
+    (a,) = protocols.dataset_ground_truths(root, "davis_2016")
     assert a.objects == (1,)
     assert a.binary
 
 
 def test_any_split_can_be_scored(tmp_path):
     root = drawn_masks.write_davis(tmp_path, {"a": [1], "b": [1]}, split="test-dev")
-    (b,) = protocols.dataset_targets(root, split="test-dev", sequences=["b"])
+    (b,) = protocols.dataset_ground_truths(root, split="test-dev", sequences=["b"])
     assert b.name == "b"
 
 
 def test_a_first_mask_without_objects_is_refused(tmp_path):
     root = drawn_masks.write_davis(tmp_path, {"a": []})
     with pytest.raises(InputError, match=r"00000\.png: expected at least one object, found none"):
-        protocols.dataset_targets(root)
+        protocols.dataset_ground_truths(root)
 
 
 def write_youtube_vos(root, listed):
@@ -66,7 +73,7 @@ def write_youtube_vos(root, listed):
 def test_youtube_vos_scores_each_object_after_its_first_mask_in_the_listed_frames(tmp_path):
     listed = {"1": ["00000", "00005", "00015"], "4": ["00010", "00015", "00020"]}
     root = write_youtube_vos(tmp_path, listed)
-    (v,) = protocols.dataset_targets(root, "youtube_vos")
+    (v,) = protocols.dataset_ground_truths(root, "youtube_vos")
     assert stems(v) == ["00005", "00015", "00020"]
     assert v.objects == (1, 4)
     np.testing.assert_array_equal(v.scored, [[True, True, False], [False, True, True]])
@@ -76,17 +83,17 @@ def test_youtube_vos_needs_masks_of_the_listed_frames_and_a_list(tmp_path):
     root = write_youtube_vos(tmp_path, {"1": ["00000", "00015"]})
     (root / "valid/Annotations/v/00015.png").unlink()
     with pytest.raises(InputError, match="frame 00015, which has no mask to score against"):
-        protocols.dataset_targets(root, "youtube_vos")
+        protocols.dataset_ground_truths(root, "youtube_vos")
     (root / "valid/meta.json").unlink()
     with pytest.raises(InputError, match=r"v: meta\.json lists no object"):
-        protocols.dataset_targets(root, "youtube_vos")
+        protocols.dataset_ground_truths(root, "youtube_vos")
 
 
 def test_youtube_objects_scores_annotated_frames_after_the_first_by_j(tmp_path):
     drawn_masks.write_images(tmp_path / "JPEGImages/cat", 25)
     sequence = [drawn_masks.draw(i, [255]) for i in range(3)]
     drawn_masks.write_masks(tmp_path / "Annotations/cat", sequence, step=10)
-    (cat,) = protocols.dataset_targets(tmp_path, "youtube_objects")
+    (cat,) = protocols.dataset_ground_truths(tmp_path, "youtube_objects")
     assert stems(cat) == ["00010", "00020"]
     assert cat.binary
     assert not protocols.measures_f("youtube_objects")
@@ -97,22 +104,22 @@ def test_a_tree_of_masks_may_have_gaps_in_ids_and_objects_that_appear_later(tmp_
     sequence = [drawn_masks.draw(i, [3] if i < 2 else [3, 200]) for i in range(6)]
     drawn_masks.write_masks(tmp_path / "indoor" / "x", sequence)
     drawn_masks.write_masks(tmp_path / "y", sequence[:3])
-    x, y = protocols.folder_targets(tmp_path)
+    x, y = protocols.folder_ground_truths(tmp_path)
     assert (x.name, y.name) == ("indoor/x", "y")
     assert x.objects == (3, 200)
     assert stems(x) == ["00001", "00002", "00003", "00004"]
     np.testing.assert_array_equal(x.scored, [[1, 1, 1, 1], [0, 0, 1, 1]])
     np.testing.assert_array_equal(y.scored, [[1], [0]])
-    assert [t.name for t in protocols.folder_targets(tmp_path, ["y"])] == ["y"]
+    assert [t.name for t in protocols.folder_ground_truths(tmp_path, ["y"])] == ["y"]
 
 
 def test_trees_without_masks_sequences_or_objects_are_refused(tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        protocols.folder_targets(tmp_path / "nowhere")
+        protocols.folder_ground_truths(tmp_path / "nowhere")
     with pytest.raises(InputError, match="holds no mask PNG"):
-        protocols.folder_targets(tmp_path)
+        protocols.folder_ground_truths(tmp_path)
     drawn_masks.write_masks(tmp_path / "a", [drawn_masks.draw(0, [])] * 3)
     with pytest.raises(InputError, match="at least one object"):
-        protocols.folder_targets(tmp_path)
+        protocols.folder_ground_truths(tmp_path)
     with pytest.raises(InputError, match="no sequence 'b'"):
-        protocols.folder_targets(tmp_path, ["b"])
+        protocols.folder_ground_truths(tmp_path, ["b"])

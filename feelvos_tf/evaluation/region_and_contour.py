@@ -1,15 +1,15 @@
-"""J, F and their statistics as DAVIS defines them: arrays in, numbers out.
+"""Region similarity J, contour accuracy F and their statistics, as DAVIS defines them.
 
-Region similarity J is the intersection over union of two masks, contour accuracy F compares their
-boundaries (`boundary.py`). The protocol is the semi-supervised one of the DAVIS 2017 evaluation:
-every object of every scored frame gets one J and one F; each object's values become mean, recall
-and decay; the means over all objects of all sequences are the score.
+J is the intersection over union of two masks, F compares their contours (`boundary.py`). The
+protocol is the semi-supervised one of the DAVIS 2017 evaluation: every object of every scored frame
+gets one J and one F; each object's values become mean, recall and decay; the means over all objects
+of all sequences are the score.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -115,30 +115,6 @@ def score_frame(
     return j, f
 
 
-def score_sequence(
-    name: str,
-    frames: Iterable[tuple[str, np.ndarray, np.ndarray]],
-    objects: Sequence[int],
-    measure_f: bool = True,
-) -> SequenceScores:
-    """Returns the scores of one sequence, whose frames are taken one at a time.
-
-    Args:
-      name: of the sequence.
-      frames: (frame name, ground truth ids, predicted ids) of the frames that count. DAVIS leaves
-        out the first frame, whose mask is given, and the last.
-      objects: the ids to score.
-      measure_f: False measures J only.
-    """
-    names, rows = [], []
-    for frame, ground_truth, prediction in frames:
-        names.append(frame)
-        rows.append(score_frame(ground_truth, prediction, objects, measure_f))
-    values = np.reshape(np.asarray(rows, np.float64), [len(rows), 2, len(objects)])
-    j, f = values.transpose(1, 2, 0)
-    return SequenceScores(name, tuple(objects), tuple(names), j, f if measure_f else None)
-
-
 def statistics(values: np.ndarray) -> Statistics:
     """Returns mean, recall and decay of one object's values [frames]; NaN frames are left out.
 
@@ -159,7 +135,7 @@ def statistics(values: np.ndarray) -> Statistics:
     )
 
 
-def summarise(sequences: Iterable[SequenceScores]) -> Summary:
+def summarize(sequences: Iterable[SequenceScores]) -> Summary:
     """Returns the averages over all objects of all sequences that have a value."""
     sequences = list(sequences)
     j = _average([one for sequence in sequences for one in sequence.j_statistics()])

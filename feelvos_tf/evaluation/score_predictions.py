@@ -1,4 +1,7 @@
-"""Scores a folder of predicted masks: reads each mask once, a frame at a time, on any processes."""
+"""Scores a folder of predicted masks against the ground truth, on as many processes as one likes.
+
+Every mask is read once and none is kept: memory does not grow with the number of frames.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ class Scores:
     @functools.cached_property
     def summary(self) -> region_and_contour.Summary:
         """The averages over all objects."""
-        return region_and_contour.summarise(self.sequences)
+        return region_and_contour.summarize(self.sequences)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,13 +52,13 @@ class _Job:
 
     sequence: int
     columns: slice
-    target: SequenceGroundTruth
+    ground_truth: SequenceGroundTruth
     predictions: tuple[pathlib.Path, ...]
     measure_f: bool
 
 
 def score_folder(
-    targets: list[SequenceGroundTruth],
+    ground_truths: list[SequenceGroundTruth],
     predictions: str | os.PathLike[str],
     measure_f: bool = True,
     workers: int = 1,
@@ -67,7 +70,7 @@ def score_folder(
     Everything is checked to be there before the first mask is read. Nothing is cached.
 
     Args:
-      targets: what to score, from `ground_truth`.
+      ground_truths: what to score, from `protocols`.
       predictions: the folder.
       measure_f: False measures J only.
       workers: number of processes, this one among them; fewer where starting one does not pay.
@@ -79,43 +82,43 @@ def score_folder(
     """
     folder = pathlib.Path(predictions)
     _check_folder(folder)
-    targets, missing = _keep_present(targets, folder)
+    ground_truths, missing = _keep_present(ground_truths, folder)
     if missing and not allow_missing:
         more = f" (and in {len(missing) - 1} more sequences)" if len(missing) > 1 else ""
         raise InputError(f"{missing[0]}{more}; --allow_missing scores what is there")
-    if not any(target.scored.any() for target in targets):
+    if not any(ground_truth.scored.any() for ground_truth in ground_truths):
         raise InputError(f"{folder} holds no prediction of a frame that is scored")
-    tables = [np.full([2, *target.scored.shape], np.nan) for target in targets]
+    tables = [np.full([2, *ground_truth.scored.shape], np.nan) for ground_truth in ground_truths]
     with tqdm.tqdm(
-        total=sum(len(target.masks) for target in targets),
+        total=sum(len(ground_truth.masks) for ground_truth in ground_truths),
         desc="scoring",
         unit="frame",
         disable=not progress,
     ) as bar:
-        for job, values in _run(list(_jobs(targets, folder, measure_f)), workers):
+        for job, values in _run(list(_jobs(ground_truths, folder, measure_f)), workers):
             tables[job.sequence][:, :, job.columns] = values
             bar.update(values.shape[-1])
     sequences = [
         region_and_contour.SequenceScores(
-            name=target.name,
-            objects=target.objects,
-            frames=tuple(path.stem for path in target.masks),
+            name=ground_truth.name,
+            objects=ground_truth.objects,
+            frames=tuple(path.stem for path in ground_truth.masks),
             j=j,
             f=f if measure_f else None,
         )
-        for target, (j, f) in zip(targets, tables)
+        for ground_truth, (j, f) in zip(ground_truths, tables)
     ]
     return Scores(sequences, missing)
 
 
 def read_prediction(
-    path: pathlib.Path, target: SequenceGroundTruth, size: tuple[int, int]
+    path: pathlib.Path, ground_truth: SequenceGroundTruth, size: tuple[int, int]
 ) -> np.ndarray:
     """Returns the ids of a predicted mask, uint8 [height, width], after checking them.
 
     Args:
       path: the PNG.
-      target: the sequence's ground truth.
+      ground_truth: the sequence's ground truth.
       size: (height, width) of the true mask.
 
     Raises:
@@ -127,7 +130,11 @@ def read_prediction(
             f"{path}: expected {size[1]}x{size[0]} pixels like the ground truth, found "
             f"{ids.shape[1]}x{ids.shape[0]}"
         )
-    return _binarise(ids, path) if target.binary else _with_known_ids(ids, path, target.objects)
+    return (
+        _binarize(ids, path)
+        if ground_truth.binary
+        else _with_known_ids(ids, path, ground_truth.objects)
+    )
 
 
 def _with_known_ids(ids: np.ndarray, path: pathlib.Path, objects: tuple[int, ...]) -> np.ndarray:
@@ -145,14 +152,14 @@ def _with_known_ids(ids: np.ndarray, path: pathlib.Path, objects: tuple[int, ...
     return ids
 
 
-def _binarise(ids: np.ndarray, path: pathlib.Path) -> np.ndarray:
+def _binarize(ids: np.ndarray, path: pathlib.Path) -> np.ndarray:
     """Returns 1 where a prediction of a single-object data set holds any id."""
     if ids.max() > 127:
         # Ids are small and a painted object is 255 alone; shades between come from resizing.
         levels = np.unique(ids)
         if np.count_nonzero(levels) > 1:
             raise InputError(
-                f"{path}: expected one value for the object on 0, found {len(levels)} grey levels "
+                f"{path}: expected one value for the object on 0, found {len(levels)} gray levels "
                 f"({_some(levels.tolist())}), as in an antialiased mask"
             )
     return (ids > 0).view(np.uint8)
@@ -173,44 +180,46 @@ def _check_folder(folder: pathlib.Path) -> None:
 
 
 def _keep_present(
-    targets: list[SequenceGroundTruth], folder: pathlib.Path
+    ground_truths: list[SequenceGroundTruth], folder: pathlib.Path
 ) -> tuple[list[SequenceGroundTruth], list[str]]:
-    """Returns what can be scored of the targets, and one sentence per sequence that lacks masks."""
+    """Returns what can be scored, and one sentence per sequence that lacks masks."""
     present, missing = [], []
-    for target in targets:
-        path = folder / target.name
+    for ground_truth in ground_truths:
+        path = folder / ground_truth.name
         there = set(os.listdir(path)) if path.is_dir() else set()
-        kept = [i for i, mask in enumerate(target.masks) if f"{mask.stem}.png" in there]
-        lost = sorted(set(range(len(target.masks))) - set(kept))
+        kept = [i for i, mask in enumerate(ground_truth.masks) if f"{mask.stem}.png" in there]
+        lost = sorted(set(range(len(ground_truth.masks))) - set(kept))
         if lost:
-            first = path / f"{target.masks[lost[0]].stem}.png"
+            first = path / f"{ground_truth.masks[lost[0]].stem}.png"
             missing.append(
-                f"sequence {target.name}: expected {len(target.masks)} predicted masks in {path}, "
-                f"found {len(kept)} (the first missing is {first.name})"
+                f"sequence {ground_truth.name}: expected {len(ground_truth.masks)} predicted masks "
+                f"in {path}, found {len(kept)} (the first missing is {first.name})"
             )
         if kept or not lost:
-            present.append(_frames_of(target, kept))
+            present.append(_frames_of(ground_truth, kept))
     return present, missing
 
 
-def _frames_of(target: SequenceGroundTruth, frames: list[int]) -> SequenceGroundTruth:
-    """Returns the target reduced to some of its frames."""
+def _frames_of(ground_truth: SequenceGroundTruth, frames: list[int]) -> SequenceGroundTruth:
+    """Returns the ground truth reduced to some of its frames."""
     return dataclasses.replace(
-        target,
-        masks=tuple(target.masks[i] for i in frames),
-        images=tuple(target.images[i] for i in frames),
-        scored=target.scored[:, frames],
+        ground_truth,
+        masks=tuple(ground_truth.masks[i] for i in frames),
+        images=tuple(ground_truth.images[i] for i in frames),
+        scored=ground_truth.scored[:, frames],
     )
 
 
 def _jobs(
-    targets: list[SequenceGroundTruth], folder: pathlib.Path, measure_f: bool
+    ground_truths: list[SequenceGroundTruth], folder: pathlib.Path, measure_f: bool
 ) -> Iterator[_Job]:
-    for sequence, target in enumerate(targets):
-        paths = tuple(folder / target.name / f"{mask.stem}.png" for mask in target.masks)
+    for sequence, ground_truth in enumerate(ground_truths):
+        paths = tuple(
+            folder / ground_truth.name / f"{mask.stem}.png" for mask in ground_truth.masks
+        )
         for start in range(0, len(paths), _FRAMES_PER_JOB):
             stop = min(start + _FRAMES_PER_JOB, len(paths))
-            part = _frames_of(target, list(range(start, stop)))
+            part = _frames_of(ground_truth, list(range(start, stop)))
             yield _Job(sequence, slice(start, stop), part, paths[start:stop], measure_f)
 
 
@@ -246,13 +255,13 @@ def _use_one_thread() -> None:
 
 def _score(job: _Job) -> np.ndarray:
     """Returns J and F, float64 [2, objects, frames]; NaN where an object is not scored."""
-    target = job.target
-    objects = np.asarray(target.objects)
-    values = np.full([2, *target.scored.shape], np.nan)
-    for i, (truth_path, path) in enumerate(zip(target.masks, job.predictions)):
-        truth = masks.read_mask(truth_path, target.binary)
-        predicted = read_prediction(path, target, truth.shape)
-        scored = target.scored[:, i]
+    ground_truth = job.ground_truth
+    objects = np.asarray(ground_truth.objects)
+    values = np.full([2, *ground_truth.scored.shape], np.nan)
+    for i, (truth_path, path) in enumerate(zip(ground_truth.masks, job.predictions)):
+        truth = masks.read_mask(truth_path, ground_truth.binary)
+        predicted = read_prediction(path, ground_truth, truth.shape)
+        scored = ground_truth.scored[:, i]
         values[:, scored, i] = region_and_contour.score_frame(
             truth, predicted, objects[scored].tolist(), job.measure_f
         )

@@ -1,4 +1,4 @@
-"""Scores as a table to read and as the two CSV files of the DAVIS evaluation."""
+"""Tables of scores: text for the terminal, and the two CSV files of the DAVIS evaluation."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _rounded(value: str | float) -> str:
 
 def format_table(scores: Scores) -> str:
     """Returns a table for the terminal: one line per sequence, then the averages over objects."""
-    summaries = [region_and_contour.summarise([sequence]) for sequence in scores.sequences]
+    summaries = [region_and_contour.summarize([sequence]) for sequence in scores.sequences]
     rows = [_heading(scores.summary)]
     for sequence, summary, remark in zip(scores.sequences, summaries, best_and_worst(summaries)):
         sizes = [str(len(sequence.objects)), str(len(sequence.frames))]

@@ -1,4 +1,4 @@
-"""The embedding vectors of a video's frames on disk, one .npz per frame."""
+"""Writes the embedding vectors of a video's frames, one .npz per frame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from feelvos_tf.inference.video_segmenter import ModelVideoState
 
 
 class Writer:
-    """Writes `<folder of the clip>/<frame>.npz`, each with the array `embeddings`.
+    """Writes `<folder of the video>/<frame>.npz`, each with the array `embeddings`.
 
     It is float32 [h, w, channels] at stride 4 of the size the model runs at; its corner vectors
     belong to the corner pixels of the frame.
@@ -22,8 +22,8 @@ class Writer:
     def __init__(self, folder_of: Callable[[InputVideo], pathlib.Path]):
         self._folder_of = folder_of
 
-    def __call__(self, clip: InputVideo, position: int, track: ModelVideoState) -> None:
-        """Writes the embeddings of the frame that `track` saw last."""
-        path = self._folder_of(clip) / f"{clip.frame_name(position)}.npz"
+    def __call__(self, video: InputVideo, position: int, state: ModelVideoState) -> None:
+        """Writes the embeddings of the frame that `state` saw last."""
+        path = self._folder_of(video) / f"{video.frame_name(position)}.npz"
         with atomic_files.replacing(path) as temporary:
-            np.savez(temporary, embeddings=track.embeddings)
+            np.savez(temporary, embeddings=state.embeddings)

@@ -10,9 +10,7 @@ import tensorflow as tf
 
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.media import video
-from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
-from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.testing import drawn_videos
+from feelvos_tf.testing import drawn_videos, small_model
 
 FRAMES = 3
 
@@ -20,9 +18,7 @@ FRAMES = 3
 @pytest.fixture(scope="module")
 def saved_model(tmp_path_factory):
     """Returns the SavedModel of an untrained network, and the network."""
-    backbone = MobileNetV2(depth_multiplier=0.1, output_stride=16)
-    model = Feelvos(backbone, atrous_rates=(), embedding_dimension=8)
-    model.create_variables()
+    model = small_model.create()
     folder = tmp_path_factory.mktemp("models") / "model"
     tf.saved_model.save(Predictor(model), str(folder))
     return folder, model

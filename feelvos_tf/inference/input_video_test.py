@@ -1,9 +1,10 @@
-"""Clips: the first mask in all its forms, and objects that appear later."""
+"""Videos to segment: the first mask in all its forms, and objects that appear later."""
 
 from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,14 +19,14 @@ from feelvos_tf.testing import drawn_videos
 @pytest.fixture
 def folder(tmp_path):
     """Returns a folder of two pictures, beside which tests put their mask."""
-    (tmp_path / "clip").mkdir()
+    (tmp_path / "frames").mkdir()
     for frame in range(2):
         image, _ = drawn_videos.draw(frame, [1])
-        Image.fromarray(image).save(tmp_path / "clip" / f"{frame:05d}.png")
-    return tmp_path / "clip"
+        Image.fromarray(image).save(tmp_path / "frames" / f"{frame:05d}.png")
+    return tmp_path / "frames"
 
 
-def clip_with(folder, mask):
+def video_with(folder, mask):
     path = folder.parent / "first.png"
     Image.fromarray(mask).save(path)
     return input_video.from_video(folder, path)
@@ -33,27 +34,27 @@ def clip_with(folder, mask):
 
 def test_drawn_mask_of_0_and_255_is_one_object(folder):
     _, mask = drawn_videos.draw(0, [1])
-    np.testing.assert_array_equal(clip_with(folder, mask * 255).first_mask(), mask)
+    np.testing.assert_array_equal(video_with(folder, mask * 255).first_mask(), mask)
 
 
 def test_void_stays_void_beside_objects(folder):
     _, mask = drawn_videos.draw(0, [5])
     mask[0] = 255
-    np.testing.assert_array_equal(clip_with(folder, mask).first_mask(), mask)
+    np.testing.assert_array_equal(video_with(folder, mask).first_mask(), mask)
 
 
 def test_davis_2016_masks_are_binary_and_those_of_2017_are_not(tmp_path):
     for year in ("2016", "2017"):
         root = drawn_videos.write_davis(tmp_path / year, {"bear": [1]}, year=year)
-        [clip] = input_video.from_sequences(datasets.list_sequences(root, f"davis_{year}"))
-        assert masks.object_ids(clip.first_mask()) == [1]
-        input_video.check(clip)
+        [video] = input_video.from_dataset(datasets.list_sequences(root, f"davis_{year}"))
+        assert masks.object_ids(video.first_mask()) == [1]
+        input_video.check(video)
     (tmp_path / "2016/ImageSets/2016").rename(tmp_path / "2016/ImageSets/2017")
-    [clip] = input_video.from_sequences(datasets.list_sequences(tmp_path / "2016", "davis_2017"))
+    [video] = input_video.from_dataset(datasets.list_sequences(tmp_path / "2016", "davis_2017"))
     with pytest.raises(
         InputError, match=r"bear/00000.png: expected .* found only the values 0 and"
     ):
-        clip.first_mask()
+        video.first_mask()
 
 
 def test_unusable_masks_are_told_in_one_sentence(folder):
@@ -61,23 +62,46 @@ def test_unusable_masks_are_told_in_one_sentence(folder):
     with pytest.raises(
         InputError, match="first.png: .*at least one object, found only the value 0"
     ):
-        input_video.check(clip_with(folder, empty))
+        input_video.check(video_with(folder, empty))
     smooth = np.arange(48 * 80, dtype=np.int64).reshape(48, 80).astype(np.uint8)
     with pytest.raises(InputError, match="one value per object, found 256 values"):
-        input_video.check(clip_with(folder, smooth))
+        input_video.check(video_with(folder, smooth))
     with pytest.raises(
-        InputError, match="mask of 80x48 pixels .* like the first frame of clip, fou"
+        InputError, match="mask of 80x48 pixels .* like the first frame of frames, fou"
     ):
-        input_video.check(clip_with(folder, np.ones((24, 40), np.uint8)))
+        input_video.check(video_with(folder, np.ones((24, 40), np.uint8)))
+
+
+def test_objects_with_an_outline_of_void_are_taken_as_they_are(folder):
+    _, mask = drawn_videos.draw(0, [1, 2, 3])
+    edge = cv2.dilate(mask, np.ones((3, 3), np.uint8)) != cv2.erode(mask, np.ones((3, 3), np.uint8))
+    mask[edge] = 255
+    np.testing.assert_array_equal(video_with(folder, mask).first_mask(), mask)
+
+
+def smoothed_disk():
+    """Returns a white disk as paint programs draw it: gray where its outline cuts a pixel."""
+    y, x = np.mgrid[: 4 * 48, : 4 * 80]
+    disk = ((y - 80) ** 2 + (x - 120) ** 2 < 50**2).astype(np.uint8) * 255
+    return np.asarray(Image.fromarray(disk).resize((80, 48), Image.Resampling.BOX))
+
+
+def test_a_white_object_with_a_smoothed_outline_is_recognized(folder):
+    drawn = smoothed_disk()
+    assert 3 < len(np.unique(drawn)) < 100
+    with pytest.raises(InputError, match="first.png: .*a smoothed white object"):
+        input_video.check(video_with(folder, drawn))
+    drawn = np.where(drawn > 0, 255, 0).astype(np.uint8)
+    input_video.check(video_with(folder, drawn))
 
 
 def test_fingerprint_changes_with_mask_and_frames(folder):
     _, mask = drawn_videos.draw(0, [1])
-    first = clip_with(folder, mask).fingerprint()
-    assert clip_with(folder, mask).fingerprint() == first
-    assert clip_with(folder, 2 * mask).fingerprint() != first
+    first = video_with(folder, mask).fingerprint()
+    assert video_with(folder, mask).fingerprint() == first
+    assert video_with(folder, 2 * mask).fingerprint() != first
     (folder / "00001.png").rename(folder / "00002.png")
-    assert clip_with(folder, mask).fingerprint() != first
+    assert video_with(folder, mask).fingerprint() != first
 
 
 def test_youtube_vos_objects_that_appear_later_bring_their_mask(tmp_path):
@@ -95,12 +119,17 @@ def test_youtube_vos_objects_that_appear_later_bring_their_mask(tmp_path):
     }
     (base / "meta.json").write_text(json.dumps({"videos": {"video": {"objects": objects}}}))
     sequences = datasets.list_sequences(tmp_path, "youtube_vos", "val", require_masks="first")
-    [clip] = input_video.from_sequences(sequences)
-    assert {position: ids for position, (_, ids) in clip.new_objects.items()} == {2: (4,)}
-    assert set(np.unique(clip.mask_of_new_objects(2))) == {0, 4}
-    (base / "Annotations" / "video" / "00010.png").unlink()
+    [video] = input_video.from_dataset(sequences)
+    assert {position: ids for position, (_, ids) in video.new_objects.items()} == {2: (4,)}
+    assert set(np.unique(video.mask_of_new_objects(2))) == {0, 4}
+    path = base / "Annotations" / "video" / "00010.png"
+    masks.write_mask(path, np.where(masks.read_mask(path) == 4, 0, masks.read_mask(path)))
+    [video] = input_video.from_dataset(sequences)
+    with pytest.raises(InputError, match="00010.png: expected pixels of .* found none of 4"):
+        input_video.check(video)
+    path.unlink()
     sequences = datasets.list_sequences(tmp_path, "youtube_vos", "val", require_masks="first")
     with pytest.raises(
         InputError, match="video: objects 4 appear in frame 00010, which has no mask"
     ):
-        input_video.from_sequences(sequences)
+        input_video.from_dataset(sequences)

@@ -5,26 +5,26 @@ from feelvos_tf.inference.kmeans_reference import cluster_reference, k_means
 from feelvos_tf.models.global_matching import prepare_reference
 
 
-def numpy_k_means(pixels, num_centres):
-    centres = pixels[np.arange(num_centres) * (len(pixels) // num_centres)].copy()
+def numpy_k_means(pixels, num_centers):
+    centers = pixels[np.arange(num_centers) * (len(pixels) // num_centers)].copy()
     for _ in range(10):
-        distance = ((pixels[:, np.newaxis] - centres) ** 2).sum(-1)
+        distance = ((pixels[:, np.newaxis] - centers) ** 2).sum(-1)
         nearest = distance.argmin(1)
-        for i in range(num_centres):
+        for i in range(num_centers):
             if (nearest == i).any():
-                centres[i] = pixels[nearest == i].mean(0)
-    return centres
+                centers[i] = pixels[nearest == i].mean(0)
+    return centers
 
 
-def test_centres_are_those_of_lloyd_s_algorithm():
+def test_centers_are_those_of_lloyd_s_algorithm():
     pixels = np.random.default_rng(0).random((60, 5)).astype(np.float32)
     np.testing.assert_allclose(k_means(tf.constant(pixels), 7), numpy_k_means(pixels, 7), rtol=1e-5)
 
 
-def test_a_centre_without_pixels_stays():
+def test_a_center_without_pixels_stays():
     pixels = tf.constant([[0.0], [0.0], [9.0], [9.0]])
-    centres = k_means(pixels, 4).numpy().ravel()
-    assert sorted(centres) == [0.0, 0.0, 9.0, 9.0]
+    centers = k_means(pixels, 4).numpy().ravel()
+    assert sorted(centers) == [0.0, 0.0, 9.0, 9.0]
 
 
 def test_only_objects_with_too_many_pixels_are_reduced():

@@ -1,4 +1,4 @@
-"""Inference at several image scales: the same frame larger and smaller, one set of logits.
+"""Multi-scale inference: segments a frame at several sizes and merges the logits.
 
 Source: 2019 release, multi_scale_logits_with_nearest_neighbor_matching and deeplab/model; by
 default it uses the frame's own size alone, as the paper does.
@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.deeplab import resize_bilinear
 
 _LOGITS_STRIDE = 4
 
@@ -31,7 +32,7 @@ def scaled_image(image: tf.Tensor, scale: float) -> tf.Tensor:
     batch = image[tf.newaxis]
     if scale == 1.0:
         return batch
-    return resize_bilinear(tf.cast(batch, tf.float32), scaled_size(tf.shape(image)[:2], scale))
+    return resize_bilinear(batch, scaled_size(tf.shape(image)[:2], scale))
 
 
 def downsample_reference_at_scale(
@@ -49,8 +50,30 @@ def downsample_reference_at_scale(
         return object_labels.downsample_reference(mask, object_ids, grid)
     size = scaled_size(tf.shape(mask), scale)
     indices = object_labels.downsample_reference(mask, object_ids, size)
-    indices = tf.where(indices == object_labels.NO_OBJECT, object_labels.VOID, indices)
+    indices = tf.where(indices == object_labels.NO_OBJECT, VOID, indices)
     return object_labels.downsample_reference(indices, tf.range(tf.size(object_ids)), grid)
+
+
+def downsample_marked_at_scale(
+    full: tf.Tensor, marked: tf.Tensor, scale: float, grid: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns some objects of a frame on the grid of the scaled frame, and at the scaled size.
+
+    Args:
+      full: int32 `[height, width]` object indices, negative for none.
+      marked: int32 `[objects]`, the indices that occur in `full`.
+      scale: of the frame.
+      grid: `[2]` height and width of the scaled frame's embeddings.
+
+    Returns:
+      on_grid: int32 `[h, w]`; an object that falls between the points may be missing.
+      scaled: int32 `[scaled height, scaled width]`, in which none is missing.
+    """
+    scaled = full
+    if scale != 1.0:
+        scaled = resize_nearest(full, scaled_size(tf.shape(full), scale))
+        scaled = object_labels.keep_objects(full, scaled, marked)
+    return resize_nearest(scaled, grid), scaled
 
 
 def downsample_indices_at_scale(indices: tf.Tensor, scale: float, grid: tf.Tensor) -> tf.Tensor:
@@ -59,8 +82,8 @@ def downsample_indices_at_scale(indices: tf.Tensor, scale: float, grid: tf.Tenso
     Reproduction trap: like the image, the mask is brought to the scale first, then to the grid.
     """
     if scale != 1.0:
-        indices = object_labels.downsample_nearest(indices, scaled_size(tf.shape(indices), scale))
-    return object_labels.downsample_nearest(indices, grid)
+        indices = resize_nearest(indices, scaled_size(tf.shape(indices), scale))
+    return resize_nearest(indices, grid)
 
 
 def merged_logits(

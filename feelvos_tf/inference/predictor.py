@@ -1,48 +1,64 @@
-"""Segments one video frame by frame: `start(image, mask)`, then `step(image, state)`."""
+"""Segments a video frame by frame: `start(image, mask)`, then `step(image, state)`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 
 import gin
 import tensorflow as tf
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import multi_scale
+from feelvos_tf.core.resizing import resize_bilinear
+from feelvos_tf.inference import added_objects, multi_scale, predictor_state
 from feelvos_tf.inference.kmeans_reference import cluster_reference
+from feelvos_tf.inference.predictor_state import PredictorState, ScaleState, State
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.deeplab import resize_bilinear
 from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, prepare_reference
-
-State = dict[str, tf.Tensor]
 
 _IMAGE = tf.TensorSpec([None, None, 3], tf.uint8, name="image")
 _MASK = tf.TensorSpec([None, None], tf.uint8, name="mask")
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+_REDUCTIONS = ("random", "kmeans")
+
+
+def _labels(indices: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Returns the hard masks, 0 or 1."""
+    return object_labels.one_hot(indices, tf.shape(logits)[-1])
+
+
+def _probabilities(indices: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Returns the probabilities, 0..1."""
+    probabilities = tf.nn.softmax(resize_bilinear(logits, tf.shape(indices))[0])
+    return tf.transpose(probabilities, [2, 0, 1])
+
+
+# What the next frame is told of this one: object indices `[h, w]` and logits `[1, h', w', objects]`
+# -> masks `[objects, h, w]`.
+_FEEDBACK = {"labels": _labels, "probabilities": _probabilities}
 
 
 @gin.configurable
 class Predictor(tf.Module):
-    """All that inference does, as functions of tensors; the state of a video is a dict of them.
+    """FEELVOS inference as TensorFlow functions: `start`, `step`, `add_objects`, `segment_clip`.
 
     The reference frame's embeddings are computed once, each later frame costs one forward pass
-    (paper section 3, Inference). State entries: `object_ids` `[objects]`; the reference's
-    `reference_embeddings` and `reference_offsets`; of the frame before, `previous_embeddings`
-    `[h, w, channels]`, `previous_indices` `[h, w]` and `previous_masks` `[objects, h, w]`, all at
-    stride 4. Their size does not depend on the number of frames. With several scales, each has a
-    set of its own: those of the second scale end in `_scale_1`, and so on.
+    (paper section 3, Inference). The state of a video is a flat dict of tensors, see
+    `predictor_state`; its size does not depend on the number of frames.
 
     Args:
       model: with its variables created.
-      soft_feedback: feed back the previous frame's probabilities, as the paper says. The 2019
-        release says so too but feeds back its hard mask (0 or 1); that is the default.
+      feedback: what a frame is told of the one before: its "labels" (hard masks, as the 2019
+        release does, although it speaks of softmax) or its "probabilities" (as the paper says).
       max_reference_pixels: reference pixels kept per object (0: all).
-      reference_reduction: how: "random" ones as in the paper's training, or "kmeans" centres.
+      reference_reduction: how: "random" ones as in the paper's training, or "kmeans" centers.
       scales: the image pyramid: every frame is segmented at each of these sizes relative to its
         own, e.g. (1.0, 0.75, 1.25), and the logits are merged. Matching takes place within a
         scale; the merged result is what all of them are told of the previous frame.
       merge: how logits of several scales become one: "max" (the release's) or "avg".
+      soft_feedback: the name of `feedback` in settings written earlier: True for "probabilities".
 
     Raises:
       InputError: a setting is out of range.
@@ -51,26 +67,33 @@ class Predictor(tf.Module):
     def __init__(
         self,
         model: Feelvos,
-        soft_feedback: bool = False,
+        feedback: str = "labels",
         max_reference_pixels: int = 0,
         reference_reduction: str = "random",
         scales: Sequence[float] = (1.0,),
         merge: str = "max",
+        soft_feedback: bool | None = None,
     ):
         super().__init__(name="predictor")
-        _check_settings(max_reference_pixels, reference_reduction, scales, merge)
+        if soft_feedback is not None:
+            feedback = _feedback_of_earlier_settings(soft_feedback, feedback)
+        _check_choice("feedback", feedback, _FEEDBACK)
+        _check_choice("reference_reduction", reference_reduction, _REDUCTIONS)
+        _check_choice("merge", merge, multi_scale.MERGES)
+        _check_numbers(max_reference_pixels, scales)
         # The SavedModel shall hold plain variables, not a tree of Keras layers to be rebuilt.
         self._model_variables = list(model.variables)
-        self.soft_feedback = soft_feedback
+        self.feedback = feedback
         self.max_reference_pixels = max_reference_pixels
         self.reference_reduction = reference_reduction
         self.scales = tuple(float(scale) for scale in scales)
         self.merge = merge
         self._extract = model.extract
         self._segment = model.segment
-        self._embedding_dimension = model.embedding.dimension
         # One signature for all sizes and object counts: traced once, never again.
-        self.step = tf.function(self._step, input_signature=[_IMAGE, self._state_spec()])
+        specs = predictor_state.flat_specs(model.embedding.dimension, len(self.scales))
+        self.step = tf.function(self._step, input_signature=[_IMAGE, specs])
+        self.add_objects = tf.function(self._add_objects, input_signature=[_MASK, specs])
 
     @tf.function(input_signature=[_IMAGE, _MASK])
     def start(self, image: tf.Tensor, mask: tf.Tensor) -> State:
@@ -83,32 +106,23 @@ class Predictor(tf.Module):
         tf.debugging.assert_equal(
             tf.shape(image)[:2], tf.shape(mask), "image and mask must have the same size"
         )
+        _assert_object_in(mask)
         object_ids = object_labels.present_ids(mask)
-        tf.debugging.assert_greater(
-            tf.reduce_max(tf.concat([object_ids, [0]], 0)), 0, "the mask holds no object"
-        )
-        state = {"object_ids": object_ids}
-        for position, scale in enumerate(self.scales):
-            state.update(_of_scale(position, self._start_scale(image, mask, object_ids, scale)))
-        return state
+        scales = tuple(self._start_scale(image, mask, object_ids, scale) for scale in self.scales)
+        return predictor_state.to_flat(PredictorState(object_ids, tf.constant(True), scales))
 
     def _start_scale(
         self, image: tf.Tensor, mask: tf.Tensor, object_ids: tf.Tensor, scale: float
-    ) -> State:
-        """Returns the state of one scale, without the scale's suffix."""
+    ) -> ScaleState:
+        """Returns the state of one scale."""
         embeddings = self._extract(multi_scale.scaled_image(image, scale)).embeddings[0]
         indices = multi_scale.downsample_reference_at_scale(
             mask, object_ids, scale, tf.shape(embeddings)[:2]
         )
         num_objects = tf.size(object_ids)
         reference = self._reference(embeddings, indices, num_objects)
-        return {
-            "reference_embeddings": reference.embeddings,
-            "reference_offsets": reference.offsets,
-            "previous_embeddings": embeddings,
-            "previous_indices": indices,
-            "previous_masks": object_labels.one_hot(indices, num_objects),
-        }
+        masks = object_labels.one_hot(indices, num_objects)
+        return ScaleState(reference, Previous(embeddings, indices, masks))
 
     def _reference(
         self, embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor
@@ -119,26 +133,27 @@ class Predictor(tf.Module):
             return cluster_reference(every, self.max_reference_pixels)
         return prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels)
 
-    def _state_spec(self) -> dict[str, tf.TensorSpec]:
-        channels = self._embedding_dimension
-        specs = {"object_ids": tf.TensorSpec([None], tf.int32)}
-        for position in range(len(self.scales)):
-            of_scale = {
-                "reference_embeddings": tf.TensorSpec([None, channels]),
-                "reference_offsets": tf.TensorSpec([None], tf.int32),
-                "previous_embeddings": tf.TensorSpec([None, None, channels]),
-                "previous_indices": tf.TensorSpec([None, None], tf.int32),
-                "previous_masks": tf.TensorSpec([None, None, None]),
-            }
-            specs.update(_of_scale(position, of_scale))
-        return {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
+    def _add_objects(self, mask: tf.Tensor, state: State) -> State:
+        """Returns the state with further objects in the last frame; call it as `add_objects`.
+
+        See `added_objects.add_objects`. The network does not run.
+
+        Args:
+          mask: uint8 `[height, width]` object ids; 0 and 255 leave the last frame's labels as they
+            are.
+          state: from `start`, `step` or `add_objects`.
+        """
+        _assert_object_in(mask)
+        before = predictor_state.from_flat(state, len(self.scales))
+        after = added_objects.add_objects(before, mask, self.scales, self._reference)
+        return predictor_state.to_flat(after)
 
     def _step(self, image: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
         """Returns the segmentation of the next frame; call it as `step`.
 
         Args:
           image: uint8 `[height, width, 3]` RGB, of the reference frame's size.
-          state: from `start` or the last `step`.
+          state: from `start`, `step` or `add_objects`.
 
         Returns:
           ids: uint8 `[height, width]`, the mask's own object ids.
@@ -146,8 +161,9 @@ class Predictor(tf.Module):
             `state["object_ids"]`.
           state: to be handed to the next call.
         """
+        before = predictor_state.from_flat(state, len(self.scales))
         results = [
-            self._segment_scale(image, state, position) for position in range(len(self.scales))
+            self._segment_scale(image, *of_scale) for of_scale in zip(before.scales, self.scales)
         ]
         size = tf.shape(image)[:2]
         logits = multi_scale.merged_logits(
@@ -156,43 +172,29 @@ class Predictor(tf.Module):
         # Reproduction trap: the logits are resized, not the probabilities.
         full_logits = resize_bilinear(logits, size)[0]
         winners = tf.argmax(full_logits, -1, output_type=tf.int32)
-        new_state = dict(state)
-        for position, (_, embeddings) in enumerate(results):
-            of_scale = self._fed_back(position, winners, logits, embeddings)
-            new_state.update(_of_scale(position, of_scale))
-        ids = tf.cast(tf.gather(state["object_ids"], winners), tf.uint8)
-        return ids, tf.nn.softmax(full_logits), new_state
+        scales = tuple(
+            ScaleState(of_scale.reference, self._fed_back(winners, logits, embeddings, scale))
+            for of_scale, (_, embeddings), scale in zip(before.scales, results, self.scales)
+        )
+        after = PredictorState(before.object_ids, tf.constant(False), scales)
+        ids = tf.cast(tf.gather(before.object_ids, winners), tf.uint8)
+        return ids, tf.nn.softmax(full_logits), predictor_state.to_flat(after)
 
     def _segment_scale(
-        self, image: tf.Tensor, state: State, position: int
+        self, image: tf.Tensor, state: ScaleState, scale: float
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns logits `[1, h, w, objects]` and embeddings of the frame at one scale."""
-        suffix = _suffix(position)
-        features = self._extract(multi_scale.scaled_image(image, self.scales[position]))
-        output = self._segment(
-            features.decoder_features[0],
-            features.embeddings[0],
-            Reference(*(state[f"reference_{name}{suffix}"] for name in Reference._fields)),
-            Previous(*(state[f"previous_{name}{suffix}"] for name in Previous._fields)),
-        )
+        features = self._extract(multi_scale.scaled_image(image, scale))
+        output = self._segment(features.decoder_features[0], features.embeddings[0], *state)
         return tf.transpose(output.logits, [3, 1, 2, 0]), features.embeddings[0]
 
     def _fed_back(
-        self, position: int, winners: tf.Tensor, logits: tf.Tensor, embeddings: tf.Tensor
-    ) -> State:
-        """Returns what a frame leaves to the next one at one scale, without the suffix."""
+        self, winners: tf.Tensor, logits: tf.Tensor, embeddings: tf.Tensor, scale: float
+    ) -> Previous:
+        """Returns what a frame leaves to the next one at one scale."""
         grid = tf.shape(embeddings)[:2]
-        indices = multi_scale.downsample_indices_at_scale(winners, self.scales[position], grid)
-        if self.soft_feedback:
-            probabilities = tf.nn.softmax(resize_bilinear(logits, grid)[0])
-            masks = tf.transpose(probabilities, [2, 0, 1])
-        else:
-            masks = object_labels.one_hot(indices, tf.shape(logits)[-1])
-        return {
-            "previous_embeddings": embeddings,
-            "previous_indices": indices,
-            "previous_masks": masks,
-        }
+        indices = multi_scale.downsample_indices_at_scale(winners, scale, grid)
+        return Previous(embeddings, indices, _FEEDBACK[self.feedback](indices, logits))
 
     @tf.function(input_signature=[_IMAGES, _MASK])
     def segment_clip(self, images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -211,32 +213,37 @@ class Predictor(tf.Module):
         return frames.stack()
 
 
-def _of_scale(position: int, state: State) -> State:
-    """Returns the entries of one scale under their names in the whole state."""
-    return {f"{name}{_suffix(position)}": value for name, value in state.items()}
+def _assert_object_in(mask: tf.Tensor) -> None:
+    held = tf.reduce_any((mask != 0) & (mask != VOID))
+    tf.debugging.Assert(held, ["the mask holds no object"])
 
 
-def _suffix(position: int) -> str:
-    return f"_scale_{position}" if position else ""
+def _feedback_of_earlier_settings(soft_feedback: bool, feedback: str) -> str:
+    """Returns what `feedback` must be under settings that still say `soft_feedback`."""
+    meant = "probabilities" if soft_feedback else feedback
+    warnings.warn(
+        f"Predictor.soft_feedback = {soft_feedback} is now Predictor.feedback = {meant!r}",
+        FutureWarning,
+        stacklevel=2,
+    )
+    return meant
 
 
-def _check_settings(
-    max_reference_pixels: int, reference_reduction: str, scales: Sequence[float], merge: str
-) -> None:
-    """Raises InputError where a setting is out of range."""
+def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    """Raises InputError unless a setting is one of its choices."""
+    if value not in choices:
+        known = " or ".join(repr(choice) for choice in choices)
+        raise InputError(f"Predictor.{name}: expected {known}, found {value!r}")
+
+
+def _check_numbers(max_reference_pixels: int, scales: Sequence[float]) -> None:
+    """Raises InputError where a number is out of range."""
     if max_reference_pixels < 0:
         raise InputError(
             "Predictor.max_reference_pixels: expected 0 (all) or a number of pixels, found "
             f"{max_reference_pixels}"
         )
-    if reference_reduction not in ("random", "kmeans"):
-        raise InputError(
-            "Predictor.reference_reduction: expected 'random' or 'kmeans', found "
-            f"{reference_reduction!r}"
-        )
     if not scales or min(scales) <= 0:
         raise InputError(
             f"Predictor.scales: expected at least one, all above 0, found {tuple(scales)}"
         )
-    if merge not in multi_scale.MERGES:
-        raise InputError(f"Predictor.merge: expected 'max' or 'avg', found {merge!r}")

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import multi_scale
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
-from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.testing import small_model
 
 SIZE = (65, 81)
 
 
 @pytest.fixture(scope="module")
 def model():
-    tf.keras.utils.set_random_seed(3)
-    model = Feelvos(
-        MobileNetV2(depth_multiplier=0.1, output_stride=16), atrous_rates=(), embedding_dimension=8
-    )
-    model.create_variables()
-    for variable in model.trainable_variables:
-        if "biases" in variable.name or "beta" in variable.name:
-            variable.assign(0.1 * tf.random.normal(variable.shape))
-    return model
+    return small_model.create()
 
 
 def draw(frame: int, size=SIZE):
@@ -33,30 +26,22 @@ def draw(frame: int, size=SIZE):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 100, (*size, 3)).astype(np.uint8)
     mask = np.zeros(size, np.uint8)
-    for object_id, top, colour in ((3, 8, (220, 60, 60)), (7, 36, (40, 90, 230))):
+    for object_id, top, color in ((3, 8, (220, 60, 60)), (7, 36, (40, 90, 230))):
         box = slice(top, top + 20), slice(10 + 3 * frame, 34 + 3 * frame)
         mask[box] = object_id
-        image[box] = colour
+        image[box] = color
     return image, mask
 
 
-def clip(length: int, size=SIZE):
+def video(length: int, size=SIZE):
     images, all_masks = zip(*(draw(i, size) for i in range(length)))
     return tf.constant(np.stack(images)), tf.constant(all_masks[0])
-
-
-@pytest.fixture
-def eagerly():
-    """Runs without tracing, which takes most of the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.mark.parametrize("settings", [{}, {"scales": (1.0, 0.5), "merge": "avg"}])
 def test_stepping_and_the_whole_clip_give_the_same_ids(model, eagerly, settings):
     predictor = Predictor(model, **settings)
-    images, mask = clip(3)
+    images, mask = video(3)
     state = predictor.start(images[0], mask)
     stepped = [mask.numpy()]
     for image in images[1:]:
@@ -73,7 +58,7 @@ def test_stepping_and_the_whole_clip_give_the_same_ids(model, eagerly, settings)
 
 @pytest.mark.parametrize("method", ["random", "kmeans"])
 def test_fewer_reference_pixels_of_every_object(model, eagerly, method):
-    images, mask = clip(2)
+    images, mask = video(2)
     # A tf.function holds its object weakly: an unnamed predictor may be gone before it runs.
     predictor = Predictor(model)
     full = predictor.start(images[0], mask)
@@ -89,7 +74,7 @@ def test_fewer_reference_pixels_of_every_object(model, eagerly, method):
 def test_other_sizes_and_object_counts_do_not_trace_again(model):
     predictor = Predictor(model, scales=(1.0, 0.75))
     for size in (SIZE, (49, 64)):
-        images, mask = clip(3, size)
+        images, mask = video(3, size)
         for one_mask in (mask, tf.where(mask == 7, tf.zeros_like(mask), mask)):
             state = predictor.start(images[0], one_mask)
             for image in images[1:]:
@@ -121,7 +106,7 @@ def logits_at(model, images, mask, scale):
 @pytest.mark.parametrize(("merge", "merge_arrays"), [("max", np.max), ("avg", np.mean)])
 def test_several_scales_are_merged_at_the_largest_one_s_grid(model, eagerly, merge, merge_arrays):
     scales = (1.0, 0.75, 1.25)
-    images, mask = clip(2)
+    images, mask = video(2)
     _, probabilities, _ = run_two_frames(Predictor(model, scales=scales, merge=merge))
     grid = [int((d - 1) * 1.25 / 4 + 1) for d in SIZE]
     parts = [
@@ -137,7 +122,7 @@ def test_several_scales_are_merged_at_the_largest_one_s_grid(model, eagerly, mer
 
 
 def run_two_frames(predictor):
-    images, mask = clip(2)
+    images, mask = video(2)
     return predictor.step(images[1], predictor.start(images[0], mask))
 
 
@@ -155,19 +140,29 @@ def test_every_scale_is_told_the_merged_result(model, eagerly):
 def test_one_scale_of_one_is_the_frame_itself(model, eagerly):
     plain, pyramid = (run_two_frames(Predictor(model, **s)) for s in ({}, {"scales": (1.0,)}))
     np.testing.assert_array_equal(plain[1], pyramid[1])
-    images, mask = clip(2)
+    images, mask = video(2)
     expected = tf.compat.v1.image.resize_bilinear(
         logits_at(model, images, mask, 1.0), SIZE, align_corners=True
     )[0]
     np.testing.assert_allclose(plain[1], tf.nn.softmax(expected), atol=1e-5)
 
 
-def test_soft_feedback_feeds_probabilities(model, eagerly):
-    _, _, state = run_two_frames(Predictor(model, soft_feedback=True, scales=(1.0, 0.5)))
+def test_probabilities_can_be_fed_back(model, eagerly):
+    _, _, state = run_two_frames(Predictor(model, feedback="probabilities", scales=(1.0, 0.5)))
     for suffix in ("", "_scale_1"):
         masks = state[f"previous_masks{suffix}"].numpy()
         np.testing.assert_allclose(masks.sum(0), 1.0, atol=1e-5)
         assert ((masks > 0.01) & (masks < 0.99)).any()
+
+
+@pytest.mark.parametrize(("soft", "feedback"), [(True, "probabilities"), (False, "labels")])
+def test_settings_written_earlier_still_say_what_is_fed_back(model, soft, feedback):
+    gin_settings.parse([], [f"Predictor.soft_feedback = {soft}"])
+    try:
+        with pytest.warns(FutureWarning, match=f"is now Predictor.feedback = '{feedback}'"):
+            assert Predictor(model).feedback == feedback
+    finally:
+        gin.clear_config()
 
 
 def test_no_object_is_lost_at_a_small_scale():
@@ -185,6 +180,7 @@ def test_settings_out_of_range_are_refused(model):
         ({"scales": ()}, "Predictor.scales: expected at least one"),
         ({"scales": (1.0, 0.0)}, "all above 0"),
         ({"merge": "min"}, "Predictor.merge: expected 'max' or 'avg', found 'min'"),
+        ({"feedback": "hard"}, "Predictor.feedback: expected 'labels' or 'prob.*, found 'hard'"),
         ({"max_reference_pixels": -1}, "Predictor.max_reference_pixels"),
         ({"reference_reduction": "median"}, "Predictor.reference_reduction.*'median'"),
     ):

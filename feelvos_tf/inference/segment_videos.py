@@ -1,30 +1,55 @@
-"""Clips through a segmenter into folders of masks, with overlays to look at."""
+"""Segments videos into folders of masks and draws overlays, decoding each frame once."""
 
 from __future__ import annotations
 
-import pathlib
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, TypeVar
 
 import numpy as np
 from tqdm import tqdm
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import input_video as clips_lib
+from feelvos_tf.inference import input_video
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.video_segmenter import VideoSegmenter, VideoState
-from feelvos_tf.media import mask_folder, masks, overlay, video
+from feelvos_tf.media import mask_folder, masks, overlay_files
+from feelvos_tf.media.overlay_files import OverlayFiles
 
 T = TypeVar("T")
 OnFrame = Callable[[InputVideo, int, VideoState], None]
 _END = object()
-_SHEET_FRAMES = 6
-_SHEET_COLUMNS = 3
-_SHEET_TILE_WIDTH = 427
+
+
+class Outputs(NamedTuple):
+    """Where the results of one video go.
+
+    Attributes:
+      masks: folder of the masks, which appears when the video is done.
+      overlay: what to draw; None for nothing.
+    """
+
+    masks: Path
+    overlay: OverlayFiles | None = None
+
+
+class SegmentedFrame(NamedTuple):
+    """One frame and its result.
+
+    Attributes:
+      position: of the frame in the video.
+      image: uint8 [height, width, 3] RGB.
+      ids: object ids, uint8 [height, width].
+    """
+
+    position: int
+    image: np.ndarray
+    ids: np.ndarray
 
 
 @dataclass
@@ -50,140 +75,155 @@ class Timing:
         )
 
 
-def segment_clips(
+def segment_videos(
     make_segmenter: Callable[[], VideoSegmenter],
-    clips: list[InputVideo],
-    folder_of: Callable[[InputVideo], pathlib.Path],
+    videos: list[InputVideo],
+    outputs_of: Callable[[InputVideo], Outputs],
     settings: dict[str, Any],
     overwrite: bool = False,
     on_frame: OnFrame | None = None,
+    on_start: Callable[[InputVideo], None] | None = None,
 ) -> tuple[list[InputVideo], Timing]:
-    """Returns the clips that were segmented and the time they took; the masks are on disk.
+    """Returns the videos that were segmented and the time they took; the results are on disk.
 
-    A clip whose folder is complete, made from the same files with the same settings, is left
-    alone. All clips are looked at before the first is segmented.
+    A video whose folder is complete, made from the same files with the same settings, is left
+    alone; only an overlay that is missing or older than its masks is drawn. All videos are looked
+    at before the first is segmented.
 
     Args:
       make_segmenter: called once, unless nothing is to be done.
-      clips: the videos.
-      folder_of: the folder of a clip's masks. Each appears when its clip is done.
-      settings: what the masks depend on besides the clip, JSON values.
+      videos: what to segment.
+      outputs_of: where the results of a video go.
+      settings: what the masks depend on besides the video, JSON values.
       overwrite: segment also what is complete.
-      on_frame: called with every segmented frame's clip, position and track.
+      on_frame: called with every segmented frame's video, position and state.
+      on_start: called with every video before it is segmented.
 
     Raises:
       InputError: a mask, a frame or a folder cannot be used.
     """
-    stamps = {clip.name: {**settings, "clip": clip.fingerprint()} for clip in clips}
-    todo = [
-        clip
-        for clip in clips
-        if overwrite or not mask_folder.is_complete(folder_of(clip), stamps[clip.name])
-    ]
-    for clip in todo:
-        clips_lib.check(clip)
-        mask_folder.check_replaceable(folder_of(clip))
+    # The key is what stamps written earlier call it.
+    stamps = {video.name: {**settings, "clip": video.fingerprint()} for video in videos}
+    complete = {
+        video.name
+        for video in videos
+        if not overwrite and mask_folder.is_complete(outputs_of(video).masks, stamps[video.name])
+    }
+    todo = [video for video in videos if video.name not in complete]
+    for video in todo:
+        input_video.check(video)
+        mask_folder.check_replaceable(outputs_of(video).masks)
     timing = Timing()
-    if not todo:
-        return todo, timing
-    segmenter = make_segmenter()
-    lengths = [clip.frames.length for clip in todo]
     start = time.perf_counter()
-    with tqdm(total=None if None in lengths else sum(lengths), unit="frame") as progress:
-        for clip in todo:
-            progress.set_description(clip.name)
-            with mask_folder.replacing(folder_of(clip), stamps[clip.name]) as folder:
-                all_ids = segmented(segmenter, clip, timing, on_frame)
-                _write_masks(all_ids, clip, folder, progress)
+    segmenter = make_segmenter() if todo else None
+    with _progress(todo) as progress:
+        for video in todo:
+            progress.set_description(video.name)
+            if on_start is not None:
+                on_start(video)
+            frames = segmented(segmenter, video, timing, on_frame)
+            _write(frames, video, outputs_of(video), stamps[video.name], progress)
     timing.total_seconds = time.perf_counter() - start
+    for video in videos:
+        if video.name in complete:
+            _draw_if_missing(video, outputs_of(video))
     return todo, timing
 
 
 def segmented(
-    segmenter: VideoSegmenter, clip: InputVideo, timing: Timing, on_frame: OnFrame | None = None
-) -> Iterator[np.ndarray]:
-    """Yields the object ids of every frame, uint8 [height, width]; the given mask comes first.
+    segmenter: VideoSegmenter, video: InputVideo, timing: Timing, on_frame: OnFrame | None = None
+) -> Iterator[SegmentedFrame]:
+    """Yields every frame with its object ids; the first one's are those of the given mask.
 
-    An object that appears later is followed by a track of its own from its first mask on, and
-    lies on top of what was known before. `on_frame` is given the track of the first objects.
+    An object that appears later is added to the others from its first mask on.
     """
-    mask = clip.first_mask()
-    tracks = []
-    for position, image in enumerate(_prefetched(clip.frames)):
+    mask = video.first_mask()
+    state = None
+    for position, image in enumerate(_prefetched(video.frames)):
         if image.shape[:2] != mask.shape:
             raise InputError(
-                f"{clip.name}: expected frames of {clips_lib.size_of(mask)} pixels (width x "
-                f"height) like the first, found {clips_lib.size_of(image)} at frame {position}"
+                f"{video.name}: expected frames of {input_video.size_of(mask)} pixels (width x "
+                f"height) like the first, found {input_video.size_of(image)} at frame {position}"
             )
-        begin = time.perf_counter()
-        ids = _merged([track.step(image) for track in tracks]) if tracks else mask
-        if position == 0:
-            tracks = [segmenter.start(image, mask)]
-        elif position in clip.new_objects:
-            new_mask = clip.mask_of_new_objects(position)
-            tracks.append(segmenter.start(image, new_mask))
-            ids = _merged([ids, new_mask])
-        if position:
+        if state is None:
+            state, ids = segmenter.start(image, mask), mask
+        else:
+            begin = time.perf_counter()
+            ids = state.step(image)
             timing.step_seconds.append(time.perf_counter() - begin)
+        if position in video.new_objects:
+            new_mask = video.mask_of_new_objects(position)
+            state.add_objects(new_mask)
+            ids = np.where(new_mask != 0, new_mask, ids)
         if on_frame is not None:
-            on_frame(clip, position, tracks[0])
-        yield ids
+            on_frame(video, position, state)
+        yield SegmentedFrame(position, image, ids)
 
 
-def write_overlays(
-    clip: InputVideo,
-    folder: pathlib.Path,
-    video_path: pathlib.Path,
-    sheet_path: pathlib.Path | None = None,
+def _progress(videos: list[InputVideo]) -> tqdm:
+    """Returns a progress bar of all frames, as far as the files tell how many they are."""
+    lengths = [video.frames.length for video in videos]
+    total = None if None in lengths else sum(lengths)
+    return tqdm(total=total, unit="frame", disable=not videos)
+
+
+def _write(
+    frames: Iterable[SegmentedFrame],
+    video: InputVideo,
+    outputs: Outputs,
+    stamp: dict[str, Any],
+    progress: tqdm,
 ) -> None:
-    """Writes a video of the frames under their masks and, if asked for, a picture of some frames.
+    """Writes one mask per frame, named as its frame or by its number, and the overlay."""
+    with contextlib.ExitStack() as stack:
+        # Closed after the masks, the overlay is not older than they are.
+        draw = stack.enter_context(_drawing(video, outputs.overlay))
+        folder = stack.enter_context(mask_folder.replacing(outputs.masks, stamp))
 
-    Args:
-      clip: the video.
-      folder: its masks, one per frame.
-      video_path: the .mp4 to write.
-      sheet_path: the picture to write.
-    """
-    count = len(list(folder.glob("*.png")))
-    paths = [folder / f"{clip.frame_name(position)}.png" for position in range(count)]
-    chosen = set(np.linspace(0, len(paths) - 1, _SHEET_FRAMES).round().astype(int))
-    tiles = []
+        def write(frame: SegmentedFrame) -> None:
+            path = folder / f"{video.frame_name(frame.position)}.png"
+            masks.write_mask(path, frame.ids)
+            draw(frame.image, frame.ids)
+            progress.update()
 
-    def images() -> Iterator[np.ndarray]:
-        frames = zip(_prefetched(clip.frames), paths)
-        for position, (image, path) in enumerate(tqdm(frames, "overlay", len(paths), leave=False)):
-            image = overlay.overlay(image, masks.read_mask(path))
-            if position in chosen:
-                tiles.append(overlay.contact_sheet([image], 1, _SHEET_TILE_WIDTH))
-            yield image
-
-    video.write_video(video_path, images(), clip.frames.frames_per_second)
-    if sheet_path is not None:
-        video.write_image(sheet_path, overlay.contact_sheet(tiles, _SHEET_COLUMNS))
+        _in_background(write, frames)
 
 
-def _write_masks(
-    all_ids: Iterable[np.ndarray], clip: InputVideo, folder: pathlib.Path, progress: tqdm
-) -> None:
-    """Writes one mask per frame in the background, named as its frame or by its number."""
-    with ThreadPoolExecutor(max_workers=1) as writer:
+def _draw_if_missing(video: InputVideo, outputs: Outputs) -> None:
+    """Draws the overlay of masks that were complete already, unless it is there."""
+    stamp = outputs.masks / mask_folder.STAMP
+    if outputs.overlay is None or overlay_files.are_newer(outputs.overlay, stamp):
+        return
+    count = mask_folder.num_masks(outputs.masks)
+    images = tqdm(zip(range(count), _prefetched(video.frames)), "overlay", count, leave=False)
+    with _drawing(video, outputs.overlay) as draw:
+        for position, image in images:
+            draw(image, masks.read_mask(outputs.masks / f"{video.frame_name(position)}.png"))
+
+
+@contextlib.contextmanager
+def _drawing(
+    video: InputVideo, files: OverlayFiles | None
+) -> Iterator[Callable[[np.ndarray, np.ndarray], None]]:
+    """Yields a function that takes a frame and its ids. See `overlay_files.writing`."""
+    if files is None:
+        yield lambda image, ids: None
+        return
+    frames = video.frames
+    with overlay_files.writing(files, frames.frames_per_second, frames.length) as draw:
+        yield draw
+
+
+def _in_background(function: Callable[[T], None], items: Iterable[T]) -> None:
+    """Calls `function` with each of the items, the next one being made meanwhile."""
+    with ThreadPoolExecutor(max_workers=1) as worker:
         pending = None
-        for position, ids in enumerate(all_ids):
+        for item in items:
             if pending is not None:
                 pending.result()
-            path = folder / f"{clip.frame_name(position)}.png"
-            pending = writer.submit(masks.write_mask, path, ids)
-            progress.update()
+            pending = worker.submit(function, item)
         if pending is not None:
             pending.result()
-
-
-def _merged(layers: list[np.ndarray]) -> np.ndarray:
-    """Returns the ids of the last layer that holds an object, pixel by pixel."""
-    result = layers[0]
-    for layer in layers[1:]:
-        result = np.where(layer != 0, layer, result)
-    return result
 
 
 def _prefetched(items: Iterable[T]) -> Iterator[T]:

@@ -1,4 +1,4 @@
-"""The loop over clips, with a segmenter that thresholds: no model needed."""
+"""The loop over videos, with a segmenter that goes by color: no model needed."""
 
 from __future__ import annotations
 
@@ -11,48 +11,57 @@ from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
-from feelvos_tf.inference import input_video, segment_videos
+from feelvos_tf.inference import input_video
+from feelvos_tf.inference.segment_videos import Outputs, Timing, segment_videos, segmented
 from feelvos_tf.media import masks, video
+from feelvos_tf.media.overlay_files import OverlayFiles
 from feelvos_tf.testing import drawn_videos
 
 
-class ByColour:
-    """Follows the objects of `drawn_clips.draw` by the colours of the first frame."""
+class ByColor:
+    """Follows the objects of `drawn_videos.draw` by the colors they are given with."""
 
     def start(self, image, mask):
-        """Returns a track."""
-        ids = np.unique(mask)
-        colours = np.stack([image[mask == value].mean(axis=0) for value in ids])
-        return _ByColourTrack(ids, colours)
+        """Returns the state of a new video."""
+        return _ByColorState(image, mask)
 
 
-class _ByColourTrack:
-    def __init__(self, ids, colours):
-        self._ids, self._colours = ids, colours
+class _ByColorState:
+    def __init__(self, image, mask):
+        self._ids, self._colors, self._last = [], [], image
+        self._learn(mask, np.unique(mask))
 
     def step(self, image):
-        distances = ((image[:, :, None] - self._colours) ** 2).sum(axis=-1)
-        return self._ids[distances.argmin(axis=-1)]
+        """Returns the ids of the next frame."""
+        self._last = image
+        distances = ((image[:, :, None] - np.stack(self._colors)) ** 2).sum(axis=-1)
+        return np.array(self._ids, np.uint8)[distances.argmin(axis=-1)]
+
+    def add_objects(self, mask):
+        """Takes further objects."""
+        self._learn(mask, np.setdiff1d(mask, [0]))
+
+    def _learn(self, mask, ids):
+        self._ids += list(ids)
+        self._colors += [self._last[mask == value].mean(axis=0) for value in ids]
 
 
-def davis_clips(root):
-    return input_video.from_sequences(datasets.list_sequences(root, require_masks="first"))
+def davis_videos(root):
+    return input_video.from_dataset(datasets.list_sequences(root, require_masks="first"))
 
 
-def run(found, output, settings=None, overwrite=False, make_segmenter=ByColour):
-    return segment_videos.segment_clips(
-        make_segmenter, found, lambda clip: output / clip.name, settings or {}, overwrite
-    )
+def run(found, output, settings=None, overwrite=False, make_segmenter=ByColor, look=None):
+    def outputs_of(video):
+        files = look and OverlayFiles(look / f"{video.name}.mp4", look / f"{video.name}.jpg")
+        return Outputs(output / video.name, files)
 
-
-def contents(folder):
-    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
+    return segment_videos(make_segmenter, found, outputs_of, settings or {}, overwrite)
 
 
 def test_every_frame_gets_its_mask_and_the_first_is_the_given_one(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 5], "cows": [2]})
-    done, timing = run(davis_clips(root), tmp_path / "out")
-    assert [clip.name for clip in done] == ["bear", "cows"]
+    done, timing = run(davis_videos(root), tmp_path / "out")
+    assert [video.name for video in done] == ["bear", "cows"]
     assert len(timing.step_seconds) == 8 and timing.total_seconds > sum(timing.step_seconds)
     for name in ("bear", "cows"):
         for frame in range(5):
@@ -81,10 +90,10 @@ def test_masks_are_called_like_pictures_or_numbered_like_video_frames(tmp_path):
 
 def test_only_what_is_missing_or_made_otherwise_is_segmented_again(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
-    found, output = davis_clips(root), tmp_path / "out"
+    found, output = davis_videos(root), tmp_path / "out"
     run(found, output)
     (output / "cows" / "00003.png").unlink()
-    names = [[clip.name for clip in run(found, output, {}, flag)[0]] for flag in (False, True)]
+    names = [[video.name for video in run(found, output, {}, flag)[0]] for flag in (False, True)]
     assert names == [["cows"], ["bear", "cows"]]
 
     def no_segmenter():
@@ -97,7 +106,7 @@ def test_only_what_is_missing_or_made_otherwise_is_segmented_again(tmp_path):
 def test_interrupted_run_keeps_whole_sequences_and_goes_on(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
 
-    class Interrupted(ByColour):
+    class Interrupted(ByColor):
         def start(self, image, mask):
             if 2 in mask:
                 raise KeyboardInterrupt
@@ -105,16 +114,16 @@ def test_interrupted_run_keeps_whole_sequences_and_goes_on(tmp_path):
 
     output = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        run(davis_clips(root), output, make_segmenter=Interrupted)
+        run(davis_videos(root), output, make_segmenter=Interrupted)
     assert [path.name for path in output.iterdir()] == ["bear"]
-    assert [clip.name for clip in run(davis_clips(root), output)[0]] == ["cows"]
+    assert [video.name for video in run(davis_videos(root), output)[0]] == ["cows"]
 
 
-def test_all_clips_are_checked_before_the_first_is_segmented(tmp_path):
+def test_all_videos_are_checked_before_the_first_is_segmented(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
     masks.write_mask(root / "Annotations/480p/cows/00000.png", np.ones((24, 40), np.uint8))
     with pytest.raises(InputError, match="cows/00000.png: expected a mask of 80x48 pixels"):
-        run(davis_clips(root), tmp_path / "out")
+        run(davis_videos(root), tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -124,98 +133,202 @@ def test_damaged_or_smaller_frame_is_named_and_leaves_no_half_sequence(tmp_path)
     Image.new("RGB", (40, 24)).save(frame)
     sizes = "bear: expected frames of 80x48 pixels .* found 40x24 at frame 3"
     with pytest.raises(InputError, match=sizes):
-        run(davis_clips(root), tmp_path / "out")
+        run(davis_videos(root), tmp_path / "out")
     frame.write_bytes(frame.read_bytes()[:100])
     with pytest.raises(InputError, match="00003.jpg: cannot be read as a picture"):
-        run(davis_clips(root), tmp_path / "out")
+        run(davis_videos(root), tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 
+def with_later_object(folder, frames=5, first=2):
+    """Returns a video in which object 4 appears later, and the truth of its frames."""
+    (folder / "frames").mkdir()
+    truth = []
+    for frame in range(frames):
+        image, mask = drawn_videos.draw(frame, [1, 4] if frame >= first else [1])
+        Image.fromarray(image).save(folder / "frames" / f"{frame:05d}.png")
+        masks.write_mask(folder / "masks" / f"{frame:05d}.png", mask)
+        truth.append(mask)
+    later = {first: (folder / "masks" / f"{first:05d}.png", (4,))}
+    frames = video.open_frames(folder / "frames")
+    first_mask = folder / "masks" / "00000.png"
+    return input_video.InputVideo("video", frames, first_mask, new_objects=later), truth
+
+
 def test_object_that_appears_later_is_followed_from_its_own_mask_on(tmp_path):
-    (tmp_path / "frames").mkdir()
-    for frame in range(5):
-        image, mask = drawn_videos.draw(frame, [1, 4] if frame >= 2 else [1])
-        Image.fromarray(image).save(tmp_path / "frames" / f"{frame:05d}.png")
-        masks.write_mask(tmp_path / "masks" / f"{frame:05d}.png", mask)
-    clip = input_video.InputVideo(
-        "clip",
-        video.open_frames(tmp_path / "frames"),
-        tmp_path / "masks" / "00000.png",
-        new_objects={2: (tmp_path / "masks" / "00002.png", (4,))},
-    )
-    results = list(segment_videos.segmented(ByColour(), clip, segment_videos.Timing()))
-    for frame in (0, 1, 2, 3, 4):
-        np.testing.assert_array_equal(
-            results[frame] == 4, masks.read_mask(tmp_path / "masks" / f"{frame:05d}.png") == 4
-        )
-    assert (results[4] == 1).any()
+    given, truth = with_later_object(tmp_path)
+    for frame, expected in zip(segmented(ByColor(), given, Timing()), truth):
+        np.testing.assert_array_equal(frame.ids, expected)
 
 
-def test_a_handful_of_frames_is_alive_however_long_the_clip():
+def test_objects_compete_wherever_they_come_from(tmp_path):
+    given, truth = with_later_object(tmp_path)
+
+    class LaterObjectEverywhere(_ByColorState):
+        def add_objects(self, mask):
+            # The color of what is object 1: were the later object laid on top, it would win.
+            self._ids.append(4)
+            self._colors.append(drawn_videos.COLORS[1] + 3.0)
+
+    class Segmenter:
+        def start(self, image, mask):
+            return LaterObjectEverywhere(image, mask)
+
+    last = list(segmented(Segmenter(), given, Timing()))[-1]
+    np.testing.assert_array_equal(last.ids == 1, truth[-1] == 1)
+
+
+def test_every_frame_goes_through_one_state_once(tmp_path):
+    given, truth = with_later_object(tmp_path)
+    calls = []
+
+    class Counting(_ByColorState):
+        def step(self, image):
+            calls.append("step")
+            return super().step(image)
+
+    class Segmenter:
+        def start(self, image, mask):
+            calls.append("start")
+            return Counting(image, mask)
+
+    list(segmented(Segmenter(), given, Timing()))
+    assert calls == ["start"] + ["step"] * (len(truth) - 1)
+
+
+def test_a_later_mask_that_changes_is_segmented_again(tmp_path):
+    given, _ = with_later_object(tmp_path)
+    assert len(run([given], tmp_path / "out")[0]) == 1
+    path, _ = given.new_objects[2]
+    again = input_video.InputVideo("video", given.frames, given.mask_path, None, given.new_objects)
+    assert run([again], tmp_path / "out")[0] == []
+    masks.write_mask(path, np.roll(masks.read_mask(path), 1, axis=0))
+    again = input_video.InputVideo("video", given.frames, given.mask_path, None, given.new_objects)
+    assert len(run([again], tmp_path / "out")[0]) == 1
+
+
+class BlankFrames:
+    """Frames that exist only while somebody holds them."""
+
+    names, length, paths, frames_per_second = None, None, [], 24
+
+    def __init__(self, count, on_frame=lambda frame: frame):
+        self._count, self._on_frame = count, on_frame
+
+    def __iter__(self):
+        for _ in range(self._count):
+            yield self._on_frame(np.zeros((8, 8, 3), np.uint8))
+
+
+@pytest.fixture
+def blank_mask(tmp_path):
+    masks.write_mask(tmp_path / "mask.png", np.ones((8, 8), np.uint8))
+    return tmp_path / "mask.png"
+
+
+def test_a_handful_of_frames_is_alive_however_long_the_video(blank_mask):
     alive, most = weakref.WeakSet(), 0
 
     class Frame(np.ndarray):
         __hash__ = object.__hash__
 
-    class Frames:
-        names, length, paths, frames_per_second = None, None, [], 24
+    def watched(frame):
+        frame = frame.view(Frame)
+        alive.add(frame)
+        return frame
 
-        def __iter__(self):
-            for _ in range(100):
-                frame = np.zeros((8, 8, 3), np.uint8).view(Frame)
-                alive.add(frame)
-                yield frame
-
-    clip = input_video.InputVideo("long", Frames(), None)
-    object.__setattr__(clip, "first_mask", lambda: np.ones((8, 8), np.uint8))
-    for _ in segment_videos.segmented(ByColour(), clip, segment_videos.Timing()):
+    given = input_video.InputVideo("long", BlankFrames(100, watched), blank_mask)
+    for _ in segmented(ByColor(), given, Timing()):
         most = max(most, len(alive))
     assert 1 <= most <= 4
 
 
-def test_next_frame_is_read_while_the_model_runs(tmp_path):
-    second_read = threading.Event()
+def test_next_frame_is_read_while_the_model_runs(blank_mask):
+    read, second_read = [], threading.Event()
 
-    class Frames:
-        names, length, paths, frames_per_second = None, None, [], 24
-
-        def __iter__(self):
-            yield np.zeros((8, 8, 3), np.uint8)
+    def noticed(frame):
+        read.append(frame)
+        if len(read) == 2:
             second_read.set()
-            yield np.zeros((8, 8, 3), np.uint8)
+        return frame
 
-    class Waiting(ByColour):
+    class Waiting(ByColor):
         def start(self, image, mask):
             assert second_read.wait(timeout=20)
             return super().start(image, mask)
 
-    clip = input_video.InputVideo("clip", Frames(), None)
-    object.__setattr__(clip, "first_mask", lambda: np.ones((8, 8), np.uint8))
-    assert len(list(segment_videos.segmented(Waiting(), clip, segment_videos.Timing()))) == 2
+    given = input_video.InputVideo("video", BlankFrames(2, noticed), blank_mask)
+    assert len(list(segmented(Waiting(), given, Timing()))) == 2
 
 
 def test_overlays_show_every_frame_under_its_mask(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, num_frames=8)
-    [clip] = davis_clips(root)
-    run([clip], tmp_path / "out")
-    segment_videos.write_overlays(
-        clip, tmp_path / "out/bear", tmp_path / "bear.mp4", tmp_path / "bear.jpg"
-    )
-    shown = list(video.open_frames(tmp_path / "bear.mp4"))
+    run(davis_videos(root), tmp_path / "out", look=tmp_path / "look")
+    shown = list(video.open_frames(tmp_path / "look" / "bear.mp4"))
     assert len(shown) == 8
     for frame, image in enumerate(shown):
         picture, mask = drawn_videos.draw(frame, [1, 2])
         difference = np.abs(image.astype(int) - picture).sum(axis=-1)
         assert difference[mask > 0].mean() > 4 * difference[mask == 0].mean()
-    sheet = video.read_image(tmp_path / "bear.jpg")
+    sheet = video.read_image(tmp_path / "look" / "bear.jpg")
     assert sheet.shape == (2 * 256 + 6, 3 * 427 + 2 * 6, 3)
 
 
-def test_short_clip_has_a_short_contact_sheet(tmp_path):
+def test_short_video_has_a_short_contact_sheet(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]}, num_frames=2)
-    [clip] = davis_clips(root)
-    run([clip], tmp_path / "out")
-    segment_videos.write_overlays(
-        clip, tmp_path / "out/bear", tmp_path / "bear.mp4", tmp_path / "bear.jpg"
-    )
-    assert video.read_image(tmp_path / "bear.jpg").shape == (256, 2 * 427 + 6, 3)
+    run(davis_videos(root), tmp_path / "out", look=tmp_path / "look")
+    assert video.read_image(tmp_path / "look" / "bear.jpg").shape == (256, 2 * 427 + 6, 3)
+
+
+def test_a_frame_is_decoded_once_and_a_mask_read_once_overlays_included(tmp_path, monkeypatch):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, num_frames=6)
+    frames, read = [], []
+    read_image, read_mask = video.read_image, masks.read_mask
+    monkeypatch.setattr(video, "read_image", lambda p: frames.append(p.stem) or read_image(p))
+    monkeypatch.setattr(masks, "read_mask", lambda p, **k: read.append(p) or read_mask(p, **k))
+    run(davis_videos(root), tmp_path / "out", look=tmp_path / "look")
+    # The first frame is looked at once more, before the first video is segmented.
+    assert sorted(frames) == ["00000", "00000", "00001", "00002", "00003", "00004", "00005"]
+    assert read == [root / "Annotations/480p/bear/00000.png"]
+
+
+def test_overlays_that_are_there_are_left_alone_and_others_are_drawn(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2], "cows": [1]}, 6)
+    output, look = tmp_path / "out", tmp_path / "look"
+    run(davis_videos(root), output)
+    masks.write_mask(output / "bear" / "zz_of_somebody.png", np.ones((4, 4), np.uint8))
+    run(davis_videos(root), output, look=look)
+    assert len(list(video.open_frames(look / "bear.mp4"))) == 6
+    before = {path.name: path.stat().st_mtime_ns for path in look.iterdir()}
+    assert len(before) == 4
+    (look / "cows.jpg").unlink()
+    run(davis_videos(root), output, look=look)
+    after = {path.name: path.stat().st_mtime_ns for path in look.iterdir()}
+    assert {name for name in before if before[name] == after[name]} == {"bear.mp4", "bear.jpg"}
+    run(davis_videos(root), output, {"inference_size": 240}, look=look)
+    last = {path.name: path.stat().st_mtime_ns for path in look.iterdir()}
+    assert all(last[name] > after[name] for name in after)
+
+
+def test_interrupted_run_leaves_no_overlay_and_the_next_one_is_whole(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]}, 6)
+    output, look = tmp_path / "out", tmp_path / "look"
+
+    class Interrupted(_ByColorState):
+        def step(self, image):
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            calls.append(1)
+            return super().step(image)
+
+    class Segmenter:
+        def start(self, image, mask):
+            return Interrupted(image, mask)
+
+    calls = []
+    with pytest.raises(KeyboardInterrupt):
+        run(davis_videos(root), output, make_segmenter=Segmenter, look=look)
+    assert not list(look.iterdir()) and not list(output.iterdir())
+    run(davis_videos(root), output, look=look)
+    assert len(list(video.open_frames(look / "bear.mp4"))) == 6
+    assert len(list((output / "bear").glob("*.png"))) == 6

@@ -1,4 +1,4 @@
-"""An exported model at work on videos: masks at full size, whatever size the model runs at."""
+"""Segments videos with a model or SavedModel that may run at another size than the frames'."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import os
 import pathlib
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media.masks import VOID
+from feelvos_tf.inference.inference_size import downsample_mask, scaled, upsampled_argmax
+from feelvos_tf.media import masks
 
 
 class VideoState(Protocol):
-    """One video on its way: objects known from its first frame, followed frame by frame."""
+    """Interface: the state of one video, whose objects are followed frame by frame."""
 
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
@@ -24,12 +24,19 @@ class VideoState(Protocol):
           image: uint8 [height, width, 3] RGB, of the first frame's size.
         """
 
+    def add_objects(self, mask: np.ndarray) -> None:
+        """Takes further objects that the last frame shows; from now on they are followed as well.
+
+        Args:
+          mask: their ids, uint8 [height, width]; 0 and 255 leave the last frame's ids as they are.
+        """
+
 
 class VideoSegmenter(Protocol):
-    """What can follow objects through any number of videos."""
+    """Interface: what segments any number of videos; a model, or a baseline."""
 
     def start(self, image: np.ndarray, mask: np.ndarray) -> VideoState:
-        """Returns a new track.
+        """Returns the state of a new video.
 
         Args:
           image: the first frame, uint8 [height, width, 3] RGB.
@@ -51,13 +58,18 @@ class ModelVideoSegmenter:
         self._model = model
         self._inference_size = inference_size
 
-    def start(self, image: np.ndarray, mask: np.ndarray) -> VideoState:
-        """Returns a new track. See `VideoSegmenter`."""
+    def start(self, image: np.ndarray, mask: np.ndarray) -> ModelVideoState:
+        """Returns the state of a new video. See `VideoSegmenter`.
+
+        Raises:
+          InputError: the mask holds no object or has another size than the image.
+        """
+        _check_mask(mask, image.shape[:2])
         height, width = mask.shape
         scale = self._inference_size / min(mask.shape) if self._inference_size else 1
         size = max(1, round(height * scale)), max(1, round(width * scale))
         state = self._model.start(scaled(image, size), downsample_mask(mask, size))
-        return ModelVideoState(self._model, state, size)
+        return ModelVideoState(self._model, state, mask.shape, size)
 
 
 class SavedModelVideoSegmenter(ModelVideoSegmenter):
@@ -77,18 +89,29 @@ class SavedModelVideoSegmenter(ModelVideoSegmenter):
 
 
 class ModelVideoState:
-    """The state of one video. It stays on the device between frames."""
+    """A `VideoState` that stays on the device between frames."""
 
-    def __init__(self, model: Any, state: dict[str, Any], size: tuple[int, int]):
+    def __init__(
+        self,
+        model: Any,
+        state: dict[str, Any],
+        frame_size: tuple[int, int],
+        model_size: tuple[int, int],
+    ):
         self._model = model
         self._state = state
-        self._size = size
-        self._object_ids = np.asarray(state["object_ids"]).astype(np.uint8)
+        self._frame_size = frame_size
+        self._model_size = model_size
 
     @property
     def embeddings(self) -> np.ndarray:
         """The last frame's embedding vectors, float32 [h, w, channels], at stride 4."""
         return np.asarray(self._state["previous_embeddings"])
+
+    @property
+    def object_ids(self) -> np.ndarray:
+        """The ids that are followed, ascending, uint8 [objects]; 0 is the background."""
+        return np.asarray(self._state["object_ids"]).astype(np.uint8)
 
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the ids of the next frame. See `VideoState`.
@@ -96,10 +119,30 @@ class ModelVideoState:
         Where the model ran at another size, its probabilities are scaled back, not its ids, so
         that outlines stay smooth.
         """
-        ids, probabilities, self._state = self._model.step(scaled(image, self._size), self._state)
-        if self._size == image.shape[:2]:
+        ids, probabilities, self._state = self._model.step(
+            scaled(image, self._model_size), self._state
+        )
+        if self._model_size == image.shape[:2]:
             return ids.numpy()
-        return self._object_ids[enlarged_argmax(probabilities.numpy(), image.shape[:2])]
+        return self.object_ids[upsampled_argmax(probabilities.numpy(), image.shape[:2])]
+
+    def add_objects(self, mask: np.ndarray) -> None:
+        """Takes further objects that the last frame shows. See `VideoState`.
+
+        The network does not run again. An id that is followed already keeps its reference; the mask
+        corrects its pixels in the last frame.
+
+        Raises:
+          InputError: the mask holds no object or has another size than the frames, or the
+            SavedModel is too old.
+        """
+        _check_mask(mask, self._frame_size)
+        if not hasattr(self._model, "add_objects"):
+            raise InputError(
+                "this SavedModel cannot take objects that appear after the first frame: it has no "
+                "function add_objects; write it again with python -m feelvos_tf.export"
+            )
+        self._state = self._model.add_objects(downsample_mask(mask, self._model_size), self._state)
 
 
 def check_saved_model(path: str | os.PathLike[str]) -> None:
@@ -126,50 +169,15 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def scaled(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the image at [height, width] `size`, averaged where it shrinks."""
-    if size == image.shape[:2]:
-        return image
-    shrinks = size[0] < image.shape[0]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, size[::-1], interpolation=interpolation)
-
-
-def downsample_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the mask at [height, width] `size`, uint8, in which no object of `mask` is lost.
-
-    Nearest neighbour; an object too small for the grid keeps the one pixel that holds its middle.
-    """
-    if size == mask.shape:
-        return mask
-    result = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    for lost in np.setdiff1d(mask, [*np.unique(result), VOID]):
-        rows, columns = np.nonzero(mask == lost)
-        middle = len(rows) // 2
-        row = rows[middle] * size[0] // mask.shape[0]
-        column = columns[middle] * size[1] // mask.shape[1]
-        result[row, column] = lost
-    return result
-
-
-def enlarged_argmax(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the most probable channel at [height, width] `size`, uint8.
-
-    Channels are enlarged bilinearly and one at a time, so that memory does not grow with objects.
-
-    Args:
-      probabilities: float32 [height, width, num_objects].
-      size: height and width of the result.
-    """
-    best = np.full(size, -np.inf, np.float32)
-    winner = np.zeros(size, np.uint8)
-    for channel in range(probabilities.shape[-1]):
-        plane = np.ascontiguousarray(probabilities[..., channel])
-        plane = cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR)
-        better = plane > best
-        best[better] = plane[better]
-        winner[better] = channel
-    return winner
+def _check_mask(mask: np.ndarray, frame_size: tuple[int, ...]) -> None:
+    """Raises InputError unless the mask holds an object and has the frames' size."""
+    if mask.shape != tuple(frame_size):
+        raise InputError(
+            f"expected a mask [height, width] of the frames' size {list(frame_size)}, found "
+            f"{list(mask.shape)}"
+        )
+    if not masks.object_ids(mask):
+        raise InputError("expected a mask with at least one object, found none (0 is background)")
 
 
 def _load(path: str | os.PathLike[str]) -> Any:

@@ -19,18 +19,18 @@ def saved_model(tmp_path_factory):
 def test_ids_with_gaps_come_back_at_full_size(saved_model):
     image, mask = drawn_videos.draw(0, [7, 3])
     mask[0, :5] = 255
-    track = video_segmenter.SavedModelVideoSegmenter(saved_model).start(image, mask)
+    state = video_segmenter.SavedModelVideoSegmenter(saved_model).start(image, mask)
     for frame in (1, 2):
         image, expected = drawn_videos.draw(frame, [7, 3])
-        np.testing.assert_array_equal(track.step(image), expected)
+        np.testing.assert_array_equal(state.step(image), expected)
 
 
 @pytest.mark.parametrize("inference_size", [24, 100])
 def test_at_another_inference_size_only_outlines_change(saved_model, inference_size):
     image, mask = drawn_videos.draw(0, [7, 3])
-    track = video_segmenter.SavedModelVideoSegmenter(saved_model, inference_size).start(image, mask)
+    state = video_segmenter.SavedModelVideoSegmenter(saved_model, inference_size).start(image, mask)
     image, expected = drawn_videos.draw(3, [7, 3])
-    ids = track.step(image)
+    ids = state.step(image)
     assert ids.shape == expected.shape and ids.dtype == np.uint8
     assert set(np.unique(ids)) == {0, 3, 7}
     for value in (3, 7):
@@ -39,7 +39,7 @@ def test_at_another_inference_size_only_outlines_change(saved_model, inference_s
         assert both / either > 0.85
 
 
-def test_two_tracks_of_one_model_do_not_disturb_each_other(saved_model):
+def test_two_videos_of_one_model_do_not_disturb_each_other(saved_model):
     model = video_segmenter.SavedModelVideoSegmenter(saved_model)
     image, mask = drawn_videos.draw(0, [1, 2])
     first = model.start(image, mask)
@@ -59,35 +59,48 @@ def test_model_runs_at_the_inference_size_of_the_short_side():
             seen.append(image.shape)
             return None, tf.zeros([*image.shape[:2], 2]), state
 
-    model = video_segmenter.SavedModelVideoSegmenter.__new__(
-        video_segmenter.SavedModelVideoSegmenter
-    )
-    model._model, model._inference_size = Recorder(), 240
+    model = video_segmenter.ModelVideoSegmenter(Recorder(), 240)
     image = np.zeros((854, 480, 3), np.uint8)
-    assert model.start(image, np.zeros((854, 480), np.uint8)).step(image).shape == (854, 480)
+    assert model.start(image, np.ones((854, 480), np.uint8)).step(image).shape == (854, 480)
     assert seen == [((427, 240, 3), (427, 240)), (427, 240, 3)]
 
 
-def test_reduced_mask_loses_no_object_and_invents_no_void():
-    mask = np.zeros((480, 854), np.uint8)
-    mask[100:300, 200:600] = 4
-    mask[33, 57] = 9
-    mask[7, 8] = 255
-    reduced = video_segmenter.downsample_mask(mask, (60, 107))
-    assert reduced.shape == (60, 107)
-    assert set(np.unique(reduced)) == {0, 4, 9}
-    assert reduced[33 * 60 // 480, 57 * 107 // 854] == 9
-    assert video_segmenter.downsample_mask(mask, mask.shape) is mask
+def test_objects_that_appear_later_join_at_full_size(saved_model):
+    for inference_size in (None, 24):
+        segmenter = video_segmenter.SavedModelVideoSegmenter(saved_model, inference_size)
+        state = segmenter.start(*drawn_videos.draw(0, [7]))
+        image, mask = drawn_videos.draw(1, [7, 3])
+        state.step(image)
+        state.add_objects(np.where(mask == 3, mask, 0))
+        np.testing.assert_array_equal(state.object_ids, [0, 3, 7])
+        image, expected = drawn_videos.draw(2, [7, 3])
+        assert (state.step(image) == expected).mean() > 0.97
 
 
-def test_enlarged_argmax_is_the_argmax_of_bilinear_probabilities():
-    probabilities = np.random.default_rng(0).random((7, 9, 4), np.float32)
-    enlarged = tf.image.resize(probabilities, (21, 40), method="bilinear").numpy()
-    result = video_segmenter.enlarged_argmax(probabilities, (21, 40))
-    best_two = np.sort(enlarged, axis=-1)[..., -2:]
-    clear = best_two[..., 1] - best_two[..., 0] > 1e-4
-    assert clear.mean() > 0.95
-    np.testing.assert_array_equal(result[clear], enlarged.argmax(-1)[clear])
+def test_masks_that_do_not_fit_are_told_in_one_sentence(saved_model):
+    image, mask = drawn_videos.draw(0, [7])
+    segmenter = video_segmenter.SavedModelVideoSegmenter(saved_model)
+    state = segmenter.start(image, mask)
+    for bad, sentence in (
+        (np.zeros_like(mask), "at least one object, found none"),
+        (np.full_like(mask, 255), "at least one object, found none"),
+        (mask[1:], "of the frames' size"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            segmenter.start(image, bad)
+        with pytest.raises(InputError, match=sentence):
+            state.add_objects(bad)
+
+
+def test_a_model_exported_before_objects_could_be_added_says_so():
+    class Old:
+        def start(self, image, mask):
+            return {"object_ids": np.array([0, 1])}
+
+    image, mask = drawn_videos.draw(0, [1])
+    state = video_segmenter.ModelVideoSegmenter(Old()).start(image, mask)
+    with pytest.raises(InputError, match="has no function add_objects; write it again"):
+        state.add_objects(mask)
 
 
 def test_fingerprint_changes_with_weights_but_not_with_the_place(saved_model, tmp_path):

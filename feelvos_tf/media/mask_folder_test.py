@@ -1,8 +1,10 @@
-"""Folders of masks appear whole, are recognised, and never swallow other files."""
+"""Folders of masks appear whole, are recognized, and never swallow other files."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -89,3 +91,59 @@ def test_folder_of_other_files_is_refused_and_an_empty_one_is_taken(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected a folder to write masks to, found a file"):
         mask_folder.check_replaceable(tmp_path / "file")
+
+
+def test_another_output_on_its_way_into_the_folder_stays(tmp_path):
+    folder = tmp_path / "bear"
+    folder.mkdir()
+    (folder / ".overlay-123.mp4").write_text("half")
+    write(folder, ["00000"], SETTINGS)
+    assert mask_folder.is_complete(folder, SETTINGS)
+    assert (folder / ".overlay-123.mp4").exists()
+
+
+def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path):
+    folder = tmp_path / "bear"
+    program = (
+        "import pathlib, sys\n"
+        "from feelvos_tf.core.errors import InputError\n"
+        "from feelvos_tf.media import mask_folder\n"
+        "try:\n"
+        "    with mask_folder.replacing(pathlib.Path(sys.argv[1]), {}):\n"
+        "        print('written')\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+    )
+    command = [sys.executable, "-c", program, str(folder)]
+    with mask_folder.replacing(folder, SETTINGS) as temporary:
+        (temporary / "00000.png").write_text("first")
+        other = subprocess.run(command, capture_output=True, text=True)
+        assert "bear: another process is writing masks there" in other.stdout, other
+    assert (folder / "00000.png").read_text() == "first"
+    assert mask_folder.is_complete(folder, SETTINGS)
+    assert "written" in subprocess.run(command, capture_output=True, text=True).stdout
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        '{"masks": ["../precious"]}',
+        '{"masks": ["/precious"]}',
+        '{"masks": ["\\u0000"]}',
+        '{"masks": ["\\ud800"]}',
+        '{"masks": [3]}',
+        '{"masks": "00000"}',
+        "[" * 100_000,
+        "\udcff",
+    ],
+)
+def test_a_stamp_that_is_none_of_ours_leads_nowhere(tmp_path, stamp):
+    folder = tmp_path / "bear"
+    folder.mkdir()
+    (tmp_path / "precious.png").write_text("precious")
+    (folder / mask_folder.STAMP).write_text(stamp, errors="surrogateescape")
+    assert not mask_folder.is_complete(folder, SETTINGS)
+    assert mask_folder.num_masks(folder) == 0
+    with pytest.raises(InputError, match="holds files that are no earlier prediction"):
+        write(folder, ["00000"], SETTINGS)
+    assert (tmp_path / "precious.png").exists()

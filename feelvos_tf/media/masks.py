@@ -1,4 +1,4 @@
-"""Masks on disk: indexed PNGs whose pixel values are object ids."""
+"""Reads and writes masks: indexed PNGs whose pixel values are object ids."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import numpy as np
 from PIL import Image
 
 from feelvos_tf.core import atomic_files
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
-
-VOID = 255
-"""The id of pixels that belong to nothing: never an object, never a target."""
+from feelvos_tf.media import regular_file
 
 
 def _davis_palette() -> np.ndarray:
-    """Returns the colour of each id, uint8 [256, 3].
+    """Returns the color of each id, uint8 [256, 3].
 
-    The Pascal VOC colour map that DAVIS uses too: bits 0, 1, 2 of the id are the top bits of red,
+    The Pascal VOC color map that DAVIS uses too: bits 0, 1, 2 of the id are the top bits of red,
     green, blue; bits 3, 4, 5 the next ones, and so on.
     """
     ids = np.arange(256)
@@ -34,18 +33,18 @@ DAVIS_PALETTE = _davis_palette()
 
 
 def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
-    """Returns the object ids of an indexed, greyscale or one-bit PNG, uint8 [height, width].
+    """Returns the object ids of an indexed, grayscale or one-bit PNG, uint8 [height, width].
 
-    Palette indices are read as they are. (`tf.io.decode_png` would turn them into colours.)
+    Palette indices are read as they are. (`tf.io.decode_png` would turn them into colors.)
 
     Args:
       path: the PNG.
       binary: the mask is one object painted 255 on 0, as in DAVIS 2016: values above 127 become
-        id 1, all others 0. Where no grey value is that high, or the PNG is indexed, the mask holds
+        id 1, all others 0. Where no gray value is that high, or the PNG is indexed, the mask holds
         ids (DAVIS 2017 files in the place of DAVIS 2016) and each of them becomes 1.
 
     Raises:
-      InputError: the file is missing, unreadable, or holds colours instead of ids.
+      InputError: the file is missing, unreadable, or holds colors instead of ids.
     """
     pixels, indexed = _read_pixels(pathlib.Path(path))
     if binary:
@@ -56,16 +55,15 @@ def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
 
 def _read_pixels(path: pathlib.Path) -> tuple[np.ndarray, bool]:
     """Returns the values of a one-channel PNG, uint8 or bool, and whether it is indexed."""
+    regular_file.check(path, "a mask PNG")
     try:
         with Image.open(path, formats=["PNG"]) as image:
             if image.mode not in ("P", "L", "1"):
                 raise InputError(
-                    f"{path}: expected a mask with one object id per pixel (indexed or greyscale "
+                    f"{path}: expected a mask with one object id per pixel (indexed or grayscale "
                     f"PNG), found a {image.mode} image"
                 )
             return np.array(image), image.mode == "P"
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected a mask PNG, found no such file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # PIL reports damaged PNGs with any of these.
         raise InputError(f"{path}: cannot be read as a mask PNG ({error})") from error

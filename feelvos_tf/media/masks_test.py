@@ -6,10 +6,10 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import masks
 
 
-def test_palette_is_the_pascal_colour_map():
+def test_palette_is_the_pascal_color_map():
     assert masks.DAVIS_PALETTE.shape == (256, 3)
     assert masks.DAVIS_PALETTE.dtype == np.uint8
-    for index, colour in {
+    for index, color in {
         0: (0, 0, 0),
         1: (128, 0, 0),
         2: (0, 128, 0),
@@ -19,14 +19,14 @@ def test_palette_is_the_pascal_colour_map():
         20: (0, 64, 128),
         255: (224, 224, 192),
     }.items():
-        assert tuple(masks.DAVIS_PALETTE[index]) == colour
+        assert tuple(masks.DAVIS_PALETTE[index]) == color
 
 
-def test_palette_gives_the_colours_of_real_davis_masks(real_data):
+def test_palette_gives_the_colors_of_real_davis_masks(real_data):
     folder = real_data / "davis2017_multi/Annotations/240p"
     mask = next(folder.glob("*/00000.png"))
     palette = np.reshape(Image.open(mask).getpalette(), [-1, 3])
-    # Those files round 3/4 of full brightness to 191, and name only the first 22 colours.
+    # Those files round 3/4 of full brightness to 191, and name only the first 22 colors.
     np.testing.assert_allclose(palette[:22], masks.DAVIS_PALETTE[:22].astype(int), atol=1)
 
 
@@ -40,8 +40,8 @@ def test_written_ids_come_back_with_gaps_and_void(tmp_path, dtype):
     np.testing.assert_array_equal(read, ids)
     with Image.open(path) as image:
         assert image.mode == "P"
-        colour = np.asarray(image.convert("RGB"))[0, 1]
-    assert tuple(colour) == (128, 0, 0)
+        color = np.asarray(image.convert("RGB"))[0, 1]
+    assert tuple(color) == (128, 0, 0)
 
 
 def test_binary_masks_hold_one_object_above_127(tmp_path):
@@ -53,9 +53,9 @@ def test_binary_masks_hold_one_object_above_127(tmp_path):
 
 def test_binary_masks_that_hold_ids_are_one_object(tmp_path):
     ids = np.array([[0, 1, 3, 2]], np.uint8)
-    Image.fromarray(ids).save(tmp_path / "grey.png")
+    Image.fromarray(ids).save(tmp_path / "gray.png")
     masks.write_mask(tmp_path / "indexed.png", ids)
-    for name in ("grey.png", "indexed.png"):
+    for name in ("gray.png", "indexed.png"):
         np.testing.assert_array_equal(masks.read_mask(tmp_path / name, binary=True), [[0, 1, 1, 1]])
 
 
@@ -67,10 +67,10 @@ def test_one_bit_masks_hold_object_one(tmp_path, binary):
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
-def test_colours_are_refused_with_the_file_and_what_was_found(tmp_path, mode):
-    path = tmp_path / "colour.png"
+def test_colors_are_refused_with_the_file_and_what_was_found(tmp_path, mode):
+    path = tmp_path / "color.png"
     Image.new(mode, (4, 3)).save(path)
-    with pytest.raises(InputError, match=r"colour\.png: expected a mask .* found a"):
+    with pytest.raises(InputError, match=r"color\.png: expected a mask .* found a"):
         masks.read_mask(path)
 
 

@@ -1,4 +1,4 @@
-"""Masks to look at: objects tinted and outlined over their frame, and sheets of several frames."""
+"""Draws masks over their frames, and contact sheets of several frames."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ _SHEET_GAP = 6
 
 
 def overlay(image: np.ndarray, ids: np.ndarray, alpha: float = 0.5) -> np.ndarray:
-    """Returns the image with its objects tinted and outlined in the colours of the DAVIS palette.
+    """Returns the image with its objects tinted and outlined in the colors of the DAVIS palette.
 
     Args:
       image: uint8 [height, width, 3] RGB.
       ids: uint8 [height, width] object ids; background (0) and void (255) stay as they are.
-      alpha: weight of the object's colour, 0..1.
+      alpha: weight of the object's color, 0..1.
 
     Returns:
       uint8 [height, width, 3].
     """
-    colours = DAVIS_PALETTE[ids]
+    colors = DAVIS_PALETTE[ids]
     inside = (ids != 0) & (ids != VOID)
-    blended = cv2.addWeighted(image, 1.0 - alpha, colours, alpha, 0.0)
+    blended = cv2.addWeighted(image, 1.0 - alpha, colors, alpha, 0.0)
     result = np.where(inside[..., None], blended, image)
     contour = inside & _near_another_id(ids, width=1 if min(ids.shape) < 400 else 2)
-    # The palette's first colours are dark; a contour must stand out from the tint beside it.
-    result[contour] = np.minimum(colours[contour].astype(np.int32) * 2 + 40, 255)
+    # The palette's first colors are dark; a contour must stand out from the tint beside it.
+    result[contour] = np.minimum(colors[contour].astype(np.int32) * 2 + 40, 255)
     return result
 
 

@@ -1,12 +1,13 @@
-"""Frames out of video files and folders of images, and overlays back into videos and pictures."""
+"""Reads frames from video files and folders of pictures; writes videos and pictures."""
 
 from __future__ import annotations
 
+import contextlib
 import fractions
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Union
 
 import av
@@ -17,9 +18,12 @@ from PIL import Image, ImageOps
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.media import regular_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 DEFAULT_FRAMES_PER_SECOND = 24.0
+# Whatever the suffix says; PIL would start other programs for some formats, Ghostscript for EPS.
+_IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
 
 class ImageFrames:
@@ -52,7 +56,7 @@ class VideoFrames:
       names: None: frames in a video have no names.
       length: the number of frames the file claims to hold (good for a progress bar, not more), or
         None where it claims nothing.
-      frames_per_second: the average rate.
+      frames_per_second: the average.
     """
 
     names = None
@@ -84,10 +88,9 @@ class VideoFrames:
                 ) from error
 
     def _open(self) -> av.container.InputContainer:
+        regular_file.check(self.paths[0], "a video")
         try:
             container = av.open(str(self.paths[0]))
-        except av.error.FileNotFoundError:
-            raise InputError(f"{self.paths[0]}: expected a video, found no such file") from None
         except (av.error.FFmpegError, OSError) as error:
             raise InputError(f"{self.paths[0]}: cannot be read as a video ({error})") from error
         if not container.streams.video:
@@ -128,13 +131,16 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     """Returns a picture as uint8 [height, width, 3] RGB, turned as its EXIF data says.
 
     Raises:
-      InputError: the file is missing or unreadable.
+      InputError: the file is missing, no picture of 8 bits per channel, or damaged.
     """
+    regular_file.check(path, "a picture")
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_IMAGE_FORMATS) as image:
+            if image.mode.startswith(("I", "F")):
+                raise InputError(
+                    f"{path}: expected a picture of 8 bits per channel, found mode {image.mode}"
+                )
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected a picture, found no such file") from None
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         # PIL reports damaged files with any of these.
         raise InputError(f"{path}: cannot be read as a picture ({error})") from error
@@ -149,28 +155,44 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
 def write_video(
     path: str | os.PathLike[str], images: Iterable[np.ndarray], frames_per_second: float
 ) -> None:
-    """Writes an .mp4 (H.264 where the encoder is there, else MPEG-4), whole or not at all.
+    """Writes an .mp4, whole or not at all. See `writing_video`."""
+    with writing_video(path, frames_per_second) as write:
+        for image in images:
+            write(image)
+
+
+@contextlib.contextmanager
+def writing_video(
+    path: str | os.PathLike[str], frames_per_second: float
+) -> Iterator[Callable[[np.ndarray], None]]:
+    """Yields a function that writes the next frame; the .mp4 appears when the block ends well.
+
+    It is H.264 where the encoder is there, else MPEG-4. The function takes uint8 [height, width, 3]
+    RGB, all of one size. A size that is odd grows by one pixel, repeating the edge: the encoders
+    take even sizes only.
 
     Args:
       path: the file to write, ending in .mp4.
-      images: uint8 [height, width, 3] RGB, all of one size. A size that is odd grows by one pixel,
-        repeating the edge: the encoders take even sizes only.
-      frames_per_second: the video's rate.
+      frames_per_second: of the video.
 
     Raises:
-      InputError: the path does not end in .mp4.
+      InputError: the path does not end in .mp4, or no frame was written.
     """
     path = pathlib.Path(path)
     check_video_path(path)
     with atomic_files.replacing(path) as temporary, av.open(str(temporary), "w") as container:
         stream = None
-        for image in images:
+
+        def write(image: np.ndarray) -> None:
+            nonlocal stream
             image = np.pad(image, [(0, size % 2) for size in image.shape[:2]] + [(0, 0)], "edge")
             if stream is None:
                 stream = _add_stream(container, image.shape, frames_per_second)
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame = frame.reformat(format="yuv420p", dst_colorspace=stream.codec_context.colorspace)
             container.mux(stream.encode(frame))
+
+        yield write
         if stream is None:
             raise InputError(f"{path}: no frame to write into this video")
         container.mux(stream.encode())
@@ -192,7 +214,7 @@ def _add_stream(
     stream = container.add_stream("libx264" if h264 else "mpeg4", rate=rate)
     stream.height, stream.width = shape[:2]
     stream.pix_fmt = "yuv420p"
-    # MPEG-4 cannot tell its colour space, and players take it for the one of analogue television.
+    # MPEG-4 cannot tell its color space, and players take it for the one of analogue television.
     stream.codec_context.colorspace = Colorspace.ITU709 if h264 else Colorspace.ITU601
     if h264:
         stream.options = {"crf": "18", "preset": "veryfast"}

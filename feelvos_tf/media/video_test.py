@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 
 import av
@@ -10,14 +11,14 @@ import pytest
 from PIL import Image
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import overlay, video
+from feelvos_tf.media import masks, overlay, video
 from feelvos_tf.media.masks import DAVIS_PALETTE
 
 
-def colour_bars(height: int = 48, width: int = 64, shift: int = 0) -> np.ndarray:
-    """Returns four upright bars: red, green, blue, grey."""
-    colours = np.array([[200, 30, 40], [20, 180, 60], [30, 50, 190], [128, 128, 128]], np.uint8)
-    bars = colours[np.arange(width) * 4 // width]
+def color_bars(height: int = 48, width: int = 64, shift: int = 0) -> np.ndarray:
+    """Returns four upright bars: red, green, blue, gray."""
+    colors = np.array([[200, 30, 40], [20, 180, 60], [30, 50, 190], [128, 128, 128]], np.uint8)
+    bars = colors[np.arange(width) * 4 // width]
     return np.broadcast_to(np.roll(bars, shift, axis=0), (height, width, 3)).copy()
 
 
@@ -33,12 +34,12 @@ def test_folder_is_read_in_natural_order_and_hidden_files_are_left_out(tmp_path)
 
 
 def test_pictures_of_any_mode_become_rgb_and_exif_turns_them(tmp_path):
-    Image.new("L", (8, 6), 77).save(tmp_path / "grey.png")
+    Image.new("L", (8, 6), 77).save(tmp_path / "gray.png")
     Image.new("RGBA", (8, 6), (1, 2, 3, 128)).save(tmp_path / "alpha.png")
     exif = Image.Exif()
     exif[0x0112] = 6  # To be shown turned by 90 degrees clockwise.
-    Image.fromarray(colour_bars(16, 32)).save(tmp_path / "phone.jpg", exif=exif, quality=100)
-    assert (video.read_image(tmp_path / "grey.png") == 77).all()
+    Image.fromarray(color_bars(16, 32)).save(tmp_path / "phone.jpg", exif=exif, quality=100)
+    assert (video.read_image(tmp_path / "gray.png") == 77).all()
     assert (video.read_image(tmp_path / "alpha.png") == (1, 2, 3)).all()
     turned = video.read_image(tmp_path / "phone.jpg")
     assert turned.shape == (32, 16, 3)
@@ -55,11 +56,11 @@ def test_frames_are_read_only_when_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("encoders", ["all", "no H.264"])
-def test_video_written_and_read_back_keeps_frames_colours_and_rate(tmp_path, monkeypatch, encoders):
+def test_video_written_and_read_back_keeps_frames_colors_and_rate(tmp_path, monkeypatch, encoders):
     if encoders == "no H.264":
         monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
     path = tmp_path / "deeper" / "bars.mp4"
-    images = [colour_bars(47, 63, shift=8 * index) for index in range(5)]
+    images = [color_bars(47, 63, shift=8 * index) for index in range(5)]
     video.write_video(path, images, frames_per_second=30000 / 1001)
     frames = video.open_frames(path)
     assert frames.frames_per_second == pytest.approx(30000 / 1001)
@@ -73,7 +74,7 @@ def test_video_written_and_read_back_keeps_frames_colours_and_rate(tmp_path, mon
 
 def test_phone_video_is_turned_upright(tmp_path):
     path = tmp_path / "phone.mp4"
-    video.write_video(path, [colour_bars(32, 64)] * 3, frames_per_second=24)
+    video.write_video(path, [color_bars(32, 64)] * 3, frames_per_second=24)
     content = path.read_bytes()
     # The display matrix stands 44 bytes into the track header; 90 degrees clockwise is b=1, c=-1.
     start = content.index(b"tkhd") + 44
@@ -86,7 +87,7 @@ def test_phone_video_is_turned_upright(tmp_path):
 
 def test_failing_frame_leaves_no_video_behind(tmp_path):
     def images():
-        yield colour_bars()
+        yield color_bars()
         raise InputError("second frame is damaged")
 
     with pytest.raises(InputError, match="damaged"):
@@ -108,6 +109,22 @@ def test_unusable_sources_are_named_in_one_sentence(tmp_path):
     }.items():
         with pytest.raises(InputError, match=f"{name}.*{sentence}"):
             video.open_frames(tmp_path / name)
+
+
+def test_what_is_no_file_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for read in (video.read_image, masks.read_mask, video.open_frames):
+        with pytest.raises(InputError, match="pipe.png: expected .* found something that is no"):
+            read(tmp_path / "pipe.png")
+
+
+def test_only_formats_of_pictures_are_opened_whatever_the_suffix(tmp_path):
+    (tmp_path / "drawing.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
+    with pytest.raises(InputError, match="drawing.jpg: cannot be read as a picture"):
+        video.read_image(tmp_path / "drawing.jpg")
+    Image.new("I;16", (8, 6), 3000).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match="deep.png: expected .* 8 bits per channel, found mode I"):
+        video.read_image(tmp_path / "deep.png")
 
 
 def test_damaged_video_tells_where_it_breaks_off(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import zlib
 from collections.abc import Iterable, Iterator
 
@@ -16,6 +17,8 @@ from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 
+# TensorFlow's own kernels and the release's order of arithmetic: see release_rounding_test.py.
+ROUNDS_LIKE_RELEASE = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0"
 _LAST_THREE_OF_HEAD = "embedding_seg/split_separable_conv2d_0"
 
 
@@ -62,7 +65,8 @@ def build_rule_model(variant: str, output_stride: int) -> Feelvos:
         "mobilenet_v2": lambda: MobileNetV2(output_stride=output_stride),
         "xception_65": lambda: Xception(65, output_stride),
     }[variant]()
-    model = Feelvos(backbone, (6, 12, 18) if output_stride == 16 else (12, 24, 36))
+    atrous_rates = (6, 12, 18) if output_stride == 16 else (12, 24, 36)
+    model = Feelvos(backbone, atrous_rates, fold_batch_norm=not ROUNDS_LIKE_RELEASE)
     model.create_variables()
     for name, variable in release_names(model).items():
         variable.assign(rule_weight(name, tuple(variable.shape)))
@@ -88,7 +92,7 @@ def recorded_outputs(layers: Iterable[tf.keras.layers.Layer]) -> Iterator[dict[s
 
         def recording(*args, **kwargs):
             output = call(*args, **kwargs)
-            outputs[layer.name] = output[0] if isinstance(output, tuple) else output
+            outputs[layer.scope] = output[0] if isinstance(output, tuple) else output
             return output
 
         layer.call = recording

@@ -4,31 +4,24 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.models.layers.batch_norm import BatchNorm
 from feelvos_tf.models.layers.convolution import Convolution
 from feelvos_tf.models.layers.separable import SeparableConv
+from feelvos_tf.models.layers.variables import maps
 
-_FILTERS = 256
+FILTERS = 256
 _LOW_LEVEL_FILTERS = 48
 _DROPOUT_RATE = 0.1
-
-
-def resize_bilinear(x: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns `x` resized so that the corner pixels' centres stay where they are.
-
-    Reproduction trap: the release resizes with align_corners=True everywhere, which tf.image.resize
-    cannot do.
-    """
-    return tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=True)
 
 
 def _norm() -> BatchNorm:
     return BatchNorm(epsilon=1e-5, decay=0.9997)
 
 
-def _convolution(name: str, filters: int) -> Convolution:
+def _convolution(scope: str, filters: int) -> Convolution:
     return Convolution(
-        name,
+        scope,
         filters,
         norm=_norm(),
         activation=tf.nn.relu,
@@ -36,29 +29,52 @@ def _convolution(name: str, filters: int) -> Convolution:
     )
 
 
+def _dropout(x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+    """Returns `x` with a share of it set to 0, which follows from the seed where one is given."""
+    if seed is None:
+        return tf.nn.dropout(x, _DROPOUT_RATE)
+    return tf.nn.experimental.stateless_dropout(x, _DROPOUT_RATE, seed)
+
+
 class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
-    """Image pooling, a 1x1 branch and one dilated branch per rate, projected to 256 channels.
+    """Image pooling, a 1x1 branch and one branch per atrous rate, projected to 256 channels.
 
     Reproduction trap: the dropout behind the projection is active whenever training, also with
     frozen batch norm. Source: 2019 release, deeplab/model.extract_features.
+
+    Attributes:
+      dropout: what is called with the projection's output and a seed while training.
     """
 
     def __init__(self, atrous_rates: tuple[int, ...]):
         super().__init__(name="aspp")
-        self.image_pooling = _convolution("image_pooling", _FILTERS)
-        self.branches = [_convolution("aspp0", _FILTERS)]
-        for i, rate in enumerate(atrous_rates, start=1):
-            self.branches.append(SeparableConv(f"aspp{i}", _FILTERS, 3, rate=rate, norm=_norm))
-        self.projection = _convolution("concat_projection", _FILTERS)
-        self.dropout = tf.keras.layers.Dropout(_DROPOUT_RATE)
+        self.image_pooling = _convolution("image_pooling", FILTERS)
+        self.branches = [_convolution("aspp0", FILTERS)] + [
+            SeparableConv(f"aspp{i}", FILTERS, 3, atrous_rate=atrous_rate, norm=_norm)
+            for i, atrous_rate in enumerate(atrous_rates, start=1)
+        ]
+        self.projection = _convolution("concat_projection", FILTERS)
+        self.dropout = _dropout
 
-    def call(self, x: tf.Tensor, training: bool, batch_statistics: bool) -> tf.Tensor:
-        """Returns `[n, h, w, 256]` of the same size as `x`."""
+    def build(self, input_shape: tf.TensorShape) -> None:
+        for layer in (self.image_pooling, *self.branches):
+            layer.build(input_shape)
+        self.projection.build(maps(FILTERS * (1 + len(self.branches))))
+        self.built = True
+
+    def call(
+        self,
+        x: tf.Tensor,
+        training: bool,
+        batch_statistics: bool,
+        seed: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Returns `[n, h, w, 256]` of the same size as `x`; `seed` is that of the dropout."""
         pooled = self.image_pooling(_mean_of_image(x, training), batch_statistics=batch_statistics)
-        pooled = tf.broadcast_to(pooled, tf.concat([tf.shape(x)[:3], [_FILTERS]], 0))
+        pooled = tf.broadcast_to(pooled, tf.concat([tf.shape(x)[:3], [FILTERS]], 0))
         outputs = [branch(x, batch_statistics=batch_statistics) for branch in self.branches]
         x = self.projection(tf.concat([pooled, *outputs], -1), batch_statistics=batch_statistics)
-        return self.dropout(x, training=training)
+        return self.dropout(x, seed) if training else x
 
 
 def _mean_of_image(x: tf.Tensor, training: bool) -> tf.Tensor:
@@ -77,14 +93,24 @@ class Decoder(tf.keras.layers.Layer):
     """Joins upsampled deep features with projected low-level ones at stride 4.
 
     Source: 2019 release, deeplab/model.refine_by_decoder.
+
+    Args:
+      low_level_channels: of the low-level features.
     """
 
-    def __init__(self):
+    def __init__(self, low_level_channels: int):
         super().__init__(name="decoder")
+        self.low_level_channels = low_level_channels
         self.projection = _convolution("decoder/feature_projection0", _LOW_LEVEL_FILTERS)
         self.convolutions = [
-            SeparableConv(f"decoder/decoder_conv{i}", _FILTERS, 3, norm=_norm) for i in range(2)
+            SeparableConv(f"decoder/decoder_conv{i}", FILTERS, 3, norm=_norm) for i in range(2)
         ]
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.projection.build(maps(self.low_level_channels))
+        self.convolutions[0].build(maps(input_shape[-1] + _LOW_LEVEL_FILTERS))
+        self.convolutions[1].build(maps(FILTERS))
+        self.built = True
 
     def call(self, deep: tf.Tensor, low_level: tf.Tensor, batch_statistics: bool) -> tf.Tensor:
         """Returns `[n, h, w, 256]`, h and w being those of `low_level`."""

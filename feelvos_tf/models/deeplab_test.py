@@ -2,19 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models.deeplab import AtrousSpatialPyramidPooling, Decoder, resize_bilinear
-
-
-def test_resizing_equals_the_release_s(golden):
-    arrays = np.load(golden / "preprocess.npz")
-    names = [name for name in arrays.files if name.startswith("bilinear_")]
-    sizes = [name[9:] for name in names if not name.endswith("_in")]
-    for size in sizes:
-        height, width = map(int, size.split("_")[-1].split("x"))
-        source = arrays["bilinear_1x1_in" if "to" in size else "bilinear_in"]
-        found = resize_bilinear(source, [height, width])
-        np.testing.assert_allclose(found, arrays[f"bilinear_{size}"], atol=1e-5, err_msg=size)
-    assert len(sizes) == 7
+from feelvos_tf.models.deeplab import AtrousSpatialPyramidPooling, Decoder
 
 
 def run_aspp(aspp, x, training=False):
@@ -27,7 +15,7 @@ def test_aspp_joins_image_pooling_the_1x1_branch_and_one_branch_per_rate(rates):
     output = run_aspp(aspp, tf.zeros([2, 5, 7, 16]))
     assert output.shape == [2, 5, 7, 256]
     assert aspp.projection.kernel.shape == [1, 1, 256 * (2 + len(rates)), 256]
-    assert [branch.name for branch in aspp.branches] == [f"aspp{i}" for i in range(1 + len(rates))]
+    assert [branch.scope for branch in aspp.branches] == [f"aspp{i}" for i in range(1 + len(rates))]
 
 
 def test_image_pooling_is_the_mean_over_the_whole_image():
@@ -59,7 +47,7 @@ def test_dropout_is_active_in_training_with_frozen_batch_norm():
 
 
 def test_the_decoder_takes_the_size_of_the_low_level_features():
-    decoder = Decoder()
+    decoder = Decoder(24)
     output = decoder(tf.zeros([2, 5, 7, 256]), tf.zeros([2, 9, 14, 24]), batch_statistics=False)
     assert output.shape == [2, 9, 14, 256]
     assert decoder.projection.kernel.shape == [1, 1, 24, 48]

@@ -1,4 +1,4 @@
-"""The dynamic segmentation head: run once per object with shared weights."""
+"""The dynamic segmentation head: the same layers, run once for every object."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from feelvos_tf.models.layers.convolution import Convolution, truncated_normal
 from feelvos_tf.models.layers.separable import SeparableConv
+from feelvos_tf.models.layers.variables import maps
 
 _LAYERS = 4
 _KERNEL_SIZE = 7
@@ -24,15 +25,25 @@ class SegmentationHead(tf.keras.layers.Layer):
     Reproduction traps: biases and no batch norm; a ReLU behind both convolutions of every layer.
     Source: paper section 3; 2019 release, embedding_utils.create_embedding_segmentation_features
     and deeplab/model.get_branch_logits.
+
+    Args:
+      num_cues: how many maps tell one object from another.
     """
 
-    def __init__(self):
+    def __init__(self, num_cues: int):
         super().__init__(name="embedding_seg")
+        self.num_cues = num_cues
         self.convolutions = [
             SeparableConv(f"embedding_seg/split_separable_conv2d_{i}", _FILTERS, _KERNEL_SIZE)
             for i in range(_LAYERS)
         ]
         self.logits = Convolution("logits/semantic", 1, initializer=truncated_normal(0.01))
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.convolutions[0].build(maps(input_shape[-1] + self.num_cues))
+        for layer in (*self.convolutions[1:], self.logits):
+            layer.build(maps(_FILTERS))
+        self.built = True
 
     def call(self, features: tf.Tensor, cues: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns logits `[objects, h, w, 1]`.
@@ -42,7 +53,7 @@ class SegmentationHead(tf.keras.layers.Layer):
           cues: `[objects, h, w, cues]` global map, previous mask, local map, in this order.
           training: whether gradients are needed; without, the objects take turns a few at a time.
         """
-        shared = self.convolutions[0].share(features, cues.shape[-1])
+        shared = self.convolutions[0].share(features)
         if training:
             return self._logits(shared, cues)
         groups = (tf.shape(cues)[0] + _OBJECTS_AT_ONCE - 1) // _OBJECTS_AT_ONCE

@@ -8,7 +8,7 @@ from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 @pytest.fixture(scope="module")
 def head():
     tf.keras.utils.set_random_seed(5)
-    head = SegmentationHead()
+    head = SegmentationHead(3)
     head(tf.zeros([1, 4, 4, 6]), tf.zeros([1, 4, 4, 3]))
     for variable in head.variables:
         variable.assign(0.3 * tf.random.normal(variable.shape))

@@ -8,7 +8,7 @@ from feelvos_tf.models.layers.separable import SeparableConv
 
 
 class NoisyIdentity(tf.keras.initializers.Initializer):
-    """Ones where input and output channel agree at the kernel's centre, plus noise.
+    """Ones where input and output channel agree at the kernel's center, plus noise.
 
     Reproduction trap: a depthwise kernel `[h, w, channels, 1]` has one output per channel, so only
     its channel 0 gets a one; all others start as pure noise. Source: 2019 release,
@@ -43,5 +43,10 @@ class Embedding(tf.keras.layers.Layer):
             pointwise_initializer=NoisyIdentity(),
         )
 
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.convolution.build(input_shape)
+        self.built = True
+
     def call(self, features: tf.Tensor) -> tf.Tensor:
+        """Returns the embedding vectors `[n, h, w, dimension]` of `features` `[n, h, w, 256]`."""
         return self.convolution(features)

@@ -79,7 +79,7 @@ def test_steps_of_global_matching_fit_together(monkeypatch):
 @pytest.mark.parametrize("num_objects", [1, 4, 9])
 def test_objects_of_the_head_in_turns_or_together(num_objects):
     tf.keras.utils.set_random_seed(1)
-    head = SegmentationHead()
+    head = SegmentationHead(3)
     features = tf.random.normal([1, 9, 8, 6])
     cues = tf.random.normal([num_objects, 9, 8, 3])
     head(features, cues)  # Creates the variables.

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import gin
 import tensorflow as tf
 
+from feelvos_tf.core.constants import CURRENT, PREVIOUS, REFERENCE, VOID
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.backbones.common import normalize_image
-from feelvos_tf.models.deeplab import AtrousSpatialPyramidPooling, Decoder, resize_bilinear
+from feelvos_tf.models.deeplab import FILTERS, AtrousSpatialPyramidPooling, Decoder
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.embedding import Embedding
 from feelvos_tf.models.global_matching import (
@@ -22,10 +23,14 @@ from feelvos_tf.models.global_matching import (
     prepare_reference,
 )
 from feelvos_tf.models.layers.convolution import ConvNormActivation
-from feelvos_tf.models.local_matching import LOCAL_MATCHINGS, LOCAL_MATCHINGS_INFERENCE
+from feelvos_tf.models.layers.variables import maps
+from feelvos_tf.models.layers.walk import convolutions_by_path
+from feelvos_tf.models.local_matching import (
+    LOCAL_MATCHINGS,
+    LOCAL_MATCHINGS_INFERENCE,
+    import_addons,
+)
 
-# Image side that is large enough to create all variables and small enough to be quick.
-_BUILD_SIZE = 65
 _PREVIOUS_FRAME_MATCHINGS = ("local", "global", "none")
 
 
@@ -62,7 +67,8 @@ class ClipOutput(NamedTuple):
       logits: float32 `[objects, h, w, 1]` at stride 4.
       global_map: float32 `[objects, h, w]` distances to the reference frame, 0..1, or None.
       local_map: float32 `[objects, h, w]` distances to the previous frame, 0..1, or None.
-      embeddings: float32 `[3, h, w, channels]` of the clip's frames; None for a single frame.
+      embeddings: float32 `[3, h, w, channels]` of reference, previous and current frame; None
+        where a single frame is segmented.
       further_logits: logits of the frames behind the current one, each segmented with the mask
         predicted for the frame before it.
     """
@@ -78,25 +84,34 @@ class ClipOutput(NamedTuple):
 class Feelvos(tf.keras.Model):
     """FEELVOS (paper section 3, figures 1 and 3).
 
+    As a Keras model, `model(images)` is the part that looks at single frames: see `call`. Matching
+    and head need two more frames and their masks: `segment` for one frame, `clip_logits` for a
+    training batch.
+
     Args:
-      backbone: layer that maps normalised images to low-level and deep features.
-      atrous_rates: dilation of the ASPP branches; (6, 12, 18) at output stride 16, (12, 24, 36)
+      backbone: layer that maps images to low-level and deep features, and knows how many channels
+        they have; `Xception` or `MobileNetV2`.
+      atrous_rates: of the ASPP branches; (6, 12, 18) at output stride 16, (12, 24, 36)
         at 8; () leaves only image pooling and the 1x1 branch.
       embedding_dimension: channels of the embedding.
       window_radius: k of local matching, in stride-4 pixels.
-      nearest_neighbors: global matching takes the mean over this many nearest neighbours.
+      nearest_neighbors: global matching takes the mean over this many nearest neighbors.
       train_max_neighbors_per_object: reference pixels kept per object while training, at random
         (0: all).
       first_frame_matching: global matching to the reference frame (FF-GM of the paper's table 6).
       previous_frame_matching: "local" (PF-LM), "global" (PF-GM) or "none".
       previous_frame_predictions: whether the head sees the previous masks (PFP).
-      local_matching: "tiles", "correlation" (tensorflow_addons) or "auto".
+      local_matching: "tiles", or "correlation" (tensorflow_addons): the same numbers.
+      fold_batch_norm: whether frozen batch norm is part of the convolution before it. False keeps
+        it an operation of its own, in the order of the release's arithmetic: with
+        TF_ENABLE_ONEDNN_OPTS=0 in the environment the numbers are the release's to rounding. That
+        costs a fifth of a training step's time and two fifths of its memory.
       fine_tune_batch_norm: train with the statistics of the batch and update the running ones.
+      recompute_backbone: while training, compute the activations inside the backbone's blocks
+        again for the gradient instead of keeping them: less memory, more time.
       learn_from_predicted_frames: while training, no gradient enters backbone and decoder through
         the reference and the previous frame; the current frame, which is compared with them, alone
         teaches these layers. Two thirds of the time of a step.
-      recompute_backbone: while training, compute the activations inside the backbone's blocks
-        again for the gradient instead of keeping them: less memory, more time.
 
     Raises:
       InputError: a setting is out of range.
@@ -113,14 +128,20 @@ class Feelvos(tf.keras.Model):
         first_frame_matching: bool = True,
         previous_frame_matching: str = "local",
         previous_frame_predictions: bool = True,
-        local_matching: str = "auto",
+        local_matching: str = "tiles",
+        fold_batch_norm: bool = True,
         fine_tune_batch_norm: bool = False,
         recompute_backbone: bool = False,
         learn_from_predicted_frames: bool = False,
     ):
         super().__init__(name="feelvos")
         _check_choice("previous_frame_matching", previous_frame_matching, _PREVIOUS_FRAME_MATCHINGS)
+        if local_matching == "auto":
+            # What settings saved by version 0.1 say.
+            local_matching = "tiles"
         _check_choice("local_matching", local_matching, LOCAL_MATCHINGS)
+        if local_matching == "correlation":
+            import_addons()
         if not first_frame_matching and previous_frame_matching == "none":
             raise InputError(
                 "Feelvos: expected first_frame_matching or a previous_frame_matching, found neither"
@@ -129,8 +150,8 @@ class Feelvos(tf.keras.Model):
         _check_at_least("window_radius", window_radius, 0)
         _check_at_least("nearest_neighbors", nearest_neighbors, 1)
         _check_at_least("train_max_neighbors_per_object", train_max_neighbors_per_object, 0)
-        for rate in atrous_rates:
-            _check_at_least("atrous_rates", rate, 1)
+        for atrous_rate in atrous_rates:
+            _check_at_least("atrous_rates", atrous_rate, 1)
         if recompute_backbone and fine_tune_batch_norm:
             raise InputError(
                 "Feelvos.recompute_backbone: expected False with fine_tune_batch_norm, because "
@@ -138,9 +159,10 @@ class Feelvos(tf.keras.Model):
             )
         self.backbone = backbone
         self.aspp = AtrousSpatialPyramidPooling(tuple(atrous_rates))
-        self.decoder = Decoder()
+        self.decoder = Decoder(backbone.low_level_channels)
         self.embedding = Embedding(embedding_dimension)
-        self.head = SegmentationHead()
+        cues = [first_frame_matching, previous_frame_matching != "none", previous_frame_predictions]
+        self.head = SegmentationHead(sum(cues))
         self.window_radius = window_radius
         self.nearest_neighbors = nearest_neighbors
         self.train_max_neighbors_per_object = train_max_neighbors_per_object
@@ -152,39 +174,72 @@ class Feelvos(tf.keras.Model):
         self.fine_tune_batch_norm = fine_tune_batch_norm
         self.recompute_backbone = recompute_backbone
         self.learn_from_predicted_frames = learn_from_predicted_frames
+        for layer in self.convolutions():
+            if layer.norm is not None:
+                layer.norm.is_folded = fold_batch_norm
 
     def create_variables(self) -> None:
-        """Creates all variables by running the network once on a small blank clip."""
-        clip = tf.zeros([1, 3, _BUILD_SIZE, _BUILD_SIZE, 3])
-        self.clip_logits(clip, tf.zeros(clip.shape[:4], tf.int32), tf.constant([1]), training=False)
+        """Creates all variables, with random values; no image is needed."""
+        self.build(maps(3))
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        if self.built:
+            return
+        self.backbone.build(input_shape)
+        self.aspp.build(maps(self.backbone.channels))
+        self.decoder.build(maps(FILTERS))
+        self.embedding.build(maps(FILTERS))
+        self.head.build(maps(FILTERS))
+        self.built = True
+
+    def call(self, images: tf.Tensor, training: bool = False) -> Features:
+        """Returns decoder features and embeddings of `images`; the same as `extract`.
+
+        Example:
+          model = Feelvos(MobileNetV2())
+          features = model(tf.zeros([1, 480, 854, 3]))
+          features.embeddings.shape    # [1, 120, 214, 100]
+
+        Args:
+          images: `[n, height, width, 3]`, RGB 0..255, any size.
+          training: whether dropout is active and gradients are needed.
+        """
+        return self.extract(images, training)
 
     def convolutions(self) -> list[ConvNormActivation]:
         """Returns every layer that owns variables."""
-        return [layer for layer in self.submodules if isinstance(layer, ConvNormActivation)]
+        return [layer for _, layer in convolutions_by_path(self)]
 
-    def extract(self, images: tf.Tensor, training: bool = False) -> Features:
+    def extract(
+        self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
+    ) -> Features:
         """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size."""
         features = self.backbone_to_decoder(
-            images, training, batch_statistics=training and self.fine_tune_batch_norm
+            images, training, training and self.fine_tune_batch_norm, seed
         )
         return Features(features, self.embedding(features))
 
     def backbone_to_decoder(
-        self, images: tf.Tensor, training: bool, batch_statistics: bool
+        self,
+        images: tf.Tensor,
+        training: bool,
+        batch_statistics: bool,
+        seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the decoder features of `images`: all layers that have a batch norm.
 
         Args:
           images: float32 `[n, height, width, 3]`, RGB 0..255.
           training: whether dropout is active and gradients are needed.
-          batch_statistics: normalise by the statistics of `images` and move the running ones.
+          batch_statistics: normalize by the statistics of `images` and move the running ones.
+          seed: integer `[2]`, of the dropout; another one every time where None.
         """
         low_level, deep = self.backbone(
-            normalize_image(images),
+            images,
             batch_statistics=batch_statistics,
             recompute=training and self.recompute_backbone,
         )
-        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics)
+        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics, seed=seed)
         return self.decoder(deep, low_level, batch_statistics=batch_statistics)
 
     def segment(
@@ -194,6 +249,7 @@ class Feelvos(tf.keras.Model):
         reference: Reference,
         previous: Previous,
         training: bool = False,
+        seed: tf.Tensor | None = None,
     ) -> ClipOutput:
         """Returns the logits of one current frame.
 
@@ -205,19 +261,25 @@ class Feelvos(tf.keras.Model):
           reference: from `prepare_reference`.
           previous: the frame before.
           training: whether gradients are needed.
+          seed: integer `[2]`, of the previous frame's pixels where they are matched globally.
         """
         global_map = local_map = None
         if self.first_frame_matching:
             global_map = self._match_globally(embeddings, reference, training)
         if self.previous_frame_matching != "none":
-            local_map = self._match_previous(embeddings, previous, training)
+            local_map = self._match_previous(embeddings, previous, training, seed)
         masks = previous.masks if self.previous_frame_predictions else None
         cues = tf.stack([cue for cue in (global_map, masks, local_map) if cue is not None], -1)
         logits = self.head(features[tf.newaxis], cues, training=training)
         return ClipOutput(logits, global_map, local_map)
 
     def clip_logits(
-        self, images: tf.Tensor, labels: tf.Tensor, num_objects: tf.Tensor, training: bool
+        self,
+        images: tf.Tensor,
+        labels: tf.Tensor,
+        num_objects: tf.Tensor,
+        training: bool,
+        seed: tf.Tensor | None = None,
     ) -> list[ClipOutput]:
         """Returns the logits of the current frame of every clip, for training.
 
@@ -230,9 +292,11 @@ class Feelvos(tf.keras.Model):
           labels: int32 `[batch, 3 or more, height, width]` object indices; 255 is void.
           num_objects: int32 `[batch]`.
           training: whether dropout is active and gradients are needed.
+          seed: integer `[2]` that dropout and the pixels kept for matching follow from; others
+            every time where None.
         """
         batch, frames = images.shape[:2]
-        features = self._extract_clips(images, training)
+        features = self._extract_clips(images, training, seed)
         # Taken apart at once: the gradient of slices would be padded and summed, frame by frame.
         decoder_features = tf.unstack(features.decoder_features, batch * frames)
         embeddings = tf.unstack(features.embeddings, batch * frames)
@@ -246,26 +310,31 @@ class Feelvos(tf.keras.Model):
                     labels[clip],
                     num_objects[clip],
                     training,
+                    _fold_in(seed, clip),
                 )
             )
         return outputs
 
-    def _extract_clips(self, images: tf.Tensor, training: bool) -> Features:
+    def _extract_clips(self, images: tf.Tensor, training: bool, seed: tf.Tensor | None) -> Features:
         """Returns the features of all frames of `[batch, frames, ...]`, clip by clip."""
-        shape = images.shape
+        batch, _, *shape = images.shape
         if not (training and self.learn_from_predicted_frames):
-            return self.extract(tf.reshape(images, [-1, *shape[2:]]), training)
-        batch_statistics = self.fine_tune_batch_norm
+            return self.extract(tf.reshape(images, [-1, *shape]), training, seed)
         given, predicted = (
-            self.backbone_to_decoder(tf.reshape(part, [-1, *shape[2:]]), training, batch_statistics)
-            for part in (images[:, :2], images[:, 2:])
+            self.backbone_to_decoder(
+                tf.reshape(part, [-1, *shape]),
+                training,
+                self.fine_tune_batch_norm,
+                _fold_in(seed, number),
+            )
+            for number, part in enumerate((images[:, :CURRENT], images[:, CURRENT:]))
         )
-        given = tf.stop_gradient(given)
         grid = tf.shape(given)[1:]
-        parts = [
-            tf.reshape(part, tf.concat([[shape[0], -1], grid], 0)) for part in (given, predicted)
+        clips = [
+            tf.reshape(part, tf.concat([[batch, -1], grid], 0))
+            for part in (tf.stop_gradient(given), predicted)
         ]
-        features = tf.reshape(tf.concat(parts, 1), tf.concat([[-1], grid], 0))
+        features = tf.reshape(tf.concat(clips, 1), tf.concat([[-1], grid], 0))
         features = tf.ensure_shape(features, [None, None, None, given.shape[-1]])
         return Features(features, self.embedding(features))
 
@@ -276,32 +345,35 @@ class Feelvos(tf.keras.Model):
         labels: tf.Tensor,
         num_objects: tf.Tensor,
         training: bool,
+        seed: tf.Tensor | None,
     ) -> ClipOutput:
-        """Returns the logits of one clip's current frame and of those that follow it.
-
-        Args:
-          features: `[h, w, 256]` decoder features of every frame.
-          embeddings: `[h, w, channels]` embeddings of every frame.
-          labels: int32 `[frames, height, width]`, of which the first two are used.
-          num_objects: int32 scalar.
-          training: whether gradients are needed.
-        """
-        grid = tf.shape(embeddings[0])[:2]
-        reduced = [object_labels.downsample_nearest(labels[i], grid) for i in range(2)]
-        reference_indices, indices = (
-            tf.where(index == object_labels.VOID, object_labels.NO_OBJECT, index)
-            for index in reduced
-        )
+        """Returns what `clip_logits` says of one clip; `features`, `embeddings` frame by frame."""
+        indices = resize_nearest(labels[:CURRENT], tf.shape(embeddings[0])[:2])
+        indices = tf.where(indices == VOID, object_labels.NO_OBJECT, indices)
         max_pixels = self.train_max_neighbors_per_object if training else 0
-        reference = prepare_reference(embeddings[0], reference_indices, num_objects, max_pixels)
-        previous = Previous(embeddings[1], indices, object_labels.one_hot(indices, num_objects))
+        reference = prepare_reference(
+            embeddings[REFERENCE], indices[REFERENCE], num_objects, max_pixels, seed
+        )
+        previous = Previous(
+            embeddings[PREVIOUS],
+            indices[PREVIOUS],
+            object_labels.one_hot(indices[PREVIOUS], num_objects),
+        )
         outputs = []
-        for frame in range(2, len(embeddings)):
-            output = self.segment(features[frame], embeddings[frame], reference, previous, training)
+        for frame in range(CURRENT, len(embeddings)):
+            output = self.segment(
+                features[frame],
+                embeddings[frame],
+                reference,
+                previous,
+                training,
+                _fold_in(seed, frame - CURRENT),
+            )
             previous = _fed_back(output.logits, embeddings[frame], tf.shape(labels)[1:])
             outputs.append(output)
         return outputs[0]._replace(
-            embeddings=tf.stack(embeddings[:3]), further_logits=tuple(o.logits for o in outputs[1:])
+            embeddings=tf.stack(embeddings[: CURRENT + 1]),
+            further_logits=tuple(output.logits for output in outputs[1:]),
         )
 
     def _match_globally(
@@ -311,13 +383,13 @@ class Feelvos(tf.keras.Model):
         return normalize_distance(match(embeddings, reference, self.nearest_neighbors))
 
     def _match_previous(
-        self, embeddings: tf.Tensor, previous: Previous, training: bool
+        self, embeddings: tf.Tensor, previous: Previous, training: bool, seed: tf.Tensor | None
     ) -> tf.Tensor:
         num_objects = tf.shape(previous.masks)[0]
         if self.previous_frame_matching == "global":
             max_pixels = self.train_max_neighbors_per_object if training else 0
             pixels = prepare_reference(
-                previous.embeddings, previous.indices, num_objects, max_pixels
+                previous.embeddings, previous.indices, num_objects, max_pixels, seed
             )
             return self._match_globally(embeddings, pixels, training)
         match = self.local_distances if training else self.local_distances_inference
@@ -329,7 +401,7 @@ class Feelvos(tf.keras.Model):
 
 
 def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor) -> Previous:
-    """Returns a frame as the one after it sees it: its hard mask, as at inference.
+    """Returns a frame as the one after it sees it: with its hard mask, as at prediction.
 
     No gradient passes the mask.
 
@@ -338,10 +410,15 @@ def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor) -> Prev
       embeddings: `[h, w, channels]` of the frame.
       size: int32 `[2]`, height and width of the frame.
     """
-    full = resize_bilinear(tf.transpose(tf.stop_gradient(logits), [3, 1, 2, 0]), size)[0]
-    winners = tf.argmax(full, -1, output_type=tf.int32)
-    indices = object_labels.downsample_nearest(winners, tf.shape(embeddings)[:2])
+    full_logits = resize_bilinear(tf.stop_gradient(logits), size)[..., 0]
+    winners = tf.argmax(full_logits, 0, output_type=tf.int32)
+    indices = resize_nearest(winners, tf.shape(embeddings)[:2])
     return Previous(embeddings, indices, object_labels.one_hot(indices, tf.shape(logits)[0]))
+
+
+def _fold_in(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:
+    """Returns a seed of its own for each number, None for none."""
+    return None if seed is None else tf.random.experimental.stateless_fold_in(seed, number)
 
 
 def _check_choice(name: str, value: str, choices: Collection[str]) -> None:

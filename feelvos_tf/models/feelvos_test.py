@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
 
 SIZE = (49, 65)
 
@@ -14,8 +15,8 @@ def small_model(**settings) -> Feelvos:
         MobileNetV2(depth_multiplier=0.1), atrous_rates=(), embedding_dimension=8, **settings
     )
     model.create_variables()
-    for variable in model.trainable_variables:
-        if "bias" in variable.name or "logits" in variable.name:
+    for name, variable in release_names(model).items():
+        if "bias" in name or "logits" in name:
             variable.assign(0.3 * tf.random.normal(variable.shape))
     return model
 
@@ -102,3 +103,30 @@ def test_the_switches_of_table_6_take_cues_away(settings, cues, batch):
     assert model.head.convolutions[0].depthwise.kernel.shape == [7, 7, 256 + cues, 1]
     [clip, _] = model.clip_logits(**batch, training=False)
     assert clip.logits.shape == [3, 13, 17, 1]
+
+
+def test_dropout_and_the_pixels_kept_follow_from_the_seed(batch):
+    model = small_model(train_max_neighbors_per_object=3, previous_frame_matching="global")
+    one, again, other = (
+        [clip.logits for clip in model.clip_logits(**batch, training=True, seed=[seed, 7])]
+        for seed in (1, 1, 2)
+    )
+    for first, second, third in zip(one, again, other):
+        np.testing.assert_array_equal(first, second)
+        assert np.abs(first - third).max() > 0
+
+
+def test_called_as_a_keras_model_it_returns_features(model, batch):
+    images = batch["images"][0]
+    features, expected = model(images), model.extract(images)
+    assert features.decoder_features.shape == [3, 13, 17, 256]
+    for found, value in zip(features, expected):
+        np.testing.assert_array_equal(found, value)
+
+
+def test_parameters_are_counted_without_an_image(capsys):
+    model = Feelvos(MobileNetV2())
+    model.create_variables()
+    assert model.count_params() == 3_102_763
+    model.summary()
+    assert "embedding" in capsys.readouterr().out

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.conftest import assert_close_to_golden, recorded_outputs
-from feelvos_tf.models.deeplab import resize_bilinear
 from feelvos_tf.models.feelvos import ClipOutput, Features, Feelvos, Previous
 from feelvos_tf.models.global_matching import (
     global_distances,
@@ -64,7 +64,7 @@ class Run(NamedTuple):
     def previous(self, frame: int) -> Previous:
         """Returns the golden state before `frame`."""
         embeddings = self.features.embeddings[frame - 1]
-        indices = object_labels.downsample_nearest(
+        indices = resize_nearest(
             tf.constant(self.golden["scan_labels"][frame - 1], tf.int32), embeddings.shape[:2]
         )
         return Previous(embeddings, indices, object_labels.one_hot(indices, NUM_OBJECTS))
@@ -116,7 +116,7 @@ def test_features_of_every_frame(run, name):
         assert_close_to_golden(found, run.golden[f"frame{frame}_{name}_sub"])
 
 
-def test_previous_masks_are_the_reduced_labels(run):
+def test_previous_masks_are_the_downsampled_labels(run):
     for frame in FRAMES:
         expected = run.golden[f"frame{frame}_previous_masks"]
         np.testing.assert_array_equal(run.previous(frame).masks, expected)

@@ -2,7 +2,7 @@
 
 Paper section 3, equations 1 and 2. Squared distances |p - q|^2 come from a matrix product; the
 reference side is prepared once per video: its pixels are sorted by object. The squared norm is part
-of the product, as one more channel, so the nearest neighbour is the largest entry of the product.
+of the product, as one more channel, so the nearest neighbor is the largest entry of the product.
 Distances exist for a chunk of the queries at a time only.
 """
 
@@ -42,7 +42,11 @@ def normalize_distance(distance: tf.Tensor) -> tf.Tensor:
 
 
 def prepare_reference(
-    embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor, max_pixels: int = 0
+    embeddings: tf.Tensor,
+    indices: tf.Tensor,
+    num_objects: tf.Tensor,
+    max_pixels: int = 0,
+    seed: tf.Tensor | None = None,
 ) -> Reference:
     """Returns the reference side of the matching.
 
@@ -52,11 +56,12 @@ def prepare_reference(
       num_objects: int32 scalar.
       max_pixels: at most this many pixels of an object are kept, chosen at random
         (0: all of them). The paper keeps 1024 while training.
+      seed: integer `[2]` that the choice follows from; another one every time where None.
     """
     labels = tf.reshape(indices, [-1])
     order = tf.argsort(labels, stable=True)
     if max_pixels:
-        shuffled = tf.random.shuffle(tf.range(tf.size(labels)))
+        shuffled = _shuffle(tf.range(tf.size(labels)), seed)
         order = tf.gather(shuffled, tf.argsort(tf.gather(labels, shuffled), stable=True))
     labels = tf.gather(labels, order)
     keep = labels >= 0
@@ -69,16 +74,22 @@ def prepare_reference(
     return Reference(tf.gather(pixels, order), offsets)
 
 
+def _shuffle(values: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+    if seed is None:
+        return tf.random.shuffle(values)
+    return tf.random.experimental.stateless_shuffle(values, seed)
+
+
 def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.Tensor:
     """Returns the squared distances to the nearest pixels of every object.
 
-    Differentiable: only the nearest neighbours are looked up without a gradient, the distance to
+    Differentiable: only the nearest neighbors are looked up without a gradient, the distance to
     them is computed again from the embeddings.
 
     Args:
       query: float32 `[h, w, channels]`.
       reference: from `prepare_reference`.
-      k: the mean over this many nearest neighbours is taken; an object with fewer pixels repeats
+      k: the mean over this many nearest neighbors is taken; an object with fewer pixels repeats
         its farthest one.
 
     Returns:
@@ -90,8 +101,8 @@ def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.T
     nearest = tf.stop_gradient(_nearest_pixels(pixels, reference, k))
     found = nearest >= 0
     # The additional row stands in where there is no pixel at all.
-    neighbours = tf.gather(tf.pad(reference.embeddings, [[0, 1], [0, 0]]), tf.maximum(nearest, 0))
-    distance = tf.reduce_sum(tf.square(pixels[tf.newaxis, :, tf.newaxis] - neighbours), -1)
+    neighbors = tf.gather(tf.pad(reference.embeddings, [[0, 1], [0, 0]]), tf.maximum(nearest, 0))
+    distance = tf.reduce_sum(tf.square(pixels[tf.newaxis, :, tf.newaxis] - neighbors), -1)
     farthest = tf.reduce_max(tf.where(found, distance, 0.0), -1, keepdims=True)
     distance = tf.reduce_mean(tf.where(found, distance, farthest), -1)
     distance = tf.where(tf.reduce_any(found, -1), distance, NO_PIXEL_DISTANCE)

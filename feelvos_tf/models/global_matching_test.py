@@ -44,7 +44,7 @@ def random_case(seed, query_size, reference_size, num_objects, channels=5):
     return tf.constant(query), tf.constant(pixels), tf.constant(labels)
 
 
-def test_distances_equal_the_release_s_for_one_and_three_neighbours(release):
+def test_distances_equal_the_release_s_for_one_and_three_neighbors(release):
     query, reference = tf.constant(release["query_embedding"]), reference_of(release)
     for k in (1, 3):
         found = global_distances(query, reference, k)
@@ -73,7 +73,7 @@ def test_an_absent_object_is_as_far_as_can_be(release):
         )
 
 
-def test_with_three_neighbours_only_an_absent_object_differs_from_the_release(release):
+def test_with_three_neighbors_only_an_absent_object_differs_from_the_release(release):
     """The release gives it distance 0, a perfect match."""
     query, previous = tf.constant(release["query_embedding"]), reference_of(release, "previous")
     found = normalize_distance(global_distances(query, previous, 3))

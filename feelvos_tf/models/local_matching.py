@@ -1,26 +1,29 @@
-"""Local matching: the distance of each current pixel to the nearest previous pixel of every object
-within a square window.
+"""Local matching: each pixel's distance to the nearest pixel of every object in the previous frame.
+
+Only previous pixels in a square window around it count.
 
 Paper section 3, equation 4. Window radius k means offsets -k..k in both directions, in stride-4
 pixels; positions outside the frame and pixels of other objects do not count.
 
-Square tiles of queries are compared with their common neighbourhood in one matrix product, for one
+Square tiles of queries are compared with their common neighborhood in one matrix product, for one
 row of tiles (or a part of it) at a time. As in global matching the squared norm is folded into the
 product, so the nearest pixel is the largest entry; one segmented maximum serves all objects.
 """
 
 from __future__ import annotations
 
+import types
 from typing import Callable, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.global_matching import NO_PIXEL_DISTANCE, fold_query, fold_reference
 
 _TILE = 8
 _LOWEST = tf.float32.min
-# Floats in flight at a time: the neighbourhoods of some tiles and their products with the queries.
+# Floats in flight at a time: the neighborhoods of some tiles and their products with the queries.
 _STEP_FLOATS = 8_000_000
 
 
@@ -33,7 +36,7 @@ def local_distances(
 ) -> tf.Tensor:
     """Returns the squared distances to the nearest previous pixel of every object in the window.
 
-    Differentiable: the nearest neighbours are looked up without a gradient, the distance to them
+    Differentiable: the nearest neighbors are looked up without a gradient, the distance to them
     is computed again from the embeddings.
 
     Args:
@@ -67,8 +70,8 @@ def _distances_to(position: tf.Tensor, query: tf.Tensor, previous: tf.Tensor) ->
       previous: float32 `[h, w, channels]`.
     """
     pixels = tf.reshape(previous, [-1, previous.shape[-1]])
-    neighbours = tf.gather(pixels, tf.maximum(position, 0))
-    distance = tf.reduce_sum(tf.square(query - neighbours), -1)
+    neighbors = tf.gather(pixels, tf.maximum(position, 0))
+    distance = tf.reduce_sum(tf.square(query - neighbors), -1)
     return tf.where(position >= 0, distance, NO_PIXEL_DISTANCE)
 
 
@@ -96,13 +99,11 @@ def local_distances_correlation(
 ) -> tf.Tensor:
     """Returns what `local_distances` returns, by the correlation layer of tensorflow_addons.
 
-    Here, too, the nearest neighbours are looked up without a gradient. The layer's own is not to be
+    Here, too, the nearest neighbors are looked up without a gradient. The layer's own is not to be
     trusted: on CPUs the threads that sum that of its second input get into each other's way, and
     one result in a hundred is wrong.
     """
-    import tensorflow_addons as tfa  # Optional: everything else works without it.
-
-    layer = tfa.layers.CorrelationCost(
+    layer = import_addons().layers.CorrelationCost(
         kernel_size=1,
         max_displacement=radius,
         stride_1=1,
@@ -133,6 +134,22 @@ def local_distances_correlation(
         parallel_iterations=1,
     )
     return _distances_to(position, query, previous)
+
+
+def import_addons() -> types.ModuleType:
+    """Returns tensorflow_addons, which everything else works without.
+
+    Raises:
+      InputError: it is not there, or it does not load in this TensorFlow.
+    """
+    try:
+        import tensorflow_addons
+    except (AttributeError, ImportError, tf.errors.OpError) as error:
+        raise InputError(
+            "Feelvos.local_matching: 'correlation' needs tensorflow-addons 0.23, which works with "
+            f"TensorFlow 2.15 only; use 'tiles', which computes the same ({error})"
+        ) from error
+    return tensorflow_addons
 
 
 def _windows(values: tf.Tensor, radius: int, outside: float) -> tf.Tensor:
@@ -195,7 +212,7 @@ def _over_tiles(
     padding = tf.stack([num_tiles[0], groups * group]) * _TILE - [height, width]
 
     queries = _query_tiles(fold_query(query), padding, group)
-    neighbours = _columns_first(fold_reference(previous), reach, padding, 0.0)
+    neighbors = _columns_first(fold_reference(previous), reach, padding, 0.0)
     labels = _columns_first(previous_indices, reach, padding, -1)
     window = _window_penalty(reach)
     tile_columns = tf.range(group)[:, tf.newaxis] * _TILE + tf.range(side[1])
@@ -204,8 +221,8 @@ def _over_tiles(
         top, left = index // groups * _TILE, index % groups * group * _TILE
         rows = slice(top, top + side[0])
         columns = slice(left, left + (group - 1) * _TILE + side[1])
-        near = tf.gather(neighbours[columns, rows], tile_columns)
-        near = tf.reshape(near, [group, side[0] * side[1], neighbours.shape[-1]])
+        near = tf.gather(neighbors[columns, rows], tile_columns)
+        near = tf.reshape(near, [group, side[0] * side[1], neighbors.shape[-1]])
         similarity = tf.matmul(near, queries[index], transpose_b=True) + window
         owner = tf.gather(labels[columns, rows], tile_columns)
         first_segment = tf.range(group)[:, tf.newaxis, tf.newaxis] * num_objects
@@ -245,7 +262,7 @@ def _columns_first(
 ) -> tf.Tensor:
     """Returns `values` `[h, w, ...]` as `[w, h, ...]` with a margin that every tile can look into.
 
-    A tile's neighbourhood is then a run of whole rows of a strip, which is quick to copy.
+    A tile's neighborhood is then a run of whole rows of a strip, which is quick to copy.
     """
     margin = [[reach[1], padding[1] + reach[1]], [reach[0], padding[0] + reach[0]]]
     others = range(2, len(values.shape))
@@ -264,14 +281,9 @@ def _window_penalty(reach: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.where(inside, 0.0, _LOWEST), [-1, _TILE**2])
 
 
-LOCAL_MATCHINGS = {
-    "tiles": local_distances,
-    "correlation": local_distances_correlation,
-    "auto": local_distances,
-}
+LOCAL_MATCHINGS = {"tiles": local_distances, "correlation": local_distances_correlation}
 # Without a gradient there is no need to know which pixel is the nearest.
 LOCAL_MATCHINGS_INFERENCE = {
     "tiles": local_distances_inference,
     "correlation": local_distances_correlation,
-    "auto": local_distances_inference,
 }

@@ -1,24 +1,14 @@
-"""Masks of object ids at full size <-> object indices on the stride-4 grid."""
+"""Object ids of a full-size mask become object indices on the stride-4 grid, and back."""
 
 from __future__ import annotations
 
 import tensorflow as tf
 
-VOID = 255
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.resizing import resize_nearest
+
 # Index of a pixel that belongs to no object (void, or an id that the reference frame lacks).
 NO_OBJECT = -1
-
-
-def downsample_nearest(labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns `[h, w]` integers picked from `[height, width]` ones, corners aligned.
-
-    Reproduction trap: a position halfway between two pixels takes the later one
-    (2019 release, resize_nearest_neighbor with align_corners=True).
-    """
-    resized = tf.raw_ops.ResizeNearestNeighbor(
-        images=labels[tf.newaxis, :, :, tf.newaxis], size=size, align_corners=True
-    )
-    return resized[0, :, :, 0]
 
 
 def present_ids(mask: tf.Tensor) -> tf.Tensor:
@@ -39,7 +29,7 @@ def downsample_reference(mask: tf.Tensor, object_ids: tf.Tensor, size: tf.Tensor
     """Returns `[h, w]` object indices of the reference mask, every object keeping a pixel.
 
     The release loses an object that falls between the points of the stride-4 grid. Here such an
-    object takes the grid point nearest to its centre that is not another object's only one.
+    object takes the grid point nearest to its center that is not another object's only one.
 
     Args:
       mask: `[height, width]` ids.
@@ -47,29 +37,41 @@ def downsample_reference(mask: tf.Tensor, object_ids: tf.Tensor, size: tf.Tensor
       size: `[2]` height and width of the grid.
     """
     full = to_indices(mask, object_ids)
-    reduced = downsample_nearest(full, size)
+    grid = resize_nearest(full, size)
+    return keep_objects(full, grid, tf.range(tf.size(object_ids)))
 
-    def keep(index: tf.Tensor, grid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+
+def keep_objects(full: tf.Tensor, grid: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
+    """Returns `grid` `[h, w]` in which each of the objects `indices` has at least one point.
+
+    Args:
+      full: int32 `[height, width]` object indices, in which all of `indices` have pixels.
+      grid: int32 `[h, w]` object indices.
+      indices: int32 `[objects]`.
+    """
+
+    def keep(position: tf.Tensor, grid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        index = indices[position]
         grid = tf.cond(
             tf.reduce_any(grid == index), lambda: grid, lambda: _claim(full, grid, index)
         )
-        return index + 1, grid
+        return position + 1, grid
 
     return tf.while_loop(
-        lambda index, _: index < tf.size(object_ids),
+        lambda position, _: position < tf.size(indices),
         keep,
-        (tf.constant(0), reduced),
+        (tf.constant(0), grid),
         shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
     )[1]
 
 
 def _claim(full: tf.Tensor, grid: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """Returns `grid` with the free point nearest to the centre of object `index` given to it."""
+    """Returns `grid` with the free point nearest to the center of object `index` given to it."""
     full_size, size = tf.shape(full), tf.shape(grid)
     scale = tf.cast(size - 1, tf.float32) / tf.cast(tf.maximum(full_size - 1, 1), tf.float32)
-    centre = tf.reduce_mean(tf.cast(tf.where(full == index), tf.float32), 0) * scale
-    rows = tf.cast(tf.range(size[0]), tf.float32) - centre[0]
-    columns = tf.cast(tf.range(size[1]), tf.float32) - centre[1]
+    center = tf.reduce_mean(tf.cast(tf.where(full == index), tf.float32), 0) * scale
+    rows = tf.cast(tf.range(size[0]), tf.float32) - center[0]
+    columns = tf.cast(tf.range(size[1]), tf.float32) - center[1]
     distance = tf.reshape(rows[:, tf.newaxis] ** 2 + columns**2, [-1])
     owner = tf.reshape(grid, [-1])
     pixels_of_owner = tf.gather(tf.math.bincount(owner + 1), owner + 1)

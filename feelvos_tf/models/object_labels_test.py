@@ -2,22 +2,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.resizing import resize_nearest
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.object_labels import NO_OBJECT, VOID
-
-
-def test_reduction_picks_the_release_s_pixels(golden):
-    arrays = np.load(golden / "preprocess.npz")
-    names = [name for name in arrays.files if name.startswith("nearest_pair_")]
-    for name in names:
-        source, target = map(int, name.split("_")[2:])
-        reduced = object_labels.downsample_nearest(tf.range(source)[:, tf.newaxis], [target, 1])
-        np.testing.assert_array_equal(reduced[:, 0], arrays[name], err_msg=name)
-    for case in (2, 4, 5):
-        labels = tf.constant(arrays[f"nearest_{case}_in"][0, :, :, 0])
-        expected = arrays[f"nearest_{case}_out"][0, :, :, 0]
-        reduced = object_labels.downsample_nearest(labels, expected.shape)
-        np.testing.assert_array_equal(reduced, expected)
+from feelvos_tf.models.object_labels import NO_OBJECT
 
 
 def test_ids_are_sorted_may_have_gaps_and_never_hold_void():
@@ -43,7 +31,7 @@ def reduce(mask, size):
 def test_objects_of_ordinary_size_are_reduced_like_the_release_does():
     mask = np.zeros((33, 41), np.uint8)
     mask[5:20, 7:30] = 3
-    expected = object_labels.downsample_nearest(tf.constant((mask > 0).astype(np.int32)), [9, 11])
+    expected = resize_nearest(tf.constant((mask > 0).astype(np.int32)), [9, 11])
     np.testing.assert_array_equal(reduce(mask, [9, 11]), expected)
 
 

@@ -1,27 +1,21 @@
-"""Checkpoints of the TensorFlow 1 era: the 2019 release's own and DeepLab's."""
+"""Reads and writes checkpoints with the variable names of the 2019 release and of DeepLab."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
 
-# Prefixes of the names that the release does not take from a DeepLab checkpoint unless told to keep
-# the last layers (2019 release, deeplab/model.get_extra_layer_scopes).
-_LAST_LAYERS = (
-    "logits",
-    "image_pooling",
-    "aspp",
-    "concat_projection",
-    "decoder",
-    "meta_architecture",
-)
+# How the names of DeepLab's own layers behind the backbone begin, which the release does not take
+# from a checkpoint unless told to (2019 release, deeplab/model.get_extra_layer_scopes).
+LAST_LAYERS = ("logits", "image_pooling", "aspp", "concat_projection", "decoder")
 _NEVER_RESTORED = ("logits",)
 _STEP = "global_step"
-# Not variables of the model: step counter and what optimisers and averages keep per variable.
+# Not variables of the model: step counter and what optimizers and averages keep per variable.
 _BOOKKEEPING = (_STEP, "Momentum", "Adam", "Adam_1", "ExponentialMovingAverage")
 
 
@@ -32,7 +26,7 @@ class Restored(NamedTuple):
       matched: variables that were set.
       missing: variables of the model that the checkpoint lacks or that were left out.
       unused: variables of the checkpoint that the model lacks or that were left out.
-      ignored: what the checkpoint holds besides: optimiser slots, averages, the step.
+      ignored: what the checkpoint holds besides: optimizer slots, averages, the step.
     """
 
     matched: list[str]
@@ -64,6 +58,20 @@ def read_shapes(prefix: str) -> dict[str, list[int]]:
         ) from error
 
 
+def read_tensor(prefix: str, reader: tf.train.CheckpointReader, name: str) -> np.ndarray:
+    """Returns a value of the checkpoint `prefix` that `reader` has opened.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    try:
+        return reader.get_tensor(name)
+    except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{prefix}: expected a whole checkpoint, found {name} unreadable ({error})"
+        ) from error
+
+
 def _is_bookkeeping(name: str) -> bool:
     return name.rsplit("/", 1)[-1] in _BOOKKEEPING
 
@@ -76,7 +84,8 @@ def read_global_step(prefix: str) -> int:
 
 def write(model: Feelvos, prefix: str, global_step: int = 0) -> None:
     """Writes the model's weights so that the 2019 release can read them."""
-    tensors = {name: variable.value() for name, variable in release_names(model).items()}
+    variables = release_names(model).items()
+    tensors = {name: tf.convert_to_tensor(variable) for name, variable in variables}
     tensors[_STEP] = tf.constant(global_step, tf.int64)
     tf.raw_ops.SaveV2(
         prefix=prefix,
@@ -116,10 +125,7 @@ def restore(
                 f"{prefix}: {name} has shape {list(shapes[name])}, "
                 f"the model expects {variable.shape.as_list()}"
             )
-        try:
-            variable.assign(reader.get_tensor(name))
-        except tf.errors.OpError as error:
-            raise InputError(f"{prefix}: {name} cannot be read: {error.message}") from error
+        variable.assign(read_tensor(prefix, reader, name))
         matched.append(name)
     done = set(matched)
     return Restored(
@@ -130,7 +136,7 @@ def restore(
     )
 
 
-def initialise_from_deeplab(
+def initialize_from_deeplab(
     model: Feelvos, prefix: str, initialize_last_layer: bool = False
 ) -> Restored:
     """Sets what a DeepLab checkpoint can give, as the release does, and returns what matched.
@@ -145,7 +151,7 @@ def initialise_from_deeplab(
     Raises:
       InputError: the checkpoint cannot be read, a shape in the backbone differs or nothing fits.
     """
-    leave_out = _NEVER_RESTORED if initialize_last_layer else _LAST_LAYERS
+    leave_out = _NEVER_RESTORED if initialize_last_layer else LAST_LAYERS
     restored = restore(model, prefix, leave_out, skip_other_shapes=initialize_last_layer)
     if not restored.matched:
         raise InputError(

@@ -85,26 +85,26 @@ def test_a_path_that_is_no_checkpoint_is_refused(model, tmp_path):
         release_checkpoint.restore(model, str(tmp_path / "half"))
 
 
-def test_deeplab_initialisation_leaves_out_what_the_release_leaves_out(
+def test_deeplab_initialization_leaves_out_what_the_release_leaves_out(
     rule_model, golden, tmp_path
 ):
     """The release's list was made with xception_65; it names no backbone variable."""
     model, prefix = rule_model("mobilenet_v2", 8), str(tmp_path / "model.ckpt")
     release_checkpoint.write(model, prefix)
     not_restored = set(np.load(golden / "train_step.npz")["not_restored"].astype(str))
-    restored = release_checkpoint.initialise_from_deeplab(model, prefix)
+    restored = release_checkpoint.initialize_from_deeplab(model, prefix)
     assert set(restored.missing) == not_restored
     assert set(restored.unused) == not_restored
-    restored = release_checkpoint.initialise_from_deeplab(model, prefix, initialize_last_layer=True)
+    restored = release_checkpoint.initialize_from_deeplab(model, prefix, initialize_last_layer=True)
     assert set(restored.missing) == {"logits/semantic/weights", "logits/semantic/biases"}
 
 
-def test_deeplab_initialisation_sets_the_backbone_and_nothing_else(tmp_path):
+def test_deeplab_initialization_sets_the_backbone_and_nothing_else(tmp_path):
     prefix = str(tmp_path / "model.ckpt")
     source, model = small_model(), small_model()
     release_checkpoint.write(source, prefix)
     before = {n: v.numpy() for n, v in release_checkpoint.release_names(model).items()}
-    restored = release_checkpoint.initialise_from_deeplab(model, prefix)
+    restored = release_checkpoint.initialize_from_deeplab(model, prefix)
     for name, variable in release_checkpoint.release_names(model).items():
         own = release_checkpoint.release_names(source)[name] if name in restored.matched else None
         np.testing.assert_array_equal(variable, before[name] if own is None else own)
@@ -121,7 +121,7 @@ def test_a_checkpoint_of_another_backbone_is_refused(rule_model, model, tmp_path
         tensors=[tf.zeros([3, 3, 3, 32])],
     )
     with pytest.raises(InputError, match="expected variables of a MobilenetV2 backbone, found"):
-        release_checkpoint.initialise_from_deeplab(model, prefix)
+        release_checkpoint.initialize_from_deeplab(model, prefix)
 
 
 def test_real_deeplab_weights_fill_the_whole_backbone(real_data: Path):
@@ -129,7 +129,7 @@ def test_real_deeplab_weights_fill_the_whole_backbone(real_data: Path):
     if not prefix.with_suffix(".ckpt.index").exists():
         pytest.skip("set FEELVOS_TEST_DATA=... to a folder that holds weights/deeplab_mnv2_dm1.0*")
     model = small_model(1.0)
-    restored = release_checkpoint.initialise_from_deeplab(model, str(prefix))
+    restored = release_checkpoint.initialize_from_deeplab(model, str(prefix))
     assert not [name for name in restored.missing if name.startswith("MobilenetV2")]
     root = release_checkpoint.release_names(model)["MobilenetV2/Conv/weights"].numpy()
     assert np.isfinite(root).all()
@@ -142,6 +142,6 @@ def test_real_half_width_weights_fit_the_backbone(real_data):
         pytest.skip(f"{prefix} is not there; FEELVOS_TEST_DATA points at the folder it is in")
     model = Feelvos(MobileNetV2(depth_multiplier=0.5))
     model.create_variables()
-    restored = release_checkpoint.initialise_from_deeplab(model, str(prefix))
+    restored = release_checkpoint.initialize_from_deeplab(model, str(prefix))
     backbone = [n for n in release_checkpoint.release_names(model) if n.startswith("MobilenetV2")]
     assert sorted(restored.matched) == sorted(backbone)

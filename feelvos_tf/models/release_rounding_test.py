@@ -1,4 +1,7 @@
-"""The golden numbers once more, in a process that rounds as the release did: the narrow limits."""
+"""The golden numbers once more, in a process that rounds as the release did: the narrow limits.
+
+There conftest.py builds the networks with `Feelvos.fold_batch_norm = False`, too.
+"""
 
 import os
 import subprocess

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.local_matching import LOCAL_MATCHINGS
 
 
 @pytest.mark.parametrize(
@@ -43,3 +46,14 @@ def test_backbones_that_do_not_exist_are_refused(make, settings, sentence):
 def test_networks_that_cannot_be_are_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
         Feelvos(MobileNetV2(depth_multiplier=0.1, output_stride=16), **settings)
+
+
+def test_a_correlation_layer_that_is_not_there_is_told_when_the_network_is_made(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_addons", None)
+    with pytest.raises(InputError, match="'correlation' needs tensorflow-addons .* use 'tiles'"):
+        Feelvos(MobileNetV2(depth_multiplier=0.1), local_matching="correlation")
+
+
+def test_what_version_0_1_called_auto_are_tiles():
+    model = Feelvos(MobileNetV2(depth_multiplier=0.1), local_matching="auto")
+    assert model.local_distances is LOCAL_MATCHINGS["tiles"]

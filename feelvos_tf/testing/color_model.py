@@ -1,4 +1,4 @@
-"""A SavedModel that follows objects by their colour: a stand-in for tests of prediction."""
+"""A SavedModel that follows objects by their color: a stand-in for tests of inference."""
 
 from __future__ import annotations
 
@@ -6,49 +6,59 @@ import pathlib
 
 import tensorflow as tf
 
-from feelvos_tf.media import masks
+from feelvos_tf.core.constants import VOID
+
+_IMAGE = tf.TensorSpec([None, None, 3], tf.uint8)
+_MASK = tf.TensorSpec([None, None], tf.uint8)
+_STATE = {
+    "object_ids": tf.TensorSpec([None], tf.int32),
+    "colors": tf.TensorSpec([None, 3], tf.float32),
+    "last_image": _IMAGE,
+}
 
 
-class ColourModel(tf.Module):
-    """Gives every pixel to the object of the nearest colour in the first frame."""
+class ColorModel(tf.Module):
+    """Gives every pixel to the object whose color, in the frame it was given in, is nearest."""
 
     def __init__(self, sharpness: float = 0.01):
         super().__init__()
         self.sharpness = tf.Variable(sharpness)
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, 3], tf.uint8),
-            tf.TensorSpec([None, None], tf.uint8),
-        ]
-    )
+    @tf.function(input_signature=[_IMAGE, _MASK])
     def start(self, image: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the state of a new video."""
-        ids = tf.sort(tf.unique(tf.reshape(tf.cast(mask, tf.int32), [-1]))[0])
-        ids = tf.boolean_mask(ids, ids != masks.VOID)
-        of_object = tf.cast(tf.cast(mask, tf.int32)[None] == ids[:, None, None], tf.float32)
-        sums = tf.einsum("ohw,hwc->oc", of_object, tf.cast(image, tf.float32))
-        counts = tf.reduce_sum(of_object, [1, 2])
-        return {"object_ids": ids, "colours": sums / counts[:, None]}
+        ids, colors = _ids_and_colors(image, mask)
+        return {"object_ids": ids, "colors": colors, "last_image": image}
 
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None, None, 3], tf.uint8),
-            {
-                "object_ids": tf.TensorSpec([None], tf.int32),
-                "colours": tf.TensorSpec([None, 3], tf.float32),
-            },
-        ]
-    )
+    @tf.function(input_signature=[_IMAGE, _STATE])
     def step(self, image: tf.Tensor, state: dict[str, tf.Tensor]) -> tuple:
         """Returns ids, probabilities and state of the next frame."""
-        differences = tf.cast(image, tf.float32)[:, :, None] - state["colours"]
+        differences = tf.cast(image, tf.float32)[:, :, None] - state["colors"]
         logits = -self.sharpness * tf.reduce_sum(differences**2, -1)
         ids = tf.gather(state["object_ids"], tf.argmax(logits, -1))
-        return tf.cast(ids, tf.uint8), tf.nn.softmax(logits), state
+        return tf.cast(ids, tf.uint8), tf.nn.softmax(logits), {**state, "last_image": image}
+
+    @tf.function(input_signature=[_MASK, _STATE])
+    def add_objects(self, mask: tf.Tensor, state: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the state with further objects."""
+        silent = tf.cast(VOID, tf.uint8)
+        ids, colors = _ids_and_colors(state["last_image"], tf.where(mask == 0, silent, mask))
+        ids = tf.concat([state["object_ids"], ids], 0)
+        order = tf.argsort(ids)
+        colors = tf.gather(tf.concat([state["colors"], colors], 0), order)
+        return {**state, "object_ids": tf.gather(ids, order), "colors": colors}
 
 
 def save(folder: pathlib.Path, sharpness: float = 0.01) -> pathlib.Path:
     """Returns `folder` after writing the SavedModel there."""
-    tf.saved_model.save(ColourModel(sharpness), str(folder))
+    tf.saved_model.save(ColorModel(sharpness), str(folder))
     return folder
+
+
+def _ids_and_colors(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the sorted ids of the mask, without void, and their mean colors `[objects, 3]`."""
+    ids = tf.sort(tf.unique(tf.reshape(tf.cast(mask, tf.int32), [-1]))[0])
+    ids = tf.boolean_mask(ids, ids != VOID)
+    of_object = tf.cast(tf.cast(mask, tf.int32)[None] == ids[:, None, None], tf.float32)
+    sums = tf.einsum("ohw,hwc->oc", of_object, tf.cast(image, tf.float32))
+    return ids, sums / tf.reduce_sum(of_object, [1, 2])[:, None]

@@ -24,8 +24,8 @@ def draw(frame: int, objects: Iterable[int], error: int = 0) -> np.ndarray:
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     ids = np.zeros(SIZE, np.uint8)
     for place, object_id in enumerate(objects):
-        centre_y, centre_x = 12 + 9 * place + error, 10 + 16 * place + 2 * frame
-        ids[(y - centre_y) ** 2 + (x - centre_x) ** 2 < 60] = object_id
+        center_y, center_x = 12 + 9 * place + error, 10 + 16 * place + 2 * frame
+        ids[(y - center_y) ** 2 + (x - center_x) ** 2 < 60] = object_id
     return ids
 
 
@@ -36,7 +36,7 @@ def write_masks(folder: pathlib.Path, sequence: Sequence[np.ndarray], step: int 
 
 
 def write_images(folder: pathlib.Path, count: int, step: int = 1) -> None:
-    """Writes grey JPEG frames of the masks' size."""
+    """Writes gray JPEG frames of the masks' size."""
     folder.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         Image.new("RGB", SIZE[::-1], (90, 120, 90)).save(folder / f"{i * step:05d}.jpg")

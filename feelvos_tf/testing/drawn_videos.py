@@ -1,4 +1,4 @@
-"""Drawn clips of coloured disks that move, for tests of prediction."""
+"""Drawn videos of colored disks that move, for tests of inference."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from PIL import Image
 
 from feelvos_tf.media import masks
 
-COLOURS = np.array([[90, 110, 90], [220, 40, 40], [40, 60, 220], [230, 200, 40]], np.uint8)
+COLORS = np.array([[90, 110, 90], [220, 40, 40], [40, 60, 220], [230, 200, 40]], np.uint8)
 """Of the background and of the objects in the order they are drawn."""
 
 
@@ -18,12 +18,12 @@ def draw(frame: int, ids: Iterable[int], size: tuple[int, int] = (48, 80)) -> tu
     """Returns image uint8 [height, width, 3] and ids uint8 [height, width]: disks that move."""
     y, x = np.mgrid[: size[0], : size[1]]
     mask = np.zeros(size, np.uint8)
-    image = np.broadcast_to(COLOURS[0], (*size, 3)).copy()
+    image = np.broadcast_to(COLORS[0], (*size, 3)).copy()
     for place, value in enumerate(ids):
-        centre_y, centre_x = 10 + 14 * place, 14 + 22 * place + 2 * frame
-        inside = (y - centre_y) ** 2 + (x - centre_x) ** 2 < 50
+        center_y, center_x = 10 + 14 * place, 14 + 22 * place + 2 * frame
+        inside = (y - center_y) ** 2 + (x - center_x) ** 2 < 50
         mask[inside] = value
-        image[inside] = COLOURS[1 + place]
+        image[inside] = COLORS[1 + place]
     return image, mask
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ class ClipOutput(NamedTuple):
 
 
 class TinyModel(tf.keras.Model):
-    """Logits linear in the colours of the current frame; the same interface as the real model."""
+    """Logits linear in the colors of the current frame; the same interface as the real model."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +38,8 @@ class TinyModel(tf.keras.Model):
             "unused/depthwise_weights": self.unused,
         }
 
-    def clip_logits(self, images, labels, num_objects, training):
+    def clip_logits(self, images, labels, num_objects, training, seed=None):
+        del seed
         assert training
         assert images.shape[0] is not None
         return [self._clip(images[i], num_objects[i]) for i in range(images.shape[0])]
@@ -72,3 +74,8 @@ def tiny_dataset(clips: int, seed: int = 0) -> tf.data.Dataset:
     batches = [tiny_batch(clips, seed + i) for i in range(10)]
     stacked = {key: np.stack([b[key] for b in batches]) for key in batches[0]}
     return tf.data.Dataset.from_tensor_slices(stacked).repeat()
+
+
+def tiny_batches(clips: int) -> Callable[[int], tf.data.Dataset]:
+    """Returns what `Trainer.train` takes: step -> the batches from there on."""
+    return lambda step: tiny_dataset(clips).skip(step)

@@ -26,7 +26,7 @@ def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, restored: Collection
         stay as they are.
     """
     layers = [layer for layer in model.convolutions() if layer.norm is not None]
-    known = [layer for layer in layers if f"{layer.name}/BatchNorm/moving_mean" in restored]
+    known = [layer for layer in layers if f"{layer.scope}/BatchNorm/moving_mean" in restored]
     new = [layer.norm for layer in layers if layer not in known]
     with _replacing_statistics(new), _keeping_statistics([layer.norm for layer in known]):
         model.backbone_to_decoder(images, training=False, batch_statistics=True)

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models.backbones.common import normalize_image
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
@@ -29,7 +28,7 @@ def backbone_names(model):
 
 def test_new_layers_get_the_statistics_of_the_images_behind_a_restored_backbone(model):
     images = some_images()
-    low_level, deep = model.backbone(normalize_image(images))
+    low_level, deep = model.backbone(images)
     deep = model.aspp(deep, training=False, batch_statistics=True)
     expected = model.decoder(deep, low_level, batch_statistics=True).numpy()
     backbone = [v.numpy() for v in model.backbone.variables]
@@ -59,7 +58,7 @@ def test_a_random_backbone_passes_its_signal_on_when_it_is_calibrated_too(model)
     images = some_images()
 
     def deep_signal():
-        return float(tf.math.reduce_std(model.backbone(normalize_image(images))[1]))
+        return float(tf.math.reduce_std(model.backbone(images)[1]))
 
     assert deep_signal() < 1e-6
     backbone_norms = 1 + 2 + 16 * 3  # root, first block (no expansion), the other blocks

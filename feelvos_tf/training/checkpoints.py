@@ -1,27 +1,38 @@
-"""The state of a training run on disk: save, resume, initialise."""
+"""Saves the state of a training run, and restores it from the last checkpoint that is whole."""
 
 from __future__ import annotations
 
 import os
+import pathlib
+import re
 from collections.abc import Collection
 
 import tensorflow as tf
 
-from feelvos_tf.core import gin_settings
+from feelvos_tf.core import atomic_files, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import release_checkpoint
+from feelvos_tf.models.weights import load_weights
 from feelvos_tf.training.optimizers import Optimizer
+from feelvos_tf.training.progress_log import say
 from feelvos_tf.training.weight_averaging import WeightAverage
 
 # Every checkpoint that TensorFlow 2 writes holds this key, those of TensorFlow 1 do not.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
+_NAME = "ckpt"
+# TensorFlow's reader raises an IndexError for a file that is cut short.
+_DAMAGE = (tf.errors.OpError, IndexError)
+
+
+class DamagedCheckpointError(InputError):
+    """A checkpoint cannot be read from beginning to end."""
 
 
 class RunCheckpoints:
     """Checkpoints of one run: weights, momentum and step, with the settings beside them.
 
-    The objects inside are named `model`, `optimizer` and `step`, and `average` where there is a
-    moving average of the weights; whoever needs the weights alone calls `restore_weights`.
+    The objects inside are named `model`, `optimizer` and `step`; whoever needs the weights alone
+    reads `tf.train.Checkpoint(model=model)`.
     """
 
     def __init__(
@@ -33,6 +44,17 @@ class RunCheckpoints:
         max_to_keep: int,
         average: WeightAverage | None = None,
     ):
+        """Finds the checkpoints that are there already, of which none is read yet.
+
+        Args:
+          model_dir: folder of the run.
+          model: with its variables created.
+          optimizer: whose slots are saved, too.
+          step: int64 [], number of updates made so far.
+          max_to_keep: older ones are deleted.
+          average: of the weights, if there is one.
+        """
+        _find_again(pathlib.Path(model_dir))
         self._model_dir = model_dir
         self._model = model
         self._step = step
@@ -40,7 +62,7 @@ class RunCheckpoints:
         if average is not None:
             self._checkpoint.average = average
         self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(model_dir), max_to_keep=max_to_keep, checkpoint_name="ckpt"
+            self._checkpoint, str(model_dir), max_to_keep=max_to_keep, checkpoint_name=_NAME
         )
 
     @property
@@ -49,27 +71,50 @@ class RunCheckpoints:
         return self._manager.latest_checkpoint
 
     def save(self) -> str:
-        """Writes a checkpoint named by the step, and the operative config; returns its path."""
-        path = self._manager.save(checkpoint_number=int(self._step.numpy()))
+        """Writes a checkpoint named by the step, and the operative config; returns its path.
+
+        Raises:
+          InputError: the disk does not take it.
+        """
+        try:
+            path = self._manager.save(checkpoint_number=int(self._step.numpy()))
+        except tf.errors.OpError as error:
+            raise InputError(
+                f"{self._model_dir}: a checkpoint cannot be written ({_reason(error)})"
+            ) from error
         gin_settings.save_operative(self._model_dir)
         return path
 
-    def resume(self) -> bool:
-        """Restores the last checkpoint; returns whether there was one.
+    def resume(self) -> str | None:
+        """Restores the last checkpoint; returns its path, None if there is none.
 
-        A checkpoint of weights alone, such as a converted one, starts with fresh momentum.
+        A damaged one is named and the one before it taken. A checkpoint of weights alone, such as a
+        converted one, starts with fresh momentum.
 
         Raises:
-          InputError: the checkpoint does not fit the model.
+          InputError: a checkpoint does not fit the model, or all are damaged.
         """
-        if self.latest is None:
-            return False
-        has_momentum = _holds(self.latest, "optimizer/")
-        whole = self._checkpoint if has_momentum else _weights(self._model, self._step)
-        _restore(whole, self.latest)
-        return True
+        paths = self._manager.checkpoints
+        for path in reversed(paths):
+            try:
+                self._restore_state(path)
+            except DamagedCheckpointError as error:
+                say(f"{error}; trying the one before")
+            else:
+                return path
+        if paths:
+            raise InputError(
+                f"{self._model_dir}: expected a checkpoint to go on from, found damaged ones alone "
+                f"({', '.join(os.path.basename(path) for path in paths)})"
+            )
+        return None
 
-    def initialise(
+    def _restore_state(self, path: str) -> None:
+        names = [name for name, _ in _list_variables(path)]
+        has_momentum = any(name.startswith("optimizer/") for name in names)
+        _restore(self._checkpoint if has_momentum else _weights(self._model, self._step), path)
+
+    def initialize(
         self, prefix: str, initialize_last_layer: bool, names: Collection[str]
     ) -> Collection[str]:
         """Starts from other weights, at step 0; returns which variables they set, by release name.
@@ -87,36 +132,13 @@ class RunCheckpoints:
             raise InputError(
                 f"Trainer.init_checkpoint: expected a checkpoint {prefix}.index, found no such file"
             )
-        if _OBJECT_GRAPH in dict(tf.train.list_variables(prefix)):
-            restore_weights(self._model, prefix)
+        if _OBJECT_GRAPH in dict(_list_variables(prefix)):
+            load_weights(self._model, prefix)
             return names
-        restored = release_checkpoint.initialise_from_deeplab(
+        restored = release_checkpoint.initialize_from_deeplab(
             self._model, prefix, initialize_last_layer=initialize_last_layer
         )
         return restored.matched
-
-
-def restore_weights(model: tf.keras.Model, path: str) -> None:
-    """Gives the model the weights of a checkpoint of this project: averaged ones, if it has any.
-
-    Args:
-      model: with its variables created and its batch norm not folded.
-      path: prefix of the checkpoint.
-
-    Raises:
-      InputError: the checkpoint does not fit the model.
-    """
-    _restore(tf.train.Checkpoint(model=model), path)
-    if _holds(path, "average/"):
-        trainable = {id(variable) for variable in model.trainable_variables}
-        names = release_checkpoint.release_names(model)
-        average = WeightAverage({n: v for n, v in names.items() if id(v) in trainable}, 0.0)
-        _restore(tf.train.Checkpoint(average=average), path)
-        average.hand_over()
-
-
-def _holds(path: str, what: str) -> bool:
-    return any(key.startswith(what) for key, _ in tf.train.list_variables(path))
 
 
 def _weights(model: tf.keras.Model, step: tf.Variable) -> tf.train.Checkpoint:
@@ -128,8 +150,45 @@ def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
     try:
         checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise InputError(
             f"{path}: expected a checkpoint of the model as it is configured now, found another "
-            f"({reason}); use another --model_dir or the settings of that run"
+            f"({_reason(error)}); use another --model_dir or the settings of that run"
         ) from error
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def _list_variables(path: str) -> list[tuple[str, list[int]]]:
+    try:
+        return tf.train.list_variables(path)
+    except _DAMAGE as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str, error: Exception) -> DamagedCheckpointError:
+    return DamagedCheckpointError(f"{path}: the checkpoint is damaged ({_reason(error)})")
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first line of TensorFlow's message, without the name of the node."""
+    return re.sub(r"\{\{.*?\}\}\s*", "", str(error).strip().splitlines()[0]).split(" [Op:")[0]
+
+
+def _find_again(folder: pathlib.Path) -> None:
+    """Writes the file `checkpoint`, by which TensorFlow knows the others, where it is missing."""
+    if not folder.is_dir() or tf.train.get_checkpoint_state(str(folder)):
+        return
+    steps = sorted(
+        int(found[1])
+        for found in (re.fullmatch(rf"{_NAME}-(\d+)\.index", p.name) for p in folder.iterdir())
+        if found
+    )
+    if steps:
+        say(f"{folder}: no file `checkpoint`, found {len(steps)} checkpoints without it")
+        lines = [f'model_checkpoint_path: "{_NAME}-{steps[-1]}"']
+        for step in steps:
+            written = (folder / f"{_NAME}-{step}.index").stat().st_mtime
+            lines.append(f'all_model_checkpoint_paths: "{_NAME}-{step}"')
+            lines.append(f"all_model_checkpoint_timestamps: {written}")
+        with atomic_files.replacing(folder / "checkpoint") as temporary:
+            temporary.write_text("\n".join(lines) + "\n")

@@ -1,33 +1,130 @@
+"""What is left of a run on disk, and what a run makes of it."""
+
+from __future__ import annotations
+
+import shutil
+
 import numpy as np
+import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
-from feelvos_tf.training.checkpoints import restore_weights
-from feelvos_tf.training.weight_averaging import WeightAverage
+from feelvos_tf.testing.tiny_model import TinyModel
+from feelvos_tf.training.checkpoints import RunCheckpoints
+from feelvos_tf.training.optimizers import MomentumOptimizer
+
+DATA = ".data-00000-of-00001"
 
 
-def tiny_feelvos():
-    model = Feelvos(MobileNetV2(depth_multiplier=0.1), atrous_rates=(), embedding_dimension=4)
+class Run:
+    """A tiny run whose biases are its step."""
+
+    def __init__(self, folder):
+        self.model = TinyModel()
+        self.step = tf.Variable(0, dtype=tf.int64)
+        optimizer = MomentumOptimizer(self.model.named_variables())
+        self.checkpoints = RunCheckpoints(folder, self.model, optimizer, self.step, 5)
+
+    def save(self, step):
+        self.step.assign(step)
+        self.model.biases.assign([float(step)])
+        self.checkpoints.save()
+
+    def state(self):
+        return int(self.step.numpy()), float(self.model.biases[0])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Returns a folder with the checkpoints of steps 5, 10 and 20."""
+    run = Run(tmp_path)
+    for step in (5, 10, 20):
+        run.save(step)
+    return tmp_path
+
+
+def cut(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("suffix", [".index", DATA])
+@pytest.mark.parametrize("damage", [cut, flip, lambda path: path.unlink()])
+def test_of_damaged_checkpoints_the_one_before_is_taken(folder, suffix, damage, capsys):
+    damage(folder / f"ckpt-20{suffix}")
+    run = Run(folder)
+    assert run.checkpoints.resume() == str(folder / "ckpt-10")
+    assert run.state() == (10, 10.0)
+    [line] = [x for x in capsys.readouterr().err.splitlines() if "damaged" in x]
+    assert "ckpt-20: the checkpoint is damaged" in line and "trying the one before" in line
+    run.save(20)
+    again = Run(folder)
+    assert again.checkpoints.resume() == str(folder / "ckpt-20")
+    assert again.state() == (20, 20.0)
+
+
+def test_damaged_checkpoints_alone_are_one_sentence(folder):
+    for step in (5, 10, 20):
+        cut(folder / f"ckpt-{step}{DATA}")
+    with pytest.raises(InputError, match="damaged ones alone .ckpt-5, ckpt-10, ckpt-20") as caught:
+        Run(folder).checkpoints.resume()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [None, "no checkpoint state"])
+def test_a_run_goes_on_without_the_file_that_lists_its_checkpoints(folder, content, capsys):
+    (folder / "checkpoint").unlink()
+    if content:
+        (folder / "checkpoint").write_text(content)
+    run = Run(folder)
+    assert run.checkpoints.resume() == str(folder / "ckpt-20")
+    assert run.state() == (20, 20.0)
+    assert "found 3 checkpoints without it" in capsys.readouterr().err
+    assert tf.train.latest_checkpoint(str(folder)) == str(folder / "ckpt-20")
+    for step in (30, 40, 50):
+        run.save(step)
+    assert not (folder / "ckpt-5.index").exists()
+
+
+def small_feelvos(seed):
+    tf.keras.utils.set_random_seed(seed)
+    model = Feelvos(MobileNetV2(0.1), atrous_rates=(), embedding_dimension=4)
     model.create_variables()
     return model
 
 
-def test_averaged_weights_are_preferred_where_a_checkpoint_has_some(tmp_path):
-    model = tiny_feelvos()
-    trainable = {id(variable) for variable in model.trainable_variables}
-    learned = {n: v for n, v in release_names(model).items() if id(v) in trainable}
-    plain = tf.train.Checkpoint(model=model).save(str(tmp_path / "plain"))
-    average = WeightAverage(learned, 0.9)
-    average.restart()
-    average.averages["logits/semantic/biases"].assign([7.0])
-    both = tf.train.Checkpoint(model=model, average=average).save(str(tmp_path / "both"))
-    other = tiny_feelvos()
-    for path, bias in ((plain, 0.0), (both, 7.0)):
-        restore_weights(other, path)
-        names = release_names(other)
-        np.testing.assert_array_equal(names["logits/semantic/biases"], [bias])
-        for name, variable in release_names(model).items():
-            if name != "logits/semantic/biases":
-                np.testing.assert_array_equal(names[name], variable)
+def test_a_run_can_start_from_the_weights_of_another(tmp_path):
+    runs = []
+    for name in ("source", "target"):
+        model, step = small_feelvos(len(runs)), tf.Variable(0, dtype=tf.int64)
+        names = release_names(model)
+        optimizer = MomentumOptimizer(names)
+        runs.append((names, step, RunCheckpoints(tmp_path / name, model, optimizer, step, 5)))
+    (source, step, checkpoints), (target, target_step, others) = runs
+    step.assign(6)
+    assert others.initialize(checkpoints.save(), False, list(target)) == list(target)
+    assert int(target_step.numpy()) == 0
+    for name, variable in source.items():
+        np.testing.assert_array_equal(variable, target[name])
+
+
+def test_an_empty_folder_has_nothing_to_go_on_from(tmp_path):
+    assert Run(tmp_path / "new").checkpoints.resume() is None
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(folder):
+    run = Run(folder)
+    shutil.rmtree(folder)
+    folder.write_text("a file")
+    with pytest.raises(InputError, match="a checkpoint cannot be written") as caught:
+        run.save(30)
+    assert "\n" not in str(caught.value)

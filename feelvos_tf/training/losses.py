@@ -1,18 +1,60 @@
-"""What training minimises: bootstrapped cross entropy of the current frame, and weight decay."""
+"""What training minimizes: the interface of a loss, bootstrapped cross entropy, weight decay."""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import gin
 import tensorflow as tf
 
-VOID = 255
+from feelvos_tf.core.constants import CURRENT, VOID
+from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
+from feelvos_tf.models.feelvos import ClipOutput
+
+
+class LossInputs(NamedTuple):
+    """What a loss may look at: one clip, and what the network says about it.
+
+    Attributes:
+      output: logits float32 [num_objects, h, w, 1] of the current frame at stride 4 and of those
+        that follow it, if any, distance maps, and embeddings float32 [3, h, w, channels] of reference, previous and current frame.
+      labels: int32 [frames, height, width], object indices; 255 is void and never counts.
+      num_objects: int32 [], background included.
+      step: int64 [], number of updates made so far.
+      seed: integer [2], for random choices that are the same when a run is repeated; or None.
+    """
+
+    output: ClipOutput
+    labels: tf.Tensor
+    num_objects: tf.Tensor
+    step: tf.Tensor
+    seed: tf.Tensor | None
+
+
+class Loss(abc.ABC):
+    """A part of what training minimizes: the sum of `weight * loss(clip)` over losses and clips.
+
+    To add one, write a gin-configurable subclass and name it in `Trainer.losses`; log and
+    TensorBoard show it under its name.
+
+    Attributes:
+      name: in log and TensorBoard.
+      weight: factor in the total; a loss of weight 0 is not computed.
+    """
+
+    name: str
+    weight: float
+
+    @abc.abstractmethod
+    def __call__(self, clip: LossInputs) -> tf.Tensor:
+        """Returns the loss of one clip without the weight, float32 []."""
 
 
 @gin.configurable
-class BootstrappedCrossEntropy:
-    """Mean cross entropy over the hardest pixels of a frame.
+class BootstrappedCrossEntropy(Loss):
+    """Mean cross entropy over the hardest pixels of the current frame.
 
     The share of pixels that count falls linearly from all of them at step 0 to
     `top_k_percent_pixels` at `hard_example_mining_step` (0: from the start), a warm-up of the
@@ -20,6 +62,8 @@ class BootstrappedCrossEntropy:
 
     Source: section 3, Implementation Details; feelvos/utils/train_utils.py.
     """
+
+    name = "cross_entropy"
 
     def __init__(
         self,
@@ -34,14 +78,26 @@ class BootstrappedCrossEntropy:
           top_k_percent_pixels: share of the pixels that count in the end, 0..1.
           hard_example_mining_step: step at which that share is reached.
           upsample_logits: whether logits are resized to the labels, or else the labels to them.
-          weight: factor in the total loss, which `TripletLoss` can be a part of, too.
+          weight: factor in the total loss.
         """
         self.weight = weight
         self._top_k_percent_pixels = top_k_percent_pixels
         self._hard_example_mining_step = hard_example_mining_step
         self._upsample_logits = upsample_logits
 
-    def __call__(self, logits: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
+    def __call__(self, clip: LossInputs) -> tf.Tensor:
+        """Returns the loss of the clip's current frame, float32 [].
+
+        Where further frames were predicted, it is the mean over all of them.
+        """
+        logits = [clip.output.logits, *clip.output.further_logits]
+        losses = [
+            self.frame_loss(each, clip.labels[CURRENT + frame], clip.step)
+            for frame, each in enumerate(logits)
+        ]
+        return tf.add_n(losses) / len(losses)
+
+    def frame_loss(self, logits: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Returns the loss of one frame, float32 [].
 
         Args:
@@ -50,9 +106,9 @@ class BootstrappedCrossEntropy:
           step: int64 [], number of updates made so far.
         """
         if self._upsample_logits:
-            logits = resize_logits(logits, tf.shape(labels))
+            logits = resize_bilinear(logits, tf.shape(labels))
         else:
-            labels = _resize_labels(labels, tf.shape(logits)[1:3])
+            labels = resize_nearest(labels, tf.shape(logits)[1:3])
         pixel_losses, valid = _pixel_cross_entropy(logits, labels)
         return _mean_of_hardest(pixel_losses, valid, self._num_hardest(tf.size(labels), step))
 
@@ -66,45 +122,23 @@ class BootstrappedCrossEntropy:
         return tf.cast(share * tf.cast(num_pixels, tf.float32), tf.int32)
 
 
-def resize_logits(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns logits at `size`, bilinear.
+def weight_decay_loss(named_variables: Mapping[str, tf.Variable], weight_decay: float) -> tf.Tensor:
+    """Returns weight_decay * sum(w^2) / 2 over the regularized variables, float32 [].
 
-    Args:
-      logits: float32 [num_objects, h, w, 1].
-      size: int32 [2], height and width.
-
-    Returns:
-      float32 [num_objects, height, width, 1]. Corners stay on corners (align_corners), unlike
-      `tf.image.resize`.
-    """
-    return tf.compat.v1.image.resize_bilinear(logits, size, align_corners=True)
-
-
-def weight_decay_loss(named_variables: Mapping[str, tf.Variable], rate: float) -> tf.Tensor:
-    """Returns rate * sum(w^2) / 2 over the regularised variables, float32 [].
-
-    As in the release, only full and 1x1 convolutions are regularised: no depthwise kernels, no
+    As in the release, only full and 1x1 convolutions are regularized: no depthwise kernels, no
     biases, no batch-norm scales or offsets.
 
     Args:
       named_variables: trainable variables by their names in the 2019 release.
-      rate: weight decay.
+      weight_decay: the factor.
     """
-    kernels = [v for name, v in named_variables.items() if is_regularised(name)]
-    return rate * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
+    kernels = [v for name, v in named_variables.items() if is_regularized(name)]
+    return weight_decay * tf.add_n([tf.nn.l2_loss(kernel) for kernel in kernels])
 
 
-def is_regularised(name: str) -> bool:
+def is_regularized(name: str) -> bool:
     """Returns whether weight decay acts on the variable with this name in the 2019 release."""
     return name.split("/")[-1] == "weights"
-
-
-def _resize_labels(labels: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns int32 [h, w] labels of the nearest pixels, corners on corners."""
-    resized = tf.compat.v1.image.resize_nearest_neighbor(
-        labels[tf.newaxis, :, :, tf.newaxis], size, align_corners=True
-    )
-    return resized[0, :, :, 0]
 
 
 def _pixel_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.training.losses import BootstrappedCrossEntropy, is_regularised, weight_decay_loss
+from feelvos_tf.training.losses import BootstrappedCrossEntropy, is_regularized, weight_decay_loss
 
 KEY = re.compile(r"loss_(up|down)_topk([\d.]+)(?:_mine(\d+))?_step(\d+)")
 
@@ -32,14 +32,14 @@ def test_loss_and_gradient_equal_the_release_at_every_golden_setting(release):
             labels = tf.constant(release["labels"][video, :, :, 0])
             with tf.GradientTape() as tape:
                 tape.watch(logits)
-                value = loss(logits, labels, tf.constant(step, tf.int64))
+                value = loss.frame_loss(logits, labels, tf.constant(step, tf.int64))
             gradient = tape.gradient(value, logits).numpy().transpose(3, 1, 2, 0)
             np.testing.assert_allclose(value, release[f"loss_{suffix}"][video], rtol=1e-5)
             np.testing.assert_allclose(gradient, release[f"grad{video}_{suffix}"], atol=1e-6)
 
 
 def test_the_defaults_are_the_release_s(release):
-    value = BootstrappedCrossEntropy()(
+    value = BootstrappedCrossEntropy().frame_loss(
         release["logits0"].transpose(3, 1, 2, 0),
         release["labels"][0, :, :, 0],
         tf.constant(50_000, tf.int64),
@@ -57,9 +57,9 @@ def test_void_pixels_are_never_a_target():
     step = tf.constant(0, tf.int64)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        value = loss(logits, labels, step)
+        value = loss.frame_loss(logits, labels, step)
     assert np.all(tape.gradient(value, logits).numpy()[:, 0] == 0)
-    assert float(loss(logits, np.full_like(labels, 255), step)) == 0
+    assert float(loss.frame_loss(logits, np.full_like(labels, 255), step)) == 0
 
 
 def test_permuting_the_objects_leaves_the_loss_as_it_is():
@@ -68,13 +68,13 @@ def test_permuting_the_objects_leaves_the_loss_as_it_is():
     labels = rng.integers(0, 3, (13, 17)).astype(np.int32)
     order = np.array([2, 0, 1])
     step = tf.constant(100_000, tf.int64)
-    permuted = BootstrappedCrossEntropy()(logits[order], np.argsort(order)[labels], step)
+    permuted = BootstrappedCrossEntropy().frame_loss(logits[order], np.argsort(order)[labels], step)
     np.testing.assert_allclose(
-        permuted, BootstrappedCrossEntropy()(logits, labels, step), rtol=1e-6
+        permuted, BootstrappedCrossEntropy().frame_loss(logits, labels, step), rtol=1e-6
     )
 
 
-def test_only_full_and_pointwise_kernels_are_regularised():
+def test_only_full_and_pointwise_kernels_are_regularized():
     names = {
         "aspp0/weights": True,
         "logits/semantic/weights": True,
@@ -82,6 +82,6 @@ def test_only_full_and_pointwise_kernels_are_regularised():
         "embedding/split_separable_conv2d_pointwise/biases": False,
         "aspp0/BatchNorm/gamma": False,
     }
-    assert {name: is_regularised(name) for name in names} == names
+    assert {name: is_regularized(name) for name in names} == names
     variables = {name: tf.constant([1.0, 2.0]) for name in names}
     np.testing.assert_allclose(weight_decay_loss(variables, 0.1), 2 * 0.1 * 2.5)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import gin
 import tensorflow as tf
 
-# Layers that DeepLab trains from scratch; a name holding one of these words belongs to them.
-LAST_LAYERS = ("logits", "image_pooling", "aspp", "concat_projection", "decoder")
+from feelvos_tf.models.release_checkpoint import LAST_LAYERS
+
 # How the names of backbone variables begin.
 _BACKBONES = ("xception_", "MobilenetV2/")
 

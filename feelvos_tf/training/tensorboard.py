@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from feelvos_tf.media import masks
+from feelvos_tf.media import overlay
 
 REFERENCE, _, CURRENT = range(3)
 GAP = 4
@@ -44,10 +44,10 @@ def training_picture(clip: Mapping[str, np.ndarray]) -> np.ndarray:
     rows = [
         _side_by_side(
             [
-                overlay(images[REFERENCE], labels[REFERENCE]),
+                _overlay(images[REFERENCE], labels[REFERENCE]),
                 images[CURRENT],
-                overlay(images[CURRENT], np.asarray(clip["prediction"])),
-                overlay(images[CURRENT], labels[CURRENT]),
+                _overlay(images[CURRENT], clip["prediction"]),
+                _overlay(images[CURRENT], labels[CURRENT]),
             ]
         )
     ]
@@ -59,17 +59,9 @@ def training_picture(clip: Mapping[str, np.ndarray]) -> np.ndarray:
     return _stacked(rows)
 
 
-def overlay(image: np.ndarray, ids: np.ndarray, strength: float = 0.5) -> np.ndarray:
-    """Returns the image tinted with the palette's colours where `ids` is not 0.
-
-    Args:
-      image: uint8 [height, width, 3].
-      ids: integer [height, width], 0..255.
-      strength: 0 for the image alone, 1 for the colours alone.
-    """
-    colours = masks.DAVIS_PALETTE[ids]
-    mixed = (1 - strength) * image + strength * colours
-    return np.where((ids > 0)[..., np.newaxis], mixed, image).astype(np.uint8)
+def _overlay(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Returns the image tinted and outlined where the integers `ids` are objects."""
+    return overlay.overlay(image, np.asarray(ids).astype(np.uint8))
 
 
 def _distance_picture(distances: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -1,6 +1,5 @@
 import numpy as np
 
-from feelvos_tf.media import masks
 from feelvos_tf.training import tensorboard
 
 HEIGHT, WIDTH = 12, 16
@@ -43,12 +42,3 @@ def test_a_map_that_the_model_does_not_use_is_left_out():
     assert np.all(row[:, :WIDTH] == 255) and np.all(
         row[:, WIDTH + tensorboard.GAP : 2 * WIDTH] == 0
     )
-
-
-def test_an_overlay_tints_objects_in_the_palette_s_colours():
-    image = np.full((2, 2, 3), 100, np.uint8)
-    ids = np.array([[0, 1], [2, 255]])
-    np.testing.assert_array_equal(
-        tensorboard.overlay(image, ids, 1.0)[1, 0], masks.DAVIS_PALETTE[2]
-    )
-    np.testing.assert_array_equal(tensorboard.overlay(image, ids)[0, 0], [100] * 3)

@@ -24,7 +24,7 @@ def clip_losses(model, batch):
     clips = model.clip_logits(batch["images"], batch["labels"], batch["num_objects"], True)
     loss = BootstrappedCrossEntropy()
     return [
-        float(loss(clip.logits, batch["labels"][i, 2], tf.constant(0, tf.int64)))
+        float(loss.frame_loss(clip.logits, batch["labels"][i, 2], tf.constant(0, tf.int64)))
         for i, clip in enumerate(clips)
     ]
 
@@ -36,7 +36,7 @@ def test_the_clips_of_a_replica_are_summed_and_weight_decay_is_added_once():
     decay = DECAY * 0.5 * float(tf.reduce_sum(model.weights_**2))
     scalars = make_step(model)(batch, 3).scalars
     np.testing.assert_allclose(scalars["cross_entropy"], expected, rtol=1e-5)
-    np.testing.assert_allclose(scalars["regularisation"], decay, rtol=1e-5)
+    np.testing.assert_allclose(scalars["regularization"], decay, rtol=1e-5)
     np.testing.assert_allclose(scalars["loss"], expected + decay, rtol=1e-5)
 
 
@@ -102,7 +102,7 @@ def run(devices):
 
 one, losses_one = run(["CPU:0"])
 two, losses_two = run(["CPU:0", "CPU:1"])
-for key in ("regularisation", "training_miou"):
+for key in ("regularization", "training_miou"):
     np.testing.assert_allclose(losses_two[0][key], losses_one[0][key], rtol=1e-5)
 np.testing.assert_allclose(
     losses_two[0]["cross_entropy"], losses_one[0]["cross_entropy"] / 2, rtol=1e-5)

@@ -3,49 +3,51 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import pathlib
-import signal
-import sys
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import gin
-import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.training import tensorboard
 from feelvos_tf.training.batch_norm_calibration import calibrate_batch_norm
 from feelvos_tf.training.checkpoints import RunCheckpoints
+from feelvos_tf.training.losses import Loss
 from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer
+from feelvos_tf.training.progress_log import ProgressLog, say
+from feelvos_tf.training.stop_signal import stop_on_signal
 from feelvos_tf.training.train_step import BATCH_KEYS, StepResult, TrainStep
 from feelvos_tf.training.weight_averaging import WeightAverage
 
 Evaluate = Callable[[int], Mapping[str, float]]
 MakeOptimizer = Callable[[Mapping[str, tf.Variable]], Optimizer]
+BatchesFrom = Callable[[int], tf.data.Dataset]
 
 
 @gin.configurable
-def set_random_seed(seed: int | None = None) -> None:
-    """Makes runs alike; call before the model is made.
+def set_random_seed(seed: int | None = None) -> int:
+    """Makes runs alike; call before the model is made, and give `Trainer` the seed returned.
 
     Args:
       seed: of the initial weights, dropout, and the reference pixels drawn; None for another one
         in every run. Clips have a seed of their own, `training_dataset.seed`.
     """
-    if seed is not None:
-        tf.keras.utils.set_random_seed(seed)
+    if seed is None:
+        return secrets.randbits(31)
+    tf.keras.utils.set_random_seed(seed)
+    return seed
 
 
 @gin.configurable
 class Trainer:
     """Trains a model in `model_dir`, going on from the last checkpoint there.
 
-    Defaults are the release's where it has such a setting. The learning rate, the loss and the
+    Defaults are the release's where it has such a setting. The learning rate, the losses and the
     gradients have settings of their own: `LearningRate`, `BootstrappedCrossEntropy`,
-    `MomentumOptimizer`, `AdamOptimizer`.
+    `TripletLoss`, `MomentumOptimizer`, `AdamOptimizer`.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Trainer:
         strategy: tf.distribute.Strategy,
         evaluate: Evaluate | None = None,
         optimizer: MakeOptimizer = MomentumOptimizer,
+        losses: Sequence[Loss] | None = None,
         num_steps: int = 200_000,
         weight_decay: float = 0.00004,
         average_decay: float = 0.0,
@@ -67,8 +70,9 @@ class Trainer:
         save_every_steps: int = 1000,
         evaluate_every_steps: int = 0,
         max_checkpoints: int = 5,
+        seed: int = 0,
     ):
-        """Builds everything around the model, and restores or initialises its weights.
+        """Builds everything around the model, and restores or initializes its weights.
 
         Args:
           model: made, variables included, in the strategy's scope; see `TrainStep`.
@@ -77,9 +81,11 @@ class Trainer:
           model_dir: where checkpoints, settings and TensorBoard files go.
           strategy: distributes the clips of a batch over the devices.
           evaluate: step -> scores by name, called every `evaluate_every_steps`; `Validation`.
-          optimizer: `MomentumOptimizer` as in the paper, or `AdamOptimizer`.
+          optimizer: `@MomentumOptimizer` as in the paper, or `@AdamOptimizer`.
+          losses: what is minimized beside the L2 loss, each with a weight of its own:
+            `[@BootstrappedCrossEntropy(), @TripletLoss()]` when None.
           num_steps: number of updates; the learning rate falls to 0 there.
-          weight_decay: rate of the L2 loss.
+          weight_decay: factor of the L2 loss.
           average_decay: of the moving average of the weights, which then is what `evaluate` scores
             and what exports, predictions and later trainings take from the checkpoints; 0 for none.
           init_checkpoint: weights of a fresh run: a TF1 DeepLab checkpoint or one of ours.
@@ -92,6 +98,7 @@ class Trainer:
           save_every_steps: how often a checkpoint is written.
           evaluate_every_steps: how often `evaluate` is called, 0 for never.
           max_checkpoints: older ones are deleted.
+          seed: from `set_random_seed`.
 
         Raises:
           InputError: a checkpoint is missing or does not fit, or nothing is there to evaluate on.
@@ -99,6 +106,11 @@ class Trainer:
         if evaluate_every_steps and evaluate is None:
             raise InputError(
                 "Trainer.evaluate_every_steps: expected Validation.davis_root to be bound, too"
+            )
+        if not callable(optimizer):
+            raise InputError(
+                "Trainer.optimizer: expected an optimizer such as @AdamOptimizer, found "
+                f"{optimizer!r}"
             )
         self._strategy = strategy
         self._model_dir = pathlib.Path(model_dir)
@@ -122,37 +134,47 @@ class Trainer:
             updates = optimizer(learned)
             self._average = WeightAverage(learned, average_decay) if average_decay else None
             self._train_step = TrainStep(
-                model, learned, self.step, updates, num_steps, weight_decay, self._average
+                model,
+                learned,
+                self.step,
+                updates,
+                num_steps,
+                weight_decay,
+                losses,
+                seed,
+                self._average,
             )
             self._checkpoints = RunCheckpoints(
                 model_dir, model, updates, self.step, max_checkpoints, self._average
             )
-            self._restored = self._restore_or_initialise(
+            self._restored = self._restore_or_initialize(
                 init_checkpoint, initialize_last_layer, list(named_variables)
             )
             if self._average is not None and self._checkpoints.latest is None:
                 self._average.restart()
 
-    def train(self, dataset: tf.data.Dataset) -> bool:
+    def train(self, batches_from: BatchesFrom) -> bool:
         """Trains to the last step; returns False if a signal stopped it before.
 
         SIGINT and SIGTERM end the step under way and save a checkpoint; a second one kills.
 
         Args:
-          dataset: endless batches as in `TrainStep`, of the same number of clips each, to be
-            divided among the replicas.
+          batches_from: step -> endless batches as in `TrainStep` of that step and those after it,
+            of the same number of clips each, to be divided among the replicas.
 
         Raises:
           InputError: the loss is not a number any more, or batches cannot be divided.
         """
+        first_step = int(self.step.numpy())
+        dataset = _without_names(batches_from(first_step))
         clips_per_replica = self._clips_per_replica(dataset)
-        dataset = dataset.map(lambda batch: {key: batch[key] for key in BATCH_KEYS})
         writer = tf.summary.create_file_writer(str(self._model_dir / "train"))
-        with self._strategy.scope(), writer.as_default(), _stop_on_signal() as stopped:
+        with self._strategy.scope(), writer.as_default(), stop_on_signal() as stopped:
             if self._calibration_clips and self._checkpoints.latest is None:
-                self._calibrate(dataset)
+                # A dataset of its own: the one of the training must not have been read from.
+                self._calibrate(_without_names(batches_from(0)))
             batches = iter(self._strategy.experimental_distribute_dataset(dataset))
-            done = self._loop(batches, clips_per_replica, stopped)
+            done = self._loop(first_step, batches, clips_per_replica, stopped)
         writer.close()
         return done
 
@@ -160,11 +182,12 @@ class Trainer:
         clips = dataset.unbatch().take(self._calibration_clips)
         images = tf.concat([clip["images"] for clip in clips], axis=0)
         count = calibrate_batch_norm(self._model, images, self._restored)
-        _say(f"statistics of {count} batch norms set from {images.shape[0]} images")
+        say(f"statistics of {count} batch norms set from {images.shape[0]} images")
 
-    def _loop(self, batches, clips_per_replica: int, stopped: Callable[[], bool]) -> bool:
-        log = _Log(int(self.step.numpy()), self._num_steps)
-        step = int(self.step.numpy())
+    def _loop(
+        self, step: int, batches, clips_per_replica: int, stopped: Callable[[], bool]
+    ) -> bool:
+        log = ProgressLog(step, self._num_steps)
         saved = step if self._checkpoints.latest else None
         while step < self._num_steps and not stopped():
             batch = next(batches, None)
@@ -173,21 +196,26 @@ class Trainer:
             result = self._train_step(batch, clips_per_replica)
             step += 1
             log.add(result.scalars)
-            last = step == self._num_steps or stopped()
-            save = last or _is_due(step, self._save_every_steps)
-            if save or _is_due(step, self._log_every_steps) or log.is_first:
+            if _is_due(step, self._log_every_steps) or log.is_first:
                 log.write(step)
             self._write_picture(result, step)
-            if save:
-                saved = self._save(step)
+            if _is_due(step, self._save_every_steps):
+                saved = self._save(step, log)
             self._write_scores(step)
         if saved != step:
-            self._save(step)
+            self._save(step, log)
         return step >= self._num_steps
 
-    def _save(self, step: int) -> int:
-        path = self._checkpoints.save()
-        _say(f"step {step}: saved {path}")
+    def _save(self, step: int, log: ProgressLog) -> int:
+        """Saves a checkpoint unless a loss or weight is not finite; returns the step."""
+        log.write(step)
+        for variable in self._model.trainable_variables:
+            if not tf.reduce_all(tf.math.is_finite(variable)):
+                raise InputError(
+                    f"a weight is not a finite number after step {step}: nothing is saved; the "
+                    "last checkpoint is from before, try a smaller LearningRate.base from there"
+                )
+        say(f"step {step}: saved {self._checkpoints.save()}")
         return step
 
     def _write_picture(self, result: StepResult, step: int) -> None:
@@ -201,20 +229,21 @@ class Trainer:
         with self._average.in_place() if self._average else contextlib.nullcontext():
             scores = self._evaluate(step)
         tensorboard.write_scalars({f"eval/{name}": s for name, s in scores.items()}, step)
-        _say(f"step {step}: " + ", ".join(f"{name} {s:.4f}" for name, s in scores.items()))
+        say(f"step {step}: " + ", ".join(f"{name} {s:.4f}" for name, s in scores.items()))
 
-    def _restore_or_initialise(
+    def _restore_or_initialize(
         self, init_checkpoint: str | None, initialize_last_layer: bool, names: Collection[str]
     ) -> Collection[str]:
         """Returns the names of the variables that `init_checkpoint` has set."""
-        if self._checkpoints.resume():
-            _say(f"going on from {self._checkpoints.latest}, step {int(self.step.numpy())}")
+        resumed_from = self._checkpoints.resume()
+        if resumed_from:
+            say(f"going on from {resumed_from}, step {int(self.step.numpy())}")
         elif init_checkpoint:
-            restored = self._checkpoints.initialise(init_checkpoint, initialize_last_layer, names)
-            _say(f"starting from {init_checkpoint}, {len(restored)} variables")
+            restored = self._checkpoints.initialize(init_checkpoint, initialize_last_layer, names)
+            say(f"starting from {init_checkpoint}, {len(restored)} variables")
             return restored
         else:
-            _say("starting from random weights")
+            say("starting from random weights")
         return []
 
     def _clips_per_replica(self, dataset: tf.data.Dataset) -> int:
@@ -228,91 +257,10 @@ class Trainer:
         return clips // replicas
 
 
-class _Log:
-    """Means of the scalars since the last line, and how long the rest will take."""
-
-    def __init__(self, step: int, num_steps: int):
-        self._num_steps = num_steps
-        self._pending: list[Mapping[str, tf.Tensor]] = []
-        self._started = self._last_time = time.monotonic()
-        self._first_step = self._last_step = step
-        self.is_first = True
-        _say(f"step {step} of {num_steps}: building the training graph, this takes a while")
-
-    def add(self, scalars: Mapping[str, tf.Tensor]) -> None:
-        """Keeps one step's scalars without waiting for the device to have computed them."""
-        self._pending.append(scalars)
-
-    def write(self, step: int) -> None:
-        """Writes a line to stderr and the means to TensorBoard.
-
-        Raises:
-          InputError: a loss since the last line is not finite.
-        """
-        values = {n: np.array([float(p[n]) for p in self._pending]) for n in self._pending[0]}
-        self._refuse_nan(values["loss"], step)
-        means = {name: float(v.mean()) for name, v in values.items()}
-        now = time.monotonic()
-        rate = len(self._pending) / max(now - self._last_time, 1e-9)
-        tensorboard.write_scalars({**means, "steps_per_second": rate}, step)
-        _say(self._line(step, means, rate))
-        if self.is_first:
-            # The first step built the graph: its time tells nothing about the others.
-            self._started, self._first_step, self.is_first = now, step, False
-        self._last_time = now
-        self._pending = []
-
-    def _line(self, step: int, means: Mapping[str, float], rate: float) -> str:
-        line = (
-            f"step {step}/{self._num_steps}  loss {means['loss']:.4f}  "
-            f"ce {means['cross_entropy']:.4f}  reg {means['regularisation']:.4f}  "
-            f"mIoU {means['training_miou']:.3f}  lr {means['learning_rate']:.2e}"
-        )
-        if self.is_first:
-            return line
-        seconds_per_step = (time.monotonic() - self._started) / max(step - self._first_step, 1)
-        left = _duration(seconds_per_step * (self._num_steps - step))
-        return f"{line}  {rate:.2f} steps/s  {left} left"
-
-    def _refuse_nan(self, losses: np.ndarray, step: int) -> None:
-        for i, loss in enumerate(losses):
-            if not math.isfinite(loss):
-                at = step - len(losses) + i + 1
-                raise InputError(
-                    f"the loss became {loss} at step {at}: expected a number; the last checkpoint "
-                    "is from before, try a smaller LearningRate.base from there"
-                )
-
-
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether SIGINT or SIGTERM came; a second one kills."""
-    received: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def note(number, _):
-        received.append(number)
-        _say("stopping after this step; once more to stop at once")
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _duration(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes else f"{int(seconds)} s"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+def _without_names(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the dataset without what only people want to know, such as the videos' names."""
+    return dataset.map(lambda batch: {key: batch[key] for key in BATCH_KEYS})

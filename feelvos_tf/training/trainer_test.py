@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.testing.tiny_model import TinyModel, tiny_dataset
-from feelvos_tf.training import trainer as trainer_module
+from feelvos_tf.testing.tiny_model import TinyModel, tiny_batches, tiny_dataset
+from feelvos_tf.training.progress_log import duration
 from feelvos_tf.training.trainer import Trainer
 
 EVENTS = "train/events.*"
@@ -41,7 +41,7 @@ def test_training_writes_checkpoints_settings_scalars_and_pictures(tmp_path, cap
     _, trainer = make_trainer(
         tmp_path, save_every_steps=3, log_every_steps=2, picture_every_steps=3
     )
-    assert trainer.train(tiny_dataset(2))
+    assert trainer.train(tiny_batches(2))
     names = {p.name for p in tmp_path.iterdir()}
     assert {"ckpt-3.index", "ckpt-6.index", "operative_config.gin", "train"} <= names
     config = (tmp_path / "operative_config.gin").read_text()
@@ -54,7 +54,7 @@ def test_training_writes_checkpoints_settings_scalars_and_pictures(tmp_path, cap
         assert line in config
     events = read_events(tmp_path)
     tags = {tag for _, tag, _ in events}
-    assert {"loss", "cross_entropy", "regularisation", "learning_rate", "training_miou"} <= tags
+    assert {"loss", "cross_entropy", "regularization", "learning_rate", "training_miou"} <= tags
     assert [step for step, tag, _ in events if tag == "clip"] == [3, 6]
     log = capsys.readouterr().err
     assert "step 4/6" in log and "steps/s" in log and "left" in log
@@ -62,13 +62,13 @@ def test_training_writes_checkpoints_settings_scalars_and_pictures(tmp_path, cap
 
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path):
     whole, trainer = make_trainer(tmp_path / "whole")
-    trainer.train(tiny_dataset(2))
+    trainer.train(tiny_batches(2))
     _, first = make_trainer(tmp_path / "halves", save_every_steps=3)
     stop_after(first, 3)
-    assert not first.train(tiny_dataset(2))
+    assert not first.train(tiny_batches(2))
     second, trainer = make_trainer(tmp_path / "halves")
     assert int(trainer.step.numpy()) == 3
-    trainer.train(tiny_dataset(2).skip(3))
+    trainer.train(tiny_batches(2))
     for name, variable in whole.named_variables().items():
         np.testing.assert_array_equal(variable, second.named_variables()[name])
 
@@ -89,10 +89,10 @@ def stop_after(trainer, steps):
 
 def test_a_finished_run_is_left_as_it_is(tmp_path):
     _, trainer = make_trainer(tmp_path)
-    trainer.train(tiny_dataset(1))
+    trainer.train(tiny_batches(1))
     written = (tmp_path / "ckpt-6.index").stat().st_mtime_ns
     _, trainer = make_trainer(tmp_path)
-    assert trainer.train(tiny_dataset(1))
+    assert trainer.train(tiny_batches(1))
     assert (tmp_path / "ckpt-6.index").stat().st_mtime_ns == written
 
 
@@ -100,7 +100,7 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint_and_handlers_come_back(
     before = signal.getsignal(signal.SIGTERM)
     _, trainer = make_trainer(tmp_path, save_every_steps=100)
     stop_after(trainer, 2)
-    assert not trainer.train(tiny_dataset(1))
+    assert not trainer.train(tiny_batches(1))
     assert (tmp_path / "ckpt-2.index").exists()
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -116,17 +116,17 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence_and_saves_nothing_after(
 
     trainer._train_step = spoiling
     with pytest.raises(InputError, match="the loss became nan at step 3"):
-        trainer.train(tiny_dataset(1))
+        trainer.train(tiny_batches(1))
     assert not (tmp_path / "ckpt-3.index").exists()
 
 
 def test_data_that_ends_and_batches_that_replicas_cannot_share_are_refused(tmp_path):
     _, trainer = make_trainer(tmp_path)
     with pytest.raises(InputError, match="data ended at step 2"):
-        trainer.train(tiny_dataset(1).take(2))
+        trainer.train(lambda _: tiny_dataset(1).take(2))
     loose = tiny_dataset(1).unbatch().batch(2)
     with pytest.raises(InputError, match="fixed number of clips"):
-        trainer.train(loose)
+        trainer.train(lambda _: loose)
 
 
 def test_scores_are_asked_for_and_written(tmp_path):
@@ -137,7 +137,7 @@ def test_scores_are_asked_for_and_written(tmp_path):
         return {"J": 0.5}
 
     _, trainer = make_trainer(tmp_path, evaluate=evaluate, evaluate_every_steps=2)
-    trainer.train(tiny_dataset(1))
+    trainer.train(tiny_batches(1))
     assert asked == [2, 4, 6]
     scores = [(step, float(v)) for step, tag, v in read_events(tmp_path) if tag == "eval/J"]
     assert scores == [(2, 0.5), (4, 0.5), (6, 0.5)]
@@ -151,16 +151,7 @@ def test_a_checkpoint_of_weights_alone_starts_with_fresh_momentum(tmp_path):
     tf.train.CheckpointManager(checkpoint, str(tmp_path), 1, checkpoint_name="ckpt").save(0)
     model, trainer = make_trainer(tmp_path)
     assert float(model.biases[0]) == 3.0
-    assert trainer.train(tiny_dataset(1))
-
-
-def test_a_run_can_start_from_the_weights_of_another(tmp_path):
-    source, trainer = make_trainer(tmp_path / "source")
-    trainer.train(tiny_dataset(1))
-    prefix = str(tmp_path / "source" / "ckpt-6")
-    model, trainer = make_trainer(tmp_path / "target", init_checkpoint=prefix)
-    assert int(trainer.step.numpy()) == 0
-    np.testing.assert_array_equal(model.weights_, source.weights_)
+    assert trainer.train(tiny_batches(1))
 
 
 class OtherModel(TinyModel):
@@ -173,14 +164,14 @@ def test_checkpoints_that_are_missing_or_do_not_fit_are_refused(tmp_path):
     with pytest.raises(InputError, match="nowhere.index, found no such file"):
         make_trainer(tmp_path / "a", init_checkpoint=str(tmp_path / "nowhere"))
     _, trainer = make_trainer(tmp_path / "b")
-    trainer.train(tiny_dataset(1))
+    trainer.train(tiny_batches(1))
     with pytest.raises(InputError, match="ckpt-6: expected a checkpoint of the model"):
         make_trainer(tmp_path / "b", model=OtherModel())
 
 
 def test_durations_read_well():
-    assert trainer_module._duration(59) == "59 s"
-    assert trainer_module._duration(3700) == "1 h 01 min"
+    assert duration(59) == "59 s"
+    assert duration(3700) == "1 h 01 min"
 
 
 EXIT = """
@@ -188,7 +179,7 @@ import sys
 from feelvos_tf.testing import tiny_model
 from feelvos_tf.training import trainer_test
 _, trainer = trainer_test.make_trainer(__import__("pathlib").Path(sys.argv[1]), num_steps=10**9)
-sys.exit(0 if trainer.train(tiny_model.tiny_dataset(1)) else 130)
+sys.exit(0 if trainer.train(tiny_model.tiny_batches(1)) else 130)
 """
 
 
@@ -206,15 +197,55 @@ def test_a_real_interrupt_leaves_a_checkpoint(tmp_path):
     assert tf.train.latest_checkpoint(str(tmp_path))
 
 
+def spoil_weights_after(trainer, model, step):
+    """Makes a weight no number during the given step, whose own loss is still one."""
+    update = trainer._train_step
+
+    def spoiling(*args):
+        result = update(*args)
+        if int(trainer.step.numpy()) == step:
+            model.biases.assign([float("nan")])
+        return result
+
+    trainer._train_step = spoiling
+
+
+def test_a_signal_while_scores_are_made_saves_nothing_after_a_loss_that_is_no_number(tmp_path):
+    def evaluate(step):
+        if step == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"J": 0.5}
+
+    settings = {"evaluate": evaluate, "evaluate_every_steps": 2, "save_every_steps": 100}
+    model, trainer = make_trainer(tmp_path, log_every_steps=100, **settings)
+    spoil_weights_after(trainer, model, 2)
+    with pytest.raises(InputError, match="the loss became nan at step 3"):
+        trainer.train(tiny_batches(1))
+    assert not list(tmp_path.glob("ckpt-*"))
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    model, trainer = make_trainer(tmp_path, save_every_steps=2)
+    spoil_weights_after(trainer, model, 4)
+    with pytest.raises(InputError, match="a weight is not a finite number after step 4"):
+        trainer.train(tiny_batches(1))
+    assert {p.name for p in tmp_path.glob("ckpt-*.index")} == {"ckpt-2.index"}
+
+
+def test_an_optimizer_that_is_a_mere_name_is_refused(tmp_path):
+    with pytest.raises(InputError, match="Trainer.optimizer: .*@AdamOptimizer, found 'Adam"):
+        make_trainer(tmp_path, optimizer="AdamOptimizer")
+
+
 def test_the_average_of_the_weights_goes_on_across_a_resume(tmp_path):
-    _, trainer = make_trainer(tmp_path / "whole", average_decay=0.5)
-    trainer.train(tiny_dataset(2))
+    _, whole = make_trainer(tmp_path / "whole", average_decay=0.5)
+    whole.train(tiny_batches(2))
     _, first = make_trainer(tmp_path / "halves", average_decay=0.5, save_every_steps=3)
     stop_after(first, 3)
-    assert not first.train(tiny_dataset(2))
+    assert not first.train(tiny_batches(2))
     _, second = make_trainer(tmp_path / "halves", average_decay=0.5)
-    second.train(tiny_dataset(2).skip(3))
-    for name, value in trainer._average.averages.items():
+    second.train(tiny_batches(2))
+    for name, value in whole._average.averages.items():
         np.testing.assert_array_equal(value, second._average.averages[name])
 
 
@@ -228,6 +259,6 @@ def test_the_average_begins_at_the_initial_weights_and_is_what_is_scored(tmp_pat
     )
     first = trainer._average.averages["logits/weights"].numpy()
     np.testing.assert_array_equal(first, model.weights_)
-    trainer.train(tiny_dataset(2))
+    trainer.train(tiny_batches(2))
     np.testing.assert_array_equal(scored[0], trainer._average.averages["logits/weights"])
     assert not np.array_equal(scored[0], model.weights_)

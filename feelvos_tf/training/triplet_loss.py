@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import functools
+
 import gin
 import tensorflow as tf
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.resizing import resize_nearest
 from feelvos_tf.models.global_matching import Reference, prepare_reference
-from feelvos_tf.models.object_labels import NO_OBJECT, VOID, downsample_nearest
+from feelvos_tf.models.object_labels import NO_OBJECT
+from feelvos_tf.training.losses import Loss, LossInputs
 
 _POSITIVES = ("farthest", "nearest")
 
 
 @gin.configurable
-class TripletLoss:
+class TripletLoss(Loss):
     """Mean of max(0, d(anchor, positive) - d(anchor, negative) + margin) over anchor pixels.
 
     Anchors are pixels of the current frame. A positive is a pixel of the same object, a negative
@@ -29,6 +34,8 @@ class TripletLoss:
     what is here follows the two publications above, and no number is the release's.
     """
 
+    name = "triplet"
+
     def __init__(
         self,
         weight: float = 0.0,
@@ -40,8 +47,7 @@ class TripletLoss:
         """Stores the settings.
 
         Args:
-          weight: factor in the total loss; 0 leaves the triplet loss out. For a training without
-            cross entropy set `BootstrappedCrossEntropy.weight` to 0.
+          weight: factor in the total loss; 0 leaves the triplet loss out.
           margin: by how much a negative shall be farther than the positive.
           positive: which pixel of the anchor's object is meant, "farthest" or "nearest".
           max_pixels_per_object: this many pixels of each object are drawn as anchors, and as many
@@ -67,33 +73,42 @@ class TripletLoss:
         self._max_pixels_per_object = max_pixels_per_object
         self._other_frames = (0, 1) if use_previous_frame else (0,)
 
-    def __call__(
-        self, embeddings: tf.Tensor, labels: tf.Tensor, num_objects: tf.Tensor
+    def __call__(self, clip: LossInputs) -> tf.Tensor:
+        """Returns the loss of one clip without the weight, float32 []."""
+        return self.embedding_loss(clip.output.embeddings, clip.labels, clip.num_objects, clip.seed)
+
+    def embedding_loss(
+        self,
+        embeddings: tf.Tensor,
+        labels: tf.Tensor,
+        num_objects: tf.Tensor,
+        seed: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Returns the loss of one clip, float32 [], without the weight.
+        """Returns the loss of one clip without the weight, float32 [].
 
         Args:
           embeddings: float32 [3, h, w, channels] of reference, previous and current frame.
-          labels: int32 [3, height, width], object indices; 255 never counts.
+          labels: int32 [3 or more, height, width], object indices; 255 never counts.
           num_objects: int32 [].
+          seed: integer [2] that the pixels drawn follow from; others every time where None.
         """
         grid = tf.shape(embeddings)[1:3]
-        reduced = tf.stack([downsample_nearest(labels[i], grid) for i in range(3)])
+        reduced = resize_nearest(labels[:3], grid)
         indices = tf.where(reduced == VOID, NO_OBJECT, reduced)
-        anchors = self._drawn(embeddings[2], indices[2], num_objects)
-        others = self._drawn(
+        draw = functools.partial(
+            prepare_reference,
+            num_objects=num_objects,
+            max_pixels=self._max_pixels_per_object,
+            seed=seed,
+        )
+        anchors = draw(embeddings[2], indices[2])
+        others = draw(
             tf.concat([embeddings[frame] for frame in self._other_frames], 0),
             tf.concat([indices[frame] for frame in self._other_frames], 0),
-            num_objects,
         )
         distances = _squared_distances(anchors.embeddings, others.embeddings)
         same = _owners(anchors)[:, tf.newaxis] == _owners(others)
         return self._mean_of_triplets(distances, same)
-
-    def _drawn(
-        self, embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor
-    ) -> Reference:
-        return prepare_reference(embeddings, indices, num_objects, self._max_pixels_per_object)
 
     def _mean_of_triplets(self, distances: tf.Tensor, same: tf.Tensor) -> tf.Tensor:
         highest, lowest = distances.dtype.max, distances.dtype.min

@@ -60,7 +60,9 @@ def test_loss_is_the_definition_s_with_void_and_absent_objects_left_out(positive
     embeddings, labels = make_clip()
     assert 2 in labels[2] and 2 not in labels[:2]
     for margin in (0.0, 0.3):
-        loss = TripletLoss(margin=margin, positive=positive)(embeddings, labels, tf.constant(3))
+        loss = TripletLoss(margin=margin, positive=positive).embedding_loss(
+            embeddings, labels, tf.constant(3)
+        )
         expected = slow_loss(embeddings, labels, margin, pick)
         assert expected > 0
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -71,7 +73,7 @@ def test_a_clip_without_triplets_costs_nothing_and_has_a_finite_gradient():
     embeddings = tf.Variable(embeddings)
     for one_object in (np.zeros_like(labels), np.full_like(labels, 255)):
         with tf.GradientTape() as tape:
-            loss = TripletLoss()(embeddings, one_object, tf.constant(3))
+            loss = TripletLoss().embedding_loss(embeddings, one_object, tf.constant(3))
         assert float(loss) == 0.0
         assert np.isfinite(tape.gradient(loss, embeddings).numpy()).all()
 
@@ -80,19 +82,21 @@ def test_descending_separates_the_objects():
     embeddings, labels = make_clip()
     embeddings = tf.Variable(embeddings)
     loss = TripletLoss(positive="nearest", margin=0.5)
-    before = float(loss(embeddings, labels, tf.constant(3)))
+    before = float(loss.embedding_loss(embeddings, labels, tf.constant(3)))
     for _ in range(50):
         with tf.GradientTape() as tape:
-            value = loss(embeddings, labels, tf.constant(3))
+            value = loss.embedding_loss(embeddings, labels, tf.constant(3))
         embeddings.assign_sub(tape.gradient(value, embeddings))
     assert np.isfinite(embeddings.numpy()).all()
-    assert float(loss(embeddings, labels, tf.constant(3))) < 0.2 * before
+    assert float(loss.embedding_loss(embeddings, labels, tf.constant(3))) < 0.2 * before
 
 
 def test_pixels_are_drawn_per_object():
     embeddings, labels = make_clip()
     draws = {
-        float(TripletLoss(max_pixels_per_object=1)(embeddings, labels, tf.constant(3)))
+        float(
+            TripletLoss(max_pixels_per_object=1).embedding_loss(embeddings, labels, tf.constant(3))
+        )
         for _ in range(20)
     }
     assert len(draws) > 1
@@ -127,7 +131,7 @@ def test_training_adds_the_weighted_loss_of_every_clip():
     model = WithEmbeddings()
     clips = model.clip_logits(batch["images"], batch["labels"], batch["num_objects"], True)
     expected = 0.5 * sum(
-        float(TripletLoss()(clip.embeddings, batch["labels"][i], tf.constant(2 + i)))
+        float(TripletLoss().embedding_loss(clip.embeddings, batch["labels"][i], tf.constant(2 + i)))
         for i, clip in enumerate(clips)
     )
     scalars = train(model, batch)
@@ -142,7 +146,7 @@ def test_training_can_do_without_cross_entropy():
     model = WithEmbeddings()
     scalars = train(model, tiny_batch(2, seed=1))
     np.testing.assert_allclose(scalars["loss"], scalars["triplet"], rtol=1e-6)
-    assert float(scalars["cross_entropy"]) == 0.0
+    assert "cross_entropy" not in scalars
     np.testing.assert_array_equal(model.weights_, TinyModel().weights_)
     assert float(model.scale[0]) != np.float32(0.01)
 
@@ -163,5 +167,9 @@ def test_the_previous_frame_can_be_left_out():
     alone = TripletLoss(1.0, use_previous_frame=False)
     both = TripletLoss(1.0)
     count = tf.constant(3)
-    assert float(alone(embeddings, labels, count)) == float(alone(embeddings, changed, count))
-    assert float(both(embeddings, labels, count)) != float(both(embeddings, changed, count))
+    assert float(alone.embedding_loss(embeddings, labels, count, SEED)) == float(
+        alone.embedding_loss(embeddings, changed, count, SEED)
+    )
+    assert float(both.embedding_loss(embeddings, labels, count, SEED)) != float(
+        both.embedding_loss(embeddings, changed, count, SEED)
+    )

@@ -1,4 +1,4 @@
-"""Scores of a model in training: predicts a split of a data set and measures J and F."""
+"""Scores a model in training: segments a split of a data set and measures J and F."""
 
 from __future__ import annotations
 
@@ -14,16 +14,11 @@ from feelvos_tf.core import gin_settings
 from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.region_and_contour import Summary
-from feelvos_tf.inference import input_video as clips_lib
-from feelvos_tf.inference import segment_videos
-from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.inference import input_video
+from feelvos_tf.inference.evaluated_model import build_evaluated_model
+from feelvos_tf.inference.segment_videos import Outputs, segment_videos
 from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
-from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
-
-# Settings that shall hold for the evaluated model but not for the one in training are bound in this
-# scope: `evaluation/Feelvos.atrous_rates = (12, 24, 36)`.
-SCOPE = "evaluation"
 
 
 @gin.configurable
@@ -35,7 +30,7 @@ class Validation:
 
     Args:
       davis_root: folder of the data set, see `feelvos_tf.data.datasets`.
-      dataset: one of `davis.DATASETS`.
+      dataset: one of `datasets.DATASETS`.
       split: list of sequences.
       resolution: DAVIS only.
       sequences: names to keep, all when None; a few short ones keep a training from waiting.
@@ -55,8 +50,8 @@ class Validation:
         inference_size: int | None = None,
     ):
         chosen = (davis_root, dataset, split, resolution, sequences)
-        self._targets = protocols.dataset_targets(*chosen)
-        self._clips = clips_lib.from_sequences(datasets.list_sequences(*chosen, "first"))
+        self._targets = protocols.dataset_ground_truths(*chosen)
+        self._videos = input_video.from_dataset(datasets.list_sequences(*chosen, "first"))
         self._measure_f = protocols.measures_f(dataset)
         self._inference_size = inference_size
 
@@ -69,10 +64,10 @@ class Validation:
             replaced.
         """
         folder = pathlib.Path(output_dir)
-        segment_videos.segment_clips(
+        segment_videos(
             lambda: ModelVideoSegmenter(predictor, self._inference_size),
-            self._clips,
-            lambda clip: folder / clip.name,
+            self._videos,
+            lambda video: Outputs(folder / video.name),
             {},
             overwrite=True,
         )
@@ -99,10 +94,7 @@ def evaluation_of(
     if not gin_settings.is_bound("Validation.davis_root"):
         return None
     validation = Validation()
-    with gin.config_scope(SCOPE):
-        model = Feelvos()
-        model.create_variables()
-        predictor = Predictor(model)
+    model, predictor = build_evaluated_model()
     folder = pathlib.Path(model_dir) / "eval" / "masks"
 
     def evaluate(step: int) -> Mapping[str, float]:

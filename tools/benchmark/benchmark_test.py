@@ -2,18 +2,15 @@
 
 import json
 import pathlib
+import subprocess
 import sys
 
+import measure
 import numpy as np
 import pytest
 import tensorflow as tf
-
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-
-import benchmark
-import benchmark_measure
-import benchmark_yardsticks as yardsticks
-from benchmark_measure import Case, Row
+import yardsticks
+from measure import Case, Row
 
 from feelvos_tf.models.global_matching import global_distances_inference, prepare_reference
 from feelvos_tf.models.layers.convolution import DepthwiseConvolution
@@ -52,14 +49,14 @@ def test_yardsticks_of_local_matching_do_the_same_work(frames, function):
 )
 def test_yardsticks_of_dilated_layers_do_the_same_work(frames, function):
     x, kernel = frames[0][tf.newaxis], tf.random.stateless_uniform([3, 3, 5, 1], [0, 1])
-    ours = DepthwiseConvolution("layer", 3, rate=2).convolve(x, kernel)
+    ours = DepthwiseConvolution("layer", 3, atrous_rate=2).convolve(x, kernel)
     np.testing.assert_allclose(function(x, kernel, 2), ours, atol=1e-5)
 
 
 def test_runs_of_a_group_take_turns_after_a_warm_up():
     calls = []
     cases = [Case(name, "group", lambda name=name: lambda: calls.append(name)) for name in "ab"]
-    rows = benchmark_measure.measure(cases, repeats=2, memory_command=None)
+    rows = measure.measure(cases, repeats=2, memory_command=None)
     assert calls == ["a", "b"] * 3
     assert [row.name for row in rows] == ["a", "b"]
     assert rows[0].ratio == 1.0
@@ -67,20 +64,36 @@ def test_runs_of_a_group_take_turns_after_a_warm_up():
 
 def test_peak_memory_counts_what_one_call_adds():
     case = Case("arrays", "group", lambda: lambda: np.ones(50_000_000, np.uint8).sum())
-    assert 40 < benchmark_measure.peak_of(case) < 120
+    assert 40 < measure.peak_of(case) < 120
 
 
 def test_table_and_json_hold_every_row():
     rows = [Row("group", "ours", 1.0, 0.5, 12.0, 2.0), Row("group", "other", 3.0, 1.5, None, 0.67)]
-    table = benchmark_measure.format_table(rows)
+    table = measure.format_table(rows)
     assert [line.split()[0] for line in table.splitlines()[2:]] == ["ours", "other"]
-    read = json.loads(benchmark_measure.to_json("matching", {"height": 480}, rows))
+    read = json.loads(measure.to_json("matching", {"height": 480}, rows))
     assert read["rows"][1]["ratio"] == 3.0
     assert read["environment"]["tensorflow"] == tf.__version__
 
 
+def run(*arguments):
+    command = [sys.executable, pathlib.Path(__file__).parent, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
 def test_the_command_is_the_word_without_dashes():
-    argv = ["benchmark.py", "matching", "--json"]
-    assert benchmark.take_command(argv) == "matching"
-    assert argv == ["benchmark.py", "--json"]
-    assert benchmark.take_command(argv) is None
+    small = ["--height=64", "--width=64", "--repeats=1", "--nomemory", "--json"]
+    done = run("matching", "--only=head", *small)
+    assert done.returncode == 1
+    assert "--only=head: no group of matching has this in its title" in done.stderr
+    assert "expected one of matching, frame, " in run(*small).stderr
+    assert "got marching" in run("marching").stderr
+
+
+def test_a_command_prints_its_table():
+    testdata = pathlib.Path(__file__).parents[2] / "testdata"
+    done = run("eval", f"--dataset_root={testdata}", "--repeats=1", "--nomemory", "--json")
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert printed["sizes"]["dataset_root"] == str(testdata)
+    assert printed["rows"][0]["name"] == "ours, 1 worker"

@@ -1,20 +1,23 @@
-"""J or F over time as an inline SVG."""
+"""Draws J or F over time as an inline SVG, a curve per object."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
+import markupsafe
 import numpy as np
 
+from feelvos_tf.evaluation.report import rendering
 from feelvos_tf.media.masks import DAVIS_PALETTE
 
 _WIDTH, _HEIGHT = 520, 170
-_LEFT, _RIGHT, _TOP, _BOTTOM = 30, 8, 8, 20
+_LEFT, _RIGHT, _TOP, _BOTTOM = 30, _WIDTH - 8, 8, _HEIGHT - 20
+# 0.5 is where recall begins to count a success.
+_GRID = (0, 0.5, 1)
 
 
-def colour(object_id: int) -> str:
-    """Returns the CSS colour of an object, the one that its mask has in pictures."""
+def color(object_id: int) -> str:
+    """Returns the CSS color of an object, the one that its mask has in pictures."""
     return "rgb({},{},{})".format(*DAVIS_PALETTE[object_id])
 
 
@@ -24,7 +27,7 @@ def draw(
     objects: Sequence[int],
     values: np.ndarray,
     compared: np.ndarray | None = None,
-) -> str:
+) -> markupsafe.Markup:
     """Returns an SVG with one curve per object.
 
     Args:
@@ -34,46 +37,40 @@ def draw(
       values: [objects, frames] in 0..1; NaN leaves a gap.
       compared: the same of other predictions, drawn dashed.
     """
-    x = np.linspace(_LEFT, _WIDTH - _RIGHT, max(len(frames), 2))[: len(frames)]
-    parts = [_grid(), _frame_names(frames, x)]
-    for row, object_id in enumerate(objects):
-        if compared is not None:
-            parts.append(_curve(x, compared[row], object_id, "compared"))
-        parts.append(_curve(x, values[row], object_id, "curve"))
-    parts += _tooltips(title, frames, objects, values, x)
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
-        f'aria-label="{html.escape(title)} over time">{"".join(parts)}</svg>'
+    x = np.linspace(_LEFT, _RIGHT, max(len(frames), 2))[: len(frames)]
+    drawn = [("curve", values)] if compared is None else [("compared", compared), ("curve", values)]
+    return rendering.render(
+        "curves.svg",
+        title=title,
+        width=_WIDTH,
+        height=_HEIGHT,
+        left=_LEFT,
+        right=_RIGHT,
+        top=_TOP,
+        bottom=_BOTTOM,
+        grid=[(_y(value), f"{value:g}") for value in _GRID],
+        names=_frame_names(frames, x),
+        curves=[
+            (kind, color(object_id), _path(x, rows[i]))
+            for i, object_id in enumerate(objects)
+            for kind, rows in drawn
+        ],
+        tooltips=_tooltips(title, frames, objects, values, x),
     )
 
 
 def _y(value: float) -> float:
-    return _HEIGHT - _BOTTOM - value * (_HEIGHT - _TOP - _BOTTOM)
+    return _BOTTOM - value * (_BOTTOM - _TOP)
 
 
-def _grid() -> str:
-    """Returns lines at 0, 0.5 (where recall counts a success) and 1 with their numbers."""
-    lines = [
-        f'<path class="grid" d="M{_LEFT} {_y(value):.1f}H{_WIDTH - _RIGHT}"/>'
-        f'<text x="{_LEFT - 5}" y="{_y(value) + 4:.1f}" text-anchor="end">{value:g}</text>'
-        for value in (0, 0.5, 1)
-    ]
-    return "".join(lines)
-
-
-def _frame_names(frames: Sequence[str], x: np.ndarray) -> str:
-    """Returns the names of the first, middle and last frame below the curves."""
+def _frame_names(frames: Sequence[str], x: np.ndarray) -> list[tuple[float, str, str]]:
+    """Returns (x, text anchor, name) of the first, middle and last frame."""
     places = {0: "start", len(frames) // 2: "middle", len(frames) - 1: "end"}
-    return "".join(
-        f'<text x="{x[i]:.1f}" y="{_HEIGHT - 4}" text-anchor="{anchor}">'
-        f"{html.escape(frames[i])}</text>"
-        for i, anchor in places.items()
-        if 0 <= i < len(frames)
-    )
+    return [(x[i], anchor, frames[i]) for i, anchor in places.items() if 0 <= i < len(frames)]
 
 
-def _curve(x: np.ndarray, values: np.ndarray, object_id: int, kind: str) -> str:
-    """Returns a path that is interrupted where a value is missing."""
+def _path(x: np.ndarray, values: np.ndarray) -> str:
+    """Returns the commands of an SVG path that is interrupted where a value is missing."""
     commands, pen_down = [], False
     for place, value in zip(x, values):
         if np.isnan(value):
@@ -84,21 +81,17 @@ def _curve(x: np.ndarray, values: np.ndarray, object_id: int, kind: str) -> str:
             f"L{place:.1f} {_y(value):.1f}" if pen_down else f"M{place:.1f} {_y(value):.1f}h0"
         )
         pen_down = True
-    return f'<path class="{kind}" stroke="{colour(object_id)}" d="{"".join(commands)}"/>'
+    return "".join(commands)
 
 
 def _tooltips(
     title: str, frames: Sequence[str], objects: Sequence[int], values: np.ndarray, x: np.ndarray
-) -> list[str]:
-    """Returns an invisible column per frame that shows its values under the mouse."""
-    width = (_WIDTH - _LEFT - _RIGHT) / max(len(frames) - 1, 1)
+) -> list[tuple[float, float, str]]:
+    """Returns (x, width, text) of an invisible column per frame that the mouse finds."""
+    width = (_RIGHT - _LEFT) / max(len(frames) - 1, 1)
     columns = []
     for i, frame in enumerate(frames):
         known = [(key, value) for key, value in zip(objects, values[:, i]) if not np.isnan(value)]
         text = ", ".join(f"object {key}: {value:.3f}" for key, value in known)
-        columns.append(
-            f'<rect class="hover" x="{x[i] - width / 2:.1f}" y="{_TOP}" width="{width:.1f}" '
-            f'height="{_HEIGHT - _TOP - _BOTTOM}"><title>{html.escape(title)} of frame '
-            f"{html.escape(frame)}: {text}</title></rect>"
-        )
+        columns.append((x[i] - width / 2, width, f"{title} of frame {frame}: {text}"))
     return columns

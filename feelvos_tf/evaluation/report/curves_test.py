@@ -34,7 +34,7 @@ def test_a_curve_is_interrupted_where_there_is_no_value():
     assert path.get("d").count("M") == 2
 
 
-def test_every_object_has_a_curve_in_its_colour_and_a_dashed_one_to_compare():
+def test_every_object_has_a_curve_in_its_color_and_a_dashed_one_to_compare():
     svg = curves.draw("J", FRAMES, [1, 4], np.zeros([2, 5]), np.ones([2, 5]))
     for kind in ("curve", "compared"):
         assert [path.get("stroke") for path in paths(svg, kind)] == ["rgb(128,0,0)", "rgb(0,0,128)"]

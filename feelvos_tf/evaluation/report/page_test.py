@@ -20,16 +20,19 @@ OBJECTS = {"one": [1], "three": [1, 2, 3]}
 def pages(tmp_path_factory):
     """Returns the report about one folder, and the one that compares it with another."""
     folder = tmp_path_factory.mktemp("report")
-    targets = protocols.dataset_targets(drawn_masks.write_davis(folder / "davis", OBJECTS))
+    ground_truths = protocols.dataset_ground_truths(
+        drawn_masks.write_davis(folder / "davis", OBJECTS)
+    )
     good = drawn_masks.write_predictions(folder / "good", OBJECTS, error=1)
     poor = drawn_masks.write_predictions(folder / "poor", OBJECTS, error=4)
     for name in ("one/00004.png", "three/00002.png", "three/00005.png"):
         (good / name).write_bytes((poor / name).read_bytes())
     scored = [
-        page.Scored(path, score_predictions.score_folder(targets, path)) for path in (good, poor)
+        page.Scored(path, score_predictions.score_folder(ground_truths, path))
+        for path in (good, poor)
     ]
-    page.write_report(folder / "alone.html", targets, scored[0])
-    page.write_report(folder / "compared.html", targets, *scored)
+    page.write_report(folder / "alone.html", ground_truths, scored[0])
+    page.write_report(folder / "compared.html", ground_truths, *scored)
     return folder / "alone.html", folder / "compared.html"
 
 
@@ -82,27 +85,46 @@ def test_a_picture_shows_prediction_and_true_outline(pages):
 def test_a_tree_without_images_and_a_measure_without_f_have_a_report(tmp_path):
     truth = [drawn_masks.draw(i, [3] if i < 3 else [3, 9]) for i in range(6)]
     drawn_masks.write_masks(tmp_path / "truth/<a>", truth)
-    targets = protocols.folder_targets(tmp_path / "truth")
-    scores = score_predictions.score_folder(targets, tmp_path / "truth", measure_f=False)
-    page.write_report(tmp_path / "r.html", targets, page.Scored(tmp_path / "truth", scores))
+    ground_truths = protocols.folder_ground_truths(tmp_path / "truth")
+    scores = score_predictions.score_folder(ground_truths, tmp_path / "truth", measure_f=False)
+    page.write_report(tmp_path / "r.html", ground_truths, page.Scored(tmp_path / "truth", scores))
     text = (tmp_path / "r.html").read_text()
     assert "F mean" not in text
     assert "<a>" not in text
+    assert "&lt;a&gt;" in text
     assert text.count("<img") == 2
 
 
+def test_names_of_folders_are_shown_as_text(tmp_path):
+    root = drawn_masks.write_davis(tmp_path / "davis", OBJECTS)
+    ground_truths = protocols.dataset_ground_truths(root)
+    scored = [
+        page.Scored(path, score_predictions.score_folder(ground_truths, path))
+        for path in (
+            drawn_masks.write_predictions(tmp_path / name, OBJECTS) for name in ("<b>&", '"<i>')
+        )
+    ]
+    page.write_report(tmp_path / "r.html", ground_truths, *scored)
+    text = (tmp_path / "r.html").read_text()
+    assert "<b>&<" not in text
+    assert "<i>" not in text
+    assert "<title>Scores of &lt;b&gt;&amp;</title>" in text
+
+
 def test_what_was_not_scored_is_in_the_report(tmp_path):
-    targets = protocols.dataset_targets(drawn_masks.write_davis(tmp_path / "davis", OBJECTS))
+    ground_truths = protocols.dataset_ground_truths(
+        drawn_masks.write_davis(tmp_path / "davis", OBJECTS)
+    )
     whole = drawn_masks.write_predictions(tmp_path / "whole", OBJECTS)
     part = drawn_masks.write_predictions(tmp_path / "part", {"three": [1, 2, 3]}, frames=5)
     scored = [
-        page.Scored(path, score_predictions.score_folder(targets, path, allow_missing=True))
+        page.Scored(path, score_predictions.score_folder(ground_truths, path, allow_missing=True))
         for path in (whole, part)
     ]
-    page.write_report(tmp_path / "r.html", targets, *scored)
+    page.write_report(tmp_path / "r.html", ground_truths, *scored)
     text = (tmp_path / "r.html").read_text()
     assert "<li>part: sequence one: expected 6 predicted masks" in text
-    page.write_report(tmp_path / "r.html", targets, *scored[::-1])
+    page.write_report(tmp_path / "r.html", ground_truths, *scored[::-1])
     assert "<li>part: sequence one: expected 6 predicted masks" in (tmp_path / "r.html").read_text()
 
 
@@ -159,13 +181,13 @@ def test_a_browser_paints_the_report(pages, browser, tmp_path):
     browser(pages[1], "--window-size=1200,1500", f"--screenshot={screenshot}")
     painted = np.asarray(Image.open(screenshot).convert("RGB")).astype(int)
 
-    def count(colour):
-        return (abs(painted - colour).max(axis=-1) < 4).sum()
+    def count(color):
+        return (abs(painted - color).max(axis=-1) < 4).sum()
 
     assert count((255, 255, 255)) > painted.size / 3 * 0.2
-    for what, colour, least in [
+    for what, color, least in [
         ("curve of object 1", (128, 0, 0), 200),
         ("row of the best sequence", (232, 246, 236), 2000),
         ("frames", (90, 120, 90), 50_000),
     ]:
-        assert count(colour) > least, what
+        assert count(color) > least, what

@@ -1,4 +1,4 @@
-"""A predicted mask over its frame, with the outline of the true one, as a data URI."""
+"""Draws a predicted mask over its frame, with the outline of the true one, as a data URI."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from feelvos_tf.evaluation.protocols import SequenceGroundTruth
 from feelvos_tf.media import masks, overlay, video
 
 _WIDTH = 520
-_GREY = 110
+_GRAY = 110
 
 
-def frame_picture(target: SequenceGroundTruth, frame: str, predictions: pathlib.Path) -> str:
+def frame_picture(ground_truth: SequenceGroundTruth, frame: str, predictions: pathlib.Path) -> str:
     """Returns a JPEG of one scored frame as a data URI.
 
-    The prediction is tinted in the objects' colours, the outline of the ground truth is white.
+    The prediction is tinted in the objects' colors, the outline of the ground truth is white.
 
     Args:
-      target: the sequence.
+      ground_truth: the sequence.
       frame: name of the frame.
       predictions: the folder with the sequences' masks.
     """
-    position = [path.stem for path in target.masks].index(frame)
-    truth = masks.read_mask(target.masks[position], target.binary)
-    path = predictions / target.name / f"{frame}.png"
-    predicted = score_predictions.read_prediction(path, target, truth.shape)
-    image = _background(target.images[position], truth.shape)
+    position = [path.stem for path in ground_truth.masks].index(frame)
+    truth = masks.read_mask(ground_truth.masks[position], ground_truth.binary)
+    path = predictions / ground_truth.name / f"{frame}.png"
+    predicted = score_predictions.read_prediction(path, ground_truth, truth.shape)
+    image = _background(ground_truth.images[position], truth.shape)
     image, truth, predicted = _reduce(image, truth, predicted)
     picture = overlay.overlay(image, predicted)
-    picture[_outline(truth, target.objects)] = 255
+    picture[_outline(truth, ground_truth.objects)] = 255
     return _data_uri(picture)
 
 
 def _background(path: pathlib.Path | None, size: tuple[int, int]) -> np.ndarray:
-    """Returns the frame in the mask's size, or plain grey where there is none."""
+    """Returns the frame in the mask's size, or plain gray where there is none."""
     if path is None:
-        return np.full([*size, 3], _GREY, np.uint8)
+        return np.full([*size, 3], _GRAY, np.uint8)
     image = video.read_image(path)
     if image.shape[:2] == size:
         return image
@@ -69,6 +69,6 @@ def _outline(truth: np.ndarray, objects: tuple[int, ...]) -> np.ndarray:
 
 def _data_uri(picture: np.ndarray) -> str:
     stream = io.BytesIO()
-    # Thin outlines would bleed if their colour were stored at half the size.
+    # Thin outlines would bleed if their color were stored at half the size.
     Image.fromarray(picture).save(stream, format="JPEG", quality=85, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

@@ -11,19 +11,22 @@ from feelvos_tf.models.backbones.common import normalize_image
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.conftest import recorded_outputs, rule_weight
-from feelvos_tf.models.layers.convolution import ConvNormActivation
+from feelvos_tf.models.layers.walk import convolutions_by_path
+
+
+def convolutions(backbone):
+    return [layer for _, layer in convolutions_by_path(backbone)]
 
 
 def with_rule_weights(backbone, size=(33, 33)):
     backbone(tf.zeros([1, *size, 3]))
-    for layer in backbone.submodules:
-        if isinstance(layer, ConvNormActivation):
-            for name, variable in layer.release_variables().items():
-                variable.assign(rule_weight(name, tuple(variable.shape)))
+    for layer in convolutions(backbone):
+        for name, variable in layer.release_variables().items():
+            variable.assign(rule_weight(name, tuple(variable.shape)))
     return backbone
 
 
-def test_both_backbones_see_colours_from_minus_one_to_one(golden):
+def test_both_backbones_see_colors_from_minus_one_to_one(golden):
     arrays = np.load(golden / "preprocess.npz")
     for variant in ("xception_65", "mobilenet_v2"):
         np.testing.assert_allclose(
@@ -45,10 +48,10 @@ def layer_of_end_point(name: str) -> str:
 
 
 def as_one_image(x: tf.Tensor, shape: np.ndarray) -> tf.Tensor:
-    """Returns `x` of that shape, also where it was computed in phases."""
-    rate = int(np.sqrt(x.shape[0]))
-    beyond = rate * np.array(x.shape[1:3]) - shape[1:3]
-    return tf.batch_to_space(x, [rate, rate], [[0, beyond[0]], [0, beyond[1]]])
+    """Returns `x` of that shape, also where space-to-batch has taken it apart."""
+    parts = int(np.sqrt(x.shape[0]))
+    beyond = parts * np.array(x.shape[1:3]) - shape[1:3]
+    return tf.batch_to_space(x, [parts, parts], [[0, beyond[0]], [0, beyond[1]]])
 
 
 @pytest.mark.parametrize("variant", ["mobilenet_v2", "xception_65"])
@@ -56,11 +59,8 @@ def test_statistics_of_every_end_point_equal_the_release_s(variant, rule_model, 
     release = np.load(golden / f"forward_{variant}.npz")
     image = np.load(golden / "forward_clip.npz")["images"][:1]
     backbone = rule_model(variant, 8).backbone
-    layers = [layer for layer in backbone.submodules if isinstance(layer, tf.keras.layers.Layer)]
-    with recorded_outputs(
-        layer for layer in layers if layer.name.startswith(backbone.name)
-    ) as ours:
-        backbone(normalize_image(image))
+    with recorded_outputs([*backbone.blocks, *convolutions(backbone)]) as ours:
+        backbone(image)
     compared = 0
     for i, name in enumerate(release["endpoint_names"].astype(str)):
         if layer_of_end_point(name) not in ours:

@@ -1,4 +1,4 @@
-"""What backbones share: strides turned into atrous rates, and blocks run one after the other."""
+"""What backbones share: input normalization, the atrous schedule, and how their blocks are run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def normalize_image(images: tf.Tensor) -> tf.Tensor:
 
 
 class AtrousSchedule:
-    """Turns strides into rates once the output stride is reached (atrous convolution)."""
+    """Turns strides into atrous rates once the output stride is reached."""
 
     def __init__(self, output_stride: int):
         if output_stride not in OUTPUT_STRIDES:
@@ -32,16 +32,16 @@ class AtrousSchedule:
             )
         self.output_stride = output_stride
         self.stride = _ROOT_STRIDE
-        self.rate = 1
+        self.atrous_rate = 1
 
     def next(self, stride: int) -> tuple[int, int]:
-        """Returns the stride and the rate of a layer that asks for `stride`."""
+        """Returns the stride and the atrous rate of a layer that asks for `stride`."""
         if self.stride < self.output_stride:
             self.stride *= stride
-            return stride, self.rate
-        rate = self.rate
-        self.rate *= stride
-        return 1, rate
+            return stride, self.atrous_rate
+        atrous_rate = self.atrous_rate
+        self.atrous_rate *= stride
+        return 1, atrous_rate
 
 
 def run_blocks(
@@ -53,26 +53,30 @@ def run_blocks(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the second output of the block at `low_level_index` and the first of the last block.
 
-    Blocks of one rate above 1 run on phases, unless statistics are taken of what they compute.
-    `recompute` keeps nothing but the blocks' outputs for the gradient.
+    Blocks of one atrous rate above 1 share a space-to-batch, unless statistics are taken of what
+    they compute. `recompute` keeps nothing but the blocks' outputs for the gradient.
     """
     low_level = None
-    for rate, run in itertools.groupby(enumerate(blocks), lambda block: block[1].rate):
-        phases = None if rate == 1 or batch_statistics else SpaceToBatch(x, rate)
-        x = phases.split(x) if phases else x
+    by_atrous_rate = itertools.groupby(enumerate(blocks), lambda block: block[1].atrous_rate)
+    for atrous_rate, run in by_atrous_rate:
+        apart = None if atrous_rate == 1 or batch_statistics else SpaceToBatch(x, atrous_rate)
+        x = apart.split(x) if apart else x
         for i, block in run:
-            call = functools.partial(block, batch_statistics=batch_statistics, phases=phases)
+            call = functools.partial(block, batch_statistics=batch_statistics, space_to_batch=apart)
             x, second = (tf.recompute_grad(call) if recompute else call)(x)
             if i == low_level_index:
                 low_level = second
-        x = phases.join(x) if phases else x
+        x = apart.join(x) if apart else x
     return low_level, x
 
 
 def atrous_depthwise(
-    layer: DepthwiseConvolution, x: tf.Tensor, batch_statistics: bool, phases: SpaceToBatch | None
+    layer: DepthwiseConvolution,
+    x: tf.Tensor,
+    batch_statistics: bool,
+    space_to_batch: SpaceToBatch | None,
 ) -> tf.Tensor:
-    """Returns `layer(x)`, also where `x` is split into the phases of the layer's rate."""
-    if phases is None:
+    """Returns `layer(x)`, also where `space_to_batch` has taken `x` apart."""
+    if space_to_batch is None:
         return layer(x, batch_statistics=batch_statistics)
-    return layer(phases.blank(x), rate=1)
+    return layer(space_to_batch.blank(x), atrous_rate=1)

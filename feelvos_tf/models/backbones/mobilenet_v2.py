@@ -1,4 +1,4 @@
-"""MobileNetV2: inverted residual blocks."""
+"""The MobileNetV2 backbone: inverted residual blocks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.models.backbones.common import AtrousSchedule, atrous_depthwise, run_blocks
+from feelvos_tf.models.backbones.common import (
+    AtrousSchedule,
+    atrous_depthwise,
+    normalize_image,
+    run_blocks,
+)
 from feelvos_tf.models.layers.batch_norm import BatchNorm
-from feelvos_tf.models.layers.convolution import Convolution, DepthwiseConvolution
+from feelvos_tf.models.layers.convolution import Convolution, DepthwiseConvolution, layer_name
 from feelvos_tf.models.layers.space_to_batch import SpaceToBatch
+from feelvos_tf.models.layers.variables import maps
 
 
 def _mobilenet_norm() -> BatchNorm:
@@ -25,42 +31,50 @@ def _round_channels(channels: float, divisor: int = 8) -> int:
 class _InvertedResidual(tf.keras.layers.Layer):
     """1x1 expansion (ReLU6), 3x3 depthwise (ReLU6), linear 1x1 projection, residual if it fits."""
 
-    def __init__(self, name: str, filters: int, expansion: int, stride: int, rate: int):
-        super().__init__(name=name)
-        self.filters, self.expansion, self.stride, self.rate = filters, expansion, stride, rate
-
-    def build(self, input_shape: tf.TensorShape) -> None:
-        channels = input_shape[-1]
+    def __init__(
+        self, scope: str, channels: int, filters: int, expansion: int, stride: int, atrous_rate: int
+    ):
+        super().__init__(name=layer_name(scope))
+        self.scope = scope
+        self.filters, self.atrous_rate = filters, atrous_rate
+        self.expanded_channels = channels
         self.expand = None
-        if self.expansion > 1:
+        if expansion > 1:
+            self.expanded_channels = _round_channels(channels * expansion)
             self.expand = Convolution(
-                f"{self.name}/expand",
-                _round_channels(channels * self.expansion),
+                f"{scope}/expand",
+                self.expanded_channels,
                 norm=_mobilenet_norm(),
                 activation=tf.nn.relu6,
             )
         self.depthwise = DepthwiseConvolution(
-            f"{self.name}/depthwise",
+            f"{scope}/depthwise",
             3,
-            stride=self.stride,
-            rate=self.rate,
+            stride=stride,
+            atrous_rate=atrous_rate,
             norm=_mobilenet_norm(),
             activation=tf.nn.relu6,
         )
-        self.project = Convolution(f"{self.name}/project", self.filters, norm=_mobilenet_norm())
-        self.residual = self.stride == 1 and channels == self.filters
+        self.project = Convolution(f"{scope}/project", filters, norm=_mobilenet_norm())
+        self.has_shortcut = stride == 1 and channels == filters
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        if self.expand is not None:
+            self.expand.build(input_shape)
+        self.depthwise.build(maps(self.expanded_channels))
+        self.project.build(maps(self.expanded_channels))
         self.built = True
 
     def call(
-        self, x: tf.Tensor, batch_statistics: bool, phases: SpaceToBatch | None
+        self, x: tf.Tensor, batch_statistics: bool, space_to_batch: SpaceToBatch | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the block's output and its depthwise output."""
         expanded = x
         if self.expand is not None:
             expanded = self.expand(x, batch_statistics=batch_statistics)
-        depthwise = atrous_depthwise(self.depthwise, expanded, batch_statistics, phases)
+        depthwise = atrous_depthwise(self.depthwise, expanded, batch_statistics, space_to_batch)
         y = self.project(depthwise, batch_statistics=batch_statistics)
-        return (x + y if self.residual else y), depthwise
+        return (x + y if self.has_shortcut else y), depthwise
 
 
 @gin.register
@@ -70,6 +84,10 @@ class MobileNetV2(tf.keras.layers.Layer):
     Args:
       depth_multiplier: factor on the channel counts between blocks (at least 8 remain).
       output_stride: input size divided by the size of the deep features, 8 or 16.
+
+    Attributes:
+      low_level_channels: of the low-level features, 144 at depth multiplier 1.
+      channels: of the deep features, 320 at depth multiplier 1.
 
     Raises:
       InputError: there is no such backbone.
@@ -94,35 +112,49 @@ class MobileNetV2(tf.keras.layers.Layer):
                 f"MobileNetV2.depth_multiplier: expected more than 0, found {depth_multiplier}"
             )
         super().__init__(name="MobilenetV2")
-        dilation = AtrousSchedule(output_stride)
+        schedule = AtrousSchedule(output_stride)
         # DeepLab's checkpoints of other widths keep the product as it is, to the next integer.
         divisor = 8 if depth_multiplier == 1.0 else 1
+        channels = _round_channels(32 * depth_multiplier, divisor)
         self.root = Convolution(
             f"{self.name}/Conv",
-            _round_channels(32 * depth_multiplier, divisor),
+            channels,
             3,
             stride=2,
             norm=_mobilenet_norm(),
             activation=tf.nn.relu6,
         )
-        self.blocks = []
+        blocks = []
         for expansion, filters, repeats, first_stride in self._BLOCKS:
+            filters = _round_channels(filters * depth_multiplier, divisor)
             for i in range(repeats):
-                stride, rate = dilation.next(first_stride if i == 0 else 1)
-                number = f"_{len(self.blocks)}" if self.blocks else ""
-                self.blocks.append(
-                    _InvertedResidual(
-                        f"{self.name}/expanded_conv{number}",
-                        _round_channels(filters * depth_multiplier, divisor),
-                        expansion,
-                        stride,
-                        rate,
-                    )
+                stride, atrous_rate = schedule.next(first_stride if i == 0 else 1)
+                scope = f"{self.name}/expanded_conv" + (f"_{len(blocks)}" if blocks else "")
+                blocks.append(
+                    _InvertedResidual(scope, channels, filters, expansion, stride, atrous_rate)
                 )
+                channels = filters
+        self.blocks = blocks
+        self.low_level_channels = blocks[self._LOW_LEVEL_INDEX].expanded_channels
+        self.channels = channels
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.root.build(input_shape)
+        channels = self.root.filters
+        for block in self.blocks:
+            block.build(maps(channels))
+            channels = block.filters
+        self.built = True
 
     def call(
-        self, x: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
+        self, images: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `(low-level [n, h/4, w/4, 144], deep [n, h/stride, w/stride, 320])`."""
-        x = self.root(x, batch_statistics=batch_statistics)
+        """Returns low-level features `[n, h/4, w/4, 144]` and deep `[n, h/stride, w/stride, 320]`.
+
+        Args:
+          images: `[n, h, w, 3]`, RGB 0..255.
+          batch_statistics: normalize by the statistics of `images` and move the running averages.
+          recompute: keep only the blocks' outputs for the gradient.
+        """
+        x = self.root(normalize_image(images), batch_statistics=batch_statistics)
         return run_blocks(self.blocks, x, self._LOW_LEVEL_INDEX, batch_statistics, recompute)

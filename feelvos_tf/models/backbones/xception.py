@@ -1,15 +1,24 @@
-"""Aligned Xception with 41, 65 or 71 layers."""
+"""The aligned Xception backbone with 41, 65 or 71 layers."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.models.backbones.common import AtrousSchedule, atrous_depthwise, run_blocks
+from feelvos_tf.models.backbones.common import (
+    AtrousSchedule,
+    atrous_depthwise,
+    normalize_image,
+    run_blocks,
+)
 from feelvos_tf.models.layers.batch_norm import BatchNorm
-from feelvos_tf.models.layers.convolution import Convolution, DepthwiseConvolution
+from feelvos_tf.models.layers.convolution import Convolution, DepthwiseConvolution, layer_name
 from feelvos_tf.models.layers.space_to_batch import SpaceToBatch
+from feelvos_tf.models.layers.variables import maps
 
 
 @tf.custom_gradient
@@ -40,50 +49,61 @@ class _XceptionModule(tf.keras.layers.Layer):
 
     def __init__(
         self,
-        name: str,
+        scope: str,
         depths: tuple[int, int, int],
         skip: str,
         stride: int,
-        rate: int,
+        atrous_rate: int,
         rectified_inside: bool = False,
     ):
-        super().__init__(name=name)
-        self.skip, self.rate = skip, rate
+        super().__init__(name=layer_name(scope))
+        self.scope = scope
+        self.depths, self.skip, self.atrous_rate = depths, skip, atrous_rate
         self.rectified_inside = rectified_inside
         activation = tf.nn.relu if rectified_inside else None
-        self.depthwise, self.pointwise = [], []
+        depthwise, pointwise = [], []
         for i, depth in enumerate(depths):
-            scope = f"{name}/separable_conv{i + 1}"
-            self.depthwise.append(
+            convolution = f"{scope}/separable_conv{i + 1}"
+            depthwise.append(
                 DepthwiseConvolution(
-                    f"{scope}_depthwise",
+                    f"{convolution}_depthwise",
                     3,
                     stride=stride if i == 2 else 1,
-                    rate=rate,
+                    atrous_rate=atrous_rate,
                     norm=_xception_norm(),
                     activation=activation,
                     fixed_padding=True,
                 )
             )
-            self.pointwise.append(
+            pointwise.append(
                 Convolution(
-                    f"{scope}_pointwise", depth, norm=_xception_norm(), activation=activation
+                    f"{convolution}_pointwise", depth, norm=_xception_norm(), activation=activation
                 )
             )
+        self.depthwise, self.pointwise = depthwise, pointwise
         if skip == "conv":
             self.shortcut = Convolution(
-                f"{name}/shortcut", depths[-1], stride=stride, norm=_xception_norm()
+                f"{scope}/shortcut", depths[-1], stride=stride, norm=_xception_norm()
             )
 
+    def build(self, input_shape: tf.TensorShape) -> None:
+        if self.skip == "conv":
+            self.shortcut.build(input_shape)
+        for depthwise, pointwise in zip(self.depthwise, self.pointwise):
+            depthwise.build(input_shape)
+            pointwise.build(input_shape)
+            input_shape = maps(pointwise.filters)
+        self.built = True
+
     def call(
-        self, x: tf.Tensor, batch_statistics: bool, phases: SpaceToBatch | None
+        self, x: tf.Tensor, batch_statistics: bool, space_to_batch: SpaceToBatch | None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the module's output and that of its second separable convolution."""
         residual, second = x, None
         for i, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise)):
             if not self.rectified_inside:
                 residual = tf.nn.relu(residual) if i else _relu_of_sum(residual)
-            residual = atrous_depthwise(depthwise, residual, batch_statistics, phases)
+            residual = atrous_depthwise(depthwise, residual, batch_statistics, space_to_batch)
             residual = pointwise(residual, batch_statistics=batch_statistics)
             if i == 1:
                 second = residual
@@ -94,6 +114,16 @@ class _XceptionModule(tf.keras.layers.Layer):
         return residual, second
 
 
+class _Unit(NamedTuple):
+    """One Xception module: see `_XceptionModule`."""
+
+    scope: str
+    depths: tuple[int, int, int]
+    skip: str
+    stride: int = 1
+    rectified_inside: bool = False
+
+
 @gin.register
 class Xception(tf.keras.layers.Layer):
     """Aligned Xception with 41, 65 or 71 layers (paper section 3; 2019 release, core/xception).
@@ -101,6 +131,10 @@ class Xception(tf.keras.layers.Layer):
     Args:
       layers: 41, 65 or 71.
       output_stride: input size divided by the size of the deep features, 8 or 16.
+
+    Attributes:
+      low_level_channels: of the low-level features, 256.
+      channels: of the deep features, 2048.
 
     Raises:
       InputError: there is no such backbone.
@@ -121,42 +155,64 @@ class Xception(tf.keras.layers.Layer):
                 f"Xception.layers: expected one of {tuple(self._ENTRY)}, found {layers}"
             )
         super().__init__(name=f"xception_{layers}")
-        scope, dilation = self.name, AtrousSchedule(output_stride)
-        self.root = [
-            Convolution(
-                f"{scope}/entry_flow/conv1_1",
-                32,
-                3,
-                stride=2,
-                norm=_xception_norm(),
-                activation=tf.nn.relu,
-                fixed_padding=True,
-            ),
-            Convolution(
-                f"{scope}/entry_flow/conv1_2", 64, 3, norm=_xception_norm(), activation=tf.nn.relu
-            ),
+        self.root = [self._root_layer("1", 32, 2), self._root_layer("2", 64, 1)]
+        schedule = AtrousSchedule(output_stride)
+        self.blocks = [
+            _XceptionModule(
+                f"{self.name}/{unit.scope}/xception_module",
+                unit.depths,
+                unit.skip,
+                *schedule.next(unit.stride),
+                unit.rectified_inside,
+            )
+            for unit in self._units(layers)
         ]
         self.low_level_index = self._LOW_LEVEL_BLOCK[layers] - 1
-        self.blocks = []
-        for block, (depth, stride) in enumerate(self._ENTRY[layers], start=1):
-            self._add(f"entry_flow/block{block}/unit_1", (depth,) * 3, "conv", stride, dilation)
-        for unit in range(1, self._MIDDLE_UNITS[layers] + 1):
-            self._add(f"middle_flow/block1/unit_{unit}", (728,) * 3, "sum", 1, dilation)
-        self._add("exit_flow/block1/unit_1", (728, 1024, 1024), "conv", 2, dilation)
-        self._add("exit_flow/block2/unit_1", (1536, 1536, 2048), "none", 1, dilation, True)
+        self.low_level_channels = self.blocks[self.low_level_index].depths[1]
+        self.channels = self.blocks[-1].depths[-1]
 
-    def _add(self, unit, depths, skip, stride, dilation, rectified_inside=False) -> None:
-        stride, rate = dilation.next(stride)
-        name = f"{self.name}/{unit}/xception_module"
-        self.blocks.append(_XceptionModule(name, depths, skip, stride, rate, rectified_inside))
+    def _root_layer(self, number: str, filters: int, stride: int) -> Convolution:
+        return Convolution(
+            f"{self.name}/entry_flow/conv1_{number}",
+            filters,
+            3,
+            stride=stride,
+            norm=_xception_norm(),
+            activation=tf.nn.relu,
+            fixed_padding=True,
+        )
+
+    def _units(self, layers: int) -> Iterator[_Unit]:
+        """Yields the modules from first to last."""
+        for block, (depth, stride) in enumerate(self._ENTRY[layers], start=1):
+            yield _Unit(f"entry_flow/block{block}/unit_1", (depth,) * 3, "conv", stride)
+        for unit in range(1, self._MIDDLE_UNITS[layers] + 1):
+            yield _Unit(f"middle_flow/block1/unit_{unit}", (728,) * 3, "sum")
+        yield _Unit("exit_flow/block1/unit_1", (728, 1024, 1024), "conv", 2)
+        yield _Unit("exit_flow/block2/unit_1", (1536, 1536, 2048), "none", rectified_inside=True)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        for layer in self.root:
+            layer.build(input_shape)
+            input_shape = maps(layer.filters)
+        for block in self.blocks:
+            block.build(input_shape)
+            input_shape = maps(block.depths[-1])
+        self.built = True
 
     def call(
-        self, x: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
+        self, images: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `(low-level [n, h/4, w/4, 256], deep [n, h/stride, w/stride, 2048])`.
+        """Returns low-level features `[n, h/4, w/4, 256]` and deep `[n, h/stride, w/stride, 2048]`.
 
-        The low-level feature is the linear batch-norm output, without a ReLU.
+        The low-level features are a linear batch norm's output, without a ReLU.
+
+        Args:
+          images: `[n, h, w, 3]`, RGB 0..255.
+          batch_statistics: normalize by the statistics of `images` and move the running averages.
+          recompute: keep only the blocks' outputs for the gradient.
         """
+        x = normalize_image(images)
         for layer in self.root:
             x = layer(x, batch_statistics=batch_statistics)
         return run_blocks(self.blocks, x, self.low_level_index, batch_statistics, recompute)

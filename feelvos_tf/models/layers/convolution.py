@@ -1,28 +1,33 @@
 """Convolution, then batch norm or bias, then activation, named as in the 2019 release.
 
-A layer's `name` is its scope in the release, so `<name>/weights`, `<name>/BatchNorm/gamma` or
-`<name>/biases` is the release's name of each of its variables (see release_checkpoint.py).
+A layer's `scope` is its name in the release, so `<scope>/weights`, `<scope>/BatchNorm/gamma` or
+`<scope>/biases` is the release's name of each of its variables (see release_checkpoint.py).
 """
 
 from __future__ import annotations
 
+import functools
 from typing import Callable
 
 import tensorflow as tf
 
-from feelvos_tf.models.layers.batch_norm import BatchNorm, rounds_like_release
+from feelvos_tf.models.layers.batch_norm import BatchNorm
+from feelvos_tf.models.layers.variables import add_variable
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
 _BACKBONE_STDDEV = 0.09
-
-
 # From this kernel size on TensorFlow's gradient of a depthwise kernel is the slower one on CPUs.
 _LARGE_KERNEL = 5
 
 
 def truncated_normal(stddev: float) -> tf.keras.initializers.Initializer:
-    """Returns the initialiser that the 2019 release uses for most kernels."""
+    """Returns the initializer that the 2019 release uses for most kernels."""
     return tf.keras.initializers.TruncatedNormal(stddev=stddev)
+
+
+def layer_name(scope: str) -> str:
+    """Returns a name that Keras takes for a layer of the release's scope."""
+    return scope.replace("/", "_")
 
 
 def depthwise_with_fast_gradient(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
@@ -60,19 +65,20 @@ class ConvNormActivation(tf.keras.layers.Layer):
 
     def __init__(
         self,
-        name: str,
+        scope: str,
         kernel_size: int,
         stride: int = 1,
-        rate: int = 1,
+        atrous_rate: int = 1,
         norm: BatchNorm | None = None,
         activation: Activation | None = None,
         initializer: tf.keras.initializers.Initializer | None = None,
         fixed_padding: bool = False,
     ):
-        super().__init__(name=name)
+        super().__init__(name=layer_name(scope))
+        self.scope = scope
         self.kernel_size = kernel_size
         self.stride = stride
-        self.rate = rate
+        self.atrous_rate = atrous_rate
         self.norm = norm
         self.activation = activation
         self.initializer = initializer or truncated_normal(_BACKBONE_STDDEV)
@@ -80,12 +86,12 @@ class ConvNormActivation(tf.keras.layers.Layer):
 
     def release_variables(self) -> dict[str, tf.Variable]:
         """Returns the layer's variables under their names in the 2019 release."""
-        variables = {f"{self.name}/{self.kernel_leaf}": self.kernel}
+        variables = {f"{self.scope}/{self.kernel_leaf}": self.kernel}
         if self.norm is None:
-            variables[f"{self.name}/biases"] = self.bias
+            variables[f"{self.scope}/biases"] = self.bias
             return variables
         for leaf in ("gamma", "beta", "moving_mean", "moving_variance"):
-            variables[f"{self.name}/BatchNorm/{leaf}"] = getattr(self.norm, leaf)
+            variables[f"{self.scope}/BatchNorm/{leaf}"] = getattr(self.norm, leaf)
         return variables
 
     def fold_batch_norm(self) -> None:
@@ -94,35 +100,36 @@ class ConvNormActivation(tf.keras.layers.Layer):
             return
         scale, offset = self.norm.frozen_scale_and_offset()
         self.kernel.assign(self._scaled(scale))
-        self.bias = tf.Variable(offset, name=f"{self.name}/biases")
+        self.bias = tf.Variable(offset, name="biases")
         self.norm = None
 
     def _build_norm_or_bias(self, channels: int) -> None:
         if self.norm is None:
-            self.bias = self.add_weight("biases", [channels], initializer="zeros")
+            self.bias = add_variable(self, "biases", [channels], "zeros")
         else:
-            self.norm.build(channels)
+            self.norm.build([channels])
 
     def call(
-        self, x: tf.Tensor, batch_statistics: bool = False, rate: int | None = None
+        self, x: tf.Tensor, batch_statistics: bool = False, atrous_rate: int | None = None
     ) -> tf.Tensor:
         """Returns the convolved `x`.
 
         Args:
           x: float32 `[batch, height, width, channels]`.
-          batch_statistics: normalise by the statistics of the output itself.
-          rate: instead of the layer's own; 1 for what is split into phases (see phases.py).
+          batch_statistics: normalize by the statistics of the output itself.
+          atrous_rate: instead of the layer's own; 1 for what space-to-batch has taken apart.
         """
         x, padding = self._pad(x)
+        convolve = functools.partial(self.convolve, x, padding=padding, atrous_rate=atrous_rate)
         if self.norm is None:
-            y = tf.nn.bias_add(self.convolve(x, self.kernel, padding, rate), self.bias)
+            y = tf.nn.bias_add(convolve(self.kernel), self.bias)
         elif batch_statistics and not self.norm.is_frozen:
-            y = self.norm(self.convolve(x, self.kernel, padding, rate))
-        elif rounds_like_release():
-            y = self.norm.with_frozen_statistics(self.convolve(x, self.kernel, padding, rate))
-        else:
+            y = self.norm(convolve(self.kernel))
+        elif self.norm.is_folded:
             scale, offset = self.norm.frozen_scale_and_offset()
-            y = tf.nn.bias_add(self.convolve(x, self._scaled(scale), padding, rate), offset)
+            y = tf.nn.bias_add(convolve(self._scaled(scale)), offset)
+        else:
+            y = self.norm.with_frozen_statistics(convolve(self.kernel))
         return y if self.activation is None else self.activation(y)
 
     def _pad(self, x: tf.Tensor) -> tuple[tf.Tensor, str]:
@@ -133,7 +140,7 @@ class ConvNormActivation(tf.keras.layers.Layer):
         """
         if not self.fixed_padding or self.stride == 1:
             return x, "SAME"
-        total = (self.kernel_size - 1) * self.rate
+        total = (self.kernel_size - 1) * self.atrous_rate
         before, after = total // 2, total - total // 2
         return tf.pad(x, [[0, 0], [before, after], [before, after], [0, 0]]), "VALID"
 
@@ -143,13 +150,13 @@ class Convolution(ConvNormActivation):
 
     kernel_leaf = "weights"
 
-    def __init__(self, name: str, filters: int, kernel_size: int = 1, **kwargs):
-        super().__init__(name, kernel_size, **kwargs)
+    def __init__(self, scope: str, filters: int, kernel_size: int = 1, **kwargs):
+        super().__init__(scope, kernel_size, **kwargs)
         self.filters = filters
 
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = [self.kernel_size, self.kernel_size, input_shape[-1], self.filters]
-        self.kernel = self.add_weight("weights", shape, initializer=self.initializer)
+        self.kernel = add_variable(self, "weights", shape, self.initializer)
         self._build_norm_or_bias(self.filters)
         self.built = True
 
@@ -157,9 +164,11 @@ class Convolution(ConvNormActivation):
         return self.kernel * scale
 
     def convolve(
-        self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", rate: int | None = None
+        self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", atrous_rate: int | None = None
     ) -> tf.Tensor:
-        return tf.nn.conv2d(x, kernel, self.stride, padding, dilations=rate or self.rate)
+        return tf.nn.conv2d(
+            x, kernel, self.stride, padding, dilations=atrous_rate or self.atrous_rate
+        )
 
 
 class DepthwiseConvolution(ConvNormActivation):
@@ -169,7 +178,7 @@ class DepthwiseConvolution(ConvNormActivation):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = [self.kernel_size, self.kernel_size, input_shape[-1], 1]
-        self.kernel = self.add_weight("depthwise_weights", shape, initializer=self.initializer)
+        self.kernel = add_variable(self, "depthwise_weights", shape, self.initializer)
         self._build_norm_or_bias(input_shape[-1])
         self.built = True
 
@@ -177,14 +186,16 @@ class DepthwiseConvolution(ConvNormActivation):
         return self.kernel * scale[:, tf.newaxis]
 
     def convolve(
-        self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", rate: int | None = None
+        self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", atrous_rate: int | None = None
     ) -> tf.Tensor:
-        rate = rate or self.rate
-        if self._has_slow_gradient(rate) and not tf.config.list_physical_devices("GPU"):
+        atrous_rate = atrous_rate or self.atrous_rate
+        if self._has_slow_gradient(atrous_rate) and not tf.config.list_physical_devices("GPU"):
             return depthwise_with_fast_gradient(x, tf.convert_to_tensor(kernel))
         strides = [1, self.stride, self.stride, 1]
-        return tf.nn.depthwise_conv2d(x, kernel, strides, padding, dilations=[rate, rate])
+        return tf.nn.depthwise_conv2d(
+            x, kernel, strides, padding, dilations=[atrous_rate, atrous_rate]
+        )
 
-    def _has_slow_gradient(self, rate: int) -> bool:
+    def _has_slow_gradient(self, atrous_rate: int) -> bool:
         """Returns whether CPUs have a faster way to find the gradient of the kernel."""
-        return self.stride == rate == 1 and self.kernel_size >= _LARGE_KERNEL
+        return self.stride == atrous_rate == 1 and self.kernel_size >= _LARGE_KERNEL

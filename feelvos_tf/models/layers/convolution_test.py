@@ -36,7 +36,8 @@ def test_fast_depthwise_and_its_gradient_equal_tensorflows(size):
 def test_shared_part_of_a_separable_layer_equals_the_joined_input():
     layer = SeparableConv("layer", 6, 7)
     shared, own = _random(1, 9, 8, 10), _random(4, 9, 8, 3)
-    split = layer.call_shared(shared, own)
+    layer.build([None, None, None, 13])
+    split = layer.finish(layer.share(shared), own)
     joined = layer(tf.concat([tf.repeat(shared, 4, 0), own], -1))
     np.testing.assert_allclose(split, joined, atol=1e-5)
 
@@ -64,10 +65,12 @@ def _layers_with_random_norm():
         yield layer
 
 
-def test_frozen_batch_norm_equals_normalising_the_output():
+@pytest.mark.parametrize("is_folded", [True, False])
+def test_frozen_batch_norm_equals_normalizing_the_output(is_folded):
     x = _random(2, 5, 6, 4)
     for layer in _layers_with_random_norm():
         norm = layer.norm
+        norm.is_folded = is_folded
         plain = layer.convolve(x, layer.kernel)
         expected = (plain - norm.moving_mean) / tf.sqrt(norm.moving_variance + 1e-3)
         np.testing.assert_allclose(layer(x), expected * norm.gamma + norm.beta, atol=1e-5)
@@ -82,7 +85,7 @@ def test_folding_keeps_the_output():
         np.testing.assert_allclose(layer(x), before, atol=1e-5)
 
 
-def test_batch_statistics_normalise_and_move_the_averages():
+def test_batch_statistics_normalize_and_move_the_averages():
     x = _random(2, 5, 6, 4)
     for layer in _layers_with_random_norm():
         norm = layer.norm
@@ -96,8 +99,8 @@ def test_batch_statistics_normalise_and_move_the_averages():
 
 
 @pytest.mark.parametrize("rate", [1, 2, 4, 6, 12])
-def test_every_rate_equals_shifted_multiply_adds(rate):
-    layer = DepthwiseConvolution("layer", 3, rate=rate)
+def test_every_atrous_rate_equals_shifted_multiply_adds(rate):
+    layer = DepthwiseConvolution("layer", 3, atrous_rate=rate)
     x, kernel = _random(2, 13, 9, 4), _random(3, 3, 4, 1)
     margin = [[0, 0], [rate, rate], [rate, rate], [0, 0]]
     padded = tf.pad(x, margin)

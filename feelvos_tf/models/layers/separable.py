@@ -11,6 +11,7 @@ from feelvos_tf.models.layers.convolution import (
     Activation,
     Convolution,
     DepthwiseConvolution,
+    layer_name,
     truncated_normal,
 )
 
@@ -27,65 +28,62 @@ class SeparableConv(tf.keras.layers.Layer):
 
     def __init__(
         self,
-        name: str,
+        scope: str,
         filters: int,
         kernel_size: int,
-        rate: int = 1,
+        atrous_rate: int = 1,
         norm: Callable[[], BatchNorm] | None = None,
         activation: Activation | None = tf.nn.relu,
         depthwise_initializer: tf.keras.initializers.Initializer | None = None,
         pointwise_initializer: tf.keras.initializers.Initializer | None = None,
     ):
-        super().__init__(name=name)
+        super().__init__(name=layer_name(scope))
+        self.scope = scope
         make_norm = norm or (lambda: None)
         self.depthwise = DepthwiseConvolution(
-            f"{name}_depthwise",
+            f"{scope}_depthwise",
             kernel_size,
-            rate=rate,
+            atrous_rate=atrous_rate,
             norm=make_norm(),
             activation=activation,
             initializer=depthwise_initializer or truncated_normal(_SEPARABLE_DEPTHWISE_STDDEV),
         )
         self.pointwise = Convolution(
-            f"{name}_pointwise",
+            f"{scope}_pointwise",
             filters,
             norm=make_norm(),
             activation=activation,
             initializer=pointwise_initializer or truncated_normal(_SEPARABLE_POINTWISE_STDDEV),
         )
 
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.depthwise.build(input_shape)
+        self.pointwise.build(input_shape)
+        self.built = True
+
     def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:
         x = self.depthwise(x, batch_statistics=batch_statistics)
         return self.pointwise(x, batch_statistics=batch_statistics)
 
-    def call_shared(self, shared: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
-        """Returns `self(concat([shared, own]))`, computing the part of `shared` only once.
-
-        Args:
-          shared: `[1, h, w, channels]`, the same for every entry of the batch.
-          own: `[batch, h, w, channels]`.
-        """
-        return self.finish(self.share(shared, own.shape[-1]), own)
-
-    def share(self, shared: tf.Tensor, own_channels: int) -> tf.Tensor:
+    def share(self, shared: tf.Tensor) -> tf.Tensor:
         """Returns what the first channels of the input contribute, `[batch, h, w, filters]`.
 
         The depthwise convolution and its activation act per channel, the pointwise convolution is
-        linear: each can be split by input channel. For layers with biases, not batch norm.
+        linear: each can be split by input channel, so what all entries of a batch have in common is
+        computed once. For layers with biases, not batch norm.
 
         Args:
-          shared: `[batch, h, w, channels]`, the first channels of the input.
-          own_channels: the number of channels that `finish` will add.
+          shared: `[1 or batch, h, w, channels]`, the first channels of the input.
         """
-        if not self.built:
-            joined = tf.TensorShape([None, None, None, shared.shape[-1] + own_channels])
-            self.depthwise.build(joined)
-            self.pointwise.build(joined)
-            self.built = True
         return self._part(shared, slice(None, shared.shape[-1]))
 
     def finish(self, contribution: tf.Tensor, own: tf.Tensor) -> tf.Tensor:
-        """Returns the layer's output from what `share` returned and the last channels."""
+        """Returns `self(concat([shared, own]))`.
+
+        Args:
+          contribution: what `share` returned for `shared`.
+          own: `[batch, h, w, channels]`, the last channels of the input.
+        """
         total = contribution + self._part(own, slice(-own.shape[-1], None))
         return self.pointwise.activation(tf.nn.bias_add(total, self.pointwise.bias))
 

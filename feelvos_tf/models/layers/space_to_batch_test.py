@@ -1,4 +1,4 @@
-"""Dilated layers on phases equal dilated layers on the image."""
+"""Atrous layers on an image taken apart equal atrous layers on the image."""
 
 import numpy as np
 import pytest
@@ -18,22 +18,22 @@ def _layer(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
 
 @pytest.mark.parametrize("rate", [2, 3, 4])
 @pytest.mark.parametrize("size", [(8, 12), (9, 14), (7, 5), (3, 1)])
-def test_a_run_of_dilated_layers_and_its_gradient(size, rate):
+def test_a_run_of_atrous_layers_and_its_gradient(size, rate):
     kernel = _random(3, 3, 5, 1)
 
-    def dilated(x):
+    def atrous(x):
         return _layer(_layer(x, kernel, rate), kernel, rate)
 
-    def in_phases(x):
-        phases = SpaceToBatch(x, rate)
-        x = phases.split(x)
+    def in_parts(x):
+        apart = SpaceToBatch(x, rate)
+        x = apart.split(x)
         for _ in range(2):
-            x = _layer(phases.blank(x), kernel, 1)
-        return phases.join(x)
+            x = _layer(apart.blank(x), kernel, 1)
+        return apart.join(x)
 
     x, weight = _random(2, *size, 5), _random(2, *size, 5)
     results = []
-    for function in (dilated, in_phases):
+    for function in (atrous, in_parts):
         with tf.GradientTape() as tape:
             tape.watch([x, kernel])
             y = function(x)

@@ -32,7 +32,7 @@ class Case:
         group is ours, the others are its yardsticks.
       make: returns a function without arguments that does the work once; building inputs and
         loading weights belong here, for they are not measured.
-      items: what one call handles (frames, clips), for rates.
+      items: what one call handles (frames, clips), for numbers per second.
       whole_process: the peak memory that is shown is that of the whole process, libraries and
         weights included, not what the call adds.
     """
@@ -84,8 +84,8 @@ def measure(
                     bar.update()
             seconds = _interleaved_medians(members, repeats, bar.update)
             for case, peak, median in zip(members, peaks, seconds):
-                rate = case.items / median
-                rows.append(Row(group, case.name, median / seconds[0], median, peak, rate))
+                per_second = case.items / median
+                rows.append(Row(group, case.name, median / seconds[0], median, peak, per_second))
     return rows
 
 

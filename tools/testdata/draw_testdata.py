@@ -1,4 +1,4 @@
-"""Draws the small DAVIS 2017 data set in `testdata/`: `python tools/testdata/make_testdata.py`.
+"""Draws the small DAVIS 2017 data set in `testdata/`: `python tools/testdata/draw_testdata.py`.
 
 The same bytes come out every time with the same versions of NumPy, OpenCV and Pillow:
 
@@ -15,8 +15,8 @@ import pathlib
 import cv2
 import numpy as np
 from absl import flags
-from testdata_drawing import draw
-from testdata_scenes import SCENES, Scene
+from drawing import draw
+from scenes import SCENES, Scene
 from tqdm import tqdm
 
 from feelvos_tf.core import atomic_files, cli

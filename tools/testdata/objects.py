@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from testdata_drawing import Part, Texture, plain, ringed, striped, wedged
+from drawing import Part, Texture, plain, ringed, striped, wedged
 
 DARK = (0.08, 0.08, 0.10)
 WHITE = (0.96, 0.95, 0.92)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 
 import numpy as np
-from testdata_drawing import (
+from drawing import (
     Background,
     Part,
     checked,
@@ -18,7 +18,7 @@ from testdata_drawing import (
     striped,
     wedged,
 )
-from testdata_objects import (
+from objects import (
     Pose,
     ball,
     balloon,

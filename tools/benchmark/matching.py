@@ -1,4 +1,4 @@
-"""Cases of `benchmark.py matching`: global and local matching on random embeddings."""
+"""Cases of `tools/benchmark matching`: global and local matching on random embeddings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from benchmark_measure import Case
-from benchmark_yardsticks import (
+from measure import Case
+from yardsticks import (
     bare_product,
     chunked_product,
     correlation_local,

@@ -105,28 +105,28 @@ def shifted_local(
     return tf.while_loop(lambda i, _: i < side**2, shift, start, parallel_iterations=1)[1]
 
 
-def plain_depthwise(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+def plain_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
     """Returns the depthwise convolution as TensorFlow does it: dilated ones by space-to-batch."""
-    return tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME", dilations=[rate, rate])
+    return tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME", dilations=[atrous_rate, atrous_rate])
 
 
-def grouped_depthwise(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+def grouped_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
     """Returns the same by a full convolution in one group per channel.
 
     TensorFlow does so fast with oneDNN's kernels only, and refuses to add a bias without them.
     """
-    return tf.nn.conv2d(x, tf.transpose(kernel, [0, 1, 3, 2]), 1, "SAME", dilations=rate)
+    return tf.nn.conv2d(x, tf.transpose(kernel, [0, 1, 3, 2]), 1, "SAME", dilations=atrous_rate)
 
 
-def shifted_depthwise(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
+def shifted_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
     """Returns the same by one multiplication and addition per kernel entry."""
-    reach = rate * (kernel.shape[0] // 2)
+    reach = atrous_rate * (kernel.shape[0] // 2)
     padded = tf.pad(x, [[0, 0], [reach, reach], [reach, reach], [0, 0]])
     height, width = x.shape[1:3]
     total = tf.zeros_like(x)
     for i in range(kernel.shape[0]):
         for j in range(kernel.shape[1]):
-            y, z = i * rate, j * rate
+            y, z = i * atrous_rate, j * atrous_rate
             total += padded[:, y : y + height, z : z + width] * kernel[i, j, :, 0]
     return total
 

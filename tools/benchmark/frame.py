@@ -1,4 +1,4 @@
-"""Cases of `benchmark.py frame`: one frame of a video, and where its time goes."""
+"""Cases of `tools/benchmark frame`: one frame of a video, and where its time goes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from benchmark_measure import Case
-from benchmark_yardsticks import (
+from measure import Case
+from yardsticks import (
     correlation_local,
     grouped_depthwise,
     plain_depthwise,
@@ -17,11 +17,11 @@ from benchmark_yardsticks import (
     shifted_depthwise,
 )
 
+from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.inference.predictor import Predictor, State
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
-from feelvos_tf.models.deeplab import resize_bilinear
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, normalize_distance
@@ -88,7 +88,7 @@ def _step(variant: str, sizes: Sizes) -> Callable[[], object]:
 def _release_step(variant: str, sizes: Sizes) -> Callable[[], object]:
     model = folded_model(variant)
     for block in model.backbone.blocks:
-        block.rate = 1  # Then the block's dilated layers split the image one by one.
+        block.atrous_rate = 1  # Then the block's dilated layers split the image one by one.
     image, mask = image_and_mask(sizes)
     predictor = Predictor(model)  # Named: its functions do not keep it alive.
     state = predictor.start(image, mask)
@@ -194,7 +194,7 @@ def _head_cases(sizes: Sizes) -> list[Case]:
     grid = (-(-sizes.height // 4), -(-sizes.width // 4))
 
     def head(function: Callable, objects: int) -> Callable[[], object]:
-        layer = SegmentationHead()
+        layer = SegmentationHead(num_cues=3)
         features = tf.random.uniform([1, *grid, 256])
         cues = tf.random.uniform([objects, *grid, 3])
         layer(features, cues)
@@ -211,52 +211,59 @@ def _head_cases(sizes: Sizes) -> list[Case]:
     return cases
 
 
-def _dense_of_same_flops(x: tf.Tensor, kernel: tf.Tensor, rate: int) -> tf.Tensor:
-    del rate
+def _dense_of_same_flops(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
+    del atrous_rate
     return tf.nn.conv2d(x, tf.reshape(kernel, [1, 1, x.shape[-1], -1]), 1, "SAME")
 
 
 def _one_by_one(function: Callable) -> Callable:
     """Returns a run of layers, each of which does `function` on its own."""
 
-    def run(x: tf.Tensor, kernel: tf.Tensor, rate: int, layers: int) -> tf.Tensor:
+    def run(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int, layers: int) -> tf.Tensor:
         for _ in range(layers):
-            x = function(x, kernel, rate)
+            x = function(x, kernel, atrous_rate)
         return x
 
     return run
 
 
-def _in_phases(x: tf.Tensor, kernel: tf.Tensor, rate: int, layers: int) -> tf.Tensor:
-    phases = SpaceToBatch(x, rate)
-    x = phases.split(x)
+def _space_to_batch_once(
+    x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int, layers: int
+) -> tf.Tensor:
+    batches = SpaceToBatch(x, atrous_rate)
+    x = batches.split(x)
     for _ in range(layers):
-        x = plain_depthwise(phases.blank(x), kernel, 1)
-    return phases.join(x)
+        x = plain_depthwise(batches.blank(x), kernel, 1)
+    return batches.join(x)
 
 
 def _depthwise_cases(sizes: Sizes) -> list[Case]:
     """Returns forms of dilated layers of xception_65 at output stride 8: middle flow, ASPP."""
     shape = [1, -(-sizes.height // 8), -(-sizes.width // 8), 728]
 
-    def form(function: Callable, rate: int, layers: int, xla: bool) -> Callable[[], object]:
+    def form(function: Callable, atrous_rate: int, layers: int, xla: bool) -> Callable[[], object]:
         x, kernel = tf.random.uniform(shape), tf.random.uniform([3, 3, shape[-1], 1]) / 9
-        run = tf.function(lambda *xs: function(*xs, rate, layers), jit_compile=xla)
+        run = tf.function(lambda *xs: function(*xs, atrous_rate, layers), jit_compile=xla)
         return functools.partial(run, x, kernel)
 
     forms = {
-        "split into phases once": (_in_phases, False),
+        "space-to-batch once (ours)": (_space_to_batch_once, False),
         "space-to-batch for each": (_one_by_one(plain_depthwise), False),
         "convolution in groups of one": (_one_by_one(grouped_depthwise), False),
         "shifted multiply-adds": (_one_by_one(shifted_depthwise), False),
         "shifted multiply-adds, XLA": (_one_by_one(shifted_depthwise), True),
-        "undilated": (_one_by_one(lambda x, kernel, rate: plain_depthwise(x, kernel, 1)), False),
+        "undilated": (
+            _one_by_one(lambda x, kernel, atrous_rate: plain_depthwise(x, kernel, 1)),
+            False,
+        ),
         "dense 1x1 convolution of the same flops": (_one_by_one(_dense_of_same_flops), False),
     }
     cases = []
-    for rate, layers in ((2, 12), (12, 1)):
-        group = f"{layers} depthwise 3x3, {shape[1]}x{shape[2]}x{shape[3]}, rate {rate}"
+    for atrous_rate, layers in ((2, 12), (12, 1)):
+        group = (
+            f"{layers} depthwise 3x3, {shape[1]}x{shape[2]}x{shape[3]}, atrous rate {atrous_rate}"
+        )
         for name, (function, xla) in forms.items():
-            make = functools.partial(form, function, rate, layers, xla)
+            make = functools.partial(form, function, atrous_rate, layers, xla)
             cases.append(Case(name, group, make))
     return cases

@@ -1,4 +1,4 @@
-"""Cases of `benchmark.py train`, `input`, `eval` and `export`."""
+"""Cases of `tools/benchmark train`, `input`, `eval` and `export`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import tensorflow as tf
-from benchmark_frame import Sizes as FrameSizes
-from benchmark_frame import folded_model, image_and_mask
-from benchmark_measure import Case
+from frame import Sizes as FrameSizes
+from frame import folded_model, image_and_mask
+from measure import Case
 from PIL import Image
 
 from feelvos_tf import export
@@ -121,32 +121,34 @@ def eval_cases(root: str, split: str) -> list[Case]:
 
     `pip install vos-benchmark scikit-image` adds a widely used program that scores the same.
     """
-    targets = protocols.dataset_targets(root, "davis_2017", split)
+    ground_truths = protocols.dataset_ground_truths(root, "davis_2017", split)
     folder = _temporary_folder()
-    for target in targets:
-        for path in target.masks:
+    for ground_truth in ground_truths:
+        for path in ground_truth.masks:
             moved = np.roll(masks.read_mask(path), _SHIFT, axis=1)
-            masks.write_mask(folder / target.name / path.name, moved)
-    items = sum(len(target.masks) * len(target.objects) for target in targets)
+            masks.write_mask(folder / ground_truth.name / path.name, moved)
+    items = sum(
+        len(ground_truth.masks) * len(ground_truth.objects) for ground_truth in ground_truths
+    )
 
     def ours(workers: int) -> Callable[[], object]:
-        return lambda: score_predictions.score_folder(targets, folder, workers=workers)
+        return lambda: score_predictions.score_folder(ground_truths, folder, workers=workers)
 
     def definition() -> Callable[[], object]:
         return lambda: [
-            _direct_scores(path, folder / target.name / path.name, target.objects)
-            for target in targets
-            for path in target.masks
+            _direct_scores(path, folder / ground_truth.name / path.name, ground_truth.objects)
+            for ground_truth in ground_truths
+            for path in ground_truth.masks
         ]
 
     def public_tool(processes: int) -> Callable[[], object]:
         from vos_benchmark.benchmark import benchmark
 
         # All folders lie beside each other in DAVIS; the tool takes what both folders hold.
-        truth = str(targets[0].masks[0].parents[1])
+        truth = str(ground_truths[0].masks[0].parents[1])
         return lambda: benchmark([truth], [str(folder)], False, processes, verbose=False)
 
-    group = f"scoring {items} objects in frames (rates: objects in frames per second)"
+    group = f"scoring {items} objects in frames (per s: objects in frames)"
     cases = [
         Case("ours, 1 worker", group, lambda: ours(1), items=items),
         Case("ours, 2 workers", group, lambda: ours(2), items=items),

@@ -83,8 +83,8 @@ def draw(
             image[box] *= 1.0 - 0.35 * _shadow(part, x[box], y[box])[..., None]
         for part in parts:
             box = _box(part)
-            alpha, colours = _draw_part(part, x[box], y[box])
-            image[box] += alpha[..., None] * (colours - image[box])
+            alpha, colors = _draw_part(part, x[box], y[box])
+            image[box] += alpha[..., None] * (colors - image[box])
             coverage[:, box[0], box[1]] *= 1.0 - alpha
             coverage[index, box[0], box[1]] += alpha
     picture = np.rint(255 * np.clip(_average_down(image), 0, 1)).astype(np.uint8)
@@ -109,17 +109,17 @@ def noise(seed: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     return value
 
 
-def plain(colour: tuple[float, float, float]) -> Texture:
-    """Returns one colour everywhere."""
+def plain(color: tuple[float, float, float]) -> Texture:
+    """Returns one color everywhere."""
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(np.asarray(colour, float), (*x.shape, 3))
+        return np.broadcast_to(np.asarray(color, float), (*x.shape, 3))
 
     return texture
 
 
-def clouded(seed: int, size: float, *colours: tuple[float, float, float]) -> Texture:
-    """Returns a texture of three octaves of noise, `size` units wide, through a colour ramp."""
+def clouded(seed: int, size: float, *colors: tuple[float, float, float]) -> Texture:
+    """Returns a texture of three octaves of noise, `size` units wide, through a color ramp."""
     value = noise(seed)
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -128,26 +128,26 @@ def clouded(seed: int, size: float, *colours: tuple[float, float, float]) -> Tex
             # Each octave lies at its own angle: a common one would show the lattice.
             along, across = _rotate(x * scale / size, y * scale / size, tilt)
             mixed = mixed + weight * value(along, across)
-        return _ramp((mixed / 1.85 - 0.2) / 0.6, colours)
+        return _ramp((mixed / 1.85 - 0.2) / 0.6, colors)
 
     return texture
 
 
-def striped(width: float, *colours: tuple[float, float, float], tilt: float = 0.0) -> Texture:
+def striped(width: float, *colors: tuple[float, float, float], tilt: float = 0.0) -> Texture:
     """Returns stripes across x, each `width` units wide, tilted by `tilt`."""
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         across = x * np.cos(tilt) + y * np.sin(tilt)
-        return _pick(np.floor(across / width), colours)
+        return _pick(np.floor(across / width), colors)
 
     return texture
 
 
-def checked(width: float, *colours: tuple[float, float, float]) -> Texture:
+def checked(width: float, *colors: tuple[float, float, float]) -> Texture:
     """Returns a chequered pattern with fields of `width` units."""
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return _pick(np.floor(x / width) + np.floor(y / width), colours)
+        return _pick(np.floor(x / width) + np.floor(y / width), colors)
 
     return texture
 
@@ -166,20 +166,20 @@ def dotted(
     return texture
 
 
-def wedged(count: int, *colours: tuple[float, float, float]) -> Texture:
+def wedged(count: int, *colors: tuple[float, float, float]) -> Texture:
     """Returns `count` wedges around the middle, like a beach ball."""
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return _pick(np.floor((np.arctan2(y, x) / (2 * np.pi) + 0.5) * count), colours)
+        return _pick(np.floor((np.arctan2(y, x) / (2 * np.pi) + 0.5) * count), colors)
 
     return texture
 
 
-def ringed(width: float, *colours: tuple[float, float, float]) -> Texture:
+def ringed(width: float, *colors: tuple[float, float, float]) -> Texture:
     """Returns rings around the middle, each `width` units wide."""
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return _pick(np.floor(np.hypot(x, y) / width), colours)
+        return _pick(np.floor(np.hypot(x, y) / width), colors)
 
     return texture
 
@@ -248,7 +248,7 @@ def _part_coordinates(
 
 
 def _draw_part(part: Part, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns coverage 0..1 and the shaded RGB colours of a part on the fine grid."""
+    """Returns coverage 0..1 and the shaded RGB colors of a part on the fine grid."""
     u, v, extent = _part_coordinates(part, x, y)
     softness = OVERSAMPLING * min(part.radii)
     alpha = np.clip((1.0 - extent) * softness + 0.5, 0, 1)
@@ -280,13 +280,13 @@ def _blend(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarr
     return first + (second - first) * share
 
 
-def _pick(index: np.ndarray, colours: tuple) -> np.ndarray:
-    return np.asarray(colours, float)[np.mod(index.astype(int), len(colours))]
+def _pick(index: np.ndarray, colors: tuple) -> np.ndarray:
+    return np.asarray(colors, float)[np.mod(index.astype(int), len(colors))]
 
 
-def _ramp(position: np.ndarray, colours: tuple) -> np.ndarray:
-    """Returns colours blended along the ramp at positions 0..1."""
-    table = np.asarray(colours, float)
-    place = np.clip(position, 0, 1) * (len(colours) - 1)
-    stops = np.arange(len(colours))
+def _ramp(position: np.ndarray, colors: tuple) -> np.ndarray:
+    """Returns colors blended along the ramp at positions 0..1."""
+    table = np.asarray(colors, float)
+    place = np.clip(position, 0, 1) * (len(colors) - 1)
+    stops = np.arange(len(colors))
     return np.stack([np.interp(place, stops, table[:, channel]) for channel in range(3)], -1)

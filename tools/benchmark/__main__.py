@@ -1,11 +1,11 @@
 r"""Times the parts of the project beside plain yardsticks of the same work, in the same run.
 
-    python tools/benchmark/__main__.py matching   global and local matching
-    python tools/benchmark/__main__.py frame      one frame, its parts, the head, dilated layers
-    python tools/benchmark/__main__.py train      one clip forward and backward
-    python tools/benchmark/__main__.py input      the training pipeline
-    python tools/benchmark/__main__.py eval       scoring masks
-    python tools/benchmark/__main__.py export     a SavedModel in a fresh process
+    python tools/benchmark matching   global and local matching
+    python tools/benchmark frame      one frame, its parts, the head, dilated layers
+    python tools/benchmark train      one clip forward and backward
+    python tools/benchmark input      the training pipeline
+    python tools/benchmark eval       scoring masks
+    python tools/benchmark export     a SavedModel in a fresh process
 
 Each group of lines does the same work; "x ours" is the time relative to the group's first line.
 Runs of a group take turns, the median counts. Peak memory is what a single run adds in a process of
@@ -14,44 +14,30 @@ its own. `--only=TEXT` keeps the groups whose title holds TEXT, `--json` prints 
 
 from __future__ import annotations
 
+import functools
 import pathlib
 import sys
 
+import measure
 from absl import flags
-
-# The parts of the benchmark lie beside this file, also when a test imports it from elsewhere.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-
-import benchmark_measure  # noqa: E402
 
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import dataset_flags
 
 COMMANDS = ("matching", "frame", "train", "input", "eval", "export")
 _TESTDATA = pathlib.Path(__file__).resolve().parents[2] / "testdata"
 
 FLAGS = cli.flag_values(__name__)
-flags.DEFINE_integer(
-    "height", 480, "Height of a frame in pixels.", lower_bound=16, flag_values=FLAGS
-)
-flags.DEFINE_integer("width", 854, "Width of a frame in pixels.", lower_bound=16, flag_values=FLAGS)
-flags.DEFINE_integer(
-    "objects", 3, "Number of objects, background included.", lower_bound=1, flag_values=FLAGS
-)
-flags.DEFINE_integer(
-    "radius", 15, "Window radius of local matching.", lower_bound=0, flag_values=FLAGS
-)
-flags.DEFINE_integer(
-    "crop", 465, "Side of a training frame in pixels.", lower_bound=65, flag_values=FLAGS
-)
-flags.DEFINE_integer("repeats", 5, "Timed runs of each line.", lower_bound=1, flag_values=FLAGS)
-flags.DEFINE_integer(
-    "threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0, flag_values=FLAGS
-)
-flags.DEFINE_string(
-    "davis_root", str(_TESTDATA), "Data set in DAVIS 2017 layout (input, eval).", flag_values=FLAGS
-)
-flags.DEFINE_string("split", "val", "List of its sequences.", flag_values=FLAGS)
+_define_integer = functools.partial(flags.DEFINE_integer, flag_values=FLAGS)
+_define_integer("height", 480, "Height of a frame in pixels.", lower_bound=16)
+_define_integer("width", 854, "Width of a frame in pixels.", lower_bound=16)
+_define_integer("objects", 3, "Number of objects, background included.", lower_bound=1)
+_define_integer("radius", 15, "Window radius of local matching.", lower_bound=0)
+_define_integer("crop", 465, "Side of a training frame in pixels.", lower_bound=65)
+_define_integer("repeats", 5, "Timed runs of each line.", lower_bound=1)
+_define_integer("threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0)
+_DATASET = dataset_flags.define(FLAGS, "Data set for input and eval; by default the bundled one.")
 flags.DEFINE_string("only", "", "Keeps the groups whose title holds this text.", flag_values=FLAGS)
 flags.DEFINE_bool("memory", True, "Measure peak memory.", flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
@@ -70,23 +56,24 @@ def take_command(argv: list[str]) -> str | None:
     return None
 
 
-def cases_of(command: str) -> list[benchmark_measure.Case]:
+def cases_of(command: str) -> list[measure.Case]:
     """Returns the cases of a subcommand at the sizes of the flags."""
-    import benchmark_frame
-    import benchmark_matching
-    import benchmark_training
+    import frame
+    import matching
+    import training
 
-    frame = benchmark_frame.Sizes(FLAGS.height, FLAGS.width, FLAGS.objects)
+    image = frame.Sizes(FLAGS.height, FLAGS.width, FLAGS.objects)
     grid = (-(-FLAGS.height // 4), -(-FLAGS.width // 4))
+    data = (FLAGS.dataset_root or str(_TESTDATA), _DATASET.choice().split)
     make = {
-        "matching": lambda: benchmark_matching.matching_cases(
-            benchmark_matching.Sizes(*grid, FLAGS.objects, FLAGS.radius)
+        "matching": lambda: matching.matching_cases(
+            matching.Sizes(*grid, FLAGS.objects, FLAGS.radius)
         ),
-        "frame": lambda: benchmark_frame.frame_cases(frame),
-        "train": lambda: benchmark_training.train_cases(FLAGS.crop, FLAGS.objects),
-        "input": lambda: benchmark_training.input_cases(FLAGS.davis_root, FLAGS.split, FLAGS.crop),
-        "eval": lambda: benchmark_training.eval_cases(FLAGS.davis_root, FLAGS.split),
-        "export": lambda: benchmark_training.export_cases(frame),
+        "frame": lambda: frame.frame_cases(image),
+        "train": lambda: training.train_cases(FLAGS.crop, FLAGS.objects),
+        "input": lambda: training.input_cases(*data, FLAGS.crop),
+        "eval": lambda: training.eval_cases(*data),
+        "export": lambda: training.export_cases(image),
     }
     return [case for case in make[command]() if FLAGS.only in case.group]
 
@@ -103,26 +90,32 @@ def run(command: str | None) -> None:
         print(_peak_of(cases))
         return
     needs_memory = FLAGS.memory and command != "export"
-    rows = benchmark_measure.measure(
+    rows = measure.measure(
         cases, FLAGS.repeats, (lambda case: _peak_command(command, case)) if needs_memory else None
     )
-    sizes = {name: FLAGS[name].value for name in _SIZES[command]}
+    sizes = _sizes(command)
     if FLAGS.json:
-        print(benchmark_measure.to_json(command, sizes, rows))
+        print(measure.to_json(command, sizes, rows))
         return
     print(", ".join(f"{name} {value}" for name, value in sizes.items()))
-    print(", ".join(f"{k} {v}" for k, v in benchmark_measure.environment().items()) + "\n")
-    print(benchmark_measure.format_table(rows))
+    print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
+    print(measure.format_table(rows))
 
 
 _SIZES = {
     "matching": ("height", "width", "objects", "radius", "repeats"),
     "frame": ("height", "width", "objects", "repeats"),
     "train": ("crop", "objects", "repeats"),
-    "input": ("davis_root", "split", "crop", "repeats"),
-    "eval": ("davis_root", "split", "repeats"),
+    "input": ("dataset_root", "split", "crop", "repeats"),
+    "eval": ("dataset_root", "split", "repeats"),
     "export": ("height", "width", "objects", "repeats"),
 }
+
+
+def _sizes(command: str) -> dict[str, object]:
+    """Returns the flags that the subcommand's numbers depend on."""
+    values = {name: FLAGS[name].value for name in _SIZES[command]}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _limit_threads() -> None:
@@ -133,17 +126,17 @@ def _limit_threads() -> None:
         tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
 
 
-def _title(case: benchmark_measure.Case) -> str:
+def _title(case: measure.Case) -> str:
     return f"{case.group}: {case.name}"
 
 
-def _peak_of(cases: list[benchmark_measure.Case]) -> float:
+def _peak_of(cases: list[measure.Case]) -> float:
     (case,) = [case for case in cases if _title(case) == FLAGS.peak_of]
-    return benchmark_measure.peak_of(case)
+    return measure.peak_of(case)
 
 
-def _peak_command(command: str, case: benchmark_measure.Case) -> list[str]:
-    arguments = [f"--{name}={FLAGS[name].value}" for name in _SIZES[command]]
+def _peak_command(command: str, case: measure.Case) -> list[str]:
+    arguments = [f"--{name}={value}" for name, value in _sizes(command).items()]
     arguments += [f"--threads={FLAGS.threads}", f"--peak_of={_title(case)}"]
     return [sys.executable, __file__, command, *arguments]
 

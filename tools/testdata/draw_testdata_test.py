@@ -1,10 +1,10 @@
 import pathlib
 
 import cv2
-import make_testdata
+import draw_testdata
 import numpy as np
-from testdata_drawing import Background, Part, draw, plain
-from testdata_scenes import SCENES
+from drawing import Background, Part, draw, plain
+from scenes import SCENES
 
 from feelvos_tf.data import datasets
 from feelvos_tf.media import masks
@@ -24,7 +24,7 @@ def sequences():
 def test_the_bundled_pictures_are_what_the_program_draws():
     scene = SCENES[0]
     for index in (0, scene.frames - 1):
-        picture, ids = make_testdata.draw_frame(scene, index)
+        picture, ids = draw_testdata.draw_frame(scene, index)
         name = f"480p/{scene.name}/{index:05d}"
         bundled = cv2.imread(str(TESTDATA / f"JPEGImages/{name}.jpg"))[..., ::-1]
         # JPEG loses a little; another OpenCV may lose a little differently.
@@ -94,6 +94,6 @@ def test_half_covered_pixels_are_antialiased():
 
 
 def test_a_frame_looks_the_same_every_time():
-    first, second = (make_testdata.draw_frame(SCENES[-1], 5) for _ in range(2))
+    first, second = (draw_testdata.draw_frame(SCENES[-1], 5) for _ in range(2))
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])

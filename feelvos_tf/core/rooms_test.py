@@ -1,0 +1,81 @@
+"""The direction of imports between the rooms, and what importing them costs."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+# What a room's modules may import, besides each other.
+MAY_IMPORT = {
+    "core": set(),
+    "media": {"core"},
+    "data": {"core", "media"},
+    "evaluation": {"core", "media", "data"},
+    "models": {"core"},
+    "inference": {"core", "models", "media", "data", "evaluation"},
+    "training": {"core", "models", "media", "data", "evaluation", "inference"},
+}
+MODULES = sorted(
+    path
+    for path in PACKAGE.rglob("*.py")
+    if not path.name.endswith("_test.py") and path.name != "conftest.py"
+)
+
+
+def name_of(path: pathlib.Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+def imported(path: pathlib.Path) -> Iterator[str]:
+    """Yields the full names that a module imports, also those inside of its functions."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def rooms_imported(path: pathlib.Path) -> set[str]:
+    """Returns the rooms, and the modules beside them, that a module imports."""
+    parts = (name.split(".") for name in imported(path))
+    return {p[1] for p in parts if p[0] == PACKAGE.name and len(p) > 1}
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
+def test_a_room_imports_only_the_rooms_below_it(room):
+    modules = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] == room]
+    assert modules
+    for path in modules:
+        upward = rooms_imported(path) - {room} - MAY_IMPORT[room]
+        assert not upward, f"{name_of(path)} imports {', '.join(sorted(upward))}"
+
+
+def test_every_folder_is_a_known_room():
+    folders = {p.name for p in PACKAGE.iterdir() if (p / "__init__.py").exists()}
+    assert folders == {*MAY_IMPORT, "testing"}
+
+
+def test_no_program_needs_what_is_for_tests():
+    for path in MODULES:
+        if path.relative_to(PACKAGE).parts[0] != "testing":
+            assert "testing" not in rooms_imported(path), name_of(path)
+
+
+def test_init_files_import_nothing_heavy():
+    for path in MODULES:
+        if path.name == "__init__.py":
+            assert set(imported(path)) <= {"os", "__future__.annotations"}, name_of(path)
+
+
+def test_reading_flags_and_settings_needs_no_tensorflow():
+    modules = [p.stem for p in MODULES if p.parent == PACKAGE / "core" and p.stem != "resizing"]
+    imports = "; ".join(f"import {PACKAGE.name}.core.{m}" for m in modules if m != "__init__")
+    program = f"{imports}; import sys; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=PACKAGE.parent).returncode == 0

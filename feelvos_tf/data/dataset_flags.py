@@ -1,0 +1,122 @@
+"""The command-line flags that say which data set, which split and which of its sequences.
+
+A program defines them once and asks after the command line was parsed:
+
+    _DATASET = dataset_flags.define(cli.flag_values(__name__), "Folder of the data set to segment.")
+    ...
+    videos = _DATASET.choice().list_sequences(require_masks="first")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets
+
+DATASETS_BY_YEAR = {"2016": "davis_2016", "2017": "davis_2017"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The part of a data set that a user chose.
+
+    Attributes:
+      root: the data set's folder, see `feelvos_tf.data.datasets`; None where it was not given.
+      dataset: one of `datasets.DATASETS`.
+      split: name of the list of sequences.
+      resolution: folder below `JPEGImages` and `Annotations`; DAVIS only.
+      sequences: names to keep; all when None.
+    """
+
+    root: str | None = None
+    dataset: str = "davis_2017"
+    split: str = "val"
+    resolution: str = "480p"
+    sequences: Sequence[str] | None = None
+
+    def list_sequences(self, require_masks: str = "all") -> list[datasets.VideoFiles]:
+        """Returns the chosen sequences, see `datasets.list_sequences`.
+
+        Raises:
+          InputError: the root was not given, or something is missing below it.
+        """
+        if self.root is None:
+            raise InputError("expected --dataset_root, the folder of a data set, got nothing")
+        return datasets.list_sequences(*dataclasses.astuple(self), require_masks)
+
+
+class DatasetFlags:
+    """The flags of one program, from `define`."""
+
+    def __init__(self, holders: dict[str, flags.FlagHolder], defaults: Choice):
+        self._holders = holders
+        self._defaults = defaults
+
+    def choice(self) -> Choice:
+        """Returns what the command line chose, with the program's defaults for the rest."""
+        return dataclasses.replace(self._defaults, **self.given())
+
+    def given(self) -> dict[str, Any]:
+        """Returns the fields of `Choice` that the command line names, and no others."""
+        values = {name: holder.value for name, holder in self._holders.items()}
+        year = values.pop("year")
+        if year is not None and values["dataset"] is None:
+            values["dataset"] = DATASETS_BY_YEAR[year]
+        return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+def define(
+    flag_values: flags.FlagValues,
+    root_help: str,
+    split: str = "val",
+    otherwise: str | None = None,
+    root_aliases: Sequence[str] = ("davis_root",),
+    more_datasets: Sequence[str] = (),
+) -> DatasetFlags:
+    """Defines --dataset_root, --year, --dataset, --split, --resolution and --sequences.
+
+    Args:
+      flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
+      root_help: what the data set is for.
+      split: the one that is taken where none is named.
+      otherwise: what stands in for a flag that is not given, where the program has other defaults
+        than `Choice`; for the help texts.
+      root_aliases: older names of --dataset_root.
+      more_datasets: values of --dataset that the program lists the files of by itself.
+    """
+    own = {"flag_values": flag_values}
+
+    def default(value: str) -> str:
+        return f"by default {otherwise or value}"
+
+    holders = {
+        "root": flags.DEFINE_string("dataset_root", None, root_help, **own),
+        "year": flags.DEFINE_enum(
+            "year", None, list(DATASETS_BY_YEAR), f"Year of DAVIS; {default('2017')}.", **own
+        ),
+        "dataset": flags.DEFINE_enum(
+            "dataset",
+            None,
+            [*datasets.DATASETS, *more_datasets],
+            f"Kind of data set; {default('DAVIS of --year')}.",
+            **own,
+        ),
+        "split": flags.DEFINE_string("split", None, f"List of sequences; {default(split)}.", **own),
+        "resolution": flags.DEFINE_string(
+            "resolution",
+            None,
+            f"Folder of DAVIS below JPEGImages and Annotations; {default('480p')}.",
+            **own,
+        ),
+        "sequences": flags.DEFINE_list(
+            "sequences", None, f"Sequences of the split, e.g. bear,boat; {default('all')}.", **own
+        ),
+    }
+    for alias in root_aliases:
+        flags.DEFINE_alias(alias, "dataset_root", **own)
+    return DatasetFlags(holders, Choice(split=split))

@@ -1,0 +1,43 @@
+import pytest
+from absl import flags
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import dataset_flags
+from feelvos_tf.testing import drawn_masks
+
+
+def parse(*arguments, **settings):
+    flag_values = flags.FlagValues()
+    defined = dataset_flags.define(flag_values, "Folder of the data set.", **settings)
+    flag_values(["program", *arguments])
+    return defined
+
+
+def test_flags_that_are_not_given_have_the_defaults_of_davis_2017():
+    assert parse().choice() == dataset_flags.Choice(None, "davis_2017", "val", "480p", None)
+    assert parse(split="train").choice().split == "train"
+
+
+def test_only_what_the_command_line_names_is_given():
+    assert parse().given() == {}
+    given = parse("--dataset_root=D", "--year=2016", "--sequences=bear,boat").given()
+    assert given == {"root": "D", "dataset": "davis_2016", "sequences": ["bear", "boat"]}
+
+
+def test_davis_root_is_another_name_of_dataset_root():
+    assert parse("--davis_root=D").choice() == parse("--dataset_root=D").choice()
+    assert parse("--root=D", root_aliases=("davis_root", "root")).choice().root == "D"
+
+
+def test_a_data_set_wins_over_a_year():
+    assert parse("--dataset=youtube_vos", "--year=2016").choice().dataset == "youtube_vos"
+    with pytest.raises(flags.IllegalFlagValueError):
+        parse("--dataset=no_such")
+
+
+def test_the_choice_lists_its_sequences(tmp_path):
+    root = drawn_masks.write_davis(tmp_path, {"a": [1], "b": [1]})
+    found = parse(f"--dataset_root={root}", "--sequences=b").choice().list_sequences()
+    assert [sequence.name for sequence in found] == ["b"]
+    with pytest.raises(InputError, match="expected --dataset_root"):
+        parse().choice().list_sequences()

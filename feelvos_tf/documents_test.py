@@ -1,0 +1,121 @@
+"""The documents name files that exist, and commands whose flags and settings are known."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+
+import gin
+import pytest
+
+from feelvos_tf.core import gin_settings
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FOLDERS = ("feelvos_tf", "tools", "gin_configs", "testdata")
+MARKDOWN = sorted(
+    path.relative_to(ROOT)
+    for path in (*ROOT.glob("*.md"), *(p for top in FOLDERS for p in (ROOT / top).rglob("*.md")))
+)
+GIN_FILES = sorted(path.relative_to(ROOT) for path in (ROOT / "gin_configs").rglob("*.gin"))
+PROGRAMS = sorted(
+    path.relative_to(ROOT)
+    for path in (*ROOT.glob("feelvos_tf/*.py"), *ROOT.glob("tools/*.py"))
+    if re.search(r"^    cli\.run\(", path.read_text(), re.M)
+)
+
+
+def text_of(path: pathlib.Path) -> str:
+    """Returns a document's text; of a gin file and of a program, what it says about itself."""
+    text = (ROOT / path).read_text()
+    if path.suffix == ".gin":
+        return "\n".join(line[2:] for line in text.splitlines() if line.startswith("# "))
+    if path.suffix == ".py":
+        return text.split('"""')[1].replace("\\\\\n", "\\\n")
+    return text
+
+
+def commands(text: str) -> list[list[str]]:
+    """Returns the words of every command for Python, continued lines joined."""
+    joined = re.sub(r"\\\n\s*#?", " ", text)
+    found = re.findall(r"^\s*(?:\.venv/bin/)?python (?:-m feelvos_tf|tools/).*$", joined, re.M)
+    found += re.findall(r"`(?:\.venv/bin/)?(python (?:-m feelvos_tf|tools/)[^`]*)`", joined)
+    # Square brackets stand around what may be left out.
+    return [shlex.split(re.sub(r"[\[\]](?=--|\s|$)", " ", line), comments=True) for line in found]
+
+
+@functools.cache
+def flags_of(*program: str) -> set[str]:
+    """Returns the names of a program's flags, which its --help shows."""
+    command = [sys.executable, *program, "--help"]
+    shown = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
+    names = re.findall(r"^  (?:-\w,)?--(\[no\])?(\w+)", shown, re.M)
+    return {name for _, name in names} | {f"no{name}" for no, name in names if no}
+
+
+def program_of(words: list[str]) -> tuple[str, ...]:
+    return tuple(words[1:3]) if words[1] == "-m" else (words[1],)
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=str)
+def test_links_lead_to_files_that_exist(path):
+    links = re.findall(r"\]\(([^)#]+)[^)]*\)", text_of(path))
+    local = [link for link in links if not re.match(r"https?:", link)]
+    assert not [link for link in local if not (ROOT / path.parent / link).exists()]
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=str)
+def test_files_that_are_named_exist(path):
+    """Names with a folder of the project in front, or with the ending of its source files."""
+    everything = {p.name for top in FOLDERS for p in (ROOT / top).rglob("*")}
+    everything |= {p.name for p in ROOT.iterdir()}
+    everything |= {gin_settings.OPERATIVE_CONFIG, "train.sh"}  # a run's; the release's
+    missing = []
+    for name in re.findall(r"`([\w./-]+)`", text_of(path)):
+        if name.startswith(tuple(f"{top}/" for top in FOLDERS)):
+            missing += [name] if not (ROOT / name).exists() else []
+        elif name.endswith((".py", ".gin", ".sh", ".md", ".toml")):
+            missing += [name] if pathlib.Path(name).name not in everything else []
+    assert not missing
+
+
+@pytest.mark.parametrize("path", [*MARKDOWN, *GIN_FILES, *PROGRAMS], ids=str)
+def test_commands_that_are_named_know_their_flags(path):
+    for words in commands(text_of(path)):
+        known = flags_of(*program_of(words))
+        assert known, words
+        named = {re.match(r"--(\w+)", word)[1] for word in words if word.startswith("--")}
+        assert named <= known | {"help"}, words
+
+
+def test_settings_in_commands_are_known():
+    """Also one that nobody knows, to see that it would be found."""
+    found = [
+        word.split("=", 1)[1]
+        for path in (*MARKDOWN, *GIN_FILES, *PROGRAMS)
+        for words in commands(text_of(path))
+        for word in words
+        if word.startswith("--gin_param=") and word != "--gin_param=..."
+    ]
+    assert len(found) > 20
+    gin_settings.parse([], found)
+    with pytest.raises(gin_settings.InputError):
+        gin_settings.parse([], [*found, "Trainer.no_such_setting = 1"])
+    gin.clear_config()
+
+
+def test_all_programs_are_in_the_documents():
+    named = {
+        program_of(words)[-1].replace(".", "/").removesuffix("/py")
+        for path in MARKDOWN
+        for words in commands(text_of(path))
+    }
+    missing = [str(path) for path in PROGRAMS if str(path.with_suffix("")) not in named]
+    assert not missing
+
+
+def test_the_readme_is_short():
+    assert len(text_of(pathlib.Path("README.md")).splitlines()) <= 200

@@ -1,0 +1,35 @@
+"""Fills the report's templates; every text that is put in is escaped."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+from typing import Any
+
+import jinja2
+import markupsafe
+
+
+def render(template: str, **values: Any) -> markupsafe.Markup:
+    """Returns a template filled with values; another template may hold the result unescaped.
+
+    Args:
+      template: name of a file in `templates/`.
+      **values: what it names; one that is missing is an error.
+    """
+    return markupsafe.Markup(_ENVIRONMENT.get_template(template).render(**values))
+
+
+def number(value: float) -> str:
+    """Returns a score to three digits, or a dash for NaN."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+_ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters["number"] = number

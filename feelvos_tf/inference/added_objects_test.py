@@ -1,0 +1,182 @@
+"""Objects that join a video later, against starting with them and against plain NumPy."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.models.feelvos import Previous
+from feelvos_tf.models.global_matching import Reference
+from feelvos_tf.testing import small_model
+
+SIZE = (65, 81)
+BOXES = {3: (8, (220, 60, 60)), 7: (36, (40, 90, 230)), 200: (20, (50, 200, 90))}
+SETTINGS = [{}, {"scales": (1.0, 0.5)}, {"feedback": "probabilities"}]
+KMEANS = {"max_reference_pixels": 10, "reference_reduction": "kmeans"}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model.create()
+
+
+def draw(frame: int, ids=tuple(BOXES), shown=tuple(BOXES)):
+    """Returns an image with boxes that move, and a mask of those whose ids are given."""
+    image = np.random.default_rng(0).integers(0, 100, (*SIZE, 3)).astype(np.uint8)
+    mask = np.zeros(SIZE, np.uint8)
+    for place, object_id in enumerate(shown):
+        top, color = BOXES[object_id]
+        left = 4 + 24 * place + 3 * frame
+        image[top : top + 18, left : left + 18] = color
+        if object_id in ids:
+            mask[top : top + 18, left : left + 18] = object_id
+    return tf.constant(image), tf.constant(mask)
+
+
+def assert_same_state(found, expected):
+    assert set(found) == set(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, name)
+
+
+@pytest.mark.parametrize("settings", [*SETTINGS, KMEANS])
+def test_an_object_added_in_the_first_frame_is_one_that_was_there_from_the_start(
+    model, eagerly, settings
+):
+    predictor = Predictor(model, **settings)
+    image, mask = draw(0)
+    expected = predictor.start(image, mask)
+    for first, second, third in itertools.permutations(BOXES):
+        state = predictor.start(image, draw(0, [first])[1])
+        state = predictor.add_objects(draw(0, [second])[1], state)
+        state = predictor.add_objects(draw(0, [third])[1], state)
+        assert_same_state(state, expected)
+    ids, probabilities, _ = predictor.step(draw(1)[0], state)
+    expected_ids, expected_probabilities, _ = predictor.step(draw(1)[0], expected)
+    np.testing.assert_array_equal(ids, expected_ids)
+    np.testing.assert_array_equal(probabilities, expected_probabilities)
+
+
+def numpy_state(before, mask, num_scales):
+    """Returns the state with the objects of `mask` by loops over pixels."""
+    old_ids = before["object_ids"].numpy().tolist()
+    ids = sorted({*old_ids, *np.unique(mask).tolist()} - {255})
+    after = {"object_ids": np.array(ids), "previous_is_reference": False}
+    for suffix in [""] + [f"_scale_{i}" for i in range(1, num_scales)]:
+        old = {k: before[f"{k}{suffix}"].numpy() for k in STATE_NAMES}
+        height, width = old["previous_indices"].shape
+        labels = np.array([[old_ids[i] for i in row] for row in old["previous_indices"]])
+        rows = [round_half_up(i * (SIZE[0] - 1) / (height - 1)) for i in range(height)]
+        columns = [round_half_up(i * (SIZE[1] - 1) / (width - 1)) for i in range(width)]
+        marked = mask[np.ix_(rows, columns)]
+        planes, pixels = [], []
+        for value in ids:
+            if value in old_ids:
+                index = old_ids.index(value)
+                plane = old["previous_masks"][index]
+                start, end = old["reference_offsets"][index : index + 2]
+                own = old["reference_embeddings"][start:end]
+            else:
+                plane = np.zeros((height, width), np.float32)
+                own = old["previous_embeddings"][marked == value]
+            planes.append(np.where(marked > 0, (marked == value).astype(np.float32), plane))
+            pixels.append(own)
+        labels = np.where(marked > 0, marked, labels)
+        after[f"reference_embeddings{suffix}"] = np.concatenate(pixels)
+        after[f"reference_offsets{suffix}"] = np.cumsum([0] + [len(p) for p in pixels])
+        after[f"previous_embeddings{suffix}"] = old["previous_embeddings"]
+        after[f"previous_indices{suffix}"] = np.searchsorted(ids, labels)
+        after[f"previous_masks{suffix}"] = np.stack(planes)
+    return after
+
+
+STATE_NAMES = [f"reference_{name}" for name in Reference._fields]
+STATE_NAMES += [f"previous_{name}" for name in Previous._fields]
+
+
+def round_half_up(value: float) -> int:
+    return int(value + 0.5)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_later_an_object_brings_pixels_of_its_frame_and_all_else_stays(model, eagerly, settings):
+    predictor = Predictor(model, **settings)
+    state = predictor.start(*draw(0, [7], [7]))
+    for frame in (1, 2):
+        _, _, state = predictor.step(draw(frame)[0], state)
+    _, mask = draw(2, [3, 200])
+    found = predictor.add_objects(mask, state)
+    assert_same_state(found, numpy_state(state, mask.numpy(), len(predictor.scales)))
+    ids, probabilities, after = predictor.step(draw(3)[0], found)
+    assert probabilities.shape == (*SIZE, 4)
+    np.testing.assert_allclose(tf.reduce_sum(probabilities, -1), 1.0, atol=1e-5)
+    assert set(np.unique(ids)) <= {0, 3, 7, 200}
+    np.testing.assert_array_equal(after["object_ids"], [0, 3, 7, 200])
+
+
+def test_ids_that_exist_keep_their_reference_and_the_mask_corrects_the_last_labels(model, eagerly):
+    predictor = Predictor(model)
+    state = predictor.start(*draw(0, [3, 7]))
+    _, _, state = predictor.step(draw(1)[0], state)
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:20, :40], mask[40:, :] = 7, 200
+    mask[:, 60:] = 255
+    found = predictor.add_objects(mask, state)
+    labels = state["previous_indices"].numpy()
+    labels[mask[::4, ::4] == 7] = 2
+    labels[mask[::4, ::4] == 200] = 3
+    np.testing.assert_array_equal(found["previous_indices"], labels)
+    np.testing.assert_array_equal(found["reference_offsets"][:-1], state["reference_offsets"])
+    count = state["reference_offsets"][-1]
+    np.testing.assert_array_equal(
+        found["reference_embeddings"][:count], state["reference_embeddings"]
+    )
+
+
+def test_an_object_between_the_points_of_the_grid_keeps_one_pixel(model, eagerly):
+    for scales in ((1.0,), (1.0, 0.5)):
+        predictor = Predictor(model, scales=scales)
+        _, _, state = predictor.step(draw(1)[0], predictor.start(*draw(0, [3, 7])))
+        mask = np.zeros(SIZE, np.uint8)
+        mask[50, 70], mask[50, 71] = 9, 12
+        state = predictor.add_objects(mask, state)
+        for suffix in ["", "_scale_1"][: len(scales)]:
+            assert {3, 4} <= set(np.unique(state[f"previous_indices{suffix}"]))
+            sizes = np.diff(state[f"reference_offsets{suffix}"])
+            assert sizes[3] == sizes[4] == 1
+
+
+def test_the_network_runs_once_for_a_frame_and_never_for_a_mask(model, eagerly, monkeypatch):
+    passes = []
+    extract = model.extract
+    monkeypatch.setattr(model, "extract", lambda *x: passes.append(1) or extract(*x))
+    predictor = Predictor(model)
+    state = predictor.start(*draw(0, [3]))
+    for frame, object_id in ((1, 7), (2, 200)):
+        _, _, state = predictor.step(draw(frame)[0], state)
+        state = predictor.add_objects(draw(frame, [object_id])[1], state)
+    predictor.step(draw(3)[0], state)
+    assert len(passes) == 4
+
+
+def test_adding_does_not_trace_again(model):
+    predictor = Predictor(model)
+    state = predictor.start(*draw(0, [3]))
+    for frame, object_id in ((1, 7), (2, 200)):
+        _, _, state = predictor.step(draw(frame)[0], state)
+        state = predictor.add_objects(draw(frame, [object_id])[1], state)
+    predictor.step(draw(3)[0], state)
+    assert predictor.step.experimental_get_tracing_count() == 1
+    assert predictor.add_objects.experimental_get_tracing_count() == 1
+
+
+def test_a_mask_without_objects_is_refused(model, eagerly):
+    predictor = Predictor(model)
+    state = predictor.start(*draw(0, [3]))
+    for value in (0, 255):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="the mask holds no object"):
+            predictor.add_objects(np.full(SIZE, value, np.uint8), state)

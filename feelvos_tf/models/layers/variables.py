@@ -1,0 +1,41 @@
+"""Adds weights to Keras layers and hands out their plain `tf.Variable`s."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+_SHAPE_OF_MAPS = [None, None, None]
+
+
+def add_variable(
+    layer: tf.keras.layers.Layer,
+    name: str,
+    shape: Sequence[int],
+    initializer: str | tf.keras.initializers.Initializer,
+    is_average: bool = False,
+) -> tf.Variable:
+    """Adds a weight to `layer` and returns the `tf.Variable` that holds it.
+
+    Args:
+      layer: that Keras counts the weight for.
+      name: of the weight within the layer.
+      shape: of the weight.
+      initializer: a Keras initializer or its name.
+      is_average: not trained but assigned, by every replica of a distribution strategy: all get
+        the mean of what the replicas assign.
+    """
+    aggregation = tf.VariableAggregation.MEAN if is_average else tf.VariableAggregation.NONE
+    return layer.add_weight(
+        name=name,
+        shape=tuple(shape),
+        initializer=initializer,
+        trainable=not is_average,
+        aggregation=aggregation,
+    )
+
+
+def maps(channels: int) -> tf.TensorShape:
+    """Returns the shape of feature maps of any size, which is all a layer needs to be built."""
+    return tf.TensorShape([*_SHAPE_OF_MAPS, channels])

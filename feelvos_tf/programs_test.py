@@ -1,0 +1,99 @@
+"""Every program answers --help and a wrong flag at once, and starts TensorFlow as it should."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from feelvos_tf.core import cli
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Each with arguments that make it import TensorFlow.
+PROGRAMS = {
+    ("-m", "feelvos_tf.train"): ["--gin_param=a.b = 1", "--model_dir={folder}"],
+    ("-m", "feelvos_tf.evaluate"): ["--model_dir={folder}", "--once"],
+    ("-m", "feelvos_tf.export"): ["--model_dir={folder}", "--export_dir={folder}/new"],
+    ("-m", "feelvos_tf.predict"): [
+        "--saved_model={folder}",
+        "--video={testdata}/JPEGImages/480p/butterfly",
+        "--mask={testdata}/Annotations/480p/butterfly/00000.png",
+        "--output_dir={folder}/new",
+    ],
+    ("tools/build_tfrecords.py",): ["--dataset_root={testdata}", "--output_dir={folder}/new"],
+    ("tools/convert_checkpoint.py",): [
+        "--tf1_checkpoint={folder}/model.ckpt",
+        "--gin_file=gin_configs/models/mobilenet_v2.gin",
+        "--model_dir={folder}/new",
+    ],
+    ("tools/eval_davis.py",): None,
+    ("tools/predict_baseline.py",): None,
+    ("tools/benchmark",): ["matching"],
+    ("tools/testdata/draw_testdata.py",): None,
+}
+# A module that takes the place of TensorFlow.
+REFUSING = "raise RuntimeError('TensorFlow was imported')"
+TELLING = f"import os; print('oneDNN', os.environ.get({cli.ONEDNN!r}), flush=True); os._exit(3)"
+
+
+def run(program, arguments, tensorflow, folder, **environment):
+    """Runs a program with another module in place of TensorFlow."""
+    (folder / "modules").mkdir(exist_ok=True)
+    (folder / "modules/tensorflow.py").write_text(tensorflow)
+    paths = [str(folder / "modules"), str(ROOT)]
+    inherited = {name: value for name, value in os.environ.items() if name != cli.ONEDNN}
+    return subprocess.run(
+        [sys.executable, *program, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**inherited, "PYTHONPATH": os.pathsep.join(paths), **environment},
+    )
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda words: words[-1])
+def test_help_and_a_wrong_flag_are_answered_within_a_second_without_tensorflow(program, tmp_path):
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    shown = run(program, ["--help"], REFUSING, tmp_path)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "flags:" in shown.stdout, shown.stderr
+    # Time of the processor: other programs do not count.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+    wrong = run(program, ["--no_such_flag=1"], REFUSING, tmp_path)
+    assert wrong.returncode == 1
+    assert "Unknown command line flag 'no_such_flag'" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda words: words[-1])
+def test_help_shows_every_flag_of_the_program(program, tmp_path):
+    """All that --helpfull shows, but for absl's own."""
+    everything = run(program, ["--helpfull"], REFUSING, tmp_path).stdout
+    ours = [part for part in everything.split("\n\n") if not part.lstrip().startswith("absl.")]
+    shown = run(program, ["--help"], REFUSING, tmp_path).stdout
+    flag = re.compile(r"^  (?:-\w,)?--(?:\[no\])?(\w+)", re.M)
+    assert set(flag.findall("\n\n".join(ours))) == set(flag.findall(shown))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [program for program, arguments in PROGRAMS.items() if arguments is not None],
+    ids=lambda words: words[-1],
+)
+def test_onednn_is_chosen_before_tensorflow_is_imported(program, tmp_path):
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if not cpuinfo.exists() or not re.search(r"\bavx2\b", cpuinfo.read_text()):
+        pytest.skip("the processor is not known to have AVX2")
+    for name in ("operative_config.gin", "checkpoint", "saved_model.pb"):
+        (tmp_path / name).touch()
+    places = {"folder": tmp_path, "testdata": ROOT / "testdata"}
+    arguments = [argument.format(**places) for argument in PROGRAMS[program]]
+    done = run(program, arguments, TELLING, tmp_path)
+    assert done.stdout == "oneDNN 1\n", done.stderr
+    done = run(program, arguments, TELLING, tmp_path, **{cli.ONEDNN: "0"})
+    assert done.stdout == "oneDNN 0\n", done.stderr

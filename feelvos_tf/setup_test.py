@@ -1,0 +1,46 @@
+"""What setup.py promises: all files of the package, and no dependency that nothing uses."""
+
+import pathlib
+import re
+import runpy
+
+import pytest
+import setuptools
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Where the module that is imported is called otherwise than the package that is installed.
+MODULES = {"absl-py": "absl", "gin-config": "gin", "opencv-python-headless": "cv2", "pillow": "PIL"}
+
+
+@pytest.fixture
+def arguments(monkeypatch):
+    """Returns what setup.py gives to setuptools."""
+    given = {}
+    monkeypatch.setattr(setuptools, "setup", given.update)
+    monkeypatch.chdir(ROOT)
+    runpy.run_path(str(ROOT / "setup.py"))
+    return given
+
+
+def test_files_that_are_no_code_are_installed_too(arguments):
+    installed = {
+        path
+        for package, patterns in arguments["package_data"].items()
+        for pattern in patterns
+        for path in (ROOT / package.replace(".", "/")).glob(pattern)
+    }
+    others = {
+        path
+        for path in (ROOT / "feelvos_tf").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".md")
+    }
+    assert others
+    assert others == installed
+
+
+def test_every_dependency_is_imported(arguments):
+    sources = [p.read_text() for top in ("feelvos_tf", "tools") for p in (ROOT / top).rglob("*.py")]
+    imported = set(re.findall(r"^\s*(?:from|import) (\w+)", "\n".join(sources), re.M))
+    packages = [re.split(r"[<>=\[;]", line)[0] for line in arguments["install_requires"]]
+    modules = [MODULES.get(package, package.replace("-", "_")) for package in packages]
+    assert not [module for module in modules if module not in imported]

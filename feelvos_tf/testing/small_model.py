@@ -1,0 +1,21 @@
+"""A FEELVOS network so small that a frame takes milliseconds; its weights are random."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+from feelvos_tf.models.feelvos import Feelvos
+
+
+def create(seed: int = 3) -> Feelvos:
+    """Returns the network, biases and batch-norm offsets being random, too, instead of 0."""
+    tf.keras.utils.set_random_seed(seed)
+    model = Feelvos(
+        MobileNetV2(depth_multiplier=0.1, output_stride=16), atrous_rates=(), embedding_dimension=8
+    )
+    model.create_variables()
+    for variable in model.trainable_variables:
+        if "biases" in variable.name or "beta" in variable.name:
+            variable.assign(0.1 * tf.random.normal(variable.shape))
+    return model

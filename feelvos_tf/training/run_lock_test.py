@@ -1,0 +1,34 @@
+import subprocess
+import sys
+
+import pytest
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.training.run_lock import only_process
+
+HOLD = """
+import sys
+from feelvos_tf.training.run_lock import only_process
+with only_process(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_in_one_folder_is_refused_until_the_first_is_gone(tmp_path):
+    folder = tmp_path / "run"
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="another process is training"), only_process(folder):
+        pass
+    with only_process(tmp_path / "other"):
+        pass
+    first.kill()
+    first.communicate()
+    with only_process(folder):
+        pass
