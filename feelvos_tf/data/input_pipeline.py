@@ -14,7 +14,13 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import moving_scenes, scene_clip, tfrecord_files, tfrecords, training_clip
+from feelvos_tf.data import (
+    scene_clip,
+    scene_composing,
+    tfrecord_files,
+    tfrecords,
+    training_clip,
+)
 from feelvos_tf.data.clip_order import ClipOrder
 from feelvos_tf.data.moving_scenes import MovingScenes
 from feelvos_tf.data.tfrecord_files import VideoRecords
@@ -201,7 +207,7 @@ class _ClipSource:
     ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
         """Returns what `_attempt` does, for a data set with `MovingScenes`."""
         rows = tf.random.stateless_uniform(
-            [moving_scenes.DONORS], seed, 0, tf.reduce_sum(self._counts), tf.int64
+            [scene_composing.DONORS], seed, 0, tf.reduce_sum(self._counts), tf.int64
         )
         donors = scene_clip.choose_donors([self._record(row) for row in tf.unstack(rows)], seed)
         chosen = scene_clip.choose_frames(encoded, seed, self._settings, scenes)

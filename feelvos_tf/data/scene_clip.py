@@ -1,4 +1,4 @@
-"""One record -> one training clip of `moving_scenes`: what `training_clip` is for plain videos."""
+"""Makes a training clip of `scene_composing` of one record, as `training_clip` does without it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.constants import PREVIOUS, REFERENCE
-from feelvos_tf.data import augmentation, mask_damaging, moving_scenes, tfrecords
-from feelvos_tf.data.moving_scenes import MovingScenes, Picture
+from feelvos_tf.data import (
+    augmentation,
+    mask_damaging,
+    moving_scenes,
+    scene_composing,
+    tfrecords,
+)
+from feelvos_tf.data.moving_scenes import MovingScenes
+from feelvos_tf.data.scene_composing import Picture
 from feelvos_tf.data.training_clip import ClipSettings, EncodedClip, TrainingClip
 
 
@@ -61,7 +68,7 @@ def make_clip(
     """Returns the finished clip, and whether it can be trained on, bool []."""
 
     def make(images, masks, donor_images, donor_masks, seed):
-        return moving_scenes.make_clip(
+        return scene_composing.make_clip(
             _decode(images, masks),
             _decode(donor_images, donor_masks),
             settings.crop_size,

@@ -19,7 +19,8 @@ class LossInputs(NamedTuple):
 
     Attributes:
       output: logits float32 [num_objects, h, w, 1] of the current frame at stride 4 and of those
-        that follow it, if any, distance maps, and embeddings float32 [3, h, w, channels] of reference, previous and current frame.
+        that follow it, if any, distance maps, and embeddings float32 [3, h, w, channels] of
+        reference, previous and current frame.
       labels: int32 [frames, height, width], object indices; 255 is void and never counts.
       num_objects: int32 [], background included.
       step: int64 [], number of updates made so far.
