@@ -61,5 +61,4 @@ done
 
 echo "== SavedModel ($(date))"
 rm -rf "$FEELVOS_RUN/saved_model"
-"$PYTHON" -m feelvos_tf.export --model_dir="$folder" --export_dir="$FEELVOS_RUN/saved_model" \
-  --gin_param="output_stride = 8"
+"$PYTHON" -m feelvos_tf.export --model_dir="$folder" --export_dir="$FEELVOS_RUN/saved_model"

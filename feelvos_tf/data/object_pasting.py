@@ -93,12 +93,16 @@ def paste(
     pixels = cv2.remap(
         cutout.pixels, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=0
     )
+    image, labels = image.copy(), labels.copy()
+    x, y, width, height = cv2.boundingRect(pixels[..., 3])
+    window = np.s_[y : y + height, x : x + width]
+    pixels = pixels[window]
     # Opaque from a little inside on: no halo of the object's old background.
     opacity = pixels[..., 3:].astype(np.float32) / 255.0
     opacity = np.clip(1.5 * opacity - 0.25, 0.0, 1.0)
-    mixed = opacity * pixels[..., :3] + (1.0 - opacity) * image
-    covered = pixels[..., 3] > 127
-    return mixed.astype(np.uint8), np.where(covered, np.uint8(label), labels)
+    image[window] = opacity * pixels[..., :3] + (1.0 - opacity) * image[window]
+    labels[window][pixels[..., 3] > 127] = label
+    return image, labels
 
 
 def object_masks(ids: np.ndarray) -> list[tuple[int, np.ndarray]]:

@@ -128,7 +128,9 @@ def sampling_grid(view: View, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
     cosine, sine = np.cos(view.rotation), np.sin(view.rotation)
     turn = np.array([[cosine, -sine], [sine, cosine]])
     shape = np.array([[view.stretch, view.shear], [0.0, 1.0]])
-    inverse = np.linalg.inv(view.scale * turn @ shape).astype(np.float32)
+    (a, b), (c, d) = view.scale * turn @ shape
+    # By hand: NumPy's inversion wakes up all threads of its library, for two by two numbers.
+    inverse = (np.array([[d, -b], [-c, a]]) / (a * d - b * c)).astype(np.float32)
     bend = cv2.resize(view.bend, (width, height), interpolation=cv2.INTER_CUBIC)
     x = np.arange(width, dtype=np.float32)[None, :] - np.float32(view.position[0]) - bend[..., 0]
     y = np.arange(height, dtype=np.float32)[:, None] - np.float32(view.position[1]) - bend[..., 1]
