@@ -117,5 +117,19 @@ def test_all_programs_are_in_the_documents():
     assert not missing
 
 
+def test_the_programs_say_what_the_readme_explains():
+    """The errors under Troubleshooting, word by word; ... stands for what differs."""
+    table = text_of(pathlib.Path("README.md")).split("## Troubleshooting")[1].split("\n## ")[0]
+    quoted = re.findall(r"^\| `([^`]+)`", table, re.M)
+    assert len(quoted) >= 4
+    paths = (p for top in ("feelvos_tf", "tools") for p in (ROOT / top).rglob("*.*"))
+    sources = "\n".join(p.read_text() for p in paths if p.suffix in (".py", ".sh"))
+    # Long sentences stand on several lines of the code.
+    sources = re.sub(r'"\s+f?"', "", sources)
+    for sentence in quoted:
+        for part in sentence.split("..."):
+            assert part.strip(" ,") in sources, sentence
+
+
 def test_the_readme_is_short():
     assert len(text_of(pathlib.Path("README.md")).splitlines()) <= 200

@@ -19,6 +19,8 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.models.weights import checkpoint_of, load_weights
 from feelvos_tf.testing import drawn_videos
 from feelvos_tf.training.trainer import Trainer
 from feelvos_tf.training.validation import Validation, copy_weights, evaluation_of
@@ -58,7 +60,7 @@ def tiny_model(seed: int = 0):
     tf.keras.utils.set_random_seed(seed)
     model = Feelvos()
     model.create_variables()
-    for variable in model.trainable_variables:
+    for variable in release_names(model).values():
         if variable.shape.rank == 4:
             height, width, inputs, outputs = variable.shape
             fan_in = height * width * (1 if outputs == 1 else inputs)
@@ -68,7 +70,7 @@ def tiny_model(seed: int = 0):
 
 def save(model, model_dir, step: int) -> str:
     """Writes a checkpoint like the trainer's."""
-    checkpoint = tf.train.Checkpoint(model=model, step=tf.Variable(step, dtype=tf.int64))
+    checkpoint = checkpoint_of(release_names(model), step=tf.Variable(step, dtype=tf.int64))
     manager = tf.train.CheckpointManager(checkpoint, str(model_dir), 2, checkpoint_name="ckpt")
     path = manager.save(checkpoint_number=step)
     gin_settings.save_operative(model_dir)
@@ -136,7 +138,7 @@ def test_each_new_checkpoint_is_scored_with_its_own_weights(run_dir, davis_root,
     for prefix in evaluate.new_checkpoints(str(folder), timeout=0.0):
         line = evaluation(prefix)
         reference = tiny_model()
-        tf.train.Checkpoint(model=reference).restore(prefix).expect_partial()
+        load_weights(reference, prefix)
         expected = Validation(davis_root).score(Predictor(reference), tmp_path / "expected")
         assert line == f"{os.path.basename(prefix)}: " + ", ".join(
             f"{name} {value:.4f}" for name, value in expected.items()
@@ -161,11 +163,11 @@ def test_a_model_in_training_is_scored_without_being_touched(davis_root, tmp_pat
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
     with strategy.scope():
         trained = tiny_model(seed=1)
-    before = [v.numpy() for v in trained.variables]
+    before = [v.numpy() for v in release_names(trained).values()]
     evaluate_step = evaluation_of(trained, tmp_path / "run")
     with strategy.scope():
         scores = evaluate_step(100)
-    for old, new in zip(before, trained.variables):
+    for old, new in zip(before, release_names(trained).values()):
         np.testing.assert_array_equal(old, new)
     other = tiny_model()
     copy_weights(trained, other)

@@ -82,7 +82,10 @@ def save(model: Feelvos, model_dir: str, step: int) -> str:
     """Writes the weights and the step as the trainer does; returns the checkpoint's path."""
     import tensorflow as tf
 
-    checkpoint = tf.train.Checkpoint(model=model, step=tf.Variable(step, dtype=tf.int64))
+    from feelvos_tf.models.release_checkpoint import release_names
+    from feelvos_tf.models.weights import checkpoint_of
+
+    checkpoint = checkpoint_of(release_names(model), step=tf.Variable(step, dtype=tf.int64))
     manager = tf.train.CheckpointManager(
         checkpoint, model_dir, max_to_keep=None, checkpoint_name="ckpt"
     )

@@ -9,6 +9,7 @@ import tensorflow as tf
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.models.weights import load_weights
 from feelvos_tf.training.checkpoints import RunCheckpoints
 from feelvos_tf.training.optimizers import MomentumOptimizer
 
@@ -75,8 +76,7 @@ def test_a_release_checkpoint_becomes_one_of_ours(tmp_path, variables):
     assert "depth_multiplier = 0.1" in (converted / "operative_config.gin").read_text()
 
     model = small_model()
-    status = tf.train.Checkpoint(model=model).restore(str(converted / "ckpt-200004"))
-    status.assert_existing_objects_matched()
+    load_weights(model, str(converted / "ckpt-200004"))
     for name, variable in release_names(model).items():
         np.testing.assert_array_equal(variable, variables[name], name)
 
@@ -85,8 +85,9 @@ def test_training_goes_on_from_a_converted_checkpoint(tmp_path, variables):
     run(tmp_path, write_tf1_checkpoint(tmp_path / "model.ckpt", variables, step=17))
     model = small_model()
     step = tf.Variable(0, dtype=tf.int64)
-    optimizer = MomentumOptimizer(release_names(model))
-    checkpoints = RunCheckpoints(tmp_path / "converted", model, optimizer, step, max_to_keep=2)
+    names = release_names(model)
+    optimizer = MomentumOptimizer(names)
+    checkpoints = RunCheckpoints(tmp_path / "converted", model, names, optimizer, step, 2)
     assert checkpoints.resume()
     assert int(step) == 17
     np.testing.assert_array_equal(release_names(model)[LOGITS], variables[LOGITS])

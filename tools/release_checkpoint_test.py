@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from feelvos_tf.models import release_checkpoint
-from feelvos_tf.models.conftest import build_rule_model
+from feelvos_tf.testing.golden import build_rule_model
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,1 +1,1 @@
-"""From folders and records to training batches."""
+"""Turns folders of frames and masks into records, and records into training batches."""

@@ -1,4 +1,4 @@
-"""What happens to a frame and its labels between decoding and batching.
+"""Augments frames and their labels: scales, pads, crops, flips; numbers the objects.
 
 Everything here is a plain function of tensors; the random numbers come in as an `Augmentation`, so
 that the previous and the current frame can share one.

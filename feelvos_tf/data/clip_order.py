@@ -1,4 +1,4 @@
-"""Which video every training clip is made of, told by the number of the clip alone.
+"""Tells which video a training clip is made of, by the number of the clip alone.
 
 That is what lets a run go on where it was stopped: the clips of step 1000 are found without reading
 those of the steps before.

@@ -1,4 +1,4 @@
-"""Which three frames of a video a training example is made of."""
+"""Draws the three frames of a video that a training clip is made of."""
 
 from __future__ import annotations
 

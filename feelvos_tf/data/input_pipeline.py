@@ -14,6 +14,7 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.setting_types import checked
 from feelvos_tf.data import (
     scene_clip,
     scene_composing,
@@ -30,6 +31,7 @@ _MAX_DROPPED_IN_A_ROW = 1000
 
 
 @gin.configurable
+@checked("training_dataset")
 def training_dataset(
     batch_size: int,
     records: str | Sequence[str] = gin.REQUIRED,
@@ -43,7 +45,7 @@ def training_dataset(
     first_frame_only: bool = False,
     max_frame_gap: int = 1,
     damage_previous_mask: bool = False,
-    scenes: Sequence[MovingScenes | None] | None = None,
+    scenes: Sequence | None = None,
     rollout_steps: int = 0,
     shuffle_buffer: int | None = None,
     seed: int | None = None,
@@ -91,6 +93,11 @@ def training_dataset(
     Raises:
       InputError: no record file, a broken one, or a setting out of range.
     """
+    if batch_size < 1 or first_batch < 0:
+        raise InputError(
+            "training_dataset: expected batch_size of 1 or more and first_batch of 0 or more, "
+            f"found {batch_size} and {first_batch}"
+        )
     settings = ClipSettings(
         crop_size=tuple(crop_size),
         min_scale=min_scale,

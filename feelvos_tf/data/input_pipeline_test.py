@@ -15,7 +15,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def _video(folder: Path, name: str, frames: int, ids=(3, 7)) -> datasets.VideoFiles:
-    """Draws grey frames of brightness 10 * index, with two boxes that have the same brightness."""
+    """Draws gray frames of brightness 10 * index, with two boxes that have the same brightness."""
     (folder / name).mkdir(parents=True)
     for i in range(frames):
         Image.fromarray(np.full((HEIGHT, WIDTH, 3), 10 * i, np.uint8)).save(
@@ -247,8 +247,12 @@ def test_other_failures_pass_unchanged(two_videos):
         ({"flip_probability": 1.5}, "flip_probability must be"),
         ({"max_frame_gap": 0}, "max_frame_gap must be 1 or more"),
         ({"probabilities": [0.5, 0.5]}, "probabilities must be 1 numbers"),
+        ({"crop_size": 97}, "crop_size: expected"),
+        ({"first_frame_only": "False"}, "first_frame_only: expected bool, found 'False'"),
+        ({"first_batch": -1}, "first_batch of 0 or more"),
+        ({"pattern": 5}, "records: expected"),
         ({"pattern": []}, "records must be a pattern"),
-        ({"pattern": ["/a", None]}, "records must be a pattern"),
+        ({"pattern": ["/a", None]}, "records: expected"),
     ],
 )
 def test_settings_out_of_range_are_named(two_videos, settings, message):
@@ -330,7 +334,7 @@ def test_scenes_that_do_not_fit_are_one_sentence(two_videos, settings, sentence)
 
 def test_a_damaged_still_is_named(tmp_path):
     pattern = _records(tmp_path, {"s0": 1}, shards=1)
-    (path,) = tfrecord_files.matching(pattern)
+    (path,) = set(tfrecord_files.find_videos(pattern).paths)
     with tf.io.TFRecordWriter(path) as writer:
         example = tfrecords._example("s0", [b"no JPEG"], [b"no PNG"], 48, 64)
         writer.write(example.SerializeToString())

@@ -1,4 +1,4 @@
-"""Ground-truth masks made as wrong as a prediction would be.
+"""Damages ground-truth masks, to be as wrong as a prediction would be.
 
 Training feeds the ground truth of the previous frame where inference feeds a prediction. Damaging
 it a little narrows that gap. Source: `mask_damaging.py` of the 2019 release; off by default, as
@@ -50,7 +50,7 @@ def damage_labels(labels: tf.Tensor, num_objects: tf.Tensor, seed: tf.Tensor) ->
 def move_mask(
     mask: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, rotation: tf.Tensor
 ) -> tf.Tensor:
-    """Returns the mask rotated and scaled about its centre of mass, then shifted; bool.
+    """Returns the mask rotated and scaled about its center of mass, then shifted; bool.
 
     Args:
       mask: bool [height, width]; all False comes back as it is.
@@ -70,15 +70,15 @@ def _moved(
     mask: tf.Tensor, inside: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, rotation: tf.Tensor
 ) -> tf.Tensor:
     """Looks up for every target pixel whether the pixel it comes from is in the mask."""
-    centre = tf.reduce_mean(inside, 0)
+    center = tf.reduce_mean(inside, 0)
     extent = tf.reduce_max(inside, 0) - tf.reduce_min(inside, 0) + 1.0
-    offset = centre + shift * tf.sqrt(tf.reduce_prod(extent))
+    offset = center + shift * tf.sqrt(tf.reduce_prod(extent))
     height, width = tf.unstack(tf.shape(mask))
     down = (tf.cast(tf.range(height), tf.float32) - offset[0])[:, None]
     right = (tf.cast(tf.range(width), tf.float32) - offset[1])[None, :]
     cosine, sine = tf.cos(rotation) / scale, tf.sin(rotation) / scale
-    y = tf.cast(tf.round(centre[0] + cosine * down + sine * right), tf.int32)
-    x = tf.cast(tf.round(centre[1] - sine * down + cosine * right), tf.int32)
+    y = tf.cast(tf.round(center[0] + cosine * down + sine * right), tf.int32)
+    x = tf.cast(tf.round(center[1] - sine * down + cosine * right), tf.int32)
     exists = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     index = tf.clip_by_value(y, 0, height - 1) * width + tf.clip_by_value(x, 0, width - 1)
     return exists & tf.gather(tf.reshape(mask, [-1]), index)

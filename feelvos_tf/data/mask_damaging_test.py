@@ -35,11 +35,11 @@ def test_what_leaves_the_frame_does_not_come_back_on_the_other_side():
 
 
 def test_scale_and_rotation_follow_an_independent_drawing_of_the_square():
-    centre, side = np.array([26.5, 30.5]), 14
+    center, side = np.array([26.5, 30.5]), 14
     rows, columns = np.mgrid[:61, :61]
     for scale, rotation in [(1.4, 0.0), (1.0, 0.3), (0.8, -0.7)]:
         moved = _move(_square(), scale=scale, rotation=rotation)
-        down, right = rows - centre[0], columns - centre[1]
+        down, right = rows - center[0], columns - center[1]
         along = (math.cos(rotation) * down + math.sin(rotation) * right) / scale
         across = (-math.sin(rotation) * down + math.cos(rotation) * right) / scale
         inside = (np.abs(along) < side / 2) & (np.abs(across) < side / 2)

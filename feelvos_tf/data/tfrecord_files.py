@@ -1,4 +1,4 @@
-"""The record files of a data set on disk: where every video lies, and which file is damaged."""
+"""Finds the videos in the record files of a data set, and names the file that is damaged."""
 
 from __future__ import annotations
 

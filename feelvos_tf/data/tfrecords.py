@@ -1,4 +1,4 @@
-"""The TFRecord schema: one `tf.train.SequenceExample` per video, written and read side by side.
+"""Writes and reads TFRecords: one `tf.train.SequenceExample` per video.
 
 Field names are those of the 2019 release (`datasets/build_davis2017_data.py`), so its records and
 ours are interchangeable:
@@ -14,7 +14,7 @@ ours are interchangeable:
     feature lists  image/encoded                 bytes   one JPEG file per frame, byte for byte
                    segmentation/object/encoded   bytes   one single-channel PNG of ids per frame
 
-`tf.io.decode_png` turns palette PNGs, as DAVIS ships them, into colours: that is why the masks are
+`tf.io.decode_png` turns palette PNGs, as DAVIS ships them, into colors: that is why the masks are
 encoded anew.
 """
 

@@ -120,10 +120,10 @@ def decode_frame(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tenso
     """Returns (image uint8 [height, width, 3], object ids uint8 [height, width]).
 
     Raises (when run):
-      tf.errors.InvalidArgumentError: damaged file, palette or colour mask, sizes that differ.
+      tf.errors.InvalidArgumentError: damaged file, palette or color mask, sizes that differ.
     """
     pixels = tf.io.decode_jpeg(image, channels=3)
-    # channels=0 keeps what is stored; channels=1 would turn a palette into grey values silently.
+    # channels=0 keeps what is stored; channels=1 would turn a palette into gray values silently.
     ids = tf.ensure_shape(tf.io.decode_png(mask, channels=0), [None, None, 1])[..., 0]
     sizes_match = tf.debugging.assert_equal(
         tf.shape(pixels)[:2], tf.shape(ids), "image and mask differ in size"

@@ -1,8 +1,7 @@
 """Adds objects to a video that is being segmented, without running the network again.
 
 The embeddings of the frame in which they are given are in the state already, and all objects share
-one softmax. Not in the paper,
-which knows objects of the first frame only; YouTube-VOS has others.
+one softmax. The paper knows objects of the first frame only; YouTube-VOS has others.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from feelvos_tf.core.constants import VOID
 from feelvos_tf.inference import multi_scale
 from feelvos_tf.inference.predictor_state import PredictorState, ScaleState
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.feelvos import Previous
+from feelvos_tf.models.features import Previous
 from feelvos_tf.models.global_matching import Reference
 from feelvos_tf.models.object_labels import NO_OBJECT
 
@@ -49,13 +48,8 @@ def add_objects(
     marked_ids = tf.unique(tf.cast(marked, tf.int32))[0]
     object_ids = tf.sort(tf.unique(tf.concat([state.object_ids, marked_ids], 0))[0])
     known = tf.searchsorted(object_ids, state.object_ids)
-    is_new = tf.tensor_scatter_nd_update(
-        tf.fill(tf.shape(object_ids), True), known[:, tf.newaxis], tf.fill(tf.shape(known), False)
-    )
-    # Ascending ids: the background, if there is any, is the first.
-    gives_up = (
-        (tf.range(tf.size(object_ids)) == 0) & (object_ids == 0) & state.previous_is_reference
-    )
+    is_new = tf.reduce_all(object_ids[:, tf.newaxis] != state.object_ids, 1)
+    gives_up = (object_ids == 0) & state.previous_is_reference
     full = object_labels.to_indices(
         tf.where(mask == 0, tf.cast(VOID, mask.dtype), mask), object_ids
     )

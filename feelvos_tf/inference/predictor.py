@@ -15,8 +15,10 @@ from feelvos_tf.inference import added_objects, multi_scale, predictor_state
 from feelvos_tf.inference.kmeans_reference import cluster_reference
 from feelvos_tf.inference.predictor_state import PredictorState, ScaleState, State
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.feelvos import Feelvos, Previous
+from feelvos_tf.models.features import Previous
+from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.global_matching import Reference, prepare_reference
+from feelvos_tf.models.release_checkpoint import release_names
 
 _IMAGE = tf.TensorSpec([None, None, 3], tf.uint8, name="image")
 _MASK = tf.TensorSpec([None, None], tf.uint8, name="mask")
@@ -82,7 +84,7 @@ class Predictor(tf.Module):
         _check_choice("merge", merge, multi_scale.MERGES)
         _check_numbers(max_reference_pixels, scales)
         # The SavedModel shall hold plain variables, not a tree of Keras layers to be rebuilt.
-        self._model_variables = list(model.variables)
+        self._model_variables = list(release_names(model).values())
         self.feedback = feedback
         self.max_reference_pixels = max_reference_pixels
         self.reference_reduction = reference_reduction

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from feelvos_tf.models.feelvos import Previous
+from feelvos_tf.models.features import Previous
 from feelvos_tf.models.global_matching import Reference
 
 State = dict[str, tf.Tensor]

@@ -194,10 +194,9 @@ def _draw_if_missing(video: InputVideo, outputs: Outputs) -> None:
     stamp = outputs.masks / mask_folder.STAMP
     if outputs.overlay is None or overlay_files.are_newer(outputs.overlay, stamp):
         return
-    count = mask_folder.num_masks(outputs.masks)
-    images = tqdm(zip(range(count), _prefetched(video.frames)), "overlay", count, leave=False)
+    images = tqdm(_prefetched(video.frames), "overlay", video.frames.length, leave=False)
     with _drawing(video, outputs.overlay) as draw:
-        for position, image in images:
+        for position, image in enumerate(images):
             draw(image, masks.read_mask(outputs.masks / f"{video.frame_name(position)}.png"))
 
 

@@ -33,11 +33,6 @@ def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
     )
 
 
-def num_masks(folder: pathlib.Path) -> int:
-    """Returns how many masks the stamp names; other pictures in the folder do not count."""
-    return len(_read_stamp(folder).get("masks", ()))
-
-
 def check_replaceable(folder: pathlib.Path) -> None:
     """Raises InputError where the folder holds files but no stamp: they are not ours to replace."""
     if folder.exists() and not folder.is_dir():

@@ -1,76 +1,12 @@
-"""Models with the weights that the golden numbers were made with, and what compares with them."""
+"""The networks that the golden numbers were made with, one for all tests."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import os
-import zlib
-from collections.abc import Iterable, Iterator
 
-import numpy as np
 import pytest
-import tensorflow as tf
 
-from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
-from feelvos_tf.models.backbones.xception import Xception
-from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.release_checkpoint import release_names
-
-# TensorFlow's own kernels and the release's order of arithmetic: see release_rounding_test.py.
-ROUNDS_LIKE_RELEASE = os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0"
-_LAST_THREE_OF_HEAD = "embedding_seg/split_separable_conv2d_0"
-
-
-def _kernel_gain(name: str) -> float:
-    """Returns the factor of the weight rule that keeps activations of useful size."""
-    if "xception_module/separable_conv" in name and "exit_flow/block2" not in name:
-        return 1.0
-    if name.endswith("shortcut/weights"):
-        return 1.0
-    for part, gain in (("MobilenetV2", 1.55), ("embedding/", 0.36), ("logits/", 5.0)):
-        if part in name:
-            return gain
-    return np.sqrt(2.0)
-
-
-def rule_weight(name: str, shape: tuple) -> np.ndarray:
-    """Returns the golden value of a variable, a function of its release name and shape only."""
-    rng = np.random.default_rng(zlib.crc32(name.encode()))
-    leaf = name.rsplit("/", 1)[-1]
-    if leaf in ("beta", "moving_mean", "biases"):
-        value = 0.1 * rng.standard_normal(shape)
-    elif leaf == "moving_variance":
-        value = rng.uniform(0.6, 1.5, shape)
-    elif leaf == "gamma":
-        damped = "middle_flow" in name and "separable_conv3_pointwise" in name
-        value = rng.uniform(0.7, 1.3, shape) * (0.35 if damped else 1.0)
-    elif leaf == "depthwise_weights":
-        value = rng.standard_normal(shape) * np.sqrt(2.0 / (shape[0] * shape[1]))
-        if name.startswith(_LAST_THREE_OF_HEAD):
-            value[:, :, -3:] = np.abs(value[:, :, -3:])
-    else:
-        value = rng.standard_normal(shape)
-        if shape[2] > 8:
-            value -= value.mean(axis=2, keepdims=True)
-        value *= _kernel_gain(name) / np.sqrt(np.prod(shape[:3]))
-        if name.startswith(_LAST_THREE_OF_HEAD):
-            value[:, :, -3:] *= 2.0
-    return value.astype(np.float32)
-
-
-def build_rule_model(variant: str, output_stride: int) -> Feelvos:
-    """Returns a Feelvos whose weights follow the rule."""
-    backbone = {
-        "mobilenet_v2": lambda: MobileNetV2(output_stride=output_stride),
-        "xception_65": lambda: Xception(65, output_stride),
-    }[variant]()
-    atrous_rates = (6, 12, 18) if output_stride == 16 else (12, 24, 36)
-    model = Feelvos(backbone, atrous_rates, fold_batch_norm=not ROUNDS_LIKE_RELEASE)
-    model.create_variables()
-    for name, variable in release_names(model).items():
-        variable.assign(rule_weight(name, tuple(variable.shape)))
-    return model
+from feelvos_tf.testing.golden import build_rule_model
 
 
 @pytest.fixture(scope="session")
@@ -80,36 +16,3 @@ def rule_model():
     Whoever changes weights calls `build_rule_model` instead.
     """
     return functools.cache(build_rule_model)
-
-
-@contextlib.contextmanager
-def recorded_outputs(layers: Iterable[tf.keras.layers.Layer]) -> Iterator[dict[str, tf.Tensor]]:
-    """Yields what the layers return when they are called, by name; the first of several outputs."""
-    outputs = {}
-
-    def record(layer: tf.keras.layers.Layer) -> None:
-        call = layer.call
-
-        def recording(*args, **kwargs):
-            output = call(*args, **kwargs)
-            outputs[layer.scope] = output[0] if isinstance(output, tuple) else output
-            return output
-
-        layer.call = recording
-
-    layers = list(layers)
-    for layer in layers:
-        record(layer)
-    try:
-        yield outputs
-    finally:
-        for layer in layers:
-            del layer.call
-
-
-def assert_close_to_golden(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4):
-    """Checks that the largest difference is at most `tolerance` of the largest golden value."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    assert found.shape == expected.shape
-    difference = np.abs(found - expected).max() / np.abs(expected).max()
-    assert difference <= tolerance, f"differs by {difference:.1e} of the largest value"

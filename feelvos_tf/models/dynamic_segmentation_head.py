@@ -56,13 +56,23 @@ class SegmentationHead(tf.keras.layers.Layer):
         shared = self.convolutions[0].share(features)
         if training:
             return self._logits(shared, cues)
+        return self._logits_in_turns(shared, cues)
+
+    def _logits_in_turns(self, shared: tf.Tensor, cues: tf.Tensor) -> tf.Tensor:
+        """Returns the logits, computed for a few objects at a time."""
         groups = (tf.shape(cues)[0] + _OBJECTS_AT_ONCE - 1) // _OBJECTS_AT_ONCE
         shape = [None, None, None, 1]
-        logits = tf.TensorArray(tf.float32, groups, infer_shape=False, element_shape=shape)
-        for group in tf.range(groups):
+
+        def add(group: tf.Tensor, logits: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
             first = group * _OBJECTS_AT_ONCE
             own = self._logits(shared, cues[first : first + _OBJECTS_AT_ONCE])
-            logits = logits.write(group, own)
+            return group + 1, logits.write(group, own)
+
+        _, logits = tf.while_loop(
+            lambda group, _: group < groups,
+            add,
+            (0, tf.TensorArray(tf.float32, groups, infer_shape=False, element_shape=shape)),
+        )
         return logits.concat()
 
     def _logits(self, shared: tf.Tensor, cues: tf.Tensor) -> tf.Tensor:

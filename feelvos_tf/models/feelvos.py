@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
 
 import gin
 import tensorflow as tf
@@ -15,6 +15,7 @@ from feelvos_tf.models import object_labels
 from feelvos_tf.models.deeplab import FILTERS, AtrousSpatialPyramidPooling, Decoder
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.embedding import Embedding
+from feelvos_tf.models.features import ClipOutput, Features, Previous
 from feelvos_tf.models.global_matching import (
     Reference,
     global_distances,
@@ -32,52 +33,6 @@ from feelvos_tf.models.local_matching import (
 )
 
 _PREVIOUS_FRAME_MATCHINGS = ("local", "global", "none")
-
-
-class Features(NamedTuple):
-    """What the network extracts from single frames.
-
-    Attributes:
-      decoder_features: float32 `[n, h, w, 256]` at stride 4.
-      embeddings: float32 `[n, h, w, embedding_dimension]` at stride 4.
-    """
-
-    decoder_features: tf.Tensor
-    embeddings: tf.Tensor
-
-
-class Previous(NamedTuple):
-    """What the segmentation of a frame takes from the frame before.
-
-    Attributes:
-      embeddings: float32 `[h, w, embedding_dimension]`.
-      indices: int32 `[h, w]` object indices, negative for none.
-      masks: float32 `[objects, h, w]` predictions that are fed back (0 or 1, or probabilities).
-    """
-
-    embeddings: tf.Tensor
-    indices: tf.Tensor
-    masks: tf.Tensor
-
-
-class ClipOutput(NamedTuple):
-    """What the network says about the current frame of a clip.
-
-    Attributes:
-      logits: float32 `[objects, h, w, 1]` at stride 4.
-      global_map: float32 `[objects, h, w]` distances to the reference frame, 0..1, or None.
-      local_map: float32 `[objects, h, w]` distances to the previous frame, 0..1, or None.
-      embeddings: float32 `[3, h, w, channels]` of reference, previous and current frame; None
-        where a single frame is segmented.
-      further_logits: logits of the frames behind the current one, each segmented with the mask
-        predicted for the frame before it.
-    """
-
-    logits: tf.Tensor
-    global_map: tf.Tensor | None
-    local_map: tf.Tensor | None
-    embeddings: tf.Tensor | None = None
-    further_logits: tuple[tf.Tensor, ...] = ()
 
 
 @gin.configurable
@@ -414,6 +369,10 @@ def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor) -> Prev
     winners = tf.argmax(full_logits, 0, output_type=tf.int32)
     indices = resize_nearest(winners, tf.shape(embeddings)[:2])
     return Previous(embeddings, indices, object_labels.one_hot(indices, tf.shape(logits)[0]))
+
+
+# Keras 3 looks at the arguments of the constructor, which gin's wrapper would hide from it.
+Feelvos.__init__.__signature__ = inspect.signature(Feelvos.__init__)
 
 
 def _fold_in(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:

@@ -1,7 +1,7 @@
 """The whole network against the release: same weights, same clip, same numbers.
 
-Golden frames: 97x129, 3 objects, output stride 8; weights from the rule in conftest.py. Arrays that
-end in `_sub` hold every fourth pixel of the map (`head_features_sub`: every eighth).
+Golden frames: 97x129, 3 objects, output stride 8; weights from the rule in testing/golden.py.
+Arrays that end in `_sub` hold every fourth pixel of the map (`head_features_sub`: every eighth).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import tensorflow as tf
 from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.conftest import assert_close_to_golden, recorded_outputs
-from feelvos_tf.models.feelvos import ClipOutput, Features, Feelvos, Previous
+from feelvos_tf.models.features import ClipOutput, Features, Previous
+from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.global_matching import (
     global_distances,
     global_distances_inference,
@@ -25,6 +25,7 @@ from feelvos_tf.models.global_matching import (
     prepare_reference,
 )
 from feelvos_tf.models.local_matching import LOCAL_MATCHINGS
+from feelvos_tf.testing.golden import assert_close_to_golden, recorded_outputs
 
 NUM_OBJECTS = 3
 FRAMES = (1, 2, 3)

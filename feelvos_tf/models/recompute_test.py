@@ -7,6 +7,7 @@ import tensorflow as tf
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
 
 _SIZE = 33
 
@@ -25,7 +26,8 @@ def _gradients(recompute: bool) -> list[tf.Tensor]:
         model.create_variables()
     model.aspp.dropout = lambda x, seed: x
     images = 255.0 * tf.random.stateless_uniform([3, _SIZE, _SIZE, 3], [1, 2])
-    variables = model.backbone.trainable_variables
+    named = release_names(model).items()
+    variables = [v for n, v in named if n.startswith("MobilenetV2") and v.trainable]
 
     @tf.function
     def gradients():

@@ -19,6 +19,10 @@ _STEP = "global_step"
 _BOOKKEEPING = (_STEP, "Momentum", "Adam", "Adam_1", "ExponentialMovingAverage")
 
 
+class DamagedCheckpointError(InputError):
+    """A checkpoint cannot be read from beginning to end."""
+
+
 class Restored(NamedTuple):
     """How a checkpoint and a model matched, as names of the 2019 release.
 
@@ -62,12 +66,12 @@ def read_tensor(prefix: str, reader: tf.train.CheckpointReader, name: str) -> np
     """Returns a value of the checkpoint `prefix` that `reader` has opened.
 
     Raises:
-      InputError: the file is damaged.
+      DamagedCheckpointError: the file is damaged.
     """
     try:
         return reader.get_tensor(name)
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
-        raise InputError(
+        raise DamagedCheckpointError(
             f"{prefix}: expected a whole checkpoint, found {name} unreadable ({error})"
         ) from error
 

@@ -1,6 +1,6 @@
 """The golden numbers once more, in a process that rounds as the release did: the narrow limits.
 
-There conftest.py builds the networks with `Feelvos.fold_batch_norm = False`, too.
+There testing/golden.py builds the networks with `Feelvos.fold_batch_norm = False`, too.
 """
 
 import os

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models.conftest import assert_close_to_golden, build_rule_model
 from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.testing.golden import assert_close_to_golden, build_rule_model
 from feelvos_tf.training.losses import BootstrappedCrossEntropy, is_regularized
 from feelvos_tf.training.optimizers import MomentumOptimizer
 from feelvos_tf.training.train_step import TrainStep
@@ -75,8 +75,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def variables(model):
-    trainable = {id(v) for v in model.trainable_variables}
-    return {n: v for n, v in release_names(model).items() if id(v) in trainable}
+    return {n: v for n, v in release_names(model).items() if v.trainable}
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,20 @@
 """Loads the weights of a checkpoint into a model: a training's, a converted or a release one.
 
-What the variable MobilenetV2/Conv/weights of the release is called in a checkpoint of
+Checkpoints hold weights by their names in the release, so that they do not depend on how Keras
+arranges its layers. The variable MobilenetV2/Conv/weights is called
 
-    the release, or DeepLab         MobilenetV2/Conv/weights
-    a training with an average      average/averages/MobilenetV2.SConv.Sweights
-    a training that trains it       optimizer/_variables/MobilenetV2.SConv.Sweights
-    a training that does not,       model/backbone/root/weights
-    and in a converted checkpoint
+    weights/MobilenetV2.SConv.Sweights                  by trainings and conversions,
+    average/averages/MobilenetV2.SConv.Sweights         by trainings, its moving average,
+    optimizer/_variables/MobilenetV2.SConv.Sweights     by trainings of version 0.1,
+    model/backbone/root/weights                         by them, if they did not train it, and by
+                                                        conversions of version 0.1,
 
-(the last three followed by /.ATTRIBUTES/VARIABLE_VALUE).
+each followed by /.ATTRIBUTES/VARIABLE_VALUE, and as it is by the release and DeepLab.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import tensorflow as tf
 
@@ -25,37 +26,58 @@ from feelvos_tf.models.release_checkpoint import read_shapes, read_tensor
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-def load_weights(model: Feelvos, prefix: str) -> None:
+def load_weights(model: Feelvos, prefix: str, averaged: bool = True) -> None:
     """Gives every variable of `model` its value in a checkpoint; all or none.
-
-    Where the training kept a moving average of the weights, it is the average that counts.
 
     Args:
       model: with its variables created and its batch norm not folded.
       prefix: of the checkpoint: the path without `.index`.
+      averaged: where the training kept a moving average of the weights, take that.
 
     Raises:
       InputError: the checkpoint cannot be read or does not fit the model.
     """
     shapes = read_shapes(prefix)
-    found = [(v, _key(name, keys, v, shapes, prefix)) for name, keys, v in _candidates(model)]
+    found = [
+        (v, _key(name, keys, v, shapes, prefix)) for name, keys, v in _candidates(model, averaged)
+    ]
     reader = tf.train.load_checkpoint(prefix)
     values = [read_tensor(prefix, reader, key) for _, key in found]
     for (variable, _), value in zip(found, values):
         variable.assign(value)
 
 
-def _candidates(model: Feelvos) -> Iterator[tuple[str, list[str], tf.Variable]]:
+def checkpoint_of(
+    named_variables: Mapping[str, tf.Variable], **others: tf.Module | tf.Variable
+) -> tf.train.Checkpoint:
+    """Returns the checkpoint that trainings and conversions write.
+
+    Args:
+      named_variables: all variables of the model by their names in the 2019 release.
+      **others: what else is saved.
+    """
+    return tf.train.Checkpoint(weights=dict(named_variables), **others)
+
+
+def holds_weights_by_name(keys: Collection[str]) -> bool:
+    """Returns whether a checkpoint with these keys is one of `checkpoint_of`."""
+    return any(key.startswith("weights/") for key in keys)
+
+
+def _candidates(model: Feelvos, averaged: bool) -> Iterator[tuple[str, list[str], tf.Variable]]:
     """Yields every variable with its release name and what it may be called in a checkpoint."""
     for path, layer in convolutions_by_path(model):
         for name, variable in layer.release_variables().items():
             place = name[len(layer.scope) + 1 :].replace("BatchNorm/", "norm/")
+            escaped = _escaped(name)
             keys = [
-                f"average/averages/{_escaped(name)}",
-                f"optimizer/_variables/{_escaped(name)}",
+                f"weights/{escaped}",
+                f"optimizer/_variables/{escaped}",
                 f"model/{path}/{place}",
             ]
-            yield name, [name, *(key + _VALUE for key in keys)], variable
+            if averaged:
+                keys.insert(0, f"average/averages/{escaped}")
+            yield name, [*(key + _VALUE for key in keys), name], variable
 
 
 def _escaped(name: str) -> str:

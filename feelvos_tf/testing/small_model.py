@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
 
 
 def create(seed: int = 3) -> Feelvos:
@@ -15,7 +16,7 @@ def create(seed: int = 3) -> Feelvos:
         MobileNetV2(depth_multiplier=0.1, output_stride=16), atrous_rates=(), embedding_dimension=8
     )
     model.create_variables()
-    for variable in model.trainable_variables:
-        if "biases" in variable.name or "beta" in variable.name:
+    for name, variable in release_names(model).items():
+        if "biases" in name or "beta" in name:
             variable.assign(0.1 * tf.random.normal(variable.shape))
     return model

@@ -1,1 +1,1 @@
-"""Batches in, weights out."""
+"""Learns the weights of the network from batches of training clips."""

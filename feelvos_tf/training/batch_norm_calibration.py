@@ -1,4 +1,4 @@
-"""Batch-norm statistics for layers that start from random weights."""
+"""Sets batch-norm statistics from images, for layers that start from random weights."""
 
 from __future__ import annotations
 

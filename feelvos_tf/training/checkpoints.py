@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import pathlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import tensorflow as tf
 
 from feelvos_tf.core import atomic_files, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import release_checkpoint
-from feelvos_tf.models.weights import load_weights
+from feelvos_tf.models.release_checkpoint import DamagedCheckpointError
+from feelvos_tf.models.weights import checkpoint_of, holds_weights_by_name, load_weights
 from feelvos_tf.training.optimizers import Optimizer
 from feelvos_tf.training.progress_log import say
 from feelvos_tf.training.weight_averaging import WeightAverage
@@ -24,21 +25,18 @@ _NAME = "ckpt"
 _DAMAGE = (tf.errors.OpError, IndexError)
 
 
-class DamagedCheckpointError(InputError):
-    """A checkpoint cannot be read from beginning to end."""
-
-
 class RunCheckpoints:
     """Checkpoints of one run: weights, momentum and step, with the settings beside them.
 
-    The objects inside are named `model`, `optimizer` and `step`; whoever needs the weights alone
-    reads `tf.train.Checkpoint(model=model)`.
+    All by the variables' names in the 2019 release: see `models.weights`, which reads the weights
+    alone.
     """
 
     def __init__(
         self,
         model_dir: str | os.PathLike[str],
         model: tf.keras.Model,
+        named_variables: Mapping[str, tf.Variable],
         optimizer: Optimizer,
         step: tf.Variable,
         max_to_keep: int,
@@ -49,6 +47,7 @@ class RunCheckpoints:
         Args:
           model_dir: folder of the run.
           model: with its variables created.
+          named_variables: all of them by their names in the 2019 release.
           optimizer: whose slots are saved, too.
           step: int64 [], number of updates made so far.
           max_to_keep: older ones are deleted.
@@ -57,10 +56,13 @@ class RunCheckpoints:
         _find_again(pathlib.Path(model_dir))
         self._model_dir = model_dir
         self._model = model
+        self._named_variables = dict(named_variables)
+        self._optimizer = optimizer
         self._step = step
-        self._checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer, step=step)
-        if average is not None:
-            self._checkpoint.average = average
+        self._average = {} if average is None else {"average": average.state}
+        self._checkpoint = checkpoint_of(
+            named_variables, optimizer=optimizer, step=step, **self._average
+        )
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, str(model_dir), max_to_keep=max_to_keep, checkpoint_name=_NAME
         )
@@ -111,19 +113,23 @@ class RunCheckpoints:
 
     def _restore_state(self, path: str) -> None:
         names = [name for name, _ in _list_variables(path)]
-        has_momentum = any(name.startswith("optimizer/") for name in names)
-        _restore(self._checkpoint if has_momentum else _weights(self._model, self._step), path)
+        others = {"step": self._step, **self._average}
+        if any(name.startswith("optimizer/") for name in names):
+            others["optimizer"] = self._optimizer
+        if holds_weights_by_name(names):
+            _restore(checkpoint_of(self._named_variables, **others), path)
+        else:
+            say(f"{path}: written by version 0.1, weights are found by their place in the network")
+            load_weights(self._model, path, averaged=False)
+            _restore(tf.train.Checkpoint(**others), path)
 
-    def initialize(
-        self, prefix: str, initialize_last_layer: bool, names: Collection[str]
-    ) -> Collection[str]:
+    def initialize(self, prefix: str, initialize_last_layer: bool) -> Collection[str]:
         """Starts from other weights, at step 0; returns which variables they set, by release name.
 
         Args:
           prefix: a DeepLab checkpoint of the TF1 era, or a checkpoint of this project.
           initialize_last_layer: whether a DeepLab checkpoint's ASPP and decoder are taken too,
             not the backbone alone.
-          names: of all variables of the model.
 
         Raises:
           InputError: no such checkpoint, or it does not fit the model.
@@ -134,15 +140,11 @@ class RunCheckpoints:
             )
         if _OBJECT_GRAPH in dict(_list_variables(prefix)):
             load_weights(self._model, prefix)
-            return names
+            return list(self._named_variables)
         restored = release_checkpoint.initialize_from_deeplab(
             self._model, prefix, initialize_last_layer=initialize_last_layer
         )
         return restored.matched
-
-
-def _weights(model: tf.keras.Model, step: tf.Variable) -> tf.train.Checkpoint:
-    return tf.train.Checkpoint(model=model, step=step)
 
 
 def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.layers.walk import convolutions_by_path
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing.tiny_model import TinyModel
 from feelvos_tf.training.checkpoints import RunCheckpoints
@@ -25,8 +26,9 @@ class Run:
     def __init__(self, folder):
         self.model = TinyModel()
         self.step = tf.Variable(0, dtype=tf.int64)
-        optimizer = MomentumOptimizer(self.model.named_variables())
-        self.checkpoints = RunCheckpoints(folder, self.model, optimizer, self.step, 5)
+        names = self.model.named_variables()
+        optimizer = MomentumOptimizer(names)
+        self.checkpoints = RunCheckpoints(folder, self.model, names, optimizer, self.step, 5)
 
     def save(self, step):
         self.step.assign(step)
@@ -108,10 +110,12 @@ def test_a_run_can_start_from_the_weights_of_another(tmp_path):
         model, step = small_feelvos(len(runs)), tf.Variable(0, dtype=tf.int64)
         names = release_names(model)
         optimizer = MomentumOptimizer(names)
-        runs.append((names, step, RunCheckpoints(tmp_path / name, model, optimizer, step, 5)))
+        runs.append(
+            (names, step, RunCheckpoints(tmp_path / name, model, names, optimizer, step, 5))
+        )
     (source, step, checkpoints), (target, target_step, others) = runs
     step.assign(6)
-    assert others.initialize(checkpoints.save(), False, list(target)) == list(target)
+    assert others.initialize(checkpoints.save(), False) == list(target)
     assert int(target_step.numpy()) == 0
     for name, variable in source.items():
         np.testing.assert_array_equal(variable, target[name])
@@ -128,3 +132,39 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(folder):
     with pytest.raises(InputError, match="a checkpoint cannot be written") as caught:
         run.save(30)
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_version_0_1_goes_on_with_its_momentum(tmp_path, capsys):
+    """Its checkpoints named weights by their place in the network."""
+    source, model = small_feelvos(1), small_feelvos(2)
+    names = release_names(source)
+    slots = MomentumOptimizer({n: v for n, v in names.items() if v.trainable})
+    for accumulator in slots.accumulators.values():
+        accumulator.assign(tf.fill(accumulator.shape, 0.5))
+    step = tf.Variable(7, dtype=tf.int64)
+    old = tf.train.Checkpoint(model=by_place(source), optimizer=slots, step=step)
+    tf.train.CheckpointManager(old, str(tmp_path), 1, checkpoint_name="ckpt").save(7)
+
+    found = release_names(model)
+    learned = {n: v for n, v in found.items() if v.trainable}
+    fresh, new_step = MomentumOptimizer(learned), tf.Variable(0, dtype=tf.int64)
+    checkpoints = RunCheckpoints(tmp_path, model, found, fresh, new_step, 5)
+    assert checkpoints.resume() == str(tmp_path / "ckpt-7")
+    assert "ckpt-7: written by version 0.1" in capsys.readouterr().err
+    assert int(new_step.numpy()) == 7
+    for name, variable in names.items():
+        np.testing.assert_array_equal(variable, found[name])
+    assert all(np.all(a == 0.5) for a in fresh.accumulators.values())
+
+
+def by_place(model):
+    """Returns the variables as version 0.1 saved them: in a tree like that of the layers."""
+    tree = {}
+    for path, layer in convolutions_by_path(model):
+        for name, variable in layer.release_variables().items():
+            *places, leaf = f"{path}/{name[len(layer.scope) + 1 :]}".split("/")
+            node = tree
+            for place in places:
+                node = node.setdefault({"BatchNorm": "norm"}.get(place, place), {})
+            node[leaf] = variable
+    return tree

@@ -1,4 +1,4 @@
-"""Learning-rate policies: training step -> learning rate."""
+"""Computes the learning rate of every training step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.setting_types import checked
 
 
 @gin.configurable
@@ -19,6 +20,7 @@ class LearningRate:
     Source: section 3, Implementation Details (base 0.0007); deeplab/utils/train_utils.py.
     """
 
+    @checked("LearningRate")
     def __init__(
         self,
         policy: str = "poly",
@@ -29,6 +31,20 @@ class LearningRate:
         slow_start_step: int = 0,
         slow_start_rate: float = 1e-4,
     ):
+        """Stores the settings.
+
+        Args:
+          policy: 'poly' or 'step'.
+          base: learning rate at the beginning.
+          power: of the fall, with 'poly'.
+          decay_step: updates between two falls, with 'step'.
+          decay_factor: what the learning rate is multiplied by at each.
+          slow_start_step: number of updates before the policy begins.
+          slow_start_rate: learning rate of those.
+
+        Raises:
+          InputError: there is no such policy.
+        """
         if policy not in ("poly", "step"):
             raise InputError(f"LearningRate.policy: expected 'poly' or 'step', found {policy!r}")
         self._policy = policy

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from feelvos_tf.core.constants import CURRENT, VOID
 from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
-from feelvos_tf.models.feelvos import ClipOutput
+from feelvos_tf.core.setting_types import checked
+from feelvos_tf.models.features import ClipOutput
 
 
 class LossInputs(NamedTuple):
@@ -66,6 +67,7 @@ class BootstrappedCrossEntropy(Loss):
 
     name = "cross_entropy"
 
+    @checked("BootstrappedCrossEntropy")
     def __init__(
         self,
         top_k_percent_pixels: float = 0.15,

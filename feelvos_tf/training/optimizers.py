@@ -1,4 +1,4 @@
-"""How gradients become new weights: multipliers, clipping, momentum; or Adam."""
+"""Updates weights from gradients: momentum as in the release, or Adam."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import gin
 import tensorflow as tf
 
+from feelvos_tf.core.setting_types import checked
 from feelvos_tf.models.release_checkpoint import LAST_LAYERS
 
 # How the names of backbone variables begin.
@@ -61,13 +62,14 @@ class MomentumOptimizer(Optimizer):
     """Momentum in the release's form and order.
 
     Each gradient (weight decay included) is multiplied, then clipped by its own norm, then
-    accumulated: a = momentum * a + g, w -= rate * a. The learning rate stays outside of the
-    accumulator, unlike in `tf.keras.optimizers`, where a falling rate gives other weights.
+    accumulated: a = momentum * a + g, w -= learning_rate * a. The learning rate stays outside of
+    the accumulator, unlike in `tf.keras.optimizers`, where other weights follow when it falls.
 
     Source: section 3, Implementation Details (momentum 0.9); deeplab/utils/train_utils.py and
     slim.learning. The paper mentions neither the doubled biases nor the clipping.
     """
 
+    @checked("MomentumOptimizer")
     def __init__(
         self,
         named_variables: Mapping[str, tf.Variable],
@@ -123,10 +125,14 @@ class AdamOptimizer(Optimizer):
     gradients differ by orders of magnitude so learn at the same pace, which momentum needs many
     thousands of steps for. Neither the paper nor the release uses it.
 
+    Weights are those of Keras' Adam, which is not used because it has one learning rate for all
+    variables, and other names for its slots than the checkpoints of earlier runs.
+
     Source: Kingma and Ba, ICLR 2015, algorithm 1 in the order of its section 2 (the bias
-    corrections are part of the rate).
+    corrections are part of the learning rate).
     """
 
+    @checked("AdamOptimizer")
     def __init__(
         self,
         named_variables: Mapping[str, tf.Variable],
@@ -172,10 +178,10 @@ class AdamOptimizer(Optimizer):
             first, second = self.first_moments[name], self.second_moments[name]
             strategy.extended.update(first, _average, args=(gradient, beta_1))
             strategy.extended.update(second, _average_squares, args=(gradient, beta_2))
-            rate = learning_rate * correction
+            step_size = learning_rate * correction
             if name.startswith(_BACKBONES):
-                rate *= self._backbone_rate_multiplier
-            args = (first, second, rate)
+                step_size *= self._backbone_rate_multiplier
+            args = (first, second, step_size)
             strategy.extended.update(self._variables[name], self._descend, args=args)
 
     def _shortened(self, gradients, updates: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -189,8 +195,8 @@ class AdamOptimizer(Optimizer):
             result[name] = tf.clip_by_norm(gradient, self._largest_gradient * limit)
         return result
 
-    def _descend(self, variable, first, second, rate) -> None:
-        variable.assign_sub(rate * first / (tf.sqrt(second) + self._epsilon))
+    def _descend(self, variable, first, second, step_size) -> None:
+        variable.assign_sub(step_size * first / (tf.sqrt(second) + self._epsilon))
 
 
 def gradient_multiplier(

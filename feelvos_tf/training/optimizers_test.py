@@ -14,24 +14,24 @@ def variables():
     }
 
 
-def apply(optimizer, gradients, rate):
+def apply(optimizer, gradients, learning_rate):
     strategy = tf.distribute.get_strategy()
 
     @tf.function
-    def step(rate):
+    def step(learning_rate):
         tensors = {name: tf.constant(g, tf.float32) for name, g in gradients.items()}
-        strategy.run(optimizer.apply, args=(tensors, rate))
+        strategy.run(optimizer.apply, args=(tensors, learning_rate))
 
-    step(tf.constant(rate, tf.float32))
+    step(tf.constant(learning_rate, tf.float32))
 
 
 def test_momentum_keeps_the_learning_rate_out_of_the_accumulator(variables):
     optimizer = MomentumOptimizer(variables)
     weights, accumulator = np.array([3.0, 4.0]), np.zeros(2)
-    for rate, gradient in [(0.1, [1.0, -1.0]), (0.01, [0.5, 0.0]), (0.5, [0.0, 2.0])]:
-        apply(optimizer, {"logits/semantic/weights": gradient}, rate)
+    for learning_rate, gradient in [(0.1, [1.0, -1.0]), (0.01, [0.5, 0.0]), (0.5, [0.0, 2.0])]:
+        apply(optimizer, {"logits/semantic/weights": gradient}, learning_rate)
         accumulator = 0.9 * accumulator + np.array(gradient)
-        weights -= rate * accumulator
+        weights -= learning_rate * accumulator
     np.testing.assert_allclose(variables["logits/semantic/weights"], weights, rtol=1e-6)
 
 
@@ -85,12 +85,12 @@ def test_adam_against_its_definition(variables):
     gradients = [(0.1, [1.0, -1.0]), (0.01, [0.5, 0.0]), (0.5, [0.0, 2.0])]
     head, backbone = np.array([3.0, 4.0]), np.array([1.0, 2.0])
     m, v = np.zeros(2), np.zeros(2)
-    for t, (rate, gradient) in enumerate(gradients, start=1):
+    for t, (learning_rate, gradient) in enumerate(gradients, start=1):
         names = ("logits/semantic/weights", "MobilenetV2/Conv/weights")
-        apply(optimizer, dict.fromkeys(names, gradient), rate)
+        apply(optimizer, dict.fromkeys(names, gradient), learning_rate)
         m = 0.9 * m + 0.1 * np.array(gradient)
         v = 0.999 * v + 0.001 * np.array(gradient) ** 2
-        change = rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-3)
+        change = learning_rate * np.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (np.sqrt(v) + 1e-3)
         head, backbone = head - change, backbone - 0.1 * change
     np.testing.assert_allclose(variables["logits/semantic/weights"], head, rtol=1e-5)
     np.testing.assert_allclose(variables["MobilenetV2/Conv/weights"], backbone, rtol=1e-5)
@@ -119,3 +119,21 @@ def test_an_ordinary_gradient_is_not_shortened(variables):
         apply(free, gradient, 0.01)
     for name, variable in variables.items():
         np.testing.assert_array_equal(variable, copies[name])
+
+
+def test_adam_gives_the_weights_of_keras_s(variables):
+    keras_variables = {name: tf.Variable(v) for name, v in variables.items()}
+    ours = AdamOptimizer(variables)
+    keras = tf.keras.optimizers.Adam(1.0, epsilon=1e-8)
+    rng = np.random.default_rng(0)
+    for step in range(20):
+        learning_rate = 0.01 * (1 - step / 20)
+        gradients = {
+            name: rng.normal(size=v.shape).astype(np.float32) for name, v in variables.items()
+        }
+        apply(ours, gradients, learning_rate)
+        keras.learning_rate = learning_rate
+        pairs = [(tf.constant(gradients[name]), v) for name, v in keras_variables.items()]
+        keras.apply_gradients(pairs)
+    for name, variable in variables.items():
+        np.testing.assert_allclose(variable, keras_variables[name], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""The progress of a training on stderr and in TensorBoard: mean losses, speed, time to go."""
+"""Logs the progress of a training, on stderr and in TensorBoard: losses, speed, time to go."""
 
 from __future__ import annotations
 

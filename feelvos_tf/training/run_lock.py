@@ -1,4 +1,4 @@
-"""One training process per folder."""
+"""Keeps a second training process out of a folder."""
 
 from __future__ import annotations
 

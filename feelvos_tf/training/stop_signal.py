@@ -1,4 +1,4 @@
-"""A clean stop: SIGINT and SIGTERM are noted, so that a step can end and be saved."""
+"""Notes SIGINT and SIGTERM, so that the step under way can end and be saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training loop: steps, log, TensorBoard, checkpoints, resume, a clean stop."""
+"""Trains a model step by step: log, TensorBoard, checkpoints, resuming, a clean stop."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.setting_types import checked
 from feelvos_tf.training import tensorboard
 from feelvos_tf.training.batch_norm_calibration import calibrate_batch_norm
 from feelvos_tf.training.checkpoints import RunCheckpoints
@@ -28,6 +29,7 @@ BatchesFrom = Callable[[int], tf.data.Dataset]
 
 
 @gin.configurable
+@checked("set_random_seed")
 def set_random_seed(seed: int | None = None) -> int:
     """Makes runs alike; call before the model is made, and give `Trainer` the seed returned.
 
@@ -50,6 +52,7 @@ class Trainer:
     `TripletLoss`, `MomentumOptimizer`, `AdamOptimizer`.
     """
 
+    @checked("Trainer")
     def __init__(
         self,
         model: tf.keras.Model,
@@ -122,8 +125,8 @@ class Trainer:
         self._picture_every_steps = picture_every_steps
         self._save_every_steps = save_every_steps
         self._evaluate_every_steps = evaluate_every_steps
-        trainable = {id(v) for v in model.trainable_variables}
-        learned = {n: v for n, v in named_variables.items() if id(v) in trainable}
+        learned = {n: v for n, v in named_variables.items() if v.trainable}
+        self._learned = learned
         with strategy.scope():
             self.step = tf.Variable(
                 0,
@@ -145,11 +148,15 @@ class Trainer:
                 self._average,
             )
             self._checkpoints = RunCheckpoints(
-                model_dir, model, updates, self.step, max_checkpoints, self._average
+                model_dir,
+                model,
+                named_variables,
+                updates,
+                self.step,
+                max_checkpoints,
+                self._average,
             )
-            self._restored = self._restore_or_initialize(
-                init_checkpoint, initialize_last_layer, list(named_variables)
-            )
+            self._restored = self._restore_or_initialize(init_checkpoint, initialize_last_layer)
             if self._average is not None and self._checkpoints.latest is None:
                 self._average.restart()
 
@@ -209,7 +216,7 @@ class Trainer:
     def _save(self, step: int, log: ProgressLog) -> int:
         """Saves a checkpoint unless a loss or weight is not finite; returns the step."""
         log.write(step)
-        for variable in self._model.trainable_variables:
+        for variable in self._learned.values():
             if not tf.reduce_all(tf.math.is_finite(variable)):
                 raise InputError(
                     f"a weight is not a finite number after step {step}: nothing is saved; the "
@@ -232,14 +239,14 @@ class Trainer:
         say(f"step {step}: " + ", ".join(f"{name} {s:.4f}" for name, s in scores.items()))
 
     def _restore_or_initialize(
-        self, init_checkpoint: str | None, initialize_last_layer: bool, names: Collection[str]
+        self, init_checkpoint: str | None, initialize_last_layer: bool
     ) -> Collection[str]:
         """Returns the names of the variables that `init_checkpoint` has set."""
         resumed_from = self._checkpoints.resume()
         if resumed_from:
             say(f"going on from {resumed_from}, step {int(self.step.numpy())}")
         elif init_checkpoint:
-            restored = self._checkpoints.initialize(init_checkpoint, initialize_last_layer, names)
+            restored = self._checkpoints.initialize(init_checkpoint, initialize_last_layer)
             say(f"starting from {init_checkpoint}, {len(restored)} variables")
             return restored
         else:

@@ -9,7 +9,10 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.models.weights import checkpoint_of
 from feelvos_tf.testing.tiny_model import TinyModel, tiny_batches, tiny_dataset
+from feelvos_tf.training import trainer as trainer_module
+from feelvos_tf.training.losses import Loss, LossInputs
 from feelvos_tf.training.progress_log import duration
 from feelvos_tf.training.trainer import Trainer
 
@@ -147,7 +150,7 @@ def test_a_checkpoint_of_weights_alone_starts_with_fresh_momentum(tmp_path):
     source = TinyModel()
     source.biases.assign([3.0])
     step = tf.Variable(0, dtype=tf.int64)
-    checkpoint = tf.train.Checkpoint(model=source, step=step)
+    checkpoint = checkpoint_of(source.named_variables(), step=step)
     tf.train.CheckpointManager(checkpoint, str(tmp_path), 1, checkpoint_name="ckpt").save(0)
     model, trainer = make_trainer(tmp_path)
     assert float(model.biases[0]) == 3.0
@@ -158,6 +161,9 @@ class OtherModel(TinyModel):
     def __init__(self):
         super().__init__()
         self.more = tf.Variable([1.0], name="more")
+
+    def named_variables(self):
+        return {**super().named_variables(), "more/biases": self.more}
 
 
 def test_checkpoints_that_are_missing_or_do_not_fit_are_refused(tmp_path):
@@ -262,3 +268,70 @@ def test_the_average_begins_at_the_initial_weights_and_is_what_is_scored(tmp_pat
     trainer.train(tiny_batches(2))
     np.testing.assert_array_equal(scored[0], trainer._average.averages["logits/weights"])
     assert not np.array_equal(scored[0], model.weights_)
+
+
+@gin.configurable
+class ShareOfObjects(Loss):
+    """A loss that a user might add, in a file of one's own."""
+
+    name = "share_of_objects"
+
+    def __init__(self, weight=1.0):
+        self.weight = weight
+
+    def __call__(self, clip: LossInputs):
+        assert clip.seed.shape == [2] and clip.step.dtype == tf.int64
+        return tf.reduce_mean(tf.nn.softmax(clip.output.logits, axis=0)[1:])
+
+
+def test_a_new_loss_is_one_line_of_gin_and_shows_in_log_and_tensorboard(tmp_path, capsys):
+    gin.parse_config(
+        """
+        Trainer.losses = [@BootstrappedCrossEntropy(), @ShareOfObjects(), @TripletLoss()]
+        ShareOfObjects.weight = 0.5
+        """
+    )
+    _, trainer = make_trainer(tmp_path, log_every_steps=2)
+    trainer.train(tiny_batches(2))
+    scalars = {
+        (step, tag): float(value) for step, tag, value in read_events(tmp_path) if "_" in tag
+    }
+    # Two clips with half the weight each; the triplet loss has weight 0 and is left out.
+    assert 0 < scalars[4, "share_of_objects"] < 1
+    assert not any(tag == "triplet" for _, tag in scalars)
+    [line] = [x for x in capsys.readouterr().err.splitlines() if x.startswith("step 4/")]
+    assert f"share_of_objects {scalars[4, 'share_of_objects']:.4f}" in line
+    written = (tmp_path / "operative_config.gin").read_text()
+    assert "@ShareOfObjects()" in written and "ShareOfObjects.weight = 0.5" in written
+    gin.clear_config()
+    gin.parse_config(written)
+    assert [loss.name for loss in gin.get_bindings("Trainer")["losses"]] == [
+        "cross_entropy",
+        "share_of_objects",
+        "triplet",
+    ]
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [["TripletLoss"], [ShareOfObjects], [], [ShareOfObjects(), ShareOfObjects()], "TripletLoss"],
+)
+def test_what_is_no_list_of_losses_is_refused(tmp_path, losses):
+    with pytest.raises(InputError, match="Trainer.losses: expected"):
+        make_trainer(tmp_path, losses=losses)
+
+
+def test_calibration_reads_a_dataset_of_its_own(tmp_path, monkeypatch):
+    datasets, calibrated = [], []
+    monkeypatch.setattr(
+        trainer_module, "calibrate_batch_norm", lambda _, images, __: calibrated.append(len(images))
+    )
+
+    def batches_from(step):
+        datasets.append(step)
+        return tiny_batches(1)(step)
+
+    _, trainer = make_trainer(tmp_path, calibration_clips=2)
+    trainer.train(batches_from)
+    assert calibrated == [6]
+    assert datasets == [0, 0]

@@ -1,4 +1,4 @@
-"""A loss on the embeddings themselves: pixels of one object near each other, others far away."""
+"""Triplet loss: draws embeddings of one object together and those of others apart."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import tensorflow as tf
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.core.resizing import resize_nearest
+from feelvos_tf.core.setting_types import checked
 from feelvos_tf.models.global_matching import Reference, prepare_reference
 from feelvos_tf.models.object_labels import NO_OBJECT
 from feelvos_tf.training.losses import Loss, LossInputs
@@ -36,6 +37,7 @@ class TripletLoss(Loss):
 
     name = "triplet"
 
+    @checked("TripletLoss")
     def __init__(
         self,
         weight: float = 0.0,

@@ -103,7 +103,7 @@ def test_pixels_are_drawn_per_object():
 
 
 class WithEmbeddings(TinyModel):
-    """Embeddings that are the scaled colours."""
+    """Embeddings that are the scaled colors."""
 
     def __init__(self):
         super().__init__()

@@ -11,6 +11,7 @@ import gin
 import tensorflow as tf
 
 from feelvos_tf.core import gin_settings
+from feelvos_tf.core.setting_types import checked
 from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.region_and_contour import Summary
@@ -40,6 +41,7 @@ class Validation:
       InputError: the data set is not there or not whole.
     """
 
+    @checked("Validation")
     def __init__(
         self,
         davis_root: str | os.PathLike[str] = gin.REQUIRED,

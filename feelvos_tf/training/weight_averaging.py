@@ -13,11 +13,16 @@ from collections.abc import Iterator, Mapping
 import tensorflow as tf
 
 
-class WeightAverage(tf.Module):
+class WeightAverage:
     """average <- decay * average + (1 - decay) * weight after every step, for every weight.
 
     In the beginning the decay is smaller, (1 + n) / (10 + n) at step n, so that the average does
     not stick to the initial weights (`tf.train.ExponentialMovingAverage` with `num_updates`).
+
+    Attributes:
+      averages: by the variables' names in the 2019 release.
+      num_updates: how often they were moved, float32 [].
+      state: both, to be saved with a training.
     """
 
     def __init__(self, named_variables: Mapping[str, tf.Variable], decay: float):
@@ -27,7 +32,6 @@ class WeightAverage(tf.Module):
           named_variables: trainable variables by their names in the 2019 release.
           decay: share of the average that survives a step in the long run, 0 to below 1.
         """
-        super().__init__()
         self._variables = dict(named_variables)
         self._decay = decay
         self.averages = {
@@ -35,6 +39,7 @@ class WeightAverage(tf.Module):
             for name, variable in self._variables.items()
         }
         self.num_updates = tf.Variable(0.0, trainable=False)
+        self.state = tf.train.Checkpoint(averages=self.averages, num_updates=self.num_updates)
 
     def update(self) -> None:
         """Moves the averages towards the weights; call in a replica, in every replica alike."""

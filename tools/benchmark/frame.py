@@ -23,7 +23,8 @@ from feelvos_tf.models import object_labels
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
-from feelvos_tf.models.feelvos import Feelvos, Previous
+from feelvos_tf.models.features import Previous
+from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.global_matching import Reference, normalize_distance
 from feelvos_tf.models.layers.space_to_batch import SpaceToBatch
 

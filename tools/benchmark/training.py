@@ -29,6 +29,7 @@ from feelvos_tf.media import masks
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
 
 _TRAINED_BACKBONES = {
     "mobilenet_v2": lambda: MobileNetV2(output_stride=16),
@@ -52,6 +53,7 @@ def train_cases(crop: int, objects: int) -> list[Case]:
     def step(variant: str, backward: bool = True, recompute: bool = False) -> Callable[[], object]:
         model = Feelvos(_TRAINED_BACKBONES[variant](), recompute_backbone=recompute)
         model.create_variables()
+        variables = [v for v in release_names(model).values() if v.trainable]
         image, mask = image_and_mask(FrameSizes(crop, crop, objects))
         images = tf.cast(tf.stack([image] * 3), tf.float32)[tf.newaxis]
         labels = tf.cast(tf.stack([mask] * 3), tf.int32)[tf.newaxis]
@@ -61,7 +63,7 @@ def train_cases(crop: int, objects: int) -> list[Case]:
             with tf.GradientTape() as tape:
                 clips = model.clip_logits(images, labels, tf.constant([objects]), training=True)
                 loss = tf.reduce_mean(clips[0].logits ** 2)
-            return tape.gradient(loss, model.trainable_variables) if backward else loss
+            return tape.gradient(loss, variables) if backward else loss
 
         return run
 

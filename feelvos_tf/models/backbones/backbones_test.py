@@ -5,13 +5,12 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow.python.eager import context as tf_context
 
 from feelvos_tf.models.backbones.common import normalize_image
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
-from feelvos_tf.models.conftest import recorded_outputs, rule_weight
 from feelvos_tf.models.layers.walk import convolutions_by_path
+from feelvos_tf.testing.golden import recorded_outputs, rule_weight
 
 
 def convolutions(backbone):
@@ -137,16 +136,26 @@ def test_xception_pads_even_sizes_on_both_sides():
     np.testing.assert_allclose(sums, [[12.0, 18.0], [18.0, 27.0]], rtol=1e-3)
 
 
-def test_activations_are_fused_into_the_convolutions():
+def optimized_operations(folder, function, *args):
+    """Yields what TensorFlow really runs for a function, by name."""
+    with tf.summary.create_file_writer(str(folder)).as_default():
+        tf.summary.trace_on(graph=True, profiler=False)
+        function(*args)
+        tf.summary.trace_export("graphs", step=0)
+    [path] = folder.glob("events.*")
+    for event in tf.compat.v1.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            metadata = tf.compat.v1.RunMetadata.FromString(value.tensor.string_val[0])
+            graphs = [part.post_optimization_graph for part in metadata.function_graphs]
+            yield from (node.op for graph in graphs for node in graph.node)
+
+
+def test_activations_are_fused_into_the_convolutions(tmp_path):
     """One node that TensorFlow's remapper cannot handle would leave all of them on their own."""
     backbone = Xception(41, 8)
     backbone(tf.zeros([1, 33, 33, 3]))
     function = tf.function(backbone).get_concrete_function(tf.TensorSpec([1, 33, 33, 3]))
-    context = tf_context.context()
-    context.enable_run_metadata()
-    function(tf.zeros([1, 33, 33, 3]))
-    graphs = context.export_run_metadata().partition_graphs
-    context.disable_run_metadata()
-    operations = [node.op for graph in graphs for node in graph.node]
+    operations = list(optimized_operations(tmp_path, function, tf.zeros([1, 33, 33, 3])))
+    assert operations.count("_FusedConv2D") > 40
     # Four have no full convolution before them: the last shortcut's and block's own.
     assert operations.count("Relu") <= 4

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-_SHAPE_OF_MAPS = [None, None, None]
+IS_KERAS_3 = hasattr(tf.keras, "ops")
+# By whether a variable is an average.
+_AGGREGATION = {
+    False: "none" if IS_KERAS_3 else tf.VariableAggregation.NONE,
+    True: "mean" if IS_KERAS_3 else tf.VariableAggregation.MEAN,
+}
 
 
 def add_variable(
@@ -26,16 +31,17 @@ def add_variable(
       is_average: not trained but assigned, by every replica of a distribution strategy: all get
         the mean of what the replicas assign.
     """
-    aggregation = tf.VariableAggregation.MEAN if is_average else tf.VariableAggregation.NONE
-    return layer.add_weight(
+    weight = layer.add_weight(
         name=name,
         shape=tuple(shape),
         initializer=initializer,
         trainable=not is_average,
-        aggregation=aggregation,
+        aggregation=_AGGREGATION[is_average],
     )
+    # The variable of Keras 3 is an object around TensorFlow's.
+    return weight.value if IS_KERAS_3 else weight
 
 
 def maps(channels: int) -> tf.TensorShape:
     """Returns the shape of feature maps of any size, which is all a layer needs to be built."""
-    return tf.TensorShape([*_SHAPE_OF_MAPS, channels])
+    return tf.TensorShape([None, None, None, channels])

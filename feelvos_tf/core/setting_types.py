@@ -1,0 +1,74 @@
+"""Refuses settings of a wrong type with a sentence that names the setting.
+
+Gin hands over whatever a file says: `first_frame_only = 'False'` is a string, and true.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from feelvos_tf.core.errors import InputError
+
+Function = TypeVar("Function", bound=Callable)
+
+# Annotations stay strings: Python 3.9 cannot evaluate `int | None`.
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "None": lambda value: value is None,
+    "bool": lambda value: isinstance(value, bool),
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "float": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "str": lambda value: isinstance(value, str),
+    "tuple": lambda value: isinstance(value, (tuple, list)),
+    "Sequence": lambda value: isinstance(value, (tuple, list)),
+}
+
+
+def checked(name: str) -> Callable[[Function], Function]:
+    """Returns a decorator that checks the arguments of a function against its annotations.
+
+    Numbers, strings, truth values, None, and sequences of them are checked; other annotations
+    accept everything. Place it below `@gin.configurable`, or on the `__init__` of such a class.
+
+    Args:
+      name: of the configurable, for the sentence.
+    """
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def wrapper(*args, **kwargs):
+            for argument, value in signature.bind_partial(*args, **kwargs).arguments.items():
+                annotation = signature.parameters[argument].annotation
+                if isinstance(annotation, str) and not _fits(value, annotation):
+                    raise InputError(f"{name}.{argument}: expected {annotation}, found {value!r}")
+            return function(*args, **kwargs)
+
+        # Gin looks here for the names that may be bound.
+        wrapper.__signature__ = signature
+        return wrapper
+
+    return decorate
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Returns whether a value is of one of the types between the bars."""
+    return any(_fits_one(value, kind.strip()) for kind in annotation.split("|"))
+
+
+def _fits_one(value: Any, kind: str) -> bool:
+    outer, inner = re.fullmatch(r"([\w.]+)(?:\[(.*)\])?", kind).groups()
+    if outer not in _FITS:
+        return True
+    if not _FITS[outer](value):
+        return False
+    if outer not in ("tuple", "Sequence") or not inner:
+        return True
+    kinds = [part.strip() for part in inner.split(",")]
+    if outer == "Sequence" or kinds[-1] == "...":
+        kinds = [kinds[0]] * len(value)
+    return len(value) == len(kinds) and all(map(_fits_one, value, kinds))

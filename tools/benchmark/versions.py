@@ -1,0 +1,118 @@
+"""Largest differences between two installations: the same weights, frames and training step.
+
+    python3.11 tools/benchmark/versions.py --output=2.15.npz
+    python3.13 tools/benchmark/versions.py --output=2.21.npz
+    python3.13 tools/benchmark/versions.py --compare=2.15.npz,2.21.npz
+
+Weights follow the rule of the golden numbers, frames are theirs (testdata/golden), every frame is
+fed the release's labels of the one before. The last command prints a table.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.resizing import resize_nearest
+from feelvos_tf.models import object_labels
+from feelvos_tf.models.features import Previous
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.global_matching import prepare_reference
+from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.testing.golden import build_rule_model
+from feelvos_tf.training.optimizers import MomentumOptimizer
+from feelvos_tf.training.train_step import TrainStep
+
+_OUTPUT = flags.DEFINE_string("output", None, "File to write what this installation computes.")
+_COMPARE = flags.DEFINE_list("compare", None, "Two such files.")
+_GOLDEN = gin_settings.PROJECT_ROOT / "testdata/golden"
+_NUM_OBJECTS = 3
+# Softmax does not see an offset common to all logits: this gradient is rounding noise alone.
+_WITHOUT_GRADIENT = "logits/semantic/biases"
+
+
+def maps(variant: str) -> dict[str, np.ndarray]:
+    """Returns what the network computes of the golden clip, stacked over its frames."""
+    model = build_rule_model(variant, 8)
+    labels = np.load(_GOLDEN / f"forward_{variant}.npz")["scan_labels"]
+    features = model.extract(np.load(_GOLDEN / "forward_clip.npz")["images"])
+    grid = features.embeddings.shape[1:3]
+    indices = resize_nearest(tf.constant(labels, tf.int32), grid)
+    reference = prepare_reference(features.embeddings[0], indices[0], _NUM_OBJECTS)
+    outputs = [
+        model.segment(
+            features.decoder_features[frame],
+            features.embeddings[frame],
+            reference,
+            Previous(
+                features.embeddings[frame - 1],
+                indices[frame - 1],
+                object_labels.one_hot(indices[frame - 1], _NUM_OBJECTS),
+            ),
+        )
+        for frame in range(1, len(labels))
+    ]
+    logits = np.stack([output.logits[..., 0] for output in outputs])
+    return {
+        "decoder features": features.decoder_features.numpy(),
+        "embeddings": features.embeddings.numpy(),
+        "global distance maps": np.stack([output.global_map for output in outputs]),
+        "local distance maps": np.stack([output.local_map for output in outputs]),
+        "logits": logits,
+        "probabilities": tf.nn.softmax(logits, axis=1).numpy(),
+    }
+
+
+def training_step() -> dict[str, np.ndarray]:
+    """Returns the loss and the gradients' norms of xception_65 without dropout."""
+    model: Feelvos = build_rule_model("xception_65", 16)
+    model.aspp.dropout = lambda x, seed: x
+    release = np.load(_GOLDEN / "train_step.npz")
+    batch = {
+        "images": tf.constant(release["images"][np.newaxis], tf.float32),
+        "labels": tf.constant(release["labels"][np.newaxis], tf.int32),
+        "num_objects": tf.constant([_NUM_OBJECTS]),
+    }
+    learned = {n: v for n, v in release_names(model).items() if v.trainable}
+    step = tf.Variable(0, dtype=tf.int64)
+    train_step = TrainStep(model, learned, step, MomentumOptimizer(learned), 200_000, 0.00004)
+    gradients, result = train_step.gradients(batch)
+    names = sorted(name for name in gradients if name != _WITHOUT_GRADIENT)
+    return {
+        "loss": result.scalars["loss"].numpy(),
+        "norms of gradients, each": np.array([tf.norm(gradients[name]) for name in names]),
+    }
+
+
+def difference(name: str, a: np.ndarray, b: np.ndarray) -> float:
+    """Returns the largest difference, relative to the largest value or, of norms, to each one."""
+    scale = np.abs(a) if name.endswith("each") else np.abs(a).max()
+    return float(np.max(np.abs(a - b) / scale))
+
+
+def main(argv: list[str]) -> None:
+    """Writes what this installation computes, or compares two."""
+    del argv
+    if _OUTPUT.value:
+        arrays = {
+            f"{variant}: {name}": value
+            for variant in ("xception_65", "mobilenet_v2")
+            for name, value in maps(variant).items()
+        }
+        arrays.update({f"training step: {n}": value for n, value in training_step().items()})
+        np.savez_compressed(_OUTPUT.value, version=tf.__version__, **arrays)
+    elif _COMPARE.value and len(_COMPARE.value) == 2:
+        first, second = (np.load(path) for path in _COMPARE.value)
+        print(f"| compared | TensorFlow {first['version']} and {second['version']} |\n|---|---|")
+        for name in first.files:
+            if name != "version":
+                print(f"| {name} | {difference(name, first[name], second[name]):.1e} |")
+    else:
+        raise InputError("expected --output=FILE.npz or --compare=FILE.npz,FILE.npz, found neither")
+
+
+if __name__ == "__main__":
+    cli.run(main)
