@@ -64,9 +64,6 @@ class Feelvos(tf.keras.Model):
       fine_tune_batch_norm: train with the statistics of the batch and update the running ones.
       recompute_backbone: while training, compute the activations inside the backbone's blocks
         again for the gradient instead of keeping them: less memory, more time.
-      learn_from_predicted_frames: while training, no gradient enters backbone and decoder through
-        the reference and the previous frame; the current frame, which is compared with them, alone
-        teaches these layers. Two thirds of the time of a step.
 
     Raises:
       InputError: a setting is out of range.
@@ -87,7 +84,6 @@ class Feelvos(tf.keras.Model):
         fold_batch_norm: bool = True,
         fine_tune_batch_norm: bool = False,
         recompute_backbone: bool = False,
-        learn_from_predicted_frames: bool = False,
     ):
         super().__init__(name="feelvos")
         _check_choice("previous_frame_matching", previous_frame_matching, _PREVIOUS_FRAME_MATCHINGS)
@@ -128,7 +124,6 @@ class Feelvos(tf.keras.Model):
         self.local_distances_inference = LOCAL_MATCHINGS_INFERENCE[local_matching]
         self.fine_tune_batch_norm = fine_tune_batch_norm
         self.recompute_backbone = recompute_backbone
-        self.learn_from_predicted_frames = learn_from_predicted_frames
         for layer in self.convolutions():
             if layer.norm is not None:
                 layer.norm.is_folded = fold_batch_norm
@@ -251,7 +246,7 @@ class Feelvos(tf.keras.Model):
             every time where None.
         """
         batch, frames = images.shape[:2]
-        features = self._extract_clips(images, training, seed)
+        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seed)
         # Taken apart at once: the gradient of slices would be padded and summed, frame by frame.
         decoder_features = tf.unstack(features.decoder_features, batch * frames)
         embeddings = tf.unstack(features.embeddings, batch * frames)
@@ -269,29 +264,6 @@ class Feelvos(tf.keras.Model):
                 )
             )
         return outputs
-
-    def _extract_clips(self, images: tf.Tensor, training: bool, seed: tf.Tensor | None) -> Features:
-        """Returns the features of all frames of `[batch, frames, ...]`, clip by clip."""
-        batch, _, *shape = images.shape
-        if not (training and self.learn_from_predicted_frames):
-            return self.extract(tf.reshape(images, [-1, *shape]), training, seed)
-        given, predicted = (
-            self.backbone_to_decoder(
-                tf.reshape(part, [-1, *shape]),
-                training,
-                self.fine_tune_batch_norm,
-                _fold_in(seed, number),
-            )
-            for number, part in enumerate((images[:, :CURRENT], images[:, CURRENT:]))
-        )
-        grid = tf.shape(given)[1:]
-        clips = [
-            tf.reshape(part, tf.concat([[batch, -1], grid], 0))
-            for part in (tf.stop_gradient(given), predicted)
-        ]
-        features = tf.reshape(tf.concat(clips, 1), tf.concat([[-1], grid], 0))
-        features = tf.ensure_shape(features, [None, None, None, given.shape[-1]])
-        return Features(features, self.embedding(features))
 
     def _segment_clip(
         self,

@@ -62,22 +62,3 @@ def test_no_gradient_passes_the_mask_that_is_fed_back(model):
         masks = feelvos._fed_back(logits, embeddings, tf.constant(SIZE)).masks
         total = tf.reduce_sum(masks**2)
     assert tape.gradient(total, logits) is None
-
-
-@pytest.mark.parametrize("saving", [False, True])
-def test_gradients_enter_through_the_predicted_frames_alone_where_that_is_set(model, saving):
-    batch = rollout_batch(4)
-    chosen = small_model(learn_from_predicted_frames=saving)
-    # It would differ from call to call.
-    chosen.aspp.dropout = model.aspp.dropout = lambda x, seed: x
-    images = batch["images"]
-    with tf.GradientTape() as tape:
-        tape.watch(images)
-        (clip,) = chosen.clip_logits(**batch, training=True)
-        total = tf.add_n([tf.reduce_sum(x**2) for x in (clip.logits, *clip.further_logits)])
-        total += tf.reduce_sum(clip.global_map + clip.local_map)
-    reached = tf.reduce_any(tape.gradient(total, images)[0] != 0, [1, 2, 3])
-    np.testing.assert_array_equal(reached, [not saving, not saving, True, True])
-    (expected,) = model.clip_logits(**batch, training=True)
-    np.testing.assert_allclose(clip.logits, expected.logits, atol=1e-4)
-    np.testing.assert_allclose(clip.further_logits[0], expected.further_logits[0], atol=1e-4)

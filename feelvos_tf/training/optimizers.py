@@ -186,14 +186,17 @@ class AdamOptimizer(Optimizer):
 
     def _shortened(self, gradients, updates: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the gradients, of which none is longer than is usual for its variable."""
-        correction = 1.0 - tf.pow(self._betas[1], updates)
-        result = {}
+        correction = tf.maximum(1.0 - tf.pow(self._betas[1], updates), 1e-9)
+        # In the first steps nobody knows what is usual.
+        knows = updates >= _USUAL_AFTER
+        shortened = {}
         for name, gradient in gradients.items():
-            usual = tf.sqrt(tf.reduce_sum(self.second_moments[name]) / tf.maximum(correction, 1e-9))
-            # In the first steps nobody knows what is usual.
-            limit = tf.where(updates < _USUAL_AFTER, gradient.dtype.max, usual)
-            result[name] = tf.clip_by_norm(gradient, self._largest_gradient * limit)
-        return result
+            usual = tf.sqrt(tf.reduce_sum(self.second_moments[name]) / correction)
+            length, largest = tf.norm(gradient), self._largest_gradient * usual
+            is_odd = knows & (length > largest)
+            factor = tf.where(is_odd, largest / tf.where(is_odd, length, 1.0), 1.0)
+            shortened[name] = factor * gradient
+        return shortened
 
     def _descend(self, variable, first, second, step_size) -> None:
         variable.assign_sub(step_size * first / (tf.sqrt(second) + self._epsilon))

@@ -150,7 +150,7 @@ def test_the_loss_of_a_rollout_is_the_mean_over_its_frames():
     loss = BootstrappedCrossEntropy()
     (clip,) = model.clip_logits(batch["images"], batch["labels"], batch["num_objects"], True)
     losses = [
-        float(loss(logits, batch["labels"][0, 2 + frame], tf.constant(0, tf.int64)))
+        float(loss.frame_loss(logits, batch["labels"][0, 2 + frame], tf.constant(0, tf.int64)))
         for frame, logits in enumerate([clip.logits, *clip.further_logits])
     ]
     assert len(losses) == 3
