@@ -39,8 +39,8 @@ last_checkpoint() {  # last_checkpoint FOLDER
 set_up_environment ''
 mkdir -p "$FEELVOS_RUN"
 echo "== Records ($(date))"
-make_records stills --dataset=stills --root="$FEELVOS_STILLS"
-make_records davis_2016 --dataset=davis_2016 --root="$FEELVOS_DAVIS" --split=train \
+make_records stills --dataset=stills --dataset_root="$FEELVOS_STILLS"
+make_records davis_2016 --dataset=davis_2016 --dataset_root="$FEELVOS_DAVIS" --split=train \
   --resolution=240p --except_sequences="$HELD_OUT"
 
 start=$FEELVOS_DEEPLAB
@@ -49,8 +49,8 @@ for stage in "${STAGES[@]}"; do
   if [ ! -f "$folder.done" ]; then
     echo "== $stage ($(date))"
     "$PYTHON" -m feelvos_tf.train --gin_file="gin_configs/train/$stage.gin" \
-      --gin_param="training_dataset.records = ['$FEELVOS_RUN/records/stills/train-*.tfrecord', \
-        '$FEELVOS_RUN/records/davis_2016/train-*.tfrecord']" \
+      --gin_param="stills_records = '$FEELVOS_RUN/records/stills/train-*.tfrecord'" \
+      --gin_param="davis_2016_records = '$FEELVOS_RUN/records/davis_2016/train-*.tfrecord'" \
       --gin_param="Trainer.init_checkpoint = '$start'" \
       --gin_param="Validation.davis_root = '$FEELVOS_DAVIS'" \
       --model_dir="$folder"
