@@ -28,7 +28,7 @@ has_current_saved_model() {
     && [ ! "$OUT/model/checkpoint" -nt "$OUT/saved_model/saved_model.pb" ]
 }
 
-set_up_environment ''
+set_up_environment '' .venv $NEWEST_PAIR $OLDER_PAIR
 mkdir -p "$OUT"
 
 step "1/5 Records: one TFRecord per training video"
