@@ -36,7 +36,8 @@ last_checkpoint() {  # last_checkpoint FOLDER
   sed -n 's/^model_checkpoint_path: "\(.*\)"/\1/p' "$1/checkpoint"
 }
 
-set_up_environment ''
+# The older pair first: the times in gin_configs/train/README.md are those of TensorFlow 2.15.
+set_up_environment '' .venv $OLDER_PAIR $NEWEST_PAIR
 mkdir -p "$FEELVOS_RUN"
 echo "== Records ($(date))"
 make_records stills --dataset=stills --dataset_root="$FEELVOS_STILLS"
