@@ -46,6 +46,8 @@ def test_every_file_is_read_and_builds_what_it_describes(path, records):
     places = ["training_dataset.records"]
     if path.stem in ("davis_2017_and_youtube_vos", "paper"):
         places = ["davis_2017_records", "youtube_vos_records"]
+    elif path.stem.startswith("small_model_"):
+        places = ["stills_records", "davis_2016_records"]
     bindings = [f"{place} = '{records}'" for place in places]
     gin_settings.parse([MODEL, str(path)] if is_part else [str(path)], bindings)
     # Variables are left out: Xception needs long for them.
