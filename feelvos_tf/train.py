@@ -46,10 +46,12 @@ def train(model_dir: str) -> bool:
     from feelvos_tf.models import release_checkpoint
     from feelvos_tf.models.feelvos import Feelvos
     from feelvos_tf.training import run_lock
+    from feelvos_tf.training.arithmetic import set_arithmetic
     from feelvos_tf.training.trainer import Trainer, set_random_seed
     from feelvos_tf.training.validation import evaluation_of
 
     with gin_settings.input_errors(), tfrecord_files.readable_errors():
+        set_arithmetic()
         seed = set_random_seed()
         training_dataset()  # Wrong settings and records are told before anything is written.
         strategy = tf.distribute.MirroredStrategy()

@@ -58,3 +58,33 @@ def test_first_frames_need_no_further_masks(root):
     assert result.returncode == 0, result.stderr
     dataset = tf.data.TFRecordDataset(str(root / "records/train-00000-of-00001.tfrecord"))
     assert [len(tfrecords.parse(raw).masks) for raw in dataset] == [1, 1, 1]
+
+
+def _names(root: Path) -> list[bytes]:
+    dataset = tf.data.TFRecordDataset(sorted(map(str, (root / "records").glob("*.tfrecord"))))
+    return [tfrecords.parse(raw).video_id.numpy() for raw in dataset]
+
+
+def test_sequences_to_validate_on_stay_out(root):
+    result = _run(root, f"--output_dir={root}/records", "--except_sequences=b")
+    assert result.returncode == 0, result.stderr
+    assert _names(root) == [b"a", b"c"]
+
+
+def test_a_misspelt_sequence_to_leave_out_is_refused(root):
+    result = _run(root, f"--output_dir={root}/records", "--except_sequences=bear")
+    assert result.returncode == 1
+    assert "error: --except_sequences: 'bear' is not among a, b, c" in result.stderr
+    assert not (root / "records").exists()
+
+
+def test_stills_become_one_record_each(root):
+    for folder, suffix, mode in (("images", "jpg", "RGB"), ("masks", "png", "L")):
+        (root / folder).mkdir()
+        for name in ("x", "y"):
+            image = Image.fromarray(np.ones((8, 9), np.uint8)).convert(mode)
+            image.save(root / folder / f"{name}.{suffix}")
+    result = _run(root, "--dataset=stills", f"--output_dir={root}/records")
+    assert result.returncode == 0, result.stderr
+    assert "2 stills in 10 files" in result.stdout
+    assert sorted(_names(root)) == [b"x", b"y"]

@@ -24,6 +24,8 @@ _INCLUDE = re.compile(r"""include\s+(['"])(.+)\1\s*(#.*)?""")
 # bind is listed here, so that one file serves training, export and prediction alike.
 CONFIGURABLE_MODULES = (
     "feelvos_tf.data.input_pipeline",
+    "feelvos_tf.data.moving_scenes",
+    "feelvos_tf.training.arithmetic",
     "feelvos_tf.training.losses",
     "feelvos_tf.models.backbones.mobilenet_v2",
     "feelvos_tf.models.backbones.xception",

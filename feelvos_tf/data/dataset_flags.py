@@ -76,6 +76,7 @@ def define(
     split: str = "val",
     otherwise: str | None = None,
     root_aliases: Sequence[str] = ("davis_root",),
+    more_datasets: Sequence[str] = (),
 ) -> DatasetFlags:
     """Defines --dataset_root, --year, --dataset, --split, --resolution and --sequences.
 
@@ -86,6 +87,7 @@ def define(
       otherwise: what stands in for a flag that is not given, where the program has other defaults
         than `Choice`; for the help texts.
       root_aliases: older names of --dataset_root.
+      more_datasets: values of --dataset that the program lists the files of by itself.
     """
     own = {"flag_values": flag_values}
 
@@ -100,7 +102,7 @@ def define(
         "dataset": flags.DEFINE_enum(
             "dataset",
             None,
-            list(datasets.DATASETS),
+            [*datasets.DATASETS, *more_datasets],
             f"Kind of data set; {default('DAVIS of --year')}.",
             **own,
         ),

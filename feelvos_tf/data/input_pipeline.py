@@ -6,6 +6,7 @@ resumed goes on with the very clips that it would have seen.
 
 from __future__ import annotations
 
+import functools
 import secrets
 from collections.abc import Sequence
 
@@ -14,8 +15,15 @@ import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.core.setting_types import checked
-from feelvos_tf.data import tfrecord_files, tfrecords, training_clip
+from feelvos_tf.data import (
+    scene_clip,
+    scene_composing,
+    tfrecord_files,
+    tfrecords,
+    training_clip,
+)
 from feelvos_tf.data.clip_order import ClipOrder
+from feelvos_tf.data.moving_scenes import MovingScenes
 from feelvos_tf.data.tfrecord_files import VideoRecords
 from feelvos_tf.data.training_clip import ClipSettings, TrainingClip
 
@@ -37,16 +45,19 @@ def training_dataset(
     first_frame_only: bool = False,
     max_frame_gap: int = 1,
     damage_previous_mask: bool = False,
+    scenes: Sequence | None = None,
+    rollout_steps: int = 0,
     shuffle_buffer: int | None = None,
     seed: int | None = None,
     first_batch: int = 0,
 ) -> tf.data.Dataset:
     """Returns an endless dataset of batches of clips.
 
-    Every batch is a dict; frames are in the order reference, previous, current:
-      images: float32 [batch, 3, crop height, crop width, 3], RGB 0..255, padding 127.5.
-      labels: int32 [batch, 3, crop height, crop width], object indices 0..num_objects-1 (0 is
-        background) and 255 for void and padding.
+    Every batch is a dict; frames are in the order reference, previous, current, then those that
+    follow, 3 + `rollout_steps` in all:
+      images: float32 [batch, frames, crop height, crop width, 3], RGB 0..255, padding 127.5.
+      labels: int32 [batch, frames, crop height, crop width], object indices 0..num_objects-1 (0
+        is background) and 255 for void and padding.
       num_objects: int32 [batch], background included.
       video_id: string [batch].
 
@@ -70,6 +81,10 @@ def training_dataset(
         the paper's 1 makes the previous mask less trustworthy, as the model's own masks are.
       damage_previous_mask: the previous frame's labels are made as wrong as a prediction might be
         (see `mask_damaging.py`).
+      scenes: one `MovingScenes` per data set: synthetic motion, pasted objects, changes of light.
+        None for those whose clips are made as in the paper. With it `min_scale`, `max_scale`,
+        `flip_probability`, `first_frame_only` and `max_frame_gap` of this function have no say.
+      rollout_steps: frames that follow the current one; needs `scenes` for all data sets.
       shuffle_buffer: without effect since the order of all videos is drawn anew in every round;
         settings written before may name it.
       seed: the same seed gives the same batches; None gives new ones every time.
@@ -93,13 +108,15 @@ def training_dataset(
         first_frame_only=first_frame_only,
         max_frame_gap=max_frame_gap,
         damage_previous_mask=damage_previous_mask,
+        rollout_steps=rollout_steps,
     )
     _check_settings(settings)
     patterns = _checked_patterns(records)
     weights = _checked_probabilities(probabilities, patterns)
     base = secrets.randbits(31) if seed is None else seed
     data_sets = [tfrecord_files.find_videos(pattern) for pattern in patterns]
-    source = _ClipSource(data_sets, weights, settings, base)
+    scenes = _checked_scenes(scenes, patterns, rollout_steps)
+    source = _ClipSource(data_sets, weights, settings, scenes, base)
     return (
         tf.data.Dataset.range(first_batch * batch_size, tf.int64.max)
         .map(
@@ -120,6 +137,7 @@ class _ClipSource:
         data_sets: list[VideoRecords],
         probabilities: list[float],
         settings: ClipSettings,
+        scenes: list[MovingScenes | None],
         seed: int,
     ):
         counts = [len(videos.paths) for videos in data_sets]
@@ -129,6 +147,7 @@ class _ClipSource:
         self._counts = tf.constant(counts, tf.int64)
         self._first_rows = tf.cumsum(self._counts, exclusive=True)
         self._settings = settings
+        self._scenes = scenes
         self._seed = tf.constant(seed, tf.int64)
         self._too_short = tf.constant(
             [
@@ -177,8 +196,35 @@ class _ClipSource:
         self, data_set: tf.Tensor, video: tf.Tensor, seed: tf.Tensor, report: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
         """Returns whether the video has enough frames, whether its clip is usable, and the clip."""
-        row = self._first_rows[data_set] + video
-        encoded = tfrecords.parse(tfrecords.read_record(self._paths[row], self._offsets[row]))
+        encoded = self._record(self._first_rows[data_set] + video)
+        ways = [
+            functools.partial(self._attempt_plain, encoded, seed, report)
+            if scenes is None
+            else functools.partial(self._attempt_scene, encoded, seed, scenes)
+            for scenes in self._scenes
+        ]
+        return ways[0]() if len(ways) == 1 else tf.switch_case(tf.cast(data_set, tf.int32), ways)
+
+    def _record(self, row: tf.Tensor) -> tfrecords.EncodedVideo:
+        """Returns one of all records, the data sets' one behind the other; `row`: int64 []."""
+        return tfrecords.parse(tfrecords.read_record(self._paths[row], self._offsets[row]))
+
+    def _attempt_scene(
+        self, encoded: tfrecords.EncodedVideo, seed: tf.Tensor, scenes: MovingScenes
+    ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
+        """Returns what `_attempt` does, for a data set with `MovingScenes`."""
+        rows = tf.random.stateless_uniform(
+            [scene_composing.DONORS], seed, 0, tf.reduce_sum(self._counts), tf.int64
+        )
+        donors = scene_clip.choose_donors([self._record(row) for row in tf.unstack(rows)], seed)
+        chosen = scene_clip.choose_frames(encoded, seed, self._settings, scenes)
+        clip, usable = scene_clip.make_clip(chosen, donors, self._settings, scenes)
+        return tf.constant(True), usable, clip
+
+    def _attempt_plain(
+        self, encoded: tfrecords.EncodedVideo, seed: tf.Tensor, report: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
+        """Returns what `_attempt` does, for clips as in the paper."""
         long_enough = training_clip.is_long_enough(encoded, self._settings, report)
 
         def make() -> tuple[TrainingClip, tf.Tensor]:
@@ -226,6 +272,24 @@ def _checked_probabilities(
             f"that sum to 1, got {probabilities}"
         )
     return list(probabilities)
+
+
+def _checked_scenes(
+    scenes: Sequence[MovingScenes | None] | None, patterns: list[str], rollout_steps: int
+) -> list[MovingScenes | None]:
+    """Returns one entry per data set."""
+    scenes = [None] * len(patterns) if scenes is None else list(scenes)
+    if len(scenes) != len(patterns):
+        raise InputError(
+            f"training_dataset.scenes must have {len(patterns)} entries (one per data set), got "
+            f"{len(scenes)}"
+        )
+    if rollout_steps < 0 or (rollout_steps and None in scenes):
+        raise InputError(
+            "training_dataset.rollout_steps must be 0, or more where all data sets have scenes, "
+            f"got {rollout_steps}"
+        )
+    return scenes
 
 
 def _check_settings(settings: ClipSettings) -> None:

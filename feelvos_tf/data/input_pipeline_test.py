@@ -8,6 +8,7 @@ from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets, input_pipeline, tfrecord_files, tfrecords
+from feelvos_tf.data.moving_scenes import MovingScenes
 from feelvos_tf.media import masks
 
 HEIGHT, WIDTH = 48, 64
@@ -286,3 +287,59 @@ def test_real_videos_become_clips(real_data, tmp_path):
         assert (batch["num_objects"] == 2).all()
         share = (batch["labels"] == 1).mean((2, 3))
         assert ((share > 0.01) & (share < 0.6)).all()
+
+
+def _scenes(**settings) -> MovingScenes:
+    return MovingScenes(**{"min_scale": 1.0, "max_scale": 1.2, "motion": 0.3, **settings})
+
+
+def test_scenes_make_clips_of_stills_and_videos_with_frames_that_follow(tmp_path):
+    stills = _records(tmp_path / "stills", {f"s{i}": 1 for i in range(6)})
+    videos = _records(tmp_path / "videos", {"a": 8, "b": 9})
+    settings = {"scenes": [_scenes(), _scenes()], "rollout_steps": 1, "min_label_count": 1}
+    batches = _batches(6, [stills, videos], probabilities=(0.5, 0.5), **settings)
+    assert batches[0]["images"].shape == (4, 4, 40, 56, 3)
+    assert batches[0]["labels"].shape == (4, 4, 40, 56)
+    names = {str(name)[2] for batch in batches for name in batch["video_id"]}
+    assert names == {"s", "a", "b"}
+    for batch in batches:
+        for labels, count in zip(batch["labels"], batch["num_objects"]):
+            assert set(np.unique(labels)) - {255} <= set(range(count))
+            assert set(np.unique(labels[0])) - {255} == set(range(count))
+    again = _batches(6, [stills, videos], probabilities=(0.5, 0.5), **settings)
+    for first, second in zip(batches, again):
+        for key in first:
+            np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_data_sets_with_and_without_scenes_mix(tmp_path):
+    stills = _records(tmp_path / "stills", {f"s{i}": 1 for i in range(6)})
+    videos = _records(tmp_path / "videos", {"a": 8, "b": 9})
+    batches = _batches(4, [stills, videos], scenes=[_scenes(), None], min_label_count=1)
+    names = {str(name)[2] for batch in batches for name in batch["video_id"]}
+    assert names == {"s", "a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"scenes": [None, None]}, "scenes must have 1 entries .one per data set., got 2"),
+        ({"rollout_steps": 1}, "rollout_steps must be 0, or more where all data sets have scenes"),
+    ],
+)
+def test_scenes_that_do_not_fit_are_one_sentence(two_videos, settings, sentence):
+    with pytest.raises(InputError, match=sentence):
+        _batches(1, two_videos, **settings)
+
+
+def test_a_damaged_still_is_named(tmp_path):
+    pattern = _records(tmp_path, {"s0": 1}, shards=1)
+    (path,) = set(tfrecord_files.find_videos(pattern).paths)
+    with tf.io.TFRecordWriter(path) as writer:
+        example = tfrecords._example("s0", [b"no JPEG"], [b"no PNG"], 48, 64)
+        writer.write(example.SerializeToString())
+    with (
+        pytest.raises(InputError, match="frame 0 of video 's0' cannot be read"),
+        tfrecord_files.readable_errors(pattern),
+    ):
+        _batches(1, pattern, scenes=[_scenes()])

@@ -23,14 +23,20 @@ class ClipSettings(NamedTuple):
     first_frame_only: bool
     max_frame_gap: int
     damage_previous_mask: bool
+    rollout_steps: int = 0
+
+    @property
+    def num_frames(self) -> int:
+        """Reference, previous, current, and those that follow."""
+        return 3 + self.rollout_steps
 
 
 class TrainingClip(NamedTuple):
-    """Three frames of a video: reference, previous, current.
+    """Frames of a video: reference, previous, current; then those that follow, if any.
 
     Attributes:
-      images: float32 [3, crop height, crop width, 3], RGB 0..255, padding 127.5.
-      labels: int32 [3, crop height, crop width], object indices below `num_objects` (0 is
+      images: float32 [frames, crop height, crop width, 3], RGB 0..255, padding 127.5.
+      labels: int32 [frames, crop height, crop width], object indices below `num_objects` (0 is
         background), and 255 for void and padding.
       num_objects: int32 [], background included.
       video_id: string [].
@@ -43,12 +49,12 @@ class TrainingClip(NamedTuple):
 
 
 class EncodedClip(NamedTuple):
-    """The three frames of a clip before decoding.
+    """The frames of a clip before decoding.
 
     Attributes:
       video_id: string [].
-      images: JPEG files, string [3].
-      masks: PNG files, string [3].
+      images: JPEG files, string [frames].
+      masks: PNG files, string [frames].
       seed: int64 [2], for all random choices still to be made.
     """
 
@@ -141,7 +147,7 @@ def make_clip(encoded: EncodedClip, settings: ClipSettings) -> tuple[TrainingCli
 
 def blank_clip(settings: ClipSettings) -> TrainingClip:
     """Returns a clip of zeros, of the shapes and types of a finished one."""
-    shape = [3, *settings.crop_size]
+    shape = [settings.num_frames, *settings.crop_size]
     return TrainingClip(
         images=tf.zeros([*shape, 3]),
         labels=tf.zeros(shape, tf.int32),

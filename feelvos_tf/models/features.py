@@ -40,10 +40,14 @@ class ClipOutput(NamedTuple):
       logits: float32 `[objects, h, w, 1]` at stride 4.
       global_map: float32 `[objects, h, w]` distances to the reference frame, 0..1, or None.
       local_map: float32 `[objects, h, w]` distances to the previous frame, 0..1, or None.
-      embeddings: float32 `[3, h, w, channels]` of the clip's frames; None for a single frame.
+      embeddings: float32 `[3, h, w, channels]` of reference, previous and current frame; None
+        where a single frame is segmented.
+      further_logits: logits of the frames behind the current one, each segmented with the mask
+        predicted for the frame before it.
     """
 
     logits: tf.Tensor
     global_map: tf.Tensor | None
     local_map: tf.Tensor | None
     embeddings: tf.Tensor | None = None
+    further_logits: tuple[tf.Tensor, ...] = ()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import gin
 import tensorflow as tf
 
 from feelvos_tf.core.constants import CURRENT, PREVIOUS, REFERENCE, VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.resizing import resize_nearest
+from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.deeplab import FILTERS, AtrousSpatialPyramidPooling, Decoder
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
@@ -64,6 +64,9 @@ class Feelvos(tf.keras.Model):
       fine_tune_batch_norm: train with the statistics of the batch and update the running ones.
       recompute_backbone: while training, compute the activations inside the backbone's blocks
         again for the gradient instead of keeping them: less memory, more time.
+      learn_from_predicted_frames: while training, no gradient enters backbone and decoder through
+        the reference and the previous frame; the current frame, which is compared with them, alone
+        teaches these layers. Two thirds of the time of a step.
 
     Raises:
       InputError: a setting is out of range.
@@ -84,6 +87,7 @@ class Feelvos(tf.keras.Model):
         fold_batch_norm: bool = True,
         fine_tune_batch_norm: bool = False,
         recompute_backbone: bool = False,
+        learn_from_predicted_frames: bool = False,
     ):
         super().__init__(name="feelvos")
         _check_choice("previous_frame_matching", previous_frame_matching, _PREVIOUS_FRAME_MATCHINGS)
@@ -124,6 +128,7 @@ class Feelvos(tf.keras.Model):
         self.local_distances_inference = LOCAL_MATCHINGS_INFERENCE[local_matching]
         self.fine_tune_batch_norm = fine_tune_batch_norm
         self.recompute_backbone = recompute_backbone
+        self.learn_from_predicted_frames = learn_from_predicted_frames
         for layer in self.convolutions():
             if layer.norm is not None:
                 layer.norm.is_folded = fold_batch_norm
@@ -237,35 +242,68 @@ class Feelvos(tf.keras.Model):
         Training procedure).
 
         Args:
-          images: float32 `[batch, 3, height, width, 3]` reference, previous and current frames.
-          labels: int32 `[batch, 3, height, width]` object indices; 255 is void.
+          images: float32 `[batch, 3 or more, height, width, 3]` reference, previous and current
+            frames, and those that follow (a rollout, which the paper does without).
+          labels: int32 `[batch, 3 or more, height, width]` object indices; 255 is void.
           num_objects: int32 `[batch]`.
           training: whether dropout is active and gradients are needed.
           seed: integer `[2]` that dropout and the pixels kept for matching follow from; others
             every time where None.
         """
-        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seed)
+        batch, frames = images.shape[:2]
+        features = self._extract_clips(images, training, seed)
+        # Taken apart at once: the gradient of slices would be padded and summed, frame by frame.
+        decoder_features = tf.unstack(features.decoder_features, batch * frames)
+        embeddings = tf.unstack(features.embeddings, batch * frames)
         outputs = []
-        for clip in range(images.shape[0]):
-            frames = slice(3 * clip, 3 * clip + 3)
-            of_clip = Features(features.decoder_features[frames], features.embeddings[frames])
-            clip_seed = _fold_in(seed, clip)
+        for clip in range(batch):
+            own = slice(clip * frames, (clip + 1) * frames)
             outputs.append(
-                self._segment_clip(of_clip, labels[clip], num_objects[clip], training, clip_seed)
+                self._segment_clip(
+                    decoder_features[own],
+                    embeddings[own],
+                    labels[clip],
+                    num_objects[clip],
+                    training,
+                    _fold_in(seed, clip),
+                )
             )
         return outputs
 
+    def _extract_clips(self, images: tf.Tensor, training: bool, seed: tf.Tensor | None) -> Features:
+        """Returns the features of all frames of `[batch, frames, ...]`, clip by clip."""
+        batch, _, *shape = images.shape
+        if not (training and self.learn_from_predicted_frames):
+            return self.extract(tf.reshape(images, [-1, *shape]), training, seed)
+        given, predicted = (
+            self.backbone_to_decoder(
+                tf.reshape(part, [-1, *shape]),
+                training,
+                self.fine_tune_batch_norm,
+                _fold_in(seed, number),
+            )
+            for number, part in enumerate((images[:, :CURRENT], images[:, CURRENT:]))
+        )
+        grid = tf.shape(given)[1:]
+        clips = [
+            tf.reshape(part, tf.concat([[batch, -1], grid], 0))
+            for part in (tf.stop_gradient(given), predicted)
+        ]
+        features = tf.reshape(tf.concat(clips, 1), tf.concat([[-1], grid], 0))
+        features = tf.ensure_shape(features, [None, None, None, given.shape[-1]])
+        return Features(features, self.embedding(features))
+
     def _segment_clip(
         self,
-        features: Features,
+        features: Sequence[tf.Tensor],
+        embeddings: Sequence[tf.Tensor],
         labels: tf.Tensor,
         num_objects: tf.Tensor,
         training: bool,
         seed: tf.Tensor | None,
     ) -> ClipOutput:
-        """Returns what `clip_logits` says of one clip."""
-        embeddings = features.embeddings
-        indices = resize_nearest(labels, tf.shape(embeddings)[1:3])
+        """Returns what `clip_logits` says of one clip; `features`, `embeddings` frame by frame."""
+        indices = resize_nearest(labels[:CURRENT], tf.shape(embeddings[0])[:2])
         indices = tf.where(indices == VOID, object_labels.NO_OBJECT, indices)
         max_pixels = self.train_max_neighbors_per_object if training else 0
         reference = prepare_reference(
@@ -276,15 +314,22 @@ class Feelvos(tf.keras.Model):
             indices[PREVIOUS],
             object_labels.one_hot(indices[PREVIOUS], num_objects),
         )
-        output = self.segment(
-            features.decoder_features[CURRENT],
-            embeddings[CURRENT],
-            reference,
-            previous,
-            training,
-            _fold_in(seed, 0),
+        outputs = []
+        for frame in range(CURRENT, len(embeddings)):
+            output = self.segment(
+                features[frame],
+                embeddings[frame],
+                reference,
+                previous,
+                training,
+                _fold_in(seed, frame - CURRENT),
+            )
+            previous = _fed_back(output.logits, embeddings[frame], tf.shape(labels)[1:])
+            outputs.append(output)
+        return outputs[0]._replace(
+            embeddings=tf.stack(embeddings[: CURRENT + 1]),
+            further_logits=tuple(output.logits for output in outputs[1:]),
         )
-        return output._replace(embeddings=embeddings)
 
     def _match_globally(
         self, embeddings: tf.Tensor, reference: Reference, training: bool
@@ -308,6 +353,22 @@ class Feelvos(tf.keras.Model):
                 embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
             )
         )
+
+
+def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor) -> Previous:
+    """Returns a frame as the one after it sees it: with its hard mask, as at prediction.
+
+    No gradient passes the mask.
+
+    Args:
+      logits: `[objects, h, w, 1]` of the frame.
+      embeddings: `[h, w, channels]` of the frame.
+      size: int32 `[2]`, height and width of the frame.
+    """
+    full_logits = resize_bilinear(tf.stop_gradient(logits), size)[..., 0]
+    winners = tf.argmax(full_logits, 0, output_type=tf.int32)
+    indices = resize_nearest(winners, tf.shape(embeddings)[:2])
+    return Previous(embeddings, indices, object_labels.one_hot(indices, tf.shape(logits)[0]))
 
 
 # Keras 3 looks at the arguments of the constructor, which gin's wrapper would hide from it.

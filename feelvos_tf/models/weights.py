@@ -4,6 +4,7 @@ Checkpoints hold weights by their names in the release, so that they do not depe
 arranges its layers. The variable MobilenetV2/Conv/weights is called
 
     weights/MobilenetV2.SConv.Sweights                  by trainings and conversions,
+    average/averages/MobilenetV2.SConv.Sweights         by trainings, its moving average,
     optimizer/_variables/MobilenetV2.SConv.Sweights     by trainings of version 0.1,
     model/backbone/root/weights                         by them, if they did not train it, and by
                                                         conversions of version 0.1,
@@ -25,18 +26,21 @@ from feelvos_tf.models.release_checkpoint import read_shapes, read_tensor
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-def load_weights(model: Feelvos, prefix: str) -> None:
+def load_weights(model: Feelvos, prefix: str, averaged: bool = True) -> None:
     """Gives every variable of `model` its value in a checkpoint; all or none.
 
     Args:
       model: with its variables created and its batch norm not folded.
       prefix: of the checkpoint: the path without `.index`.
+      averaged: where the training kept a moving average of the weights, take that.
 
     Raises:
       InputError: the checkpoint cannot be read or does not fit the model.
     """
     shapes = read_shapes(prefix)
-    found = [(v, _key(name, keys, v, shapes, prefix)) for name, keys, v in _candidates(model)]
+    found = [
+        (v, _key(name, keys, v, shapes, prefix)) for name, keys, v in _candidates(model, averaged)
+    ]
     reader = tf.train.load_checkpoint(prefix)
     values = [read_tensor(prefix, reader, key) for _, key in found]
     for (variable, _), value in zip(found, values):
@@ -60,7 +64,7 @@ def holds_weights_by_name(keys: Collection[str]) -> bool:
     return any(key.startswith("weights/") for key in keys)
 
 
-def _candidates(model: Feelvos) -> Iterator[tuple[str, list[str], tf.Variable]]:
+def _candidates(model: Feelvos, averaged: bool) -> Iterator[tuple[str, list[str], tf.Variable]]:
     """Yields every variable with its release name and what it may be called in a checkpoint."""
     for path, layer in convolutions_by_path(model):
         for name, variable in layer.release_variables().items():
@@ -71,6 +75,8 @@ def _candidates(model: Feelvos) -> Iterator[tuple[str, list[str], tf.Variable]]:
                 f"optimizer/_variables/{escaped}",
                 f"model/{path}/{place}",
             ]
+            if averaged:
+                keys.insert(0, f"average/averages/{escaped}")
             yield name, [*(key + _VALUE for key in keys), name], variable
 
 

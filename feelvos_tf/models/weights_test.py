@@ -114,3 +114,17 @@ def test_a_damaged_checkpoint_is_refused_and_changes_nothing(tmp_path):
     with pytest.raises(InputError, match="ckpt-5: expected the prefix of a TensorFlow checkpoint"):
         load_weights(model, str(prefix))
     assert_holds(model, before)
+
+
+def test_an_average_of_the_weights_counts_more_than_the_weights(tmp_path):
+    model = mobilenet(atrous_rates=())
+    names = release_names(model)
+    averages = {"logits/semantic/biases": tf.Variable([7.0])}
+    holder = tf.Module()
+    holder.averages = averages
+    prefix = tf.train.Checkpoint(model=model, average=holder).write(str(tmp_path / "ckpt"))
+    other = mobilenet(atrous_rates=())
+    load_weights(other, prefix)
+    for name, variable in release_names(other).items():
+        expected = averages.get(name, names[name])
+        np.testing.assert_array_equal(variable, expected)

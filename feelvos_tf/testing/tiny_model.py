@@ -19,6 +19,7 @@ class ClipOutput(NamedTuple):
     global_map: tf.Tensor
     local_map: tf.Tensor
     embeddings: tf.Tensor | None = None
+    further_logits: tuple[tf.Tensor, ...] = ()
 
 
 class TinyModel(tf.keras.Model):
@@ -45,16 +46,19 @@ class TinyModel(tf.keras.Model):
 
     def _clip(self, images, num_objects):
         small = tf.image.resize(images[2:], [STRIDE_4_SIZE] * 2) / 255.0 - 0.5
-        logit = small @ self.weights_ + self.biases
         signs = tf.cast(tf.range(num_objects), tf.float32)[:, tf.newaxis, tf.newaxis, tf.newaxis]
-        logits = signs * logit
-        return ClipOutput(logits, tf.abs(logits[..., 0]), tf.abs(logits[..., 0]))
+        logits, *further = (
+            signs * (small[i : i + 1] @ self.weights_ + self.biases)
+            for i in range(images.shape[0] - 2)
+        )
+        distances = tf.abs(logits[..., 0])
+        return ClipOutput(logits, distances, distances, further_logits=tuple(further))
 
 
-def tiny_batch(clips: int, seed: int) -> dict[str, np.ndarray]:
+def tiny_batch(clips: int, seed: int, frames: int = 3) -> dict[str, np.ndarray]:
     """Returns one batch: bright pixels are object 1, some void; the odd clips have 3 objects."""
     rng = np.random.default_rng(seed)
-    images = rng.uniform(0, 255, (clips, 3, SIZE, SIZE, 3)).astype(np.float32)
+    images = rng.uniform(0, 255, (clips, frames, SIZE, SIZE, 3)).astype(np.float32)
     labels = (images.mean(-1) > 127).astype(np.int32)
     labels[:, :, 0] = 255
     return {

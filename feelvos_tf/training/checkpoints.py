@@ -16,6 +16,7 @@ from feelvos_tf.models.release_checkpoint import DamagedCheckpointError
 from feelvos_tf.models.weights import checkpoint_of, holds_weights_by_name, load_weights
 from feelvos_tf.training.optimizers import Optimizer
 from feelvos_tf.training.progress_log import say
+from feelvos_tf.training.weight_averaging import WeightAverage
 
 # Every checkpoint that TensorFlow 2 writes holds this key, those of TensorFlow 1 do not.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -39,6 +40,7 @@ class RunCheckpoints:
         optimizer: Optimizer,
         step: tf.Variable,
         max_to_keep: int,
+        average: WeightAverage | None = None,
     ):
         """Finds the checkpoints that are there already, of which none is read yet.
 
@@ -49,6 +51,7 @@ class RunCheckpoints:
           optimizer: whose slots are saved, too.
           step: int64 [], number of updates made so far.
           max_to_keep: older ones are deleted.
+          average: of the weights, if there is one.
         """
         _find_again(pathlib.Path(model_dir))
         self._model_dir = model_dir
@@ -56,7 +59,10 @@ class RunCheckpoints:
         self._named_variables = dict(named_variables)
         self._optimizer = optimizer
         self._step = step
-        self._checkpoint = checkpoint_of(named_variables, optimizer=optimizer, step=step)
+        self._average = {} if average is None else {"average": average.state}
+        self._checkpoint = checkpoint_of(
+            named_variables, optimizer=optimizer, step=step, **self._average
+        )
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, str(model_dir), max_to_keep=max_to_keep, checkpoint_name=_NAME
         )
@@ -107,14 +113,14 @@ class RunCheckpoints:
 
     def _restore_state(self, path: str) -> None:
         names = [name for name, _ in _list_variables(path)]
-        others = {"step": self._step}
+        others = {"step": self._step, **self._average}
         if any(name.startswith("optimizer/") for name in names):
             others["optimizer"] = self._optimizer
         if holds_weights_by_name(names):
             _restore(checkpoint_of(self._named_variables, **others), path)
         else:
             say(f"{path}: written by version 0.1, weights are found by their place in the network")
-            load_weights(self._model, path)
+            load_weights(self._model, path, averaged=False)
             _restore(tf.train.Checkpoint(**others), path)
 
     def initialize(self, prefix: str, initialize_last_layer: bool) -> Collection[str]:

@@ -19,9 +19,10 @@ class LossInputs(NamedTuple):
     """What a loss may look at: one clip, and what the network says about it.
 
     Attributes:
-      output: logits float32 [num_objects, h, w, 1] of the current frame at stride 4, distance maps,
-        and embeddings float32 [3, h, w, channels] of reference, previous and current frame.
-      labels: int32 [3, height, width], object indices; 255 is void and never counts.
+      output: logits float32 [num_objects, h, w, 1] of the current frame at stride 4 and of those
+        that follow it, if any, distance maps, and embeddings float32 [3, h, w, channels] of
+        reference, previous and current frame.
+      labels: int32 [frames, height, width], object indices; 255 is void and never counts.
       num_objects: int32 [], background included.
       step: int64 [], number of updates made so far.
       seed: integer [2], for random choices that are the same when a run is repeated; or None.
@@ -88,8 +89,16 @@ class BootstrappedCrossEntropy(Loss):
         self._upsample_logits = upsample_logits
 
     def __call__(self, clip: LossInputs) -> tf.Tensor:
-        """Returns the loss of the clip's current frame, float32 []."""
-        return self.frame_loss(clip.output.logits, clip.labels[CURRENT], clip.step)
+        """Returns the loss of the clip's current frame, float32 [].
+
+        Where further frames were predicted, it is the mean over all of them.
+        """
+        logits = [clip.output.logits, *clip.output.further_logits]
+        losses = [
+            self.frame_loss(each, clip.labels[CURRENT + frame], clip.step)
+            for frame, each in enumerate(logits)
+        ]
+        return tf.add_n(losses) / len(losses)
 
     def frame_loss(self, logits: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Returns the loss of one frame, float32 [].

@@ -12,6 +12,8 @@ from feelvos_tf.models.release_checkpoint import LAST_LAYERS
 
 # How the names of backbone variables begin.
 _BACKBONES = ("xception_", "MobilenetV2/")
+# Updates after which the mean squares of gradients can be trusted.
+_USUAL_AFTER = 20.0
 
 
 class Optimizer(tf.Module):
@@ -138,6 +140,7 @@ class AdamOptimizer(Optimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         backbone_rate_multiplier: float = 1.0,
+        largest_gradient: float = 0.0,
     ):
         """Makes two slots of zeros for every variable; call inside the strategy's scope.
 
@@ -147,11 +150,15 @@ class AdamOptimizer(Optimizer):
           beta_2: share of the mean squared gradient that survives a step.
           epsilon: added to the root of the latter.
           backbone_rate_multiplier: factor for the learning rate of the pre-trained backbone.
+          largest_gradient: a variable's gradient is shortened to this many times its usual length,
+            the root of the sum of its mean squares; 0 for no limit. A constant rate needs one: a
+            single odd clip can otherwise throw a training off its course.
         """
         super().__init__(named_variables)
         self._betas = (beta_1, beta_2)
         self._epsilon = epsilon
         self._backbone_rate_multiplier = backbone_rate_multiplier
+        self._largest_gradient = largest_gradient
         self.first_moments = self._zeros()
         self.second_moments = self._zeros()
         self.num_updates = tf.Variable(0.0, trainable=False)
@@ -161,9 +168,11 @@ class AdamOptimizer(Optimizer):
         return gradient
 
     def _update(self, strategy, gradients, learning_rate) -> None:
+        beta_1, beta_2 = self._betas
+        if self._largest_gradient:
+            gradients = self._shortened(gradients, self.num_updates.read_value())
         strategy.extended.update(self.num_updates, _count)
         updates = self.num_updates.read_value()
-        beta_1, beta_2 = self._betas
         correction = tf.sqrt(1.0 - tf.pow(beta_2, updates)) / (1.0 - tf.pow(beta_1, updates))
         for name, gradient in gradients.items():
             first, second = self.first_moments[name], self.second_moments[name]
@@ -174,6 +183,17 @@ class AdamOptimizer(Optimizer):
                 step_size *= self._backbone_rate_multiplier
             args = (first, second, step_size)
             strategy.extended.update(self._variables[name], self._descend, args=args)
+
+    def _shortened(self, gradients, updates: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the gradients, of which none is longer than is usual for its variable."""
+        correction = 1.0 - tf.pow(self._betas[1], updates)
+        result = {}
+        for name, gradient in gradients.items():
+            usual = tf.sqrt(tf.reduce_sum(self.second_moments[name]) / tf.maximum(correction, 1e-9))
+            # In the first steps nobody knows what is usual.
+            limit = tf.where(updates < _USUAL_AFTER, gradient.dtype.max, usual)
+            result[name] = tf.clip_by_norm(gradient, self._largest_gradient * limit)
+        return result
 
     def _descend(self, variable, first, second, step_size) -> None:
         variable.assign_sub(step_size * first / (tf.sqrt(second) + self._epsilon))

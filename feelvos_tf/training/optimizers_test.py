@@ -96,6 +96,31 @@ def test_adam_against_its_definition(variables):
     np.testing.assert_allclose(variables["MobilenetV2/Conv/weights"], backbone, rtol=1e-5)
 
 
+def test_a_gradient_out_of_the_ordinary_is_shortened_to_what_is_usual(variables):
+    limited = AdamOptimizer(variables, beta_2=0.9, largest_gradient=3.0)
+    name, mean_square = "logits/semantic/weights", np.zeros(2)
+    for _ in range(30):
+        apply(limited, {name: [3.0, -4.0]}, 0.0)
+        mean_square = 0.9 * mean_square + 0.1 * np.array([9.0, 16.0])
+    np.testing.assert_allclose(limited.second_moments[name], mean_square, rtol=1e-5)
+    apply(limited, {name: [0.0, 1000.0]}, 0.0)
+    usual = np.sqrt(mean_square.sum() / (1 - 0.9**30))
+    expected = 0.9 * mean_square + 0.1 * np.array([0.0, (3.0 * usual) ** 2])
+    np.testing.assert_allclose(limited.second_moments[name], expected, rtol=1e-4)
+
+
+def test_an_ordinary_gradient_is_not_shortened(variables):
+    limited = AdamOptimizer(variables, largest_gradient=3.0)
+    copies = {name: tf.Variable(variable) for name, variable in variables.items()}
+    free = AdamOptimizer(copies)
+    for step in range(40):
+        gradient = {"logits/semantic/weights": [1.0 + 0.5 * np.sin(step), -1.0]}
+        apply(limited, gradient, 0.01)
+        apply(free, gradient, 0.01)
+    for name, variable in variables.items():
+        np.testing.assert_array_equal(variable, copies[name])
+
+
 def test_adam_gives_the_weights_of_keras_s(variables):
     keras_variables = {name: tf.Variable(v) for name, v in variables.items()}
     ours = AdamOptimizer(variables)

@@ -19,6 +19,7 @@ from feelvos_tf.training.losses import (
 )
 from feelvos_tf.training.optimizers import Optimizer
 from feelvos_tf.training.triplet_loss import TripletLoss
+from feelvos_tf.training.weight_averaging import WeightAverage
 
 BATCH_KEYS = ("images", "labels", "num_objects")
 
@@ -47,6 +48,7 @@ class TrainStep:
         weight_decay: float,
         losses: Sequence[Loss] | None = None,
         seed: int = 0,
+        average: WeightAverage | None = None,
     ):
         """Stores the parts; call inside the strategy's scope.
 
@@ -60,6 +62,7 @@ class TrainStep:
           losses: what is minimized beside it; cross entropy and, as far as its weight is not 0, the
             triplet loss when None.
           seed: random choices of a step follow from this number and the step's.
+          average: moved along with every update.
 
         Raises:
           InputError: the losses are none, or two have one name.
@@ -72,6 +75,7 @@ class TrainStep:
         self._weight_decay = weight_decay
         self._losses = _checked_losses(losses)
         self._seed = seed
+        self._average = average
         self._learning_rate = LearningRate()
 
     @tf.function
@@ -79,8 +83,8 @@ class TrainStep:
         """Makes one update.
 
         Args:
-          batch: images float32 [clips, 3, height, width, 3], labels int32 [clips, 3, height,
-            width] and num_objects int32 [clips] on every replica.
+          batch: images float32 [clips, frames, height, width, 3], labels int32 [clips, frames,
+            height, width], 3 frames or more, and num_objects int32 [clips] on every replica.
           clips_per_replica: a Python number, for distribution forgets it.
         """
         strategy = tf.distribute.get_strategy()
@@ -132,6 +136,8 @@ class TrainStep:
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         gradients, result = self.gradients(batch, _fold_in(seed, replica))
         self._optimizer.apply(gradients, learning_rate)
+        if self._average is not None:
+            self._average.update()
         return result
 
     def _weighted_losses(self, outputs, batch, seed) -> dict[str, tf.Tensor]:

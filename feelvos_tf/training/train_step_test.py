@@ -142,3 +142,17 @@ def test_training_miou_equals_the_release_s(golden):
 def test_training_miou_leaves_void_out():
     labels = np.array([[0, 1, 255, 255]], np.int32)
     assert float(mean_object_iou(np.array([[0, 1, 1, 0]], np.int32), labels, 2)) == 1.0
+
+
+def test_the_loss_of_a_rollout_is_the_mean_over_its_frames():
+    model = TinyModel()
+    batch = tiny_batch(1, seed=1, frames=5)
+    loss = BootstrappedCrossEntropy()
+    (clip,) = model.clip_logits(batch["images"], batch["labels"], batch["num_objects"], True)
+    losses = [
+        float(loss(logits, batch["labels"][0, 2 + frame], tf.constant(0, tf.int64)))
+        for frame, logits in enumerate([clip.logits, *clip.further_logits])
+    ]
+    assert len(losses) == 3
+    scalars = make_step(model)(batch, 1).scalars
+    np.testing.assert_allclose(scalars["cross_entropy"], np.mean(losses), rtol=1e-5)

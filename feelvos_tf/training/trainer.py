@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import secrets
@@ -20,6 +21,7 @@ from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer
 from feelvos_tf.training.progress_log import ProgressLog, say
 from feelvos_tf.training.stop_signal import stop_on_signal
 from feelvos_tf.training.train_step import BATCH_KEYS, StepResult, TrainStep
+from feelvos_tf.training.weight_averaging import WeightAverage
 
 Evaluate = Callable[[int], Mapping[str, float]]
 MakeOptimizer = Callable[[Mapping[str, tf.Variable]], Optimizer]
@@ -62,6 +64,7 @@ class Trainer:
         losses: Sequence[Loss] | None = None,
         num_steps: int = 200_000,
         weight_decay: float = 0.00004,
+        average_decay: float = 0.0,
         init_checkpoint: str | None = None,
         initialize_last_layer: bool = False,
         calibration_clips: int = 0,
@@ -86,6 +89,8 @@ class Trainer:
             `[@BootstrappedCrossEntropy(), @TripletLoss()]` when None.
           num_steps: number of updates; the learning rate falls to 0 there.
           weight_decay: factor of the L2 loss.
+          average_decay: of the moving average of the weights, which then is what `evaluate` scores
+            and what exports, predictions and later trainings take from the checkpoints; 0 for none.
           init_checkpoint: weights of a fresh run: a TF1 DeepLab checkpoint or one of ours.
           initialize_last_layer: takes DeepLab's ASPP and decoder from there, too.
           calibration_clips: clips that set the batch-norm statistics of layers without weights in
@@ -130,13 +135,30 @@ class Trainer:
                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             )
             updates = optimizer(learned)
+            self._average = WeightAverage(learned, average_decay) if average_decay else None
             self._train_step = TrainStep(
-                model, learned, self.step, updates, num_steps, weight_decay, losses, seed
+                model,
+                learned,
+                self.step,
+                updates,
+                num_steps,
+                weight_decay,
+                losses,
+                seed,
+                self._average,
             )
             self._checkpoints = RunCheckpoints(
-                model_dir, model, named_variables, updates, self.step, max_checkpoints
+                model_dir,
+                model,
+                named_variables,
+                updates,
+                self.step,
+                max_checkpoints,
+                self._average,
             )
             self._restored = self._restore_or_initialize(init_checkpoint, initialize_last_layer)
+            if self._average is not None and self._checkpoints.latest is None:
+                self._average.restart()
 
     def train(self, batches_from: BatchesFrom) -> bool:
         """Trains to the last step; returns False if a signal stopped it before.
@@ -211,7 +233,8 @@ class Trainer:
     def _write_scores(self, step: int) -> None:
         if self._evaluate is None or not _is_due(step, self._evaluate_every_steps):
             return
-        scores = self._evaluate(step)
+        with self._average.in_place() if self._average else contextlib.nullcontext():
+            scores = self._evaluate(step)
         tensorboard.write_scalars({f"eval/{name}": s for name, s in scores.items()}, step)
         say(f"step {step}: " + ", ".join(f"{name} {s:.4f}" for name, s in scores.items()))
 

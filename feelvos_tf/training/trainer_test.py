@@ -243,6 +243,33 @@ def test_an_optimizer_that_is_a_mere_name_is_refused(tmp_path):
         make_trainer(tmp_path, optimizer="AdamOptimizer")
 
 
+def test_the_average_of_the_weights_goes_on_across_a_resume(tmp_path):
+    _, whole = make_trainer(tmp_path / "whole", average_decay=0.5)
+    whole.train(tiny_batches(2))
+    _, first = make_trainer(tmp_path / "halves", average_decay=0.5, save_every_steps=3)
+    stop_after(first, 3)
+    assert not first.train(tiny_batches(2))
+    _, second = make_trainer(tmp_path / "halves", average_decay=0.5)
+    second.train(tiny_batches(2))
+    for name, value in whole._average.averages.items():
+        np.testing.assert_array_equal(value, second._average.averages[name])
+
+
+def test_the_average_begins_at_the_initial_weights_and_is_what_is_scored(tmp_path):
+    scored = []
+    model, trainer = make_trainer(
+        tmp_path,
+        average_decay=0.5,
+        evaluate_every_steps=6,
+        evaluate=lambda step: scored.append(model.weights_.numpy()) or {"J": 0.0},
+    )
+    first = trainer._average.averages["logits/weights"].numpy()
+    np.testing.assert_array_equal(first, model.weights_)
+    trainer.train(tiny_batches(2))
+    np.testing.assert_array_equal(scored[0], trainer._average.averages["logits/weights"])
+    assert not np.array_equal(scored[0], model.weights_)
+
+
 @gin.configurable
 class ShareOfObjects(Loss):
     """A loss that a user might add, in a file of one's own."""

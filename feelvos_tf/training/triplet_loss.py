@@ -44,6 +44,7 @@ class TripletLoss(Loss):
         margin: float = 1.0,
         positive: str = "farthest",
         max_pixels_per_object: int = 256,
+        use_previous_frame: bool = True,
     ):
         """Stores the settings.
 
@@ -53,6 +54,8 @@ class TripletLoss(Loss):
           positive: which pixel of the anchor's object is meant, "farthest" or "nearest".
           max_pixels_per_object: this many pixels of each object are drawn as anchors, and as many
             of the two other frames to compare them with.
+          use_previous_frame: False takes positives and negatives from the reference alone: right
+            where the previous frame's labels are made wrong on purpose.
 
         Raises:
           InputError: a setting is out of range.
@@ -70,6 +73,7 @@ class TripletLoss(Loss):
         self._margin = margin
         self._positive = positive
         self._max_pixels_per_object = max_pixels_per_object
+        self._other_frames = (0, 1) if use_previous_frame else (0,)
 
     def __call__(self, clip: LossInputs) -> tf.Tensor:
         """Returns the loss of one clip without the weight, float32 []."""
@@ -86,12 +90,12 @@ class TripletLoss(Loss):
 
         Args:
           embeddings: float32 [3, h, w, channels] of reference, previous and current frame.
-          labels: int32 [3, height, width], object indices; 255 never counts.
+          labels: int32 [3 or more, height, width], object indices; 255 never counts.
           num_objects: int32 [].
           seed: integer [2] that the pixels drawn follow from; others every time where None.
         """
         grid = tf.shape(embeddings)[1:3]
-        reduced = resize_nearest(labels, grid)
+        reduced = resize_nearest(labels[:3], grid)
         indices = tf.where(reduced == VOID, NO_OBJECT, reduced)
         draw = functools.partial(
             prepare_reference,
@@ -101,7 +105,8 @@ class TripletLoss(Loss):
         )
         anchors = draw(embeddings[2], indices[2])
         others = draw(
-            tf.concat([embeddings[0], embeddings[1]], 0), tf.concat([indices[0], indices[1]], 0)
+            tf.concat([embeddings[frame] for frame in self._other_frames], 0),
+            tf.concat([indices[frame] for frame in self._other_frames], 0),
         )
         distances = _squared_distances(anchors.embeddings, others.embeddings)
         same = _owners(anchors)[:, tf.newaxis] == _owners(others)

@@ -157,3 +157,19 @@ def test_settings_out_of_range_are_refused():
             TripletLoss(**settings)
     with pytest.raises(InputError, match="TripletLoss.positive: .*found 'hard'"):
         TripletLoss(positive="hard")
+
+
+def test_the_previous_frame_can_be_left_out():
+    rng = np.random.default_rng(0)
+    embeddings = tf.constant(rng.normal(size=(3, 5, 6, 4)), tf.float32)
+    labels = tf.constant(rng.integers(0, 3, (3, 17, 21)), tf.int32)
+    changed = tf.concat([labels[:1], 2 - labels[1:2], labels[2:]], 0)
+    alone = TripletLoss(1.0, use_previous_frame=False)
+    both = TripletLoss(1.0)
+    count, seed = tf.constant(3), tf.constant([1, 2])
+    assert float(alone.embedding_loss(embeddings, labels, count, seed)) == float(
+        alone.embedding_loss(embeddings, changed, count, seed)
+    )
+    assert float(both.embedding_loss(embeddings, labels, count, seed)) != float(
+        both.embedding_loss(embeddings, changed, count, seed)
+    )

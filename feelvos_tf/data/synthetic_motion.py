@@ -1,0 +1,169 @@
+"""How a still picture moves: a path of views, and the pixels that every view looks at.
+
+A `View` says which point of a picture lies where in a frame, how large and how turned; small smooth
+deformations come on top. Pictures are sampled backwards: for every pixel of the frame, the place in
+the picture that it shows. Image and mask are sampled at the same places, so they move alike.
+
+The idea: pre-training on stills by random affine motion, as successors of the paper do (STM, Oh et
+al., ICCV 2019, section 4.1). Neither the paper nor its release has it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import cv2
+import numpy as np
+
+_BEND_POINTS = 4
+# Translation from one frame to the next, in its pixels: little, ordinary, fast; and how often.
+_SPEEDS = (1.5, 7.0, 18.0)
+_SPEED_SHARES = (0.3, 0.5, 0.2)
+MAX_SPEED = 44.0
+"""Pixels per frame and direction. Local matching sees 15 pixels of stride 4, which is 60."""
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """Where a picture lies in a frame.
+
+    Attributes:
+      anchor: (x, y), the point of the picture that everything turns about, in its pixels.
+      position: (x, y), where that point lies in the frame, in the frame's pixels.
+      scale: pixels of the frame per pixel of the picture.
+      rotation: radians.
+      shear: horizontal shift per pixel of height.
+      stretch: factor on the width alone.
+      bend: float32 [points, points, 2], (x, y) displacements in pixels of the frame, interpolated
+        smoothly in between.
+    """
+
+    anchor: tuple[float, float]
+    position: np.ndarray
+    scale: float
+    rotation: float = 0.0
+    shear: float = 0.0
+    stretch: float = 1.0
+    bend: np.ndarray = dataclasses.field(
+        default_factory=lambda: np.zeros([_BEND_POINTS, _BEND_POINTS, 2], np.float32)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Velocity:
+    """What changes in a view from one frame to the next; the fields are those of `View`."""
+
+    position: np.ndarray
+    log_scale: float
+    rotation: float
+    shear: float
+    bend: np.ndarray
+
+
+def draw_velocity(rng: np.random.Generator, strength: float = 1.0) -> Velocity:
+    """Returns a random change per frame, small enough for the window of local matching."""
+    speed = rng.choice(_SPEEDS, p=_SPEED_SHARES) * strength
+    calm = min(1.0, speed / _SPEEDS[1])
+    return Velocity(
+        position=np.clip(rng.normal(0.0, speed, 2), -MAX_SPEED, MAX_SPEED),
+        log_scale=calm * rng.normal(0.0, 0.035),
+        rotation=calm * rng.normal(0.0, 0.06),
+        shear=calm * rng.normal(0.0, 0.03),
+        bend=_draw_bend(rng, 1.5 * calm),
+    )
+
+
+def moved(view: View, velocity: Velocity, frames: float = 1.0) -> View:
+    """Returns the view that many frames later."""
+    return dataclasses.replace(
+        view,
+        position=view.position + frames * velocity.position,
+        scale=float(view.scale * np.exp(frames * velocity.log_scale)),
+        rotation=view.rotation + frames * velocity.rotation,
+        shear=view.shear + frames * velocity.shear,
+        bend=view.bend + np.float32(frames) * velocity.bend,
+    )
+
+
+def differing(view: View, rng: np.random.Generator, strength: float = 1.0) -> View:
+    """Returns the view at quite another time: other place, size, turn and shape."""
+    return dataclasses.replace(
+        view,
+        position=view.position + rng.normal(0.0, 30.0 * strength, 2),
+        scale=float(view.scale * np.exp(strength * rng.uniform(-0.4, 0.4))),
+        rotation=view.rotation + strength * rng.normal(0.0, 0.2),
+        shear=view.shear + strength * rng.normal(0.0, 0.1),
+        stretch=float(view.stretch * np.exp(strength * rng.normal(0.0, 0.08))),
+        bend=view.bend + _draw_bend(rng, 4.0 * strength),
+    )
+
+
+def path(view: View, rng: np.random.Generator, frames: int, strength: float = 1.0) -> list[View]:
+    """Returns the views of a clip: the reference, then `frames - 1` that follow one another.
+
+    Args:
+      view: of the first frame that follows the reference, the previous one.
+      rng: the only source of randomness.
+      frames: 2 or more.
+      strength: factor on all motion.
+    """
+    velocity = draw_velocity(rng, strength)
+    views = [differing(view, rng, strength), view]
+    while len(views) < frames:
+        views.append(moved(views[-1], velocity, rng.uniform(0.6, 1.2)))
+    return views
+
+
+def sampling_grid(view: View, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the place in the picture that every pixel of the frame shows.
+
+    Args:
+      view: where the picture lies.
+      size: (height, width) of the frame.
+
+    Returns:
+      x and y, float32 [height, width], in pixels of the picture; they may lie outside of it.
+    """
+    height, width = size
+    cosine, sine = np.cos(view.rotation), np.sin(view.rotation)
+    turn = np.array([[cosine, -sine], [sine, cosine]])
+    shape = np.array([[view.stretch, view.shear], [0.0, 1.0]])
+    (a, b), (c, d) = view.scale * turn @ shape
+    # By hand: NumPy's inversion wakes up all threads of its library, for two by two numbers.
+    inverse = (np.array([[d, -b], [-c, a]]) / (a * d - b * c)).astype(np.float32)
+    bend = cv2.resize(view.bend, (width, height), interpolation=cv2.INTER_CUBIC)
+    x = np.arange(width, dtype=np.float32)[None, :] - np.float32(view.position[0]) - bend[..., 0]
+    y = np.arange(height, dtype=np.float32)[:, None] - np.float32(view.position[1]) - bend[..., 1]
+    return (
+        inverse[0, 0] * x + inverse[0, 1] * y + np.float32(view.anchor[0]),
+        inverse[1, 0] * x + inverse[1, 1] * y + np.float32(view.anchor[1]),
+    )
+
+
+def sample_picture(
+    image: np.ndarray, ids: np.ndarray, view: View, size: tuple[int, int], outside: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a picture and its mask as they look in a frame.
+
+    Args:
+      image: uint8 [h, w, 3].
+      ids: uint8 [h, w].
+      view: where the picture lies in the frame.
+      size: (height, width) of the frame.
+      outside: id beyond the picture's border, where the image is its own mirror image.
+
+    Returns:
+      image: uint8 [height, width, 3], bilinear.
+      ids: uint8 [height, width], nearest.
+    """
+    grid = sampling_grid(view, size)
+    sampled = cv2.remap(image, *grid, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    labels = cv2.remap(
+        ids, *grid, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=outside
+    )
+    return sampled, labels
+
+
+def _draw_bend(rng: np.random.Generator, amount: float) -> np.ndarray:
+    """Returns displacements of a coarse grid of points, in pixels, float32."""
+    return rng.normal(0.0, amount, [_BEND_POINTS, _BEND_POINTS, 2]).astype(np.float32)

@@ -1,0 +1,83 @@
+"""Frames behind the current one: each is segmented with the mask predicted for the one before."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.models import feelvos
+from feelvos_tf.models.feelvos_test import SIZE, small_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model()
+
+
+def rollout_batch(frames):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (1, frames, 7, 8)).repeat(7, 2).repeat(9, 3)
+    return {
+        "images": tf.constant(rng.integers(0, 256, (1, frames, *SIZE, 3)), tf.float32),
+        "labels": tf.constant(labels[:, :, : SIZE[0], : SIZE[1]], tf.int32),
+        "num_objects": tf.constant([3]),
+    }
+
+
+def test_further_frames_leave_the_current_one_as_it_is(model):
+    batch = rollout_batch(5)
+    (long,) = model.clip_logits(**batch, training=False)
+    short = {**batch, "images": batch["images"][:, :3], "labels": batch["labels"][:, :3]}
+    (single,) = model.clip_logits(**short, training=False)
+    assert len(long.further_logits) == 2 and single.further_logits == ()
+    np.testing.assert_allclose(long.logits, single.logits, atol=1e-5)
+
+
+def test_a_rollout_is_what_the_predictor_does(model):
+    batch = rollout_batch(4)
+    # The predictor's first step has the reference itself as the frame before.
+    images = tf.stack([batch["images"][0, i] for i in (0, 0, 2, 3)])[tf.newaxis]
+    labels = tf.stack([batch["labels"][0, i] for i in (0, 0, 2, 3)])[tf.newaxis]
+    (clip,) = model.clip_logits(images, labels, batch["num_objects"], training=False)
+    predictor = Predictor(model)
+    frames = tf.cast(images[0], tf.uint8)
+    state = predictor.start(frames[0], tf.cast(labels[0, 0], tf.uint8))
+    for frame, logits in zip(frames[2:], [clip.logits, *clip.further_logits]):
+        ids, _, state = predictor.step(frame, state)
+        full = tf.compat.v1.image.resize_bilinear(logits, SIZE, align_corners=True)
+        expected = tf.argmax(full[..., 0], 0)
+        assert np.mean(ids.numpy() == expected.numpy()) > 0.999
+    assert len(np.unique(ids)) > 1
+
+
+def test_no_gradient_passes_the_mask_that_is_fed_back(model):
+    batch = rollout_batch(4)
+    with tf.GradientTape() as tape:
+        (clip,) = model.clip_logits(**batch, training=True)
+        following = tf.reduce_sum(clip.further_logits[0])
+    assert tape.gradient(following, model.head.logits.trainable_variables)[0] is not None
+    logits = tf.Variable(clip.logits)
+    with tf.GradientTape() as tape:
+        embeddings = tf.zeros([*logits.shape[1:3], 8])
+        masks = feelvos._fed_back(logits, embeddings, tf.constant(SIZE)).masks
+        total = tf.reduce_sum(masks**2)
+    assert tape.gradient(total, logits) is None
+
+
+@pytest.mark.parametrize("saving", [False, True])
+def test_gradients_enter_through_the_predicted_frames_alone_where_that_is_set(model, saving):
+    batch = rollout_batch(4)
+    chosen = small_model(learn_from_predicted_frames=saving)
+    # It would differ from call to call.
+    chosen.aspp.dropout = model.aspp.dropout = lambda x, seed: x
+    images = batch["images"]
+    with tf.GradientTape() as tape:
+        tape.watch(images)
+        (clip,) = chosen.clip_logits(**batch, training=True)
+        total = tf.add_n([tf.reduce_sum(x**2) for x in (clip.logits, *clip.further_logits)])
+        total += tf.reduce_sum(clip.global_map + clip.local_map)
+    reached = tf.reduce_any(tape.gradient(total, images)[0] != 0, [1, 2, 3])
+    np.testing.assert_array_equal(reached, [not saving, not saving, True, True])
+    (expected,) = model.clip_logits(**batch, training=True)
+    np.testing.assert_allclose(clip.logits, expected.logits, atol=1e-4)
+    np.testing.assert_allclose(clip.further_logits[0], expected.further_logits[0], atol=1e-4)

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# The small model from data to SavedModel, in stages (gin_configs/train/small_model_*.gin):
+#
+#   FEELVOS_STILLS=... FEELVOS_DAVIS=... FEELVOS_DEEPLAB=... FEELVOS_RUN=... \
+#       nohup nice -n 19 setsid bash tools/train_small_model.sh > small_model.log 2>&1 &
+#
+# Kill it and start it again at any time: it goes on from its last checkpoint. A stage that is done
+# leaves a file <stage>.done and is skipped. To end a stage early: kill, make that file, start again.
+#
+#   FEELVOS_STILLS   folder with images/ and masks/ of equal names (feelvos_tf/data/stills.py)
+#   FEELVOS_DAVIS    DAVIS 2016, with the training sequences at 240p
+#   FEELVOS_DEEPLAB  checkpoint of DeepLab's MobileNetV2, .../deeplab_mnv2_dm1.0_pascal/model.ckpt
+#   FEELVOS_RUN      where records, checkpoints and the SavedModel go
+set -euo pipefail
+: "${FEELVOS_STILLS:?folder of stills}" "${FEELVOS_DAVIS:?folder of DAVIS 2016}"
+: "${FEELVOS_DEEPLAB:?DeepLab checkpoint}" "${FEELVOS_RUN:?folder of the run}"
+cd "$(dirname "$0")/.."
+source tools/setup_environment.sh
+
+# Validated on, so never trained on: a dancer among spectators, a small quick dog behind poles, a car
+# that drifts and grows, a horse with thin legs and its rider.
+HELD_OUT=breakdance-flare,dog-agility,drift-turn,horsejump-low
+STAGES=(small_model_1_stills small_model_2_rollout small_model_3_frames)
+
+make_records() {  # make_records NAME FLAG...
+  local folder=$FEELVOS_RUN/records/$1
+  shift
+  if compgen -G "$folder/train-*.tfrecord" > /dev/null; then
+    echo "$folder is there already"
+  else
+    "$PYTHON" tools/build_tfrecords.py "$@" --output_dir="$folder"
+  fi
+}
+
+last_checkpoint() {  # last_checkpoint FOLDER
+  sed -n 's/^model_checkpoint_path: "\(.*\)"/\1/p' "$1/checkpoint"
+}
+
+set_up_environment ''
+mkdir -p "$FEELVOS_RUN"
+echo "== Records ($(date))"
+make_records stills --dataset=stills --root="$FEELVOS_STILLS"
+make_records davis_2016 --dataset=davis_2016 --root="$FEELVOS_DAVIS" --split=train \
+  --resolution=240p --except_sequences="$HELD_OUT"
+
+start=$FEELVOS_DEEPLAB
+for stage in "${STAGES[@]}"; do
+  folder=$FEELVOS_RUN/$stage
+  if [ ! -f "$folder.done" ]; then
+    echo "== $stage ($(date))"
+    "$PYTHON" -m feelvos_tf.train --gin_file="gin_configs/train/$stage.gin" \
+      --gin_param="training_dataset.records = ['$FEELVOS_RUN/records/stills/train-*.tfrecord', \
+        '$FEELVOS_RUN/records/davis_2016/train-*.tfrecord']" \
+      --gin_param="Trainer.init_checkpoint = '$start'" \
+      --gin_param="Validation.davis_root = '$FEELVOS_DAVIS'" \
+      --model_dir="$folder"
+    touch "$folder.done"
+  fi
+  start=$folder/$(last_checkpoint "$folder")
+done
+
+echo "== SavedModel ($(date))"
+rm -rf "$FEELVOS_RUN/saved_model"
+"$PYTHON" -m feelvos_tf.export --model_dir="$folder" --export_dir="$FEELVOS_RUN/saved_model"
