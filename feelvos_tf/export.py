@@ -81,7 +81,7 @@ def export(model: Feelvos, export_dir: str) -> None:
 
     from feelvos_tf.inference.predictor import Predictor
 
-    _check_new(export_dir)
+    check_new(export_dir)
     for layer in model.convolutions():
         layer.fold_batch_norm()
     predictor = Predictor(model)
@@ -102,7 +102,7 @@ def main(argv: list[str]) -> None:
     for flag in (_MODEL_DIR, _EXPORT_DIR):
         if flag.value is None:
             raise InputError(f"--{flag.name}: expected a folder, got nothing")
-    _check_new(_EXPORT_DIR.value)
+    check_new(_EXPORT_DIR.value)
     gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
     with gin_settings.input_errors(), gin_settings.evaluation_scope():
         model = load_model(_MODEL_DIR.value, _CHECKPOINT.value)
@@ -110,7 +110,7 @@ def main(argv: list[str]) -> None:
     print(f"SavedModel: {_EXPORT_DIR.value}")
 
 
-def _check_new(export_dir: str) -> None:
+def check_new(export_dir: str) -> None:
     """Raises InputError where there is something already."""
     if os.path.exists(export_dir):
         raise InputError(f"{export_dir}: expected a folder that does not exist yet, found one")
