@@ -1,13 +1,16 @@
 import io
+import re
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
+import convert_checkpoint
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
@@ -142,9 +145,9 @@ def test_archives_that_cannot_be_used_are_told_in_one_sentence(tmp_path, release
         "none": "expected an archive with one checkpoint",
         "two": "found 2",
     }.items():
-        with pytest.raises(InputError, match=re.escape(sentence)):
-            with convert_checkpoint.unpacked(str(tmp_path / f"{name}.tar.gz")):
-                pytest.fail(f"{name}.tar.gz was unpacked")
+        opened = convert_checkpoint.unpacked(str(tmp_path / f"{name}.tar.gz"))
+        with pytest.raises(InputError, match=re.escape(sentence)), opened:
+            pytest.fail(f"{name}.tar.gz was unpacked")
     assert not (tmp_path.parent / "up").exists()
 
 

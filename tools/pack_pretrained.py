@@ -17,6 +17,7 @@ average of the weights, that is what is taken. Then the scores, on DAVIS 2016 fo
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import csv
 import os
@@ -146,7 +147,7 @@ def scores_table(path: str) -> str:
     try:
         with open(path, newline="") as file:
             rows = [
-                (row["Sequence"].rsplit("_", 1), float(row["J-Mean"]), float(row["F-Mean"]))
+                (row["Sequence"], float(row["J-Mean"]), float(row["F-Mean"]))
                 for row in csv.DictReader(file)
             ]
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -155,11 +156,17 @@ def scores_table(path: str) -> str:
         ) from error
     if not rows:
         raise InputError(f"{path}: expected scores of at least one sequence, found none")
-    lines = ["| sequence | J&F | J | F |", "|---|---|---|---|"]
+    objects = collections.Counter(row_name.rsplit("_", 1)[0] for row_name, _, _ in rows)
     means = [statistics.fmean(values) for values in zip(*((j, f) for _, j, f in rows))]
-    for name, j, f in [("**mean**", *means), *((name, j, f) for (name, _), j, f in rows)]:
-        lines.append(f"| {name} | {50 * (j + f):.1f} | {100 * j:.1f} | {100 * f:.1f} |")
+    lines = ["| sequence | J&F | J | F |", "|---|---|---|---|", _row("**mean**", *means)]
+    for row_name, j, f in rows:
+        name, number = row_name.rsplit("_", 1)
+        lines.append(_row(name if objects[name] == 1 else f"{name}, object {number}", j, f))
     return "\n".join(lines)
+
+
+def _row(name: str, j: float, f: float) -> str:
+    return f"| {name} | {50 * (j + f):.1f} | {100 * j:.1f} | {100 * f:.1f} |"
 
 
 def fill_in(card: pathlib.Path, section: str, text: str) -> None:
