@@ -17,7 +17,10 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["feelvos_tf", "feelvos_tf.*"]),
-    package_data={"feelvos_tf.evaluation.report": ["templates/*"]},
+    package_data={
+        "feelvos_tf": ["pretrained/*"],
+        "feelvos_tf.evaluation.report": ["templates/*"],
+    },
     python_requires=">=3.9",
     install_requires=[
         "absl-py>=1.4",

@@ -1,8 +1,54 @@
 """FEELVOS in TensorFlow 2: fast end-to-end embedding learning for video object segmentation."""
 
+from __future__ import annotations
+
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from feelvos_tf.inference.numpy_predictor import NumpyPredictor
 
 __version__ = "0.1.0"
 
 # Before TensorFlow is imported: its start-up lines about missing GPUs drown what a user must read.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def load(
+    saved_model: str | os.PathLike[str] | None = None, inference_size: int | None = None
+) -> NumpyPredictor:
+    """Returns a trained model that segments videos given as NumPy arrays.
+
+    Example:
+      import feelvos_tf
+      from feelvos_tf.media import masks, video
+
+      frames = list(video.open_frames("testdata/bunny.mp4"))    # uint8 [height, width, 3] each
+      mask = masks.read_mask("testdata/bunny.png")              # uint8 [height, width]
+      model = feelvos_tf.load()
+      state = model.start(frames[0], mask)
+      for frame in frames[1:]:
+          ids, probabilities, state = model.step(frame, state)
+
+    Args:
+      saved_model: folder that `feelvos_tf.export` wrote; the bundled model by default.
+      inference_size: frames are scaled so that their short side has this many pixels while the
+        model runs, e.g. 240 where time matters. By default a SavedModel runs on the frames as
+        they are, the bundled model at the size at which it scores best.
+
+    Raises:
+      feelvos_tf.core.errors.InputError: the model is missing or damaged.
+    """
+    from feelvos_tf.core import cli
+
+    cli.use_onednn_where_it_is_faster()
+    from feelvos_tf.inference import bundled_model
+    from feelvos_tf.inference.numpy_predictor import NumpyPredictor
+    from feelvos_tf.inference.video_segmenter import load_saved_model
+
+    if saved_model is not None:
+        return NumpyPredictor(load_saved_model(saved_model), inference_size)
+    bundled_model.check()
+    if inference_size is None:
+        inference_size = bundled_model.inference_size()
+    return NumpyPredictor(bundled_model.build(), inference_size)

@@ -73,7 +73,7 @@ def export(predictor: Predictor, export_dir: str) -> None:
     """
     import tensorflow as tf
 
-    _check_new(export_dir)
+    check_new(export_dir)
     target = pathlib.Path(export_dir)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.writing")
@@ -85,24 +85,37 @@ def export(predictor: Predictor, export_dir: str) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def export_run(model_dir: str, export_dir: str, checkpoint: str | None = None) -> None:
+    """Writes the model of a run, with the gin settings in force, as a SavedModel.
+
+    Args:
+      model_dir: folder with checkpoints of the trainer.
+      export_dir: folder that does not exist yet.
+      checkpoint: prefix of one of the checkpoints; the latest by default.
+
+    Raises:
+      InputError: there is no such checkpoint, it does not fit the settings, or `export_dir` exists.
+    """
+    from feelvos_tf.inference.evaluated_model import build_evaluated_model
+
+    _, predictor = build_evaluated_model(find_checkpoint(model_dir, checkpoint))
+    export(predictor, export_dir)
+
+
 def main(argv: list[str]) -> None:
     """Exports the checkpoint that the flags name."""
     del argv
     for flag in (_MODEL_DIR, _EXPORT_DIR):
         if flag.value is None:
             raise InputError(f"--{flag.name}: expected a folder, got nothing")
-    _check_new(_EXPORT_DIR.value)
+    check_new(_EXPORT_DIR.value)
     gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
-    from feelvos_tf.inference.evaluated_model import build_evaluated_model
-
     with gin_settings.input_errors():
-        checkpoint = find_checkpoint(_MODEL_DIR.value, _CHECKPOINT.value)
-        _, predictor = build_evaluated_model(checkpoint)
-        export(predictor, _EXPORT_DIR.value)
+        export_run(_MODEL_DIR.value, _EXPORT_DIR.value, _CHECKPOINT.value)
     print(f"SavedModel: {_EXPORT_DIR.value}")
 
 
-def _check_new(export_dir: str) -> None:
+def check_new(export_dir: str) -> None:
     """Raises InputError where there is something already."""
     if os.path.exists(export_dir):
         raise InputError(f"{export_dir}: expected a folder that does not exist yet, found one")

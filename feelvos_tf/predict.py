@@ -1,15 +1,18 @@
-"""Segments the videos of a data set, or one video: frames in, indexed PNGs out.
+"""Segments one video, or the videos of a data set: frames in, indexed PNGs out.
 
-    python -m feelvos_tf.predict --saved_model=DIR --dataset_root=DIR --year=2017 --split=val \\
-        --output_dir=OUT [--overlays=DIR]
+    python -m feelvos_tf.predict --video=FILE_OR_FOLDER --mask=first.png --output_dir=OUT \\
+        [--overlay=out.mp4] [--fast]
 
-writes OUT/<sequence>/00000.png ... with the DAVIS palette; the first is the given mask.
+writes OUT/00000.png ... with the DAVIS palette; the first is the given mask. The model is the one
+that comes with the package (feelvos_tf/pretrained/MODEL_CARD.md), unless --saved_model=DIR names
+another one.
 
-    python -m feelvos_tf.predict --saved_model=DIR --video=FILE_OR_FOLDER --mask=first.png \\
-        --output_dir=OUT [--overlay=out.mp4]
+    python -m feelvos_tf.predict --dataset_root=DIR --year=2017 --split=val --output_dir=OUT \\
+        [--overlays=DIR]
 
-does the same for one video, into OUT itself. --save_embeddings=DIR also saves the embedding vectors
-of every frame, as DIR/<sequence>/00000.npz ... (array `embeddings` [h, w, channels] at stride 4).
+does the same for the videos of a data set, into OUT/<sequence>. --save_embeddings=DIR also saves
+the embedding vectors of every frame, as DIR/<sequence>/00000.npz ... (array `embeddings` [h, w,
+channels] at stride 4).
 
 Frames of a video file are numbered from 00000; a folder's masks are called like its pictures. A
 sequence appears when it is complete, and a later run with the same model and settings goes on where
@@ -21,9 +24,9 @@ from __future__ import annotations
 from absl import flags
 
 from feelvos_tf.core import cli
-from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import command_line
+from feelvos_tf.inference import bundled_model, command_line
 from feelvos_tf.inference.video_segmenter import (
+    ModelVideoSegmenter,
     SavedModelVideoSegmenter,
     check_saved_model,
     fingerprint,
@@ -31,15 +34,26 @@ from feelvos_tf.inference.video_segmenter import (
 
 _FLAGS = cli.flag_values(__name__)
 _SAVED_MODEL = flags.DEFINE_string(
-    "saved_model", None, "Folder written by feelvos_tf.export.", flag_values=_FLAGS
+    "saved_model",
+    None,
+    "Folder written by feelvos_tf.export; by default the model that comes with the package.",
+    flag_values=_FLAGS,
 )
 _COMMAND_LINE = command_line.define(_FLAGS)
 _INFERENCE_SIZE = flags.DEFINE_integer(
     "inference_size",
     None,
     "Run the model on frames scaled to this many pixels on the short side; masks keep the frame's "
-    "full size. By default frames are taken as they are.",
+    "full size. By default the bundled model runs at the size at which it scores best, a "
+    "--saved_model on the frames as they are.",
     lower_bound=16,
+    flag_values=_FLAGS,
+)
+_FAST = flags.DEFINE_bool(
+    "fast",
+    False,
+    f"Short for --inference_size={bundled_model.FAST_INFERENCE_SIZE}: several times as fast, and "
+    "less exact.",
     flag_values=_FLAGS,
 )
 _SAVE_EMBEDDINGS = flags.DEFINE_string(
@@ -53,14 +67,29 @@ _SAVE_EMBEDDINGS = flags.DEFINE_string(
 def main(argv: list[str]) -> None:
     """Segments what the flags name."""
     del argv
-    if _SAVED_MODEL.value is None:
-        raise InputError("expected --saved_model, a folder written by feelvos_tf.export")
-    check_saved_model(_SAVED_MODEL.value)
+    path, size = _SAVED_MODEL.value, _INFERENCE_SIZE.value
+    if size is None and _FAST.value:
+        size = bundled_model.FAST_INFERENCE_SIZE
+    if path is None:
+        bundled_model.check()
+        if size is None:
+            size = bundled_model.inference_size()
+        identity = bundled_model.fingerprint()
+    else:
+        check_saved_model(path)
+        identity = fingerprint(path)
     _COMMAND_LINE.run(
-        lambda: SavedModelVideoSegmenter(_SAVED_MODEL.value, _INFERENCE_SIZE.value),
-        {"saved_model": fingerprint(_SAVED_MODEL.value), "inference_size": _INFERENCE_SIZE.value},
+        lambda: _segmenter(path, size),
+        {"saved_model": identity, "inference_size": size},
         _SAVE_EMBEDDINGS.value,
     )
+
+
+def _segmenter(saved_model: str | None, size: int | None) -> ModelVideoSegmenter:
+    """Returns the model that the flags name, ready to be used."""
+    if saved_model is None:
+        return ModelVideoSegmenter(bundled_model.build(), size)
+    return SavedModelVideoSegmenter(saved_model, size)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
+import shutil
 import subprocess
 import sys
 from unittest.mock import ANY
@@ -13,7 +15,8 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from feelvos_tf.inference import command_line, video_segmenter
+import feelvos_tf
+from feelvos_tf.inference import bundled_model, command_line, video_segmenter
 from feelvos_tf.media import masks, video
 from feelvos_tf.testing import color_model, drawn_videos, without_tensorflow
 
@@ -106,6 +109,49 @@ def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path)
     assert len(list(video.open_frames(tmp_path / "out" / "overlay.mp4"))) == 6
 
 
+def test_the_bundled_model_segments_a_clip_without_further_arguments(testdata, tmp_path):
+    frames = list(video.open_frames(testdata / "bunny.mp4"))[:2]
+    video.write_video(tmp_path / "clip.mp4", frames, 25)
+    arguments = [
+        f"--video={tmp_path / 'clip.mp4'}",
+        f"--mask={testdata / 'bunny.png'}",
+        f"--output_dir={tmp_path / 'masks'}",
+        f"--overlay={tmp_path / 'overlay.mp4'}",
+    ]
+    given = masks.read_mask(testdata / "bunny.png")
+    for more, size in (
+        ([], bundled_model.inference_size()),
+        (["--fast"], 240),
+        (["--fast", "--inference_size=96"], 96),
+    ):
+        result = predict(*arguments, *more)
+        assert result.returncode == 0, result.stderr
+        stamp = json.loads((tmp_path / "masks/prediction.json").read_text())
+        assert stamp["settings"] == {
+            "saved_model": bundled_model.fingerprint(),
+            "inference_size": size,
+            "clip": ANY,
+        }
+        assert (tmp_path / "overlay.mp4").is_file()
+        ids = masks.read_mask(tmp_path / "masks/00001.png")
+        assert np.sum((ids == 1) & (given == 1)) / np.sum((ids == 1) | (given == 1)) > 0.5
+
+
+def test_a_copy_of_the_package_without_weights_names_the_flag_it_needs(tmp_path):
+    package = pathlib.Path(feelvos_tf.__file__).parent
+    ignored = shutil.ignore_patterns("*_test.py", "__pycache__", "pretrained")
+    shutil.copytree(package, tmp_path / "feelvos_tf", ignore=ignored)
+    result = subprocess.run(
+        [sys.executable, "-m", "feelvos_tf.predict", "--video=a", "--mask=b", "--output_dir=c"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert "no trained model is bundled here" in error_of(result)
+    assert "--saved_model" in error_of(result)
+
+
 def test_object_of_youtube_vos_that_appears_later_is_followed(saved_model, tmp_path):
     base, truth = tmp_path / "root" / "valid", []
     for frame in range(5):
@@ -149,7 +195,7 @@ def test_two_programs_can_share_the_flags_in_one_process():
 
 def test_a_wrong_flag_is_told_without_waiting_for_tensorflow(saved_model):
     for arguments, sentence in {
-        (): "expected --saved_model",
+        (): "expected either --dataset_root",
         ("--saved_model=none",): "none: expected the folder",
         (f"--saved_model={saved_model}", "--dataset_root=none", "--output_dir=o"): "none does not",
     }.items():
@@ -164,7 +210,6 @@ def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
     output = f"--output_dir={tmp_path / 'out'}"
     video_flag, mask_flag = f"--video={davis_root}/JPEGImages/480p/bear", "--mask=first.png"
     for arguments, sentence in {
-        (root, output): "expected --saved_model",
         (f"--saved_model={tmp_path}/none", root, output): "none: expected the folder of a SavedM",
         (model, output): "expected either --dataset_root",
         (model, root, video_flag, output): "expected either --dataset_root",

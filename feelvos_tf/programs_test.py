@@ -32,6 +32,7 @@ PROGRAMS = {
         "--model_dir={folder}/new",
     ],
     ("tools/eval_davis.py",): None,
+    ("tools/pack_pretrained.py",): ["--model_dir={folder}", "--output_dir={folder}/new"],
     ("tools/predict_baseline.py",): None,
     ("tools/benchmark",): ["matching"],
     ("tools/testdata/draw_testdata.py",): None,

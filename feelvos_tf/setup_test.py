@@ -35,7 +35,8 @@ def test_files_that_are_no_code_are_installed_too(arguments):
         if path.is_file() and path.suffix not in (".py", ".pyc", ".md")
     }
     assert others
-    assert others == installed
+    assert others == {path for path in installed if path.suffix != ".md"}
+    assert ROOT / "feelvos_tf/pretrained/MODEL_CARD.md" in installed
 
 
 # What TensorFlow imports for us, where it is there.

@@ -1,24 +1,30 @@
 """Turns a checkpoint of the 2019 release into one that predicts, exports and trains here.
 
-    python tools/convert_checkpoint.py --tf1_checkpoint=feelvos_davis17_trained/model.ckpt-200004 \\
-        --gin_file=gin_configs/models/xception_65.gin --model_dir=converted
+    python tools/convert_checkpoint.py --tf1_checkpoint=feelvos_davis17_trained.tar.gz \\
+        --gin_file=gin_configs/models/xception_65.gin --export_dir=saved_model
 
-writes converted/ckpt-200004 (the number is the release's step) and the settings beside it. Then:
-
-    python -m feelvos_tf.export --model_dir=converted --export_dir=saved_model \\
-        --gin_param="output_stride = 8" --gin_param="atrous_rates = (12, 24, 36)"
-
-or train from it with --gin_param="Trainer.init_checkpoint = 'converted/ckpt-200004'". Optimizer
-slots are left behind: training begins with fresh momentum.
+writes a SavedModel for feelvos_tf.predict from the archive as it was downloaded; an unpacked one is
+given as its prefix, feelvos_davis17_trained/model.ckpt-200004. --model_dir=converted, with or
+instead of --export_dir, writes converted/ckpt-200004 (the number is the release's step) and the
+settings beside it, to train from with --gin_param="Trainer.init_checkpoint =
+'converted/ckpt-200004'". Optimizer slots are left behind: training begins with fresh momentum.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pathlib
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from absl import flags
 
+from feelvos_tf import export
 from feelvos_tf.core import cli, gin_flags, gin_settings
 from feelvos_tf.core.errors import InputError
 
@@ -29,7 +35,7 @@ _FLAGS = cli.flag_values(__name__)
 _TF1_CHECKPOINT = flags.DEFINE_string(
     "tf1_checkpoint",
     None,
-    "Prefix: the path without .index or .data-*.",
+    "The release's .tar.gz, or the prefix of an unpacked one: the path without .index or .data-*.",
     required=True,
     flag_values=_FLAGS,
 )
@@ -37,8 +43,16 @@ _GIN_FILE, _GIN_PARAM = gin_flags.define(_FLAGS, "Settings of the model", "atrou
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
     None,
-    "Folder to write; must not hold a checkpoint yet.",
-    required=True,
+    "Folder to write a checkpoint to; must not hold one yet.",
+    flag_values=_FLAGS,
+)
+_EXPORT_DIR = flags.DEFINE_string(
+    "export_dir", None, "SavedModel to write; must not exist yet.", flag_values=_FLAGS
+)
+_EXPORT_GIN_FILE = flags.DEFINE_multi_string(
+    "export_gin_file",
+    ["gin_configs/evaluation.gin"],
+    "Settings of the SavedModel that replace those of --gin_file; '' for none.",
     flag_values=_FLAGS,
 )
 _ALLOW_MISSING = flags.DEFINE_boolean(
@@ -49,6 +63,56 @@ _ALLOW_MISSING = flags.DEFINE_boolean(
 )
 # Names of one kind that an error message shows.
 _SHOWN = 3
+_INDEX = ".index"
+# What reading an archive raises that is cut short or none at all.
+_DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error)
+
+
+@contextlib.contextmanager
+def unpacked(path: str) -> Iterator[str]:
+    """Yields the prefix of the checkpoint in `path`: an archive, or a prefix already.
+
+    Only the checkpoint's files are taken from an archive, into a temporary folder.
+
+    Raises:
+      InputError: the archive is damaged, holds a path that leads out of its folder, or does not
+        hold one checkpoint.
+    """
+    if not os.path.isfile(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with tarfile.open(path) as archive:
+                prefix = _extract(archive, path, pathlib.Path(folder))
+        except _DAMAGE as error:
+            raise InputError(
+                f"{path}: expected a whole .tar.gz of the release, found {error}"
+            ) from error
+        yield prefix
+
+
+def _extract(archive: tarfile.TarFile, path: str, folder: pathlib.Path) -> str:
+    """Writes the files of the one checkpoint of an archive to `folder`; returns their prefix."""
+    members = archive.getmembers()
+    for member in members:
+        parts = pathlib.PurePosixPath(member.name)
+        if parts.is_absolute() or ".." in parts.parts:
+            raise InputError(
+                f"{path}: expected an archive of files below its own folder, found {member.name!r}"
+            )
+    prefixes = [m.name[: -len(_INDEX)] for m in members if m.isfile() and m.name.endswith(_INDEX)]
+    if len(prefixes) != 1:
+        raise InputError(
+            f"{path}: expected an archive with one checkpoint (a file .index beside its .data-*), "
+            f"found {len(prefixes)}"
+        )
+    for member in members:
+        if member.isfile() and member.name.startswith(f"{prefixes[0]}."):
+            target = folder / pathlib.PurePosixPath(member.name).name
+            with archive.extractfile(member) as source, open(target, "wb") as copy:
+                shutil.copyfileobj(source, copy)
+    return str(folder / pathlib.PurePosixPath(prefixes[0]).name)
 
 
 def load(prefix: str, allow_missing: bool) -> Feelvos:
@@ -106,23 +170,42 @@ def _print_names(title: str, names: list[str]) -> None:
         print(f"  {name}")
 
 
+def export_converted(model_dir: str, export_dir: str) -> None:
+    """Writes the SavedModel of the one checkpoint in `model_dir`."""
+    gin_files = [name for name in _EXPORT_GIN_FILE.value if name]
+    gin_settings.parse_model_dir(model_dir, [], gin_files)
+    with gin_settings.input_errors():
+        export.export_run(model_dir, export_dir)
+    print(f"SavedModel: {export_dir}")
+
+
 def main(argv: list[str]) -> None:
     """Converts the checkpoint that the flags name."""
     del argv
+    model_dir, export_dir = _MODEL_DIR.value, _EXPORT_DIR.value
+    if not _GIN_FILE.value:
+        raise InputError("--gin_file: expected the settings of the model, got nothing")
+    if model_dir is None and export_dir is None:
+        raise InputError("expected --export_dir (a SavedModel) or --model_dir (a checkpoint)")
+    if export_dir is not None:
+        export.check_new(export_dir)
+
     import tensorflow as tf
 
     from feelvos_tf.models import release_checkpoint
 
-    if not _GIN_FILE.value:
-        raise InputError("--gin_file: expected the settings of the model, got nothing")
-    prefix, model_dir = _TF1_CHECKPOINT.value, _MODEL_DIR.value
-    if os.path.isdir(model_dir) and tf.train.latest_checkpoint(model_dir):
+    if model_dir is not None and os.path.isdir(model_dir) and tf.train.latest_checkpoint(model_dir):
         raise InputError(f"{model_dir}: expected a folder without checkpoints, found some there")
     gin_settings.parse(_GIN_FILE.value, _GIN_PARAM.value)
-    with gin_settings.input_errors():
+    with unpacked(_TF1_CHECKPOINT.value) as prefix, gin_settings.input_errors():
         model = load(prefix, _ALLOW_MISSING.value)
-    path = save(model, model_dir, release_checkpoint.read_global_step(prefix))
-    print(f"checkpoint: {path}")
+        step = release_checkpoint.read_global_step(prefix)
+    with tempfile.TemporaryDirectory() as temporary:
+        path = save(model, model_dir or temporary, step)
+        if model_dir is not None:
+            print(f"checkpoint: {path}")
+        if export_dir is not None:
+            export_converted(model_dir or temporary, export_dir)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,16 @@
+import io
+import re
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
+import convert_checkpoint
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
@@ -79,6 +84,79 @@ def test_a_release_checkpoint_becomes_one_of_ours(tmp_path, variables):
     load_weights(model, str(converted / "ckpt-200004"))
     for name, variable in release_names(model).items():
         np.testing.assert_array_equal(variable, variables[name], name)
+
+
+def archive_of(path: Path, files: dict[str, bytes]) -> Path:
+    """Returns `path` after writing a .tar.gz with these files, under any name, even a bad one."""
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.fixture
+def release_files(tmp_path, variables):
+    """Returns what the release's archive holds, by name."""
+    write_tf1_checkpoint(tmp_path / "model.ckpt", variables, step=200004)
+    found = {f"trained/{p.name}": p.read_bytes() for p in tmp_path.glob("model.ckpt*")}
+    assert len(found) == 2
+    return found
+
+
+def test_the_downloaded_archive_becomes_a_saved_model(tmp_path, release_files):
+    path = archive_of(tmp_path / "trained.tar.gz", {**release_files, "trained/README": b"hello"})
+    (tmp_path / "small.gin").write_text(SETTINGS)
+    (tmp_path / "paper.gin").write_text("Predictor.max_reference_pixels = 7\n")
+    command = [sys.executable, str(TOOL), f"--tf1_checkpoint={path}"]
+    command += [f"--gin_file={tmp_path}/small.gin", f"--export_gin_file={tmp_path}/paper.gin"]
+    command += [f"--export_dir={tmp_path}/saved_model"]
+    before = set(tmp_path.iterdir())
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "matched: 347 of the model's 347 variables" in result.stdout
+    assert set(tmp_path.iterdir()) - before == {tmp_path / "saved_model"}
+    model = tf.saved_model.load(str(tmp_path / "saved_model"))
+    mask = np.zeros([33, 49], np.uint8)
+    mask[5:20, 5:25] = 3
+    state = model.start(np.zeros([33, 49, 3], np.uint8), mask)
+    assert state["object_ids"].numpy().tolist() == [0, 3]
+    assert state["reference_embeddings"].shape[0] <= 2 * 7
+
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 1
+    assert "expected a folder that does not exist yet" in again.stderr
+
+
+def test_archives_that_cannot_be_used_are_told_in_one_sentence(tmp_path, release_files):
+    whole = archive_of(tmp_path / "whole.tar.gz", release_files).read_bytes()
+    (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.tar.gz").write_bytes(b"no archive")
+    archive_of(tmp_path / "up.tar.gz", {**release_files, "../up": b"x"})
+    archive_of(tmp_path / "root.tar.gz", {**release_files, "/tmp/root": b"x"})
+    archive_of(tmp_path / "none.tar.gz", {"trained/README": b"x"})
+    archive_of(tmp_path / "two.tar.gz", {**release_files, "other.index": b"x"})
+    for name, sentence in {
+        "cut": "expected a whole .tar.gz of the release",
+        "text": "expected a whole .tar.gz of the release",
+        "up": "found '../up'",
+        "root": "found '/tmp/root'",
+        "none": "expected an archive with one checkpoint",
+        "two": "found 2",
+    }.items():
+        opened = convert_checkpoint.unpacked(str(tmp_path / f"{name}.tar.gz"))
+        with pytest.raises(InputError, match=re.escape(sentence)), opened:
+            pytest.fail(f"{name}.tar.gz was unpacked")
+    assert not (tmp_path.parent / "up").exists()
+
+
+def test_a_folder_to_write_to_is_needed(tmp_path):
+    (tmp_path / "small.gin").write_text(SETTINGS)
+    command = [sys.executable, str(TOOL), "--tf1_checkpoint=x", f"--gin_file={tmp_path}/small.gin"]
+    result = subprocess.run(command, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "expected --export_dir (a SavedModel) or --model_dir" in result.stderr
 
 
 def test_training_goes_on_from_a_converted_checkpoint(tmp_path, variables):

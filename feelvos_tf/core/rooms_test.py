@@ -70,8 +70,20 @@ def test_no_program_needs_what_is_for_tests():
 
 def test_init_files_import_nothing_heavy():
     for path in MODULES:
-        if path.name == "__init__.py":
-            assert set(imported(path)) <= {"os", "__future__.annotations"}, name_of(path)
+        if path.name == "__init__.py" and path.parent != PACKAGE:
+            assert set(imported(path)) <= {"__future__.annotations"}, name_of(path)
+
+
+def test_importing_the_package_imports_nothing_else():
+    program = f"import sys; before = set(sys.modules); import {PACKAGE.name}; "
+    program += "print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=PACKAGE.parent, capture_output=True, text=True
+    )
+    new = set(done.stdout.split())
+    assert PACKAGE.name in new
+    heavy = ("tensorflow", "numpy", "absl", "gin", f"{PACKAGE.name}.")
+    assert not [name for name in new if name.startswith(heavy)]
 
 
 def test_reading_flags_and_settings_needs_no_tensorflow():

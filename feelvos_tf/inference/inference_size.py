@@ -8,6 +8,18 @@ import numpy as np
 from feelvos_tf.core.constants import VOID
 
 
+def model_size(frame_size: tuple[int, ...], inference_size: int | None) -> tuple[int, int]:
+    """Returns the [height, width] at which the model runs.
+
+    Args:
+      frame_size: height and width of the frames.
+      inference_size: pixels of the short side while the model runs; None for the frames' own.
+    """
+    height, width = frame_size
+    scale = inference_size / min(frame_size) if inference_size else 1
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def scaled(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Returns the image at [height, width] `size`, averaged where it shrinks."""
     if size == image.shape[:2]:
@@ -49,6 +61,23 @@ def upsampled_argmax(probabilities: np.ndarray, size: tuple[int, int]) -> np.nda
         best[better] = plane[better]
         winner[better] = channel
     return winner
+
+
+def upsampled(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns the probabilities at [height, width] `size`, bilinear.
+
+    Args:
+      probabilities: float32 [height, width, num_objects].
+      size: height and width of the result.
+    """
+    if size == probabilities.shape[:2]:
+        return probabilities
+    planes = np.moveaxis(probabilities, -1, 0)
+    resized = [
+        cv2.resize(np.ascontiguousarray(plane), size[::-1], interpolation=cv2.INTER_LINEAR)
+        for plane in planes
+    ]
+    return np.stack(resized, -1)
 
 
 def _pixel_to_spare(grid: np.ndarray, own: np.ndarray) -> tuple[int, int]:

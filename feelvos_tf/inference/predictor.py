@@ -91,14 +91,15 @@ class Predictor(tf.Module):
         self.reference_reduction = reference_reduction
         self.scales = tuple(float(scale) for scale in scales)
         self.merge = merge
-        self._extract = model.extract
+        # Traced once for all functions, and without autograph, which needs several times as long.
+        self._extract = tf.function(model.extract, autograph=False)
         self._segment = model.segment
         # One signature for all sizes and object counts: traced once, never again.
         specs = predictor_state.flat_specs(model.embedding.dimension, len(self.scales))
-        self.step = tf.function(self._step, input_signature=[_IMAGE, specs])
+        self.step = tf.function(self._step, input_signature=[_IMAGE, specs], autograph=False)
         self.add_objects = tf.function(self._add_objects, input_signature=[_MASK, specs])
 
-    @tf.function(input_signature=[_IMAGE, _MASK])
+    @tf.function(input_signature=[_IMAGE, _MASK], autograph=False)
     def start(self, image: tf.Tensor, mask: tf.Tensor) -> State:
         """Returns the state after the reference frame.
 
@@ -133,7 +134,7 @@ class Predictor(tf.Module):
         """Returns the reference side of the matching with at most `max_reference_pixels`."""
         if self.reference_reduction == "kmeans" and self.max_reference_pixels:
             every = prepare_reference(embeddings, indices, num_objects)
-            return cluster_reference(every, self.max_reference_pixels)
+            return tf.function(cluster_reference)(every, self.max_reference_pixels)
         kept = prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels)
         return sort_reference(kept)
 
@@ -212,7 +213,7 @@ class Predictor(tf.Module):
         frames = tf.TensorArray(tf.uint8, size=tf.shape(images)[0], element_shape=[None, None])
         frames = frames.write(0, mask)
         for frame in tf.range(1, tf.shape(images)[0]):
-            ids, _, state = self._step(images[frame], state)
+            ids, _, state = self.step(images[frame], state)
             frames = frames.write(frame, ids)
         return frames.stack()
 

@@ -10,7 +10,12 @@ from typing import Any, Protocol
 import numpy as np
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference.inference_size import downsample_mask, scaled, upsampled_argmax
+from feelvos_tf.inference.inference_size import (
+    downsample_mask,
+    model_size,
+    scaled,
+    upsampled_argmax,
+)
 from feelvos_tf.media import masks
 
 
@@ -64,10 +69,8 @@ class ModelVideoSegmenter:
         Raises:
           InputError: the mask holds no object or has another size than the image.
         """
-        _check_mask(mask, image.shape[:2])
-        height, width = mask.shape
-        scale = self._inference_size / min(mask.shape) if self._inference_size else 1
-        size = max(1, round(height * scale)), max(1, round(width * scale))
+        check_mask(mask, image.shape[:2])
+        size = model_size(mask.shape, self._inference_size)
         state = self._model.start(scaled(image, size), downsample_mask(mask, size))
         return ModelVideoState(self._model, state, mask.shape, size)
 
@@ -85,7 +88,7 @@ class SavedModelVideoSegmenter(ModelVideoSegmenter):
         Raises:
           InputError: the folder is missing or holds no model of this project.
         """
-        super().__init__(_load(path), inference_size)
+        super().__init__(load_saved_model(path), inference_size)
 
 
 class ModelVideoState:
@@ -136,7 +139,7 @@ class ModelVideoState:
           InputError: the mask holds no object or has another size than the frames, or the
             SavedModel is too old.
         """
-        _check_mask(mask, self._frame_size)
+        check_mask(mask, self._frame_size)
         if not hasattr(self._model, "add_objects"):
             raise InputError(
                 "this SavedModel cannot take objects that appear after the first frame: it has no "
@@ -169,7 +172,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_mask(mask: np.ndarray, frame_size: tuple[int, ...]) -> None:
+def check_mask(mask: np.ndarray, frame_size: tuple[int, ...]) -> None:
     """Raises InputError unless the mask holds an object and has the frames' size."""
     if mask.shape != tuple(frame_size):
         raise InputError(
@@ -180,7 +183,7 @@ def _check_mask(mask: np.ndarray, frame_size: tuple[int, ...]) -> None:
         raise InputError("expected a mask with at least one object, found none (0 is background)")
 
 
-def _load(path: str | os.PathLike[str]) -> Any:
+def load_saved_model(path: str | os.PathLike[str]) -> Any:
     """Returns the loaded SavedModel after checking that it is one of this project."""
     check_saved_model(path)
     import tensorflow as tf  # Here, so that a wrong flag is told without seconds of waiting.

@@ -1,0 +1,109 @@
+"""A model's weights in one small file: half the size of float32, read without TensorFlow's help.
+
+The file is an .npz archive with one array per variable, called as in the 2019 release. Kernels,
+which are nearly all of it, are float16; vectors (biases and what belongs to batch norm) stay
+float32, because a variance may be too large or too small for float16.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+
+from feelvos_tf.core import atomic_files
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
+
+# What reading an .npz archive raises that is cut short, overwritten or none at all.
+_DAMAGE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+class Rounding(NamedTuple):
+    """What rounding to float16 did to the weights.
+
+    Attributes:
+      variable: in which the difference is largest.
+      difference: the largest one, as a share of that variable's largest value.
+      parameters: how many numbers the model has.
+    """
+
+    variable: str
+    difference: float
+    parameters: int
+
+
+def write(model: Feelvos, path: str | os.PathLike[str]) -> Rounding:
+    """Writes the weights of `model`, whole or not at all, and returns what was lost.
+
+    Args:
+      model: with its variables created and its batch norm not folded.
+      path: of the file, ending in .npz.
+
+    Raises:
+      InputError: a weight is not finite, also one that float16 cannot hold.
+    """
+    exact = {name: variable.numpy() for name, variable in release_names(model).items()}
+    packed = {name: _rounded(value) for name, value in exact.items()}
+    for name, value in packed.items():
+        _check_finite(str(path), name, value)
+    with atomic_files.replacing(path) as temporary:
+        np.savez(temporary, **packed)
+    differences = {name: _difference(packed[name], value) for name, value in exact.items()}
+    worst = max(differences, key=differences.get)
+    return Rounding(worst, differences[worst], sum(value.size for value in exact.values()))
+
+
+def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
+    """Gives every variable of `model` its value in the file; all or none.
+
+    Args:
+      model: with its variables created and its batch norm not folded.
+      path: of a file that `write` has written.
+
+    Raises:
+      InputError: the file is missing, damaged or another model's, or a weight is not finite.
+    """
+    values = _read(path)
+    variables = release_names(model)
+    for name, variable in variables.items():
+        shape = tuple(variable.shape)
+        found = f"shape {list(values[name].shape)}" if name in values else "nothing of that name"
+        if name not in values or values[name].shape != shape:
+            raise InputError(
+                f"{path}: expected the weights of the model in the settings beside it, with {name} "
+                f"of shape {list(shape)}, found {found}"
+            )
+        _check_finite(path, name, values[name])
+    for name, variable in variables.items():
+        variable.assign(values[name].astype(np.float32))
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Returns all arrays of the file."""
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: expected a file of weights, found none")
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except _DAMAGE as error:
+        raise InputError(f"{path}: expected a whole file of weights, found {error}") from error
+
+
+def _rounded(value: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # Infinity is found and named.
+        return value if value.ndim == 1 else value.astype(np.float16)
+
+
+def _difference(packed: np.ndarray, exact: np.ndarray) -> float:
+    largest = np.abs(exact).max()
+    return float(np.abs(packed.astype(np.float32) - exact).max() / largest) if largest else 0.0
+
+
+def _check_finite(path: str | os.PathLike[str], name: str, value: np.ndarray) -> None:
+    if not np.isfinite(value).all():
+        raise InputError(f"{path}: expected finite weights, found NaN or infinity in {name}")

@@ -1,0 +1,208 @@
+"""Puts the model of a training run into the package, as the one that needs no --saved_model.
+
+    python tools/pack_pretrained.py --model_dir=RUN --hours=12.5
+
+writes weights.npz and settings.gin of feelvos_tf/pretrained/, and into MODEL_CARD.md there what
+these weights are; scores of earlier weights are taken out of it. Where the training kept a moving
+average of the weights, that is what is taken. Then the scores, on DAVIS 2016 for example:
+
+    python -m feelvos_tf.predict --dataset=davis_2016 --dataset_root=DAVIS2016 --split=val \\
+        --output_dir=OUT
+    python tools/eval_davis.py --dataset=davis_2016 --dataset_root=DAVIS2016 --split=val \\
+        --predictions=OUT
+    python tools/pack_pretrained.py --scores=OUT/per-sequence_results-val.csv
+
+`bash tools/refresh_pretrained.sh` does all that.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import csv
+import os
+import pathlib
+import re
+import statistics
+
+from absl import flags
+
+from feelvos_tf.core import atomic_files, cli, gin_settings
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import bundled_model
+
+_FLAGS = cli.flag_values(__name__)
+_MODEL_DIR = flags.DEFINE_string(
+    "model_dir", None, "Folder that the training wrote.", flag_values=_FLAGS
+)
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint",
+    None,
+    "Checkpoint prefix; the latest of --model_dir by default.",
+    flag_values=_FLAGS,
+)
+_INFERENCE_SIZE = flags.DEFINE_integer(
+    "inference_size",
+    400,
+    "Pixels of the short side at which the model runs unless told otherwise.",
+    lower_bound=16,
+    flag_values=_FLAGS,
+)
+_HOURS = flags.DEFINE_float(
+    "hours", None, "How long all stages were trained, for the card.", flag_values=_FLAGS
+)
+_SCORES = flags.DEFINE_string(
+    "scores",
+    None,
+    "CSV file with one line per sequence that tools/eval_davis.py wrote of the bundled model.",
+    flag_values=_FLAGS,
+)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", str(bundled_model.FOLDER), "Folder of the bundled model.", flag_values=_FLAGS
+)
+
+CARD = "MODEL_CARD.md"
+_HEADER = """\
+# Settings of the bundled model, one a line; written by tools/pack_pretrained.py.
+
+inference_size = {inference_size}
+
+"""
+_MACRO = re.compile(r"^(\w+) = (.*)$", re.MULTILINE)
+_EVALUATION = re.compile(
+    r"^evaluation/((?:Feelvos|MobileNetV2|Xception|Predictor)\.\w+ = .*)$", re.M
+)
+_NOT_SCORED = "These weights have not been scored yet."
+_NEVER_BROKEN = 10**6
+
+
+def pack(model_dir: str, checkpoint: str | None, inference_size: int, folder: pathlib.Path) -> str:
+    """Writes weights and settings of a run's model; returns what they are, a line for the card.
+
+    Args:
+      model_dir: folder of the run.
+      checkpoint: prefix; the latest by default.
+      inference_size: what the settings name.
+      folder: of the bundled model.
+
+    Raises:
+      InputError: there is no usable checkpoint, or a weight cannot be written.
+    """
+    import tensorflow as tf
+
+    from feelvos_tf.inference.evaluated_model import build_evaluated_model
+    from feelvos_tf.models import packed_weights
+    from feelvos_tf.models.weights import load_weights
+
+    prefix = checkpoint or tf.train.latest_checkpoint(model_dir)
+    if prefix is None:
+        raise InputError(f"{model_dir}: expected a checkpoint of the trainer, found none")
+    gin_settings.parse_model_dir(model_dir, [])
+    with gin_settings.input_errors():
+        model, _ = build_evaluated_model()
+    load_weights(model, prefix)
+    text = _HEADER.format(inference_size=inference_size) + settings_of_evaluation()
+    # All are written before the first one takes its name.
+    with contextlib.ExitStack() as stack:
+        settings, weights = (
+            stack.enter_context(atomic_files.replacing(folder / name))
+            for name in (bundled_model.SETTINGS, bundled_model.WEIGHTS)
+        )
+        settings.write_text(text)
+        rounding = packed_weights.write(model, weights)
+    size = (folder / bundled_model.WEIGHTS).stat().st_size
+    stage = pathlib.Path(prefix).resolve().parent.name
+    return (
+        f"Weights of {stage}, {os.path.basename(prefix)}: {rounding.parameters:,} parameters, "
+        f"{size / 1e6:.1f} MB. Rounding to float16 changed no weight by more than "
+        f"{rounding.difference:.1e} of the largest one of its variable ({rounding.variable})."
+    )
+
+
+def settings_of_evaluation() -> str:
+    """Returns the settings, defaults included, of the model that was built for evaluation.
+
+    Each is one line, without a scope, and holds its value instead of a macro's name.
+    """
+    import gin
+
+    text = gin.operative_config_str(max_line_length=_NEVER_BROKEN)
+    macros = {f"%{name}": value for name, value in _MACRO.findall(text)}
+    lines = []
+    for line in _EVALUATION.findall(text):
+        name, value = line.split(" = ", 1)
+        lines.append(f"{name} = {macros.get(value, value)}")
+    return "\n".join(lines) + "\n"
+
+
+def scores_table(path: str) -> str:
+    """Returns the table of the card: J, F and J&F per sequence and their means, in percent.
+
+    Args:
+      path: `per-sequence_results-<split>.csv` of `tools/eval_davis.py`.
+
+    Raises:
+      InputError: the file is not one.
+    """
+    try:
+        with open(path, newline="") as file:
+            rows = [
+                (row["Sequence"], float(row["J-Mean"]), float(row["F-Mean"]))
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected scores of tools/eval_davis.py, found {error}"
+        ) from error
+    if not rows:
+        raise InputError(f"{path}: expected scores of at least one sequence, found none")
+    objects = collections.Counter(row_name.rsplit("_", 1)[0] for row_name, _, _ in rows)
+    means = [statistics.fmean(values) for values in zip(*((j, f) for _, j, f in rows))]
+    lines = ["| sequence | J&F | J | F |", "|---|---|---|---|", _row("**mean**", *means)]
+    for row_name, j, f in rows:
+        name, number = row_name.rsplit("_", 1)
+        lines.append(_row(name if objects[name] == 1 else f"{name}, object {number}", j, f))
+    return "\n".join(lines)
+
+
+def _row(name: str, j: float, f: float) -> str:
+    return f"| {name} | {50 * (j + f):.1f} | {100 * j:.1f} | {100 * f:.1f} |"
+
+
+def fill_in(card: pathlib.Path, section: str, text: str) -> None:
+    """Replaces what stands between the two comments of a section of the card.
+
+    Raises:
+      InputError: the card is missing or lacks them.
+    """
+    begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
+    before = card.read_text() if card.is_file() else ""
+    if begin not in before or end not in before:
+        raise InputError(f"{card}: expected a card with the line {begin!r}, found none")
+    head, rest = before.split(begin, 1)
+    tail = rest.split(end, 1)[1]
+    with atomic_files.replacing(card) as temporary:
+        temporary.write_text(f"{head}{begin}\n{text}\n{end}{tail}")
+
+
+def main(argv: list[str]) -> None:
+    """Does what the flags say."""
+    del argv
+    if (_MODEL_DIR.value is None) == (_SCORES.value is None):
+        raise InputError("expected either --model_dir (a run to pack) or --scores (to tell of it)")
+    folder = pathlib.Path(_OUTPUT_DIR.value)
+    if _SCORES.value is not None:
+        fill_in(folder / CARD, "scores", scores_table(_SCORES.value))
+        print(f"written: {folder / CARD}")
+        return
+    what = pack(_MODEL_DIR.value, _CHECKPOINT.value, _INFERENCE_SIZE.value, folder)
+    if _HOURS.value is not None:
+        what += f" All stages together were trained for {_HOURS.value:g} hours."
+    fill_in(folder / CARD, "weights", what)
+    fill_in(folder / CARD, "scores", _NOT_SCORED)
+    print(what)
+    print(f"written: {folder}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
