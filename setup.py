@@ -6,6 +6,7 @@ import re
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
+OLDER, NEWEST = "python_version < '3.12'", "python_version >= '3.12'"
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "feelvos_tf/__init__.py").read_text())[1]
 
 setup(
@@ -20,25 +21,33 @@ setup(
         "feelvos_tf": ["pretrained/*"],
         "feelvos_tf.evaluation.report": ["templates/*"],
     },
-    python_requires=">=3.9,<3.12",
+    python_requires=">=3.9",
     install_requires=[
         "absl-py>=1.4",
         "av>=14.2",
         "gin-config>=0.5",
         "jinja2>=3.1",
-        "numpy>=1.23,<2",
-        # 4.12 needs NumPy 2, which TensorFlow 2.15 does not take.
-        "opencv-python-headless>=4.7,<4.12",
+        "numpy>=1.23",
+        "opencv-python-headless>=4.7",
         "pillow>=9.4",
-        # The last two that work together: newer TensorFlow cannot load the add-ons' kernels, and
-        # neither can the package tensorflow-cpu.
-        "tensorflow==2.15.1",
-        "tensorflow-addons==0.23.0",
         "tqdm>=4.64",
+        # Two pairs of Python and TensorFlow. Up to Python 3.11: the last TensorFlow that can load
+        # the kernels of the add-ons, which are discontinued (beside the package tensorflow-cpu they
+        # do not load either). It takes neither NumPy 2 nor OpenCV 4.12, which needs NumPy 2.
+        f"tensorflow==2.15.1; {OLDER}",
+        f"tensorflow-addons==0.23.0; {OLDER}",
+        f"numpy<2; {OLDER}",
+        f"opencv-python-headless<4.12; {OLDER}",
+        # From Python 3.12 on: today's, with Keras 3 and without the add-ons.
+        f"tensorflow>=2.18; {NEWEST}",
     ],
     extras_require={
         "dev": ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6"],
-        # tensorflow-metadata needs a newer protobuf than TensorFlow 2.15's from 1.17 on.
-        "tfds": ["tensorflow-datasets>=4.9,<4.10", "tensorflow-metadata<1.17"],
+        "gpu": [
+            f"tensorflow[and-cuda]==2.15.1; {OLDER}",
+            f"tensorflow[and-cuda]>=2.18; {NEWEST}",
+        ],
+        # tensorflow-metadata from 1.17 on needs a newer protobuf than TensorFlow 2.15.
+        "tfds": ["tensorflow-datasets>=4.9", f"tensorflow-metadata<1.17; {OLDER}"],
     },
 )

@@ -29,7 +29,7 @@ has_current_saved_model() {
     && [ ! "$OUT/model/checkpoint" -nt "$OUT/saved_model/saved_model.pb" ]
 }
 
-set_up_environment ''
+set_up_environment '' .venv $NEWEST_PAIR $OLDER_PAIR
 mkdir -p "$OUT"
 
 step "1/7 Masks of a clip, with the bundled model: no training needed"

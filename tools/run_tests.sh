@@ -1,16 +1,44 @@
 #!/usr/bin/env bash
-# Sets up .venv if need be, then checks the format and runs all default tests.
+# Sets up an environment of each pair of Python and TensorFlow if need be, checks the format, and
+# runs all default tests on both pairs.
 #
 #   bash tools/run_tests.sh [arguments for pytest, e.g. -k matching]
+#
+# FEELVOS_PAIR=newest or FEELVOS_PAIR=older runs one of them. Where a pair's Python is missing, its
+# tests are left out with a message; with CI=true that is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/setup_environment.sh
-set_up_environment '[dev]'
 
-echo "== Format and lint"
-"$PYTHON" -m ruff format --check .
-"$PYTHON" -m ruff check .
+run_pair() {
+  local pair=$1 versions
+  [ "$pair" = newest ] && versions=$NEWEST_PAIR || versions=$OLDER_PAIR
+  # shellcheck disable=SC2086 # One argument per version.
+  if [ ! -x ".venv-$pair/bin/python" ] && [ -z "$(find_python $versions)" ]; then
+    [ "${CI:-}" != true ] || fail "$(describe_missing_python $versions)"
+    echo "== Left out: the tests on the $pair pair. $(describe_missing_python $versions)"
+    return
+  fi
+  # shellcheck disable=SC2086
+  set_up_environment '[dev]' ".venv-$pair" $versions
+  ran=$((ran + 1))
+  if [ "$ran" = 1 ]; then
+    echo "== Format and lint"
+    "$PYTHON" -m ruff format --check .
+    "$PYTHON" -m ruff check .
+  fi
+  echo "== Tests on the $pair pair"
+  # Two processes, each with whole files: their models are built once per file.
+  "$PYTHON" -m pytest -n 2 --dist loadfile "${@:2}"
+}
 
-echo "== Tests"
-# Two processes, each with whole files: their models are built once per file.
-"$PYTHON" -m pytest -n 2 --dist loadfile "$@"
+ran=0
+case "${FEELVOS_PAIR:-both}" in
+  both)
+    run_pair newest "$@"
+    run_pair older "$@"
+    ;;
+  newest | older) run_pair "$FEELVOS_PAIR" "$@" ;;
+  *) fail "FEELVOS_PAIR: expected newest, older or nothing, found $FEELVOS_PAIR" ;;
+esac
+[ "$ran" -gt 0 ] || fail "no test was run"

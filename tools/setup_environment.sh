@@ -1,40 +1,53 @@
 # The set-up that quickstart.sh and run_tests.sh share. To be sourced from the project root.
 #
-#   set_up_environment EXTRAS MODULE...
+#   set_up_environment EXTRAS VENV VERSION...
 #
-# makes .venv in the project root unless it exists, installs the project into it (EXTRAS is '' or
-# '[dev]') unless that was done for this setup.py, and leaves the interpreter in $PYTHON.
+# makes the virtual environment VENV unless it exists, with the first Python of these VERSIONs
+# (3.13, 3.12, ...) that is there; installs the project into it (EXTRAS is '' or '[dev]') unless
+# that was done for this setup.py; says what it chose; and leaves the interpreter in $PYTHON.
 # FEELVOS_PYTHON=/path/to/python picks the Python that the environment is made with;
 # FEELVOS_VENV=DIR puts the environment elsewhere.
+
+# Python 3.12 and later get today's TensorFlow with Keras 3, earlier ones TensorFlow 2.15 with
+# Keras 2 and the add-ons: see setup.py.
+NEWEST_PAIR="3.13 3.12"
+OLDER_PAIR="3.11 3.10 3.9"
 
 fail() {
   echo "error: $*" >&2
   exit 1
 }
 
-# Prints the first Python that can be used; nothing if there is none.
+# Prints the first of the Python versions that can be used; nothing if there is none.
 find_python() {
-  local candidate
-  for candidate in ${FEELVOS_PYTHON:+"$FEELVOS_PYTHON"} python3.11 python3.10 python3.9 python3 python; do
-    if is_suitable "$candidate"; then
-      echo "$candidate"
-      return
-    fi
-    [ -z "${FEELVOS_PYTHON:-}" ] || return 0
+  local version candidate
+  if [ -n "${FEELVOS_PYTHON:-}" ]; then
+    ! is_suitable "$FEELVOS_PYTHON" "$@" || echo "$FEELVOS_PYTHON"
+    return
+  fi
+  for version in "$@"; do
+    for candidate in "python$version" python3 python \
+      "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python; do
+      if is_suitable "$candidate" "$version"; then
+        echo "$candidate"
+        return
+      fi
+    done
   done
 }
 
+# Tells whether a Python is one of the versions and can make virtual environments.
 is_suitable() {
-  "$1" -c 'import sys, venv, ensurepip; sys.exit(not (3, 9) <= sys.version_info[:2] <= (3, 11))' \
-    > /dev/null 2>&1
+  "$1" -c 'import sys, venv, ensurepip; sys.exit("%d.%d" % sys.version_info[:2] not in sys.argv)' \
+    "${@:2}" > /dev/null 2>&1
 }
 
 set_up_environment() {
-  local extras=$1 venv=${FEELVOS_VENV:-.venv} base stamp
+  local extras=$1 venv=${FEELVOS_VENV:-$2} base stamp
   PYTHON=$venv/bin/python
   if [ ! -x "$PYTHON" ]; then
-    base=$(find_python)
-    [ -n "$base" ] || fail "$(describe_missing_python)"
+    base=$(find_python "${@:3}")
+    [ -n "$base" ] || fail "$(describe_missing_python "${@:3}")"
     echo "== Making a virtual environment in $venv with $("$base" --version)"
     "$base" -m venv "$venv" || fail "the virtual environment in $venv could not be made"
   fi
@@ -49,6 +62,13 @@ set_up_environment() {
   fi
   # TensorFlow's start-up messages hide what matters.
   export TF_CPP_MIN_LOG_LEVEL=${TF_CPP_MIN_LOG_LEVEL:-3} PYTHONUNBUFFERED=1
+  echo "== $venv: $("$PYTHON" --version), TensorFlow $(installed_version tensorflow)," \
+    "Keras $(installed_version keras)"
+}
+
+# Prints the version of an installed package without importing it.
+installed_version() {
+  "$PYTHON" -c "import importlib.metadata as m; print(m.version('$1'))"
 }
 
 # Tells whether the stamp holds this setup.py, with the same extras or with [dev], which has all.
@@ -60,10 +80,17 @@ is_installed() {
 
 describe_missing_python() {
   if [ -n "${FEELVOS_PYTHON:-}" ]; then
-    echo "FEELVOS_PYTHON=$FEELVOS_PYTHON is not a Python 3.9, 3.10 or 3.11 with the venv module."
+    echo "FEELVOS_PYTHON=$FEELVOS_PYTHON is not a Python $(join "$@") with the venv module."
   else
-    echo "Python 3.9, 3.10 or 3.11 with the venv module is needed and none was found on the PATH" \
-      "(on Debian and Ubuntu: apt-get install python3.11 python3.11-venv); one that lies elsewhere" \
+    echo "Python $(join "$@") with the venv module is needed and none was found on the PATH" \
+      "(on Debian and Ubuntu: apt-get install python3 python3-venv); one that lies elsewhere" \
       "is given as FEELVOS_PYTHON=/path/to/python."
   fi
+}
+
+# Prints "3.13, 3.12 or 3.11".
+join() {
+  local list
+  printf -v list '%s, ' "${@:1:$#-1}"
+  echo "${list%, } or ${*: -1}"
 }

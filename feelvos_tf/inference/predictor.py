@@ -17,7 +17,7 @@ from feelvos_tf.inference.predictor_state import PredictorState, ScaleState, Sta
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.features import Previous
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.global_matching import Reference, prepare_reference
+from feelvos_tf.models.global_matching import Reference, prepare_reference, sort_reference
 from feelvos_tf.models.release_checkpoint import release_names
 
 _IMAGE = tf.TensorSpec([None, None, 3], tf.uint8, name="image")
@@ -134,7 +134,8 @@ class Predictor(tf.Module):
         if self.reference_reduction == "kmeans" and self.max_reference_pixels:
             every = prepare_reference(embeddings, indices, num_objects)
             return tf.function(cluster_reference)(every, self.max_reference_pixels)
-        return prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels)
+        kept = prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels)
+        return sort_reference(kept)
 
     def _add_objects(self, mask: tf.Tensor, state: State) -> State:
         """Returns the state with further objects in the last frame; call it as `add_objects`.

@@ -13,6 +13,8 @@ from typing import Callable, NamedTuple
 
 import tensorflow as tf
 
+from feelvos_tf.models import pruned_matching
+
 # Stands for the squared distance to an object without any pixel; maps to 1 (equation 3).
 NO_PIXEL_DISTANCE = 1e20
 _LOWEST = tf.float32.min
@@ -22,6 +24,11 @@ _CHUNK = 512
 _QUERIES_PER_STEP = 512
 _BLOCKS_PER_STEP = 32
 _BLOCK = 64
+# Pruning begins to pay at some thousand reference pixels, and where a third of the pairs of query
+# and block are left it does no more; one query in 16 tells.
+_LEAST_PIXELS_TO_PRUNE = 8192
+_LARGEST_SHARE_TO_PRUNE = 0.35
+_SAMPLE_STEP = 16
 
 
 class Reference(NamedTuple):
@@ -78,6 +85,21 @@ def _shuffle(values: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
     if seed is None:
         return tf.random.shuffle(values)
     return tf.random.experimental.stateless_shuffle(values, seed)
+
+
+def sort_reference(reference: Reference) -> Reference:
+    """Returns the reference with each object's pixels in an order that makes matching fast.
+
+    Worth its time where many frames are compared with it. Results stay the same.
+    """
+
+    def in_blocks() -> tf.Tensor:
+        order = pruned_matching.sort_into_blocks(*reference)
+        return tf.gather(reference.embeddings, order)
+
+    is_large = tf.shape(reference.embeddings)[0] >= _LEAST_PIXELS_TO_PRUNE
+    embeddings = tf.cond(is_large, in_blocks, lambda: reference.embeddings)
+    return Reference(embeddings, reference.offsets)
 
 
 def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.Tensor:
@@ -140,6 +162,65 @@ def fold_reference(pixels: tf.Tensor) -> tf.Tensor:
 
 
 def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
+    """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
+
+    Only what can win is compared (see pruned_matching.py) where that is little enough to pay.
+    """
+    if tf.config.list_physical_devices("GPU"):
+        # Some hundred small products, one after the other, are no work for a GPU.
+        return _compare_all(pixels, reference)
+    return tf.cond(
+        _pruning_pays(pixels, reference),
+        lambda: _compare_needed(pixels, reference),
+        lambda: _compare_all(pixels, reference),
+    )
+
+
+def _pruning_pays(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
+    """Returns bool `[]`: whether some of the queries need few enough of the blocks."""
+
+    def is_little_needed() -> tf.Tensor:
+        needed = _pruned(pixels[::_SAMPLE_STEP], reference).needed
+        return tf.reduce_mean(tf.cast(needed, tf.float32)) <= _LARGEST_SHARE_TO_PRUNE
+
+    is_large = tf.shape(reference.embeddings)[0] >= _LEAST_PIXELS_TO_PRUNE
+    return tf.cond(is_large, is_little_needed, lambda: tf.constant(False))
+
+
+class _Pruned(NamedTuple):
+    """Blocks, the similarities in the nearest ones, and where else a query must be compared."""
+
+    blocks: pruned_matching.Blocks
+    similarity: tf.Tensor
+    needed: tf.Tensor
+
+
+def _pruned(pixels: tf.Tensor, reference: Reference) -> _Pruned:
+    num_objects = tf.size(reference.offsets) - 1
+    blocks = pruned_matching.make_blocks(*reference)
+    nearest = pruned_matching.nearest_blocks(pixels, blocks, num_objects)
+    similarity = _similarity_in_blocks(pixels, blocks, nearest, num_objects)
+    distances = tf.reduce_sum(tf.square(pixels), -1) - similarity
+    needed = pruned_matching.needed_blocks(pixels, blocks, distances)
+    return _Pruned(blocks, similarity, needed & ~nearest)
+
+
+def _similarity_in_blocks(
+    pixels: tf.Tensor, blocks: pruned_matching.Blocks, needed: tf.Tensor, num_objects: tf.Tensor
+) -> tf.Tensor:
+    return pruned_matching.largest_products(
+        fold_query(pixels), fold_reference(blocks.pixels), blocks.owners, needed, num_objects
+    )
+
+
+def _compare_needed(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
+    """Returns what `_compare_all` returns, up to distances whose normalized value is 1 anyway."""
+    blocks, similarity, needed = _pruned(pixels, reference)
+    num_objects = tf.shape(similarity)[0]
+    return tf.maximum(similarity, _similarity_in_blocks(pixels, blocks, needed, num_objects))
+
+
+def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
 
     Some queries against some reference pixels at a time: the product stays in the processor's
