@@ -53,7 +53,7 @@ for stage in "${STAGES[@]}"; do
       --gin_param="stills_records = '$FEELVOS_RUN/records/stills/train-*.tfrecord'" \
       --gin_param="davis_2016_records = '$FEELVOS_RUN/records/davis_2016/train-*.tfrecord'" \
       --gin_param="Trainer.init_checkpoint = '$start'" \
-      --gin_param="Validation.davis_root = '$FEELVOS_DAVIS'" \
+      --gin_param="Validation.dataset_root = '$FEELVOS_DAVIS'" \
       --model_dir="$folder"
     touch "$folder.done"
   fi

@@ -177,8 +177,14 @@ def _reason(error: Exception) -> str:
 
 
 def _find_again(folder: pathlib.Path) -> None:
-    """Writes the file `checkpoint`, by which TensorFlow knows the others, where it is missing."""
-    if not folder.is_dir() or tf.train.get_checkpoint_state(str(folder)):
+    """Writes the file `checkpoint`, by which TensorFlow knows the others, where it is missing.
+
+    Or where it has no times, as after an edit by hand: TensorFlow would then find none.
+    """
+    if not folder.is_dir():
+        return
+    state = tf.train.get_checkpoint_state(str(folder))
+    if state and state.all_model_checkpoint_timestamps:
         return
     steps = sorted(
         int(found[1])
@@ -186,7 +192,7 @@ def _find_again(folder: pathlib.Path) -> None:
         if found
     )
     if steps:
-        say(f"{folder}: no file `checkpoint`, found {len(steps)} checkpoints without it")
+        say(f"{folder}: no usable file `checkpoint`, found {len(steps)} checkpoints without it")
         lines = [f'model_checkpoint_path: "{_NAME}-{steps[-1]}"']
         for step in steps:
             written = (folder / f"{_NAME}-{step}.index").stat().st_mtime

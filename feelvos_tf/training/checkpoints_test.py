@@ -82,7 +82,9 @@ def test_damaged_checkpoints_alone_are_one_sentence(folder):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [None, "no checkpoint state"])
+@pytest.mark.parametrize(
+    "content", [None, "no checkpoint state", 'model_checkpoint_path: "ckpt-10"\n']
+)
 def test_a_run_goes_on_without_the_file_that_lists_its_checkpoints(folder, content, capsys):
     (folder / "checkpoint").unlink()
     if content:
