@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pathlib
 import re
 import textwrap
@@ -18,7 +19,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def example_of_docstring() -> str:
-    shown = feelvos_tf.load.__doc__.split("Example:\n")[1].split("\n    Args:")[0]
+    # Without the indentation that Python 3.13 takes away itself.
+    shown = inspect.getdoc(feelvos_tf.load).split("Example:\n")[1].split("\nArgs:")[0]
     return textwrap.dedent(shown)
 
 

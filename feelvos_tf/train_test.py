@@ -29,11 +29,15 @@ def clean_gin():
 
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda p: p.stem)
 def test_every_training_file_is_read_and_opens_with_what_it_stands_for(path):
-    gin_settings.parse([str(path)], [])
+    records = ["stills_records = 'a'", "davis_2016_records = 'b'"]
+    is_stage = path.stem.startswith("small_model_")
+    gin_settings.parse([str(path)], records if is_stage else [])
     assert gin.query_parameter("training_dataset.batch_size") > 0
     text = path.read_text()
-    for word in ("Paper: section 3", "python -m feelvos_tf.train", "Deviations", "reports"):
+    words = () if is_stage else ("Paper: section 3", "reports")
+    for word in ("python -m feelvos_tf.train", *words):
         assert word in text
+    assert "Deviations" in text or "What differs" in text
 
 
 @pytest.mark.parametrize(
@@ -105,10 +109,14 @@ def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
 
 
 def whole_state(folder, step):
-    """Returns every tensor of a checkpoint: weights, averages, optimizer slots, step."""
+    """Returns every tensor of a checkpoint: weights, averages, optimizer slots, step.
+
+    But for TensorFlow's own count of what a process has saved, which nothing reads.
+    """
     reader = tf.train.load_checkpoint(str(folder / f"ckpt-{step}"))
     names = reader.get_variable_to_shape_map()
-    return {name: reader.get_tensor(name) for name in names if "OBJECT_GRAPH" not in name}
+    without = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE")
+    return {name: reader.get_tensor(name) for name in names if name not in without}
 
 
 def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(

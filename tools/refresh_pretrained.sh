@@ -12,7 +12,7 @@ set -euo pipefail
 RUN=$(realpath "$1") HOURS=$2 DAVIS=$(realpath "$3") OUT=$(realpath -m "$4")
 cd "$(dirname "$0")/.."
 source tools/setup_environment.sh
-set_up_environment ''
+set_up_environment '' .venv $NEWEST_PAIR $OLDER_PAIR
 
 "$PYTHON" tools/pack_pretrained.py --model_dir="$RUN" --hours="$HOURS"
 "$PYTHON" -m feelvos_tf.predict --dataset=davis_2016 --dataset_root="$DAVIS" --split=val \

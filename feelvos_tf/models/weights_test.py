@@ -14,7 +14,7 @@ from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
-from feelvos_tf.models.weights import load_weights
+from feelvos_tf.models.weights import checkpoint_of, load_weights
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -128,7 +128,7 @@ def test_an_average_of_the_weights_counts_more_than_the_weights(tmp_path):
     averages = {"logits/semantic/biases": tf.Variable([7.0])}
     holder = tf.Module()
     holder.averages = averages
-    prefix = tf.train.Checkpoint(model=model, average=holder).write(str(tmp_path / "ckpt"))
+    prefix = checkpoint_of(names, average=holder).write(str(tmp_path / "ckpt"))
     other = mobilenet(atrous_rates=())
     load_weights(other, prefix)
     for name, variable in release_names(other).items():

@@ -25,10 +25,12 @@ from feelvos_tf.media import masks
 
 JPEG_QUALITY = 88
 
+_FLAGS = cli.flag_values(__name__)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir",
     str(pathlib.Path(__file__).resolve().parents[2] / "testdata"),
     "Folder that gets JPEGImages, Annotations and ImageSets.",
+    flag_values=_FLAGS,
 )
 
 
