@@ -23,7 +23,6 @@ _CHUNK = 512
 # Without a gradient: queries, and blocks of reference pixels to compare them with, at a time.
 _QUERIES_PER_STEP = 512
 _BLOCKS_PER_STEP = 32
-_BLOCK = 64
 # Pruning begins to pay at some thousand reference pixels, and where a third of the pairs of query
 # and block are left it does no more; one query in 16 tells.
 _LEAST_PIXELS_TO_PRUNE = 8192
@@ -240,7 +239,10 @@ def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
         def of_step(step: tf.Tensor) -> tf.Tensor:
             similarity = tf.matmul(folded[step], columns)
             largest = tf.nn.max_pool2d(
-                similarity[tf.newaxis, :, tf.newaxis], [_BLOCK, 1], [_BLOCK, 1], "VALID"
+                similarity[tf.newaxis, :, tf.newaxis],
+                [pruned_matching.BLOCK, 1],
+                [pruned_matching.BLOCK, 1],
+                "VALID",
             )
             return tf.math.unsorted_segment_max(largest[0, :, 0], owners[step], num_objects)
 
@@ -257,21 +259,18 @@ def _blocks(offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
     Returns:
       owners: int32 `[steps, blocks]`, the object of each block; -1 fills up the last step.
-      rows: int32 `[steps, blocks * _BLOCK]`, the pixels in the blocks.
+      rows: int32 `[steps, blocks * pruned_matching.BLOCK]`, the pixels in the blocks.
     """
-    first, end = offsets[:-1], offsets[1:]
-    blocks = -((first - end) // _BLOCK)
-    total = tf.reduce_sum(blocks)
+    owners, rows = pruned_matching.block_rows(offsets)
+    total = tf.size(owners)
     steps = tf.maximum(-(-total // _BLOCKS_PER_STEP), 1)
     per_step = tf.maximum(-(-total // steps), 1)
-    owners = tf.repeat(tf.range(tf.size(blocks)), blocks)
-    position = tf.range(total) - tf.gather(tf.cumsum(blocks, exclusive=True), owners)
-    rows = (tf.gather(first, owners) + position * _BLOCK)[:, tf.newaxis] + tf.range(_BLOCK)
-    rows = tf.minimum(rows, tf.gather(end, owners)[:, tf.newaxis] - 1)
     missing = [[0, steps * per_step - total]]
     owners = tf.pad(owners, missing, constant_values=-1)
     rows = tf.pad(rows, [*missing, [0, 0]])
-    return tf.reshape(owners, [steps, per_step]), tf.reshape(rows, [steps, per_step * _BLOCK])
+    return tf.reshape(owners, [steps, per_step]), tf.reshape(
+        rows, [steps, per_step * pruned_matching.BLOCK]
+    )
 
 
 def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:

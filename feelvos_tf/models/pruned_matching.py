@@ -92,12 +92,17 @@ def _split_nodes(
     return tf.gather(order, by_node), tf.unique(2 * nodes + is_right).idx
 
 
-def make_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> Blocks:
-    """Returns the blocks of at least one reference pixel, ordered by `sort_into_blocks`.
+def block_rows(offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns how reference pixels go into blocks of one object each.
+
+    An object whose pixels do not fill its last block repeats one of them.
 
     Args:
-      embeddings: float32 `[pixels, channels]`.
       offsets: int32 `[objects + 1]`.
+
+    Returns:
+      owners: int32 `[blocks]`, ascending, the object of each block.
+      rows: int32 `[blocks, BLOCK]`, the pixels in the blocks.
     """
     first, end = offsets[:-1], offsets[1:]
     counts = -((first - end) // BLOCK)
@@ -105,6 +110,17 @@ def make_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> Blocks:
     position = tf.range(tf.size(owners)) - tf.gather(tf.cumsum(counts, exclusive=True), owners)
     rows = (tf.gather(first, owners) + position * BLOCK)[:, tf.newaxis] + tf.range(BLOCK)
     rows = tf.minimum(rows, tf.gather(end, owners)[:, tf.newaxis] - 1)
+    return owners, rows
+
+
+def make_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> Blocks:
+    """Returns the blocks of at least one reference pixel, ordered by `sort_into_blocks`.
+
+    Args:
+      embeddings: float32 `[pixels, channels]`.
+      offsets: int32 `[objects + 1]`.
+    """
+    owners, rows = block_rows(offsets)
     pixels = tf.gather(embeddings, rows)
     centers = tf.reduce_mean(pixels, 1)
     distances = tf.reduce_sum(tf.square(pixels - centers[:, tf.newaxis]), -1)
