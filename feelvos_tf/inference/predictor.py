@@ -74,7 +74,7 @@ class Predictor(tf.Module):
       merge: how logits of several scales become one: "max" (the release's) or "avg".
       soft_feedback: the name of `feedback` in settings written earlier: True for "probabilities".
       max_total_reference_pixels: pixels that an object keeps of all its reference frames together,
-        however often its mask is corrected (0: no bound).
+        however often its mask is corrected (0: no bound). Over the bound, all are thinned alike.
 
     Raises:
       InputError: a setting is out of range.
