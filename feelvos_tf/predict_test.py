@@ -17,7 +17,7 @@ from PIL import Image
 
 import feelvos_tf
 from feelvos_tf.inference import bundled_model, command_line, video_segmenter
-from feelvos_tf.media import masks, video
+from feelvos_tf.media import masks, video, video_writing
 from feelvos_tf.testing import color_model, drawn_videos, without_tensorflow
 
 
@@ -92,7 +92,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
 
 def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path):
     images, given = zip(*(drawn_videos.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
-    video.write_video(tmp_path / "video.mp4", images, 24)
+    video_writing.write_video(tmp_path / "video.mp4", images, 24)
     masks.write_mask(tmp_path / "first.png", given[0])
     result = predict(
         f"--saved_model={saved_model}",
@@ -111,7 +111,7 @@ def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path)
 
 def test_the_bundled_model_segments_a_clip_without_further_arguments(testdata, tmp_path):
     frames = list(video.open_frames(testdata / "bunny.mp4"))[:2]
-    video.write_video(tmp_path / "clip.mp4", frames, 25)
+    video_writing.write_video(tmp_path / "clip.mp4", frames, 25)
     arguments = [
         f"--video={tmp_path / 'clip.mp4'}",
         f"--mask={testdata / 'bunny.png'}",

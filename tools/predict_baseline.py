@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 import cv2
 import numpy as np
 from absl import flags
@@ -37,6 +39,10 @@ class FirstMask:
         del image
         return _FirstMaskState(mask)
 
+    def restore(self, arrays: dict[str, np.ndarray]) -> _FirstMaskState:
+        """Returns a state as it was."""
+        return _FirstMaskState(arrays["mask"])
+
 
 class _FirstMaskState:
     def __init__(self, mask: np.ndarray):
@@ -51,6 +57,11 @@ class _FirstMaskState:
         """Takes further objects, which are repeated as well."""
         self._mask = np.where(np.isin(mask, (0, VOID)), self._mask, mask)
 
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that gives the state as it is now."""
+        mask = self._mask
+        return lambda: {"mask": mask}
+
 
 class OpticalFlow:
     """Moves the previous mask along the optical flow. A `VideoSegmenter`."""
@@ -58,6 +69,16 @@ class OpticalFlow:
     def start(self, image: np.ndarray, mask: np.ndarray) -> _OpticalFlowState:
         """Returns the state of a new video."""
         return _OpticalFlowState(image, mask)
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> _OpticalFlowState:
+        """Returns a state as it was."""
+        state = _OpticalFlowState(np.repeat(arrays["previous"][..., None], 3, -1), arrays["ids"])
+        state._previous, state._ids, state._planes = (
+            arrays["previous"],
+            arrays["ids"],
+            list(arrays["planes"]),
+        )
+        return state
 
 
 class _OpticalFlowState:
@@ -93,6 +114,11 @@ class _OpticalFlowState:
         for value, plane in zip(self._ids, self._planes):
             plane[marked] = mask[marked] == value
 
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that gives the state as it is now."""
+        previous, ids, planes = self._previous, self._ids, self._planes
+        return lambda: {"previous": previous, "ids": ids, "planes": np.stack(planes)}
+
 
 BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
 
@@ -100,7 +126,8 @@ BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
 def main(argv: list[str]) -> None:
     """Segments what the flags name."""
     del argv
-    _COMMAND_LINE.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})
+    if not _COMMAND_LINE.write_first_frame():
+        _COMMAND_LINE.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})
 
 
 if __name__ == "__main__":

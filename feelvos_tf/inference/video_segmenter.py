@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
-from typing import Any, Protocol
+from typing import Any, Callable, Protocol
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from feelvos_tf.inference.inference_size import (
     upsampled_argmax,
 )
 from feelvos_tf.media import masks
+
+_FRAME_SIZE, _MODEL_SIZE = "frame_size", "model_size"
 
 
 class VideoState(Protocol):
@@ -36,6 +38,12 @@ class VideoState(Protocol):
           mask: their ids, uint8 [height, width]; 0 and 255 leave the last frame's ids as they are.
         """
 
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that gives the state as it is now, however late it is called.
+
+        `VideoSegmenter.restore` takes what it gives.
+        """
+
 
 class VideoSegmenter(Protocol):
     """Interface: what segments any number of videos; a model, or a baseline."""
@@ -47,6 +55,9 @@ class VideoSegmenter(Protocol):
           image: the first frame, uint8 [height, width, 3] RGB.
           mask: its object ids, uint8 [height, width]; 0 is background, 255 void.
         """
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> VideoState:
+        """Returns the state that `VideoState.snapshot` has given, in another process perhaps."""
 
 
 class ModelVideoSegmenter:
@@ -73,6 +84,12 @@ class ModelVideoSegmenter:
         size = model_size(mask.shape, self._inference_size)
         state = self._model.start(scaled(image, size), downsample_mask(mask, size))
         return ModelVideoState(self._model, state, mask.shape, size)
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> ModelVideoState:
+        """Returns a state as it was. See `VideoSegmenter`."""
+        arrays = dict(arrays)
+        sizes = [tuple(map(int, arrays.pop(name))) for name in (_FRAME_SIZE, _MODEL_SIZE)]
+        return ModelVideoState(self._model, arrays, *sizes)
 
 
 class SavedModelVideoSegmenter(ModelVideoSegmenter):
@@ -146,6 +163,15 @@ class ModelVideoState:
                 "function add_objects; write it again with python -m feelvos_tf.export"
             )
         self._state = self._model.add_objects(downsample_mask(mask, self._model_size), self._state)
+
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that gives the state as it is now. See `VideoState`."""
+        state = self._state
+        sizes = {
+            _FRAME_SIZE: np.array(self._frame_size),
+            _MODEL_SIZE: np.array(self._model_size),
+        }
+        return lambda: {**{name: np.asarray(value) for name, value in state.items()}, **sizes}
 
 
 def check_saved_model(path: str | os.PathLike[str]) -> None:
