@@ -48,6 +48,11 @@ class _FirstMaskState:
     def __init__(self, mask: np.ndarray):
         self._mask = mask
 
+    @property
+    def object_ids(self) -> np.ndarray:
+        """The ids that are followed."""
+        return np.unique(self._mask)
+
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the first mask, uint8 [height, width]."""
         del image
@@ -55,7 +60,12 @@ class _FirstMaskState:
 
     def add_objects(self, mask: np.ndarray) -> None:
         """Takes further objects, which are repeated as well."""
-        self._mask = np.where(np.isin(mask, (0, VOID)), self._mask, mask)
+        self.correct(mask)
+
+    def correct(self, mask: np.ndarray, background: bool = False) -> None:
+        """Puts right what is repeated."""
+        silent = (mask == VOID) | ((mask == 0) & (not background))
+        self._mask = np.where(silent, self._mask, mask)
 
     def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
         """Returns a function that gives the state as it is now."""
@@ -91,6 +101,11 @@ class _OpticalFlowState:
         self._ids = np.unique(mask[mask != VOID])
         self._planes = [(mask == value).astype(np.float32) for value in self._ids]
 
+    @property
+    def object_ids(self) -> np.ndarray:
+        """The ids that are followed."""
+        return self._ids
+
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the ids of the next frame, uint8 [height, width]."""
         current = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -107,7 +122,11 @@ class _OpticalFlowState:
 
     def add_objects(self, mask: np.ndarray) -> None:
         """Takes further objects, which cover the others where their mask does."""
-        marked = ~np.isin(mask, (0, VOID))
+        self.correct(mask)
+
+    def correct(self, mask: np.ndarray, background: bool = False) -> None:
+        """Puts the last frame's soft masks right."""
+        marked = (mask != VOID) & ((mask != 0) | background)
         new_ids = np.setdiff1d(mask[marked], self._ids)
         self._planes += [np.zeros(mask.shape, np.float32) for _ in new_ids]
         self._ids = np.concatenate([self._ids, new_ids])

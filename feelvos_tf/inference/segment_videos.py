@@ -171,7 +171,7 @@ def segment_video(
         # Closed after the masks, the other files are not older than they are.
         writers = [stack.enter_context(_writing(video, files)) for files in outputs.files]
         folder = stack.enter_context(mask_folder.replacing(outputs.masks, stamp, start_over))
-        earlier = _earlier(video, folder)
+        earlier = _earlier(segmenter, video, folder)
         frames = segmented(segmenter, video, timing, on_frame, earlier)
         states = _States(folder)
         try:
@@ -231,16 +231,20 @@ def _write(
         progress.update()
 
 
-def _earlier(video: InputVideo, folder: Path) -> Earlier | None:
+def _earlier(segmenter: VideoSegmenter, video: InputVideo, folder: Path) -> Earlier | None:
     """Returns what an interrupted run has left in a partial folder; None where it is of no use."""
-    state = mask_folder.load_state(folder)
-    if state is None:
+    saved = mask_folder.load_state(folder)
+    if saved is None:
         return None
-    paths = [folder / f"{video.frame_name(p)}.png" for p in range(state.position + 1)]
+    paths = [folder / f"{video.frame_name(p)}.png" for p in range(saved.position + 1)]
     # A file without content is one that a machine without power has not written out.
     if not all(path.is_file() and path.stat().st_size for path in paths):
         return None
-    return Earlier(state.position, state.arrays, lambda position: masks.read_mask(paths[position]))
+    try:
+        state = segmenter.restore(saved.arrays)
+    except InputError:
+        return None
+    return Earlier(saved.position, state, lambda position: masks.read_mask(paths[position]))
 
 
 def _stamp(video: InputVideo, settings: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
-from feelvos_tf.inference import input_video
+from feelvos_tf.inference import input_video, segmenting
 from feelvos_tf.inference import segment_videos as segment_videos_module
 from feelvos_tf.inference.segment_videos import Outputs, segment_videos
 from feelvos_tf.inference.segmenting import Timing, segmented
@@ -39,6 +39,17 @@ class _ByColorState:
         if mask is not None:
             self._learn(mask, np.unique(mask))
 
+    @property
+    def object_ids(self):
+        """The ids that are followed."""
+        return self._ids
+
+    def correct(self, mask, background=False):
+        """Takes the colors of known objects anew."""
+        for value in np.setdiff1d(mask, [0, 255]):
+            self._colors[self._ids.index(value)] = self._last[mask == value].mean(axis=0)
+        self.corrected = mask
+
     def snapshot(self):
         """Returns a function that gives the state as it is now."""
         arrays = {"ids": np.array(self._ids), "colors": np.stack(self._colors), "last": self._last}
@@ -52,7 +63,7 @@ class _ByColorState:
 
     def add_objects(self, mask):
         """Takes further objects."""
-        self._learn(mask, np.setdiff1d(mask, [0]))
+        self._learn(mask, np.setdiff1d(mask, [0, 255]))
 
     def _learn(self, mask, ids):
         self._ids += list(ids)
@@ -197,6 +208,22 @@ def test_object_that_appears_later_is_followed_from_its_own_mask_on(tmp_path):
     given, truth = with_later_object(tmp_path)
     for frame, expected in zip(segmented(ByColor(), given, Timing()), truth):
         np.testing.assert_array_equal(frame.ids, expected)
+
+
+def test_a_mask_given_later_shows_all_of_known_objects_and_adds_new_ones(tmp_path):
+    given, _ = with_later_object(tmp_path)
+    ids = np.zeros((48, 80), np.uint8)
+    ids[10:20, 10:20], ids[10:20, 30:40] = 1, 2
+    mask = np.zeros_like(ids)
+    mask[12:22, 10:20], mask[40:, 60:], mask[0, 0] = 1, 9, 255
+    state = ByColor().start(next(iter(given.frames)).image, ids)
+    result = segmenting._taken(state, mask, ids)
+    expected = np.where(ids == 2, 2, np.where(mask == 255, 0, mask))
+    np.testing.assert_array_equal(result, expected)
+    assert sorted(state.object_ids) == [0, 1, 2, 9]
+    # Nothing is said of where object 1 was not before and is not now.
+    assert (state.corrected[12:22, 10:20] == 1).all() and (state.corrected[10:12, 10:20] == 0).all()
+    assert (state.corrected == 255).sum() == state.corrected.size - 120
 
 
 def test_objects_compete_wherever_they_come_from(tmp_path):

@@ -45,12 +45,12 @@ class Earlier(NamedTuple):
 
     Attributes:
       position: of the last frame that it segmented.
-      state: the state after it.
+      state: the video's, after it.
       read_ids: position of a frame -> its ids, uint8 [height, width].
     """
 
     position: int
-    state: Arrays
+    state: VideoState
     read_ids: Callable[[int], np.ndarray]
 
 
@@ -98,7 +98,7 @@ def segmented(
     """
     mask = video.first_mask()
     done = earlier.position if earlier else -1
-    state = segmenter.restore(earlier.state) if earlier else None
+    state = earlier.state if earlier else None
     for position, frame in enumerate(background.prefetched(video.frames, timing.reading)):
         _check_size(video, position, frame.image, mask)
         if position <= done:
@@ -113,11 +113,33 @@ def segmented(
             timing.step_seconds.append(time.perf_counter() - begin)
         later_mask = video.later_mask(position)
         if later_mask is not None:
-            state.add_objects(later_mask)
-            ids = np.where((later_mask != 0) & (later_mask != VOID), later_mask, ids)
+            ids = _taken(state, later_mask, ids)
         if on_frame is not None:
             on_frame(video, position, state)
         yield SegmentedFrame(position, frame.time, frame.image, ids, state.snapshot())
+
+
+def _taken(state: VideoState, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Returns the ids of the last frame after a mask of it was given to the state.
+
+    New objects are added. Of a known one the mask shows all that it has in this frame; objects that
+    it does not show stay as they are.
+
+    Args:
+      state: after the frame.
+      mask: uint8 [height, width].
+      ids: those that the frame has got.
+    """
+    marked = (mask != 0) & (mask != VOID)
+    is_known = np.isin(mask, state.object_ids) & marked
+    if is_known.any():
+        lost = np.isin(ids, mask[is_known]) & (mask == 0)
+        correction = np.where(is_known, mask, VOID).astype(np.uint8)
+        state.correct(np.where(lost, np.uint8(0), correction), background=True)
+        ids = np.where(lost, np.uint8(0), ids)
+    if (marked & ~is_known).any():
+        state.add_objects(np.where(is_known, np.uint8(0), mask))
+    return np.where(marked, mask, ids)
 
 
 def _check_size(video: InputVideo, position: int, image: np.ndarray, mask: np.ndarray) -> None:

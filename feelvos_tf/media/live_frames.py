@@ -141,7 +141,8 @@ class _Readable:
     """A file of which nothing but `read` is to be used: a pipe cannot go back."""
 
     def __init__(self, file: BinaryIO):
-        self.read = file.read
+        # What is there already, instead of waiting until a buffer is full.
+        self.read = getattr(file, "read1", file.read)
 
 
 def _pipe_frames(

@@ -27,6 +27,7 @@ from feelvos_tf.media import pictures, rle
 
 _WHAT = "objects as JSON (COCO run lengths or polygons, or labelme)"
 _SUBPIXEL_BITS = 4
+_FINER = 5
 _MAX_COORDINATE = 1e5
 
 
@@ -158,17 +159,21 @@ def _outline(kind: str, points: np.ndarray) -> np.ndarray:
 
 
 def _filled(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Returns bool [height, width]: inside of one of the polygons, in pixels from the corner."""
-    canvas = np.zeros((height, width), np.uint8)
+    """Returns bool [height, width]: the middle of the pixel lies inside of one of the polygons."""
+    canvas = np.zeros((height, width), bool)
     for points in polygons:
         if len(points) < 3 or not np.abs(points).max() <= _MAX_COORDINATE:
             raise ValueError("a polygon needs three points or more, near the frame")
-        # Coordinates count from the corner of a pixel, OpenCV's from its middle.
-        fixed = np.round((points - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
-        one = np.zeros_like(canvas)
-        cv2.fillPoly(one, [fixed], 1, shift=_SUBPIXEL_BITS)
-        canvas |= one
-    return canvas.astype(bool)
+        low = np.clip(np.floor(points.min(0)), 0, (width, height)).astype(int)
+        high = np.clip(np.ceil(points.max(0)), low, (width, height)).astype(int)
+        # OpenCV fills the outline as well; on a finer grid that is too little to reach a middle.
+        fine = np.zeros((high - low)[::-1] * _FINER, np.uint8)
+        fixed = np.round(((points - low) * _FINER - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
+        if fine.size:
+            cv2.fillPoly(fine, [fixed], 1, shift=_SUBPIXEL_BITS)
+            middles = fine[_FINER // 2 :: _FINER, _FINER // 2 :: _FINER]
+            canvas[low[1] : high[1], low[0] : high[0]] |= middles.astype(bool)
+    return canvas
 
 
 def _embedded(text: str) -> np.ndarray:

@@ -132,16 +132,14 @@ class VideoFrames:
             seen = whole_video.Seen()
             number, first_time = 0, None
             try:
-                for packet in container.demux(stream):
-                    seen.add(packet)
-                    for frame in packet.decode():
-                        if end is not None and number >= end:
-                            return
-                        time = self._time(frame, number)
-                        first_time = time if first_time is None else first_time
-                        if number >= start and (number - start) % every == 0:
-                            yield Frame(number, time - first_time, upright(self.paths[0], frame))
-                        number += 1
+                for frame in _decoded(container, seen):
+                    if end is not None and number >= end:
+                        return
+                    time = self._time(frame, number)
+                    first_time = time if first_time is None else first_time
+                    if number >= start and (number - start) % every == 0:
+                        yield Frame(number, time - first_time, upright(self.paths[0], frame))
+                    number += 1
             except av.error.FFmpegError as error:
                 raise InputError(
                     f"{self.paths[0]}: the video cannot be decoded after frame {number} ({error})"
@@ -211,6 +209,26 @@ def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
     pictures.check_size(path, frame.height, frame.width)
     image = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+
+
+def _decoded(
+    container: av.container.InputContainer, seen: whole_video.Seen
+) -> Iterator[av.VideoFrame]:
+    """Yields the frames of a video; where it breaks off, those that can still be had before."""
+    stream = container.streams.video[0]
+    packets, failure = container.demux(stream), None
+    while failure is None:
+        try:
+            packet = next(packets)
+            seen.add(packet)
+            frames = packet.decode()
+        except StopIteration:
+            return
+        except av.error.FFmpegError as error:
+            # Decoders are some frames late.
+            failure, frames = error, stream.codec_context.decode(None)
+        yield from frames
+    raise failure
 
 
 def natural_key(path: pathlib.Path) -> list[tuple[int, int, str]]:

@@ -14,6 +14,7 @@ import av
 
 from feelvos_tf.core.errors import InputError
 
+_SLACK = Fraction(6, 5)  # Frames: the last one may not say how long it lasts.
 _OTHER_STREAMS_SECONDS = 1  # How much longer than the pictures the sound may be.
 
 
@@ -64,7 +65,7 @@ def check(
     declared, tolerance = _declared_seconds(container)
     begin = (stream.start_time or 0) * Fraction(stream.time_base)
     lacking = declared - (seen.end - begin)
-    if seen.is_corrupt or lacking > tolerance + 2 / Fraction(stream.average_rate or 10):
+    if seen.is_corrupt or lacking > tolerance + _SLACK / Fraction(stream.average_rate or 10):
         raise InputError(
             f"{told}: expected {float(declared):.2f} s, found {float(seen.end - begin):.2f} s"
         )
