@@ -25,8 +25,16 @@ from feelvos_tf.inference import embedding_writer, input_video, video_flags
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.segment_videos import Outputs, Report, segment_videos
 from feelvos_tf.inference.video_segmenter import VideoSegmenter
-from feelvos_tf.media import video_writing
+from feelvos_tf.media import object_files, video_writing
 from feelvos_tf.media.overlay_files import OverlayFiles
+
+# What --save may ask for -> what writes it into the folder of the masks.
+FURTHER = {
+    "cutout": lambda folder: object_files.Cutout(folder / "cutout.webm"),
+    "object_videos": object_files.ObjectVideos,
+    "rle": lambda folder: object_files.RunLengths(folder / "masks.json"),
+    "csv": lambda folder: object_files.ObjectTable(folder / "objects.csv"),
+}
 
 
 def define(flag_values: flags.FlagValues) -> CommandLine:
@@ -50,6 +58,12 @@ def define(flag_values: flags.FlagValues) -> CommandLine:
             "overlays",
             None,
             "With --dataset_root: folder for an .mp4 and a picture per sequence.",
+            **own,
+        ),
+        "save": flags.DEFINE_list(
+            "save",
+            [],
+            f"Further files beside the masks: {', '.join(FURTHER)} (one or several, with commas).",
             **own,
         ),
         "overwrite": flags.DEFINE_bool(
@@ -156,6 +170,9 @@ class CommandLine:
         self._video.check()
         if self._value("output_dir") is None and not self._video.is_first_frame:
             raise InputError("expected --output_dir, the folder to write masks to")
+        unknown = [name for name in self._value("save") if name not in FURTHER]
+        if unknown:
+            raise InputError(f"--save: expected {', '.join(FURTHER)}, found {unknown[0]!r}")
         if overlay is not None:
             if not is_video:
                 raise InputError(
@@ -174,13 +191,13 @@ class CommandLine:
 
     def _outputs(self, video: InputVideo) -> Outputs:
         masks = self._folder(self._value("output_dir"), video)
+        files = [FURTHER[name](masks) for name in self._value("save")]
         if self._value("overlay") is not None:
-            return Outputs(masks, (OverlayFiles(pathlib.Path(self._value("overlay"))),))
+            files.append(OverlayFiles(pathlib.Path(self._value("overlay"))))
         if self._value("overlays") is not None:
             folder = pathlib.Path(self._value("overlays"))
-            files = OverlayFiles(folder / f"{video.name}.mp4", folder / f"{video.name}.jpg")
-            return Outputs(masks, (files,))
-        return Outputs(masks)
+            files.append(OverlayFiles(folder / f"{video.name}.mp4", folder / f"{video.name}.jpg"))
+        return Outputs(masks, tuple(files))
 
     def _folder(self, output: str, video: InputVideo) -> pathlib.Path:
         """Returns the folder of a video: `output` itself, or below it with a data set."""

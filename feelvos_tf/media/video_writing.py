@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 
 import av
@@ -21,6 +22,45 @@ _CLOCK = 90000  # Ticks a second: what videos of any rate are timed by.
 _SOUND_CODECS = ("aac", "mp3", "mp3float", "opus", "flac", "ac3", "eac3")
 
 
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How pictures become a video.
+
+    Attributes:
+      suffix: of the file, which tells the container.
+      codec: FFmpeg's name of the encoder.
+      takes: pixel format of the arrays that are written.
+      pixels: pixel format of the video.
+      options: the encoder's.
+      needs_even_sides: a side that is odd grows by one pixel, repeating the edge.
+      metadata: of the stream.
+    """
+
+    suffix: str
+    codec: str
+    takes: str
+    pixels: str
+    options: Mapping[str, str]
+    needs_even_sides: bool = True
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+TO_LOOK_AT = Encoding(".mp4", "libx264", "rgb24", "yuv420p", {"crf": "18", "preset": "veryfast"})
+"""H.264, which every browser plays."""
+WITH_ALPHA = Encoding(
+    ".webm",
+    "libvpx-vp9",
+    "rgba",
+    "yuva420p",
+    {"deadline": "realtime", "cpu-used": "8", "crf": "24", "b": "0", "row-mt": "1"},
+    metadata={"alpha_mode": "1"},
+)
+"""VP9 with transparency, uint8 [height, width, 4] RGBA."""
+LOSSLESS_GRAY = Encoding(".mkv", "ffv1", "gray", "gray", {"level": "3"}, needs_even_sides=False)
+"""FFV1, from which uint8 [height, width] comes back bit by bit."""
+_WITHOUT_H264 = dataclasses.replace(TO_LOOK_AT, codec="mpeg4", options={"b": "8000000"})
+
+
 class VideoWriter:
     """A video that is being written. See `writing_video`."""
 
@@ -29,11 +69,13 @@ class VideoWriter:
         container: av.container.OutputContainer,
         frames_per_second: float,
         sound: str | os.PathLike[str] | None = None,
+        encoding: Encoding = TO_LOOK_AT,
     ):
         self._container = container
         # 1001 keeps 30000/1001 and its kin exact; MPEG-4 refuses large denominators.
         self._rate = Fraction(frames_per_second).limit_denominator(1001)
         self._sound = Sound(container, sound) if sound is not None else None
+        self._encoding = encoding
         self._stream = None
         self._first_time = None
         self._last = -1
@@ -43,20 +85,22 @@ class VideoWriter:
         """Writes the next frame.
 
         Args:
-          image: uint8 [height, width, 3] RGB. A size that is odd grows by one pixel, repeating the
-            edge: the encoders take even sizes only.
+          image: uint8 as the encoding takes it, [height, width, 3] RGB by default.
           time: when it was taken, seconds; None for one frame after the other.
         """
-        image = np.pad(image, [(0, size % 2) for size in image.shape[:2]] + [(0, 0)], "edge")
+        if self._encoding.needs_even_sides:
+            odd = [(0, size % 2) for size in image.shape[:2]]
+            image = np.pad(image, odd + [(0, 0)] * (image.ndim - 2), "edge")
         time = self._count / self._rate if time is None else time
         if self._stream is None:
             self._first_time = time
-            self._stream = _add_stream(self._container, image.shape, self._rate)
+            self._stream = _add_stream(self._container, image.shape, self._rate, self._encoding)
             if self._sound is not None:
                 self._sound.begin()
-        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        frame = av.VideoFrame.from_ndarray(image, format=self._encoding.takes)
         context = self._stream.codec_context
-        frame = frame.reformat(format="yuv420p", dst_colorspace=context.colorspace)
+        if self._encoding.pixels != self._encoding.takes:
+            frame = frame.reformat(format=self._encoding.pixels, dst_colorspace=context.colorspace)
         frame.time_base = context.time_base
         # Two frames at one time are a defect of the source; encoders refuse them.
         ticks = round((time - self._first_time) / Fraction(context.time_base))
@@ -69,10 +113,8 @@ class VideoWriter:
         if self._stream is not None:
             self._container.mux(self._stream.encode())
             if self._sound is not None:
-                end = self._first_time + (self._last + 1) * Fraction(
-                    self._stream.codec_context.time_base
-                )
-                self._sound.copy(self._first_time, end + 1 / self._rate)
+                last = self._last * Fraction(self._stream.codec_context.time_base)
+                self._sound.copy(self._first_time, self._first_time + last + 1 / self._rate)
         return self._count
 
 
@@ -121,51 +163,70 @@ def writing_video(
     path: str | os.PathLike[str],
     frames_per_second: float,
     sound: str | os.PathLike[str] | None = None,
+    encoding: Encoding = TO_LOOK_AT,
 ) -> Iterator[VideoWriter]:
-    """Yields what writes the next frame; the .mp4 appears when the block ends well.
+    """Yields what writes the next frame; the video appears when the block ends well.
 
-    It is H.264 where the encoder is there, else MPEG-4, and begins with its index, so that browsers
-    play it while it loads.
+    By default it is an .mp4 of H.264 where the encoder is there, else of MPEG-4, with its index in
+    front, so that browsers play it while it loads.
 
     Args:
-      path: the file to write, ending in .mp4.
+      path: the file to write, ending as the encoding demands.
       frames_per_second: of the video; frames that come with their times keep them.
       sound: a video file whose sound is copied, as far as the frames' times go.
+      encoding: of the frames.
 
     Raises:
-      InputError: the path does not end in .mp4, or no frame was written.
+      InputError: the path ends otherwise, no frame was written, or the encoder is not there.
     """
     path = pathlib.Path(path)
-    check_video_path(path)
-    with atomic_files.replacing(path) as temporary:
-        options = {"movflags": "faststart"}
-        with av.open(str(temporary), "w", options=options) as container:
-            writer = VideoWriter(container, frames_per_second, sound)
-            yield writer
-            if not writer.finish():
-                raise InputError(f"{path}: no frame to write into this video")
+    check_video_path(path, encoding)
+    options = {"movflags": "faststart"} if encoding.suffix == ".mp4" else {}
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(atomic_files.replacing(path))
+        stack.enter_context(_named_errors(path))
+        container = stack.enter_context(av.open(str(temporary), "w", options=options))
+        writer = VideoWriter(container, frames_per_second, sound, encoding)
+        yield writer
+        if not writer.finish():
+            raise InputError(f"{path}: no frame to write into this video")
 
 
-def check_video_path(path: str | os.PathLike[str]) -> None:
-    """Raises InputError unless `write_video` can write a file of this name."""
-    if pathlib.Path(path).suffix.lower() != ".mp4":
-        raise InputError(f"{path}: expected a name that ends in .mp4 for the video to write")
+def check_video_path(path: str | os.PathLike[str], encoding: Encoding = TO_LOOK_AT) -> None:
+    """Raises InputError unless `writing_video` can write a file of this name."""
+    if pathlib.Path(path).suffix.lower() != encoding.suffix:
+        raise InputError(
+            f"{path}: expected a name that ends in {encoding.suffix} for the video to write"
+        )
+
+
+@contextlib.contextmanager
+def _named_errors(path: pathlib.Path) -> Iterator[None]:
+    """Makes what FFmpeg says in the block an InputError; it does not tell which file."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise InputError(f"{path}: cannot be written, {error}") from error
 
 
 def _add_stream(
-    container: av.container.OutputContainer, shape: tuple[int, ...], rate: Fraction
+    container: av.container.OutputContainer,
+    shape: tuple[int, ...],
+    rate: Fraction,
+    encoding: Encoding,
 ) -> av.video.VideoStream:
-    """Returns a new stream of the given [height, width, ...] that every player understands."""
-    h264 = "libx264" in av.codecs_available
-    stream = container.add_stream("libx264" if h264 else "mpeg4", rate=rate)
+    """Returns a new stream of the given [height, width, ...]."""
+    if encoding == TO_LOOK_AT and encoding.codec not in av.codecs_available:
+        encoding = _WITHOUT_H264
+    stream = container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
     stream.height, stream.width = shape[:2]
-    stream.pix_fmt = "yuv420p"
-    # MPEG-4 cannot tell its color space, and players take it for the one of analog television.
-    stream.codec_context.colorspace = Colorspace.ITU709 if h264 else Colorspace.ITU601
-    if h264:
-        stream.codec_context.time_base = Fraction(1, _CLOCK)
-        stream.options = {"crf": "18", "preset": "veryfast"}
-    else:
-        stream.codec_context.time_base = 1 / rate
-        stream.bit_rate = 8_000_000
+    stream.pix_fmt = encoding.pixels
+    stream.metadata.update(encoding.metadata)
+    context = stream.codec_context
+    # MPEG-4 cannot tell its color space, and players take it for the one of analog television; it
+    # knows no fine clock either.
+    is_old = encoding.codec == "mpeg4"
+    context.time_base = 1 / rate if is_old else Fraction(1, _CLOCK)
+    if encoding.pixels != "gray":
+        context.colorspace = Colorspace.ITU601 if is_old else Colorspace.ITU709
     return stream
