@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Protocol
 
 import numpy as np
 
@@ -15,7 +15,13 @@ from feelvos_tf.inference.numpy_predictor import NumpyPredictor
 
 
 class VideoState(Protocol):
-    """Interface: the state of one video, whose objects are followed frame by frame."""
+    """Interface: the state of one video, whose objects are followed frame by frame.
+
+    Attributes:
+      object_ids: the ids that are followed; 0 is the background.
+    """
+
+    object_ids: Sequence[int]
 
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
@@ -40,6 +46,12 @@ class VideoState(Protocol):
           background: 0 means that a pixel is background.
         """
 
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that gives the state as it is now, however late it is called.
+
+        `VideoSegmenter.restore` takes what it gives.
+        """
+
 
 class VideoSegmenter(Protocol):
     """Interface: what segments any number of videos; a model, or a baseline."""
@@ -51,6 +63,9 @@ class VideoSegmenter(Protocol):
           image: the first frame, uint8 [height, width, 3] RGB.
           mask: its object ids, uint8 [height, width]; 0 is background, 255 void.
         """
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> VideoState:
+        """Returns the state that `VideoState.snapshot` has given, in another process perhaps."""
 
 
 class ModelVideoSegmenter:
@@ -75,6 +90,16 @@ class ModelVideoSegmenter:
         """
         predictor = NumpyPredictor(self._model, self._inference_size)
         predictor.start(image, mask)
+        return predictor
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> NumpyPredictor:
+        """Returns a state as it was. See `VideoSegmenter`.
+
+        Raises:
+          InputError: it is of another model or size, or damaged.
+        """
+        predictor = NumpyPredictor(self._model, self._inference_size)
+        predictor.restore(arrays)
         return predictor
 
 
