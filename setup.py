@@ -19,6 +19,7 @@ setup(
     packages=find_packages(include=["feelvos_tf", "feelvos_tf.*"]),
     package_data={
         "feelvos_tf": ["pretrained/*"],
+        "feelvos_tf.demo_page": ["static/*"],
         "feelvos_tf.evaluation.report": ["templates/*"],
     },
     python_requires=">=3.9",
@@ -44,11 +45,21 @@ setup(
         f"tensorboard>=2.18; {NEWEST}",
     ],
     extras_require={
-        "dev": ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6"],
+        # Starlette and uvicorn are the page's, playwright drives the browser that tests it.
+        "dev": [
+            "pytest>=7.4",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+            "starlette>=0.37",
+            "uvicorn>=0.29",
+            "playwright>=1.40",
+        ],
         "gpu": [
             f"tensorflow[and-cuda]==2.15.1; {OLDER}",
             f"tensorflow[and-cuda]>=2.18; {NEWEST}",
         ],
+        # A page to paint on: python -m feelvos_tf.demo.
+        "demo": ["starlette>=0.37", "uvicorn>=0.29"],
         # tensorflow-metadata from 1.17 on needs a newer protobuf than TensorFlow 2.15.
         "tfds": ["tensorflow-datasets>=4.9", f"tensorflow-metadata<1.17; {OLDER}"],
     },
