@@ -20,7 +20,7 @@ def peak_mib() -> float:
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_ten_thousand_frames_with_a_correction_every_hundred():
-    predictor = NumpyPredictor(Predictor(small_model.create()), max_total_reference_pixels=200)
+    predictor = NumpyPredictor(Predictor(small_model.create()), max_total_reference_pixels=50)
     frames = [drawn_videos.draw(frame, [3, 7], SIZE) for frame in range(10)]
     predictor.start(*frames[0])
     peaks, sizes = [], []

@@ -7,7 +7,7 @@ the programs run; README.md beside this file shows it at work.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
@@ -233,8 +233,16 @@ class NumpyPredictor:
         Raises:
           InputError: no video was started.
         """
+        return self.snapshot()()
+
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that gives `state()` as it is now, however late it is called.
+
+        Nothing is copied before.
+        """
         self._check_started()
-        return saved_state.pack(self._state, self._frame_size, self.inference_size, self._identity)
+        now = (self._state, self._frame_size, self.inference_size, self._identity)
+        return lambda: saved_state.pack(*now)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes back to a state; what follows is the same, bit by bit, as it was after it.

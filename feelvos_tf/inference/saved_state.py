@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _FRAME_SIZE, _INFERENCE_SIZE, _MODEL = "frame_size", "inference_size", "model"
 _OWN = (_FRAME_SIZE, _INFERENCE_SIZE, _MODEL)
@@ -100,6 +102,8 @@ def _tensors(
             f"restore: expected a state with {', '.join(specs)}, found one with "
             f"{', '.join(sorted(set(packed) - set(_OWN)))}"
         )
+    import tensorflow as tf  # Here: a wrong flag is to be told without seconds of waiting.
+
     tensors = {}
     for name, spec in specs.items():
         array = np.asarray(packed[name])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Protocol
 
 import numpy as np
 
@@ -14,7 +15,13 @@ from feelvos_tf.inference.numpy_predictor import NumpyPredictor
 
 
 class VideoState(Protocol):
-    """Interface: the state of one video, whose objects are followed frame by frame."""
+    """Interface: the state of one video, whose objects are followed frame by frame.
+
+    Attributes:
+      object_ids: the ids that are followed; 0 is the background.
+    """
+
+    object_ids: Sequence[int]
 
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
@@ -39,6 +46,12 @@ class VideoState(Protocol):
           background: 0 means that a pixel is background.
         """
 
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that gives the state as it is now, however late it is called.
+
+        `VideoSegmenter.restore` takes what it gives.
+        """
+
 
 class VideoSegmenter(Protocol):
     """Interface: what segments any number of videos; a model, or a baseline."""
@@ -50,6 +63,9 @@ class VideoSegmenter(Protocol):
           image: the first frame, uint8 [height, width, 3] RGB.
           mask: its object ids, uint8 [height, width]; 0 is background, 255 void.
         """
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> VideoState:
+        """Returns the state that `VideoState.snapshot` has given, in another process perhaps."""
 
 
 class ModelVideoSegmenter:
@@ -74,6 +90,16 @@ class ModelVideoSegmenter:
         """
         predictor = NumpyPredictor(self._model, self._inference_size)
         predictor.start(image, mask)
+        return predictor
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> NumpyPredictor:
+        """Returns a state as it was. See `VideoSegmenter`.
+
+        Raises:
+          InputError: it is of another model or size, or damaged.
+        """
+        predictor = NumpyPredictor(self._model, self._inference_size)
+        predictor.restore(arrays)
         return predictor
 
 
@@ -132,4 +158,10 @@ def load_saved_model(path: str | os.PathLike[str]) -> Any:
             f"{path}: expected a SavedModel written by feelvos_tf.export, found one without its "
             "functions start and step"
         )
+    from feelvos_tf.inference.predictor import check_finite
+
+    variables = getattr(model, "_model_variables", {})
+    if not isinstance(variables, Mapping):
+        variables = {variable.name: variable for variable in variables}  # Written by version 0.1.
+    check_finite(variables, str(path))
     return model
