@@ -44,7 +44,7 @@ setup(
         f"tensorboard>=2.18; {NEWEST}",
     ],
     extras_require={
-        "dev": ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6"],
+        "dev": ["pycocotools>=2.0.6", "pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6"],
         "gpu": [
             f"tensorflow[and-cuda]==2.15.1; {OLDER}",
             f"tensorflow[and-cuda]>=2.18; {NEWEST}",
