@@ -232,6 +232,9 @@ def _stopping(videos: list[InputVideo]) -> Iterator[None]:
         signal.signal(signal.SIGINT, end_of_video)
     try:
         yield
+    except KeyboardInterrupt:
+        tqdm.write("the same command goes on where this one stopped")
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

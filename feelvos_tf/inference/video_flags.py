@@ -23,6 +23,10 @@ from feelvos_tf.media import live_frames, pictures, video
 from feelvos_tf.media.selection import SelectedFrames, Selection
 
 PIPE = "-"
+_MASK_IS_NEEDED = (
+    "--video and --mask (of its first frame) belong together; --first_frame=first.png writes that "
+    "frame, to draw the mask on"
+)
 
 
 def define(flag_values: flags.FlagValues) -> VideoFlags:
@@ -119,14 +123,13 @@ class VideoFlags:
         """Raises InputError where the flags do not fit together."""
         given = [name for name in self._holders if name != "video" and self._is_given(name)]
         if self.source is None:
+            if "mask" in given:
+                raise InputError(_MASK_IS_NEEDED)
             if given:
                 raise InputError(f"--{given[0]} belongs to --video")
             return
         if (self._value("mask") is None) == (self._value("first_frame") is None):
-            raise InputError(
-                "--video and --mask (of its first frame) belong together; --first_frame=first.png "
-                "writes that frame, to draw the mask on"
-            )
+            raise InputError(_MASK_IS_NEEDED)
         if self._value("first_frame") is not None:
             if self._value("mask_at"):
                 raise InputError("--first_frame does nothing else: expected it without --mask_at")
