@@ -3,11 +3,12 @@
 The same command again goes on from the last checkpoint in DIR. DIR receives checkpoints, the
 settings that were really used (operative_config.gin) and TensorBoard files
 (`tensorboard --logdir=DIR`). SIGINT (Ctrl-C) and SIGTERM end the step under way and save a
-checkpoint; the exit code is then 130, not 0 as at the end of the training or 1 for bad input.
+checkpoint; the exit code is then 130 or 143, while 0 is the end of the training and 1 bad input.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 
 from absl import flags
@@ -23,8 +24,8 @@ _MODEL_DIR = flags.DEFINE_string(
     "model_dir", None, "Folder of this run.", required=True, flag_values=_FLAGS
 )
 
-# What a shell expects of a process that stopped because of a signal it was sent.
-EXIT_STOPPED = 130
+# Plus the signal's number it is what a shell expects of a process that a signal stopped.
+_EXIT_STOPPED = 128
 
 
 def main(argv: list[str]) -> None:
@@ -33,13 +34,15 @@ def main(argv: list[str]) -> None:
     if not _GIN_FILE.value and not _GIN_PARAM.value:
         raise InputError("--gin_file: expected at least one, e.g. gin_configs/quickstart.gin")
     gin_settings.parse(_GIN_FILE.value, _GIN_PARAM.value)
-    if not train(_MODEL_DIR.value):
-        print("stopped before the end; the same command goes on from here", file=sys.stderr)
-        sys.exit(EXIT_STOPPED)
+    stopped_by = train(_MODEL_DIR.value)
+    if stopped_by:
+        name = signal.Signals(stopped_by).name
+        print(f"stopped by {name}; the same command goes on from here", file=sys.stderr)
+        sys.exit(_EXIT_STOPPED + stopped_by)
 
 
-def train(model_dir: str) -> bool:
-    """Trains with the settings parsed before; returns False if a signal stopped it."""
+def train(model_dir: str) -> int:
+    """Trains with the settings parsed before; returns the signal that stopped it, 0 if none."""
     import tensorflow as tf
 
     from feelvos_tf.data import tfrecord_files
@@ -63,7 +66,8 @@ def train(model_dir: str) -> bool:
         evaluate = evaluation_of(model, model_dir)
         with run_lock.only_process(model_dir):
             trainer = Trainer(model, names, model_dir, strategy, evaluate, seed=seed)
-            return trainer.train(lambda step: training_dataset(first_batch=step))
+            trainer.train(lambda step: training_dataset(first_batch=step))
+            return trainer.stopped_by
 
 
 if __name__ == "__main__":

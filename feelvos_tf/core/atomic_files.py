@@ -41,13 +41,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _create_beside(target)
     except OSError as error:
-        raise _refusal(target, error) from error
+        raise refusal(target, error) from error
     try:
         yield temporary
         temporary.replace(target)
     except OSError as error:
         if error.errno in _FULL:
-            raise _refusal(target, error) from error
+            raise refusal(target, error) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -68,6 +68,7 @@ def _create_beside(target: pathlib.Path) -> pathlib.Path:
         return path
 
 
-def _refusal(target: pathlib.Path, error: OSError) -> InputError:
+def refusal(target: str | os.PathLike[str], error: OSError) -> InputError:
+    """Returns the sentence for a file or folder that the system does not let us write."""
     reason = _REFUSALS.get(error.errno, error.strerror or str(error))
     return InputError(f"{target}: cannot be written, {reason}")

@@ -265,6 +265,8 @@ def _positions(
     """Returns object id -> ascending positions in `frames`."""
     position = {frame.stem: index for index, frame in enumerate(frames)}
     for object_id, stems in appearances.items():
+        if not stems:
+            raise InputError(f"{name}: meta.json lists object {object_id} without any frame")
         for stem in stems:
             if stem not in position:
                 raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Collection, Mapping
 
 import tensorflow as tf
@@ -53,6 +54,7 @@ class RunCheckpoints:
           max_to_keep: older ones are deleted.
           average: of the weights, if there is one.
         """
+        _remove_unfinished(pathlib.Path(model_dir))
         _find_again(pathlib.Path(model_dir))
         self._model_dir = model_dir
         self._model = model
@@ -174,6 +176,16 @@ def _damaged(path: str, error: Exception) -> DamagedCheckpointError:
 def _reason(error: Exception) -> str:
     """Returns the first line of TensorFlow's message, without the name of the node."""
     return re.sub(r"\{\{.*?\}\}\s*", "", str(error).strip().splitlines()[0]).split(" [Op:")[0]
+
+
+def _remove_unfinished(folder: pathlib.Path) -> None:
+    """Deletes what a process leaves behind that is killed while it writes a checkpoint.
+
+    TensorFlow first writes to names of its own, which nobody would read or delete again.
+    """
+    for pattern in (f"{_NAME}-*_temp*", f"{_NAME}-*.tempstate*", "checkpoint.tmp*"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _find_again(folder: pathlib.Path) -> None:

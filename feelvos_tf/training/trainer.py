@@ -18,7 +18,7 @@ from feelvos_tf.training.batch_norm_calibration import calibrate_batch_norm
 from feelvos_tf.training.checkpoints import RunCheckpoints
 from feelvos_tf.training.losses import Loss
 from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer
-from feelvos_tf.training.progress_log import ProgressLog, say
+from feelvos_tf.training.progress_log import ProgressLog, say, where_to_go_on
 from feelvos_tf.training.stop_signal import stop_on_signal
 from feelvos_tf.training.train_step import BATCH_KEYS, StepResult, TrainStep
 from feelvos_tf.training.weight_averaging import WeightAverage
@@ -26,6 +26,8 @@ from feelvos_tf.training.weight_averaging import WeightAverage
 Evaluate = Callable[[int], Mapping[str, float]]
 MakeOptimizer = Callable[[Mapping[str, tf.Variable]], Optimizer]
 BatchesFrom = Callable[[int], tf.data.Dataset]
+# In batches, beside `BATCH_KEYS`: the videos' names, cut off behind so many bytes.
+_NAME, _NAME_BYTES = "video_name", 64
 
 
 @gin.configurable
@@ -50,6 +52,9 @@ class Trainer:
     Defaults are the release's where it has such a setting. The learning rate, the losses and the
     gradients have settings of their own: `LearningRate`, `BootstrappedCrossEntropy`,
     `TripletLoss`, `MomentumOptimizer`, `AdamOptimizer`.
+
+    Attributes:
+      stopped_by: number of the signal that ended `train` before its last step, 0 if none did.
     """
 
     @checked("Trainer")
@@ -115,6 +120,7 @@ class Trainer:
                 "Trainer.optimizer: expected an optimizer such as @AdamOptimizer, found "
                 f"{optimizer!r}"
             )
+        self.stopped_by = 0
         self._strategy = strategy
         self._model_dir = pathlib.Path(model_dir)
         self._model = model
@@ -179,13 +185,13 @@ class Trainer:
                 f"Trainer.num_steps = {self._num_steps} must be larger to go on from there"
             )
             return True
-        dataset = _without_names(batches_from(first_step))
+        dataset = _with_numeric_names(batches_from(first_step))
         clips_per_replica = self._clips_per_replica(dataset)
         writer = tf.summary.create_file_writer(str(self._model_dir / "train"))
         with self._strategy.scope(), writer.as_default(), stop_on_signal() as stopped:
             if self._calibration_clips and self._checkpoints.latest is None:
                 # A dataset of its own: the one of the training must not have been read from.
-                self._calibrate(_without_names(batches_from(0)))
+                self._calibrate(batches_from(0))
             batches = iter(self._strategy.experimental_distribute_dataset(dataset))
             done = self._loop(first_step, batches, clips_per_replica, stopped)
         writer.close()
@@ -197,18 +203,17 @@ class Trainer:
         count = calibrate_batch_norm(self._model, images, self._restored)
         say(f"statistics of {count} batch norms set from {images.shape[0]} images")
 
-    def _loop(
-        self, step: int, batches, clips_per_replica: int, stopped: Callable[[], bool]
-    ) -> bool:
-        log = ProgressLog(step, self._num_steps)
+    def _loop(self, step: int, batches, clips_per_replica: int, stopped: Callable[[], int]) -> bool:
+        log = ProgressLog(step, self._num_steps, lambda: self._checkpoints.latest)
         saved = step if self._checkpoints.latest else None
         while step < self._num_steps and not stopped():
             batch = next(batches, None)
             if batch is None:
                 raise InputError(f"the training data ended at step {step}: expected it to repeat")
+            names = self._strategy.experimental_local_results(batch.pop(_NAME))
             result = self._train_step(batch, clips_per_replica)
             step += 1
-            log.add(result.scalars)
+            log.add(result.scalars, names)
             if _is_due(step, self._log_every_steps) or log.is_first:
                 log.write(step)
             self._write_picture(result, step)
@@ -217,6 +222,7 @@ class Trainer:
             self._write_scores(step)
         if saved != step:
             self._save(step, log)
+        self.stopped_by = 0 if step >= self._num_steps else stopped()
         return step >= self._num_steps
 
     def _save(self, step: int, log: ProgressLog) -> int:
@@ -225,8 +231,8 @@ class Trainer:
         for variable in self._learned.values():
             if not tf.reduce_all(tf.math.is_finite(variable)):
                 raise InputError(
-                    f"a weight is not a finite number after step {step}: nothing is saved; the "
-                    "last checkpoint is from before, try a smaller LearningRate.base from there"
+                    f"a weight is not a finite number after step {step}: nothing is saved; "
+                    f"{where_to_go_on(self._checkpoints.latest)}"
                 )
         say(f"step {step}: saved {self._checkpoints.save()}")
         return step
@@ -274,6 +280,11 @@ def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _without_names(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the dataset without what only people want to know, such as the videos' names."""
-    return dataset.map(lambda batch: {key: batch[key] for key in BATCH_KEYS})
+def _with_numeric_names(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the dataset with the videos' names as uint8 [clips, bytes]: no GPU takes strings."""
+
+    def convert(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        names = tf.io.decode_raw(batch["video_id"], tf.uint8, fixed_length=_NAME_BYTES)
+        return {_NAME: names, **{key: batch[key] for key in BATCH_KEYS}}
+
+    return dataset.map(convert)
