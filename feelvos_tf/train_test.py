@@ -10,7 +10,7 @@ import tensorflow as tf
 from feelvos_tf import train
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import datasets, input_pipeline, tfrecords
+from feelvos_tf.data import datasets, input_pipeline, record_shards
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.training import trainer, validation
@@ -137,7 +137,7 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
 ):
     """Clips, dropout, pixels drawn and calibration included, to the last bit."""
     videos = datasets.list_sequences(testdata, split="train")
-    tfrecords.write_shards(videos, tmp_path / "records", "train", 2)
+    record_shards.write_shards(videos, tmp_path / "records", "train", 2)
     settings = [
         f"training_dataset.records = '{tmp_path}/records/train-*'",
         "training_dataset.crop_size = (49, 49)",

@@ -27,6 +27,7 @@ CONFIGURABLE_MODULES = (
     "feelvos_tf.data.input_pipeline",
     "feelvos_tf.data.moving_scenes",
     "feelvos_tf.training.arithmetic",
+    "feelvos_tf.training.devices",
     "feelvos_tf.training.losses",
     "feelvos_tf.models.backbones.mobilenet_v2",
     "feelvos_tf.models.backbones.xception",
@@ -37,6 +38,7 @@ CONFIGURABLE_MODULES = (
     "feelvos_tf.training.trainer",
     "feelvos_tf.training.triplet_loss",
     "feelvos_tf.training.validation",
+    "feelvos_tf.training.watch",
 )
 
 _PARSE_ERRORS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import random
 import subprocess
 import sys
@@ -11,38 +12,41 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.data import datasets, tfrecords
-
-STEPS = 40
-TRAINING = """
-import pathlib, sys
+from feelvos_tf.data import datasets, record_shards
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.training import run_lock
 from feelvos_tf.training.optimizers import AdamOptimizer
 from feelvos_tf.training.trainer_test import make_trainer
 
-records, folder, num_steps = sys.argv[1:]
-clips = dict(batch_size=2, records=records, crop_size=(17, 17), seed=3, min_label_count=1)
-with run_lock.only_process(folder):
-    _, trainer = make_trainer(
-        pathlib.Path(folder),
-        num_steps=int(num_steps),
-        optimizer=AdamOptimizer,
-        average_decay=0.9,
-        save_every_steps=1,
-        log_every_steps=1,
-        picture_every_steps=0,
-    )
-    trainer.train(lambda step: training_dataset(first_batch=step, **clips))
+STEPS = 40
+CHILD = """
+import sys
+from feelvos_tf.training.killed_runs_test import train
+train(*sys.argv[1:])
 """
 
 
+def train(records, folder):
+    """Goes on with the training in a folder to its end, with a checkpoint after every step."""
+    clips = {"records": records, "crop_size": (17, 17), "seed": 3, "min_label_count": 1}
+    with run_lock.only_process(folder):
+        _, trainer = make_trainer(
+            pathlib.Path(folder),
+            num_steps=STEPS,
+            optimizer=AdamOptimizer,
+            average_decay=0.9,
+            save_every_steps=1,
+            log_every_steps=1,
+            picture_every_steps=0,
+        )
+        trainer.train(
+            lambda step, share: training_dataset(2, first_batch=step, share=share, **clips)
+        )
+
+
 def start(records, folder):
-    return subprocess.Popen(
-        [sys.executable, "-c", TRAINING, records, str(folder), str(STEPS)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    command = [sys.executable, "-c", CHILD, records, str(folder)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
 def kill(process, moment):
@@ -65,14 +69,12 @@ def last_state(folder):
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_that_is_killed_ends_like_one_that_is_not(tmp_path, testdata, kills):
+def test_a_run_that_is_killed_ends_like_one_that_is_not(tmp_path, testdata, kills, capsys):
     videos = datasets.list_sequences(testdata, split="train")[:3]
-    tfrecords.write_shards(videos, tmp_path / "records", "train", 2)
+    record_shards.write_shards(videos, tmp_path / "records", "train", 2)
     records = str(tmp_path / "records/train-*")
-    whole = start(records, tmp_path / "whole")
     begin = time.monotonic()
-    text = whole.communicate()[1]
-    assert whole.returncode == 0, text
+    train(records, tmp_path / "whole")
     moments, killed, folder = random.Random(1), 0, tmp_path / "killed-0"
     # A little longer than the time between two checkpoints and than the writing of one.
     longest = min(1.0, (time.monotonic() - begin) / STEPS)
@@ -82,9 +84,8 @@ def test_a_run_that_is_killed_ends_like_one_that_is_not(tmp_path, testdata, kill
         else:
             folder = tmp_path / f"killed-{killed}"
     assert any(folder.glob("ckpt-*.index"))
-    rest = start(records, folder)
-    text = rest.communicate()[1]
-    assert rest.returncode == 0 and "going on from" in text, text
+    train(records, folder)
+    assert "going on from" in capsys.readouterr().err
     expected, found = last_state(tmp_path / "whole"), last_state(folder)
     assert len(expected) > 10 and found.keys() == expected.keys()
     for name, value in expected.items():

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.training import tensorboard
+from feelvos_tf.training.metrics_file import MetricsFile
 
 
 def say(text: str) -> None:
@@ -34,10 +35,25 @@ class ProgressLog:
     """
 
     def __init__(
-        self, step: int, num_steps: int, last_checkpoint: Callable[[], str | None] = lambda: None
+        self,
+        step: int,
+        num_steps: int,
+        clips_per_step: int,
+        metrics: MetricsFile | None = None,
+        last_checkpoint: Callable[[], str | None] = lambda: None,
     ):
-        """Begins at a step of a run of `num_steps`; `last_checkpoint` tells where it is saved."""
+        """Begins at a step of a run.
+
+        Args:
+          step: number of updates made so far.
+          num_steps: of the whole run.
+          clips_per_step: on all devices together.
+          metrics: the table that the numbers go into as well.
+          last_checkpoint: returns the path of the last one, None before the first.
+        """
         self._num_steps = num_steps
+        self._clips_per_step = clips_per_step
+        self._metrics = metrics
         self._last_checkpoint = last_checkpoint
         self._pending: list[_Pending] = []
         self._started = self._last_time = time.monotonic()
@@ -55,7 +71,7 @@ class ProgressLog:
         self._pending.append(_Pending(scalars, video_names))
 
     def write(self, step: int) -> None:
-        """Writes a line to stderr and the means to TensorBoard, if there is anything new.
+        """Writes a line, and the means to TensorBoard and the table, if there is anything new.
 
         Args:
           step: number of the last step added.
@@ -71,13 +87,27 @@ class ProgressLog:
         means = {name: float(v.mean()) for name, v in values.items()}
         now = time.monotonic()
         steps_per_second = len(self._pending) / max(now - self._last_time, 1e-9)
-        tensorboard.write_scalars({**means, "steps_per_second": steps_per_second}, step)
+        speed = {
+            "steps_per_second": steps_per_second,
+            "clips_per_second": steps_per_second * self._clips_per_step,
+        }
+        self._write_numbers({**means, **speed}, step)
         say(self._line(step, means, steps_per_second))
         if self.is_first:
             # The first step built the graph: its time tells nothing about the others.
             self._started, self._first_step, self.is_first = now, step, False
         self._last_time = now
         self._pending = []
+
+    def write_scores(self, scores: Mapping[str, float], step: int) -> None:
+        """Writes what an evaluation found, each score in 0..1, by name."""
+        self._write_numbers({f"eval/{name}": score for name, score in scores.items()}, step)
+        say(f"step {step}: " + ", ".join(f"{name} {s:.4f}" for name, s in scores.items()))
+
+    def _write_numbers(self, numbers: Mapping[str, float], step: int) -> None:
+        tensorboard.write_scalars(numbers, step)
+        if self._metrics is not None:
+            self._metrics.write(numbers, step)
 
     def _refuse_not_finite(self, losses: np.ndarray, last_step: int) -> None:
         """Raises InputError naming the first step whose loss is not a finite number."""
@@ -93,14 +123,17 @@ class ProgressLog:
         rest = ("loss", "training_miou", "learning_rate")
         parts = [f"loss {means['loss']:.4f}"]
         parts += [f"{name} {mean:.4f}" for name, mean in means.items() if name not in rest]
-        parts.append(f"mIoU {means['training_miou']:.3f}")
+        parts.append(f"J {means['training_miou']:.3f}")
         parts.append(f"learning rate {means['learning_rate']:.2e}")
         line = f"step {step}/{self._num_steps}  " + "  ".join(parts)
         if self.is_first:
             return line
         seconds_per_step = (time.monotonic() - self._started) / max(step - self._first_step, 1)
         left = duration(seconds_per_step * (self._num_steps - step))
-        return f"{line}  {steps_per_second:.2f} steps/s  {left} left"
+        clips_per_second = steps_per_second * self._clips_per_step
+        return (
+            f"{line}  {steps_per_second:.2f} steps/s  {clips_per_second:.2f} clips/s  {left} left"
+        )
 
 
 def duration(seconds: float) -> str:

@@ -128,7 +128,7 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence_and_saves_nothing_after(
     assert not (tmp_path / "ckpt-3.index").exists()
 
 
-def named_batches(step):
+def named_batches(step, _):
     """Returns batches of two clips whose videos tell the number of the batch."""
 
     def name(number, batch):
@@ -143,10 +143,10 @@ def named_batches(step):
 def test_data_that_ends_and_batches_that_replicas_cannot_share_are_refused(tmp_path):
     _, trainer = make_trainer(tmp_path)
     with pytest.raises(InputError, match="data ended at step 2"):
-        trainer.train(lambda _: tiny_dataset(1).take(2))
+        trainer.train(lambda *_: tiny_dataset(1).take(2))
     loose = tiny_dataset(1).unbatch().batch(2)
     with pytest.raises(InputError, match="fixed number of clips"):
-        trainer.train(lambda _: loose)
+        trainer.train(lambda *_: loose)
 
 
 def test_scores_are_asked_for_and_written(tmp_path):
@@ -346,9 +346,9 @@ def test_calibration_reads_a_dataset_of_its_own(tmp_path, monkeypatch):
         trainer_module, "calibrate_batch_norm", lambda _, images, __: calibrated.append(len(images))
     )
 
-    def batches_from(step):
+    def batches_from(step, share):
         datasets.append(step)
-        return tiny_batches(1)(step)
+        return tiny_batches(1)(step, share)
 
     _, trainer = make_trainer(tmp_path, calibration_clips=2)
     trainer.train(batches_from)
