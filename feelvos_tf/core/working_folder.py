@@ -8,13 +8,15 @@ import fcntl
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from feelvos_tf.core.errors import InputError
 
 
 @contextlib.contextmanager
-def only_process(folder: pathlib.Path, in_use: str) -> Iterator[None]:
+def only_process(
+    folder: pathlib.Path, in_use: str, goes_on: Callable[[], bool] | None = None
+) -> Iterator[None]:
     """Makes `folder`, empty, for this process alone; it is removed when the block ends.
 
     The operating system gives the lock back when the process ends, however it ends.
@@ -22,6 +24,8 @@ def only_process(folder: pathlib.Path, in_use: str) -> Iterator[None]:
     Args:
       folder: made if need be.
       in_use: the sentence where another process has it.
+      goes_on: whether what is in it is of use to the block; it then stays, also for the next time
+        when the block is interrupted by Ctrl-C.
 
     Raises:
       InputError: another process has it.
@@ -31,10 +35,18 @@ def only_process(folder: pathlib.Path, in_use: str) -> Iterator[None]:
     try:
         _lock(handle, in_use)
         try:
-            for entry in folder.iterdir():
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            if goes_on is None or not goes_on():
+                for entry in folder.iterdir():
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             yield
-        finally:
+        except KeyboardInterrupt:
+            if goes_on is None:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        else:
             shutil.rmtree(folder, ignore_errors=True)
     finally:
         os.close(handle)
