@@ -44,7 +44,9 @@ setup(
         f"tensorboard>=2.18; {NEWEST}",
     ],
     extras_require={
-        "dev": ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6"],
+        "dev": ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6", "matplotlib>=3.6"],
+        # tools/table6.py draws its bars by it.
+        "plots": ["matplotlib>=3.6"],
         "gpu": [
             f"tensorflow[and-cuda]==2.15.1; {OLDER}",
             f"tensorflow[and-cuda]>=2.18; {NEWEST}",

@@ -15,9 +15,13 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def load(
-    saved_model: str | os.PathLike[str] | None = None, inference_size: int | None = None
+    saved_model: str | os.PathLike[str] | None = None,
+    inference_size: int | None = None,
+    max_total_reference_pixels: int | None = None,
 ) -> NumpyPredictor:
-    """Returns a trained model that segments videos given as NumPy arrays.
+    """Returns a trained model that segments a video given as NumPy arrays.
+
+    All that it can do: feelvos_tf/inference/README.md.
 
     Example:
       import feelvos_tf
@@ -25,30 +29,35 @@ def load(
 
       frames = list(video.open_frames("testdata/bunny.mp4"))    # uint8 [height, width, 3] each
       mask = masks.read_mask("testdata/bunny.png")              # uint8 [height, width]
-      model = feelvos_tf.load()
-      state = model.start(frames[0], mask)
+      predictor = feelvos_tf.load()
+      predictor.start(frames[0], mask)
       for frame in frames[1:]:
-          ids, probabilities, state = model.step(frame, state)
+          ids = predictor.step(frame)                           # uint8 [height, width]
 
     Args:
       saved_model: folder that `feelvos_tf.export` wrote; the bundled model by default.
       inference_size: frames are scaled so that their short side has this many pixels while the
         model runs, e.g. 240 where time matters. By default a SavedModel runs on the frames as
         they are, the bundled model at the size at which it scores best.
+      max_total_reference_pixels: pixels (of a grid at a quarter of the frames' resolution) that an
+        object keeps of all frames in which it was marked; what a video's memory can grow by. By
+        default the setting that the model was written with, 65536 unless it says otherwise.
 
     Raises:
       feelvos_tf.core.errors.InputError: the model is missing or damaged.
     """
     from feelvos_tf.core import cli
 
-    cli.use_onednn_where_it_is_faster()
+    cli.prepare_tensorflow()
     from feelvos_tf.inference import bundled_model
     from feelvos_tf.inference.numpy_predictor import NumpyPredictor
-    from feelvos_tf.inference.video_segmenter import load_saved_model
+    from feelvos_tf.inference.video_segmenter import fingerprint, load_saved_model
 
     if saved_model is not None:
-        return NumpyPredictor(load_saved_model(saved_model), inference_size)
-    bundled_model.check()
-    if inference_size is None:
-        inference_size = bundled_model.inference_size()
-    return NumpyPredictor(bundled_model.build(), inference_size)
+        model, identity = load_saved_model(saved_model), fingerprint(saved_model)
+    else:
+        bundled_model.check()
+        if inference_size is None:
+            inference_size = bundled_model.inference_size()
+        model, identity = bundled_model.build(), bundled_model.fingerprint()
+    return NumpyPredictor(model, inference_size, max_total_reference_pixels, identity)

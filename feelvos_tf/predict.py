@@ -33,13 +33,13 @@ from feelvos_tf.inference.video_segmenter import (
 )
 
 _FLAGS = cli.flag_values(__name__)
+_COMMAND_LINE = command_line.define(_FLAGS)
 _SAVED_MODEL = flags.DEFINE_string(
     "saved_model",
     None,
     "Folder written by feelvos_tf.export; by default the model that comes with the package.",
     flag_values=_FLAGS,
 )
-_COMMAND_LINE = command_line.define(_FLAGS)
 _INFERENCE_SIZE = flags.DEFINE_integer(
     "inference_size",
     None,
@@ -62,11 +62,14 @@ _SAVE_EMBEDDINGS = flags.DEFINE_string(
     "Folder for the embedding vectors of every frame: 10 MB for a frame of 480x854 pixels.",
     flag_values=_FLAGS,
 )
+cli.group_flags(_FLAGS, "The model", ["saved_model", "inference_size", "fast", "save_embeddings"])
 
 
 def main(argv: list[str]) -> None:
     """Segments what the flags name."""
     del argv
+    if _COMMAND_LINE.write_first_frame():
+        return
     path, size = _SAVED_MODEL.value, _INFERENCE_SIZE.value
     if size is None and _FAST.value:
         size = bundled_model.FAST_INFERENCE_SIZE

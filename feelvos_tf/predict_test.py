@@ -10,6 +10,7 @@ import subprocess
 import sys
 from unittest.mock import ANY
 
+import av
 import numpy as np
 import pytest
 from absl import flags
@@ -17,7 +18,7 @@ from PIL import Image
 
 import feelvos_tf
 from feelvos_tf.inference import bundled_model, command_line, video_segmenter
-from feelvos_tf.media import masks, video
+from feelvos_tf.media import masks, pictures, video, video_writing
 from feelvos_tf.testing import color_model, drawn_videos, without_tensorflow
 
 
@@ -32,13 +33,15 @@ def davis_root(tmp_path_factory):
     return drawn_videos.write_davis(tmp_path_factory.mktemp("davis") / "root", sequences)
 
 
-def predict(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
+def predict(*arguments: object, pipe: bytes | None = None) -> subprocess.CompletedProcess:
+    result = subprocess.run(
         [sys.executable, "-m", "feelvos_tf.predict", *map(str, arguments)],
         capture_output=True,
-        text=True,
+        input=pipe,
         env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
     )
+    result.stdout, result.stderr = result.stdout.decode(), result.stderr.decode()
+    return result
 
 
 def error_of(result: subprocess.CompletedProcess) -> str:
@@ -92,7 +95,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
 
 def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path):
     images, given = zip(*(drawn_videos.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
-    video.write_video(tmp_path / "video.mp4", images, 24)
+    video_writing.write_video(tmp_path / "video.mp4", images, 24)
     masks.write_mask(tmp_path / "first.png", given[0])
     result = predict(
         f"--saved_model={saved_model}",
@@ -109,9 +112,99 @@ def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path)
     assert len(list(video.open_frames(tmp_path / "out" / "overlay.mp4"))) == 6
 
 
+def test_part_of_a_video_with_masks_at_two_frames_and_one_that_corrects(saved_model, tmp_path):
+    images, given = [], []
+    for frame in range(12):
+        image, mask = drawn_videos.draw(frame, [1, 2] if frame >= 7 else [1], (64, 96))
+        images.append(image)
+        given.append(mask)
+    video_writing.write_video(tmp_path / "video.mp4", images, 24)
+    part = [f"--video={tmp_path / 'video.mp4'}", "--start=3", "--end=11", "--every=2"]
+    first = predict(*part, "--max_side=48", f"--first_frame={tmp_path / 'first_frame.png'}")
+    assert first.returncode == 0 and "48x32 pixels: draw" in first.stdout, first.stderr
+    assert pictures.read_image(tmp_path / "first_frame.png").shape == (32, 48, 3)
+    colors = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
+    for name, frame in (("first", 3), ("later", 7)):
+        Image.fromarray(colors[given[frame]]).save(tmp_path / f"{name}.png")
+    arguments = [
+        f"--saved_model={saved_model}",
+        *part,
+        f"--mask={tmp_path / 'first.png'}",
+        f"--output_dir={tmp_path / 'out'}",
+    ]
+    result = predict(*arguments, f"--mask_at=7:{tmp_path / 'later.png'}")
+    assert result.returncode == 0, result.stderr
+    assert (
+        "the masks were read as 1 = (255, 0, 0), 2 = (0, 0, 255)" in result.stderr + result.stdout
+    )
+    names = [f"{frame:05d}" for frame in (3, 5, 7, 9)]
+    assert sorted(path.stem for path in (tmp_path / "out").glob("*.png")) == names
+    for name in names:
+        ids = masks.read_mask(tmp_path / "out" / f"{name}.png")
+        assert agreement(ids, given[int(name)]) > 0.98
+        assert (2 in ids) == (int(name) >= 7)
+    for more, sentence in {
+        "--mask_at=8:later.png": "is a mask for frame 8, expected one of the frames to segment",
+        "--mask_at=later.png": "expected FRAME:MASK",
+        "--start=4,5": "--start: expected a frame's number or seconds",
+        "--end=2": "--end: expected a frame after",
+        "--raw_size=8x8": "are for --video=-",
+    }.items():
+        assert sentence in error_of(predict(*arguments, more)), more
+
+
+def test_frames_through_a_pipe_become_masks(saved_model, tmp_path):
+    images, given = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(5)))
+    masks.write_mask(tmp_path / "first.png", given[0])
+    result = predict(
+        f"--saved_model={saved_model}",
+        "--video=-",
+        "--raw_size=80x48",
+        f"--mask={tmp_path / 'first.png'}",
+        f"--output_dir={tmp_path / 'out'}",
+        f"--overlay={tmp_path / 'overlay.mp4'}",
+        pipe=np.stack(images).tobytes(),
+    )
+    assert result.returncode == 0, result.stderr
+    for frame in range(5):
+        ids = masks.read_mask(tmp_path / "out" / f"{frame:05d}.png")
+        assert agreement(ids, given[frame]) == 1
+    assert len(list(video.open_frames(tmp_path / "overlay.mp4"))) == 5
+
+
+def test_a_cut_video_keeps_its_masks_but_is_not_complete(saved_model, tmp_path):
+    images, given = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(12)))
+    video_writing.write_video(tmp_path / "whole.mp4", images, 24)
+    with (
+        av.open(str(tmp_path / "whole.mp4")) as whole,
+        av.open(str(tmp_path / "cut.mkv"), "w") as output,
+    ):
+        stream = output.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    content = (tmp_path / "cut.mkv").read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 2 // 3])
+    masks.write_mask(tmp_path / "first.png", given[0])
+    error = error_of(
+        predict(
+            f"--saved_model={saved_model}",
+            f"--video={tmp_path / 'cut.mkv'}",
+            f"--mask={tmp_path / 'first.png'}",
+            f"--output_dir={tmp_path / 'out'}",
+        )
+    )
+    assert "cut.mkv: the video is cut off after" in error
+    assert "masks before it are in" in error and not (tmp_path / "out").exists()
+    kept = len(list((tmp_path / "out.partial").glob("*.png")))
+    assert 1 < kept < 12 and f"the {kept} masks" in error
+    assert json.loads((tmp_path / "out.partial/prediction.json").read_text())["complete"] is False
+
+
 def test_the_bundled_model_segments_a_clip_without_further_arguments(testdata, tmp_path):
     frames = list(video.open_frames(testdata / "bunny.mp4"))[:2]
-    video.write_video(tmp_path / "clip.mp4", frames, 25)
+    video_writing.write_video(tmp_path / "clip.mp4", frames, 25)
     arguments = [
         f"--video={tmp_path / 'clip.mp4'}",
         f"--mask={testdata / 'bunny.png'}",

@@ -9,6 +9,8 @@
 
 from __future__ import annotations
 
+from typing import Callable
+
 import cv2
 import numpy as np
 from absl import flags
@@ -37,10 +39,19 @@ class FirstMask:
         del image
         return _FirstMaskState(mask)
 
+    def restore(self, arrays: dict[str, np.ndarray]) -> _FirstMaskState:
+        """Returns a state as it was."""
+        return _FirstMaskState(arrays["mask"])
+
 
 class _FirstMaskState:
     def __init__(self, mask: np.ndarray):
         self._mask = mask
+
+    @property
+    def object_ids(self) -> np.ndarray:
+        """The ids that are followed."""
+        return np.unique(self._mask)
 
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the first mask, uint8 [height, width]."""
@@ -49,7 +60,17 @@ class _FirstMaskState:
 
     def add_objects(self, mask: np.ndarray) -> None:
         """Takes further objects, which are repeated as well."""
-        self._mask = np.where(np.isin(mask, (0, VOID)), self._mask, mask)
+        self.correct(mask)
+
+    def correct(self, mask: np.ndarray, background: bool = False) -> None:
+        """Puts right what is repeated."""
+        silent = (mask == VOID) | ((mask == 0) & (not background))
+        self._mask = np.where(silent, self._mask, mask)
+
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that gives the state as it is now."""
+        mask = self._mask
+        return lambda: {"mask": mask}
 
 
 class OpticalFlow:
@@ -58,6 +79,16 @@ class OpticalFlow:
     def start(self, image: np.ndarray, mask: np.ndarray) -> _OpticalFlowState:
         """Returns the state of a new video."""
         return _OpticalFlowState(image, mask)
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> _OpticalFlowState:
+        """Returns a state as it was."""
+        state = _OpticalFlowState(np.repeat(arrays["previous"][..., None], 3, -1), arrays["ids"])
+        state._previous, state._ids, state._planes = (
+            arrays["previous"],
+            arrays["ids"],
+            list(arrays["planes"]),
+        )
+        return state
 
 
 class _OpticalFlowState:
@@ -69,6 +100,11 @@ class _OpticalFlowState:
         self._previous = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         self._ids = np.unique(mask[mask != VOID])
         self._planes = [(mask == value).astype(np.float32) for value in self._ids]
+
+    @property
+    def object_ids(self) -> np.ndarray:
+        """The ids that are followed."""
+        return self._ids
 
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the ids of the next frame, uint8 [height, width]."""
@@ -86,12 +122,21 @@ class _OpticalFlowState:
 
     def add_objects(self, mask: np.ndarray) -> None:
         """Takes further objects, which cover the others where their mask does."""
-        marked = ~np.isin(mask, (0, VOID))
+        self.correct(mask)
+
+    def correct(self, mask: np.ndarray, background: bool = False) -> None:
+        """Puts the last frame's soft masks right."""
+        marked = (mask != VOID) & ((mask != 0) | background)
         new_ids = np.setdiff1d(mask[marked], self._ids)
         self._planes += [np.zeros(mask.shape, np.float32) for _ in new_ids]
         self._ids = np.concatenate([self._ids, new_ids])
         for value, plane in zip(self._ids, self._planes):
             plane[marked] = mask[marked] == value
+
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that gives the state as it is now."""
+        previous, ids, planes = self._previous, self._ids, self._planes
+        return lambda: {"previous": previous, "ids": ids, "planes": np.stack(planes)}
 
 
 BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
@@ -100,7 +145,8 @@ BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
 def main(argv: list[str]) -> None:
     """Segments what the flags name."""
     del argv
-    _COMMAND_LINE.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})
+    if not _COMMAND_LINE.write_first_frame():
+        _COMMAND_LINE.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})
 
 
 if __name__ == "__main__":

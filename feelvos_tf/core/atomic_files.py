@@ -68,7 +68,14 @@ def _create_beside(target: pathlib.Path) -> pathlib.Path:
         return path
 
 
-def refusal(target: str | os.PathLike[str], error: OSError) -> InputError:
-    """Returns the sentence for a file or folder that the system does not let us write."""
-    reason = _REFUSALS.get(error.errno, error.strerror or str(error))
+def refusal(target: pathlib.Path, error: Exception) -> InputError:
+    """Returns what to raise where something cannot be written.
+
+    Args:
+      target: the file or folder.
+      error: an OSError, or TensorFlow's word for one.
+    """
+    reason = _REFUSALS.get(getattr(error, "errno", None))
+    if reason is None:
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
     return InputError(f"{target}: cannot be written, {reason}")

@@ -23,16 +23,19 @@ import os
 import pathlib
 import re
 import sys
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Sequence
 
 from absl import app, flags
 from absl import logging as absl_logging
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.quiet_import import import_quietly
 
 EXIT_INPUT_ERROR = 1
 EXIT_INTERRUPTED = 130
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+_GROUPS = "__groups_of_flags"  # The attribute that maps title of a group -> names.
 
 
 def flag_values(module: str) -> flags.FlagValues:
@@ -51,8 +54,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     `--` would otherwise be ignored silently.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    use_onednn_where_it_is_faster()
-    _show_all_flags_in_help(flags.FLAGS)
+    prepare_tensorflow()
+    _show_own_flags_in_help(flags.FLAGS)
 
     app.run(functools.partial(_call, main))
 
@@ -75,6 +78,12 @@ def _call(main: Callable[[list[str]], None], argv: list[str]) -> None:
         _fail(sentence, EXIT_INPUT_ERROR)
 
 
+def prepare_tensorflow() -> None:
+    """Chooses TensorFlow's settings, before it is imported, and keeps it from chatting."""
+    use_onednn_where_it_is_faster()
+    import_quietly("tensorflow")
+
+
 def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> None:
     """Asks TensorFlow for oneDNN's kernels on processors with AVX2, before it is imported.
 
@@ -92,12 +101,48 @@ def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuin
         os.environ.setdefault(ONEDNN, "1")
 
 
-def _show_all_flags_in_help(values: flags.FlagValues) -> None:
-    """Makes --help show the flags that our modules define for the program, not its own alone."""
-    for module, defined in list(values.flags_by_module_dict().items()):
-        if module.startswith("feelvos_tf."):
-            for flag in defined:
-                values.register_key_flag_for_module(sys.argv[0], flag)
+def group_flags(values: flags.FlagValues, title: str, names: Sequence[str]) -> None:
+    """Puts flags under a title of --help, whose titles stand in the order of these calls.
+
+    Args:
+      values: the program's, see `flag_values`.
+      title: of the group.
+      names: of flags that are defined.
+    """
+    values.__dict__.setdefault(_GROUPS, {}).setdefault(title, []).extend(names)
+
+
+def _show_own_flags_in_help(values: flags.FlagValues) -> None:
+    """Makes --help show the flags that our modules define for the program, in their groups."""
+    own = [
+        flag.name
+        for module, defined in values.flags_by_module_dict().items()
+        if module.startswith("feelvos_tf.") or module == sys.argv[0]
+        for flag in defined
+    ]
+    groups = values.__dict__.get(_GROUPS, {})
+    grouped = {name for names in groups.values() for name in names}
+    others = sorted(name for name in dict.fromkeys(own) if name not in grouped)
+    groups = {**groups, ("More" if groups else "Flags"): others}
+
+    def text() -> str:
+        parts = [
+            "\n".join([f"{title}:", *(_help_of(values[name]) for name in names)])
+            for title, names in groups.items()
+            if names
+        ]
+        return "\n\n".join(parts)
+
+    # What absl asks for where --help is given.
+    values.__dict__["main_module_help"] = text
+
+
+def _help_of(flag: flags.Flag) -> str:
+    """Returns the lines of --help about one flag."""
+    name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
+    default = "" if flag.default in (None, False, [], "") else f" (default: {flag.default})"
+    lines = textwrap.wrap(f"{name}: {flag.help}{default}", 98)
+    return "\n".join([f"  {lines[0]}", *(f"      {line}" for line in lines[1:])])
 
 
 def _sentence(error: Exception) -> str | None:

@@ -8,48 +8,60 @@ import fcntl
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from feelvos_tf.core.errors import InputError
 
 
 @contextlib.contextmanager
-def only_process(
-    folder: pathlib.Path, in_use: str, goes_on: Callable[[], bool] | None = None
-) -> Iterator[None]:
+def only_process(folder: pathlib.Path, in_use: str) -> Iterator[None]:
     """Makes `folder`, empty, for this process alone; it is removed when the block ends.
-
-    The operating system gives the lock back when the process ends, however it ends.
 
     Args:
       folder: made if need be.
       in_use: the sentence where another process has it.
-      goes_on: whether what is in it is of use to the block; it then stays, also for the next time
-        when the block is interrupted by Ctrl-C.
 
     Raises:
       InputError: another process has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+    with locked(folder, in_use):
+        try:
+            empty(folder)
+            yield
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path, in_use: str) -> Iterator[None]:
+    """Makes `folder`, where it is not there, and keeps it for this process alone in the block.
+
+    The operating system gives the lock back when the process ends, however it ends.
+
+    Args:
+      folder: made if need be; it may be renamed or removed in the block.
+      in_use: the sentence where another process has it.
+
+    Raises:
+      InputError: another process has it, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written, {error.strerror or error}") from error
     try:
         _lock(handle, in_use)
-        try:
-            if goes_on is None or not goes_on():
-                for entry in folder.iterdir():
-                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-            yield
-        except KeyboardInterrupt:
-            if goes_on is None:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+        yield
     finally:
         os.close(handle)
+
+
+def empty(folder: pathlib.Path) -> None:
+    """Removes what is in a folder; links are removed, not followed."""
+    for entry in folder.iterdir():
+        is_folder = entry.is_dir() and not entry.is_symlink()
+        shutil.rmtree(entry) if is_folder else entry.unlink()
 
 
 def _lock(handle: int, in_use: str) -> None:

@@ -57,6 +57,10 @@ class DatasetFlags:
         self._holders = holders
         self._defaults = defaults
 
+    def names(self) -> list[str]:
+        """Returns the names of the flags."""
+        return [holder.name for holder in self._holders.values()]
+
     def choice(self) -> Choice:
         """Returns what the command line chose, with the program's defaults for the rest."""
         return dataclasses.replace(self._defaults, **self.given())

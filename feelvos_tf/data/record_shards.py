@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import hashlib
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -89,10 +91,25 @@ def build_shards(
     folder = output_dir / f".writing-{split}"
     in_use = f"{output_dir}: another process is writing records of {split!r} there; wait for it"
     plan = _plan(sequences, num_shards)
-    with working_folder.only_process(folder, in_use, lambda: _read(folder / _PLAN) == plan):
-        (folder / _PLAN).write_text(plan)
+    with working_folder.locked(folder, in_use), _kept_when_interrupted(folder):
+        if _read(folder / _PLAN) != plan:
+            working_folder.empty(folder)
+            (folder / _PLAN).write_text(plan)
         shards = _write(sequences, [folder / name for name in names], progress, workers)
         return [s._replace(path=s.path.replace(output_dir / s.path.name)) for s in shards]
+
+
+@contextlib.contextmanager
+def _kept_when_interrupted(folder: Path) -> Iterator[None]:
+    """Removes the folder in the end, but for Ctrl-C, after which the same call goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _plan(sequences: Sequence[VideoFiles], num_shards: int) -> str:

@@ -11,7 +11,7 @@ from typing import Callable
 import tensorflow as tf
 
 from feelvos_tf.core.constants import VOID
-from feelvos_tf.inference import multi_scale
+from feelvos_tf.inference import multi_scale, reference_pixels
 from feelvos_tf.inference.predictor_state import PredictorState, ScaleState
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.features import Previous
@@ -26,6 +26,7 @@ def add_objects(
     mask: tf.Tensor,
     scales: tuple[float, ...],
     prepare_reference: PrepareReference,
+    max_pixels: tf.Tensor,
 ) -> PredictorState:
     """Returns the state in which the last frame holds the objects of `mask` as well.
 
@@ -43,9 +44,10 @@ def add_objects(
       scales: of the image pyramid.
       prepare_reference: embeddings `[h, w, channels]`, object indices `[h, w]` and the number of
         objects -> reference.
+      max_pixels: int32 scalar, reference pixels that an object keeps of all frames (0: all).
     """
-    marked = tf.boolean_mask(mask, (mask != 0) & (mask != VOID))
-    marked_ids = tf.unique(tf.cast(marked, tf.int32))[0]
+    pixels = tf.boolean_mask(mask, (mask != 0) & (mask != VOID))
+    marked_ids = tf.unique(tf.cast(pixels, tf.int32))[0]
     object_ids = tf.sort(tf.unique(tf.concat([state.object_ids, marked_ids], 0))[0])
     known = tf.searchsorted(object_ids, state.object_ids)
     is_new = tf.reduce_all(object_ids[:, tf.newaxis] != state.object_ids, 1)
@@ -57,15 +59,13 @@ def add_objects(
 
     def add_at_scale(at_scale: ScaleState, scale: float) -> ScaleState:
         before = _renumbered(at_scale, known, tf.size(object_ids))
-        previous = _marked(before.previous, full, marked_indices, scale)
+        previous, _ = marked(before.previous, full, marked_indices, scale)
         owner = tf.maximum(previous.indices, 0)
         renewed = (previous.indices != NO_OBJECT) & tf.gather(is_new | gives_up, owner)
-        added = prepare_reference(
-            previous.embeddings,
-            tf.where(renewed, previous.indices, NO_OBJECT),
-            tf.size(object_ids),
-        )
-        return ScaleState(_joined(before.reference, added, gives_up), previous)
+        given = tf.where(renewed, previous.indices, NO_OBJECT)
+        added = prepare_reference(previous.embeddings, given, tf.size(object_ids))
+        reference = reference_pixels.joined(before.reference, added, gives_up, max_pixels)
+        return ScaleState(reference, previous)
 
     at_scales = tuple(add_at_scale(*each) for each in zip(state.scales, scales))
     return PredictorState(object_ids, state.previous_is_reference, at_scales)
@@ -92,39 +92,26 @@ def _renumbered(state: ScaleState, known: tf.Tensor, num_objects: tf.Tensor) -> 
     )
 
 
-def _marked(
+def marked(
     previous: Previous, full: tf.Tensor, marked_indices: tf.Tensor, scale: float
-) -> Previous:
-    """Returns the last frame with the labels and masks of what is marked replaced.
+) -> tuple[Previous, tf.Tensor]:
+    """Returns the last frame with the labels and masks of what is marked replaced, and where.
 
     Args:
       previous: the last frame at one scale.
       full: int32 `[height, width]` object indices, `NO_OBJECT` where nothing is marked.
       marked_indices: int32, the objects that are marked somewhere.
       scale: of the frame.
+
+    Returns:
+      previous: the last frame.
+      is_marked: bool `[h, w]`.
     """
     grid = tf.shape(previous.indices)
-    marked, scaled = multi_scale.downsample_marked_at_scale(full, marked_indices, scale, grid)
-    indices = tf.where(marked == NO_OBJECT, previous.indices, marked)
+    given, scaled = multi_scale.downsample_marked_at_scale(full, marked_indices, scale, grid)
+    indices = tf.where(given == NO_OBJECT, previous.indices, given)
     indices = object_labels.keep_objects(scaled, indices, marked_indices)
-    replaced = (marked != NO_OBJECT) | (indices != previous.indices)
+    is_marked = (given != NO_OBJECT) | (indices != previous.indices)
     one_hot = object_labels.one_hot(indices, tf.shape(previous.masks)[0])
-    return Previous(previous.embeddings, indices, tf.where(replaced, one_hot, previous.masks))
-
-
-def _joined(reference: Reference, added: Reference, replaced: tf.Tensor) -> Reference:
-    """Returns the pixels of both; of `replaced` objects (bool `[objects]`) only the added ones."""
-    owners = _owners(reference)
-    keep = ~tf.gather(replaced, owners)
-    owners = tf.concat([tf.boolean_mask(owners, keep), _owners(added)], 0)
-    pixels = tf.concat([tf.boolean_mask(reference.embeddings, keep), added.embeddings], 0)
-    order = tf.argsort(owners, stable=True)
-    num_objects = tf.size(reference.offsets) - 1
-    offsets = tf.searchsorted(tf.gather(owners, order), tf.range(num_objects + 1))
-    return Reference(tf.gather(pixels, order), offsets)
-
-
-def _owners(reference: Reference) -> tf.Tensor:
-    """Returns int32 `[pixels]`: the object of every reference pixel."""
-    num_objects = tf.size(reference.offsets) - 1
-    return tf.repeat(tf.range(num_objects), reference.offsets[1:] - reference.offsets[:-1])
+    masks = tf.where(is_marked, one_hot, previous.masks)
+    return Previous(previous.embeddings, indices, masks), is_marked

@@ -9,40 +9,45 @@ A program defines them once and runs after the command line was parsed:
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
+import signal
+from collections.abc import Iterator
 from typing import Any, Callable
 
 from absl import flags
 from tqdm import tqdm
 
+from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
-from feelvos_tf.inference import embedding_writer, input_video
+from feelvos_tf.inference import embedding_writer, input_video, video_flags
 from feelvos_tf.inference.input_video import InputVideo
-from feelvos_tf.inference.segment_videos import Outputs, segment_videos
+from feelvos_tf.inference.segment_videos import Outputs, Report, segment_videos
 from feelvos_tf.inference.video_segmenter import VideoSegmenter
-from feelvos_tf.media import video
+from feelvos_tf.media import object_files, video_writing
 from feelvos_tf.media.overlay_files import OverlayFiles
+
+# What --save may ask for -> what writes it into the folder of the masks.
+FURTHER = {
+    "cutout": lambda folder: object_files.Cutout(folder / "cutout.webm"),
+    "object_videos": object_files.ObjectVideos,
+    "rle": lambda folder: object_files.RunLengths(folder / "masks.json"),
+    "csv": lambda folder: object_files.ObjectTable(folder / "objects.csv"),
+}
 
 
 def define(flag_values: flags.FlagValues) -> CommandLine:
-    """Defines the flags of a data set, --video, --mask, --output_dir, --overlay and the like.
+    """Defines the flags of a video, of a data set, --output_dir, --overlay and the like.
 
     Args:
       flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
     """
     own = {"flag_values": flag_values}
+    one_video = video_flags.define(flag_values)
     dataset = dataset_flags.define(flag_values, "Folder of the data set to segment.")
+    cli.group_flags(flag_values, "Instead, the videos of a data set", dataset.names())
     holders = {
-        "video": flags.DEFINE_string(
-            "video", None, "Instead of a data set: a video or folder of pictures.", **own
-        ),
-        "mask": flags.DEFINE_string(
-            "mask",
-            None,
-            "PNG with the objects of the first frame of --video: one value per object.",
-            **own,
-        ),
         "output_dir": flags.DEFINE_string(
             "output_dir", None, "Folder the masks are written to.", **own
         ),
@@ -55,19 +60,44 @@ def define(flag_values: flags.FlagValues) -> CommandLine:
             "With --dataset_root: folder for an .mp4 and a picture per sequence.",
             **own,
         ),
+        "save": flags.DEFINE_list(
+            "save",
+            [],
+            f"Further files beside the masks: {', '.join(FURTHER)} (one or several, with commas).",
+            **own,
+        ),
         "overwrite": flags.DEFINE_bool(
             "overwrite", False, "Segment again what is complete.", **own
         ),
     }
-    return CommandLine(dataset, holders)
+    cli.group_flags(flag_values, "What to write", list(holders))
+    return CommandLine(one_video, dataset, holders)
 
 
 class CommandLine:
     """The flags of one program, from `define`."""
 
-    def __init__(self, dataset: dataset_flags.DatasetFlags, holders: dict[str, flags.FlagHolder]):
+    def __init__(
+        self,
+        one_video: video_flags.VideoFlags,
+        dataset: dataset_flags.DatasetFlags,
+        holders: dict[str, flags.FlagHolder],
+    ):
+        self._video = one_video
         self._dataset = dataset
         self._holders = holders
+
+    def write_first_frame(self) -> bool:
+        """Returns whether the flags ask for the first frame alone, after writing it.
+
+        Raises:
+          InputError: the flags do not fit together, or the video cannot be used.
+        """
+        if not self._video.is_first_frame:
+            return False
+        self._check()
+        self._video.write_first_frame()
+        return True
 
     def run(
         self,
@@ -90,27 +120,41 @@ class CommandLine:
         on_frame = None
         if embeddings_dir is not None:
             on_frame = embedding_writer.Writer(lambda video: self._folder(embeddings_dir, video))
-        done, timing = segment_videos(
-            make_segmenter,
-            videos,
-            self._outputs,
-            settings,
-            self._value("overwrite") or on_frame is not None,
-            on_frame,
-            _print_objects,
-        )
-        if len(done) < len(videos):
+
+        def told_segmenter() -> VideoSegmenter:
+            tqdm.write("loading the model ...")
+            return make_segmenter()
+
+        with _stopping(videos):
+            report = segment_videos(
+                told_segmenter,
+                videos,
+                self._outputs,
+                settings,
+                self._value("overwrite") or on_frame is not None,
+                on_frame,
+                _print_objects,
+            )
+        self._tell(report, len(videos), embeddings_dir)
+
+    def _tell(self, report: Report, num_videos: int, embeddings_dir: str | None) -> None:
+        """Says what was done. Raises InputError where something was not."""
+        if report.complete:
             print(
-                f"{len(videos) - len(done)} of {len(videos)} sequences were complete already "
+                f"{len(report.complete)} of {num_videos} sequences were complete already "
                 "(--overwrite segments them again)"
             )
-        if done:
-            print(timing.sentence())
+        if report.done:
+            print(report.timing.sentence())
         print(f"masks: {self._value('output_dir')}")
         if embeddings_dir is not None:
             print(f"embeddings: {embeddings_dir}")
         for overlays in filter(None, (self._value("overlay"), self._value("overlays"))):
             print(f"overlays: {overlays}")
+        for name, sentence in report.failed.items():
+            tqdm.write(f"not segmented: {name}: {sentence}")
+        if report.failed:
+            raise InputError(f"{len(report.failed)} of {num_videos} videos were not segmented")
 
     def _value(self, name: str) -> Any:
         return self._holders[name].value
@@ -118,45 +162,76 @@ class CommandLine:
     def _check(self) -> None:
         """Raises InputError where the flags do not fit together."""
         root, overlay = self._dataset.choice().root, self._value("overlay")
-        is_video = self._value("video") is not None
+        is_video = self._video.source is not None
+        if root is None and not is_video:
+            self._video.check()
         if (root is None) != is_video:
             raise InputError("expected either --dataset_root (a data set) or --video (one video)")
-        if is_video != (self._value("mask") is not None):
-            raise InputError("--video and --mask (of its first frame) belong together")
-        if self._value("output_dir") is None:
+        self._video.check()
+        if self._value("output_dir") is None and not self._video.is_first_frame:
             raise InputError("expected --output_dir, the folder to write masks to")
+        unknown = [name for name in self._value("save") if name not in FURTHER]
+        if unknown:
+            raise InputError(f"--save: expected {', '.join(FURTHER)}, found {unknown[0]!r}")
         if overlay is not None:
             if not is_video:
                 raise InputError(
                     "--overlay is for --video; with --dataset_root use --overlays=FOLDER"
                 )
-            video.check_video_path(overlay)
+            video_writing.check_video_path(overlay)
         if self._value("overlays") is not None and is_video:
             raise InputError(
                 "--overlays is for --dataset_root; with --video use --overlay=FILE.mp4"
             )
 
     def _videos(self) -> list[InputVideo]:
-        if self._value("video") is not None:
-            return [input_video.from_video(self._value("video"), self._value("mask"))]
+        if self._video.source is not None:
+            return [self._video.input_video()]
         return input_video.from_dataset(self._dataset.choice().list_sequences("first"))
 
     def _outputs(self, video: InputVideo) -> Outputs:
         masks = self._folder(self._value("output_dir"), video)
+        files = [FURTHER[name](masks) for name in self._value("save")]
         if self._value("overlay") is not None:
-            return Outputs(masks, OverlayFiles(pathlib.Path(self._value("overlay"))))
+            files.append(OverlayFiles(pathlib.Path(self._value("overlay"))))
         if self._value("overlays") is not None:
             folder = pathlib.Path(self._value("overlays"))
-            files = OverlayFiles(folder / f"{video.name}.mp4", folder / f"{video.name}.jpg")
-            return Outputs(masks, files)
-        return Outputs(masks)
+            files.append(OverlayFiles(folder / f"{video.name}.mp4", folder / f"{video.name}.jpg"))
+        return Outputs(masks, tuple(files))
 
     def _folder(self, output: str, video: InputVideo) -> pathlib.Path:
         """Returns the folder of a video: `output` itself, or below it with a data set."""
         folder = pathlib.Path(output)
-        return folder if self._value("video") is not None else folder / video.name
+        return folder if self._video.source is not None else folder / video.name
 
 
 def _print_objects(video: InputVideo) -> None:
-    """Says which objects were found, beside the progress bar."""
+    """Says which objects were found, and how a mask was read, beside the progress bar."""
     tqdm.write(f"{video.name}: objects {', '.join(map(str, video.object_ids()))}")
+    if video.reading():
+        tqdm.write(f"{video.name}: the masks were read as {video.reading()}")
+
+
+@contextlib.contextmanager
+def _stopping(videos: list[InputVideo]) -> Iterator[None]:
+    """Makes SIGTERM stop like Ctrl-C and, while a camera or a pipe runs, Ctrl-C end its video."""
+    live = [video.source for video in videos if video.source.is_live]
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def end_of_video(*_: object) -> None:
+        for frames in live:
+            frames.stop()
+        tqdm.write("stopping after this frame; once more to stop at once")
+        signal.signal(signal.SIGINT, interrupt)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, interrupt)
+    if live:
+        signal.signal(signal.SIGINT, end_of_video)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -9,7 +9,7 @@ import numpy as np
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.inference.input_video import InputVideo
-from feelvos_tf.inference.video_segmenter import ModelVideoState
+from feelvos_tf.inference.numpy_predictor import NumpyPredictor
 
 
 class Writer:
@@ -22,7 +22,7 @@ class Writer:
     def __init__(self, folder_of: Callable[[InputVideo], pathlib.Path]):
         self._folder_of = folder_of
 
-    def __call__(self, video: InputVideo, position: int, state: ModelVideoState) -> None:
+    def __call__(self, video: InputVideo, position: int, state: NumpyPredictor) -> None:
         """Writes the embeddings of the frame that `state` saw last."""
         path = self._folder_of(video) / f"{video.frame_name(position)}.npz"
         with atomic_files.replacing(path) as temporary:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.media import video
+from feelvos_tf.media import pictures
 from feelvos_tf.testing import drawn_videos, small_model
 
 FRAMES = 3
@@ -49,7 +49,7 @@ def test_every_frame_s_embeddings_are_saved_beside_its_mask(saved_model, tmp_pat
         saved = sorted((tmp_path / "embeddings" / "bear").iterdir())
         assert [path.name for path in saved] == [f"{frame:05d}.npz" for frame in range(FRAMES)]
         for frame, path in enumerate(saved):
-            image = video.read_image(root / f"JPEGImages/480p/bear/{frame:05d}.jpg")
+            image = pictures.read_image(root / f"JPEGImages/480p/bear/{frame:05d}.jpg")
             expected = model.extract(image[np.newaxis]).embeddings[0]
             found = np.load(path)["embeddings"]
             assert found.dtype == np.float32

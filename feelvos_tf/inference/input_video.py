@@ -6,22 +6,23 @@ import functools
 import hashlib
 import os
 import pathlib
+import secrets
 import sys
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Optional
 
-import cv2
 import numpy as np
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
-from feelvos_tf.media import masks, video
+from feelvos_tf.inference.inference_size import downsample_mask
+from feelvos_tf.media import given_mask, masks, video
+from feelvos_tf.media.selection import SelectedFrames, Selection
 
-MAX_DRAWN_OBJECTS = 100
-"""A mask from a paint program with more values than this was smoothed, and is no mask of ids."""
-_WIDEST_RIM = 3.0  # Pixels of smoothed outline around a white object.
+LaterMask = tuple[pathlib.Path, Optional[tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,26 @@ class InputVideo:
 
     Attributes:
       name: what to call it.
-      frames: its frames.
+      source: all of its frames.
       mask_path: the mask of the first frame.
-      binary_mask: the mask is one object painted 255 on 0; None: find out from its values.
-      new_objects: position of a frame -> its mask and the ids that appear there first. Only
-        YouTube-VOS has objects that appear later.
+      binary_mask: the mask is one object painted 255 on 0; None: it is in any form that
+        `given_mask.read` knows, as are the later ones.
+      later_masks: position of a frame -> its mask and the ids to take from it, None for all: new
+        ones join the others, known ones are corrected.
+      selection: which frames, and how large. Positions count in it.
     """
 
     name: str
-    frames: video.Frames
+    source: video.Frames
     mask_path: pathlib.Path
     binary_mask: bool | None = None
-    new_objects: Mapping[int, tuple[pathlib.Path, tuple[int, ...]]] = field(default_factory=dict)
+    later_masks: Mapping[int, LaterMask] = field(default_factory=dict)
+    selection: Selection = Selection()
+
+    @functools.cached_property
+    def frames(self) -> SelectedFrames:
+        """The frames to segment."""
+        return SelectedFrames(self.source, self.selection)
 
     def first_mask(self) -> np.ndarray:
         """Returns the ids of the first frame, uint8 [height, width].
@@ -51,15 +60,13 @@ class InputVideo:
         """
         return self._given_masks[0].unpacked()
 
-    def mask_of_new_objects(self, position: int) -> np.ndarray | None:
-        """Returns the mask at `position` with nothing but the objects that are new there.
-
-        None where no object is new.
+    def later_mask(self, position: int) -> np.ndarray | None:
+        """Returns the ids that the mask given at `position` marks; None where there is none.
 
         Raises:
           InputError: one of the video's masks cannot be used.
         """
-        if position not in self.new_objects or position not in self._given_masks:
+        if position == 0 or position not in self._given_masks:
             return None
         return self._given_masks[position].unpacked()
 
@@ -68,29 +75,80 @@ class InputVideo:
         given = [masks.object_ids(mask.unpacked()) for mask in self._given_masks.values()]
         return sorted(set().union(*given))
 
+    def reading(self) -> str:
+        """Returns which color or name got which id; empty where the masks hold ids."""
+        return self._numbers.reading() if self._given_masks else ""
+
     def frame_name(self, position: int) -> str:
         """Returns the name of a frame's picture, or its number in a video: `00012`."""
-        return self.frames.names[position] if self.frames.names else f"{position:05d}"
+        return self.frames.name(position)
 
     def fingerprint(self) -> str:
-        """Returns 16 hexadecimal digits that change with the masks or the files of the frames."""
+        """Returns 16 hexadecimal digits that change with the masks, the frames and their choice.
+
+        What comes live is never the same twice.
+        """
         digest = hashlib.sha256(self.first_mask().tobytes())
-        for path in self.frames.paths:
-            digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        if self.source.is_live:
+            digest.update(secrets.token_bytes())
+        for path in self.source.paths:
+            digest.update(path.name.encode(errors="surrogateescape"))
+            digest.update(_content_digest(path))
         for position in sorted(self._given_masks.keys() - {0}):
             digest.update(f"{position}\n".encode())
-            digest.update(self.mask_of_new_objects(position).tobytes())
+            digest.update(self._given_masks[position].unpacked().tobytes())
+        if self.selection != Selection():
+            digest.update(repr(self.selection).encode())
         return digest.hexdigest()[:16]
+
+    @functools.cached_property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the first frame.
+
+        Raises:
+          InputError: there is no frame, or it cannot be read.
+        """
+        first = self.frames.first()
+        if first is None:
+            after = f" from number {self.selection.start} on" if self.selection.start else ""
+            raise InputError(f"{self.name}: expected a video with frames{after}, found none")
+        return first.shape[:2]
+
+    @functools.cached_property
+    def _numbers(self) -> given_mask.ObjectNumbers:
+        return given_mask.ObjectNumbers()
 
     @functools.cached_property
     def _given_masks(self) -> dict[int, _PackedMask]:
         """Position -> mask; each file is read once."""
-        given = {0: _PackedMask(_read_first_mask(self.mask_path, self.binary_mask))}
-        for position, (path, ids) in self.new_objects.items():
-            mask = _read_new_objects(path, ids)
+        given = {0: _PackedMask(self._first_mask())}
+        for position, (path, ids) in sorted(self.later_masks.items()):
+            mask = self._read(path) if ids is None else _read_new_objects(path, ids)
             if mask.any():
                 given[position] = _PackedMask(mask)
         return given
+
+    def _first_mask(self) -> np.ndarray:
+        if self.binary_mask is None:
+            ids = self._read(self.mask_path)
+        else:
+            ids = masks.read_mask(self.mask_path, binary=self.binary_mask)
+        if not masks.object_ids(ids):
+            values = np.unique(ids)
+            raise InputError(
+                f"{self.mask_path}: expected a mask with at least one object, found only the "
+                f"value{'s' * (len(values) > 1)} {' and '.join(map(str, values))} "
+                f"(0 is background, {VOID} is void except in DAVIS 2016)"
+            )
+        return ids
+
+    def _read(self, path: pathlib.Path) -> np.ndarray:
+        """Returns a mask that somebody has drawn, at the size the frames are scaled to."""
+        size = self.size
+        ids = given_mask.read(path, size, self._numbers)
+        if ids.shape != size and self.selection.size(*ids.shape) == size:
+            return downsample_mask(ids, size)
+        return ids
 
 
 class _PackedMask:
@@ -110,89 +168,86 @@ def from_dataset(videos: Iterable[VideoFiles]) -> list[InputVideo]:
     return [
         InputVideo(
             name=files.name,
-            frames=video.ImageFrames(files.frames),
+            source=video.ImageFrames(files.frames),
             mask_path=files.masks[0],
             binary_mask=files.binary_masks,
-            new_objects=_new_objects(files),
+            later_masks=_new_objects(files),
         )
         for files in videos
     ]
 
 
-def from_video(source: str | os.PathLike[str], mask_path: str | os.PathLike[str]) -> InputVideo:
-    """Returns what is to be segmented of a video file or a folder of pictures.
+def from_video(
+    source: str | os.PathLike[str] | video.Frames,
+    mask_path: str | os.PathLike[str],
+    later_masks: Mapping[int, str | os.PathLike[str]] | None = None,
+    selection: Selection = Selection(),  # noqa: B008
+    name: str | None = None,
+) -> InputVideo:
+    """Returns what is to be segmented of one video.
 
     Args:
-      source: see `video.open_frames`.
-      mask_path: the first frame's mask: one id per object, or a single object as 255 on 0.
+      source: its frames, or what `video.open_frames` takes.
+      mask_path: the first frame's mask, see `given_mask`.
+      later_masks: number of a frame in the source -> a mask of it, with further objects or
+        corrections.
+      selection: which frames.
+      name: what to call it; by default what the source is called.
+
+    Raises:
+      InputError: the source cannot be used, or a mask is for a frame that is left out.
     """
-    return InputVideo(pathlib.Path(source).name, video.open_frames(source), pathlib.Path(mask_path))
+    frames = source
+    if isinstance(source, (str, os.PathLike)):
+        frames, name = video.open_frames(source), name or pathlib.Path(source).name
+    placed = {}
+    for number, path in (later_masks or {}).items():
+        position, rest = divmod(number - selection.start, selection.every)
+        if rest or position < 1 or (selection.end is not None and number >= selection.end):
+            raise InputError(
+                f"{path}: is a mask for frame {number}, expected one of the frames to segment "
+                f"after the first ({selection.start})"
+            )
+        placed[position] = (pathlib.Path(path), None)
+    return InputVideo(name or "video", frames, pathlib.Path(mask_path), None, placed, selection)
 
 
 def check(input_video: InputVideo) -> None:
     """Raises InputError unless the masks hold objects and fit the first frame."""
+    size = input_video.size
     given = {input_video.mask_path: input_video.first_mask()}
-    for position, (path, _) in input_video.new_objects.items():
-        mask = input_video.mask_of_new_objects(position)
+    for position, (path, _) in input_video.later_masks.items():
+        mask = input_video.later_mask(position)
         if mask is not None:
             given[path] = mask
-    first = next(iter(input_video.frames), None)
-    if first is None:
-        raise InputError(f"{input_video.name}: expected a video with frames, found none")
     for path, mask in given.items():
-        if first.shape[:2] != mask.shape:
+        if size != mask.shape:
             raise InputError(
-                f"{path}: expected a mask of {size_of(first)} pixels (width x height) like the "
-                f"first frame of {input_video.name}, found {size_of(mask)}"
+                f"{path}: expected a mask of {size_of(size)} pixels (width x height) like the "
+                f"first frame of {input_video.name}, found {size_of(mask.shape)}"
             )
-
-
-def size_of(image: np.ndarray) -> str:
-    """Returns `854x480` for an array [480, 854, ...]."""
-    return f"{image.shape[1]}x{image.shape[0]}"
-
-
-def _read_first_mask(path: pathlib.Path, binary: bool | None) -> np.ndarray:
-    """Returns the ids of the first frame, uint8 [height, width]. See `InputVideo`.
-
-    Raises:
-      InputError: the mask cannot be read, holds no object or was smoothed.
-    """
-    ids = masks.read_mask(path, binary=bool(binary))
-    values = np.unique(ids)
-    if binary is None and set(values) <= {0, VOID}:
-        ids = (ids != 0).astype(np.uint8)
-    if not masks.object_ids(ids):
+    length = input_video.frames.length
+    late = [position for position in input_video.later_masks if length and position >= length]
+    if late:
         raise InputError(
-            f"{path}: expected a mask with at least one object, found only the "
-            f"value{'s' * (len(values) > 1)} {' and '.join(map(str, values))} "
-            f"(0 is background, {VOID} is void except in DAVIS 2016)"
+            f"{input_video.later_masks[late[0]][0]}: is a mask for frame "
+            f"{input_video.selection.number(late[0])}, expected one of a frame of the video, "
+            f"which has {length}"
         )
-    if binary is None:
-        _check_not_smoothed(path, ids)
-    return ids
 
 
-def _check_not_smoothed(path: pathlib.Path, ids: np.ndarray) -> None:
-    """Raises InputError where a paint program has smoothed the outlines of a drawn mask."""
-    counts = np.bincount(ids.ravel(), minlength=VOID + 1)
-    num_values = np.count_nonzero(counts)
-    if num_values > MAX_DRAWN_OBJECTS:
-        raise InputError(
-            f"{path}: expected one value per object, found {num_values} values: "
-            "the mask seems to be smoothed; save it without antialiasing"
-        )
-    others = (ids != 0) & (ids != VOID)
-    if not counts[VOID] or not others.any():
-        return
-    to_white = cv2.distanceTransform((ids != VOID).astype(np.uint8), cv2.DIST_L2, 3)
-    is_rim = np.mean(to_white[others] <= _WIDEST_RIM) > 0.95
-    if is_rim and (counts[VOID] > others.sum() or num_values > 4):
-        raise InputError(
-            f"{path}: expected one value per object, found {counts[VOID]} pixels of value {VOID} "
-            f"(void) with {num_values - 2} other values along their outline: a smoothed white "
-            f"object? save it without antialiasing, with 0 and {VOID} alone"
-        )
+def size_of(shape: tuple[int, ...]) -> str:
+    """Returns `854x480` for [480, 854, ...]."""
+    return f"{shape[1]}x{shape[0]}"
+
+
+def _content_digest(path: pathlib.Path) -> bytes:
+    """Returns a digest of what a file holds."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()
 
 
 def _read_new_objects(path: pathlib.Path, new_ids: tuple[int, ...]) -> np.ndarray:
@@ -216,7 +271,7 @@ def _read_new_objects(path: pathlib.Path, new_ids: tuple[int, ...]) -> np.ndarra
     return np.where(np.isin(ids, new_ids), ids, 0).astype(np.uint8)
 
 
-def _new_objects(files: VideoFiles) -> dict[int, tuple[pathlib.Path, tuple[int, ...]]]:
+def _new_objects(files: VideoFiles) -> dict[int, LaterMask]:
     """Returns where objects appear that the first frame does not show. See `InputVideo`."""
     first_positions = {key: positions[0] for key, positions in files.object_frames.items()}
     result = {}

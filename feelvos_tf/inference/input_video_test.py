@@ -18,9 +18,9 @@ from feelvos_tf.testing import drawn_videos
 
 @pytest.fixture
 def folder(tmp_path):
-    """Returns a folder of two pictures, beside which tests put their mask."""
+    """Returns a folder of three pictures, beside which tests put their mask."""
     (tmp_path / "frames").mkdir()
-    for frame in range(2):
+    for frame in range(3):
         image, _ = drawn_videos.draw(frame, [1])
         Image.fromarray(image).save(tmp_path / "frames" / f"{frame:05d}.png")
     return tmp_path / "frames"
@@ -100,7 +100,7 @@ def test_fingerprint_changes_with_mask_and_frames(folder):
     first = video_with(folder, mask).fingerprint()
     assert video_with(folder, mask).fingerprint() == first
     assert video_with(folder, 2 * mask).fingerprint() != first
-    (folder / "00001.png").rename(folder / "00002.png")
+    (folder / "00001.png").rename(folder / "00009.png")
     assert video_with(folder, mask).fingerprint() != first
 
 
@@ -112,10 +112,10 @@ def test_an_object_that_its_mask_does_not_show_is_named_and_left_out(folder, cap
         path = folder.parent / f"later{position}.png"
         masks.write_mask(path, drawn_videos.draw(position, [1, 4])[1])
         given[position] = (path, ids)
-    video = input_video.InputVideo("video", first.frames, first.mask_path, new_objects=given)
+    video = input_video.InputVideo("video", first.source, first.mask_path, later_masks=given)
     input_video.check(video)
-    assert set(np.unique(video.mask_of_new_objects(1))) == {0, 4}
-    assert video.mask_of_new_objects(2) is None
+    assert set(np.unique(video.later_mask(1))) == {0, 4}
+    assert video.later_mask(2) is None
     assert video.object_ids() == [1, 4]
     assert video.fingerprint() != first.fingerprint()
     told = capsys.readouterr().err.splitlines()
@@ -140,9 +140,9 @@ def test_youtube_vos_objects_that_appear_later_bring_their_mask(tmp_path):
     (base / "meta.json").write_text(json.dumps({"videos": {"video": {"objects": objects}}}))
     sequences = datasets.list_sequences(tmp_path, "youtube_vos", "val", require_masks="first")
     [video] = input_video.from_dataset(sequences)
-    assert {position: ids for position, (_, ids) in video.new_objects.items()} == {2: (4,)}
-    assert set(np.unique(video.mask_of_new_objects(2))) == {0, 4}
-    assert video.mask_of_new_objects(1) is None
+    assert {position: ids for position, (_, ids) in video.later_masks.items()} == {2: (4,)}
+    assert set(np.unique(video.later_mask(2))) == {0, 4}
+    assert video.later_mask(1) is None
     (base / "Annotations" / "video" / "00010.png").unlink()
     sequences = datasets.list_sequences(tmp_path, "youtube_vos", "val", require_masks="first")
     with pytest.raises(

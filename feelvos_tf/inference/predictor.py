@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import gin
+import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.core.setting_types import checked, warn_of_renamed
-from feelvos_tf.inference import added_objects, multi_scale, predictor_state
+from feelvos_tf.inference import (
+    added_objects,
+    corrected_objects,
+    multi_scale,
+    predictor_state,
+    removed_object,
+)
 from feelvos_tf.inference.kmeans_reference import cluster_reference
 from feelvos_tf.inference.predictor_state import PredictorState, ScaleState, State
 from feelvos_tf.models import object_labels
@@ -23,6 +30,10 @@ from feelvos_tf.models.release_checkpoint import release_names
 _IMAGE = tf.TensorSpec([None, None, 3], tf.uint8, name="image")
 _MASK = tf.TensorSpec([None, None], tf.uint8, name="mask")
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
+_ID = tf.TensorSpec([], tf.int32, name="object_id")
+_BOUND = tf.TensorSpec([], tf.int32, name="max_total_reference_pixels")
+# The same pixels every time: a video that goes on from a saved state gives the same masks.
+_SEED = (0, 0)
 _REDUCTIONS = ("random", "kmeans")
 
 
@@ -44,23 +55,27 @@ _FEEDBACK = {"labels": _labels, "probabilities": _probabilities}
 
 @gin.configurable
 class Predictor(tf.Module):
-    """FEELVOS inference as TensorFlow functions: `start`, `step`, `add_objects`, `segment_clip`.
+    """FEELVOS inference as TensorFlow functions: `start`, `step`, `segment_clip` and, on what the
+    last frame shows, `add_objects`, `correct` and `remove`.
 
     The reference frame's embeddings are computed once, each later frame costs one forward pass
     (paper section 3, Inference). The state of a video is a flat dict of tensors, see
-    `predictor_state`; its size does not depend on the number of frames.
+    `predictor_state`; its size does not depend on the number of frames. The maps of objects and the
+    pixels of further references are what it grows by.
 
     Args:
       model: with its variables created.
       feedback: what a frame is told of the one before: its "labels" (hard masks, as the 2019
         release does, although it speaks of softmax) or its "probabilities" (as the paper says).
-      max_reference_pixels: reference pixels kept per object (0: all).
+      max_reference_pixels: pixels kept of each object in each reference frame (0: all).
       reference_reduction: how: "random" ones as in the paper's training, or "kmeans" centers.
       scales: the image pyramid: every frame is segmented at each of these sizes relative to its
         own, e.g. (1.0, 0.75, 1.25), and the logits are merged. Matching takes place within a
         scale; the merged result is what all of them are told of the previous frame.
       merge: how logits of several scales become one: "max" (the release's) or "avg".
       soft_feedback: the name of `feedback` in settings written earlier: True for "probabilities".
+      max_total_reference_pixels: pixels that an object keeps of all its reference frames together,
+        however often its mask is corrected (0: no bound). Over the bound, all are thinned alike.
 
     Raises:
       InputError: a setting is out of range.
@@ -76,6 +91,7 @@ class Predictor(tf.Module):
         scales: Sequence[float] = (1.0,),
         merge: str = "max",
         soft_feedback: bool | None = None,
+        max_total_reference_pixels: int = 65536,
     ):
         super().__init__(name="predictor")
         if soft_feedback is not None:
@@ -83,11 +99,14 @@ class Predictor(tf.Module):
         _check_choice("feedback", feedback, _FEEDBACK)
         _check_choice("reference_reduction", reference_reduction, _REDUCTIONS)
         _check_choice("merge", merge, multi_scale.MERGES)
-        _check_numbers(max_reference_pixels, scales)
+        _check_pixels("max_reference_pixels", max_reference_pixels)
+        _check_pixels("max_total_reference_pixels", max_total_reference_pixels)
+        _check_scales(scales)
         # The SavedModel shall hold plain variables, not a tree of Keras layers to be rebuilt.
-        self._model_variables = list(release_names(model).values())
+        self._model_variables = dict(release_names(model))
         self.feedback = feedback
         self.max_reference_pixels = max_reference_pixels
+        self.max_total_reference_pixels = max_total_reference_pixels
         self.reference_reduction = reference_reduction
         self.scales = tuple(float(scale) for scale in scales)
         self.merge = merge
@@ -98,6 +117,12 @@ class Predictor(tf.Module):
         specs = predictor_state.flat_specs(model.embedding.dimension, len(self.scales))
         self.step = tf.function(self._step, input_signature=[_IMAGE, specs], autograph=False)
         self.add_objects = tf.function(self._add_objects, input_signature=[_MASK, specs])
+        self.correct = tf.function(self._correct, input_signature=[_MASK, specs, _BOUND])
+        self.remove = tf.function(self._remove, input_signature=[_ID, specs], autograph=False)
+
+    def check_weights(self, where: str) -> None:
+        """Raises InputError unless all weights are finite numbers."""
+        check_finite(self._model_variables, where)
 
     @tf.function(input_signature=[_IMAGE, _MASK], autograph=False)
     def start(self, image: tf.Tensor, mask: tf.Tensor) -> State:
@@ -135,7 +160,7 @@ class Predictor(tf.Module):
         if self.reference_reduction == "kmeans" and self.max_reference_pixels:
             every = prepare_reference(embeddings, indices, num_objects)
             return tf.function(cluster_reference)(every, self.max_reference_pixels)
-        kept = prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels)
+        kept = prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels, _SEED)
         return sort_reference(kept)
 
     def _add_objects(self, mask: tf.Tensor, state: State) -> State:
@@ -146,19 +171,57 @@ class Predictor(tf.Module):
         Args:
           mask: uint8 `[height, width]` object ids; 0 and 255 leave the last frame's labels as they
             are.
-          state: from `start`, `step` or `add_objects`.
+          state: of a video.
         """
         _assert_object_in(mask)
         before = predictor_state.from_flat(state, len(self.scales))
-        after = added_objects.add_objects(before, mask, self.scales, self._reference)
+        bound = tf.constant(self.max_total_reference_pixels)
+        after = added_objects.add_objects(before, mask, self.scales, self._reference, bound)
         return predictor_state.to_flat(after)
+
+    def _correct(
+        self, mask: tf.Tensor, state: State, max_total_reference_pixels: tf.Tensor
+    ) -> State:
+        """Returns the state with the last frame corrected; call it as `correct`.
+
+        See `corrected_objects.correct`. The network does not run.
+
+        Args:
+          mask: uint8 `[height, width]` ids that are followed; 0 is background, 255 leaves the last
+            frame's labels as they are.
+          state: of a video.
+          max_total_reference_pixels: int32 scalar that replaces the setting; negative: does not.
+        """
+        before = predictor_state.from_flat(state, len(self.scales))
+        bound = tf.where(
+            max_total_reference_pixels < 0,
+            self.max_total_reference_pixels,
+            max_total_reference_pixels,
+        )
+        after = corrected_objects.correct(before, mask, self.scales, self._reference, bound)
+        return predictor_state.to_flat(after)
+
+    def _remove(self, object_id: tf.Tensor, state: State) -> State:
+        """Returns the state without an object, which becomes background; call it as `remove`.
+
+        Args:
+          object_id: int32 scalar, one of `state["object_ids"]`, not 0.
+          state: of a video.
+        """
+        before = predictor_state.from_flat(state, len(self.scales))
+        is_followed = tf.reduce_any(before.object_ids == object_id) & (object_id != 0)
+        check = tf.debugging.Assert(is_followed, ["no object of this id is followed"])
+        with tf.control_dependencies([check] if check is not None else []):
+            object_id = tf.identity(object_id)
+        bound = tf.constant(self.max_total_reference_pixels)
+        return predictor_state.to_flat(removed_object.remove(before, object_id, bound))
 
     def _step(self, image: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
         """Returns the segmentation of the next frame; call it as `step`.
 
         Args:
           image: uint8 `[height, width, 3]` RGB, of the reference frame's size.
-          state: from `start`, `step` or `add_objects`.
+          state: of the frame before.
 
         Returns:
           ids: uint8 `[height, width]`, the mask's own object ids.
@@ -218,6 +281,22 @@ class Predictor(tf.Module):
         return frames.stack()
 
 
+def check_finite(variables: Mapping[str, tf.Variable], where: str) -> None:
+    """Raises InputError where a weight of a model is NaN or infinite.
+
+    Args:
+      variables: of the model, by name.
+      where: file or folder, for the sentence.
+    """
+    for name, variable in variables.items():
+        finite = np.isfinite(variable.numpy())
+        if not finite.all():
+            raise InputError(
+                f"{where}: expected finite weights, found {np.sum(~finite)} of {finite.size} in "
+                f"{name} that are not"
+            )
+
+
 def _assert_object_in(mask: tf.Tensor) -> None:
     held = tf.reduce_any((mask != 0) & (mask != VOID))
     tf.debugging.Assert(held, ["the mask holds no object"])
@@ -237,13 +316,14 @@ def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
         raise InputError(f"Predictor.{name}: expected {known}, found {value!r}")
 
 
-def _check_numbers(max_reference_pixels: int, scales: Sequence[float]) -> None:
-    """Raises InputError where a number is out of range."""
-    if max_reference_pixels < 0:
-        raise InputError(
-            "Predictor.max_reference_pixels: expected 0 (all) or a number of pixels, found "
-            f"{max_reference_pixels}"
-        )
+def _check_pixels(name: str, value: int) -> None:
+    """Raises InputError where a number of pixels is out of range."""
+    if value < 0:
+        raise InputError(f"Predictor.{name}: expected 0 (all) or a number of pixels, found {value}")
+
+
+def _check_scales(scales: Sequence[float]) -> None:
+    """Raises InputError where a scale is out of range."""
     if not scales or min(scales) <= 0:
         raise InputError(
             f"Predictor.scales: expected at least one, all above 0, found {tuple(scales)}"

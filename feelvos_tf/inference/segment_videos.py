@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, TypeVar
+from typing import Any, Callable, NamedTuple
 
-import numpy as np
 from tqdm import tqdm
 
+from feelvos_tf.core import background
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.input_video import InputVideo
-from feelvos_tf.inference.video_segmenter import VideoSegmenter, VideoState
-from feelvos_tf.media import mask_folder, masks, overlay_files
-from feelvos_tf.media.overlay_files import OverlayFiles
+from feelvos_tf.inference.segmenting import Earlier, OnFrame, SegmentedFrame, Timing, segmented
+from feelvos_tf.inference.video_segmenter import VideoSegmenter
+from feelvos_tf.media import mask_folder, masks, result_files
+from feelvos_tf.media.result_files import Result, ResultFiles, VideoFacts
 
-T = TypeVar("T")
-OnFrame = Callable[[InputVideo, int, VideoState], None]
-_END = object()
+SECONDS_BETWEEN_STATES = 20.0
 
 
 class Outputs(NamedTuple):
@@ -31,64 +28,45 @@ class Outputs(NamedTuple):
 
     Attributes:
       masks: folder of the masks, which appears when the video is done.
-      overlay: what to draw; None for nothing.
+      files: what else to write.
     """
 
     masks: Path
-    overlay: OverlayFiles | None = None
-
-
-class SegmentedFrame(NamedTuple):
-    """One frame and its result.
-
-    Attributes:
-      position: of the frame in the video.
-      image: uint8 [height, width, 3] RGB.
-      ids: object ids, uint8 [height, width].
-    """
-
-    position: int
-    image: np.ndarray
-    ids: np.ndarray
+    files: tuple[ResultFiles, ...] = ()
 
 
 @dataclass
-class Timing:
-    """Seconds spent. The median step leaves out the first frames, during which graphs are built.
+class Report:
+    """What came of some videos.
 
     Attributes:
-      step_seconds: one value per frame that went through the model.
-      total_seconds: everything: reading, the model, writing.
+      done: names of the videos that were segmented.
+      complete: names of those that were complete already.
+      failed: name of a video -> the sentence that tells why it was not segmented.
+      timing: of all.
     """
 
-    step_seconds: list[float] = field(default_factory=list)
-    total_seconds: float = 0.0
-
-    def sentence(self) -> str:
-        """Returns `70 frames, 0.41 s per frame in the model (median), 0.45 s in all`."""
-        count = len(self.step_seconds)
-        if not count:
-            return "no frame beside the given one"
-        return (
-            f"{count} frames, {statistics.median(self.step_seconds):.3f} s per frame in the model "
-            f"(median), {self.total_seconds / count:.3f} s in all"
-        )
+    done: list[str] = field(default_factory=list)
+    complete: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    timing: Timing = field(default_factory=Timing)
 
 
 def segment_videos(
     make_segmenter: Callable[[], VideoSegmenter],
-    videos: list[InputVideo],
+    videos: Sequence[InputVideo],
     outputs_of: Callable[[InputVideo], Outputs],
     settings: dict[str, Any],
     overwrite: bool = False,
     on_frame: OnFrame | None = None,
     on_start: Callable[[InputVideo], None] | None = None,
-) -> tuple[list[InputVideo], Timing]:
-    """Returns the videos that were segmented and the time they took; the results are on disk.
+) -> Report:
+    """Returns what came of the videos; their results are on disk.
 
     A video whose folder is complete, made from the same files with the same settings, is left
-    alone; only an overlay that is missing or older than its masks is drawn. All videos are looked
-    at before the first is segmented.
+    alone; only other results that are missing or older than its masks are written. All videos are
+    looked at before the first is segmented. One of several that cannot be used does not stop the
+    others.
 
     Args:
       make_segmenter: called once, unless nothing is to be done.
@@ -100,136 +78,211 @@ def segment_videos(
       on_start: called with every video before it is segmented.
 
     Raises:
-      InputError: a mask, a frame or a folder cannot be used.
+      InputError: a mask, a frame or a folder of the only video cannot be used.
     """
-    # The key is what stamps written earlier call it.
-    stamps = {video.name: {**settings, "clip": video.fingerprint()} for video in videos}
-    complete = {
-        video.name
+    report = Report()
+    begin = time.perf_counter()
+
+    def tried(function: Callable[..., Any], video: InputVideo, *arguments: Any) -> Any:
+        try:
+            return function(video, *arguments)
+        except InputError as error:
+            if len(videos) == 1:
+                raise
+            report.failed[video.name] = str(error)
+            return None
+
+    todo = [
+        video
         for video in videos
-        if not overwrite and mask_folder.is_complete(outputs_of(video).masks, stamps[video.name])
-    }
-    todo = [video for video in videos if video.name not in complete]
-    for video in todo:
-        input_video.check(video)
-        mask_folder.check_replaceable(outputs_of(video).masks)
-    timing = Timing()
-    start = time.perf_counter()
+        if tried(needs_segmenting, video, outputs_of(video), settings, overwrite)
+    ]
     segmenter = make_segmenter() if todo else None
     with _progress(todo) as progress:
-        for video in todo:
+
+        def segment(video: InputVideo) -> None:
             progress.set_description(video.name)
             if on_start is not None:
                 on_start(video)
-            frames = segmented(segmenter, video, timing, on_frame)
-            _write(frames, video, outputs_of(video), stamps[video.name], progress)
-    timing.total_seconds = time.perf_counter() - start
-    for video in videos:
-        if video.name in complete:
-            _draw_if_missing(video, outputs_of(video))
-    return todo, timing
-
-
-def segmented(
-    segmenter: VideoSegmenter, video: InputVideo, timing: Timing, on_frame: OnFrame | None = None
-) -> Iterator[SegmentedFrame]:
-    """Yields every frame with its object ids; the first one's are those of the given mask.
-
-    An object that appears later is added to the others from its first mask on.
-    """
-    mask = video.first_mask()
-    state = None
-    for position, image in enumerate(_prefetched(video.frames)):
-        if image.shape[:2] != mask.shape:
-            raise InputError(
-                f"{video.name}: expected frames of {input_video.size_of(mask)} pixels (width x "
-                f"height) like the first, found {input_video.size_of(image)} at frame {position}"
+            outputs = outputs_of(video)
+            segment_video(
+                segmenter, video, outputs, settings, overwrite, on_frame, report.timing, progress
             )
-        if state is None:
-            state, ids = segmenter.start(image, mask), mask
-        else:
-            begin = time.perf_counter()
-            ids = state.step(image)
-            timing.step_seconds.append(time.perf_counter() - begin)
-        new_mask = video.mask_of_new_objects(position)
-        if new_mask is not None:
-            state.add_objects(new_mask)
-            ids = np.where(new_mask != 0, new_mask, ids)
-        if on_frame is not None:
-            on_frame(video, position, state)
-        yield SegmentedFrame(position, image, ids)
+            report.done.append(video.name)
+
+        for video in todo:
+            tried(segment, video)
+    report.timing.total_seconds = time.perf_counter() - begin
+    todo_names = {video.name for video in todo}
+    for video in videos:
+        if video.name not in todo_names and video.name not in report.failed:
+            report.complete.append(video.name)
+            tried(_write_missing, video, outputs_of(video))
+    return report
 
 
-def _progress(videos: list[InputVideo]) -> tqdm:
-    """Returns a progress bar of all frames, as far as the files tell how many they are."""
-    lengths = [video.frames.length for video in videos]
-    total = None if None in lengths else sum(lengths)
-    return tqdm(total=total, unit="frame", disable=not videos)
+def needs_segmenting(
+    video: InputVideo, outputs: Outputs, settings: dict[str, Any], overwrite: bool = False
+) -> bool:
+    """Returns whether a video is to be segmented, after a look at what it needs.
+
+    Raises:
+      InputError: a mask, the first frame or the output folder cannot be used.
+    """
+    is_known = not overwrite and mask_folder.is_prediction(outputs.masks)
+    if is_known and mask_folder.is_complete(outputs.masks, _stamp(video, settings)):
+        return False
+    input_video.check(video)
+    mask_folder.check_replaceable(outputs.masks)
+    return True
+
+
+def segment_video(
+    segmenter: VideoSegmenter,
+    video: InputVideo,
+    outputs: Outputs,
+    settings: dict[str, Any],
+    start_over: bool = False,
+    on_frame: OnFrame | None = None,
+    timing: Timing | None = None,
+    progress: tqdm | None = None,
+) -> None:
+    """Segments one video: one mask per frame, named as its frame or by its number, and the rest.
+
+    Where an earlier run was interrupted this one goes on.
+
+    Args:
+      segmenter: what to segment with.
+      video: what to segment.
+      outputs: where the results go.
+      settings: what the masks depend on besides the video.
+      start_over: use nothing of an interrupted run.
+      on_frame: see `segment_videos`.
+      timing: takes the time spent.
+      progress: takes the frames.
+
+    Raises:
+      InputError: a frame or a folder cannot be used. The masks so far are kept.
+    """
+    timing = timing or Timing()
+    stamp = _stamp(video, settings)
+    start_over = start_over or on_frame is not None
+    with contextlib.ExitStack() as stack:
+        # Closed after the masks, the other files are not older than they are.
+        writers = [stack.enter_context(_writing(video, files)) for files in outputs.files]
+        folder = stack.enter_context(mask_folder.replacing(outputs.masks, stamp, start_over))
+        earlier = _earlier(segmenter, video, folder)
+        frames = segmented(segmenter, video, timing, on_frame, earlier)
+        states = _States(folder)
+        try:
+            with background.Background(timing.writing) as worker:
+                for frame in frames:
+                    worker.submit(_write, frame, video, folder, writers, states, progress)
+        except BaseException as error:
+            kept = states.save()
+            if isinstance(error, InputError) and kept:
+                raise InputError(f"{error}; the {kept} masks before it are in {folder}") from error
+            raise
+
+
+class _States:
+    """Saves the state of a video now and then, and once more where the run stops."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._last: SegmentedFrame | None = None
+        self._saved_at = time.monotonic()
+
+    def written(self, frame: SegmentedFrame) -> None:
+        """Takes notice of a frame whose results are written."""
+        self._last = frame
+        if time.monotonic() - self._saved_at > SECONDS_BETWEEN_STATES:
+            self.save()
+
+    def save(self) -> int:
+        """Returns the number of frames that need not be segmented again."""
+        frame = self._last
+        if frame is None:
+            return 0
+        if frame.snapshot is not None:
+            with contextlib.suppress(InputError):  # A full disk is told by what failed first.
+                state = mask_folder.SavedState(frame.position, frame.snapshot())
+                mask_folder.save_state(self._folder, state)
+        self._saved_at = time.monotonic()
+        return frame.position + 1
 
 
 def _write(
-    frames: Iterable[SegmentedFrame],
+    frame: SegmentedFrame,
     video: InputVideo,
-    outputs: Outputs,
-    stamp: dict[str, Any],
-    progress: tqdm,
+    folder: Path,
+    writers: list[Callable[[Result], None]],
+    states: _States,
+    progress: tqdm | None,
 ) -> None:
-    """Writes one mask per frame, named as its frame or by its number, and the overlay."""
-    with contextlib.ExitStack() as stack:
-        # Closed after the masks, the overlay is not older than they are.
-        draw = stack.enter_context(_drawing(video, outputs.overlay))
-        folder = stack.enter_context(mask_folder.replacing(outputs.masks, stamp))
-
-        def write(frame: SegmentedFrame) -> None:
-            path = folder / f"{video.frame_name(frame.position)}.png"
-            masks.write_mask(path, frame.ids)
-            draw(frame.image, frame.ids)
-            progress.update()
-
-        _in_background(write, frames)
+    """Writes what is known of one frame."""
+    name = video.frame_name(frame.position)
+    if frame.snapshot is not None:
+        masks.write_mask(folder / f"{name}.png", frame.ids)
+    for write in writers:
+        write(Result(name, frame.time, frame.image, frame.ids))
+    states.written(frame)
+    if progress is not None:
+        progress.update()
 
 
-def _draw_if_missing(video: InputVideo, outputs: Outputs) -> None:
-    """Draws the overlay of masks that were complete already, unless it is there."""
+def _earlier(segmenter: VideoSegmenter, video: InputVideo, folder: Path) -> Earlier | None:
+    """Returns what an interrupted run has left in a partial folder; None where it is of no use."""
+    saved = mask_folder.load_state(folder)
+    if saved is None:
+        return None
+    paths = [folder / f"{video.frame_name(p)}.png" for p in range(saved.position + 1)]
+    # A file without content is one that a machine without power has not written out.
+    if not all(path.is_file() and path.stat().st_size for path in paths):
+        return None
+    try:
+        state = segmenter.restore(saved.arrays)
+    except InputError:
+        return None
+    return Earlier(saved.position, state, lambda position: masks.read_mask(paths[position]))
+
+
+def _stamp(video: InputVideo, settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the masks of a video depend on, JSON values."""
+    return {**settings, "clip": video.fingerprint()}
+
+
+def _progress(videos: Sequence[InputVideo]) -> tqdm:
+    """Returns a progress bar of all frames, as far as the files tell how many they are."""
+    lengths = [video.frames.length for video in videos]
+    total = None if None in lengths else sum(lengths)
+    return tqdm(total=total, unit="frame", disable=not videos, smoothing=0.1)
+
+
+def _write_missing(video: InputVideo, outputs: Outputs) -> None:
+    """Writes what belongs to masks that were complete already, unless it is there."""
     stamp = outputs.masks / mask_folder.STAMP
-    if outputs.overlay is None or overlay_files.are_newer(outputs.overlay, stamp):
+    missing = [files for files in outputs.files if not result_files.are_newer(files, stamp)]
+    if not missing:
         return
-    images = tqdm(_prefetched(video.frames), "overlay", video.frames.length, leave=False)
-    with _drawing(video, outputs.overlay) as draw:
-        for position, image in enumerate(images):
-            draw(image, masks.read_mask(outputs.masks / f"{video.frame_name(position)}.png"))
+    frames = tqdm(
+        background.prefetched(video.frames), "other files", video.frames.length, leave=False
+    )
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(_writing(video, files)) for files in missing]
+        for position, frame in enumerate(frames):
+            name = video.frame_name(position)
+            ids = masks.read_mask(outputs.masks / f"{name}.png")
+            for write in writers:
+                write(Result(name, frame.time, frame.image, ids))
 
 
 @contextlib.contextmanager
-def _drawing(
-    video: InputVideo, files: OverlayFiles | None
-) -> Iterator[Callable[[np.ndarray, np.ndarray], None]]:
-    """Yields a function that takes a frame and its ids. See `overlay_files.writing`."""
-    if files is None:
-        yield lambda image, ids: None
-        return
+def _writing(video: InputVideo, files: ResultFiles) -> Iterator[Callable[[Result], None]]:
+    """Yields what writes one kind of results of a video. See `ResultFiles.writing`."""
     frames = video.frames
-    with overlay_files.writing(files, frames.frames_per_second, frames.length) as draw:
-        yield draw
-
-
-def _in_background(function: Callable[[T], None], items: Iterable[T]) -> None:
-    """Calls `function` with each of the items, the next one being made meanwhile."""
-    with ThreadPoolExecutor(max_workers=1) as worker:
-        pending = None
-        for item in items:
-            if pending is not None:
-                pending.result()
-            pending = worker.submit(function, item)
-        if pending is not None:
-            pending.result()
-
-
-def _prefetched(items: Iterable[T]) -> Iterator[T]:
-    """Yields the items, the next one being made in the background meanwhile."""
-    iterator = iter(items)
-    with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = reader.submit(next, iterator, _END)
-        while (item := upcoming.result()) is not _END:
-            upcoming = reader.submit(next, iterator, _END)
-            yield item
+    paths = video.source.paths
+    sound = paths[0] if len(paths) == 1 and not video.source.is_live else None
+    facts = VideoFacts(frames.frames_per_second, frames.length, video.object_ids(), sound)
+    with files.writing(facts) as write:
+        yield write

@@ -5,22 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Protocol
 
 import numpy as np
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference.inference_size import (
-    downsample_mask,
-    model_size,
-    scaled,
-    upsampled_argmax,
-)
-from feelvos_tf.media import masks
+from feelvos_tf.inference.numpy_predictor import NumpyPredictor
 
 
 class VideoState(Protocol):
-    """Interface: the state of one video, whose objects are followed frame by frame."""
+    """Interface: the state of one video, whose objects are followed frame by frame.
+
+    Attributes:
+      object_ids: the ids that are followed; 0 is the background.
+    """
+
+    object_ids: Sequence[int]
 
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
@@ -36,6 +37,21 @@ class VideoState(Protocol):
           mask: their ids, uint8 [height, width]; 0 and 255 leave the last frame's ids as they are.
         """
 
+    def correct(self, mask: np.ndarray, background: bool = False) -> None:
+        """Puts the last frame's ids right, which also helps to follow the objects from now on.
+
+        Args:
+          mask: ids that are followed, uint8 [height, width]; 255 leaves the last frame's ids as
+            they are, and so does 0, unless:
+          background: 0 means that a pixel is background.
+        """
+
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that gives the state as it is now, however late it is called.
+
+        `VideoSegmenter.restore` takes what it gives.
+        """
+
 
 class VideoSegmenter(Protocol):
     """Interface: what segments any number of videos; a model, or a baseline."""
@@ -47,6 +63,9 @@ class VideoSegmenter(Protocol):
           image: the first frame, uint8 [height, width, 3] RGB.
           mask: its object ids, uint8 [height, width]; 0 is background, 255 void.
         """
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> VideoState:
+        """Returns the state that `VideoState.snapshot` has given, in another process perhaps."""
 
 
 class ModelVideoSegmenter:
@@ -63,16 +82,25 @@ class ModelVideoSegmenter:
         self._model = model
         self._inference_size = inference_size
 
-    def start(self, image: np.ndarray, mask: np.ndarray) -> ModelVideoState:
+    def start(self, image: np.ndarray, mask: np.ndarray) -> NumpyPredictor:
         """Returns the state of a new video. See `VideoSegmenter`.
 
         Raises:
           InputError: the mask holds no object or has another size than the image.
         """
-        check_mask(mask, image.shape[:2])
-        size = model_size(mask.shape, self._inference_size)
-        state = self._model.start(scaled(image, size), downsample_mask(mask, size))
-        return ModelVideoState(self._model, state, mask.shape, size)
+        predictor = NumpyPredictor(self._model, self._inference_size)
+        predictor.start(image, mask)
+        return predictor
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> NumpyPredictor:
+        """Returns a state as it was. See `VideoSegmenter`.
+
+        Raises:
+          InputError: it is of another model or size, or damaged.
+        """
+        predictor = NumpyPredictor(self._model, self._inference_size)
+        predictor.restore(arrays)
+        return predictor
 
 
 class SavedModelVideoSegmenter(ModelVideoSegmenter):
@@ -89,63 +117,6 @@ class SavedModelVideoSegmenter(ModelVideoSegmenter):
           InputError: the folder is missing or holds no model of this project.
         """
         super().__init__(load_saved_model(path), inference_size)
-
-
-class ModelVideoState:
-    """A `VideoState` that stays on the device between frames."""
-
-    def __init__(
-        self,
-        model: Any,
-        state: dict[str, Any],
-        frame_size: tuple[int, int],
-        model_size: tuple[int, int],
-    ):
-        self._model = model
-        self._state = state
-        self._frame_size = frame_size
-        self._model_size = model_size
-
-    @property
-    def embeddings(self) -> np.ndarray:
-        """The last frame's embedding vectors, float32 [h, w, channels], at stride 4."""
-        return np.asarray(self._state["previous_embeddings"])
-
-    @property
-    def object_ids(self) -> np.ndarray:
-        """The ids that are followed, ascending, uint8 [objects]; 0 is the background."""
-        return np.asarray(self._state["object_ids"]).astype(np.uint8)
-
-    def step(self, image: np.ndarray) -> np.ndarray:
-        """Returns the ids of the next frame. See `VideoState`.
-
-        Where the model ran at another size, its probabilities are scaled back, not its ids, so
-        that outlines stay smooth.
-        """
-        ids, probabilities, self._state = self._model.step(
-            scaled(image, self._model_size), self._state
-        )
-        if self._model_size == image.shape[:2]:
-            return ids.numpy()
-        return self.object_ids[upsampled_argmax(probabilities.numpy(), image.shape[:2])]
-
-    def add_objects(self, mask: np.ndarray) -> None:
-        """Takes further objects that the last frame shows. See `VideoState`.
-
-        The network does not run again. An id that is followed already keeps its reference; the mask
-        corrects its pixels in the last frame.
-
-        Raises:
-          InputError: the mask holds no object or has another size than the frames, or the
-            SavedModel is too old.
-        """
-        check_mask(mask, self._frame_size)
-        if not hasattr(self._model, "add_objects"):
-            raise InputError(
-                "this SavedModel cannot take objects that appear after the first frame: it has no "
-                "function add_objects; write it again with python -m feelvos_tf.export"
-            )
-        self._state = self._model.add_objects(downsample_mask(mask, self._model_size), self._state)
 
 
 def check_saved_model(path: str | os.PathLike[str]) -> None:
@@ -172,17 +143,6 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()[:16]
 
 
-def check_mask(mask: np.ndarray, frame_size: tuple[int, ...]) -> None:
-    """Raises InputError unless the mask holds an object and has the frames' size."""
-    if mask.shape != tuple(frame_size):
-        raise InputError(
-            f"expected a mask [height, width] of the frames' size {list(frame_size)}, found "
-            f"{list(mask.shape)}"
-        )
-    if not masks.object_ids(mask):
-        raise InputError("expected a mask with at least one object, found none (0 is background)")
-
-
 def load_saved_model(path: str | os.PathLike[str]) -> Any:
     """Returns the loaded SavedModel after checking that it is one of this project."""
     check_saved_model(path)
@@ -198,4 +158,10 @@ def load_saved_model(path: str | os.PathLike[str]) -> Any:
             f"{path}: expected a SavedModel written by feelvos_tf.export, found one without its "
             "functions start and step"
         )
+    from feelvos_tf.inference.predictor import check_finite
+
+    variables = getattr(model, "_model_variables", {})
+    if not isinstance(variables, Mapping):
+        variables = {variable.name: variable for variable in variables}  # Written by version 0.1.
+    check_finite(variables, str(path))
     return model

@@ -2,83 +2,157 @@
 
 OUT/<sequence>/
   00000.png ...       the masks
-  prediction.json     the stamp: settings, names of the masks, whether all are there
+  prediction.json     the stamp: settings, names and checksums of the masks, whether all are there
+
+Until all are there the folder is called OUT/<sequence>.partial; a run that was interrupted goes on
+in it, from the state of the video that it saved there in `state.npz`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import pathlib
+import zipfile
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from feelvos_tf.core import atomic_files, working_folder
 from feelvos_tf.core.errors import InputError
 
 STAMP = "prediction.json"
+STATE = "state.npz"
+_POSITION = "position"
+
+
+class SavedState(NamedTuple):
+    """The state of a video after one of its frames.
+
+    Attributes:
+      position: of the frame. The masks up to it are in the folder.
+      arrays: the state, by names.
+    """
+
+    position: int
+    arrays: dict[str, np.ndarray]
 
 
 def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
-    """Returns whether the folder holds every mask of a run with exactly these settings."""
+    """Returns whether the folder holds every mask of a run with exactly these settings, unchanged.
+
+    Args:
+      folder: the masks'.
+      settings: JSON values.
+    """
     stamp = _read_stamp(folder)
     return (
         stamp.get("complete") is True
         and stamp.get("settings") == settings
-        and all((folder / f"{name}.png").is_file() for name in stamp["masks"])
+        and all(
+            _digest(folder / f"{name}.png") == digest for name, digest in stamp["masks"].items()
+        )
     )
+
+
+def is_prediction(folder: pathlib.Path) -> bool:
+    """Returns whether there is a stamp in the folder: some run has written to it."""
+    return bool(_read_stamp(folder))
 
 
 def check_replaceable(folder: pathlib.Path) -> None:
     """Raises InputError where the folder holds files but no stamp: they are not ours to replace."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder to write masks to, found a file")
-    # Hidden files are another output on its way, or what systems leave in every folder.
-    visible = folder.is_dir() and any(not path.name.startswith(".") for path in folder.iterdir())
-    if visible and not _read_stamp(folder):
-        raise InputError(
-            f"{folder} holds files that are no earlier prediction; choose another output folder "
-            "or move them away"
-        )
+    for path in (folder, partial(folder)):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path}: expected a folder to write masks to, found a file")
+        # Hidden files are another output on its way, or what systems leave in every folder.
+        visible = path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir())
+        if visible and not _read_stamp(path):
+            raise InputError(
+                f"{path} holds files that are no earlier prediction; choose another output folder "
+                "or move them away"
+            )
+
+
+def partial(folder: pathlib.Path) -> pathlib.Path:
+    """Returns the folder in which masks are until all are there."""
+    folder = folder.resolve()
+    return folder.with_name(f"{folder.name}.partial")
 
 
 @contextlib.contextmanager
-def replacing(folder: pathlib.Path, settings: dict[str, Any]) -> Iterator[pathlib.Path]:
-    """Yields a temporary folder beside `folder` that takes its place when the block ends well.
+def replacing(
+    folder: pathlib.Path, settings: dict[str, Any], start_over: bool = False
+) -> Iterator[pathlib.Path]:
+    """Yields the partial folder, which takes the place of `folder` when the block ends well.
 
-    What an interrupted run left in it is removed. Of an earlier prediction in `folder` only the
-    masks and the stamp are replaced; files somebody else put there stay.
+    What an interrupted run with the same settings left in it stays; otherwise it is empty. A block
+    that fails leaves it, marked as incomplete, with the masks it has by then.
+
+    Of an earlier prediction in `folder` only the masks and the stamp are replaced; files somebody
+    else put there stay.
 
     Args:
       folder: where the masks belong. See `check_replaceable`.
       settings: what made the masks, JSON values; `is_complete` compares them.
+      start_over: leave nothing of an interrupted run.
 
     Raises:
       InputError: the folder is not ours to replace, or another process is writing to it.
     """
     check_replaceable(folder)
-    folder = folder.resolve()
-    temporary = folder.with_name(f".{folder.name}.partial")
+    folder, working = folder.resolve(), partial(folder)
     in_use = (
         f"{folder}: another process is writing masks there; wait for it, or choose another output "
         "folder"
     )
-    with working_folder.only_process(temporary, in_use):
-        yield temporary
-        names = sorted(path.stem for path in temporary.glob("*.png"))
-        _write_stamp(temporary, {"complete": True, "settings": settings, "masks": names})
+    with working_folder.locked(working, in_use):
+        if start_over or _read_stamp(working).get("settings") != settings:
+            working_folder.empty(working)
+        unfinished = {"complete": False, "settings": settings, "masks": {}}
+        _write_stamp(working, unfinished)
+        try:
+            yield working
+        except BaseException:
+            if not any(working.glob("*.png")):
+                working_folder.empty(working)
+                working.rmdir()
+            raise
+        digests = {path.stem: _digest(path) for path in sorted(working.glob("*.png"))}
+        (working / STATE).unlink(missing_ok=True)
+        _write_stamp(working, {"complete": True, "settings": settings, "masks": digests})
         if folder.is_dir() and any(folder.iterdir()):
-            _replace_contents(folder, temporary)
+            _replace_contents(folder, working)
+            working_folder.empty(working)
+            working.rmdir()
         else:
-            temporary.replace(folder)
+            working.replace(folder)
+
+
+def save_state(working: pathlib.Path, state: SavedState) -> None:
+    """Saves the state of a video in its partial folder, in place of an earlier one."""
+    with atomic_files.replacing(working / STATE) as temporary:
+        np.savez(temporary, **{_POSITION: np.array(state.position)}, **state.arrays)
+
+
+def load_state(working: pathlib.Path) -> SavedState | None:
+    """Returns the state that was saved in a partial folder; None where there is none of use."""
+    try:
+        with np.load(working / STATE, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return SavedState(int(arrays.pop(_POSITION)), arrays)
+    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
 
 
 def _replace_contents(folder: pathlib.Path, temporary: pathlib.Path) -> None:
     """Moves masks and stamp from `temporary` over the earlier prediction in `folder`."""
-    earlier = _read_stamp(folder).get("masks", [])
+    earlier = _read_stamp(folder).get("masks", {})
     new = _read_stamp(temporary)["masks"]
     # All these files are marked as ours but incomplete, in case the machine stops half way.
-    _write_stamp(folder, {"complete": False, "masks": sorted({*earlier, *new})})
+    _write_stamp(folder, {"complete": False, "masks": {**earlier, **new}})
     for name in earlier:
         (folder / f"{name}.png").unlink(missing_ok=True)
     for name in new:
@@ -89,18 +163,30 @@ def _replace_contents(folder: pathlib.Path, temporary: pathlib.Path) -> None:
 def _read_stamp(folder: pathlib.Path) -> dict[str, Any]:
     """Returns the folder's stamp, empty where there is none that can be used."""
     try:
-        stamp = json.loads((folder / STAMP).read_text())
+        path = folder / STAMP
+        stamp = json.loads(path.read_text()) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return {}
     names = stamp.get("masks") if isinstance(stamp, dict) else None
-    if not isinstance(names, list) or not all(map(_is_file_name, names)):
+    if isinstance(names, list):
+        # Written before there were checksums: ours, but not known to be whole.
+        stamp["complete"] = False
+    if not isinstance(names, (list, dict)) or not all(map(_is_file_name, names)):
         return {}
-    return stamp
+    return {**stamp, "masks": names if isinstance(names, dict) else dict.fromkeys(names)}
 
 
 def _is_file_name(name: Any) -> bool:
     """Returns whether `name` is the name of a file in this folder, and leads nowhere else."""
     return isinstance(name, str) and name.isprintable() and pathlib.PurePath(name).name == name
+
+
+def _digest(path: pathlib.Path) -> str | None:
+    """Returns 16 hexadecimal digits that change with a file's content; None where there is none."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
+    except OSError:
+        return None
 
 
 def _write_stamp(folder: pathlib.Path, stamp: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from feelvos_tf.core.errors import InputError
@@ -39,7 +40,7 @@ def test_folder_with_a_mask_removed_is_incomplete(tmp_path):
     assert not mask_folder.is_complete(folder, SETTINGS)
 
 
-def test_failure_leaves_nothing_and_an_earlier_prediction_as_it_was(tmp_path):
+def test_failure_leaves_the_masks_so_far_and_an_earlier_prediction_as_it_was(tmp_path):
     folder = tmp_path / "bear"
     for earlier in (False, True):
         if earlier:
@@ -48,12 +49,57 @@ def test_failure_leaves_nothing_and_an_earlier_prediction_as_it_was(tmp_path):
             (temporary / "00000.png").write_text("half")
             raise RuntimeError
         assert mask_folder.is_complete(folder, SETTINGS) == earlier
-        assert [path.name for path in tmp_path.iterdir()] == ["bear"] * earlier
+        left = sorted(path.name for path in tmp_path.iterdir())
+        assert left == ["bear"] * earlier + ["bear.partial"]
+        partial = tmp_path / "bear.partial"
+        assert sorted(p.name for p in partial.iterdir()) == ["00000.png", mask_folder.STAMP]
+        assert not mask_folder.is_complete(partial, {"other": 1})
+
+
+def test_a_failure_before_the_first_mask_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError), mask_folder.replacing(tmp_path / "bear", SETTINGS):
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mask_that_was_changed_or_cut_is_not_complete(tmp_path):
+    folder = tmp_path / "bear"
+    for change in ("other", "ab", ""):
+        write(folder, ["00000"], SETTINGS)
+        assert mask_folder.is_complete(folder, SETTINGS)
+        (folder / "00000.png").write_text(change)
+        assert not mask_folder.is_complete(folder, SETTINGS)
+
+
+def test_masks_and_state_of_an_interrupted_run_stay_for_the_same_settings_alone(tmp_path):
+    folder = tmp_path / "bear"
+    arrays = {"colors": np.arange(6, dtype=np.float32).reshape(2, 3), "ids": np.array([0, 7])}
+    for settings, kept in ((SETTINGS, True), ({"other": 1}, False)):
+        with pytest.raises(RuntimeError), mask_folder.replacing(folder, SETTINGS) as working:
+            (working / "00000.png").write_text("first")
+            mask_folder.save_state(working, mask_folder.SavedState(0, arrays))
+            raise RuntimeError
+        with pytest.raises(RuntimeError), mask_folder.replacing(folder, settings) as working:
+            state = mask_folder.load_state(working)
+            assert (working / "00000.png").exists() == kept
+            assert (state is not None) == kept
+            if kept:
+                assert state.position == 0
+                np.testing.assert_array_equal(state.arrays["colors"], arrays["colors"])
+                assert state.arrays["colors"].dtype == np.float32
+            raise RuntimeError
+
+
+def test_a_state_that_is_damaged_is_none(tmp_path):
+    for content in (b"", b"PK\3\4", b"no zip"):
+        (tmp_path / mask_folder.STATE).write_bytes(content)
+        assert mask_folder.load_state(tmp_path) is None
 
 
 def test_leftovers_of_a_killed_run_do_not_slip_in(tmp_path):
-    (tmp_path / ".bear.partial").mkdir()
-    (tmp_path / ".bear.partial" / "00009.png").write_text("from a killed run")
+    with pytest.raises(RuntimeError), mask_folder.replacing(tmp_path / "bear", {}) as working:
+        (working / "00009.png").write_text("from a killed run")
+        raise RuntimeError
     write(tmp_path / "bear", ["00000"], SETTINGS)
     assert not (tmp_path / "bear" / "00009.png").exists()
 

@@ -11,7 +11,7 @@ from PIL import Image
 from feelvos_tf.core import atomic_files
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import regular_file
+from feelvos_tf.media import pictures
 
 
 def _davis_palette() -> np.ndarray:
@@ -55,18 +55,13 @@ def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
 
 def _read_pixels(path: pathlib.Path) -> tuple[np.ndarray, bool]:
     """Returns the values of a one-channel PNG, uint8 or bool, and whether it is indexed."""
-    regular_file.check(path, "a mask PNG")
-    try:
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.mode not in ("P", "L", "1"):
-                raise InputError(
-                    f"{path}: expected a mask with one object id per pixel (indexed or grayscale "
-                    f"PNG), found a {image.mode} image"
-                )
-            return np.array(image), image.mode == "P"
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # PIL reports damaged PNGs with any of these.
-        raise InputError(f"{path}: cannot be read as a mask PNG ({error})") from error
+    with pictures.opened(path, "a mask PNG", ("PNG",)) as image:
+        if image.mode not in ("P", "L", "1"):
+            raise InputError(
+                f"{path}: expected a mask with one object id per pixel (indexed or grayscale "
+                f"PNG), found a {image.mode} image"
+            )
+        return np.array(image), image.mode == "P"
 
 
 def write_mask(path: str | os.PathLike[str], ids: np.ndarray) -> None:

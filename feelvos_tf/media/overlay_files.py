@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from feelvos_tf.media import overlay, video
+from feelvos_tf.media import overlay, pictures, video_writing
+from feelvos_tf.media.result_files import Result, VideoFacts
 
 _SHEET_FRAMES = 6
 _SHEET_COLUMNS = 3
@@ -17,7 +18,7 @@ _SHEET_TILE_WIDTH = 427
 
 
 class OverlayFiles(NamedTuple):
-    """Where overlays go.
+    """Where overlays go. `ResultFiles`; see there.
 
     Attributes:
       video: the .mp4.
@@ -27,40 +28,29 @@ class OverlayFiles(NamedTuple):
     video: pathlib.Path
     sheet: pathlib.Path | None = None
 
+    def paths(self) -> list[pathlib.Path]:
+        """Returns the files."""
+        return [path for path in self if path is not None]
 
-def are_newer(files: OverlayFiles, than: pathlib.Path) -> bool:
-    """Returns whether all files are there and none is older than the file `than`."""
-    return all(
-        path.is_file() and path.stat().st_mtime >= than.stat().st_mtime
-        for path in files
-        if path is not None
-    )
+    @contextlib.contextmanager
+    def writing(self, facts: VideoFacts) -> Iterator[Callable[[Result], None]]:
+        """Yields a function that takes the next result. See `ResultFiles`."""
+        last = (facts.num_frames or 1) - 1
+        chosen = set(np.linspace(0, last, _SHEET_FRAMES).round().astype(int))
+        tiles = []
+        position = 0
+        with video_writing.writing_video(
+            self.video, facts.frames_per_second, facts.sound
+        ) as write_frame:
 
+            def write(result: Result) -> None:
+                nonlocal position
+                picture = overlay.overlay(result.image, result.ids)
+                write_frame(picture, result.time)
+                if self.sheet is not None and position in chosen:
+                    tiles.append(overlay.contact_sheet([picture], 1, _SHEET_TILE_WIDTH))
+                position += 1
 
-@contextlib.contextmanager
-def writing(
-    files: OverlayFiles, frames_per_second: float, num_frames: int | None
-) -> Iterator[Callable[[np.ndarray, np.ndarray], None]]:
-    """Yields a function that takes the next frame and its ids; files appear when the block ends.
-
-    Args:
-      files: what to write.
-      frames_per_second: of the video.
-      num_frames: how many there will be. The sheet needs it, the video does not.
-    """
-    chosen = set(np.linspace(0, (num_frames or 1) - 1, _SHEET_FRAMES).round().astype(int))
-    tiles = []
-    position = 0
-    with video.writing_video(files.video, frames_per_second) as write_frame:
-
-        def write(image: np.ndarray, ids: np.ndarray) -> None:
-            nonlocal position
-            picture = overlay.overlay(image, ids)
-            write_frame(picture)
-            if files.sheet is not None and position in chosen:
-                tiles.append(overlay.contact_sheet([picture], 1, _SHEET_TILE_WIDTH))
-            position += 1
-
-        yield write
-    if files.sheet is not None:
-        video.write_image(files.sheet, overlay.contact_sheet(tiles, _SHEET_COLUMNS))
+            yield write
+        if self.sheet is not None:
+            pictures.write_image(self.sheet, overlay.contact_sheet(tiles, _SHEET_COLUMNS))

@@ -1,65 +1,108 @@
-"""Reads frames from video files and folders of pictures; writes videos and pictures."""
+"""Frames of videos, folders and lists of pictures, read one at a time as they are asked for."""
 
 from __future__ import annotations
 
-import contextlib
-import fractions
+import glob
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Union
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import NamedTuple, Protocol
 
 import av
 import av.error
 import numpy as np
-from av.video.reformatter import Colorspace
-from PIL import Image, ImageOps
 
-from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import regular_file
+from feelvos_tf.media import pictures, regular_file, whole_video
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 DEFAULT_FRAMES_PER_SECOND = 24.0
-# Whatever the suffix says; PIL would start other programs for some formats, Ghostscript for EPS.
-_IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+
+class Frame(NamedTuple):
+    """One frame.
+
+    Attributes:
+      number: its position in the source, from 0.
+      time: seconds since the source's first frame.
+      image: uint8 [height, width, 3] RGB, upright.
+    """
+
+    number: int
+    time: Fraction
+    image: np.ndarray
+
+
+class Frames(Protocol):
+    """Interface: the frames of one source.
+
+    Attributes:
+      paths: the files they come from.
+      length: the number of frames, as far as the files tell (good for a progress bar, not more);
+        None where they tell nothing.
+      frames_per_second: the average.
+      is_live: they come as they are made, once, and nobody knows how many.
+    """
+
+    paths: list[pathlib.Path]
+    length: int | None
+    frames_per_second: float
+    is_live: bool
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yields the images of all frames. See `Frame`."""
+
+    def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
+        """Yields the frames start, start + every, ... below `end`; all to the last with None.
+
+        Raises:
+          InputError: a frame cannot be read, or the source breaks off.
+        """
+
+    def name(self, number: int) -> str:
+        """Returns what the mask of a frame is called."""
 
 
 class ImageFrames:
-    """The pictures of a sequence in the given order, read one at a time as they are asked for.
+    """The pictures of a sequence in the given order. `Frames`; see there.
 
     Attributes:
-      paths: the files.
       names: one name per frame: the file name without its suffix.
-      length: the number of frames.
-      frames_per_second: pictures carry no time, so this is what DAVIS was recorded at.
+      frames_per_second: pictures carry no time; by default it is what DAVIS was recorded at.
     """
 
-    frames_per_second = DEFAULT_FRAMES_PER_SECOND
+    is_live = False
 
-    def __init__(self, paths: Sequence[str | os.PathLike[str]]):
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike[str]],
+        frames_per_second: float = DEFAULT_FRAMES_PER_SECOND,
+    ):
         self.paths = [pathlib.Path(path) for path in paths]
         self.names = [path.stem for path in self.paths]
         self.length = len(self.names)
+        self.frames_per_second = frames_per_second
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields uint8 [height, width, 3] RGB; InputError where a picture cannot be read."""
-        return map(read_image, self.paths)
+        return map(pictures.read_image, self.paths)
+
+    def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
+        """Yields chosen frames. See `Frames`."""
+        step = 1 / Fraction(self.frames_per_second).limit_denominator(1001)
+        for number in range(self.length)[start:end:every]:
+            yield Frame(number, number * step, pictures.read_image(self.paths[number]))
+
+    def name(self, number: int) -> str:
+        """Returns the name of the frame's picture."""
+        return self.names[number]
 
 
 class VideoFrames:
-    """The frames of a video file, decoded one at a time as they are asked for.
+    """The frames of a video file. `Frames`; see there."""
 
-    Attributes:
-      paths: the one file.
-      names: None: frames in a video have no names.
-      length: the number of frames the file claims to hold (good for a progress bar, not more), or
-        None where it claims nothing.
-      frames_per_second: the average.
-    """
-
-    names = None
+    is_live = False
 
     def __init__(self, path: str | os.PathLike[str]):
         """Opens the file once to see that it is a video.
@@ -69,29 +112,54 @@ class VideoFrames:
         """
         self.paths = [pathlib.Path(path)]
         with self._open() as container:
-            average = container.streams.video[0].average_rate
-            self.length = container.streams.video[0].frames or None
-        self.frames_per_second = float(average or DEFAULT_FRAMES_PER_SECOND)
+            stream = container.streams.video[0]
+            self.length = stream.frames or None
+            # 1000 and more: the clock of a container that knows no rate.
+            average = stream.average_rate or 0
+            self.frames_per_second = float(
+                average if 0 < average < 1000 else DEFAULT_FRAMES_PER_SECOND
+            )
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields uint8 [height, width, 3] RGB, upright; InputError where decoding fails."""
+        return (frame.image for frame in self.timed())
+
+    def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
+        """Yields chosen frames. See `Frames`."""
         with self._open() as container:
-            container.streams.video[0].thread_type = "AUTO"
-            number = 0
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            seen = whole_video.Seen()
+            number, first_time = 0, None
             try:
-                for frame in container.decode(video=0):
-                    yield _upright(frame)
+                for frame in _decoded(container, seen):
+                    if end is not None and number >= end:
+                        return
+                    time = self._time(frame, number)
+                    first_time = time if first_time is None else first_time
+                    if number >= start and (number - start) % every == 0:
+                        yield Frame(number, time - first_time, upright(self.paths[0], frame))
                     number += 1
             except av.error.FFmpegError as error:
                 raise InputError(
                     f"{self.paths[0]}: the video cannot be decoded after frame {number} ({error})"
                 ) from error
+            whole_video.check(self.paths[0], container, seen, number)
+
+    def name(self, number: int) -> str:
+        """Returns the frame's number: `00012`."""
+        return f"{number:05d}"
+
+    def _time(self, frame: av.VideoFrame, number: int) -> Fraction:
+        if frame.pts is None or frame.time_base is None:
+            return number / Fraction(self.frames_per_second).limit_denominator(1001)
+        return frame.pts * Fraction(frame.time_base)
 
     def _open(self) -> av.container.InputContainer:
         regular_file.check(self.paths[0], "a video")
         try:
             container = av.open(str(self.paths[0]))
-        except (av.error.FFmpegError, OSError) as error:
+        except (av.error.FFmpegError, OSError, ValueError) as error:
             raise InputError(f"{self.paths[0]}: cannot be read as a video ({error})") from error
         if not container.streams.video:
             container.close()
@@ -99,137 +167,75 @@ class VideoFrames:
         return container
 
 
-Frames = Union[ImageFrames, VideoFrames]
-
-
-def open_frames(source: str | os.PathLike[str]) -> Frames:
-    """Returns the frames of a video file, or of a folder of .jpg and .png pictures.
+def open_frames(
+    source: str | os.PathLike[str], frames_per_second: float = DEFAULT_FRAMES_PER_SECOND
+) -> Frames:
+    """Returns the frames of a video file, or of the pictures of a folder or a pattern.
 
     Pictures are ordered as people count: `frame2.jpg` before `frame10.jpg`.
 
+    Args:
+      source: a file, a folder, or a pattern like `shots/*.jpg`.
+      frames_per_second: of pictures, which carry no time.
+
     Raises:
-      InputError: the source is missing, no video, or a folder without usable pictures.
+      InputError: the source is missing, no video, or without usable pictures.
     """
     path = pathlib.Path(source)
-    if not path.is_dir():
+    if path.is_dir():
+        found, where = list(path.iterdir()), f"{path}: expected pictures in this folder"
+    elif glob.has_magic(str(source)) and not path.exists():
+        found = list(map(pathlib.Path, glob.glob(str(source), recursive=True)))
+        where = f"{source}: expected pictures of such names"
+    else:
         return VideoFrames(path)
-    paths = [
-        entry
-        for entry in path.iterdir()
-        if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-    ]
+    paths = [entry for entry in found if _is_picture(entry)]
     if not paths:
-        raise InputError(f"{path}: expected .jpg or .png pictures in this folder, found none")
-    frames = ImageFrames(sorted(paths, key=_natural_key))
-    for name, again in zip(frames.names, frames.names[1:]):
+        raise InputError(f"{where} ({', '.join(pictures.IMAGE_SUFFIXES)}), found none")
+    frames = ImageFrames(sorted(paths, key=natural_key), frames_per_second)
+    names = sorted(frames.names)
+    for name, again in zip(names, names[1:]):
         if name == again:
-            raise InputError(f"{path}: two pictures are called {name}, expected one of each name")
+            raise InputError(f"{source}: two pictures are called {name}, expected one of each name")
     return frames
 
 
-def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Returns a picture as uint8 [height, width, 3] RGB, turned as its EXIF data says.
+def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
+    """Returns a decoded frame as RGB, turned as the file's display matrix says (phone videos).
 
     Raises:
-      InputError: the file is missing, no picture of 8 bits per channel, or damaged.
+      InputError: it is larger than memory should be asked for.
     """
-    regular_file.check(path, "a picture")
-    try:
-        with Image.open(path, formats=_IMAGE_FORMATS) as image:
-            if image.mode.startswith(("I", "F")):
-                raise InputError(
-                    f"{path}: expected a picture of 8 bits per channel, found mode {image.mode}"
-                )
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        # PIL reports damaged files with any of these.
-        raise InputError(f"{path}: cannot be read as a picture ({error})") from error
-
-
-def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Writes uint8 [height, width, 3] RGB as .jpg or .png, whole or not at all."""
-    with atomic_files.replacing(path) as temporary:
-        Image.fromarray(image).save(temporary, quality=90)
-
-
-def write_video(
-    path: str | os.PathLike[str], images: Iterable[np.ndarray], frames_per_second: float
-) -> None:
-    """Writes an .mp4, whole or not at all. See `writing_video`."""
-    with writing_video(path, frames_per_second) as write:
-        for image in images:
-            write(image)
-
-
-@contextlib.contextmanager
-def writing_video(
-    path: str | os.PathLike[str], frames_per_second: float
-) -> Iterator[Callable[[np.ndarray], None]]:
-    """Yields a function that writes the next frame; the .mp4 appears when the block ends well.
-
-    It is H.264 where the encoder is there, else MPEG-4. The function takes uint8 [height, width, 3]
-    RGB, all of one size. A size that is odd grows by one pixel, repeating the edge: the encoders
-    take even sizes only.
-
-    Args:
-      path: the file to write, ending in .mp4.
-      frames_per_second: of the video.
-
-    Raises:
-      InputError: the path does not end in .mp4, or no frame was written.
-    """
-    path = pathlib.Path(path)
-    check_video_path(path)
-    with atomic_files.replacing(path) as temporary, av.open(str(temporary), "w") as container:
-        stream = None
-
-        def write(image: np.ndarray) -> None:
-            nonlocal stream
-            image = np.pad(image, [(0, size % 2) for size in image.shape[:2]] + [(0, 0)], "edge")
-            if stream is None:
-                stream = _add_stream(container, image.shape, frames_per_second)
-            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
-            frame = frame.reformat(format="yuv420p", dst_colorspace=stream.codec_context.colorspace)
-            container.mux(stream.encode(frame))
-
-        yield write
-        if stream is None:
-            raise InputError(f"{path}: no frame to write into this video")
-        container.mux(stream.encode())
-
-
-def check_video_path(path: str | os.PathLike[str]) -> None:
-    """Raises InputError unless `write_video` can write a file of this name."""
-    if pathlib.Path(path).suffix.lower() != ".mp4":
-        raise InputError(f"{path}: expected a name that ends in .mp4 for the video to write")
-
-
-def _add_stream(
-    container: av.container.OutputContainer, shape: tuple[int, ...], frames_per_second: float
-) -> av.video.VideoStream:
-    """Returns a new stream of the given [height, width, ...] that every player understands."""
-    h264 = "libx264" in av.codecs_available
-    # 1001 keeps 30000/1001 and its kin exact; MPEG-4 refuses large denominators.
-    exact = fractions.Fraction(frames_per_second).limit_denominator(1001)
-    stream = container.add_stream("libx264" if h264 else "mpeg4", rate=exact)
-    stream.height, stream.width = shape[:2]
-    stream.pix_fmt = "yuv420p"
-    # MPEG-4 cannot tell its color space, and players take it for the one of analog television.
-    stream.codec_context.colorspace = Colorspace.ITU709 if h264 else Colorspace.ITU601
-    if h264:
-        stream.options = {"crf": "18", "preset": "veryfast"}
-    else:
-        stream.bit_rate = 8_000_000
-    return stream
-
-
-def _upright(frame: av.VideoFrame) -> np.ndarray:
-    """Returns a decoded frame as RGB, turned as the file's display matrix says (phone videos)."""
+    pictures.check_size(path, frame.height, frame.width)
     image = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
 
 
-def _natural_key(path: pathlib.Path) -> list[tuple[int, int, str]]:
+def _decoded(
+    container: av.container.InputContainer, seen: whole_video.Seen
+) -> Iterator[av.VideoFrame]:
+    """Yields the frames of a video; where it breaks off, those that can still be had before."""
+    stream = container.streams.video[0]
+    packets, failure = container.demux(stream), None
+    while failure is None:
+        try:
+            packet = next(packets)
+            seen.add(packet)
+            frames = packet.decode()
+        except StopIteration:
+            return
+        except av.error.FFmpegError as error:
+            # Decoders are some frames late.
+            failure, frames = error, stream.codec_context.decode(None)
+        yield from frames
+    raise failure
+
+
+def natural_key(path: pathlib.Path) -> list[tuple[int, int, str]]:
     """Returns a sort key under which runs of digits count as numbers."""
     parts = re.split(r"(\d+)", path.stem)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def _is_picture(path: pathlib.Path) -> bool:
+    return path.suffix.lower() in pictures.IMAGE_SUFFIXES and not path.name.startswith(".")

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import masks, overlay, video
+from feelvos_tf.media import masks, overlay, pictures, video, video_writing
 from feelvos_tf.media.masks import DAVIS_PALETTE
 
 
@@ -39,9 +39,9 @@ def test_pictures_of_any_mode_become_rgb_and_exif_turns_them(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # To be shown turned by 90 degrees clockwise.
     Image.fromarray(color_bars(16, 32)).save(tmp_path / "phone.jpg", exif=exif, quality=100)
-    assert (video.read_image(tmp_path / "gray.png") == 77).all()
-    assert (video.read_image(tmp_path / "alpha.png") == (1, 2, 3)).all()
-    turned = video.read_image(tmp_path / "phone.jpg")
+    assert (pictures.read_image(tmp_path / "gray.png") == 77).all()
+    assert (pictures.read_image(tmp_path / "alpha.png") == (1, 2, 3)).all()
+    turned = pictures.read_image(tmp_path / "phone.jpg")
     assert turned.shape == (32, 16, 3)
     assert turned[2, 8].argmax() == 0 and turned[12, 8].argmax() == 1
 
@@ -61,10 +61,10 @@ def test_video_written_and_read_back_keeps_frames_colors_and_rate(tmp_path, monk
         monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
     path = tmp_path / "deeper" / "bars.mp4"
     images = [color_bars(47, 63, shift=8 * index) for index in range(5)]
-    video.write_video(path, images, frames_per_second=30000 / 1001)
+    video_writing.write_video(path, images, frames_per_second=30000 / 1001)
     frames = video.open_frames(path)
     assert frames.frames_per_second == pytest.approx(30000 / 1001)
-    assert frames.length == 5 and frames.names is None
+    assert frames.length == 5 and frames.name(12) == "00012"
     back = list(frames)
     assert [image.shape for image in back] == [(48, 64, 3)] * 5  # Odd sizes grow by one pixel.
     for image, original in zip(back, images):
@@ -74,7 +74,7 @@ def test_video_written_and_read_back_keeps_frames_colors_and_rate(tmp_path, monk
 
 def test_phone_video_is_turned_upright(tmp_path):
     path = tmp_path / "phone.mp4"
-    video.write_video(path, [color_bars(32, 64)] * 3, frames_per_second=24)
+    video_writing.write_video(path, [color_bars(32, 64)] * 3, frames_per_second=24)
     content = path.read_bytes()
     # The display matrix stands 44 bytes into the track header; 90 degrees clockwise is b=1, c=-1.
     start = content.index(b"tkhd") + 44
@@ -91,7 +91,7 @@ def test_failing_frame_leaves_no_video_behind(tmp_path):
         raise InputError("second frame is damaged")
 
     with pytest.raises(InputError, match="damaged"):
-        video.write_video(tmp_path / "out.mp4", images(), 24)
+        video_writing.write_video(tmp_path / "out.mp4", images(), 24)
     assert not list(tmp_path.iterdir())
 
 
@@ -104,7 +104,7 @@ def test_unusable_sources_are_named_in_one_sentence(tmp_path):
     for name, sentence in {
         "missing.mp4": "expected a video, found no such file",
         "text.mp4": "cannot be read as a video",
-        "empty": "expected .jpg or .png pictures in this folder, found none",
+        "empty": "expected pictures in this folder .*, found none",
         "twice": "two pictures are called 0",
     }.items():
         with pytest.raises(InputError, match=f"{name}.*{sentence}"):
@@ -113,7 +113,7 @@ def test_unusable_sources_are_named_in_one_sentence(tmp_path):
 
 def test_what_is_no_file_is_refused_instead_of_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    for read in (video.read_image, masks.read_mask, video.open_frames):
+    for read in (pictures.read_image, masks.read_mask, video.open_frames):
         with pytest.raises(InputError, match="pipe.png: expected .* found something that is no"):
             read(tmp_path / "pipe.png")
 
@@ -121,16 +121,28 @@ def test_what_is_no_file_is_refused_instead_of_waited_for(tmp_path):
 def test_only_formats_of_pictures_are_opened_whatever_the_suffix(tmp_path):
     (tmp_path / "drawing.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     with pytest.raises(InputError, match="drawing.jpg: cannot be read as a picture"):
-        video.read_image(tmp_path / "drawing.jpg")
-    Image.new("I;16", (8, 6), 3000).save(tmp_path / "deep.png")
-    with pytest.raises(InputError, match="deep.png: expected .* 8 bits per channel, found mode I"):
-        video.read_image(tmp_path / "deep.png")
+        pictures.read_image(tmp_path / "drawing.jpg")
+    Image.new("F", (8, 6), 0.5).save(tmp_path / "float.tif")
+    with pytest.raises(InputError, match="float.tif: expected .* 8 or 16 bits .*, found mode F"):
+        pictures.read_image(tmp_path / "float.tif")
+
+
+def test_gray_of_16_bits_is_scaled_to_8_and_turned(tmp_path):
+    deep = np.array([[0, 257, 65535], [128 * 257, 129 * 257 + 100, 1]], np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # To be shown upside down.
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    Image.fromarray(deep).save(tmp_path / "turned.png", exif=exif)
+    expected = np.array([[0, 1, 255], [128, 129, 0]])
+    np.testing.assert_array_equal(pictures.read_image(tmp_path / "deep.png")[..., 1], expected)
+    turned = pictures.read_image(tmp_path / "turned.png")[..., 1]
+    np.testing.assert_array_equal(turned, expected[::-1, ::-1])
 
 
 def test_damaged_video_tells_where_it_breaks_off(tmp_path):
     path = tmp_path / "cut.mp4"
     noise = np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8)
-    video.write_video(path, noise, frames_per_second=24)
+    video_writing.write_video(path, noise, frames_per_second=24)
     content = bytearray(path.read_bytes())
     middle = content.index(b"mdat") + 4
     content[middle + 20 : middle + 30000] = bytes(30000 - 20)

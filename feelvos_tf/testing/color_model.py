@@ -48,6 +48,17 @@ class ColorModel(tf.Module):
         colors = tf.gather(tf.concat([state["colors"], colors], 0), order)
         return {**state, "object_ids": tf.gather(ids, order), "colors": colors}
 
+    @tf.function(input_signature=[_MASK, _STATE, tf.TensorSpec([], tf.int32)])
+    def correct(
+        self, mask: tf.Tensor, state: dict[str, tf.Tensor], max_total_reference_pixels: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Returns the state in which the objects of the mask have the colors they have there."""
+        del max_total_reference_pixels
+        ids, colors = _ids_and_colors(state["last_image"], mask)
+        places = tf.searchsorted(state["object_ids"], ids)
+        after = tf.tensor_scatter_nd_update(state["colors"], places[:, None], colors)
+        return {**state, "colors": after}
+
 
 def save(folder: pathlib.Path, sharpness: float = 0.01) -> pathlib.Path:
     """Returns `folder` after writing the SavedModel there."""

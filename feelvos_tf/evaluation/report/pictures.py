@@ -12,7 +12,7 @@ from PIL import Image
 
 from feelvos_tf.evaluation import boundary, score_predictions
 from feelvos_tf.evaluation.protocols import SequenceGroundTruth
-from feelvos_tf.media import masks, overlay, video
+from feelvos_tf.media import masks, overlay, pictures
 
 _WIDTH = 520
 _GRAY = 110
@@ -43,7 +43,7 @@ def _background(path: pathlib.Path | None, size: tuple[int, int]) -> np.ndarray:
     """Returns the frame in the mask's size, or plain gray where there is none."""
     if path is None:
         return np.full([*size, 3], _GRAY, np.uint8)
-    image = video.read_image(path)
+    image = pictures.read_image(path)
     if image.shape[:2] == size:
         return image
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)

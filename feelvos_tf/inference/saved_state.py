@@ -1,0 +1,119 @@
+"""The state of a video as NumPy arrays: a copy to be kept, written to a file, and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from feelvos_tf.core.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+_FRAME_SIZE, _INFERENCE_SIZE, _MODEL = "frame_size", "inference_size", "model"
+_OWN = (_FRAME_SIZE, _INFERENCE_SIZE, _MODEL)
+
+
+def pack(
+    state: Mapping[str, tf.Tensor],
+    frame_size: tuple[int, int],
+    inference_size: int | None,
+    identity: str,
+) -> dict[str, np.ndarray]:
+    """Returns a flat state as arrays of its own, with what it belongs to.
+
+    Args:
+      state: see `predictor_state`.
+      frame_size: height and width of the video.
+      inference_size: at which the model ran; None for the frames' own.
+      identity: of the model.
+    """
+    arrays = {name: np.array(value) for name, value in state.items()}
+    return {
+        **arrays,
+        _FRAME_SIZE: np.array(frame_size, np.int32),
+        _INFERENCE_SIZE: np.array(inference_size or 0, np.int32),
+        _MODEL: np.array(identity),
+    }
+
+
+def unpack(
+    packed: Mapping[str, np.ndarray],
+    model: Any,
+    frame_size: tuple[int, int] | None,
+    inference_size: int | None,
+    identity: str,
+) -> tuple[dict[str, tf.Tensor], tuple[int, int]]:
+    """Returns the flat state, of copied tensors, and the frames' height and width.
+
+    Args:
+      packed: from `pack`, perhaps read from a file.
+      model: whose function `step` shall take the state.
+      frame_size: of the video in progress; None if there is none.
+      inference_size: at which the model runs.
+      identity: of the model.
+
+    Raises:
+      InputError: the state is of another model or size, or damaged.
+    """
+    missing = [name for name in _OWN if name not in packed]
+    if missing:
+        raise InputError(f"restore: expected what state() returns, found no {missing[0]}")
+    if str(packed[_MODEL]) != identity:
+        raise InputError(
+            f"restore: expected a state of this model ({identity or 'unnamed'}), found one of "
+            f"another ({packed[_MODEL]})"
+        )
+    found = int(packed[_INFERENCE_SIZE])
+    if found != (inference_size or 0):
+        raise InputError(
+            f"restore: expected a state at inference size {_named(inference_size)}, found one at "
+            f"{_named(found)}"
+        )
+    size = tuple(int(value) for value in packed[_FRAME_SIZE])
+    if frame_size not in (None, size):
+        raise InputError(
+            f"restore: expected a state of frames of the size {list(frame_size)} of the video in "
+            f"progress, found {list(size)} (another() returns a predictor for that)"
+        )
+    return _tensors(packed, _specs(model)), size
+
+
+def _named(inference_size: int | None) -> str:
+    return str(inference_size) if inference_size else "of the frames"
+
+
+def _specs(model: Any) -> dict[str, tf.TensorSpec]:
+    """Returns what the entries of a flat state are, by name."""
+    if getattr(model.step, "input_signature", None) is not None:
+        return model.step.input_signature[1]
+    (function,) = model.step.concrete_functions  # That of a SavedModel.
+    return function.structured_input_signature[0][1]
+
+
+def _tensors(
+    packed: Mapping[str, np.ndarray], specs: Mapping[str, tf.TensorSpec]
+) -> dict[str, tf.Tensor]:
+    """Returns tensors as `specs` says; raises InputError if the arrays are others."""
+    if set(packed) - set(_OWN) != set(specs):
+        raise InputError(
+            f"restore: expected a state with {', '.join(specs)}, found one with "
+            f"{', '.join(sorted(set(packed) - set(_OWN)))}"
+        )
+    import tensorflow as tf  # Here: a wrong flag is to be told without seconds of waiting.
+
+    tensors = {}
+    for name, spec in specs.items():
+        array = np.asarray(packed[name])
+        if array.dtype != spec.dtype.as_numpy_dtype or not spec.shape.is_compatible_with(
+            array.shape
+        ):
+            raise InputError(
+                f"restore: expected {name} of {spec.dtype.name} {spec.shape}, found {array.dtype} "
+                f"{list(array.shape)}"
+            )
+        # A copy, also where TensorFlow would take the array's own memory.
+        tensors[name] = tf.constant(np.array(array))
+    return tensors

@@ -1,0 +1,216 @@
+"""The command-line flags that say which video, which of its frames, and where its masks are.
+
+A program defines them once and asks after the command line was parsed:
+
+    _VIDEO = video_flags.define(cli.flag_values(__name__))
+    ...
+    video = _VIDEO.input_video()
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from typing import Any
+
+from absl import flags
+
+from feelvos_tf.core import cli
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import input_video
+from feelvos_tf.inference.input_video import InputVideo
+from feelvos_tf.media import live_frames, pictures, video
+from feelvos_tf.media.selection import SelectedFrames, Selection
+
+PIPE = "-"
+
+
+def define(flag_values: flags.FlagValues) -> VideoFlags:
+    """Defines --video, --mask, --mask_at, --first_frame and what chooses frames.
+
+    Args:
+      flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
+    """
+    own = {"flag_values": flag_values}
+    one_video = {
+        "video": flags.DEFINE_string(
+            "video",
+            None,
+            "A video, a folder of pictures, a pattern such as 'shots/*.jpg', the number of a "
+            "camera (0), or - for standard input.",
+            **own,
+        ),
+        "mask": flags.DEFINE_string(
+            "mask",
+            None,
+            "The objects of the first frame: a PNG of ids, of colors or of white on black, or JSON "
+            "(COCO run lengths or polygons, labelme).",
+            **own,
+        ),
+        "mask_at": flags.DEFINE_multi_string(
+            "mask_at",
+            [],
+            "FRAME:MASK, e.g. 120:later.png; may be repeated. New objects join the others, known "
+            "ones are corrected.",
+            **own,
+        ),
+        "first_frame": flags.DEFINE_string(
+            "first_frame",
+            None,
+            "Write the first frame as this PNG, to draw --mask on, and do nothing else.",
+            **own,
+        ),
+    }
+    frames = {
+        "start": flags.DEFINE_string(
+            "start", None, "First frame: its number, from 0, or seconds as in 12.5s.", **own
+        ),
+        "end": flags.DEFINE_string(
+            "end", None, "Where to stop: the frame after the last, or seconds.", **own
+        ),
+        "every": flags.DEFINE_integer(
+            "every", 1, "Take one frame of so many.", lower_bound=1, **own
+        ),
+        "max_side": flags.DEFINE_integer(
+            "max_side",
+            None,
+            "Scale frames, and with them masks, down to this many pixels on the long side.",
+            lower_bound=16,
+            **own,
+        ),
+        "fps": flags.DEFINE_float(
+            "fps",
+            None,
+            "Frames per second of what carries no time: pictures, MJPEG, bare frames; by default "
+            f"{video.DEFAULT_FRAMES_PER_SECOND:g}.",
+            lower_bound=0.01,
+            upper_bound=1000,
+            **own,
+        ),
+        "raw_size": flags.DEFINE_string(
+            "raw_size", None, "WxH of bare frames on standard input (ffmpeg -f rawvideo).", **own
+        ),
+        "raw_format": flags.DEFINE_string(
+            "raw_format", None, "Their pixel format, as ffmpeg calls it; by default rgb24.", **own
+        ),
+    }
+    cli.group_flags(flag_values, "One video", list(one_video))
+    cli.group_flags(flag_values, "Which of its frames", list(frames))
+    return VideoFlags({**one_video, **frames})
+
+
+class VideoFlags:
+    """The flags of one program, from `define`."""
+
+    def __init__(self, holders: dict[str, flags.FlagHolder]):
+        self._holders = holders
+
+    @property
+    def source(self) -> str | None:
+        """What --video says."""
+        return self._value("video")
+
+    @property
+    def is_first_frame(self) -> bool:
+        """Whether the first frame is asked for, and nothing else."""
+        return self._value("first_frame") is not None
+
+    def check(self) -> None:
+        """Raises InputError where the flags do not fit together."""
+        given = [name for name in self._holders if name != "video" and self._is_given(name)]
+        if self.source is None:
+            if given:
+                raise InputError(f"--{given[0]} belongs to --video")
+            return
+        if (self._value("mask") is None) == (self._value("first_frame") is None):
+            raise InputError(
+                "--video and --mask (of its first frame) belong together; --first_frame=first.png "
+                "writes that frame, to draw the mask on"
+            )
+        if self._value("first_frame") is not None:
+            if self._value("mask_at"):
+                raise InputError("--first_frame does nothing else: expected it without --mask_at")
+            if pathlib.Path(self._value("first_frame")).suffix.lower() != ".png":
+                raise InputError("--first_frame: expected a name that ends in .png")
+        if self.source != PIPE and (self._is_given("raw_size") or self._is_given("raw_format")):
+            raise InputError(f"--raw_size and --raw_format are for --video={PIPE}")
+        if self._is_given("raw_format") and not self._is_given("raw_size"):
+            raise InputError("--raw_format belongs to --raw_size")
+
+    def write_first_frame(self) -> None:
+        """Writes the first frame to where --first_frame says."""
+        path = self._value("first_frame")
+        source = self._frames()
+        image = SelectedFrames(source, self._selection(source)).first()
+        if image is None:
+            raise InputError(f"{self.source}: expected a video with frames, found none")
+        pictures.write_image(path, image)
+        print(
+            f"written: {path}, {input_video.size_of(image.shape)} pixels: draw the objects on it, "
+            "or on a copy in black, one color each, with antialiasing off, and give the drawing "
+            "as --mask"
+        )
+
+    def input_video(self) -> InputVideo:
+        """Returns the video that the flags name.
+
+        Raises:
+          InputError: it cannot be used, or a flag has no such value.
+        """
+        source = self._frames()
+        later = dict(map(_number_and_path, self._value("mask_at")))
+        name = {PIPE: "standard input"}.get(self.source, pathlib.Path(self.source).name)
+        selection = self._selection(source)
+        return input_video.from_video(source, self._value("mask"), later, selection, name)
+
+    def _frames(self) -> video.Frames:
+        rate = self._value("fps") or video.DEFAULT_FRAMES_PER_SECOND
+        if self.source == PIPE:
+            size = _size(self._value("raw_size"))
+            return live_frames.open_pipe(None, size, self._value("raw_format") or "rgb24", rate)
+        if self.source.isdecimal() and not pathlib.Path(self.source).exists():
+            return live_frames.open_camera(int(self.source))
+        return video.open_frames(self.source, rate)
+
+    def _selection(self, source: video.Frames) -> Selection:
+        rate = source.frames_per_second
+        start = _number("start", self._value("start") or "0", rate)
+        end = None
+        if self._is_given("end"):
+            end = _number("end", self._value("end"), rate)
+            if end <= start:
+                raise InputError(f"--end: expected a frame after --start={start}, found {end}")
+        return Selection(start, end, self._value("every"), self._value("max_side"))
+
+    def _value(self, name: str) -> Any:
+        return self._holders[name].value
+
+    def _is_given(self, name: str) -> bool:
+        return self._value(name) != self._holders[name].default
+
+
+def _number(flag: str, text: str, frames_per_second: float) -> int:
+    """Returns the number of a frame for `120` and for `12.5s`."""
+    found = re.fullmatch(r"(\d{1,9})|(\d{1,9}(?:\.\d*)?)s", text)
+    if not found:
+        raise InputError(f"--{flag}: expected a frame's number or seconds (12.5s), found {text!r}")
+    return int(found[1]) if found[1] else round(float(found[2]) * frames_per_second)
+
+
+def _number_and_path(text: str) -> tuple[int, str]:
+    number, _, path = text.partition(":")
+    if not re.fullmatch(r"\d{1,9}", number) or not path:
+        raise InputError(f"--mask_at: expected FRAME:MASK, e.g. 120:later.png, found {text!r}")
+    return int(number), path
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    """Returns height and width for `640x480`; None for None."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d{1,6})x(\d{1,6})", text)
+    if not found:
+        raise InputError(f"--raw_size: expected width and height, e.g. 640x480, found {text!r}")
+    width, height = int(found[1]), int(found[2])
+    pictures.check_size("--raw_size", height, width)
+    return height, width

@@ -1,0 +1,167 @@
+"""Frames that come as they are made: from a camera, or from another program through a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any, BinaryIO
+
+import av
+import av.error
+import cv2
+import numpy as np
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.media import video
+from feelvos_tf.media.video import DEFAULT_FRAMES_PER_SECOND, Frame
+
+_PIPE = "standard input"
+# Their frames come one after the other, and nothing says when.
+_WITHOUT_TIME = ("mjpeg", "rawvideo", "jpeg_pipe", "png_pipe", "image2pipe")
+
+
+class LiveFrames:
+    """Frames that can be read once, until they end or somebody stops. `Frames`; see there."""
+
+    is_live = True
+    length = None
+
+    def __init__(self, source: Iterator[Frame], frames_per_second: float):
+        """Stores the source.
+
+        Args:
+          source: its frames.
+          frames_per_second: the average, as far as it is known before.
+        """
+        self.paths = []
+        self.frames_per_second = frames_per_second
+        self._source = source
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Ends the video after the frame that is being read."""
+        self._is_stopped = True
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yields uint8 [height, width, 3] RGB."""
+        return (frame.image for frame in self.timed())
+
+    def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
+        """Yields chosen frames. See `Frames`."""
+        for frame in self._source:
+            if self._is_stopped or (end is not None and frame.number >= end):
+                return
+            if frame.number >= start and (frame.number - start) % every == 0:
+                yield frame
+
+    def name(self, number: int) -> str:
+        """Returns the frame's number: `00012`."""
+        return f"{number:05d}"
+
+
+def open_camera(index: int) -> LiveFrames:
+    """Returns the frames of a camera of this machine, each with the time it came.
+
+    Args:
+      index: 0 for the first one.
+
+    Raises:
+      InputError: there is no such camera.
+    """
+    camera = cv2.VideoCapture(index)
+    if not camera.isOpened():
+        raise InputError(f"camera {index} cannot be opened: expected a camera of this number")
+    rate = camera.get(cv2.CAP_PROP_FPS)
+    return LiveFrames(
+        _camera_frames(camera), rate if 0 < rate < 1000 else DEFAULT_FRAMES_PER_SECOND
+    )
+
+
+def _camera_frames(camera: Any) -> Iterator[Frame]:
+    """Yields what a `cv2.VideoCapture` gives until it gives nothing more."""
+    begin, number = None, 0
+    try:
+        while True:
+            is_there, image = camera.read()
+            if not is_there:
+                return
+            now = time.monotonic()
+            begin = now if begin is None else begin
+            seconds = Fraction(now - begin).limit_denominator(1000)
+            yield Frame(number, seconds, np.ascontiguousarray(image[..., ::-1]))
+            number += 1
+    finally:
+        camera.release()
+
+
+def open_pipe(
+    file: BinaryIO | None = None,
+    raw_size: tuple[int, int] | None = None,
+    raw_format: str = "rgb24",
+    frames_per_second: float = DEFAULT_FRAMES_PER_SECOND,
+) -> LiveFrames:
+    """Returns the frames of a stream: MJPEG or another one that players know, or bare pixels.
+
+    Args:
+      file: to read from; standard input by default.
+      raw_size: height and width of bare frames, one after the other; None for a stream that tells.
+      raw_format: pixel format of bare frames, as FFmpeg calls it.
+      frames_per_second: of bare frames and of MJPEG, which carry no time.
+
+    Raises:
+      InputError: no frame can be read from it.
+    """
+    options = {}
+    if raw_size is not None:
+        options = {"video_size": f"{raw_size[1]}x{raw_size[0]}", "pixel_format": raw_format}
+    try:
+        container = av.open(
+            _Readable(file or sys.stdin.buffer),
+            format=None if raw_size is None else "rawvideo",
+            options=options,
+        )
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        what = (
+            f"bare frames of the pixel format {raw_format}"
+            if raw_size
+            else "a video or MJPEG (bare frames need --raw_size=WxH)"
+        )
+        raise InputError(f"{_PIPE}: expected {what} ({error})") from error
+    if not container.streams.video:
+        raise InputError(f"{_PIPE}: expected a video, found a stream without pictures")
+    rate = frames_per_second
+    if container.format.name not in _WITHOUT_TIME:
+        rate = float(container.streams.video[0].average_rate or rate)
+    return LiveFrames(_pipe_frames(container, frames_per_second), rate)
+
+
+class _Readable:
+    """A file of which nothing but `read` is to be used: a pipe cannot go back."""
+
+    def __init__(self, file: BinaryIO):
+        # What is there already, instead of waiting until a buffer is full.
+        self.read = getattr(file, "read1", file.read)
+
+
+def _pipe_frames(
+    container: av.container.InputContainer, frames_per_second: float
+) -> Iterator[Frame]:
+    """Yields the frames of a stream until it ends."""
+    step = 1 / Fraction(frames_per_second).limit_denominator(1001)
+    carries_time = container.format.name not in _WITHOUT_TIME
+    number, first_time = 0, None
+    with container:
+        try:
+            for frame in container.decode(video=0):
+                now = number * step
+                if carries_time and frame.pts is not None:
+                    now = frame.pts * Fraction(frame.time_base)
+                first_time = now if first_time is None else first_time
+                yield Frame(number, now - first_time, video.upright(_PIPE, frame))
+                number += 1
+        except av.error.FFmpegError as error:
+            raise InputError(
+                f"{_PIPE}: the video breaks off after frame {number} ({error})"
+            ) from error

@@ -1,0 +1,105 @@
+"""Files for editors and scripts, read back by others where there are any."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from feelvos_tf.media import object_files, rle, video
+from feelvos_tf.media.result_files import Result, VideoFacts
+
+
+def results():
+    """Yields three frames: object 3 moves, 7 appears in the last, void is nobody's."""
+    for frame in range(3):
+        ids = np.zeros((32, 48), np.uint8)
+        ids[4:10, 5 + frame : 12 + frame] = 3
+        ids[20, :5] = 255
+        if frame == 2:
+            ids[20:30, 30:40] = 7
+        image = np.full((32, 48, 3), 50 * frame + 20, np.uint8)
+        yield Result(f"{10 + frame:05d}", Fraction(frame, 10), image, ids)
+
+
+def write(files):
+    with files.writing(VideoFacts(10.0, 3, [3, 7])) as write_result:
+        for result in results():
+            write_result(result)
+    return files.paths()
+
+
+def test_run_lengths_boxes_and_areas_are_read_by_pycocotools(tmp_path):
+    [path] = write(object_files.RunLengths(tmp_path / "masks.json"))
+    coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed")
+    with contextlib.redirect_stdout(None):
+        dataset = coco.COCO(str(path))
+    assert [image["file_name"] for image in dataset.loadImgs([1, 2, 3])] == [
+        "00010.png",
+        "00011.png",
+        "00012.png",
+    ]
+    for image, result in zip((1, 2, 3), results()):
+        annotations = dataset.loadAnns(dataset.getAnnIds(imgIds=[image]))
+        assert [a["category_id"] for a in annotations] == ([3, 7] if image == 3 else [3])
+        for annotation in annotations:
+            expected = result.ids == annotation["object_id"]
+            np.testing.assert_array_equal(dataset.annToMask(annotation), expected)
+            assert annotation["area"] == expected.sum()
+            assert annotation["bbox"] == coco.maskUtils.toBbox(annotation["segmentation"]).tolist()
+
+
+def test_run_lengths_are_json_with_all_frames_also_without_objects(tmp_path):
+    files = object_files.RunLengths(tmp_path / "masks.json")
+    with files.writing(VideoFacts(10.0, 1, [3])) as write_result:
+        ids = np.zeros((4, 4), np.uint8)
+        write_result(Result("a", Fraction(0), np.zeros((4, 4, 3), np.uint8), ids))
+    content = json.loads((tmp_path / "masks.json").read_text())
+    assert content["annotations"] == [] and len(content["images"]) == 1
+    assert content["categories"] == [{"id": 3, "name": "object 3"}]
+
+
+def test_table_has_a_line_for_every_object_and_frame(tmp_path):
+    [path] = write(object_files.ObjectTable(tmp_path / "objects.csv"))
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == object_files.COLUMNS
+    assert [(row["frame"], row["object"]) for row in rows] == [
+        (f"0001{frame}", value) for frame in range(3) for value in "37"
+    ]
+    assert list(rows[2].values()) == ["00011", "0.1", "3", "42", "6", "4", "7", "6", "9.00", "6.50"]
+    assert list(rows[3].values()) == ["00011", "0.1", "7", "0"] + [""] * 6
+
+
+def test_every_object_has_a_video_of_its_own_bit_by_bit(tmp_path):
+    paths = write(object_files.ObjectVideos(tmp_path))
+    assert [path.name for path in paths] == ["object_3.mkv", "object_7.mkv"]
+    for path, value in zip(paths, (3, 7)):
+        for image, result in zip(video.open_frames(path), results()):
+            np.testing.assert_array_equal(image[..., 0], np.where(result.ids == value, 255, 0))
+
+
+def test_cutout_has_one_frame_per_frame(tmp_path):
+    [path] = write(object_files.Cutout(tmp_path / "cutout.webm"))
+    frames = list(video.open_frames(path))
+    assert len(frames) == 3 and frames[0].shape == (32, 48, 3)
+
+
+@pytest.mark.parametrize("kind", ["RunLengths", "ObjectTable"])
+def test_a_failure_leaves_nothing(tmp_path, kind):
+    files = getattr(object_files, kind)(tmp_path / "file")
+    with pytest.raises(RuntimeError), files.writing(VideoFacts(10.0, 3, [3, 7])):
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_runs_of_a_written_annotation_decode_without_pycocotools(tmp_path):
+    [path] = write(object_files.RunLengths(tmp_path / "masks.json"))
+    first = json.loads(path.read_text())["annotations"][0]["segmentation"]
+    np.testing.assert_array_equal(
+        rle.decode(first["counts"], *first["size"]), next(results()).ids == 3
+    )

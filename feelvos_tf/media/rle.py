@@ -1,0 +1,83 @@
+"""Run lengths of binary masks as COCO writes them, and the boxes and areas beside them.
+
+The form is that of pycocotools: runs go down the columns, the first one is of zeros; as text, each
+number is the difference to the one two before, in groups of five bits, lowest first, plus 48.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def encode(mask: np.ndarray) -> dict[str, Any]:
+    """Returns {"size": [height, width], "counts": text} of a bool mask [height, width]."""
+    pixels = np.asarray(mask, bool).ravel(order="F")
+    ends = np.flatnonzero(np.diff(pixels)) + 1
+    counts = np.diff(np.concatenate([[0], ends, [pixels.size]]))
+    if pixels.size and pixels[0]:
+        counts = np.concatenate([[0], counts])
+    return {"size": list(mask.shape), "counts": _text(counts)}
+
+
+def decode(counts: str | list[int], height: int, width: int) -> np.ndarray:
+    """Returns a bool mask [height, width].
+
+    Args:
+      counts: the runs, as text or as numbers.
+      height: of the mask.
+      width: of the mask.
+
+    Raises:
+      ValueError: the runs do not fill the mask exactly.
+    """
+    runs = _numbers(counts) if isinstance(counts, str) else counts
+    if not all(type(run) is int and 0 <= run <= height * width for run in runs):
+        raise ValueError("run lengths are no numbers of pixels")
+    if sum(runs) != height * width:
+        raise ValueError(f"run lengths add up to {sum(runs)}, not to {height} x {width} pixels")
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape((height, width), order="F")
+
+
+def box(mask: np.ndarray) -> list[float]:
+    """Returns [x, y, width, height] of the smallest box around a bool mask; zeros for none."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return [0.0, 0.0, 0.0, 0.0]
+    top, left = rows[0], columns[0]
+    return [float(v) for v in (left, top, columns[-1] - left + 1, rows[-1] - top + 1)]
+
+
+def _text(counts: np.ndarray) -> str:
+    counts = counts.tolist()
+    characters = []
+    for position, count in enumerate(counts):
+        value = count - counts[position - 2] if position > 2 else count
+        more = True
+        while more:
+            bits = value & 0x1F
+            value >>= 5
+            more = value != (-1 if bits & 0x10 else 0)
+            characters.append(chr((bits | 0x20 if more else bits) + 48))
+    return "".join(characters)
+
+
+def _numbers(text: str) -> list[int]:
+    """Returns the runs of a text. Raises ValueError where it is none."""
+    numbers, value, shift = [], 0, 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            raise ValueError("the counts are no run lengths")
+        value |= (bits & 0x1F) << shift
+        shift += 5
+        if not bits & 0x20:
+            if bits & 0x10:
+                value -= 1 << shift
+            numbers.append(value + numbers[-2] if len(numbers) > 2 else value)
+            value, shift = 0, 0
+    if shift:
+        raise ValueError("the counts break off")
+    return numbers

@@ -1,0 +1,232 @@
+"""Writes videos: every frame at its own time, with the sound of the source where it has some."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+
+import av
+import av.error
+import numpy as np
+from av.video.reformatter import Colorspace
+
+from feelvos_tf.core import atomic_files
+from feelvos_tf.core.errors import InputError
+
+_CLOCK = 90000  # Ticks a second: what videos of any rate are timed by.
+# What an .mp4 may hold and browsers play; other sound is left out.
+_SOUND_CODECS = ("aac", "mp3", "mp3float", "opus", "flac", "ac3", "eac3")
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoding:
+    """How pictures become a video.
+
+    Attributes:
+      suffix: of the file, which tells the container.
+      codec: FFmpeg's name of the encoder.
+      takes: pixel format of the arrays that are written.
+      pixels: pixel format of the video.
+      options: the encoder's.
+      needs_even_sides: a side that is odd grows by one pixel, repeating the edge.
+      metadata: of the stream.
+    """
+
+    suffix: str
+    codec: str
+    takes: str
+    pixels: str
+    options: Mapping[str, str]
+    needs_even_sides: bool = True
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+TO_LOOK_AT = Encoding(".mp4", "libx264", "rgb24", "yuv420p", {"crf": "18", "preset": "veryfast"})
+"""H.264, which every browser plays."""
+WITH_ALPHA = Encoding(
+    ".webm",
+    "libvpx-vp9",
+    "rgba",
+    "yuva420p",
+    {"deadline": "realtime", "cpu-used": "8", "crf": "24", "b": "0", "row-mt": "1"},
+    metadata={"alpha_mode": "1"},
+)
+"""VP9 with transparency, uint8 [height, width, 4] RGBA."""
+LOSSLESS_GRAY = Encoding(".mkv", "ffv1", "gray", "gray", {"level": "3"}, needs_even_sides=False)
+"""FFV1, from which uint8 [height, width] comes back bit by bit."""
+_WITHOUT_H264 = dataclasses.replace(TO_LOOK_AT, codec="mpeg4", options={"b": "8000000"})
+
+
+class VideoWriter:
+    """A video that is being written. See `writing_video`."""
+
+    def __init__(
+        self,
+        container: av.container.OutputContainer,
+        frames_per_second: float,
+        sound: str | os.PathLike[str] | None = None,
+        encoding: Encoding = TO_LOOK_AT,
+    ):
+        self._container = container
+        # 1001 keeps 30000/1001 and its kin exact; MPEG-4 refuses large denominators.
+        self._rate = Fraction(frames_per_second).limit_denominator(1001)
+        self._sound = Sound(container, sound) if sound is not None else None
+        self._encoding = encoding
+        self._stream = None
+        self._first_time = None
+        self._last = -1
+        self._count = 0
+
+    def __call__(self, image: np.ndarray, time: Fraction | None = None) -> None:
+        """Writes the next frame.
+
+        Args:
+          image: uint8 as the encoding takes it, [height, width, 3] RGB by default.
+          time: when it was taken, seconds; None for one frame after the other.
+        """
+        if self._encoding.needs_even_sides:
+            odd = [(0, size % 2) for size in image.shape[:2]]
+            image = np.pad(image, odd + [(0, 0)] * (image.ndim - 2), "edge")
+        time = self._count / self._rate if time is None else time
+        if self._stream is None:
+            self._first_time = time
+            self._stream = _add_stream(self._container, image.shape, self._rate, self._encoding)
+            if self._sound is not None:
+                self._sound.begin()
+        frame = av.VideoFrame.from_ndarray(image, format=self._encoding.takes)
+        context = self._stream.codec_context
+        if self._encoding.pixels != self._encoding.takes:
+            frame = frame.reformat(format=self._encoding.pixels, dst_colorspace=context.colorspace)
+        frame.time_base = context.time_base
+        # Two frames at one time are a defect of the source; encoders refuse them.
+        ticks = round((time - self._first_time) / Fraction(context.time_base))
+        frame.pts = self._last = max(ticks, self._last + 1)
+        self._count += 1
+        self._container.mux(self._stream.encode(frame))
+
+    def finish(self) -> int:
+        """Returns the number of frames, after writing what the encoder still has and the sound."""
+        if self._stream is not None:
+            self._container.mux(self._stream.encode())
+            if self._sound is not None:
+                last = self._last * Fraction(self._stream.codec_context.time_base)
+                self._sound.copy(self._first_time, self._first_time + last + 1 / self._rate)
+        return self._count
+
+
+class Sound:
+    """The sound of a video file, copied as it is into another."""
+
+    def __init__(self, container: av.container.OutputContainer, path: str | os.PathLike[str]):
+        self._container, self._path = container, path
+        self._stream = None
+
+    def begin(self) -> None:
+        """Adds the stream, where the source has one that can be copied."""
+        with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(self._path)) as source:
+            if source.streams.audio and source.streams.audio[0].codec_context.name in _SOUND_CODECS:
+                self._stream = self._container.add_stream_from_template(source.streams.audio[0])
+
+    def copy(self, start: Fraction, end: Fraction) -> None:
+        """Writes what lies between two times, seconds since the source's first frame."""
+        if self._stream is None:
+            return
+        with contextlib.suppress(av.error.FFmpegError), av.open(str(self._path)) as source:
+            video, audio = source.streams.video[0], source.streams.audio[0]
+            zero = (video.start_time or 0) * Fraction(video.time_base) + start
+            offset = round(zero / Fraction(audio.time_base))
+            for packet in source.demux(audio):
+                if packet.pts is None or packet.pts < offset:
+                    continue
+                if (packet.pts - offset) * Fraction(audio.time_base) >= end - start:
+                    break
+                packet.pts, packet.dts = packet.pts - offset, packet.pts - offset
+                packet.stream = self._stream
+                self._container.mux(packet)
+
+
+def write_video(
+    path: str | os.PathLike[str], images: Iterable[np.ndarray], frames_per_second: float
+) -> None:
+    """Writes an .mp4, whole or not at all. See `writing_video`."""
+    with writing_video(path, frames_per_second) as write:
+        for image in images:
+            write(image)
+
+
+@contextlib.contextmanager
+def writing_video(
+    path: str | os.PathLike[str],
+    frames_per_second: float,
+    sound: str | os.PathLike[str] | None = None,
+    encoding: Encoding = TO_LOOK_AT,
+) -> Iterator[VideoWriter]:
+    """Yields what writes the next frame; the video appears when the block ends well.
+
+    By default it is an .mp4 of H.264 where the encoder is there, else of MPEG-4, with its index in
+    front, so that browsers play it while it loads.
+
+    Args:
+      path: the file to write, ending as the encoding demands.
+      frames_per_second: of the video; frames that come with their times keep them.
+      sound: a video file whose sound is copied, as far as the frames' times go.
+      encoding: of the frames.
+
+    Raises:
+      InputError: the path ends otherwise, no frame was written, or the encoder is not there.
+    """
+    path = pathlib.Path(path)
+    check_video_path(path, encoding)
+    options = {"movflags": "faststart"} if encoding.suffix == ".mp4" else {}
+    with contextlib.ExitStack() as stack:
+        temporary = stack.enter_context(atomic_files.replacing(path))
+        stack.enter_context(_named_errors(path))
+        container = stack.enter_context(av.open(str(temporary), "w", options=options))
+        writer = VideoWriter(container, frames_per_second, sound, encoding)
+        yield writer
+        if not writer.finish():
+            raise InputError(f"{path}: no frame to write into this video")
+
+
+def check_video_path(path: str | os.PathLike[str], encoding: Encoding = TO_LOOK_AT) -> None:
+    """Raises InputError unless `writing_video` can write a file of this name."""
+    if pathlib.Path(path).suffix.lower() != encoding.suffix:
+        raise InputError(
+            f"{path}: expected a name that ends in {encoding.suffix} for the video to write"
+        )
+
+
+@contextlib.contextmanager
+def _named_errors(path: pathlib.Path) -> Iterator[None]:
+    """Makes what FFmpeg says in the block an InputError; it does not tell which file."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise InputError(f"{path}: cannot be written, {error}") from error
+
+
+def _add_stream(
+    container: av.container.OutputContainer,
+    shape: tuple[int, ...],
+    rate: Fraction,
+    encoding: Encoding,
+) -> av.video.VideoStream:
+    """Returns a new stream of the given [height, width, ...]."""
+    if encoding == TO_LOOK_AT and encoding.codec not in av.codecs_available:
+        encoding = _WITHOUT_H264
+    stream = container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
+    stream.height, stream.width = shape[:2]
+    stream.pix_fmt = encoding.pixels
+    stream.metadata.update(encoding.metadata)
+    context = stream.codec_context
+    # MPEG-4 cannot tell its color space, and players take it for the one of analog television; it
+    # knows no fine clock either.
+    is_old = encoding.codec == "mpeg4"
+    context.time_base = 1 / rate if is_old else Fraction(1, _CLOCK)
+    if encoding.pixels != "gray":
+        context.colorspace = Colorspace.ITU601 if is_old else Colorspace.ITU709
+    return stream

@@ -1,0 +1,72 @@
+"""Shows the masks of two runs over the same video, side by side.
+
+    python tools/side_by_side.py --video=clip.mp4 --left=masks --right=other_masks \\
+        --output=compare.mp4
+
+Frames count for which both folders have a mask. The video has the source's times and sound.
+"""
+
+from __future__ import annotations
+
+import pathlib
+
+import cv2
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from feelvos_tf.core import cli
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.media import masks, overlay, video, video_writing
+
+_FLAGS = cli.flag_values(__name__)
+_VIDEO = flags.DEFINE_string(
+    "video", None, "The video, or folder of pictures.", required=True, flag_values=_FLAGS
+)
+_LEFT = flags.DEFINE_string(
+    "left", None, "Folder of masks shown on the left.", required=True, flag_values=_FLAGS
+)
+_RIGHT = flags.DEFINE_string(
+    "right", None, "Folder of masks shown on the right.", required=True, flag_values=_FLAGS
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "The .mp4 to write.", required=True, flag_values=_FLAGS
+)
+_GAP = 6
+
+
+def main(argv: list[str]) -> None:
+    """Writes what the flags name."""
+    del argv
+    frames = video.open_frames(_VIDEO.value)
+    folders = [pathlib.Path(folder) for folder in (_LEFT.value, _RIGHT.value)]
+    video_writing.check_video_path(_OUTPUT.value)
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder}: expected a folder of masks, found no folder")
+    sound = frames.paths[0] if len(frames.paths) == 1 else None
+    with video_writing.writing_video(_OUTPUT.value, frames.frames_per_second, sound) as write:
+        for frame in tqdm(frames.timed(), unit="frame", total=frames.length):
+            paths = [folder / f"{frames.name(frame.number)}.png" for folder in folders]
+            if all(path.is_file() for path in paths):
+                write(beside(frame.image, *map(masks.read_mask, paths)), frame.time)
+    print(f"written: {_OUTPUT.value}")
+
+
+def beside(image: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Returns the image twice, each time under a mask, with a white line between.
+
+    Args:
+      image: uint8 [height, width, 3] RGB.
+      left: uint8 ids; its size is that of both pictures.
+      right: uint8 ids.
+    """
+    size = left.shape[::-1]
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    right = cv2.resize(right, size, interpolation=cv2.INTER_NEAREST)
+    line = np.full((left.shape[0], _GAP, 3), 255, np.uint8)
+    return np.hstack([overlay.overlay(image, left), line, overlay.overlay(image, right)])
+
+
+if __name__ == "__main__":
+    cli.run(main)
