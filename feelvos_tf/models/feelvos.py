@@ -216,20 +216,24 @@ class Feelvos(tf.keras.Model):
             layer.fold_batch_norm()
 
     def extract(
-        self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
+        self, images: tf.Tensor, training: bool = False, seeds: tf.Tensor | None = None
     ) -> Features:
-        """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size."""
+        """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size.
+
+        They are float32 also in mixed precision: matching compares distances that differ little.
+        """
         features = self.backbone_to_decoder(
-            images, training, training and self.fine_tune_batch_norm, seed
+            images, training, training and self.fine_tune_batch_norm, seeds
         )
-        return Features(features, self.embedding(features))
+        embeddings = self.embedding(features)
+        return Features(tf.cast(features, tf.float32), tf.cast(embeddings, tf.float32))
 
     def backbone_to_decoder(
         self,
         images: tf.Tensor,
         training: bool,
         batch_statistics: bool,
-        seed: tf.Tensor | None = None,
+        seeds: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the decoder features of `images`: all layers that have a batch norm.
 
@@ -237,14 +241,15 @@ class Feelvos(tf.keras.Model):
           images: float32 `[n, height, width, 3]`, RGB 0..255.
           training: whether dropout is active and gradients are needed.
           batch_statistics: normalize by the statistics of `images` and move the running ones.
-          seed: integer `[2]`, of the dropout; another one every time where None.
+          seeds: integer `[clips, 2]`, of the dropout, for each of so many equal parts of `images`;
+            another one every time where None.
         """
         low_level, deep = self.backbone(
             images,
             batch_statistics=batch_statistics,
             recompute=training and self.recompute_backbone,
         )
-        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics, seed=seed)
+        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics, seeds=seeds)
         return self.decoder(deep, low_level, batch_statistics=batch_statistics)
 
     def segment(
@@ -284,7 +289,7 @@ class Feelvos(tf.keras.Model):
         labels: tf.Tensor,
         num_objects: tf.Tensor,
         training: bool,
-        seed: tf.Tensor | None = None,
+        seeds: tf.Tensor | None = None,
     ) -> list[ClipOutput]:
         """Returns the logits of the current frame of every clip, for training.
 
@@ -297,11 +302,11 @@ class Feelvos(tf.keras.Model):
           labels: int32 `[batch, 3 or more, height, width]` object indices; 255 is void.
           num_objects: int32 `[batch]`.
           training: whether dropout is active and gradients are needed.
-          seed: integer `[2]` that dropout and the pixels kept for matching follow from; others
-            every time where None.
+          seeds: integer `[batch, 2]` that dropout and the pixels kept for matching follow from,
+            whatever clips are beside; others every time where None.
         """
         batch, frames = images.shape[:2]
-        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seed)
+        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seeds)
         # Taken apart at once: the gradient of slices would be padded and summed, frame by frame.
         decoder_features = tf.unstack(features.decoder_features, batch * frames)
         embeddings = tf.unstack(features.embeddings, batch * frames)
@@ -315,7 +320,7 @@ class Feelvos(tf.keras.Model):
                     labels[clip],
                     num_objects[clip],
                     training,
-                    _fold_in(seed, clip),
+                    None if seeds is None else seeds[clip],
                 )
             )
         return outputs
