@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import gin
 import tensorflow as tf
 
-from feelvos_tf.core.constants import CURRENT, PREVIOUS, REFERENCE, VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.core.setting_types import checked
-from feelvos_tf.models import object_labels
+from feelvos_tf.models import clip_rollout
 from feelvos_tf.models.deeplab import FILTERS, AtrousSpatialPyramidPooling, Decoder
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.embedding import Embedding
@@ -314,7 +312,8 @@ class Feelvos(tf.keras.Model):
         for clip in range(batch):
             own = slice(clip * frames, (clip + 1) * frames)
             outputs.append(
-                self._segment_clip(
+                clip_rollout.segment_clip(
+                    self,
                     decoder_features[own],
                     embeddings[own],
                     labels[clip],
@@ -324,44 +323,6 @@ class Feelvos(tf.keras.Model):
                 )
             )
         return outputs
-
-    def _segment_clip(
-        self,
-        features: Sequence[tf.Tensor],
-        embeddings: Sequence[tf.Tensor],
-        labels: tf.Tensor,
-        num_objects: tf.Tensor,
-        training: bool,
-        seed: tf.Tensor | None,
-    ) -> ClipOutput:
-        """Returns what `clip_logits` says of one clip; `features`, `embeddings` frame by frame."""
-        indices = resize_nearest(labels[:CURRENT], tf.shape(embeddings[0])[:2])
-        indices = tf.where(indices == VOID, object_labels.NO_OBJECT, indices)
-        max_pixels = self.train_max_neighbors_per_object if training else 0
-        reference = prepare_reference(
-            embeddings[REFERENCE], indices[REFERENCE], num_objects, max_pixels, seed
-        )
-        previous = Previous(
-            embeddings[PREVIOUS],
-            indices[PREVIOUS],
-            object_labels.one_hot(indices[PREVIOUS], num_objects),
-        )
-        outputs = []
-        for frame in range(CURRENT, len(embeddings)):
-            output = self.segment(
-                features[frame],
-                embeddings[frame],
-                reference,
-                previous,
-                training,
-                _fold_in(seed, frame - CURRENT),
-            )
-            previous = _fed_back(output.logits, embeddings[frame], tf.shape(labels)[1:])
-            outputs.append(output)
-        return outputs[0]._replace(
-            embeddings=tf.stack(embeddings[: CURRENT + 1]),
-            further_logits=tuple(output.logits for output in outputs[1:]),
-        )
 
     def _match_globally(
         self, embeddings: tf.Tensor, reference: Reference, training: bool
@@ -387,29 +348,8 @@ class Feelvos(tf.keras.Model):
         )
 
 
-def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor) -> Previous:
-    """Returns a frame as the one after it sees it: with its hard mask, as at prediction.
-
-    No gradient passes the mask.
-
-    Args:
-      logits: `[objects, h, w, 1]` of the frame.
-      embeddings: `[h, w, channels]` of the frame.
-      size: int32 `[2]`, height and width of the frame.
-    """
-    full_logits = resize_bilinear(tf.stop_gradient(logits), size)[..., 0]
-    winners = tf.argmax(full_logits, 0, output_type=tf.int32)
-    indices = resize_nearest(winners, tf.shape(embeddings)[:2])
-    return Previous(embeddings, indices, object_labels.one_hot(indices, tf.shape(logits)[0]))
-
-
 # Keras 3 looks at the arguments of the constructor, which gin's wrapper would hide from it.
 Feelvos.__init__.__signature__ = inspect.signature(Feelvos.__init__)
-
-
-def _fold_in(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:
-    """Returns a seed of its own for each number, None for none."""
-    return None if seed is None else tf.random.experimental.stateless_fold_in(seed, number)
 
 
 def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
