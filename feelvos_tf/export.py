@@ -7,21 +7,27 @@ The SavedModel has the functions of feelvos_tf/inference/predictor.py:
     start(image, mask) -> state
     step(image, state) -> ids, probabilities, state
     add_objects(mask, state) -> state
+    correct(mask, state, max_total_reference_pixels) -> state
+    remove(object_id, state) -> state
     segment_clip(images, mask) -> ids
 
+and signatures of these names for TensorFlow Serving (feelvos_tf/inference/SERVING.md).
 The settings are those of the training run, those of its `evaluation/` scope first.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
+import secrets
 import shutil
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from feelvos_tf.core import cli, gin_flags, gin_settings
+import feelvos_tf
+from feelvos_tf.core import atomic_files, cli, gin_flags, gin_settings
 from feelvos_tf.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,21 +74,46 @@ def find_checkpoint(model_dir: str, checkpoint: str | None = None) -> str:
 def export(predictor: Predictor, export_dir: str) -> None:
     """Writes `predictor` as a SavedModel, whole or not at all.
 
+    Its folder `assets` says what it is: `settings.gin`, the settings that made it, and
+    `model.json`, class and versions.
+
     Raises:
-      InputError: `export_dir` exists.
+      InputError: `export_dir` exists or cannot be written, or a weight is not finite.
     """
     import tensorflow as tf
 
     check_new(export_dir)
+    predictor.check_weights(export_dir)
     target = pathlib.Path(export_dir)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.writing")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = target.with_name(f".{target.name}-{secrets.token_hex(4)}.writing")
     try:
-        tf.saved_model.save(predictor, str(temporary))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _save(predictor, temporary)
         os.replace(temporary, target)
+    except (OSError, tf.errors.OpError) as error:
+        raise atomic_files.refusal(target, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _save(predictor: Predictor, folder: pathlib.Path) -> None:
+    """Writes the SavedModel and, for people and programs that look at it later, what it is."""
+    import gin
+    import tensorflow as tf
+
+    from feelvos_tf.inference.serving_signatures import signatures
+
+    tf.saved_model.save(predictor, str(folder), signatures(predictor))
+    kind = type(predictor)
+    described = {
+        "class": f"{kind.__module__}.{kind.__name__}",
+        "feelvos_tf": feelvos_tf.__version__,
+        "tensorflow": tf.__version__,
+    }
+    assets = folder / "assets"
+    assets.mkdir(exist_ok=True)
+    (assets / "model.json").write_text(json.dumps(described, indent=1) + "\n")
+    (assets / "settings.gin").write_text(gin.operative_config_str())
 
 
 def export_run(model_dir: str, export_dir: str, checkpoint: str | None = None) -> None:

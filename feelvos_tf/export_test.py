@@ -1,17 +1,23 @@
+import errno
+import json
+import pathlib
 import subprocess
 import sys
 
 import gin
 import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from feelvos_tf import export as export_module
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.export import export, find_checkpoint
 from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.inference.video_segmenter import load_saved_model
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import checkpoint_of
-from feelvos_tf.testing import small_model, without_tensorflow
+from feelvos_tf.testing import color_model, small_model, without_tensorflow
 
 # Importing the package is made impossible: the SavedModel must need none of its code.
 _WITHOUT_PACKAGE = """
@@ -27,6 +33,33 @@ state = model.add_objects(data["later_mask"], state)
 _, added, state = model.step(data["images"][0], state)
 np.savez(sys.argv[3], ids=ids, probabilities=probabilities, segmented=segmented, added=added)
 """
+# The same by signatures, as a server calls them.
+_BY_SIGNATURES = """
+import sys
+sys.modules["feelvos_tf"] = None
+import numpy as np, tensorflow as tf
+call = tf.saved_model.load(sys.argv[1]).signatures
+data = {name: tf.constant(array) for name, array in np.load(sys.argv[2]).items()}
+image, later = data["images"]
+state = call["start"](image=image, mask=data["mask"])
+segmented = call["segment_clip"](images=data["images"], mask=data["mask"])["ids"]
+default = call["serving_default"](images=data["images"], mask=data["mask"])["ids"]
+assert (default.numpy() == segmented.numpy()).all()
+results = call["step"](image=later, **state)
+ids, probabilities = results.pop("ids"), results.pop("probabilities")
+state = call["add_objects"](mask=data["later_mask"], **results)
+added = call["step"](image=image, **state)["probabilities"]
+state = call["correct"](mask=data["later_mask"], **state)
+state = call["remove"](object_id=tf.constant(3), **state)
+corrected = call["step"](image=image, **state)["probabilities"]
+try:
+    call["start"](image=tf.cast(image, tf.float32) / 255, mask=data["mask"])
+    refused = ""
+except tf.errors.InvalidArgumentError as error:
+    refused = str(error)
+np.savez(sys.argv[3], ids=ids, probabilities=probabilities, segmented=segmented, added=added,
+         corrected=corrected, refused=refused)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,30 +67,118 @@ def model():
     return small_model.create()
 
 
-def test_saved_model_gives_the_predictors_masks_without_the_package(model, tmp_path):
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    """Returns the predictor, its SavedModel, and a file with two frames and two masks."""
     images = np.random.default_rng(0).integers(0, 256, [2, 41, 53, 3], np.uint8)
-    mask = np.zeros([41, 53], np.uint8)
+    mask, later_mask = np.zeros([2, 41, 53], np.uint8)
     mask[5:20, 5:25], mask[25:, 30:] = 3, 7
-    predictor = Predictor(model)
-    expected_ids, expected, state = predictor.step(images[1], predictor.start(images[0], mask))
-    later_mask = np.zeros_like(mask)
     later_mask[30:, :20] = 5
-    np.savez(tmp_path / "in.npz", images=images, mask=mask, later_mask=later_mask)
+    folder = tmp_path_factory.mktemp("exported")
+    np.savez(folder / "in.npz", images=images, mask=mask, later_mask=later_mask)
+    predictor = Predictor(model)
+    export(predictor, str(folder / "saved_model"))
+    return predictor, folder / "saved_model", folder / "in.npz"
 
-    export(predictor, str(tmp_path / "saved_model"))
-    command = [sys.executable, "-c", _WITHOUT_PACKAGE]
-    paths = [str(tmp_path / name) for name in ("saved_model", "in.npz", "out.npz")]
-    subprocess.run([*command, *paths], check=True, capture_output=True, cwd=tmp_path)
 
+@pytest.mark.parametrize("program", [_WITHOUT_PACKAGE, _BY_SIGNATURES], ids=["python", "serving"])
+def test_saved_model_gives_the_predictors_masks_without_the_package(exported, program, tmp_path):
+    predictor, saved_model, data = exported
+    paths = [str(saved_model), str(data), str(tmp_path / "out.npz")]
+    command = [sys.executable, "-c", program, *paths]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+    images, mask, later_mask = (np.load(data)[name] for name in ("images", "mask", "later_mask"))
+    expected_ids, expected, state = predictor.step(images[1], predictor.start(images[0], mask))
     got = np.load(tmp_path / "out.npz")
     np.testing.assert_allclose(got["probabilities"], expected, atol=1e-4)
     assert np.mean(got["ids"] != expected_ids) < 0.001
     assert set(np.unique(got["ids"])) <= {0, 3, 7}
     np.testing.assert_array_equal(got["segmented"][0], mask)
     np.testing.assert_array_equal(got["segmented"][1], got["ids"])
-    _, expected, state = predictor.step(images[0], predictor.add_objects(later_mask, state))
+    state = predictor.add_objects(later_mask, state)
     assert got["added"].shape == (*mask.shape, 4)
-    np.testing.assert_allclose(got["added"], expected, atol=1e-4)
+    np.testing.assert_allclose(got["added"], predictor.step(images[0], state)[1], atol=1e-4)
+    if program == _BY_SIGNATURES:
+        state = predictor.remove(np.int32(3), predictor.correct(later_mask, state, np.int32(-1)))
+        np.testing.assert_allclose(got["corrected"], predictor.step(images[0], state)[1], atol=1e-4)
+        assert "expected to be a uint8 tensor but is a float tensor" in str(got["refused"])
+
+
+def test_signatures_have_tensors_with_names_and_assets_say_what_the_model_is(exported):
+    predictor, saved_model, _ = exported
+    (graph,) = saved_model_pb2.SavedModel.FromString(
+        (saved_model / "saved_model.pb").read_bytes()
+    ).meta_graphs
+    state = set(predictor.step.input_signature[1])
+    for name, inputs, outputs in (
+        ("start", {"image", "mask"}, state),
+        ("step", {"image", *state}, {"ids", "probabilities", *state}),
+        ("add_objects", {"mask", *state}, state),
+        ("correct", {"mask", *state}, state),
+        ("remove", {"object_id", *state}, state),
+        ("segment_clip", {"images", "mask"}, {"ids"}),
+        ("serving_default", {"images", "mask"}, {"ids"}),
+    ):
+        signature = graph.signature_def[name]
+        assert set(signature.inputs) == inputs and set(signature.outputs) == outputs, name
+    assert graph.signature_def["step"].inputs["image"].dtype == tf.uint8.as_datatype_enum
+    described = json.loads((saved_model / "assets/model.json").read_text())
+    assert described["class"] == "feelvos_tf.inference.predictor.Predictor"
+    assert "Predictor.feedback = 'labels'" in (saved_model / "assets/settings.gin").read_text()
+
+
+def test_weights_that_are_not_finite_are_refused_at_export(model, tmp_path):
+    name, variable = next(iter(release_names(model).items()))
+    value = variable.numpy()
+    broken = value.copy()
+    broken.flat[0] = np.nan
+    variable.assign(broken)
+    try:
+        with pytest.raises(InputError, match=f"found 1 of {value.size} in {name} that are not"):
+            export(Predictor(model), str(tmp_path / "new"))
+    finally:
+        variable.assign(value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_are_not_finite_are_refused_in_a_saved_model(tmp_path):
+    """Also in one of version 0.1, which has a list of them."""
+    model = color_model.ColorModel()
+    broken = tf.Variable([1.0, np.inf], name="broken")
+    for name, variables in (("new", {"logits/weights": broken}), ("old", [broken])):
+        model._model_variables = variables
+        tf.saved_model.save(model, str(tmp_path / name))
+        with pytest.raises(InputError, match=f"{name}: expected finite weights, found 1 of 2 in "):
+            load_saved_model(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "no space is left on the disk"),
+        (tf.errors.ResourceExhaustedError(None, None, "x; No space left on device"), "x; No space"),
+    ],
+)
+def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(
+    model, tmp_path, monkeypatch, error, reason
+):
+    def save(predictor, folder, *_):
+        pathlib.Path(folder).mkdir()
+        (pathlib.Path(folder) / "saved_model.pb").write_text("half")
+        raise error
+
+    monkeypatch.setattr(export_module, "_save", save)
+    with pytest.raises(InputError, match=f"new: cannot be written, {reason}") as caught:
+        export(Predictor(model), str(tmp_path / "new"))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_sentence(model):
+    with pytest.raises(InputError, match="/proc/new/model: cannot be written, "):
+        export(Predictor(model), "/proc/new/model")
 
 
 def test_an_existing_folder_is_not_touched(model, tmp_path):

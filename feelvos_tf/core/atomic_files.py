@@ -41,13 +41,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = _create_beside(target)
     except OSError as error:
-        raise _refusal(target, error) from error
+        raise refusal(target, error) from error
     try:
         yield temporary
         temporary.replace(target)
     except OSError as error:
         if error.errno in _FULL:
-            raise _refusal(target, error) from error
+            raise refusal(target, error) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -68,6 +68,14 @@ def _create_beside(target: pathlib.Path) -> pathlib.Path:
         return path
 
 
-def _refusal(target: pathlib.Path, error: OSError) -> InputError:
-    reason = _REFUSALS.get(error.errno, error.strerror or str(error))
+def refusal(target: pathlib.Path, error: Exception) -> InputError:
+    """Returns what to raise where something cannot be written.
+
+    Args:
+      target: the file or folder.
+      error: an OSError, or TensorFlow's word for one.
+    """
+    reason = _REFUSALS.get(getattr(error, "errno", None))
+    if reason is None:
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
     return InputError(f"{target}: cannot be written, {reason}")

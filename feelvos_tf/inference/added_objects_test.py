@@ -150,7 +150,7 @@ def test_an_object_between_the_points_of_the_grid_keeps_one_pixel(model, eagerly
             assert sizes[3] == sizes[4] == 1
 
 
-def test_the_network_runs_once_for_a_frame_and_never_for_a_mask(model, eagerly, monkeypatch):
+def test_the_network_runs_once_for_a_frame_and_never_for_a_mask_or_id(model, eagerly, monkeypatch):
     passes = []
     extract = model.extract
     monkeypatch.setattr(model, "extract", lambda *x: passes.append(1) or extract(*x))
@@ -159,7 +159,8 @@ def test_the_network_runs_once_for_a_frame_and_never_for_a_mask(model, eagerly, 
     for frame, object_id in ((1, 7), (2, 200)):
         _, _, state = predictor.step(draw(frame)[0], state)
         state = predictor.add_objects(draw(frame, [object_id])[1], state)
-    predictor.step(draw(3)[0], state)
+        state = predictor.correct(draw(frame)[1], state, np.int32(-1))
+    predictor.step(draw(3)[0], predictor.remove(np.int32(7), state))
     assert len(passes) == 4
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
-from feelvos_tf.inference import embedding_writer, input_video, video_flags
+from feelvos_tf.inference import embedding_writer, input_video, ray_cluster, video_flags
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.segment_videos import Outputs, Report, segment_videos
 from feelvos_tf.inference.video_segmenter import VideoSegmenter
@@ -57,7 +57,7 @@ def define(flag_values: flags.FlagValues) -> CommandLine:
         "overlays": flags.DEFINE_string(
             "overlays",
             None,
-            "With --dataset_root: folder for an .mp4 and a picture per sequence.",
+            "With many videos: folder for an .mp4 and a picture of each.",
             **own,
         ),
         "save": flags.DEFINE_list(
@@ -71,6 +71,24 @@ def define(flag_values: flags.FlagValues) -> CommandLine:
         ),
     }
     cli.group_flags(flag_values, "What to write", list(holders))
+    cluster = {
+        "ray": flags.DEFINE_bool(
+            "ray",
+            False,
+            "Hand out the videos on a Ray cluster: the one that RAY_ADDRESS names, or this "
+            "machine's.",
+            **own,
+        ),
+        "ray_workers": flags.DEFINE_integer(
+            "ray_workers",
+            None,
+            "How many models work on it; by default one per GPU or else per four cores.",
+            lower_bound=1,
+            **own,
+        ),
+    }
+    cli.group_flags(flag_values, "On several machines", list(cluster))
+    holders.update(cluster)
     return CommandLine(one_video, dataset, holders)
 
 
@@ -116,6 +134,8 @@ class CommandLine:
           InputError: the flags do not fit together, or the data cannot be used.
         """
         self._check()
+        if self._value("ray") and (embeddings_dir is not None or self._video.is_live):
+            raise InputError("--ray is for videos in files, and without --save_embeddings")
         videos = self._videos()
         on_frame = None
         if embeddings_dir is not None:
@@ -125,16 +145,27 @@ class CommandLine:
             tqdm.write("loading the model ...")
             return make_segmenter()
 
+        overwrite = self._value("overwrite") or on_frame is not None
         with _stopping(videos):
-            report = segment_videos(
-                told_segmenter,
-                videos,
-                self._outputs,
-                settings,
-                self._value("overwrite") or on_frame is not None,
-                on_frame,
-                _print_objects,
-            )
+            if self._value("ray"):
+                report = ray_cluster.segment_videos_on_ray(
+                    make_segmenter,
+                    videos,
+                    self._outputs,
+                    settings,
+                    overwrite,
+                    self._value("ray_workers"),
+                )
+            else:
+                report = segment_videos(
+                    told_segmenter,
+                    videos,
+                    self._outputs,
+                    settings,
+                    overwrite,
+                    on_frame,
+                    _print_objects,
+                )
         self._tell(report, len(videos), embeddings_dir)
 
     def _tell(self, report: Report, num_videos: int, embeddings_dir: str | None) -> None:
@@ -165,8 +196,11 @@ class CommandLine:
         is_video = self._video.source is not None
         if root is None and not is_video:
             self._video.check()
-        if (root is None) != is_video:
-            raise InputError("expected either --dataset_root (a data set) or --video (one video)")
+        if (root is not None) + is_video + (self._video.many is not None) != 1:
+            raise InputError(
+                "expected either --dataset_root (a data set), --video (one video) or --videos "
+                "(many)"
+            )
         self._video.check()
         if self._value("output_dir") is None and not self._video.is_first_frame:
             raise InputError("expected --output_dir, the folder to write masks to")
@@ -185,6 +219,8 @@ class CommandLine:
             )
 
     def _videos(self) -> list[InputVideo]:
+        if self._video.many is not None:
+            return self._video.input_videos()
         if self._video.source is not None:
             return [self._video.input_video()]
         return input_video.from_dataset(self._dataset.choice().list_sequences("first"))

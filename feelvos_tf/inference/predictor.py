@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import gin
+import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.constants import VOID
@@ -74,7 +75,7 @@ class Predictor(tf.Module):
       merge: how logits of several scales become one: "max" (the release's) or "avg".
       soft_feedback: the name of `feedback` in settings written earlier: True for "probabilities".
       max_total_reference_pixels: pixels that an object keeps of all its reference frames together,
-        however often its mask is corrected (0: no bound).
+        however often its mask is corrected (0: no bound). Over the bound, all are thinned alike.
 
     Raises:
       InputError: a setting is out of range.
@@ -102,7 +103,7 @@ class Predictor(tf.Module):
         _check_pixels("max_total_reference_pixels", max_total_reference_pixels)
         _check_scales(scales)
         # The SavedModel shall hold plain variables, not a tree of Keras layers to be rebuilt.
-        self._model_variables = list(release_names(model).values())
+        self._model_variables = dict(release_names(model))
         self.feedback = feedback
         self.max_reference_pixels = max_reference_pixels
         self.max_total_reference_pixels = max_total_reference_pixels
@@ -118,6 +119,10 @@ class Predictor(tf.Module):
         self.add_objects = tf.function(self._add_objects, input_signature=[_MASK, specs])
         self.correct = tf.function(self._correct, input_signature=[_MASK, specs, _BOUND])
         self.remove = tf.function(self._remove, input_signature=[_ID, specs], autograph=False)
+
+    def check_weights(self, where: str) -> None:
+        """Raises InputError unless all weights are finite numbers."""
+        check_finite(self._model_variables, where)
 
     @tf.function(input_signature=[_IMAGE, _MASK], autograph=False)
     def start(self, image: tf.Tensor, mask: tf.Tensor) -> State:
@@ -274,6 +279,22 @@ class Predictor(tf.Module):
             ids, _, state = self.step(images[frame], state)
             frames = frames.write(frame, ids)
         return frames.stack()
+
+
+def check_finite(variables: Mapping[str, tf.Variable], where: str) -> None:
+    """Raises InputError where a weight of a model is NaN or infinite.
+
+    Args:
+      variables: of the model, by name.
+      where: file or folder, for the sentence.
+    """
+    for name, variable in variables.items():
+        finite = np.isfinite(variable.numpy())
+        if not finite.all():
+            raise InputError(
+                f"{where}: expected finite weights, found {np.sum(~finite)} of {finite.size} in "
+                f"{name} that are not"
+            )
 
 
 def _assert_object_in(mask: tf.Tensor) -> None:

@@ -41,7 +41,8 @@ def grouped(
     """Returns pixels as a reference.
 
     Of an object that has more than `max_pixels`, that many are kept, at equal distances in the
-    order of the pixels, so that every frame they come from keeps its share.
+    order of the pixels: all frames that they come from are thinned alike, so that with every
+    further one the earlier ones fade.
 
     Args:
       pixels: float32 `[pixels, channels]`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Callable, Protocol
 
 import numpy as np
@@ -158,4 +158,10 @@ def load_saved_model(path: str | os.PathLike[str]) -> Any:
             f"{path}: expected a SavedModel written by feelvos_tf.export, found one without its "
             "functions start and step"
         )
+    from feelvos_tf.inference.predictor import check_finite
+
+    variables = getattr(model, "_model_variables", {})
+    if not isinstance(variables, Mapping):
+        variables = {variable.name: variable for variable in variables}  # Written by version 0.1.
+    check_finite(variables, str(path))
     return model

@@ -12,18 +12,21 @@ from feelvos_tf.media.masks import DAVIS_PALETTE, VOID
 _SHEET_GAP = 6
 
 
-def overlay(image: np.ndarray, ids: np.ndarray, alpha: float = 0.5) -> np.ndarray:
-    """Returns the image with its objects tinted and outlined in the colors of the DAVIS palette.
+def overlay(
+    image: np.ndarray, ids: np.ndarray, alpha: float = 0.5, palette: np.ndarray = DAVIS_PALETTE
+) -> np.ndarray:
+    """Returns the image with its objects tinted and outlined in the colors of a palette.
 
     Args:
       image: uint8 [height, width, 3] RGB.
       ids: uint8 [height, width] object ids; background (0) and void (255) stay as they are.
       alpha: weight of the object's color, 0..1.
+      palette: uint8 [256, 3], the color of each id.
 
     Returns:
       uint8 [height, width, 3].
     """
-    colors = DAVIS_PALETTE[ids]
+    colors = palette[ids]
     inside = (ids != 0) & (ids != VOID)
     blended = cv2.addWeighted(image, 1.0 - alpha, colors, alpha, 0.0)
     result = np.where(inside[..., None], blended, image)

@@ -36,6 +36,7 @@ def _dropout(x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
     return tf.nn.experimental.stateless_dropout(x, _DROPOUT_RATE, seed)
 
 
+@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
     """Image pooling, a 1x1 branch and one branch per atrous rate, projected to 256 channels.
 
@@ -48,6 +49,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
 
     def __init__(self, atrous_rates: tuple[int, ...]):
         super().__init__(name="aspp")
+        self.atrous_rates = tuple(atrous_rates)
         self.image_pooling = _convolution("image_pooling", FILTERS)
         self.branches = [_convolution("aspp0", FILTERS)] + [
             SeparableConv(f"aspp{i}", FILTERS, 3, atrous_rate=atrous_rate, norm=_norm)
@@ -55,6 +57,9 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
         ]
         self.projection = _convolution("concat_projection", FILTERS)
         self.dropout = _dropout
+
+    def get_config(self) -> dict[str, tuple[int, ...]]:
+        return {"atrous_rates": self.atrous_rates}
 
     def build(self, input_shape: tf.TensorShape) -> None:
         for layer in (self.image_pooling, *self.branches):
@@ -89,6 +94,7 @@ def _mean_of_image(x: tf.Tensor, training: bool) -> tf.Tensor:
     return tf.reduce_mean(x, [1, 2], keepdims=True)
 
 
+@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class Decoder(tf.keras.layers.Layer):
     """Joins upsampled deep features with projected low-level ones at stride 4.
 
@@ -105,6 +111,9 @@ class Decoder(tf.keras.layers.Layer):
         self.convolutions = [
             SeparableConv(f"decoder/decoder_conv{i}", FILTERS, 3, norm=_norm) for i in range(2)
         ]
+
+    def get_config(self) -> dict[str, int]:
+        return {"low_level_channels": self.low_level_channels}
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.projection.build(maps(self.low_level_channels))

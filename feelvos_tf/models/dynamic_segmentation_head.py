@@ -15,6 +15,7 @@ _FILTERS = 256
 _OBJECTS_AT_ONCE = 4
 
 
+@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class SegmentationHead(tf.keras.layers.Layer):
     """Four separable 7x7 convolutions and a 1x1 convolution to one logit per object and pixel.
 
@@ -38,6 +39,9 @@ class SegmentationHead(tf.keras.layers.Layer):
             for i in range(_LAYERS)
         ]
         self.logits = Convolution("logits/semantic", 1, initializer=truncated_normal(0.01))
+
+    def get_config(self) -> dict[str, int]:
+        return {"num_cues": self.num_cues}
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.convolutions[0].build(maps(input_shape[-1] + self.num_cues))

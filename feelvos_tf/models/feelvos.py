@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import gin
 import tensorflow as tf
@@ -34,9 +35,23 @@ from feelvos_tf.models.local_matching import (
 )
 
 _PREVIOUS_FRAME_MATCHINGS = ("local", "global", "none")
+_ARGUMENTS_KEPT_BY_NAME = (
+    "atrous_rates",
+    "embedding_dimension",
+    "window_radius",
+    "nearest_neighbors",
+    "train_max_neighbors_per_object",
+    "first_frame_matching",
+    "previous_frame_matching",
+    "previous_frame_predictions",
+    "local_matching",
+    "fine_tune_batch_norm",
+    "recompute_backbone",
+)
 
 
 @gin.configurable
+@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class Feelvos(tf.keras.Model):
     """FEELVOS (paper section 3, figures 1 and 3).
 
@@ -115,24 +130,53 @@ class Feelvos(tf.keras.Model):
                 "running averages must move once per step, found True"
             )
         self.backbone = backbone
-        self.aspp = AtrousSpatialPyramidPooling(tuple(atrous_rates))
+        self.atrous_rates = tuple(atrous_rates)
+        self.aspp = AtrousSpatialPyramidPooling(self.atrous_rates)
         self.decoder = Decoder(backbone.low_level_channels)
         self.embedding = Embedding(embedding_dimension)
         cues = [first_frame_matching, previous_frame_matching != "none", previous_frame_predictions]
         self.head = SegmentationHead(sum(cues))
+        self.embedding_dimension = embedding_dimension
         self.window_radius = window_radius
         self.nearest_neighbors = nearest_neighbors
         self.train_max_neighbors_per_object = train_max_neighbors_per_object
         self.first_frame_matching = first_frame_matching
         self.previous_frame_matching = previous_frame_matching
         self.previous_frame_predictions = previous_frame_predictions
+        self.local_matching = local_matching
         self.local_distances = LOCAL_MATCHINGS[local_matching]
         self.local_distances_inference = LOCAL_MATCHINGS_INFERENCE[local_matching]
         self.fine_tune_batch_norm = fine_tune_batch_norm
         self.recompute_backbone = recompute_backbone
+        self.is_batch_norm_folded = fold_batch_norm
         for layer in self.convolutions():
             if layer.norm is not None:
                 layer.norm.is_folded = fold_batch_norm
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments in numbers and words, as Keras saves them."""
+        backbone = dict(tf.keras.layers.serialize(self.backbone))
+        # `build` builds it; Keras would do so before.
+        backbone.pop("build_config", None)
+        return {
+            "backbone": backbone,
+            "fold_batch_norm": self.is_batch_norm_folded,
+            **{name: getattr(self, name) for name in _ARGUMENTS_KEPT_BY_NAME},
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Feelvos:
+        """Returns a new network, without weights, of what `get_config` returned."""
+        backbone = tf.keras.layers.deserialize(dict(config["backbone"]))
+        return cls(**{**config, "backbone": backbone})
+
+    def get_build_config(self) -> dict[str, Any]:
+        # Without it Keras 3 leaves a loaded network with random weights, and says nothing.
+        return {"input_shape": [None, None, None, 3]}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        del config
+        self.create_variables()
 
     def create_variables(self) -> None:
         """Creates all variables, with random values; no image is needed."""
