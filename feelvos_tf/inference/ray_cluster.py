@@ -8,6 +8,7 @@ names.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from typing import Any, Callable
 
@@ -47,7 +48,7 @@ class Worker:
         self, video: InputVideo, outputs: Outputs, settings: dict[str, Any], overwrite: bool
     ) -> tuple[str, Timing | None, str | None]:
         """Returns a video's name, the time it took (None: it was complete) and why it failed."""
-        timing = Timing()
+        timing, begin = Timing(), time.perf_counter()
         try:
             if not needs_segmenting(video, outputs, settings, overwrite):
                 write_missing(video, outputs)
@@ -56,6 +57,8 @@ class Worker:
             segment_video(self._segmenter, video, outputs, settings, timing=timing)
         except InputError as error:
             return video.name, timing, str(error)
+        finally:
+            timing.total_seconds = time.perf_counter() - begin
         return video.name, timing, None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -101,3 +103,28 @@ def test_a_killed_worker_costs_its_video_some_time_and_nothing_else(cluster, tmp
         make, videos[:3], outputs_of("out"), {}, num_workers=2
     )
     assert sorted(again.complete) == ["bear", "cows", "dog"] and not again.done
+
+
+@pytest.mark.slow
+def test_the_program_hands_out_a_data_set_and_the_scorer_reads_its_tree(cluster, tmp_path):
+    sequences = {"bear": [1], "cows": [2, 3], "dog": [1, 2]}
+    drawn_videos.write_davis(tmp_path / "davis", sequences, 12)
+    project = pathlib.Path(__file__).parents[2]
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    program = "from feelvos_tf.testing import color_model as c; import pathlib; "
+    run("-c", program + "c.save(pathlib.Path('model'))")
+    arguments = ["--saved_model=model", "--dataset_root=davis", "--output_dir=out"]
+    more = ["--ray", "--ray_workers=2", "--overlays=look", "--save=csv"]
+    result = run("-m", "feelvos_tf.predict", *arguments, *more)
+    assert result.returncode == 0, result.stderr
+    assert "33 frames, " in result.stdout
+    assert len(list((tmp_path / "look").iterdir())) == 6
+    assert (tmp_path / "out/cows/objects.csv").is_file()
+    scores = run(project / "tools/eval_davis.py", "--dataset_root=davis", "--predictions=out")
+    assert scores.returncode == 0, scores.stderr
+    assert "all objects        6      30     0.9" in scores.stdout
