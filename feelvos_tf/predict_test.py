@@ -168,7 +168,7 @@ def test_many_videos_of_a_tree_of_which_one_is_broken(saved_model, tmp_path):
     ]
     result = predict(*arguments)
     assert error_of(result) == "error: 1 of 3 videos were not segmented"
-    assert "not segmented: c: " in result.stdout and "cannot be read as a video" in result.stdout
+    assert "not segmented: c: " in result.stderr and "cannot be read as a video" in result.stderr
     for name in ("a", "more/b"):
         assert len(list((tmp_path / "out" / name).glob("*.png"))) == 4
         assert (tmp_path / "out" / name / "objects.csv").is_file()
@@ -345,7 +345,12 @@ def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
         (model, root, output, "--sequences=dog"): "'dog' is not in the split",
         (model, f"--davis_root={tmp_path}/none", output): "none does not exist",
         (model, f"--video={tmp_path}/no.mp4", mask_flag, output): "no.mp4: expected a video, found",
-        (model, root, f"--output_dir={davis_root}/JPEGImages/480p"): "bear holds files that are no",
+        (
+            model,
+            root,
+            "--sequences=bear",
+            f"--output_dir={davis_root}/JPEGImages/480p",
+        ): "bear holds files that are no",
     }.items():
         assert sentence in error_of(predict(*arguments)), arguments
     assert not (tmp_path / "out").exists()

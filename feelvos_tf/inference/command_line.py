@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -183,7 +184,7 @@ class CommandLine:
         for overlays in filter(None, (self._value("overlay"), self._value("overlays"))):
             print(f"overlays: {overlays}")
         for name, sentence in report.failed.items():
-            tqdm.write(f"not segmented: {name}: {sentence}")
+            tqdm.write(f"not segmented: {name}: {sentence}", file=sys.stderr)
         if report.failed:
             raise InputError(f"{len(report.failed)} of {num_videos} videos were not segmented")
 
@@ -232,13 +233,34 @@ class CommandLine:
             files.append(OverlayFiles(pathlib.Path(self._value("overlay"))))
         if self._value("overlays") is not None:
             folder = pathlib.Path(self._value("overlays"))
+            _check_inside(folder / f"{video.name}.mp4", folder)
             files.append(OverlayFiles(folder / f"{video.name}.mp4", folder / f"{video.name}.jpg"))
         return Outputs(masks, tuple(files))
 
     def _folder(self, output: str, video: InputVideo) -> pathlib.Path:
-        """Returns the folder of a video: `output` itself, or below it with a data set."""
-        folder = pathlib.Path(output)
-        return folder if self._video.source is not None else folder / video.name
+        """Returns the folder of a video: `output` itself, or below it with several videos.
+
+        Raises:
+          InputError: links lead out of `output`.
+        """
+        root = pathlib.Path(output)
+        if self._video.source is not None:
+            return root
+        folder = root / video.name
+        _check_inside(folder, root)
+        return folder
+
+
+def _check_inside(path: pathlib.Path, root: pathlib.Path) -> None:
+    """Raises InputError where a path below `root` leads elsewhere, by links or by dots."""
+    try:
+        real, real_root = path.resolve(), root.resolve()
+    except (OSError, RuntimeError) as error:  # A loop of links.
+        raise InputError(f"{path}: cannot be written, {error}") from error
+    if real_root not in real.parents:
+        raise InputError(
+            f"{path}: expected a place inside of {root}, found one that leads to {real}"
+        )
 
 
 def _print_objects(video: InputVideo) -> None:

@@ -137,10 +137,12 @@ class InputVideo:
             ids = masks.read_mask(self.mask_path, binary=self.binary_mask)
         if not masks.object_ids(ids):
             values = np.unique(ids)
+            is_white = self.binary_mask is False and values[-1] == VOID
+            hint = "; the masks of DAVIS 2016 need --year=2016" if is_white else ""
             raise InputError(
                 f"{self.mask_path}: expected a mask with at least one object, found only the "
                 f"value{'s' * (len(values) > 1)} {' and '.join(map(str, values))} "
-                f"(0 is background, {VOID} is void except in DAVIS 2016)"
+                f"(0 is background, {VOID} is void except in DAVIS 2016){hint}"
             )
         return ids
 

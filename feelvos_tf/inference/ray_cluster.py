@@ -91,15 +91,16 @@ def segment_videos_on_ray(
 
     workers = _start_workers(ray, make_segmenter, num_workers or _num_workers(ray), len(videos))
     pool = ActorPool(workers)
-    waiting = {video.name for video in videos}
+    waiting = set()
     for video in videos:
-        pool.submit(
-            lambda worker, video: worker.segment.remote(
-                video, outputs_of(video), settings, overwrite
-            ),
-            video,
-        )
-    with tqdm(total=len(videos), unit="video") as progress:
+        try:
+            task = (video, outputs_of(video), settings, overwrite)
+        except InputError as error:
+            report.failed[video.name] = str(error)
+            continue
+        waiting.add(video.name)
+        pool.submit(lambda worker, task: worker.segment.remote(*task), task)
+    with tqdm(total=len(waiting), unit="video") as progress:
         while pool.has_next():
             try:
                 name, timing, failure = pool.get_next_unordered()

@@ -92,11 +92,10 @@ def segment_videos(
             report.failed[video.name] = str(error)
             return None
 
-    todo = [
-        video
-        for video in videos
-        if tried(needs_segmenting, video, outputs_of(video), settings, overwrite)
-    ]
+    def is_to_do(video: InputVideo) -> bool:
+        return needs_segmenting(video, outputs_of(video), settings, overwrite)
+
+    todo = [video for video in videos if tried(is_to_do, video)]
     segmenter = make_segmenter() if todo else None
     with _progress(todo) as progress:
 
