@@ -49,10 +49,12 @@ setup(
             "pycocotools>=2.0.6",
             "pytest>=7.4",
             "pytest-xdist>=3.5",
+            "ray>=2.9",
             "ruff>=0.6",
         ],
         # tools/table6.py draws its bars by it.
         "plots": ["matplotlib>=3.6"],
+        "cluster": ["ray>=2.9"],
         "gpu": [
             f"tensorflow[and-cuda]==2.15.1; {OLDER}",
             f"tensorflow[and-cuda]>=2.18; {NEWEST}",

@@ -32,7 +32,7 @@ from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
-from feelvos_tf.media import masks
+from feelvos_tf.media import masks, pictures
 
 _RECORD_HEADER_BYTES = 12  # length (uint64, little endian) and its checksum
 _RECORD_FOOTER_BYTES = 4  # checksum of the data
@@ -177,15 +177,11 @@ class _Jpeg(NamedTuple):
 
 def _read_jpeg(path: Path) -> _Jpeg:
     """Returns the file's bytes and size; decodes it once to be sure that it can be."""
-    try:
-        encoded = path.read_bytes()
-        with Image.open(io.BytesIO(encoded)) as image:
-            image.load()
-            if image.format != "JPEG":
-                raise InputError(f"{path}: expected a JPEG image, found {image.format}")
-            return _Jpeg(encoded, image.height, image.width)
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a JPEG image ({error})") from error
+    with pictures.opened(path, "a JPEG image") as image:
+        image.load()
+        if image.format != "JPEG":
+            raise InputError(f"{path}: expected a JPEG image, found {image.format}")
+        return _Jpeg(path.read_bytes(), image.height, image.width)
 
 
 def _check_size(path: Path, size: tuple[int, ...], first: Path, expected: tuple[int, int]) -> None:
