@@ -136,3 +136,7 @@ def dry_run(model_dir: str) -> None:
             print(f"data: {len(videos.paths)} videos in {len(set(videos.paths))} files, {pattern}")
     for line in trainer.forecast(trial, parts, batch_size):
         print(line)
+
+
+if __name__ == "__main__":
+    cli.run(main)
