@@ -14,10 +14,11 @@ import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.core.setting_types import checked
-from feelvos_tf.data.batch_share import WHOLE, BatchShare
+from feelvos_tf.data.batch_share import WHOLE
 from feelvos_tf.training.batch_norm_calibration import calibrate_batch_norm
 from feelvos_tf.training.checkpoints import RunCheckpoints
 from feelvos_tf.training.devices import Workers
+from feelvos_tf.training.distributed_batches import BatchesFrom, DistributedBatches
 from feelvos_tf.training.dry_run import MemoryWatch, Trial, report
 from feelvos_tf.training.loss_scale import LossScale
 from feelvos_tf.training.losses import Loss
@@ -25,15 +26,12 @@ from feelvos_tf.training.metrics_file import MetricsFile
 from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer
 from feelvos_tf.training.progress_log import ProgressLog, say, where_to_go_on
 from feelvos_tf.training.stop_signal import stop_on_signal
-from feelvos_tf.training.train_step import BATCH_KEYS, StepResult, TrainStep
+from feelvos_tf.training.train_step import StepResult, TrainStep
 from feelvos_tf.training.watch import Watch
 from feelvos_tf.training.weight_averaging import WeightAverage
 
 Evaluate = Callable[[int], Mapping[str, float]]
 MakeOptimizer = Callable[[Mapping[str, tf.Variable]], Optimizer]
-BatchesFrom = Callable[[int, BatchShare], tf.data.Dataset]
-# In batches, beside `BATCH_KEYS`: the videos' names, cut off behind so many bytes.
-_NAME, _NAME_BYTES = "video_name", 64
 
 
 @gin.configurable
@@ -215,39 +213,15 @@ class Trainer:
                 f"Trainer.num_steps = {self._num_steps} must be larger to go on from there"
             )
             return True
-        dataset, clips_per_replica = self._distributed(
-            lambda share: batches_from(first_step, share)
-        )
+        batches = DistributedBatches(self._strategy, batches_from, first_step, self._parts)
         writer = self._summary_writer()
         with writer.as_default(), stop_on_signal() as stopped:
             if self._calibration_clips and not self._is_resumed:
                 # A dataset of its own: the one of the training must not have been read from.
                 self._calibrate(batches_from(0, WHOLE))
-            done = self._loop(first_step, iter(dataset), clips_per_replica, stopped)
+            done = self._loop(first_step, batches, stopped)
         writer.close()
         return done
-
-    def _distributed(
-        self, batches: Callable[[BatchShare], tf.data.Dataset]
-    ) -> tuple[tf.distribute.DistributedDataset, int]:
-        """Returns the batches of this worker's replicas, and how many clips each of them has."""
-        clips: list[int | None] = []
-
-        def own(context: tf.distribute.InputContext) -> tf.data.Dataset:
-            share = BatchShare(
-                self._parts,
-                context.num_replicas_in_sync,
-                context.num_input_pipelines,
-                context.input_pipeline_id,
-            )
-            dataset = batches(share)
-            clips.append(dataset.element_spec["images"].shape[0])
-            return _with_numeric_names(dataset)
-
-        dataset = self._strategy.distribute_datasets_from_function(own)
-        if clips[0] is None:
-            raise InputError("training batches: expected a fixed number of clips, found none")
-        return dataset, clips[0]
 
     def _summary_writer(self) -> tf.summary.SummaryWriter:
         if not self._workers.is_chief:
@@ -262,19 +236,17 @@ class Trainer:
         self._workers.spread(self._statistics)
         say(f"statistics of {count} batch norms set from {images.shape[0]} images")
 
-    def _loop(self, step: int, batches, clips_per_replica: int, stopped: Callable[[], int]) -> bool:
-        clips_per_step = clips_per_replica * self._strategy.num_replicas_in_sync * self._parts
-        metrics = MetricsFile(self._model_dir, step) if self._workers.is_chief else None
-        log = ProgressLog(
-            step, self._num_steps, clips_per_step, metrics, lambda: self._checkpoints.latest
+    def _loop(self, step: int, batches: DistributedBatches, stopped: Callable[[], int]) -> bool:
+        log = self._progress_log(step, batches)
+        watch = Watch(
+            self._model_dir, self._learned, self._workers.is_chief, self._picture_every_steps
         )
-        watch = Watch(self._model_dir, self._learned, self._picture_every_steps)
         saved = step if self._is_resumed else None
         signal_number = 0
         while step < self._num_steps and not signal_number:
             watch.before(step + 1)
             names: list[tf.Tensor] = []
-            result = self._update(self._next_parts(batches, step, names), clips_per_replica)
+            result = self._update(batches.parts_of(step, names), batches.clips_per_replica)
             step += 1
             log.add(result.scalars, names)
             if _is_due(step, self._log_every_steps) or log.is_first:
@@ -289,6 +261,16 @@ class Trainer:
             self._save(step, log)
         self.stopped_by = signal_number if step < self._num_steps else 0
         return step >= self._num_steps
+
+    def _progress_log(self, step: int, batches: DistributedBatches) -> ProgressLog:
+        replicas = self._strategy.num_replicas_in_sync
+        return ProgressLog(
+            step,
+            self._num_steps,
+            batches.clips_per_replica * replicas * self._parts,
+            MetricsFile(self._model_dir, step) if self._workers.is_chief else None,
+            lambda: self._checkpoints.latest,
+        )
 
     def _update(
         self, parts: Iterator[Mapping[str, tf.Tensor]], clips_per_replica: int
@@ -306,9 +288,10 @@ class Trainer:
           batches_from: as in `train`.
         """
         step = int(self.step.numpy())
-        dataset, clips_per_replica = self._distributed(lambda share: batches_from(step, share))
+        batches = DistributedBatches(self._strategy, batches_from, step, self._parts)
+        clips_per_replica = batches.clips_per_replica
         memory = MemoryWatch()
-        part = next(self._next_parts(iter(dataset), step, []))
+        part = next(batches.parts_of(step, []))
         self._update(iter([part]), clips_per_replica)  # Builds the graph.
         before, begin = memory.reset(), time.monotonic()
         result = self._update(iter([part]), clips_per_replica)
@@ -341,17 +324,6 @@ class Trainer:
             self._save_every_steps,
             self._max_checkpoints,
         )
-
-    def _next_parts(
-        self, batches: Iterator, step: int, names: list[tf.Tensor]
-    ) -> Iterator[Mapping[str, tf.Tensor]]:
-        """Yields the parts of the next batch, and appends the names of their videos to `names`."""
-        for _ in range(self._parts):
-            batch = next(batches, None)
-            if batch is None:
-                raise InputError(f"the training data ended at step {step}: expected it to repeat")
-            names.extend(self._strategy.experimental_local_results(batch.pop(_NAME)))
-            yield batch
 
     def _save(self, step: int, log: ProgressLog) -> int:
         """Saves a checkpoint unless a loss or weight is not finite; returns the step."""
@@ -396,13 +368,3 @@ class Trainer:
 
 def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _with_numeric_names(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the dataset with the videos' names as uint8 [clips, bytes]: no GPU takes strings."""
-
-    def convert(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        names = tf.io.decode_raw(batch["video_id"], tf.uint8, fixed_length=_NAME_BYTES)
-        return {_NAME: names, **{key: batch[key] for key in BATCH_KEYS}}
-
-    return dataset.map(convert)

@@ -23,6 +23,7 @@ class Watch:
         self,
         model_dir: str | os.PathLike[str],
         weights: Mapping[str, tf.Variable],
+        writes: bool = True,
         picture_every_steps: int = 0,
         histogram_every_steps: int = 0,
         profile_steps: tuple[int, int] | None = None,
@@ -32,6 +33,7 @@ class Watch:
         Args:
           model_dir: the profile goes into `train` there, where TensorBoard finds it.
           weights: of which histograms are made, by name.
+          writes: whether this process writes at all.
           picture_every_steps: how often a picture of a clip is written, 0 for never.
           histogram_every_steps: how often the weights' histograms are, 0 for never.
           profile_steps: (first, last) step that the profiler watches, such as (20, 25).
@@ -48,7 +50,7 @@ class Watch:
         self._weights = dict(weights)
         self._picture_every_steps = picture_every_steps
         self._histogram_every_steps = histogram_every_steps
-        self._profile_steps = profile_steps
+        self._profile_steps = profile_steps if writes else None
         self._is_profiling = False
 
     def before(self, step: int) -> None:
