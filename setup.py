@@ -45,15 +45,22 @@ setup(
         f"tensorboard>=2.18; {NEWEST}",
     ],
     extras_require={
-        # Starlette and uvicorn are the page's, playwright drives the browser that tests it.
+        # What all tests need: also matplotlib, pycocotools, Ray, the page's server, and playwright,
+        # which drives the browser that tests the page.
         "dev": [
+            "matplotlib>=3.6",
+            "playwright>=1.40",
+            "pycocotools>=2.0.6",
             "pytest>=7.4",
             "pytest-xdist>=3.5",
+            "ray>=2.9",
             "ruff>=0.6",
             "starlette>=0.37",
             "uvicorn>=0.29",
-            "playwright>=1.40",
         ],
+        # tools/table6.py draws its bars by it.
+        "plots": ["matplotlib>=3.6"],
+        "cluster": ["ray>=2.9"],
         "gpu": [
             f"tensorflow[and-cuda]==2.15.1; {OLDER}",
             f"tensorflow[and-cuda]>=2.18; {NEWEST}",

@@ -48,7 +48,7 @@ def load(
     """
     from feelvos_tf.core import cli
 
-    cli.use_onednn_where_it_is_faster()
+    cli.prepare_tensorflow()
     from feelvos_tf.inference import bundled_model
     from feelvos_tf.inference.numpy_predictor import NumpyPredictor
     from feelvos_tf.inference.video_segmenter import fingerprint, load_saved_model

@@ -1,22 +1,22 @@
-"""Segments one video, or the videos of a data set: frames in, indexed PNGs out.
+"""Segments one video, or many: frames in, indexed PNGs out.
 
     python -m feelvos_tf.predict --video=FILE_OR_FOLDER --mask=first.png --output_dir=OUT \\
         [--overlay=out.mp4] [--fast]
 
 writes OUT/00000.png ... with the DAVIS palette; the first is the given mask. The model is the one
 that comes with the package (feelvos_tf/pretrained/MODEL_CARD.md), unless --saved_model=DIR names
-another one.
+another one. --first_frame=first.png instead of --mask writes the frame to draw the mask on.
 
+    python -m feelvos_tf.predict --videos=LIST_OR_TREE --output_dir=OUT
     python -m feelvos_tf.predict --dataset_root=DIR --year=2017 --split=val --output_dir=OUT \\
         [--overlays=DIR]
 
-does the same for the videos of a data set, into OUT/<sequence>. --save_embeddings=DIR also saves
-the embedding vectors of every frame, as DIR/<sequence>/00000.npz ... (array `embeddings` [h, w,
-channels] at stride 4).
+do the same for many videos, into OUT/<name>, or on a Ray cluster with --ray.
+feelvos_tf/media/README.md tells which videos and masks are taken and what else can be written.
 
 Frames of a video file are numbered from 00000; a folder's masks are called like its pictures. A
-sequence appears when it is complete, and a later run with the same model and settings goes on where
-an interrupted one stopped.
+folder of masks appears when it is complete, and a later run with the same model and settings goes
+on where an interrupted one stopped.
 """
 
 from __future__ import annotations

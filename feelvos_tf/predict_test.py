@@ -153,6 +153,32 @@ def test_part_of_a_video_with_masks_at_two_frames_and_one_that_corrects(saved_mo
         assert sentence in error_of(predict(*arguments, more)), more
 
 
+def test_many_videos_of_a_tree_of_which_one_is_broken(saved_model, tmp_path):
+    for name in ("a", "more/b"):
+        images, given = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(4)))
+        video_writing.write_video(tmp_path / "tree" / f"{name}.mp4", images, 24)
+        masks.write_mask(tmp_path / "tree" / f"{name}.png", given[0])
+    masks.write_mask(tmp_path / "tree/c.png", given[0])
+    (tmp_path / "tree/c.mp4").write_text("no video")
+    arguments = [
+        f"--saved_model={saved_model}",
+        f"--videos={tmp_path / 'tree'}",
+        f"--output_dir={tmp_path / 'out'}",
+        "--save=csv",
+    ]
+    result = predict(*arguments)
+    assert error_of(result) == "error: 1 of 3 videos were not segmented"
+    assert "not segmented: c: " in result.stderr and "cannot be read as a video" in result.stderr
+    for name in ("a", "more/b"):
+        assert len(list((tmp_path / "out" / name).glob("*.png"))) == 4
+        assert (tmp_path / "out" / name / "objects.csv").is_file()
+    (tmp_path / "tree/c.mp4").unlink()
+    again = predict(*arguments)
+    assert again.returncode == 0 and "2 of 2 sequences were complete already" in again.stdout
+    told = error_of(predict(*arguments, "--mask=a.png"))
+    assert "--videos stands alone: expected no --mask beside it" in told
+
+
 def test_frames_through_a_pipe_become_masks(saved_model, tmp_path):
     images, given = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(5)))
     masks.write_mask(tmp_path / "first.png", given[0])
@@ -174,28 +200,24 @@ def test_frames_through_a_pipe_become_masks(saved_model, tmp_path):
 
 def test_a_cut_video_keeps_its_masks_but_is_not_complete(saved_model, tmp_path):
     images, given = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(12)))
-    video_writing.write_video(tmp_path / "whole.mp4", images, 24)
-    with (
-        av.open(str(tmp_path / "whole.mp4")) as whole,
-        av.open(str(tmp_path / "cut.mkv"), "w") as output,
-    ):
-        stream = output.add_stream_from_template(whole.streams.video[0])
-        for packet in whole.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                output.mux(packet)
-    content = (tmp_path / "cut.mkv").read_bytes()
-    (tmp_path / "cut.mkv").write_bytes(content[: len(content) * 2 // 3])
+    with av.open(str(tmp_path / "cut.avi"), "w") as container:
+        stream = container.add_stream("mjpeg", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 80, 48, "yuvj420p"
+        for image in images:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    content = (tmp_path / "cut.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(content[: len(content) * 3 // 4])
     masks.write_mask(tmp_path / "first.png", given[0])
     error = error_of(
         predict(
             f"--saved_model={saved_model}",
-            f"--video={tmp_path / 'cut.mkv'}",
+            f"--video={tmp_path / 'cut.avi'}",
             f"--mask={tmp_path / 'first.png'}",
             f"--output_dir={tmp_path / 'out'}",
         )
     )
-    assert "cut.mkv: the video is cut off after" in error
+    assert "cut.avi: the video is cut off after" in error
     assert "masks before it are in" in error and not (tmp_path / "out").exists()
     kept = len(list((tmp_path / "out.partial").glob("*.png")))
     assert 1 < kept < 12 and f"the {kept} masks" in error
@@ -272,10 +294,13 @@ def test_object_of_youtube_vos_that_appears_later_is_followed(saved_model, tmp_p
         assert (4 in ids) == (4 in expected)
 
 
-def test_help_shows_every_flag_of_the_program():
+def test_help_shows_every_flag_of_the_program_in_groups_on_a_page_or_two():
     shown = predict("--help").stdout
     for flag in ("saved_model", "dataset_root", "split", "video", "mask", "output_dir", "overlays"):
         assert f"--{flag}:" in shown or f"--{flag}=" in shown or f"  --{flag}" in shown, flag
+    titles = ["One video:", "Which of its frames:", "What to write:", "The model:"]
+    assert [line for line in shown.splitlines() if line in titles] == titles
+    assert len(shown.splitlines()) < 110
 
 
 def test_two_programs_can_share_the_flags_in_one_process():
@@ -311,11 +336,21 @@ def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
         (model, root): "expected --output_dir",
         (model, root, output, "--overlay=o.mp4"): "use --overlays=FOLDER",
         (model, video_flag, mask_flag, output, "--overlay=o.gif"): "o.gif: expected a name that",
-        (model, video_flag, mask_flag, output): "first.png: expected a mask PNG, found no such",
+        (
+            model,
+            video_flag,
+            mask_flag,
+            output,
+        ): "first.png: expected a mask (PNG or JSON), found no such",
         (model, root, output, "--sequences=dog"): "'dog' is not in the split",
         (model, f"--davis_root={tmp_path}/none", output): "none does not exist",
         (model, f"--video={tmp_path}/no.mp4", mask_flag, output): "no.mp4: expected a video, found",
-        (model, root, f"--output_dir={davis_root}/JPEGImages/480p"): "bear holds files that are no",
+        (
+            model,
+            root,
+            "--sequences=bear",
+            f"--output_dir={davis_root}/JPEGImages/480p",
+        ): "bear holds files that are no",
     }.items():
         assert sentence in error_of(predict(*arguments)), arguments
     assert not (tmp_path / "out").exists()

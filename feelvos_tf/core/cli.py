@@ -30,6 +30,7 @@ from absl import app, flags
 from absl import logging as absl_logging
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.quiet_import import import_quietly
 
 EXIT_INPUT_ERROR = 1
 EXIT_INTERRUPTED = 130
@@ -53,7 +54,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     `--` would otherwise be ignored silently.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    use_onednn_where_it_is_faster()
+    prepare_tensorflow()
     _show_own_flags_in_help(flags.FLAGS)
 
     app.run(functools.partial(_call, main))
@@ -75,6 +76,12 @@ def _call(main: Callable[[list[str]], None], argv: list[str]) -> None:
         if sentence is None:
             raise
         _fail(sentence, EXIT_INPUT_ERROR)
+
+
+def prepare_tensorflow() -> None:
+    """Chooses TensorFlow's settings, before it is imported, and keeps it from chatting."""
+    use_onednn_where_it_is_faster()
+    import_quietly("tensorflow")
 
 
 def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> None:

@@ -17,11 +17,12 @@ the others. YouTube-Objects has no published layout of this kind; convert it to 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from feelvos_tf.core import json_file, text_file
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 
 MASK_REQUIREMENTS = ("all", "first", "none")
@@ -137,6 +138,19 @@ def list_sequences(
     ]
 
 
+def with_masks_alone(video: VideoFiles) -> VideoFiles:
+    """Returns the video without the frames that have no mask.
+
+    Raises:
+      InputError: none has one.
+    """
+    pairs = [(frame, mask) for frame, mask in zip(video.frames, video.masks) if mask is not None]
+    if not pairs:
+        raise InputError(f"{video.name}: expected masks to train on, found none")
+    frames, masks = zip(*pairs)
+    return replace(video, frames=frames, masks=masks, object_frames={})
+
+
 def _split_folder(root: Path, split: str, layout: DatasetLayout) -> Path:
     """Returns the folder that holds `JPEGImages`."""
     if not layout.has_split_folders:
@@ -151,12 +165,15 @@ def _split_names(images: Path, split_file: Path | None) -> list[str]:
     if split_file is None:
         names = sorted(entry.name for entry in images.iterdir() if entry.is_dir())
     else:
-        lines = split_file.read_text().splitlines()
+        lines = text_file.read(split_file, "a list of sequences").splitlines()
         names = list(dict.fromkeys(_name_in_line(line) for line in lines if line.strip()))
     source = split_file or images
     if not names:
         raise InputError(f"{source} names no sequence")
     for name in names:
+        # Results go into a folder of this name, which must not lead anywhere else.
+        if name in ("", ".", "..") or "/" in name or not name.isprintable():
+            raise InputError(f"{source}: expected names of sequences, found {name!r}")
         if not (images / name).is_dir():
             raise InputError(
                 f"{source} names the sequence {name!r}, but {images / name} is missing"
@@ -246,17 +263,24 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
     """Returns sequence -> object id -> stems of its frames; empty when there is no such file."""
     if not path.is_file():
         return {}
+    what = "a YouTube-VOS meta file (videos > NAME > objects > ID > frames)"
     try:
-        videos = json.loads(path.read_text())["videos"]
+        videos = json_file.read(path, what)["videos"]
         return {
-            name: {int(key): list(entry["frames"]) for key, entry in video["objects"].items()}
+            name: {
+                _object_id(key): list(entry["frames"]) for key, entry in video["objects"].items()
+            }
             for name, video in videos.items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path} is not a YouTube-VOS meta file (expected videos > NAME > objects > ID > "
-            f"frames): {error!r}"
-        ) from error
+        raise InputError(f"{path}: expected {what}, found something else ({error!r})") from error
+
+
+def _object_id(text: str) -> int:
+    """Returns an id of 1..254. Raises ValueError where the text is none."""
+    if not (text.isdecimal() and len(text) < 4 and 0 < int(text) < VOID):
+        raise ValueError(f"expected object ids 1..{VOID - 1}, found {text!r}")
+    return int(text)
 
 
 def _positions(
@@ -265,6 +289,8 @@ def _positions(
     """Returns object id -> ascending positions in `frames`."""
     position = {frame.stem: index for index, frame in enumerate(frames)}
     for object_id, stems in appearances.items():
+        if not stems:
+            raise InputError(f"{name}: meta.json lists object {object_id} without any frame")
         for stem in stems:
             if stem not in position:
                 raise InputError(

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -110,8 +111,15 @@ def test_youtube_vos_meta_must_fit_the_frames(tmp_path):
     root = _youtube_vos(tmp_path, ["00007"])
     with pytest.raises(InputError, match="object 2 in frame 00007, without image"):
         datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
-    (root / "valid/meta.json").write_text('{"clips": 3}')
+    objects = {"1": {"frames": []}}
+    (root / "valid/meta.json").write_text(json.dumps({"videos": {"v": {"objects": objects}}}))
+    with pytest.raises(InputError, match="v: meta.json lists object 1 without any frame"):
+        datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
+    (root / "valid/meta.json").write_text('{"videos": {"v": {"objects": {"1": {}}}}}')
     with pytest.raises(InputError, match="is not a YouTube-VOS meta file"):
+        datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
+    (root / "valid/meta.json").write_text('{"clips": 3}')
+    with pytest.raises(InputError, match="expected a YouTube-VOS meta file"):
         datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
 
 
@@ -146,3 +154,45 @@ def test_a_new_data_set_is_one_entry(tmp_path, monkeypatch):
         (tmp_path / "val").mkdir()
         (tmp_path / "val/JPEGImages").mkdir()
         datasets.list_sequences(tmp_path, "mine", "val")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"..", "expected names of sequences, found '..'"),
+        (b".", "expected names of sequences, found '.'"),
+        (b"x/../..", "expected names of sequences, found '..'"),
+        (b"/", "expected names of sequences, found ''"),
+        (b"/etc", "expected names of sequences, found ''"),
+        (b"be\x00ar", "expected names of sequences, found 'be"),
+        ("b\u00e4r".encode("latin-1"), "a list of sequences in UTF-8, found other bytes"),
+        ("bear".encode("utf-16"), "a list of sequences in UTF-8, found other bytes"),
+    ],
+)
+def test_a_list_that_leads_elsewhere_or_is_no_text_is_refused(tmp_path, content, sentence):
+    (tmp_path / "JPEGImages/480p").mkdir(parents=True)
+    (tmp_path / "ImageSets/2017").mkdir(parents=True)
+    (tmp_path / "ImageSets/2017/val.txt").write_bytes(content)
+    with pytest.raises(InputError, match="val.txt: .*" + re.escape(sentence)):
+        datasets.list_sequences(tmp_path, "davis_2017")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({"videos": {"v": {"objects": {value: {"frames": []}}}}})
+        for value in ("0", "-1", "255", "300", "1.5", "", "\u0661" * 9, "9" * 5000)
+    ]
+    + [
+        "[" * 100000,
+        "\x00",
+        '{"videos": 3}',
+        '{"videos": {"v": {"objects": {"1": {"frames": 3}}}}}',
+    ],
+)
+def test_a_meta_file_of_strange_ids_or_forms_is_refused_in_one_sentence(tmp_path, content):
+    (tmp_path / "valid/JPEGImages/v").mkdir(parents=True)
+    (tmp_path / "valid/meta.json").write_text(content)
+    with pytest.raises(InputError, match="meta.json: expected a YouTube-VOS meta file") as told:
+        datasets.list_sequences(tmp_path, "youtube_vos", "valid", require_masks="none")
+    assert "\n" not in str(told.value)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Any, Callable
 
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
-from feelvos_tf.inference import embedding_writer, input_video, video_flags
+from feelvos_tf.inference import embedding_writer, input_video, ray_cluster, video_flags
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.segment_videos import Outputs, Report, segment_videos
 from feelvos_tf.inference.video_segmenter import VideoSegmenter
@@ -57,7 +58,7 @@ def define(flag_values: flags.FlagValues) -> CommandLine:
         "overlays": flags.DEFINE_string(
             "overlays",
             None,
-            "With --dataset_root: folder for an .mp4 and a picture per sequence.",
+            "With many videos: folder for an .mp4 and a picture of each.",
             **own,
         ),
         "save": flags.DEFINE_list(
@@ -71,6 +72,24 @@ def define(flag_values: flags.FlagValues) -> CommandLine:
         ),
     }
     cli.group_flags(flag_values, "What to write", list(holders))
+    cluster = {
+        "ray": flags.DEFINE_bool(
+            "ray",
+            False,
+            "Hand out the videos on a Ray cluster: the one that RAY_ADDRESS names, or this "
+            "machine's.",
+            **own,
+        ),
+        "ray_workers": flags.DEFINE_integer(
+            "ray_workers",
+            None,
+            "How many models work on it; by default one per GPU or else per four cores.",
+            lower_bound=1,
+            **own,
+        ),
+    }
+    cli.group_flags(flag_values, "On several machines", list(cluster))
+    holders.update(cluster)
     return CommandLine(one_video, dataset, holders)
 
 
@@ -116,6 +135,8 @@ class CommandLine:
           InputError: the flags do not fit together, or the data cannot be used.
         """
         self._check()
+        if self._value("ray") and (embeddings_dir is not None or self._video.is_live):
+            raise InputError("--ray is for videos in files, and without --save_embeddings")
         videos = self._videos()
         on_frame = None
         if embeddings_dir is not None:
@@ -125,16 +146,27 @@ class CommandLine:
             tqdm.write("loading the model ...")
             return make_segmenter()
 
+        overwrite = self._value("overwrite") or on_frame is not None
         with _stopping(videos):
-            report = segment_videos(
-                told_segmenter,
-                videos,
-                self._outputs,
-                settings,
-                self._value("overwrite") or on_frame is not None,
-                on_frame,
-                _print_objects,
-            )
+            if self._value("ray"):
+                report = ray_cluster.segment_videos_on_ray(
+                    make_segmenter,
+                    videos,
+                    self._outputs,
+                    settings,
+                    overwrite,
+                    self._value("ray_workers"),
+                )
+            else:
+                report = segment_videos(
+                    told_segmenter,
+                    videos,
+                    self._outputs,
+                    settings,
+                    overwrite,
+                    on_frame,
+                    _print_objects,
+                )
         self._tell(report, len(videos), embeddings_dir)
 
     def _tell(self, report: Report, num_videos: int, embeddings_dir: str | None) -> None:
@@ -152,7 +184,7 @@ class CommandLine:
         for overlays in filter(None, (self._value("overlay"), self._value("overlays"))):
             print(f"overlays: {overlays}")
         for name, sentence in report.failed.items():
-            tqdm.write(f"not segmented: {name}: {sentence}")
+            tqdm.write(f"not segmented: {name}: {sentence}", file=sys.stderr)
         if report.failed:
             raise InputError(f"{len(report.failed)} of {num_videos} videos were not segmented")
 
@@ -165,8 +197,11 @@ class CommandLine:
         is_video = self._video.source is not None
         if root is None and not is_video:
             self._video.check()
-        if (root is None) != is_video:
-            raise InputError("expected either --dataset_root (a data set) or --video (one video)")
+        if (root is not None) + is_video + (self._video.many is not None) != 1:
+            raise InputError(
+                "expected either --dataset_root (a data set), --video (one video) or --videos "
+                "(many)"
+            )
         self._video.check()
         if self._value("output_dir") is None and not self._video.is_first_frame:
             raise InputError("expected --output_dir, the folder to write masks to")
@@ -185,6 +220,8 @@ class CommandLine:
             )
 
     def _videos(self) -> list[InputVideo]:
+        if self._video.many is not None:
+            return self._video.input_videos()
         if self._video.source is not None:
             return [self._video.input_video()]
         return input_video.from_dataset(self._dataset.choice().list_sequences("first"))
@@ -196,13 +233,34 @@ class CommandLine:
             files.append(OverlayFiles(pathlib.Path(self._value("overlay"))))
         if self._value("overlays") is not None:
             folder = pathlib.Path(self._value("overlays"))
+            _check_inside(folder / f"{video.name}.mp4", folder)
             files.append(OverlayFiles(folder / f"{video.name}.mp4", folder / f"{video.name}.jpg"))
         return Outputs(masks, tuple(files))
 
     def _folder(self, output: str, video: InputVideo) -> pathlib.Path:
-        """Returns the folder of a video: `output` itself, or below it with a data set."""
-        folder = pathlib.Path(output)
-        return folder if self._video.source is not None else folder / video.name
+        """Returns the folder of a video: `output` itself, or below it with several videos.
+
+        Raises:
+          InputError: links lead out of `output`.
+        """
+        root = pathlib.Path(output)
+        if self._video.source is not None:
+            return root
+        folder = root / video.name
+        _check_inside(folder, root)
+        return folder
+
+
+def _check_inside(path: pathlib.Path, root: pathlib.Path) -> None:
+    """Raises InputError where a path below `root` leads elsewhere, by links or by dots."""
+    try:
+        real, real_root = path.resolve(), root.resolve()
+    except (OSError, RuntimeError) as error:  # A loop of links.
+        raise InputError(f"{path}: cannot be written, {error}") from error
+    if real_root not in real.parents:
+        raise InputError(
+            f"{path}: expected a place inside of {root}, found one that leads to {real}"
+        )
 
 
 def _print_objects(video: InputVideo) -> None:
@@ -232,6 +290,9 @@ def _stopping(videos: list[InputVideo]) -> Iterator[None]:
         signal.signal(signal.SIGINT, end_of_video)
     try:
         yield
+    except KeyboardInterrupt:
+        tqdm.write("the same command goes on where this one stopped")
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -38,6 +38,7 @@ class InputVideo:
       later_masks: position of a frame -> its mask and the ids to take from it, None for all: new
         ones join the others, known ones are corrected.
       selection: which frames, and how large. Positions count in it.
+      asked: positions of the frames whose masks are wanted; None for all.
     """
 
     name: str
@@ -46,6 +47,7 @@ class InputVideo:
     binary_mask: bool | None = None
     later_masks: Mapping[int, LaterMask] = field(default_factory=dict)
     selection: Selection = Selection()
+    asked: frozenset[int] | None = None
 
     @functools.cached_property
     def frames(self) -> SelectedFrames:
@@ -135,10 +137,12 @@ class InputVideo:
             ids = masks.read_mask(self.mask_path, binary=self.binary_mask)
         if not masks.object_ids(ids):
             values = np.unique(ids)
+            is_white = self.binary_mask is False and values[-1] == VOID
+            hint = "; the masks of DAVIS 2016 need --year=2016" if is_white else ""
             raise InputError(
                 f"{self.mask_path}: expected a mask with at least one object, found only the "
                 f"value{'s' * (len(values) > 1)} {' and '.join(map(str, values))} "
-                f"(0 is background, {VOID} is void except in DAVIS 2016)"
+                f"(0 is background, {VOID} is void except in DAVIS 2016){hint}"
             )
         return ids
 
@@ -172,6 +176,7 @@ def from_dataset(videos: Iterable[VideoFiles]) -> list[InputVideo]:
             mask_path=files.masks[0],
             binary_mask=files.binary_masks,
             later_masks=_new_objects(files),
+            asked=_asked(files),
         )
         for files in videos
     ]
@@ -269,6 +274,12 @@ def _read_new_objects(path: pathlib.Path, new_ids: tuple[int, ...]) -> np.ndarra
             file=sys.stderr,
         )
     return np.where(np.isin(ids, new_ids), ids, 0).astype(np.uint8)
+
+
+def _asked(files: VideoFiles) -> frozenset[int] | None:
+    """Returns the frames that YouTube-VOS lists for some object; None where it lists none."""
+    listed = {position for frames in files.object_frames.values() for position in frames}
+    return frozenset({0, *listed}) if listed else None
 
 
 def _new_objects(files: VideoFiles) -> dict[int, LaterMask]:

@@ -92,11 +92,10 @@ def segment_videos(
             report.failed[video.name] = str(error)
             return None
 
-    todo = [
-        video
-        for video in videos
-        if tried(needs_segmenting, video, outputs_of(video), settings, overwrite)
-    ]
+    def is_to_do(video: InputVideo) -> bool:
+        return needs_segmenting(video, outputs_of(video), settings, overwrite)
+
+    todo = [video for video in videos if tried(is_to_do, video)]
     segmenter = make_segmenter() if todo else None
     with _progress(todo) as progress:
 
@@ -117,7 +116,7 @@ def segment_videos(
     for video in videos:
         if video.name not in todo_names and video.name not in report.failed:
             report.complete.append(video.name)
-            tried(_write_missing, video, outputs_of(video))
+            tried(write_missing, video, outputs_of(video))
     return report
 
 
@@ -183,6 +182,16 @@ def segment_video(
             if isinstance(error, InputError) and kept:
                 raise InputError(f"{error}; the {kept} masks before it are in {folder}") from error
             raise
+        _remove_unasked(video, folder)
+
+
+def _remove_unasked(video: InputVideo, folder: Path) -> None:
+    """Removes masks that nobody asked for; they were there to go on after an interruption."""
+    if video.asked is not None:
+        asked = {video.frame_name(position) for position in video.asked}
+        for path in folder.glob("*.png"):
+            if path.stem not in asked:
+                path.unlink()
 
 
 class _States:
@@ -259,8 +268,12 @@ def _progress(videos: Sequence[InputVideo]) -> tqdm:
     return tqdm(total=total, unit="frame", disable=not videos, smoothing=0.1)
 
 
-def _write_missing(video: InputVideo, outputs: Outputs) -> None:
-    """Writes what belongs to masks that were complete already, unless it is there."""
+def write_missing(video: InputVideo, outputs: Outputs) -> None:
+    """Writes what belongs to masks that are complete already, unless it is there.
+
+    Raises:
+      InputError: a frame or a mask cannot be read, or a file not be written.
+    """
     stamp = outputs.masks / mask_folder.STAMP
     missing = [files for files in outputs.files if not result_files.are_newer(files, stamp)]
     if not missing:
@@ -272,6 +285,8 @@ def _write_missing(video: InputVideo, outputs: Outputs) -> None:
         writers = [stack.enter_context(_writing(video, files)) for files in missing]
         for position, frame in enumerate(frames):
             name = video.frame_name(position)
+            if video.asked is not None and position not in video.asked:
+                continue
             ids = masks.read_mask(outputs.masks / f"{name}.png")
             for write in writers:
                 write(Result(name, frame.time, frame.image, ids))

@@ -70,6 +70,13 @@ class Timing:
     reading: background.Stopwatch = field(default_factory=background.Stopwatch)
     writing: background.Stopwatch = field(default_factory=background.Stopwatch)
 
+    def add(self, other: Timing) -> None:
+        """Adds what another one has measured."""
+        self.step_seconds += other.step_seconds
+        self.total_seconds += other.total_seconds
+        self.reading.seconds += other.reading.seconds
+        self.writing.seconds += other.writing.seconds
+
     def sentence(self) -> str:
         """Returns `70 frames, 0.41 s per frame in the model (median), 0.45 s in all ...`."""
         count = len(self.step_seconds)

@@ -17,12 +17,17 @@ from absl import flags
 
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import input_video
+from feelvos_tf.inference import input_video, many_videos
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.media import live_frames, pictures, video
 from feelvos_tf.media.selection import SelectedFrames, Selection
 
 PIPE = "-"
+_OF_MANY = ("videos", "start", "end", "every", "max_side")  # What goes with --videos.
+_MASK_IS_NEEDED = (
+    "--video and --mask (of its first frame) belong together; --first_frame=first.png writes that "
+    "frame, to draw the mask on"
+)
 
 
 def define(flag_values: flags.FlagValues) -> VideoFlags:
@@ -38,6 +43,13 @@ def define(flag_values: flags.FlagValues) -> VideoFlags:
             None,
             "A video, a folder of pictures, a pattern such as 'shots/*.jpg', the number of a "
             "camera (0), or - for standard input.",
+            **own,
+        ),
+        "videos": flags.DEFINE_string(
+            "videos",
+            None,
+            "Instead, many videos: a list with VIDEO MASK on every line, or a folder in which each "
+            "has a mask of its name beside it.",
             **own,
         ),
         "mask": flags.DEFINE_string(
@@ -111,6 +123,18 @@ class VideoFlags:
         return self._value("video")
 
     @property
+    def many(self) -> str | None:
+        """What --videos says."""
+        return self._value("videos")
+
+    @property
+    def is_live(self) -> bool:
+        """Whether --video is a pipe or a camera."""
+        source = self.source or ""
+        is_camera = source.isdecimal() and not pathlib.Path(source).exists()
+        return source == PIPE or is_camera
+
+    @property
     def is_first_frame(self) -> bool:
         """Whether the first frame is asked for, and nothing else."""
         return self._value("first_frame") is not None
@@ -118,15 +142,19 @@ class VideoFlags:
     def check(self) -> None:
         """Raises InputError where the flags do not fit together."""
         given = [name for name in self._holders if name != "video" and self._is_given(name)]
+        if self.many is not None:
+            wrong = [name for name in ("video", *given) if name not in _OF_MANY]
+            if self.source is not None or wrong[1:]:
+                raise InputError(f"--videos stands alone: expected no --{wrong[-1]} beside it")
+            return
         if self.source is None:
+            if "mask" in given:
+                raise InputError(_MASK_IS_NEEDED)
             if given:
                 raise InputError(f"--{given[0]} belongs to --video")
             return
         if (self._value("mask") is None) == (self._value("first_frame") is None):
-            raise InputError(
-                "--video and --mask (of its first frame) belong together; --first_frame=first.png "
-                "writes that frame, to draw the mask on"
-            )
+            raise InputError(_MASK_IS_NEEDED)
         if self._value("first_frame") is not None:
             if self._value("mask_at"):
                 raise InputError("--first_frame does nothing else: expected it without --mask_at")
@@ -151,6 +179,13 @@ class VideoFlags:
             "as --mask"
         )
 
+    def input_videos(self) -> list[InputVideo]:
+        """Returns the videos that --videos names. See `many_videos.find`."""
+        for name in ("start", "end"):
+            if str(self._value(name)).endswith("s"):
+                raise InputError(f"--{name}: expected a frame's number with --videos, not seconds")
+        return many_videos.find(self.many, self._chosen(video.DEFAULT_FRAMES_PER_SECOND))
+
     def input_video(self) -> InputVideo:
         """Returns the video that the flags name.
 
@@ -168,12 +203,14 @@ class VideoFlags:
         if self.source == PIPE:
             size = _size(self._value("raw_size"))
             return live_frames.open_pipe(None, size, self._value("raw_format") or "rgb24", rate)
-        if self.source.isdecimal() and not pathlib.Path(self.source).exists():
+        if self.is_live:
             return live_frames.open_camera(int(self.source))
         return video.open_frames(self.source, rate)
 
     def _selection(self, source: video.Frames) -> Selection:
-        rate = source.frames_per_second
+        return self._chosen(source.frames_per_second)
+
+    def _chosen(self, rate: float) -> Selection:
         start = _number("start", self._value("start") or "0", rate)
         end = None
         if self._is_given("end"):

@@ -65,6 +65,8 @@ def is_prediction(folder: pathlib.Path) -> bool:
 def check_replaceable(folder: pathlib.Path) -> None:
     """Raises InputError where the folder holds files but no stamp: they are not ours to replace."""
     for path in (folder, partial(folder)):
+        if path.is_symlink() and path != folder:
+            raise InputError(f"{path}: expected a folder to write masks to, found a link")
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: expected a folder to write masks to, found a file")
         # Hidden files are another output on its way, or what systems leave in every folder.
@@ -77,8 +79,12 @@ def check_replaceable(folder: pathlib.Path) -> None:
 
 
 def partial(folder: pathlib.Path) -> pathlib.Path:
-    """Returns the folder in which masks are until all are there."""
-    folder = folder.resolve()
+    """Returns the folder in which masks are until all are there.
+
+    Raises:
+      InputError: the folder is a loop of links.
+    """
+    folder = _resolved(folder)
     return folder.with_name(f"{folder.name}.partial")
 
 
@@ -103,7 +109,7 @@ def replacing(
       InputError: the folder is not ours to replace, or another process is writing to it.
     """
     check_replaceable(folder)
-    folder, working = folder.resolve(), partial(folder)
+    folder, working = _resolved(folder), partial(folder)
     in_use = (
         f"{folder}: another process is writing masks there; wait for it, or choose another output "
         "folder"
@@ -129,6 +135,13 @@ def replacing(
             working.rmdir()
         else:
             working.replace(folder)
+
+
+def _resolved(folder: pathlib.Path) -> pathlib.Path:
+    try:
+        return folder.resolve()
+    except (OSError, RuntimeError) as error:
+        raise InputError(f"{folder}: cannot be written, {error}") from error
 
 
 def save_state(working: pathlib.Path, state: SavedState) -> None:

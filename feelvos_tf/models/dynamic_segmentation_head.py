@@ -15,6 +15,7 @@ _FILTERS = 256
 _OBJECTS_AT_ONCE = 4
 
 
+@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class SegmentationHead(tf.keras.layers.Layer):
     """Four separable 7x7 convolutions and a 1x1 convolution to one logit per object and pixel.
 
@@ -39,6 +40,9 @@ class SegmentationHead(tf.keras.layers.Layer):
         ]
         self.logits = Convolution("logits/semantic", 1, initializer=truncated_normal(0.01))
 
+    def get_config(self) -> dict[str, int]:
+        return {"num_cues": self.num_cues}
+
     def build(self, input_shape: tf.TensorShape) -> None:
         self.convolutions[0].build(maps(input_shape[-1] + self.num_cues))
         for layer in (*self.convolutions[1:], self.logits):
@@ -46,7 +50,7 @@ class SegmentationHead(tf.keras.layers.Layer):
         self.built = True
 
     def call(self, features: tf.Tensor, cues: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns logits `[objects, h, w, 1]`.
+        """Returns logits `[objects, h, w, 1]`, float32.
 
         Args:
           features: `[1, h, w, channels]` decoder features.
@@ -54,6 +58,7 @@ class SegmentationHead(tf.keras.layers.Layer):
           training: whether gradients are needed; without, the objects take turns a few at a time.
         """
         shared = self.convolutions[0].share(features)
+        cues = tf.cast(cues, features.dtype)
         if training:
             return self._logits(shared, cues)
         return self._logits_in_turns(shared, cues)
@@ -79,4 +84,4 @@ class SegmentationHead(tf.keras.layers.Layer):
         x = self.convolutions[0].finish(shared, cues)
         for convolution in self.convolutions[1:]:
             x = convolution(x)
-        return self.logits(x)
+        return tf.cast(self.logits(x), tf.float32)

@@ -7,6 +7,7 @@ import tensorflow as tf
 from feelvos_tf.models.layers.separable import SeparableConv
 
 
+@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class NoisyIdentity(tf.keras.initializers.Initializer):
     """Ones where input and output channel agree at the kernel's center, plus noise.
 
@@ -24,6 +25,7 @@ class NoisyIdentity(tf.keras.initializers.Initializer):
         return identity + tf.random.truncated_normal(shape, stddev=self._NOISE_STDDEV, dtype=dtype)
 
 
+@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class Embedding(tf.keras.layers.Layer):
     """Separable 3x3 convolution `[n, h, w, 256]` -> `[n, h, w, dimension]`.
 
@@ -42,6 +44,9 @@ class Embedding(tf.keras.layers.Layer):
             depthwise_initializer=NoisyIdentity(),
             pointwise_initializer=NoisyIdentity(),
         )
+
+    def get_config(self) -> dict[str, int]:
+        return {"dimension": self.dimension}
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.convolution.build(input_shape)

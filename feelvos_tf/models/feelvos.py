@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
+from typing import Any
 
 import gin
 import tensorflow as tf
 
-from feelvos_tf.core.constants import CURRENT, PREVIOUS, REFERENCE, VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.core.setting_types import checked
-from feelvos_tf.models import object_labels
+from feelvos_tf.models import clip_rollout
 from feelvos_tf.models.deeplab import FILTERS, AtrousSpatialPyramidPooling, Decoder
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.embedding import Embedding
@@ -34,9 +33,23 @@ from feelvos_tf.models.local_matching import (
 )
 
 _PREVIOUS_FRAME_MATCHINGS = ("local", "global", "none")
+_ARGUMENTS_KEPT_BY_NAME = (
+    "atrous_rates",
+    "embedding_dimension",
+    "window_radius",
+    "nearest_neighbors",
+    "train_max_neighbors_per_object",
+    "first_frame_matching",
+    "previous_frame_matching",
+    "previous_frame_predictions",
+    "local_matching",
+    "fine_tune_batch_norm",
+    "recompute_backbone",
+)
 
 
 @gin.configurable
+@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class Feelvos(tf.keras.Model):
     """FEELVOS (paper section 3, figures 1 and 3).
 
@@ -115,24 +128,53 @@ class Feelvos(tf.keras.Model):
                 "running averages must move once per step, found True"
             )
         self.backbone = backbone
-        self.aspp = AtrousSpatialPyramidPooling(tuple(atrous_rates))
+        self.atrous_rates = tuple(atrous_rates)
+        self.aspp = AtrousSpatialPyramidPooling(self.atrous_rates)
         self.decoder = Decoder(backbone.low_level_channels)
         self.embedding = Embedding(embedding_dimension)
         cues = [first_frame_matching, previous_frame_matching != "none", previous_frame_predictions]
         self.head = SegmentationHead(sum(cues))
+        self.embedding_dimension = embedding_dimension
         self.window_radius = window_radius
         self.nearest_neighbors = nearest_neighbors
         self.train_max_neighbors_per_object = train_max_neighbors_per_object
         self.first_frame_matching = first_frame_matching
         self.previous_frame_matching = previous_frame_matching
         self.previous_frame_predictions = previous_frame_predictions
+        self.local_matching = local_matching
         self.local_distances = LOCAL_MATCHINGS[local_matching]
         self.local_distances_inference = LOCAL_MATCHINGS_INFERENCE[local_matching]
         self.fine_tune_batch_norm = fine_tune_batch_norm
         self.recompute_backbone = recompute_backbone
+        self.is_batch_norm_folded = fold_batch_norm
         for layer in self.convolutions():
             if layer.norm is not None:
                 layer.norm.is_folded = fold_batch_norm
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments in numbers and words, as Keras saves them."""
+        backbone = dict(tf.keras.layers.serialize(self.backbone))
+        # `build` builds it; Keras would do so before.
+        backbone.pop("build_config", None)
+        return {
+            "backbone": backbone,
+            "fold_batch_norm": self.is_batch_norm_folded,
+            **{name: getattr(self, name) for name in _ARGUMENTS_KEPT_BY_NAME},
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Feelvos:
+        """Returns a new network, without weights, of what `get_config` returned."""
+        backbone = tf.keras.layers.deserialize(dict(config["backbone"]))
+        return cls(**{**config, "backbone": backbone})
+
+    def get_build_config(self) -> dict[str, Any]:
+        # Without it Keras 3 leaves a loaded network with random weights, and says nothing.
+        return {"input_shape": [None, None, None, 3]}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        del config
+        self.create_variables()
 
     def create_variables(self) -> None:
         """Creates all variables, with random values; no image is needed."""
@@ -172,20 +214,24 @@ class Feelvos(tf.keras.Model):
             layer.fold_batch_norm()
 
     def extract(
-        self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
+        self, images: tf.Tensor, training: bool = False, seeds: tf.Tensor | None = None
     ) -> Features:
-        """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size."""
+        """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size.
+
+        They are float32 also in mixed precision: matching compares distances that differ little.
+        """
         features = self.backbone_to_decoder(
-            images, training, training and self.fine_tune_batch_norm, seed
+            images, training, training and self.fine_tune_batch_norm, seeds
         )
-        return Features(features, self.embedding(features))
+        embeddings = self.embedding(features)
+        return Features(tf.cast(features, tf.float32), tf.cast(embeddings, tf.float32))
 
     def backbone_to_decoder(
         self,
         images: tf.Tensor,
         training: bool,
         batch_statistics: bool,
-        seed: tf.Tensor | None = None,
+        seeds: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the decoder features of `images`: all layers that have a batch norm.
 
@@ -193,14 +239,15 @@ class Feelvos(tf.keras.Model):
           images: float32 `[n, height, width, 3]`, RGB 0..255.
           training: whether dropout is active and gradients are needed.
           batch_statistics: normalize by the statistics of `images` and move the running ones.
-          seed: integer `[2]`, of the dropout; another one every time where None.
+          seeds: integer `[clips, 2]`, of the dropout, for each of so many equal parts of `images`;
+            another one every time where None.
         """
         low_level, deep = self.backbone(
             images,
             batch_statistics=batch_statistics,
             recompute=training and self.recompute_backbone,
         )
-        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics, seed=seed)
+        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics, seeds=seeds)
         return self.decoder(deep, low_level, batch_statistics=batch_statistics)
 
     def segment(
@@ -240,7 +287,7 @@ class Feelvos(tf.keras.Model):
         labels: tf.Tensor,
         num_objects: tf.Tensor,
         training: bool,
-        seed: tf.Tensor | None = None,
+        seeds: tf.Tensor | None = None,
     ) -> list[ClipOutput]:
         """Returns the logits of the current frame of every clip, for training.
 
@@ -253,11 +300,11 @@ class Feelvos(tf.keras.Model):
           labels: int32 `[batch, 3 or more, height, width]` object indices; 255 is void.
           num_objects: int32 `[batch]`.
           training: whether dropout is active and gradients are needed.
-          seed: integer `[2]` that dropout and the pixels kept for matching follow from; others
-            every time where None.
+          seeds: integer `[batch, 2]` that dropout and the pixels kept for matching follow from,
+            whatever clips are beside; others every time where None.
         """
         batch, frames = images.shape[:2]
-        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seed)
+        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seeds)
         # Taken apart at once: the gradient of slices would be padded and summed, frame by frame.
         decoder_features = tf.unstack(features.decoder_features, batch * frames)
         embeddings = tf.unstack(features.embeddings, batch * frames)
@@ -265,54 +312,17 @@ class Feelvos(tf.keras.Model):
         for clip in range(batch):
             own = slice(clip * frames, (clip + 1) * frames)
             outputs.append(
-                self._segment_clip(
+                clip_rollout.segment_clip(
+                    self,
                     decoder_features[own],
                     embeddings[own],
                     labels[clip],
                     num_objects[clip],
                     training,
-                    _fold_in(seed, clip),
+                    None if seeds is None else seeds[clip],
                 )
             )
         return outputs
-
-    def _segment_clip(
-        self,
-        features: Sequence[tf.Tensor],
-        embeddings: Sequence[tf.Tensor],
-        labels: tf.Tensor,
-        num_objects: tf.Tensor,
-        training: bool,
-        seed: tf.Tensor | None,
-    ) -> ClipOutput:
-        """Returns what `clip_logits` says of one clip; `features`, `embeddings` frame by frame."""
-        indices = resize_nearest(labels[:CURRENT], tf.shape(embeddings[0])[:2])
-        indices = tf.where(indices == VOID, object_labels.NO_OBJECT, indices)
-        max_pixels = self.train_max_neighbors_per_object if training else 0
-        reference = prepare_reference(
-            embeddings[REFERENCE], indices[REFERENCE], num_objects, max_pixels, seed
-        )
-        previous = Previous(
-            embeddings[PREVIOUS],
-            indices[PREVIOUS],
-            object_labels.one_hot(indices[PREVIOUS], num_objects),
-        )
-        outputs = []
-        for frame in range(CURRENT, len(embeddings)):
-            output = self.segment(
-                features[frame],
-                embeddings[frame],
-                reference,
-                previous,
-                training,
-                _fold_in(seed, frame - CURRENT),
-            )
-            previous = _fed_back(output.logits, embeddings[frame], tf.shape(labels)[1:])
-            outputs.append(output)
-        return outputs[0]._replace(
-            embeddings=tf.stack(embeddings[: CURRENT + 1]),
-            further_logits=tuple(output.logits for output in outputs[1:]),
-        )
 
     def _match_globally(
         self, embeddings: tf.Tensor, reference: Reference, training: bool
@@ -338,29 +348,8 @@ class Feelvos(tf.keras.Model):
         )
 
 
-def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor) -> Previous:
-    """Returns a frame as the one after it sees it: with its hard mask, as at prediction.
-
-    No gradient passes the mask.
-
-    Args:
-      logits: `[objects, h, w, 1]` of the frame.
-      embeddings: `[h, w, channels]` of the frame.
-      size: int32 `[2]`, height and width of the frame.
-    """
-    full_logits = resize_bilinear(tf.stop_gradient(logits), size)[..., 0]
-    winners = tf.argmax(full_logits, 0, output_type=tf.int32)
-    indices = resize_nearest(winners, tf.shape(embeddings)[:2])
-    return Previous(embeddings, indices, object_labels.one_hot(indices, tf.shape(logits)[0]))
-
-
 # Keras 3 looks at the arguments of the constructor, which gin's wrapper would hide from it.
 Feelvos.__init__.__signature__ = inspect.signature(Feelvos.__init__)
-
-
-def _fold_in(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:
-    """Returns a seed of its own for each number, None for none."""
-    return None if seed is None else tf.random.experimental.stateless_fold_in(seed, number)
 
 
 def _check_choice(name: str, value: str, choices: Collection[str]) -> None:

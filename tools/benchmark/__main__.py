@@ -14,6 +14,7 @@ its own. `--only=TEXT` keeps the groups whose title holds TEXT, `--json` prints 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import pathlib
 import sys
@@ -37,7 +38,9 @@ _define_integer("radius", 15, "Window radius of local matching.", lower_bound=0)
 _define_integer("crop", 465, "Side of a training frame in pixels.", lower_bound=65)
 _define_integer("repeats", 5, "Timed runs of each line.", lower_bound=1)
 _define_integer("threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0)
-_DATASET = dataset_flags.define(FLAGS, "Data set for input and eval; by default the bundled one.")
+_DATASET = dataset_flags.define(
+    FLAGS, "Data set for matching, input and eval; by default the bundled one."
+)
 flags.DEFINE_string("only", "", "Keeps the groups whose title holds this text.", flag_values=FLAGS)
 flags.DEFINE_bool("memory", True, "Measure peak memory.", flag_values=FLAGS)
 flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
@@ -60,15 +63,19 @@ def cases_of(command: str) -> list[measure.Case]:
     """Returns the cases of a subcommand at the sizes of the flags."""
     import frame
     import matching
+    import trained_matching
     import training
 
     image = frame.Sizes(FLAGS.height, FLAGS.width, FLAGS.objects)
     grid = (-(-FLAGS.height // 4), -(-FLAGS.width // 4))
-    data = (FLAGS.dataset_root or str(_TESTDATA), _DATASET.choice().split)
+    root = FLAGS.dataset_root or str(_TESTDATA)
+    videos = dataclasses.replace(_DATASET.choice(), root=root).list_sequences
+    data = (root, _DATASET.choice().split)
     make = {
-        "matching": lambda: matching.matching_cases(
-            matching.Sizes(*grid, FLAGS.objects, FLAGS.radius)
-        ),
+        "matching": lambda: [
+            *matching.matching_cases(matching.Sizes(*grid, FLAGS.objects, FLAGS.radius)),
+            *trained_matching.trained_cases(videos(), FLAGS.height, FLAGS.width),
+        ],
         "frame": lambda: frame.frame_cases(image),
         "train": lambda: training.train_cases(FLAGS.crop, FLAGS.objects),
         "input": lambda: training.input_cases(*data, FLAGS.crop),
@@ -103,11 +110,20 @@ def run(command: str | None) -> None:
 
 
 _SIZES = {
-    "matching": ("height", "width", "objects", "radius", "repeats"),
+    "matching": (
+        "dataset_root",
+        "year",
+        "split",
+        "height",
+        "width",
+        "objects",
+        "radius",
+        "repeats",
+    ),
     "frame": ("height", "width", "objects", "repeats"),
     "train": ("crop", "objects", "repeats"),
-    "input": ("dataset_root", "split", "crop", "repeats"),
-    "eval": ("dataset_root", "split", "repeats"),
+    "input": ("dataset_root", "year", "split", "crop", "repeats"),
+    "eval": ("dataset_root", "year", "split", "repeats"),
     "export": ("height", "width", "objects", "repeats"),
 }
 

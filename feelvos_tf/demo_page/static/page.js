@@ -247,7 +247,7 @@ canvas.onpointerup = canvas.onpointercancel = guarded(async () => {
   const drag = view.drag;
   view.drag = null;
   if (!drag) return;
-  if (drag.tool === "box" || drag.tool === "scribble") await cutOut(drag);
+  if ((drag.tool === "box" || drag.tool === "scribble") && !(await cutOut(drag))) return draw();
   draw();
   await save();
 });
@@ -259,13 +259,14 @@ function paintTo(point) {
   draw();
 }
 
+// Returns whether anything was found.
 async function cutOut(drag) {
   const { width, height } = view.clip, hint = new Uint8Array(width * height);
   const first = drag.points[0], last = drag.points[drag.points.length - 1];
   if (drag.tool === "box") {
     const [left, right] = [first[0], last[0]].sort((a, b) => a - b).map(Math.round);
     const [top, bottom] = [first[1], last[1]].sort((a, b) => a - b).map(Math.round);
-    if (right - left < 3 || bottom - top < 3) return;
+    if (right - left < 3 || bottom - top < 3) return false;
     for (let y = Math.max(0, top); y < Math.min(height, bottom); y++) hint.fill(HINT.box, y * width + Math.max(0, left), y * width + Math.min(width, right));
   } else {
     for (let i = 1; i < drag.points.length; i++) stroke(hint, drag.points[i - 1], drag.points[i], drag.radius, HINT.object);
@@ -273,8 +274,13 @@ async function cutOut(drag) {
   $("#status").textContent = "looking for the outline";
   const found = new Uint8Array(await (await ask(`cut_out/${drag.position}`, { method: "POST", body: hint })).arrayBuffer());
   $("#status").textContent = "";
-  if (view.position !== drag.position) return;
+  if (view.position !== drag.position) return false;
+  if (!found.includes(1)) {
+    report("no outline was found there: leave some room around the object, or use the brush");
+    return false;
+  }
   for (let i = 0; i < found.length; i++) if (found[i]) view.mask[i] = view.current;
+  return true;
 }
 
 function remember() {

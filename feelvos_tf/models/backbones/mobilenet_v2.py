@@ -79,6 +79,7 @@ class _InvertedResidual(tf.keras.layers.Layer):
 
 
 @gin.register
+@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class MobileNetV2(tf.keras.layers.Layer):
     """MobileNetV2 without its last 1x1 convolution (2019 release, slim mobilenet_v2).
 
@@ -114,6 +115,8 @@ class MobileNetV2(tf.keras.layers.Layer):
                 f"MobileNetV2.depth_multiplier: expected more than 0, found {depth_multiplier}"
             )
         super().__init__(name="MobilenetV2")
+        self.depth_multiplier = depth_multiplier
+        self.output_stride = output_stride
         schedule = AtrousSchedule(output_stride)
         # DeepLab's checkpoints of other widths keep the product as it is, to the next integer.
         divisor = 8 if depth_multiplier == 1.0 else 1
@@ -139,6 +142,9 @@ class MobileNetV2(tf.keras.layers.Layer):
         self.blocks = blocks
         self.low_level_channels = blocks[self._LOW_LEVEL_INDEX].expanded_channels
         self.channels = channels
+
+    def get_config(self) -> dict[str, float]:
+        return {"depth_multiplier": self.depth_multiplier, "output_stride": self.output_stride}
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.root.build(input_shape)

@@ -126,6 +126,7 @@ class _Unit(NamedTuple):
 
 
 @gin.register
+@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class Xception(tf.keras.layers.Layer):
     """Aligned Xception with 41, 65 or 71 layers (paper section 3; 2019 release, core/xception).
 
@@ -157,6 +158,8 @@ class Xception(tf.keras.layers.Layer):
                 f"Xception.layers: expected one of {tuple(self._ENTRY)}, found {layers}"
             )
         super().__init__(name=f"xception_{layers}")
+        self.layers = layers
+        self.output_stride = output_stride
         self.root = [self._root_layer("1", 32, 2), self._root_layer("2", 64, 1)]
         schedule = AtrousSchedule(output_stride)
         self.blocks = [
@@ -172,6 +175,9 @@ class Xception(tf.keras.layers.Layer):
         self.low_level_index = self._LOW_LEVEL_BLOCK[layers] - 1
         self.low_level_channels = self.blocks[self.low_level_index].depths[1]
         self.channels = self.blocks[-1].depths[-1]
+
+    def get_config(self) -> dict[str, int]:
+        return {"layers": self.layers, "output_stride": self.output_stride}
 
     def _root_layer(self, number: str, filters: int, stride: int) -> Convolution:
         return Convolution(

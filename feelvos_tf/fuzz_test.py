@@ -1,0 +1,246 @@
+"""Damaged files, 2,000 of them: whatever reads them takes them or says one sentence.
+
+No other exception, no hang, and nothing written outside of where results belong.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import itertools
+import json
+import signal
+
+import av
+import gin
+import numpy as np
+import pytest
+from PIL import Image
+
+from feelvos_tf.core import gin_settings
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets
+from feelvos_tf.inference import input_video, many_videos
+from feelvos_tf.media import (
+    given_mask,
+    live_frames,
+    mask_folder,
+    masks,
+    pictures,
+    rle,
+    video,
+)
+from feelvos_tf.media.selection import Selection
+from feelvos_tf.testing import drawn_videos, mutations
+
+SECONDS = 20
+QUICK, ALL = 200, 2000
+
+
+def image_bytes(image, format_name, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
+def video_bytes(folder, suffix, codec, pixels):
+    path = folder / f"seed.{suffix}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.width, stream.height, stream.pix_fmt = 80, 48, pixels
+        for number in range(4):
+            image, _ = drawn_videos.draw(number, [1, 2])
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+def annotations(ids):
+    runs = [rle.encode(ids == value) for value in (1, 2)]
+    entries = [{"segmentation": run, "object_id": 1 + i} for i, run in enumerate(runs)]
+    images = [{"id": 1, "height": 48, "width": 80}]
+    polygon = {"label": "dog", "points": [[5, 10], [20, 10], [20, 30]], "shape_type": "polygon"}
+    patch = base64.b64encode(image_bytes(np.full((9, 9), 255, np.uint8), "PNG")).decode()
+    inside = {"label": "4", "points": [[5, 10]], "shape_type": "mask", "mask": patch}
+    coco = {"annotations": entries, "images": images}
+    labelme = {"shapes": [polygon, inside], "imageHeight": 48, "imageWidth": 80}
+    return [json.dumps(tree).encode() for tree in (coco, entries, runs[0], labelme)]
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory):
+    """Returns whole files by the reader that is to take them once they are damaged."""
+    folder = tmp_path_factory.mktemp("seeds")
+    image, ids = drawn_videos.draw(0, [1, 2])
+    masks.write_mask(folder / "mask.png", ids)
+    indexed = (folder / "mask.png").read_bytes()
+    colored = [
+        image_bytes(masks.DAVIS_PALETTE[ids], name) for name in ("PNG", "BMP", "GIF", "TIFF")
+    ]
+    photographs = [image_bytes(image, name) for name in ("JPEG", "PNG", "WEBP", "TIFF", "BMP")]
+    deep = image_bytes((ids * 9000).astype(np.uint16), "PNG")
+    videos = [
+        video_bytes(folder, *kind)
+        for kind in (
+            ("mp4", "libx264", "yuv420p"),
+            ("mkv", "libx264", "yuv420p"),
+            ("avi", "mjpeg", "yuvj420p"),
+            ("webm", "libvpx-vp9", "yuv420p"),
+            ("gif", "gif", "rgb8"),
+        )
+    ]
+    names = [f"{frame:05d}" for frame in range(2)]
+    meta = {"videos": {"bear": {"objects": {"1": {"frames": names}, "2": {"frames": names[1:]}}}}}
+    with contextlib.suppress(RuntimeError), mask_folder.replacing(folder / "out", {}) as working:
+        masks.write_mask(working / "00000.png", ids)
+        state = mask_folder.SavedState(0, {"ids": ids})
+        mask_folder.save_state(working, state)
+        stamp, saved = ((working / n).read_bytes() for n in (mask_folder.STAMP, mask_folder.STATE))
+        raise RuntimeError
+    return {
+        read_mask: [indexed],
+        read_given: [indexed, *colored, *annotations(ids)],
+        read_image: [*photographs, deep],
+        read_video: videos,
+        read_pipe: [videos[1], b"".join(photographs[:1] * 3)],
+        read_stamp: [stamp],
+        read_state: [saved],
+        read_split: [b"bear\nboat\n", b"/JPEGImages/480p/bear/00000.jpg /Annotations/x.png\n"],
+        read_meta: [json.dumps(meta).encode()],
+        read_list: [b"a.mp4 a.png 2:b.png\n'b c.mp4' b.json\n"],
+        read_gin: [b"Trainer.steps = 3\nimport feelvos_tf\ninclude 'a.gin'\n"],
+    }
+
+
+def put(folder, name, content):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def read_mask(folder, content):
+    masks.read_mask(put(folder, "m.png", content))
+
+
+def read_given(folder, content):
+    name = "m.json" if content[:1] in (b"{", b"[") else "m.png"
+    ids = given_mask.read(put(folder, name, content), (48, 80), given_mask.ObjectNumbers())
+    assert ids.dtype == np.uint8 and ids.ndim == 2
+
+
+def read_image(folder, content):
+    assert pictures.read_image(put(folder, "i.jpg", content)).shape[2] == 3
+
+
+def read_video(folder, content):
+    frames = video.open_frames(put(folder, "v.mp4", content))
+    for frame in itertools.islice(frames.timed(), 30):
+        assert frame.image.shape[2] == 3
+
+
+def read_pipe(folder, content):
+    frames = live_frames.open_pipe(io.BytesIO(content))
+    for _ in itertools.islice(frames.timed(), 30):
+        pass
+
+
+def read_stamp(folder, content):
+    put(folder, f"out/{mask_folder.STAMP}", content)
+    put(folder, f"precious/{mask_folder.STAMP}", b"{}")
+    mask_folder.is_complete(folder / "out", {})
+    with mask_folder.replacing(folder / "out", {}) as working:
+        put(working, "00000.png", b"mask")
+
+
+def read_state(folder, content):
+    put(folder, mask_folder.STATE, content)
+    mask_folder.load_state(folder)
+
+
+def read_split(folder, content):
+    put(folder, "JPEGImages/480p/bear/00000.jpg", b"")
+    put(folder, "ImageSets/2017/val.txt", content)
+    for files in datasets.list_sequences(folder, require_masks="none"):
+        assert files.name == "bear"
+
+
+def read_meta(folder, content):
+    for frame in range(2):
+        put(folder, f"valid/JPEGImages/bear/{frame:05d}.jpg", b"")
+        put(folder, f"valid/Annotations/bear/{frame:05d}.png", b"")
+    put(folder, "valid/meta.json", content)
+    found = datasets.list_sequences(folder, "youtube_vos", "valid", require_masks="first")
+    assert all(0 < key < 255 for files in found for key in files.object_frames)
+    input_video.from_dataset(found)
+
+
+def read_list(folder, content):
+    for one in many_videos.find(put(folder, "list.txt", content), Selection()):
+        assert "/" not in one.name and one.name not in ("", ".", "..")
+
+
+def read_gin(folder, content):
+    try:
+        gin_settings.parse([str(put(folder, "a.gin", content))], [])
+    finally:
+        gin.clear_config()
+
+
+def tree_of(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def timed_out(*_):
+    raise AssertionError(f"not done after {SECONDS} s")
+
+
+def fuzz(seeds, tmp_path, numbers):
+    readers = list(seeds)
+    others = tmp_path / "others"
+    put(others, "precious.png", b"precious")
+    before = tree_of(others)
+    told = 0
+    handler = signal.signal(signal.SIGALRM, timed_out)
+    try:
+        for number in numbers:
+            rng = np.random.default_rng(number)
+            reader = readers[number % len(readers)]
+            whole = seeds[reader][rng.integers(len(seeds[reader]))]
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            signal.alarm(SECONDS)
+            try:
+                reader(folder, mutations.mutated(whole, rng))
+            except InputError as error:
+                told += 1
+                assert "\n" not in str(error), f"{reader.__name__} {number}: {error}"
+            except Exception as error:
+                raise AssertionError(f"{reader.__name__} with seed {number}: {error!r}") from error
+            finally:
+                signal.alarm(0)
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+    assert tree_of(others) == before
+    assert {path.name for path in tmp_path.iterdir()} == {"others", *map(str, numbers)}
+    assert told > len(numbers) // 4
+
+
+def test_whole_files_are_taken(seeds, tmp_path):
+    for reader, contents in seeds.items():
+        for number, content in enumerate(contents):
+            folder = tmp_path / f"{reader.__name__}{number}"
+            folder.mkdir()
+            if reader not in (read_split, read_gin, read_stamp):  # They name files that lack.
+                reader(folder, content)
+
+
+def test_200_damaged_files_are_taken_or_told_in_one_sentence(seeds, tmp_path):
+    fuzz(seeds, tmp_path, range(QUICK))
+
+
+@pytest.mark.slow
+def test_2000_damaged_files_are_taken_or_told_in_one_sentence(seeds, tmp_path):
+    fuzz(seeds, tmp_path, range(QUICK, ALL))

@@ -1,0 +1,147 @@
+"""Videos to segment that a list names or a tree of folders holds.
+
+A list has a video on every line, with its mask and, where there are such, masks of later frames;
+paths count from the list's folder, those with spaces stand in quotes:
+
+    # video          mask             later masks
+    clips/a.mp4      masks/a.png      120:masks/a_120.png
+    "my clip.mov"    masks/mine.json
+
+In a tree the mask lies beside its video, or beside its folder of pictures, under the same name;
+those of later frames have the frame's number in their names:
+
+    TREE/
+      a.mp4  a.png  a.120.png
+      more/
+        b/00000.jpg ...   b.json
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shlex
+from collections.abc import Iterator
+
+from feelvos_tf.core import text_file
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import input_video
+from feelvos_tf.inference.input_video import InputVideo
+from feelvos_tf.media import pictures, video
+from feelvos_tf.media.selection import Selection
+
+_MASK_SUFFIXES = (".png", ".json", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+class BrokenVideo(InputVideo):
+    """A video that cannot be opened; whoever looks at it is told why."""
+
+    sentence: str = ""
+
+    @classmethod
+    def of(cls, name: str, sentence: str) -> BrokenVideo:
+        """Returns a video of which nothing but the reason is known."""
+        broken = cls(name, video.ImageFrames([]), pathlib.Path())
+        object.__setattr__(broken, "sentence", sentence)
+        return broken
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Raises InputError with the reason."""
+        raise InputError(self.sentence)
+
+    def fingerprint(self) -> str:
+        """Raises InputError with the reason."""
+        raise InputError(self.sentence)
+
+
+def find(source: str | os.PathLike[str], selection: Selection) -> list[InputVideo]:
+    """Returns the videos of a list or a tree, in its order, each with a name of its own.
+
+    A video that cannot be opened is among them, so that the others are not lost: what is told of it
+    is told when it is looked at.
+
+    Args:
+      source: a text file or a folder.
+      selection: which frames of every video.
+
+    Raises:
+      InputError: there is no such list or folder, it names nothing, or a line is none.
+    """
+    path = pathlib.Path(source)
+    found = list(_in_tree(path) if path.is_dir() else _in_list(path))
+    if not found:
+        raise InputError(f"{path}: expected videos, each with a mask of its name; found none")
+    names = [name for name, *_ in found]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InputError(f"{path}: two videos are called {twice[0]}, expected one of each name")
+    return [_opened(*entry, selection) for entry in found]
+
+
+Entry = tuple[str, pathlib.Path, pathlib.Path, dict[int, pathlib.Path]]
+
+
+def _opened(
+    name: str,
+    source: pathlib.Path,
+    mask: pathlib.Path,
+    later: dict[int, pathlib.Path],
+    selection: Selection,
+) -> InputVideo:
+    try:
+        return input_video.from_video(source, mask, later, selection, name)
+    except InputError as error:
+        return BrokenVideo.of(name, str(error))
+
+
+def _in_list(path: pathlib.Path) -> Iterator[Entry]:
+    """Yields name, video, mask and later masks of every line."""
+    for number, line in enumerate(text_file.read(path, "a list of videos").splitlines(), 1):
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:
+            raise InputError(f"{path}: line {number}: {error}") from error
+        if not words:
+            continue
+        later = [re.fullmatch(r"(\d{1,9}):(.+)", word) for word in words[2:]]
+        if len(words) < 2 or not all(later):
+            raise InputError(
+                f"{path}: line {number}: expected VIDEO MASK [FRAME:MASK ...], found {line!r}"
+            )
+        source = path.parent / words[0]
+        name = source.stem if source.suffix else source.name
+        if name in ("", ".", ".."):
+            raise InputError(f"{path}: line {number}: expected a video, found {words[0]!r}")
+        yield (
+            name,
+            source,
+            path.parent / words[1],
+            {int(found[1]): path.parent / found[2] for found in later},
+        )
+
+
+def _in_tree(root: pathlib.Path) -> Iterator[Entry]:
+    """Yields name, video, mask and later masks of every video below a folder."""
+    for folder, subfolders, files in os.walk(root):
+        subfolders.sort()
+        masks = {file for file in files if pathlib.Path(file).suffix.lower() in _MASK_SUFFIXES}
+        for file in sorted(
+            [*files, *subfolders], key=lambda name: video.natural_key(pathlib.Path(name))
+        ):
+            path = pathlib.Path(folder) / file
+            is_folder = file in subfolders
+            stem = file if is_folder else path.stem
+            own = sorted(mask for mask in masks if pathlib.Path(mask).stem == stem and mask != file)
+            if file.startswith(".") or not own or path.suffix.lower() in _MASK_SUFFIXES:
+                continue
+            if not is_folder and path.suffix.lower() in pictures.IMAGE_SUFFIXES:
+                continue  # Neither a video nor a mask: a picture beside a mask of its name.
+            relative = path.relative_to(root).with_name(stem)
+            later = {}
+            for mask in masks:
+                found = re.fullmatch(re.escape(stem) + r"\.(\d{1,9})\.\w+", mask)
+                if found:
+                    later[int(found[1])] = path.parent / mask
+            yield relative.as_posix(), path, path.parent / own[0], later

@@ -1,0 +1,90 @@
+"""Videos from lists and trees of folders."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import input_video, many_videos
+from feelvos_tf.media import masks, video_writing
+from feelvos_tf.media.selection import Selection
+from feelvos_tf.testing import drawn_videos
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Returns a folder with two videos, a folder of pictures and a video that is none."""
+    root = tmp_path / "tree"
+    images, ids = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(4)))
+    (root / "more" / "b").mkdir(parents=True)
+    for name in ("a.mp4", "more/a.mp4"):
+        video_writing.write_video(root / name, images, 10)
+    for frame, image in enumerate(images):
+        Image.fromarray(image).save(root / "more" / "b" / f"{frame:05d}.png")
+    (root / "broken.mp4").write_text("no video")
+    (root / "no mask.mp4").write_text("left alone")
+    for name in ("a", "more/a", "more/b", "broken"):
+        masks.write_mask(root / f"{name}.png", ids[0])
+    masks.write_mask(root / "a.2.png", ids[2] * 3)
+    return root
+
+
+def names_and_sizes(videos):
+    found = {}
+    for one in videos:
+        try:
+            input_video.check(one)
+            found[one.name] = one.size
+        except InputError as error:
+            found[one.name] = str(error)
+    return found
+
+
+def test_a_tree_holds_the_videos_that_have_a_mask_of_their_name(tree):
+    videos = many_videos.find(tree, Selection(end=3))
+    found = names_and_sizes(videos)
+    assert "broken.mp4: cannot be read as a video" in found.pop("broken")
+    assert found == dict.fromkeys(("a", "more/a", "more/b"), (48, 80))
+    [first] = [one for one in videos if one.name == "a"]
+    assert first.object_ids() == [1, 2, 3, 6]
+    np.testing.assert_array_equal(first.later_mask(2), masks.read_mask(tree / "a.2.png"))
+    assert first.frames.length == 3
+
+
+def test_a_list_names_videos_and_masks(tree):
+    lines = [
+        "# video  mask  later",
+        "tree/more/a.mp4 tree/more/a.png",
+        "",
+        "'tree/more/b' tree/more/b.png 1:tree/a.2.png",
+        "tree/broken.mp4 tree/broken.png",
+    ]
+    path = tree.parent / "list.txt"
+    path.write_text("\n".join(lines))
+    videos = many_videos.find(path, Selection())
+    assert [one.name for one in videos] == ["a", "b", "broken"]
+    assert videos[1].object_ids() == [1, 2, 3, 6]
+    assert "cannot be read as a video" in names_and_sizes(videos)["broken"]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "expected videos, each with a mask"),
+        (b"a.mp4", "line 1: expected VIDEO MASK"),
+        (b"a.mp4 a.png later.png", "line 1: expected VIDEO MASK"),
+        (b"a.mp4 'a.png", "line 1: No closing quotation"),
+        (b"\n.. a.png", "line 2: expected a video"),
+        ("ä.mp4 a.png".encode("latin-1"), "in UTF-8, found other bytes"),
+        ("a.mp4 a.png".encode("utf-16"), "in UTF-8, found other bytes"),
+        (b"x/a.mp4 a.png\ny/a.mp4 a.png", "two videos are called a"),
+    ],
+)
+def test_what_is_no_list_is_told_in_one_sentence(tmp_path, content, sentence):
+    (tmp_path / "list.txt").write_bytes(content)
+    with pytest.raises(InputError, match=f"list.txt: .*{sentence}"):
+        many_videos.find(tmp_path / "list.txt", Selection())
+    with pytest.raises(InputError, match="none: expected a list of videos, found no such file"):
+        many_videos.find(tmp_path / "none", Selection())

@@ -1,0 +1,163 @@
+"""Segments videos on a Ray cluster: an actor per GPU, or per few cores, holds the model.
+
+Ray hands out the videos, starts an actor again that was killed, and gives it its video once more,
+which then goes on from the state it saved last. All machines see the same files under the same
+names.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any, Callable
+
+from tqdm import tqdm
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference.input_video import InputVideo
+from feelvos_tf.inference.segment_videos import (
+    Outputs,
+    Report,
+    needs_segmenting,
+    segment_video,
+    write_missing,
+)
+from feelvos_tf.inference.segmenting import Timing
+from feelvos_tf.inference.video_segmenter import VideoSegmenter
+
+CORES_PER_WORKER = 4
+_RETRIES = 5  # Of a video whose worker was killed.
+
+
+class Worker:
+    """What an actor does: it holds a model and segments one video after the other."""
+
+    def __init__(self, make_segmenter: Callable[[], VideoSegmenter], folder: str):
+        """Stores how to make the model; the first video that needs it makes it.
+
+        Args:
+          make_segmenter: returns the model.
+          folder: from which relative paths count.
+        """
+        os.chdir(folder)
+        self._make_segmenter = make_segmenter
+        self._segmenter = None
+
+    def segment(
+        self, video: InputVideo, outputs: Outputs, settings: dict[str, Any], overwrite: bool
+    ) -> tuple[str, Timing | None, str | None]:
+        """Returns a video's name, the time it took (None: it was complete) and why it failed."""
+        timing, begin = Timing(), time.perf_counter()
+        try:
+            if not needs_segmenting(video, outputs, settings, overwrite):
+                write_missing(video, outputs)
+                return video.name, None, None
+            self._segmenter = self._segmenter or self._make_segmenter()
+            segment_video(self._segmenter, video, outputs, settings, timing=timing)
+        except InputError as error:
+            return video.name, timing, str(error)
+        finally:
+            timing.total_seconds = time.perf_counter() - begin
+        return video.name, timing, None
+
+
+def segment_videos_on_ray(
+    make_segmenter: Callable[[], VideoSegmenter],
+    videos: Sequence[InputVideo],
+    outputs_of: Callable[[InputVideo], Outputs],
+    settings: dict[str, Any],
+    overwrite: bool = False,
+    num_workers: int | None = None,
+) -> Report:
+    """Returns what came of the videos; their results are on disk.
+
+    The cluster is the one that RAY_ADDRESS names, or that runs on this machine, or a new one here.
+
+    Args:
+      make_segmenter: called in every worker that has something to do.
+      videos: see `segment_videos`.
+      outputs_of: see `segment_videos`.
+      settings: see `segment_videos`.
+      overwrite: see `segment_videos`.
+      num_workers: how many actors; None for one per GPU or, without, per four cores.
+
+    Raises:
+      InputError: Ray is not installed, or its cluster cannot be reached.
+    """
+    ray = _ray()
+    report = Report()
+    from ray.util import ActorPool
+
+    workers = _start_workers(ray, make_segmenter, num_workers or _num_workers(ray), len(videos))
+    pool = ActorPool(workers)
+    waiting = set()
+    for video in videos:
+        try:
+            task = (video, outputs_of(video), settings, overwrite)
+        except InputError as error:
+            report.failed[video.name] = str(error)
+            continue
+        waiting.add(video.name)
+        pool.submit(lambda worker, task: worker.segment.remote(*task), task)
+    with tqdm(total=len(waiting), unit="video") as progress:
+        while pool.has_next():
+            try:
+                name, timing, failure = pool.get_next_unordered()
+            except ray.exceptions.RayError as error:
+                tqdm.write(f"a worker was lost for good: {str(error).splitlines()[0]}")
+                progress.update()
+                continue
+            waiting.discard(name)
+            _note(report, name, timing, failure)
+            progress.update()
+    for name in sorted(waiting):
+        report.failed[name] = f"{name}: its worker was killed {_RETRIES + 1} times"
+    return report
+
+
+def _note(report: Report, name: str, timing: Timing | None, failure: str | None) -> None:
+    if failure is not None:
+        report.failed[name] = failure
+    elif timing is None:
+        report.complete.append(name)
+    else:
+        report.done.append(name)
+    if timing is not None:
+        report.timing.add(timing)
+
+
+def _ray() -> Any:
+    """Returns the module, connected to a cluster."""
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("--ray needs Ray: pip install 'feelvos_tf[cluster]'") from error
+    if not ray.is_initialized():
+        try:
+            ray.init(log_to_driver=False, logging_level="warning")
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InputError(f"--ray: no cluster ({str(error).splitlines()[0]})") from error
+    return ray
+
+
+def _num_workers(ray: Any) -> int:
+    resources = ray.cluster_resources()
+    return int(resources.get("GPU", 0)) or max(1, int(resources.get("CPU", 1)) // CORES_PER_WORKER)
+
+
+def _start_workers(
+    ray: Any, make_segmenter: Callable[[], VideoSegmenter], num_workers: int, num_videos: int
+) -> list[Any]:
+    """Returns actors that share the cluster's GPUs and cores."""
+    resources = ray.cluster_resources()
+    num_workers = max(1, min(num_workers, num_videos))
+    cores = max(1, int(resources.get("CPU", 1)) // num_workers)
+    actor = ray.remote(Worker).options(
+        num_cpus=cores,
+        num_gpus=min(1, resources.get("GPU", 0) / num_workers),
+        max_restarts=-1,
+        max_task_retries=_RETRIES,
+        runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": str(cores)}},
+    )
+    return [actor.remote(make_segmenter, os.getcwd()) for _ in range(num_workers)]

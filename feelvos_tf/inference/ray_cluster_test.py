@@ -1,0 +1,130 @@
+"""A local cluster of two workers, one of which is killed in the middle of a video."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ray = pytest.importorskip("ray", reason="ray is not installed (the extra 'cluster')")
+
+from feelvos_tf.data import datasets  # noqa: E402
+from feelvos_tf.inference import input_video, ray_cluster  # noqa: E402
+from feelvos_tf.inference.segment_videos import Outputs, segment_videos  # noqa: E402
+from feelvos_tf.media import masks  # noqa: E402
+from feelvos_tf.testing import drawn_videos  # noqa: E402
+
+
+class Repeating:
+    """Repeats the last mask one pixel to the right; kills its process where a file says so."""
+
+    def __init__(self, folder):
+        self._folder = folder
+
+    def start(self, image, mask):
+        """Returns the state of a new video."""
+        return RepeatingState(self._folder, mask, 0)
+
+    def restore(self, arrays):
+        """Returns a state as it was."""
+        return RepeatingState(self._folder, arrays["mask"], int(arrays["steps"]))
+
+
+class RepeatingState:
+    """The state of `Repeating`."""
+
+    def __init__(self, folder, mask, steps):
+        self._folder, self._mask, self._steps = folder, mask, steps
+        self.object_ids = [0, *masks.object_ids(mask)]
+
+    def step(self, image):
+        """Returns the next mask."""
+        order = self._folder / "kill"
+        if 2 in self._mask and self._steps == 2 and order.exists():
+            order.unlink()
+            (self._folder / "killed").write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        self._mask, self._steps = np.roll(self._mask, 1, axis=1), self._steps + 1
+        with open(self._folder / "steps", "a") as file:
+            file.write(f"{os.getpid()} {self.object_ids[1]}\n")
+        return self._mask
+
+    def snapshot(self):
+        """Returns a function that gives the state."""
+        arrays = {"mask": self._mask, "steps": np.array(self._steps)}
+        return lambda: arrays
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Starts a cluster of two cores; its workers find the tests' modules."""
+    path = os.pathsep.join(
+        [str(pathlib.Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
+    )
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": path}},
+    )
+    yield
+    ray.shutdown()
+
+
+def test_a_killed_worker_costs_its_video_some_time_and_nothing_else(cluster, tmp_path):
+    sequences = {"bear": [1], "cows": [2], "dog": [3], "broken": [4]}
+    root = drawn_videos.write_davis(tmp_path / "davis", sequences)
+    (root / "JPEGImages/480p/broken/00003.jpg").write_bytes(b"damaged")
+    videos = input_video.from_dataset(datasets.list_sequences(root))
+    (tmp_path / "kill").touch()
+
+    def outputs_of(folder):
+        return lambda video: Outputs(tmp_path / folder / video.name)
+
+    def make():
+        return Repeating(tmp_path)
+
+    report = ray_cluster.segment_videos_on_ray(make, videos, outputs_of("out"), {}, num_workers=2)
+    assert sorted(report.done) == ["bear", "cows", "dog"]
+    assert list(report.failed) == ["broken"] and "00003.jpg" in report.failed["broken"]
+    assert (tmp_path / "killed").exists()
+    segment_videos(make, videos[:3], outputs_of("expected"), {})
+    for name in ("bear", "cows", "dog"):
+        found = sorted((tmp_path / "out" / name).glob("*.png"))
+        assert len(found) == 5
+        for path in found:
+            assert path.read_bytes() == (tmp_path / "expected" / name / path.name).read_bytes()
+    again = ray_cluster.segment_videos_on_ray(
+        make, videos[:3], outputs_of("out"), {}, num_workers=2
+    )
+    assert sorted(again.complete) == ["bear", "cows", "dog"] and not again.done
+
+
+@pytest.mark.slow
+def test_the_program_hands_out_a_data_set_and_the_scorer_reads_its_tree(cluster, tmp_path):
+    sequences = {"bear": [1], "cows": [2, 3], "dog": [1, 2]}
+    drawn_videos.write_davis(tmp_path / "davis", sequences, 12)
+    project = pathlib.Path(__file__).parents[2]
+
+    def run(*arguments):
+        return subprocess.run(
+            [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True
+        )
+
+    program = "from feelvos_tf.testing import color_model as c; import pathlib; "
+    run("-c", program + "c.save(pathlib.Path('model'))")
+    arguments = ["--saved_model=model", "--dataset_root=davis", "--output_dir=out"]
+    more = ["--ray", "--ray_workers=2", "--overlays=look", "--save=csv"]
+    result = run("-m", "feelvos_tf.predict", *arguments, *more)
+    assert result.returncode == 0, result.stderr
+    assert "33 frames, " in result.stdout
+    assert len(list((tmp_path / "look").iterdir())) == 6
+    assert (tmp_path / "out/cows/objects.csv").is_file()
+    scores = run(project / "tools/eval_davis.py", "--dataset_root=davis", "--predictions=out")
+    assert scores.returncode == 0, scores.stderr
+    assert "all objects        6      30     0.9" in scores.stdout

@@ -1,0 +1,34 @@
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+PROGRAM = pathlib.Path(__file__).with_name("versions.py")
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, PROGRAM, *arguments], capture_output=True, text=True)
+
+
+def test_two_files_become_a_table_of_the_largest_differences(tmp_path):
+    maps = np.array([1.0, -4.0], np.float32)
+    norms = np.array([10.0, 0.1], np.float32)
+    for name, shift in (("one", 0.0), ("two", 0.01)):
+        arrays = {"logits": maps + shift, "norms, each": norms + shift}
+        np.savez(tmp_path / f"{name}.npz", version=name, **arrays)
+    done = run(f"--compare={tmp_path / 'one.npz'},{tmp_path / 'two.npz'}")
+    assert done.returncode == 0, done.stderr
+    title, _, logits, norms = done.stdout.splitlines()
+    assert title == "| compared | TensorFlow one and two |"
+    # Of the largest value, 4, and of each norm, the smaller one of which is 0.1.
+    assert logits == "| logits | 2.5e-03 |"
+    assert norms == "| norms, each | 1.0e-01 |"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--compare=one.npz",)])
+def test_what_is_missing_is_named(arguments):
+    done = run(*arguments)
+    assert done.returncode == 1
+    assert "error: expected --output=FILE.npz or --compare=" in done.stderr

@@ -1,0 +1,253 @@
+r"""Trains and scores the six lines of the paper's ablation (table 6) and shows them beside it.
+
+    python tools/table6.py --output_dir=runs/table6 --steps=1500 --seeds=1,2 \
+        --gin_file=gin_configs/train/small_model_1_stills.gin \
+        --gin_param="stills_records = 'RECORDS/stills/train-*.tfrecord'" \
+        --gin_param="davis_2016_records = 'RECORDS/davis_2016/train-*.tfrecord'" \
+        --gin_param="Trainer.init_checkpoint = 'deeplab_mnv2_dm1.0_pascal/model.ckpt'" \
+        --dataset_root=DAVIS2016 --year=2016 --split=val --inference_size=320
+
+Every line is a training of its own with the same recipe, steps and seeds. The folder receives
+runs/, scores.csv (one row per training), table6.md and table6.png. The same command goes on where
+it was stopped; more --seeds or --lines later add to what is there.
+"""
+
+from __future__ import annotations
+
+import csv
+import pathlib
+import re
+import subprocess
+import sys
+from typing import NamedTuple
+
+from absl import flags
+
+from feelvos_tf.core import atomic_files, cli
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import dataset_flags
+
+_FLAGS = cli.flag_values(__name__)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Folder for runs, scores, table and picture.", flag_values=_FLAGS
+)
+_GIN_FILE = flags.DEFINE_multi_string(
+    "gin_file", [], "Settings of every training.", flag_values=_FLAGS
+)
+_GIN_PARAM = flags.DEFINE_multi_string(
+    "gin_param", [], "One more setting of every training.", flag_values=_FLAGS
+)
+_STEPS = flags.DEFINE_integer(
+    "steps", 1500, "Steps of every training.", lower_bound=1, flag_values=_FLAGS
+)
+_SEEDS = flags.DEFINE_list("seeds", ["1"], "A training each.", flag_values=_FLAGS)
+_LINES = flags.DEFINE_list(
+    "lines", list("123456"), "Lines of the table, as the paper numbers them.", flag_values=_FLAGS
+)
+_DATASET = dataset_flags.define(_FLAGS, "Folder of the data set that is scored.")
+_INFERENCE_SIZE = flags.DEFINE_integer(
+    "inference_size",
+    None,
+    "Pixels of the short side at which the models run.",
+    lower_bound=16,
+    flag_values=_FLAGS,
+)
+
+_SCORE = re.compile(r"J ([\d.]+), F ([\d.]+), J&F ([\d.]+)")
+_COLUMNS = ("line", "seed", "steps", "J", "F", "J&F")
+
+
+class Line(NamedTuple):
+    """One line of table 6.
+
+    Attributes:
+      first_frame_matching: FF-GM.
+      previous_frame_matching: PF-LM, PF-GM or none.
+      previous_frame_predictions: PFP.
+      paper: J&F on DAVIS 2017 val in percent.
+    """
+
+    first_frame_matching: bool
+    previous_frame_matching: str
+    previous_frame_predictions: bool
+    paper: float
+
+    def bindings(self) -> list[str]:
+        """Returns the settings of the network."""
+        return [
+            f"Feelvos.{name} = {getattr(self, name)!r}" for name in self._fields if name != "paper"
+        ]
+
+    def cues(self) -> str:
+        """Returns the line's check marks in the paper's words."""
+        matching = {"local": "PF-LM", "global": "PF-GM"}.get(self.previous_frame_matching)
+        cues = ["FF-GM"] if self.first_frame_matching else []
+        cues += [matching] if matching else []
+        return " + ".join(cues + (["PFP"] if self.previous_frame_predictions else []))
+
+
+# Paper, table 6.
+LINES = {
+    "1": Line(True, "local", True, 69.1),
+    "2": Line(True, "global", True, 64.2),
+    "3": Line(True, "none", True, 54.9),
+    "4": Line(True, "none", False, 52.6),
+    "5": Line(True, "local", False, 63.3),
+    "6": Line(False, "local", True, 56.1),
+}
+
+
+def main(argv: list[str]) -> None:
+    """Trains and scores what is missing, then writes table and picture."""
+    del argv
+    unknown = set(_LINES.value) - set(LINES)
+    if unknown:
+        raise InputError(f"--lines: expected some of {','.join(LINES)}, found {min(unknown)!r}")
+    if _OUTPUT_DIR.value is None or not _GIN_FILE.value:
+        raise InputError("expected --output_dir and --gin_file, the recipe of the trainings")
+    _DATASET.choice().list_sequences()
+    _import_matplotlib()
+    folder = pathlib.Path(_OUTPUT_DIR.value)
+    scores = _read_scores(folder)
+    for seed in _SEEDS.value:
+        for number in _LINES.value:
+            if not any(row["line"] == number and row["seed"] == seed for row in scores):
+                scores.append(_train_and_score(folder, number, seed))
+                _write(folder, scores)
+    print((folder / "table6.md").read_text())
+
+
+def _train_and_score(folder: pathlib.Path, number: str, seed: str) -> dict[str, str]:
+    """Returns the row of one training, which goes on where it was stopped."""
+    run = folder / "runs" / f"line{number}_seed{seed}"
+    print(f"== line {number}, seed {seed}: {LINES[number].cues()}", flush=True)
+    settings = [
+        *_GIN_PARAM.value,
+        *LINES[number].bindings(),
+        f"Trainer.num_steps = {_STEPS.value}",
+        "Trainer.evaluate_every_steps = 0",
+        f"set_random_seed.seed = {int(seed)}",
+        f"training_dataset.seed = {int(seed)}",
+    ]
+    files = [f"--gin_file={path}" for path in _GIN_FILE.value]
+    _run("train", f"--model_dir={run}", *files, *[f"--gin_param={s}" for s in settings])
+    given = {**_DATASET.given(), "inference_size": _INFERENCE_SIZE.value}
+    given["dataset_root"] = given.pop("root")
+    arguments = [
+        f"--{name}={','.join(value) if isinstance(value, list) else value}"
+        for name, value in given.items()
+        if value is not None
+    ]
+    printed = _run("evaluate", f"--model_dir={run}", "--once", *arguments)
+    j, f, mean = _SCORE.search(printed).groups()
+    row = (number, seed, str(_STEPS.value), j, f, mean)
+    return dict(zip(_COLUMNS, row, strict=True))
+
+
+def _run(program: str, *arguments: str) -> str:
+    """Runs a program of ours; returns what it printed.
+
+    Raises:
+      InputError: it failed; it has said why.
+    """
+    command = [sys.executable, "-m", f"feelvos_tf.{program}", *arguments]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    lines = []
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        lines.append(line)
+    if process.wait():
+        raise InputError(f"feelvos_tf.{program} ended with exit code {process.returncode}")
+    return "".join(lines)
+
+
+def _read_scores(folder: pathlib.Path) -> list[dict[str, str]]:
+    path = folder / "scores.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if any(tuple(row) != _COLUMNS or row["line"] not in LINES for row in rows):
+        raise InputError(f"{path}: expected the columns {','.join(_COLUMNS)}, as written here")
+    other = next((row["steps"] for row in rows if row["steps"] != str(_STEPS.value)), None)
+    if other is not None:
+        raise InputError(
+            f"{path}: expected scores of trainings of --steps={_STEPS.value}, found {other} steps"
+        )
+    return rows
+
+
+def _write(folder: pathlib.Path, scores: list[dict[str, str]]) -> None:
+    """Writes scores, table and picture, each of them whole."""
+    with atomic_files.replacing(folder / "scores.csv") as path, open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, _COLUMNS)
+        writer.writeheader()
+        writer.writerows(scores)
+    with atomic_files.replacing(folder / "table6.md") as path:
+        pathlib.Path(path).write_text(table(scores))
+    with atomic_files.replacing(folder / "table6.png") as path:
+        draw(scores, path)
+
+
+def _by_line(scores: list[dict[str, str]]) -> dict[str, list[float]]:
+    """Returns J&F in percent of every seed, by line."""
+    return {
+        number: [100 * float(row["J&F"]) for row in scores if row["line"] == number]
+        for number in LINES
+        if any(row["line"] == number for row in scores)
+    }
+
+
+def table(scores: list[dict[str, str]]) -> str:
+    """Returns the table in Markdown: the mean over the seeds, each seed, and the paper."""
+    lines = [
+        "| line | inputs of the head | J&F here | seeds | below line 1 | paper | below line 1 |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    means = {number: sum(values) / len(values) for number, values in _by_line(scores).items()}
+    for number, values in _by_line(scores).items():
+        seeds = ", ".join(f"{value:.1f}" for value in values)
+        drop = f"{means['1'] - means[number]:.1f}" if "1" in means else ""
+        line = LINES[number]
+        lines.append(
+            f"| {number} | {line.cues()} | {means[number]:.1f} | {seeds} | {drop} | {line.paper} "
+            f"| {LINES['1'].paper - line.paper:.1f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def draw(scores: list[dict[str, str]], path: pathlib.Path) -> None:
+    """Writes a picture: a bar per line with a dot for each seed, beside the paper's bar."""
+    pyplot = _import_matplotlib()
+    figure, axes = pyplot.subplots(figsize=(8, 3.6), layout="constrained")
+    by_line = _by_line(scores)
+    for place, (number, values) in enumerate(by_line.items()):
+        mean = sum(values) / len(values)
+        ours = axes.bar(place - 0.2, mean, 0.38, color="tab:blue")
+        axes.plot([place - 0.2] * len(values), values, "o", color="black", markersize=4)
+        paper = axes.bar(place + 0.2, LINES[number].paper, 0.38, color="lightgray")
+    names = [f"{number}\n{LINES[number].cues()}".replace(" + ", "\n") for number in by_line]
+    axes.set_xticks(range(len(names)), names)
+    axes.set_ylabel("J&F in percent")
+    axes.legend([ours, paper], ["here (dots: seeds)", "paper, DAVIS 2017"], frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, format="png", dpi=120)
+    pyplot.close(figure)
+
+
+def _import_matplotlib():
+    """Returns matplotlib's pyplot, for files instead of a screen."""
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise InputError(
+            "the picture needs matplotlib: pip install matplotlib, or pip install -e '.[plots]'"
+        ) from error
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+if __name__ == "__main__":
+    cli.run(main)

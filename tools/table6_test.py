@@ -1,0 +1,100 @@
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from feelvos_tf.core import gin_settings
+
+ROOT = gin_settings.PROJECT_ROOT
+PROGRAM = ROOT / "tools/table6.py"
+
+
+@pytest.fixture(scope="module")
+def table6():
+    spec = importlib.util.spec_from_file_location("table6", PROGRAM)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def row(line, seed, score):
+    return dict(
+        zip(("line", "seed", "steps", "J", "F", "J&F"), (line, seed, "5", "0.5", "0.5", score))
+    )
+
+
+def test_the_table_shows_means_seeds_and_what_is_lost(table6):
+    scores = [row("1", "1", "0.60"), row("1", "2", "0.62"), row("4", "1", "0.55")]
+    lines = table6.table(scores).splitlines()[2:]
+    assert lines == [
+        "| 1 | FF-GM + PF-LM + PFP | 61.0 | 60.0, 62.0 | 0.0 | 69.1 | 0.0 |",
+        "| 4 | FF-GM | 55.0 | 55.0 | 6.0 | 52.6 | 16.5 |",
+    ]
+
+
+def test_the_lines_are_those_of_the_gin_files(table6):
+    for number, line in table6.LINES.items():
+        text = (ROOT / f"gin_configs/ablations/table6_line{number}.gin").read_text()
+        assert f"reports {line.paper} J&F" in " ".join(text.replace("#", " ").split())
+        for binding in line.bindings():
+            assert f"\n{binding}\n" in text + "\n"
+
+
+def test_every_training_is_made_once_with_its_line_and_seed(table6, tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def run(program, *arguments):
+        calls.append((program, arguments))
+        return "ckpt-5: J 0.5000, F 0.7000, J&F 0.6000\n"
+
+    monkeypatch.setattr(table6, "_run", run)
+    arguments = [
+        f"--output_dir={tmp_path}",
+        "--gin_file=recipe.gin",
+        "--gin_param=a.b = 1",
+        f"--dataset_root={ROOT / 'testdata'}",
+        "--steps=5",
+        "--lines=1,2",
+        "--inference_size=96",
+    ]
+    for seeds, trainings in (("1", 2), ("1,2", 2)):
+        calls.clear()
+        command_line(table6, [*arguments, f"--seeds={seeds}"])
+        table6.main(["table6"])
+        assert len(calls) == 2 * trainings
+    (program, train), (_, evaluate) = calls[-2:]
+    assert program == "train"
+    assert f"--model_dir={tmp_path / 'runs/line2_seed2'}" in train
+    assert {
+        "--gin_file=recipe.gin",
+        "--gin_param=a.b = 1",
+        "--gin_param=Feelvos.previous_frame_matching = 'global'",
+        "--gin_param=Trainer.num_steps = 5",
+        "--gin_param=training_dataset.seed = 2",
+    } <= set(train)
+    assert {"--once", f"--dataset_root={ROOT / 'testdata'}", "--inference_size=96"} <= set(evaluate)
+    assert "| 2 | FF-GM + PF-GM + PFP | 60.0 | 60.0, 60.0 |" in capsys.readouterr().out
+    with Image.open(tmp_path / "table6.png") as picture:
+        assert picture.size[0] > 500
+    command_line(table6, [*arguments, "--steps=6"])
+    with pytest.raises(Exception, match="expected scores of trainings of --steps=6, found 5 steps"):
+        table6.main(["table6"])
+
+
+def command_line(table6, arguments):
+    """Parses the flags of the module, which it keeps to itself while it is imported."""
+    for name in table6._FLAGS:
+        table6._FLAGS[name].unparse()
+    table6._FLAGS(["table6", *arguments])
+
+
+def test_what_is_missing_is_named(tmp_path):
+    for arguments, sentence in (
+        ((), "expected --output_dir and --gin_file"),
+        (("--lines=1,7",), "--lines: expected some of 1,2,3,4,5,6, found '7'"),
+    ):
+        done = subprocess.run([sys.executable, PROGRAM, *arguments], capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"error: {sentence}")
