@@ -72,6 +72,7 @@ def annotations(ids):
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
     """Returns whole files by the reader that is to take them once they are damaged."""
+    gin_settings.parse([], [])  # The first time it imports TensorFlow, which takes a while.
     folder = tmp_path_factory.mktemp("seeds")
     image, ids = drawn_videos.draw(0, [1, 2])
     masks.write_mask(folder / "mask.png", ids)

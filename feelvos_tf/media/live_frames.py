@@ -113,6 +113,8 @@ def open_pipe(
     Raises:
       InputError: no frame can be read from it.
     """
+    if file is None and sys.stdin.isatty():
+        raise InputError(f"{_PIPE}: expected a video from another program, found a terminal")
     options = {}
     if raw_size is not None:
         options = {"video_size": f"{raw_size[1]}x{raw_size[0]}", "pixel_format": raw_format}
