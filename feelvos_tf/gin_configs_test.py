@@ -7,7 +7,7 @@ import pytest
 
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import datasets, tfrecords
+from feelvos_tf.data import datasets, record_shards
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.training.learning_rate import LearningRate
@@ -36,7 +36,7 @@ def records(tmp_path_factory):
     """Returns the pattern of the bundled videos' records."""
     folder = tmp_path_factory.mktemp("records")
     videos = datasets.list_sequences(gin_settings.PROJECT_ROOT / "testdata", split="train")
-    tfrecords.write_shards(videos[:1], folder, "train", 1)
+    record_shards.write_shards(videos[:1], folder, "train", 1)
     return str(folder / "train-*")
 
 

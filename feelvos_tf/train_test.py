@@ -1,5 +1,6 @@
 import inspect
 import shutil
+import signal
 
 import gin
 import numpy as np
@@ -9,7 +10,7 @@ import tensorflow as tf
 from feelvos_tf import train
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import datasets, input_pipeline, tfrecords
+from feelvos_tf.data import datasets, input_pipeline, record_shards
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.training import trainer, validation
@@ -86,6 +87,16 @@ def test_bad_settings_end_in_one_sentence_and_leave_no_folder(
     assert not model_dir.exists()
 
 
+def test_a_training_that_a_signal_stopped_says_by_its_exit_code_which(monkeypatch, capsys):
+    monkeypatch.setattr(train, "train", lambda _: signal.SIGTERM)
+    train._FLAGS.unparse_flags()
+    train._FLAGS(["train", "--model_dir=run", "--gin_file=gin_configs/quickstart.gin"])
+    with pytest.raises(SystemExit) as caught:
+        train.main(["train"])
+    assert caught.value.code == 143
+    assert "stopped by SIGTERM; the same command goes on" in capsys.readouterr().err
+
+
 def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
     weights = []
 
@@ -93,6 +104,8 @@ def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
         def __init__(self, model, *_, seed):
             del seed
             weights.append(np.concatenate([np.ravel(v) for v in release_names(model).values()]))
+
+        stopped_by = 0
 
         def train(self, _):
             return True
@@ -102,7 +115,7 @@ def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
     monkeypatch.setattr(trainer, "Trainer", TrainerThatLooks)
     for seed in (3, 3, 4, None):
         gin_settings.parse(["gin_configs/quickstart.gin"], [f"set_random_seed.seed = {seed}"])
-        assert train.train(tmp_path / "run")
+        assert train.train(tmp_path / "run") == 0
     np.testing.assert_array_equal(weights[0], weights[1])
     for other in weights[2:]:
         assert (weights[0] != other).mean() > 0.5
@@ -124,7 +137,7 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
 ):
     """Clips, dropout, pixels drawn and calibration included, to the last bit."""
     videos = datasets.list_sequences(testdata, split="train")
-    tfrecords.write_shards(videos, tmp_path / "records", "train", 2)
+    record_shards.write_shards(videos, tmp_path / "records", "train", 2)
     settings = [
         f"training_dataset.records = '{tmp_path}/records/train-*'",
         "training_dataset.crop_size = (49, 49)",
@@ -138,11 +151,11 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
     ]
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     gin_settings.parse(["gin_configs/quickstart.gin"], settings)
-    assert train.train(whole)
+    assert train.train(whole) == 0
     resumed.mkdir()
     for path in whole.glob("ckpt-2.*"):
         shutil.copy(path, resumed)
-    assert train.train(resumed)
+    assert train.train(resumed) == 0
     expected, found, before = (
         whole_state(whole, 4),
         whole_state(resumed, 4),

@@ -3,38 +3,50 @@
     python tools/build_tfrecords.py --dataset=davis_2017 --dataset_root=DAVIS --split=train \\
         --output_dir=records
 
-writes records/train-00000-of-00010.tfrecord ... With --first_frame_only each record holds the first
-frame alone, for fine-tuning on given masks (gin_configs/datasets/first_frames.gin).
+writes records/train-00000-of-00010.tfrecord ... and records/dataset_info.json, which says what is
+in them. The same data set gives the same bytes; the same command goes on where it was ended; with
+--verify it reads everything again instead.
+
 --dataset=stills takes a folder of photographs with masks, one record each, for training on
-synthetic motion. The folders expected below --dataset_root are shown in feelvos_tf/data/datasets.py
-and feelvos_tf/data/stills.py, the fields of a record in feelvos_tf/data/tfrecords.py.
+synthetic motion; --dataset=folder any tree of frames and masks. Where not every frame has a mask,
+as in YouTube-VOS and YouTube-Objects, the others are left out. With --first_frame_only each record
+holds the first frame alone, for fine-tuning on given masks (gin_configs/datasets/first_frames.gin).
+The folders expected below --dataset_root are shown in feelvos_tf/data/datasets.py, stills.py and
+any_folder.py, the fields of a record in feelvos_tf/data/tfrecords.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
+from collections.abc import Callable, Iterable
 
 from absl import flags
 
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import dataset_flags, stills
+from feelvos_tf.data import any_folder, dataset_flags, datasets, stills
 from feelvos_tf.data.datasets import VideoFiles
 
 _FLAGS = cli.flag_values(__name__)
-_STILLS = "stills"
+_STILLS, _FOLDER = "stills", "folder"
+# Whose frames do not all have a mask.
+_SPARSE = ("youtube_vos", "youtube_objects")
 _DATASET = dataset_flags.define(
     _FLAGS,
     "Folder of the data set.",
     split="train",
     root_aliases=("root", "davis_root"),
-    more_datasets=(_STILLS,),
+    more_datasets=(_STILLS, _FOLDER),
 )
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Where the records go.", required=True, flag_values=_FLAGS
 )
 _NUM_SHARDS = flags.DEFINE_integer("num_shards", 10, "Number of files.", flag_values=_FLAGS)
+_WORKERS = flags.DEFINE_integer(
+    "workers", os.cpu_count() or 1, "Threads that read and encode.", flag_values=_FLAGS
+)
 _FIRST_FRAME_ONLY = flags.DEFINE_boolean(
     "first_frame_only", False, "Write only the first frame and its mask.", flag_values=_FLAGS
 )
@@ -44,30 +56,55 @@ _EXCEPT = flags.DEFINE_list(
     "All but these sequences, which stay out to validate on.",
     flag_values=_FLAGS,
 )
+_VERIFY = flags.DEFINE_boolean(
+    "verify", False, "Read and decode what is in --output_dir, write nothing.", flag_values=_FLAGS
+)
 
 
 def main(argv: list[str]) -> None:
-    """Writes the records of the sequences that the flags name."""
+    """Writes the records of the sequences that the flags name, or verifies them."""
     del argv
-    from tqdm import tqdm
-
-    from feelvos_tf.data import tfrecords
-
     chosen = _DATASET.choice()
-    is_stills = chosen.dataset == _STILLS
-    sequences = stills.list_stills(chosen.root or "") if is_stills else _videos(chosen)
-    kind = "stills" if is_stills else "videos"
-    shards = tfrecords.write_shards(
-        sequences,
-        pathlib.Path(_OUTPUT_DIR.value),
-        chosen.split,
-        _NUM_SHARDS.value,
-        lambda items: tqdm(items, desc=kind, unit=kind.rstrip("s")),
+    output_dir = pathlib.Path(_OUTPUT_DIR.value)
+    if _VERIFY.value:
+        _verify(output_dir, chosen.split)
+    else:
+        _build(output_dir, chosen)
+
+
+def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
+    from feelvos_tf.data import record_shards, records_info
+
+    sequences = _videos(chosen)
+    kind = "stills" if chosen.dataset == _STILLS else "videos"
+    shards = record_shards.build_shards(
+        sequences, output_dir, chosen.split, _NUM_SHARDS.value, _bar(kind), _WORKERS.value
     )
-    frames = "" if is_stills else f", {sum(len(s.frames) for s in sequences)} frames"
-    pattern = shards[0].parent / f"{chosen.split}-*.tfrecord"
+    source = {"dataset": chosen.dataset, "split": chosen.split}
+    if chosen.dataset.startswith("davis"):
+        source["resolution"] = chosen.resolution
+    records_info.write(output_dir, chosen.split, shards, source)
+    frames = "" if kind == "stills" else f", {sum(len(s.frames) for s in sequences)} frames"
+    pattern = output_dir / f"{chosen.split}-*.tfrecord"
     print(f"{len(sequences)} {kind}{frames} in {len(shards)} files: {pattern}")
     print(f"""train with --gin_param="training_dataset.records='{pattern.resolve()}'\"""")
+
+
+def _verify(output_dir: pathlib.Path, split: str) -> None:
+    from feelvos_tf.data import records_info
+
+    info = records_info.verify(output_dir, split, _bar("files"))
+    print(
+        f"{info['videos']} videos, {info['frames']} frames, {info['objects']} objects in "
+        f"{len(info['shards'])} files: all whole, as they were written"
+    )
+
+
+def _bar(kind: str) -> Callable[[Iterable], Iterable]:
+    """Returns what shows the progress of a loop on stderr."""
+    from tqdm import tqdm
+
+    return lambda items: tqdm(items, desc=kind, unit=kind.rstrip("s"))
 
 
 def _videos(chosen: dataset_flags.Choice) -> list[VideoFiles]:
@@ -76,7 +113,14 @@ def _videos(chosen: dataset_flags.Choice) -> list[VideoFiles]:
     Raises:
       InputError: one that shall stay out is not there; a typing error must not let it in.
     """
-    videos = chosen.list_sequences("first" if _FIRST_FRAME_ONLY.value else "all")
+    if chosen.dataset == _STILLS:
+        videos = stills.list_stills(chosen.root or "")
+    elif chosen.dataset == _FOLDER:
+        videos = any_folder.list_folder(chosen.root or "")
+    elif chosen.dataset in _SPARSE:
+        videos = [datasets.with_masks_alone(video) for video in chosen.list_sequences("none")]
+    else:
+        videos = chosen.list_sequences("first" if _FIRST_FRAME_ONLY.value else "all")
     known = [video.name for video in videos]
     for name in _EXCEPT.value:
         if name not in known:

@@ -35,7 +35,7 @@ def test_the_tool_writes_ten_shards_and_says_where(root):
     result = _run(root, f"--output_dir={root}/records")
     assert result.returncode == 0, result.stderr
     assert "3 videos, 9 frames in 10 files" in result.stdout
-    paths = sorted((root / "records").iterdir())
+    paths = sorted((root / "records").glob("*.tfrecord"))
     assert paths[0].name == "train-00000-of-00010.tfrecord"
     assert len(paths) == 10
     dataset = tf.data.TFRecordDataset([str(path) for path in paths])
@@ -88,3 +88,34 @@ def test_stills_become_one_record_each(root):
     assert result.returncode == 0, result.stderr
     assert "2 stills in 10 files" in result.stdout
     assert sorted(_names(root)) == [b"x", b"y"]
+
+
+def test_what_was_written_can_be_verified(root):
+    where = f"--output_dir={root}/records"
+    assert _run(root, where, "--num_shards=2", "--workers=2").returncode == 0
+    result = _run(root, where, "--verify")
+    assert result.returncode == 0, result.stderr
+    assert "3 videos, 9 frames, 3 objects in 2 files: all whole" in result.stdout
+    path = root / "records/train-00001-of-00002.tfrecord"
+    path.write_bytes(path.read_bytes()[:-1])
+    result = _run(root, where, "--verify")
+    assert result.returncode == 1
+    assert "error: " in result.stderr and "ends inside record" in result.stderr
+
+
+def test_any_folder_of_frames_and_masks_becomes_records(root):
+    result = _run(root, f"--output_dir={root}/records", "--dataset=folder")
+    assert result.returncode == 0, result.stderr
+    assert "3 videos, 9 frames in 10 files" in result.stdout
+
+
+def test_frames_without_a_mask_are_left_out_of_youtube_vos(tmp_path):
+    for kind, suffix, mode in (("JPEGImages", "jpg", "RGB"), ("Annotations", "png", "L")):
+        folder = tmp_path / "train" / kind / "v"
+        folder.mkdir(parents=True)
+        for i in range(0, 11, 1 if suffix == "jpg" else 5):
+            image = Image.fromarray(np.ones((8, 9), np.uint8)).convert(mode)
+            image.save(folder / f"{i:05d}.{suffix}")
+    result = _run(tmp_path, f"--output_dir={tmp_path}/records", "--dataset=youtube_vos")
+    assert result.returncode == 0, result.stderr
+    assert "1 videos, 3 frames in 10 files" in result.stdout

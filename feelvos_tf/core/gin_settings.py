@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import importlib
 import os
 import pathlib
@@ -26,6 +27,7 @@ CONFIGURABLE_MODULES = (
     "feelvos_tf.data.input_pipeline",
     "feelvos_tf.data.moving_scenes",
     "feelvos_tf.training.arithmetic",
+    "feelvos_tf.training.devices",
     "feelvos_tf.training.losses",
     "feelvos_tf.models.backbones.mobilenet_v2",
     "feelvos_tf.models.backbones.xception",
@@ -36,6 +38,7 @@ CONFIGURABLE_MODULES = (
     "feelvos_tf.training.trainer",
     "feelvos_tf.training.triplet_loss",
     "feelvos_tf.training.validation",
+    "feelvos_tf.training.watch",
 )
 
 _PARSE_ERRORS = (
@@ -61,6 +64,12 @@ def parse(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
     Raises:
       InputError: a file is missing, a line cannot be read, or a name is unknown.
     """
+    _parse(gin_files, gin_params)
+    _refuse_unused_macros()
+
+
+def _parse(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
+    """Does what `parse` does, for settings that only together with others make sense."""
     paths = [_find(name) for name in gin_files]  # Before seconds of imports.
     for module in CONFIGURABLE_MODULES:
         importlib.import_module(module)
@@ -143,9 +152,31 @@ def parse_model_dir(
             f"{path}: expected the settings of a training run, found no such file; "
             "is this the folder that training wrote to?"
         )
-    parse(gin_files, gin_params)
+    _parse(gin_files, gin_params)
     given = re.sub(r"^([\w.]+\.\w+ =)", rf"{_EVALUATION}/\1", gin.config_str(), flags=re.M)
     parse([str(path.resolve()), *gin_files], [*gin_params, given])
+
+
+def _refuse_unused_macros() -> None:
+    """Raises InputError for a macro that no setting refers to: a name that was misspelt.
+
+    Gin takes `outputstride = 8` for the definition of a macro, and says nothing.
+    """
+    settings = gin.config_str()
+    used = sorted(set(re.findall(r"%([\w/]+)", settings)))
+    for name in re.findall(r"^([\w/]+) =", settings, flags=re.M):
+        if name not in used:
+            near = difflib.get_close_matches(name, used)
+            near += re.findall(rf"^(\w+\.{name}) =", settings, flags=re.M)
+            hint = (
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else f"there are {', '.join(used) or 'none'}"
+            )
+            raise InputError(
+                f"gin settings: {name}: expected Part.setting, or a short name that other settings "
+                f"refer to as %name, found one that none refers to; {hint}"
+            )
 
 
 def _parse_file(path: str, including: tuple[str, ...] = ()) -> None:

@@ -33,6 +33,24 @@ def test_single_bindings_win_over_files_and_later_files_over_earlier_ones(tmp_pa
     assert _settings_probe() == (1, 5)
 
 
+@pytest.mark.parametrize(
+    ("binding", "hint"),
+    [
+        ("outputstride = 8", "did you mean output_stride"),
+        ("optional = 8", "did you mean _settings_probe.optional"),
+        ("nonsense = 8", "there are output_stride"),
+    ],
+)
+def test_a_short_name_that_no_setting_refers_to_is_refused(tmp_path, binding, hint):
+    file = tmp_path / "model.gin"
+    file.write_text("output_stride = 16\n_settings_probe.required = %output_stride\n")
+    file.write_text(file.read_text() + "_settings_probe.optional = 1\n")
+    with pytest.raises(InputError, match=f"{binding.split()[0]}: expected .*{hint}"):
+        gin_settings.parse([str(file)], [binding])
+    gin_settings.parse([str(file)], ["output_stride = 8"])
+    assert _settings_probe() == (8, 1)
+
+
 def test_parsing_again_forgets_the_settings_before(tmp_path):
     gin_settings.parse([], ["_settings_probe.required = 1", "_settings_probe.optional = 9"])
     gin_settings.parse([], ["_settings_probe.required = 1"])

@@ -18,7 +18,7 @@ the others. YouTube-Objects has no published layout of this kind; convert it to 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from feelvos_tf.core import json_file, text_file
@@ -136,6 +136,19 @@ def list_sequences(
         _sequence(name, images, annotations, layout, require_masks, appearances.get(name, {}))
         for name in names
     ]
+
+
+def with_masks_alone(video: VideoFiles) -> VideoFiles:
+    """Returns the video without the frames that have no mask.
+
+    Raises:
+      InputError: none has one.
+    """
+    pairs = [(frame, mask) for frame, mask in zip(video.frames, video.masks) if mask is not None]
+    if not pairs:
+        raise InputError(f"{video.name}: expected masks to train on, found none")
+    frames, masks = zip(*pairs)
+    return replace(video, frames=frames, masks=masks, object_frames={})
 
 
 def _split_folder(root: Path, split: str, layout: DatasetLayout) -> Path:
@@ -276,6 +289,8 @@ def _positions(
     """Returns object id -> ascending positions in `frames`."""
     position = {frame.stem: index for index, frame in enumerate(frames)}
     for object_id, stems in appearances.items():
+        if not stems:
+            raise InputError(f"{name}: meta.json lists object {object_id} without any frame")
         for stem in stems:
             if stem not in position:
                 raise InputError(

@@ -111,6 +111,13 @@ def test_youtube_vos_meta_must_fit_the_frames(tmp_path):
     root = _youtube_vos(tmp_path, ["00007"])
     with pytest.raises(InputError, match="object 2 in frame 00007, without image"):
         datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
+    objects = {"1": {"frames": []}}
+    (root / "valid/meta.json").write_text(json.dumps({"videos": {"v": {"objects": objects}}}))
+    with pytest.raises(InputError, match="v: meta.json lists object 1 without any frame"):
+        datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
+    (root / "valid/meta.json").write_text('{"videos": {"v": {"objects": {"1": {}}}}}')
+    with pytest.raises(InputError, match="is not a YouTube-VOS meta file"):
+        datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
     (root / "valid/meta.json").write_text('{"clips": 3}')
     with pytest.raises(InputError, match="expected a YouTube-VOS meta file"):
         datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")

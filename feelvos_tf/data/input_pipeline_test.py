@@ -7,7 +7,14 @@ import tensorflow as tf
 from PIL import Image
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import datasets, input_pipeline, tfrecord_files, tfrecords
+from feelvos_tf.data import (
+    clip_source,
+    datasets,
+    input_pipeline,
+    record_shards,
+    tfrecord_files,
+    tfrecords,
+)
 from feelvos_tf.data.moving_scenes import MovingScenes
 from feelvos_tf.media import masks
 
@@ -33,7 +40,7 @@ def _video(folder: Path, name: str, frames: int, ids=(3, 7)) -> datasets.VideoFi
 
 def _records(folder: Path, lengths: dict, shards: int = 2, **options) -> str:
     videos = [_video(folder, name, frames, **options) for name, frames in lengths.items()]
-    tfrecords.write_shards(videos, folder / "records", "train", shards)
+    record_shards.write_shards(videos, folder / "records", "train", shards)
     return str(folder / "records" / "train-*.tfrecord")
 
 
@@ -160,7 +167,7 @@ def test_short_videos_are_skipped_with_a_reason(tmp_path, capfd):
 
 
 def test_nothing_usable_is_an_error_and_no_endless_search(tmp_path, two_videos, monkeypatch):
-    monkeypatch.setattr(input_pipeline, "_MAX_DROPPED_IN_A_ROW", 40)
+    monkeypatch.setattr(clip_source, "_MAX_DROPPED_IN_A_ROW", 40)
     short = _records(tmp_path, {"short": 2})
     with (
         pytest.raises(InputError, match="no video in .* has the 3 frames that training needs"),
@@ -223,7 +230,9 @@ def test_a_frame_that_cannot_be_used_is_named(tmp_path, kind):
     gin.bind_parameter("training_dataset.records", str(path))
     try:
         with (
-            pytest.raises(InputError, match="tfrecord: frame 1 of video 'a' cannot be read"),
+            pytest.raises(
+                InputError, match="tfrecord: frame 1 of video 'a' .record 1. cannot be read"
+            ),
             tfrecord_files.readable_errors(),
         ):
             _batches(5, str(path))
@@ -282,7 +291,7 @@ def test_real_videos_become_clips(real_data, tmp_path):
     sequences = datasets.list_sequences(
         real_data / "davis2016", "davis_2016", "train", "240p", ["hike", "bear"]
     )
-    tfrecords.write_shards(sequences, tmp_path, "train", 1)
+    record_shards.write_shards(sequences, tmp_path, "train", 1)
     for batch in _batches(3, str(tmp_path / "train-*"), crop_size=(241, 427)):
         assert (batch["num_objects"] == 2).all()
         share = (batch["labels"] == 1).mean((2, 3))
@@ -339,7 +348,7 @@ def test_a_damaged_still_is_named(tmp_path):
         example = tfrecords._example("s0", [b"no JPEG"], [b"no PNG"], 48, 64)
         writer.write(example.SerializeToString())
     with (
-        pytest.raises(InputError, match="frame 0 of video 's0' cannot be read"),
+        pytest.raises(InputError, match="frame 0 of video 's0' .record 1. cannot be read"),
         tfrecord_files.readable_errors(pattern),
     ):
         _batches(1, pattern, scenes=[_scenes()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import tfrecords, training_clip
+from feelvos_tf.data.tfds import prepared
 
 ERROR_MARK = "training data: "
 """Begins the sentences with which the pipeline itself fails, inside TensorFlow's own messages."""
@@ -36,23 +37,33 @@ class VideoRecords(NamedTuple):
     offsets: list[int]
 
 
-def find_videos(pattern: str) -> VideoRecords:
+def find_videos(pattern: str, note_damage: Callable[[str], None] | None = None) -> VideoRecords:
     """Returns all videos in the record files that match the pattern.
+
+    Args:
+      pattern: of the files' paths, or a data set of TensorFlow Datasets: see `tfds/prepared.py`.
+      note_damage: told of a file that ends inside a record, which then is left out.
 
     Raises:
       InputError: no file matches, one ends inside a record, or all are empty.
     """
-    paths = sorted(glob.glob(pattern))
+    paths = _paths(pattern)
     if not paths:
         raise InputError(f"no training records match {pattern}")
     videos = VideoRecords([], [])
     for path in paths:
-        for offset in tfrecords.record_offsets(Path(path)):
+        for offset in tfrecords.record_offsets(Path(path), note_damage):
             videos.paths.append(path)
             videos.offsets.append(offset)
     if not videos.paths:
         raise InputError(f"the training records {pattern} hold no video")
     return videos
+
+
+def _paths(pattern: str) -> list[str]:
+    if prepared.is_prepared(pattern):
+        return [str(path) for path in prepared.record_files(pattern)]
+    return sorted(glob.glob(pattern))
 
 
 @contextlib.contextmanager
@@ -74,9 +85,46 @@ def readable_errors(patterns: str | Sequence[str] | None = None) -> Iterator[Non
         if patterns is None:
             patterns = gin.get_bindings("training_dataset").get("records", [])
         for pattern in as_list(patterns):
-            for path in sorted(glob.glob(pattern)):
+            for path in _paths(pattern):
                 find_damage(Path(path))
         raise
+
+
+def describe_damage(path: str, offset: int) -> str | None:
+    """Returns a sentence on what is damaged in one record, None where nothing is.
+
+    Args:
+      path: of the file.
+      offset: byte at which the record begins.
+    """
+    offsets = tfrecords.record_offsets(Path(path), lambda _: None)
+    number = offsets.index(offset) + 1 if offset in offsets else 0
+    try:
+        serialized = tfrecords.read_record(tf.constant(path), tf.constant(offset, tf.int64))
+        _check_record(path, number, serialized)
+    except InputError as error:
+        return str(error)
+    except tf.errors.OpError as error:
+        return f"{path}: record {number} is damaged ({_first_line(error)})"
+    return None
+
+
+def _check_record(path: str | Path, number: int, serialized: tf.Tensor) -> None:
+    """Raises InputError naming the first frame of a record that cannot be used."""
+    video = tfrecords.parse(serialized)
+    name = f"video {video.video_id.numpy().decode()!r} (record {number})"
+    if len(video.images) != len(video.masks):
+        raise InputError(
+            f"{path}: {name} has {len(video.images)} images but {len(video.masks)} masks"
+        )
+    for frame, (image, mask) in enumerate(zip(video.images, video.masks)):
+        try:
+            training_clip.decode_frame(image, mask)
+        except tf.errors.InvalidArgumentError as error:
+            reason = _first_line(error)
+            raise InputError(
+                f"{path}: frame {frame} of {name} cannot be read ({reason})"
+            ) from error
 
 
 def find_damage(path: Path) -> None:
@@ -86,26 +134,15 @@ def find_damage(path: Path) -> None:
       InputError: names the first record or frame that cannot be read.
     """
     tfrecords.record_offsets(path)
-    number, where = 0, ""
+    number = 0
     try:
         for serialized in tf.data.TFRecordDataset(str(path)):
-            number, where = number + 1, f"record {number + 1}"
-            video = tfrecords.parse(serialized)
-            name = video.video_id.numpy().decode()
-            if len(video.images) != len(video.masks):
-                raise InputError(
-                    f"{path}: video {name!r} has {len(video.images)} images but "
-                    f"{len(video.masks)} masks"
-                )
-            for frame, (image, mask) in enumerate(zip(video.images, video.masks)):
-                where = f"frame {frame} of video {name!r}"
-                training_clip.decode_frame(image, mask)
-    except tf.errors.DataLossError as error:
+            number += 1
+            _check_record(path, number, serialized)
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         raise InputError(
-            f"{path}: record {number + 1} is damaged ({_first_line(error)})"
+            f"{path}: record {number or 1} is damaged ({_first_line(error)})"
         ) from error
-    except tf.errors.InvalidArgumentError as error:
-        raise InputError(f"{path}: {where} cannot be read ({_first_line(error)})") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -20,10 +20,9 @@ encoded anew.
 
 from __future__ import annotations
 
-import contextlib
 import io
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +30,6 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from feelvos_tf.core import working_folder
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.media import masks, pictures
@@ -55,23 +53,54 @@ class EncodedVideo(NamedTuple):
     masks: tf.Tensor
 
 
+class VideoInfo(NamedTuple):
+    """What one video holds; `objects` are the ids in its masks, sizes are in pixels."""
+
+    name: str
+    frames: int
+    objects: list[int]
+    height: int
+    width: int
+
+
 def parse(serialized: tf.Tensor) -> EncodedVideo:
-    """Returns the encoded frames of a serialized `SequenceExample`, string []."""
+    """Returns the encoded frames of a record, string []: ours, or of TensorFlow Datasets.
+
+    The latter writes an `Example`, which on the wire is the context of a `SequenceExample`: one
+    parser reads both.
+
+    Raises (when run):
+      tf.errors.InvalidArgumentError: the record holds no video.
+    """
+    text = tf.io.FixedLenFeature([], tf.string, default_value="")
+    several = tf.io.FixedLenSequenceFeature([], tf.string, allow_missing=True)
     context, lists = tf.io.parse_single_sequence_example(
         serialized,
-        context_features={"video_id": tf.io.FixedLenFeature([], tf.string)},
-        sequence_features={
-            "image/encoded": tf.io.FixedLenSequenceFeature([], tf.string),
-            "segmentation/object/encoded": tf.io.FixedLenSequenceFeature([], tf.string),
+        context_features={
+            "video_id": text,
+            "metadata/video_name": text,
+            "video/frames": tf.io.VarLenFeature(tf.string),
+            "video/segmentations": tf.io.VarLenFeature(tf.string),
         },
+        sequence_features={"image/encoded": several, "segmentation/object/encoded": several},
     )
-    return EncodedVideo(
-        context["video_id"], lists["image/encoded"], lists["segmentation/object/encoded"]
+    images = tf.concat([lists["image/encoded"], context["video/frames"].values], 0)
+    masks = tf.concat(
+        [lists["segmentation/object/encoded"], context["video/segmentations"].values], 0
     )
+    has_frames = tf.debugging.Assert(tf.size(images) > 0, ["no frame of a video is in it"])
+    with tf.control_dependencies([] if tf.executing_eagerly() else [has_frames]):
+        name = tf.strings.join([context["video_id"], context["metadata/video_name"]])
+    return EncodedVideo(name, images, masks)
 
 
 def encode(sequence: VideoFiles) -> tf.train.SequenceExample:
-    """Returns one video as a `SequenceExample`.
+    """Returns one video as a `SequenceExample`; see `encode_with_info`."""
+    return encode_with_info(sequence)[0]
+
+
+def encode_with_info(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
+    """Returns one video as a `SequenceExample`, and what is in it.
 
     Raises:
       InputError: a file cannot be read, sizes differ, or no mask holds an object.
@@ -85,53 +114,21 @@ def encode(sequence: VideoFiles) -> tf.train.SequenceExample:
     ids = [masks.read_mask(path, sequence.binary_masks) for path in sequence.masks]
     for path, frame_ids in zip(sequence.masks, ids):
         _check_size(path, frame_ids.shape, sequence.frames[0], (height, width))
-    if not any(masks.object_ids(frame_ids) for frame_ids in ids):
+    objects = sorted(set().union(*map(masks.object_ids, ids)))
+    if not objects:
         raise InputError(f"{sequence.name}: no mask in {sequence.masks[0].parent} holds an object")
-    return _example(
+    example = _example(
         sequence.name, [i.encoded for i in images], [_png(i) for i in ids], height, width
     )
+    return example, VideoInfo(sequence.name, len(images), [int(i) for i in objects], height, width)
 
 
-def write_shards(
-    sequences: list[VideoFiles],
-    output_dir: Path,
-    split: str,
-    num_shards: int = 10,
-    progress: Callable[[Iterable[VideoFiles]], Iterable[VideoFiles]] = lambda items: items,
-) -> list[Path]:
-    """Writes `<split>-00000-of-00010.tfrecord`, ... and returns their paths, all or none.
-
-    Every sequence lands in exactly one shard; with fewer sequences than shards some files are
-    empty. (The 2019 release rounds the shard size and can lose videos.)
+def record_offsets(path: Path, note_damage: Callable[[str], None] | None = None) -> list[int]:
+    """Returns where each record of a TFRecord file begins, found by hopping over their lengths.
 
     Args:
-      sequences: the videos, each with a mask for every frame.
-      output_dir: made when missing.
-      split: first part of the file names.
-      num_shards: number of files.
-      progress: wraps the sequences, for a progress bar.
-
-    Raises:
-      InputError: a video cannot be encoded, other shards of this split are already there, or
-        another process is writing them.
-    """
-    if num_shards < 1:
-        raise InputError(f"the number of shards must be at least 1, got {num_shards}")
-    if not sequences:
-        raise InputError("there is no sequence to write")
-    names = [f"{split}-{i:05d}-of-{num_shards:05d}.tfrecord" for i in range(num_shards)]
-    _refuse_other_shards(output_dir, split, names)
-    output_dir.mkdir(parents=True, exist_ok=True)
-    temporary = output_dir / f".writing-{split}"
-    in_use = f"{output_dir}: another process is writing records of {split!r} there; wait for it"
-    with working_folder.only_process(temporary, in_use):
-        shards = [temporary / name for name in names]
-        _write(sequences, shards, progress)
-        return [shard.replace(output_dir / shard.name) for shard in shards]
-
-
-def record_offsets(path: Path) -> list[int]:
-    """Returns where each record of a TFRecord file begins, found by hopping over their lengths.
+      path: of the file.
+      note_damage: told of a file that ends inside a record, which then is left out.
 
     Raises:
       InputError: the file is missing or ends inside a record.
@@ -147,12 +144,15 @@ def record_offsets(path: Path) -> list[int]:
             if len(header) == _RECORD_HEADER_BYTES:
                 position += struct.unpack("<Q", header[:8])[0]
             position += _RECORD_HEADER_BYTES + _RECORD_FOOTER_BYTES
-    if position != size:
-        raise InputError(
-            f"{path}: the file ends inside record {len(offsets)} (is it a TFRecord file, copied "
-            "whole?)"
-        )
-    return offsets
+    if position == size:
+        return offsets
+    sentence = (
+        f"{path}: the file ends inside record {len(offsets)} (is it a TFRecord file, copied whole?)"
+    )
+    if note_damage is None:
+        raise InputError(sentence)
+    note_damage(sentence)
+    return offsets[:-1]
 
 
 def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
@@ -228,26 +228,3 @@ def _bytes(value: bytes) -> tf.train.Feature:
 
 def _int64(value: int) -> tf.train.Feature:
     return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-
-
-def _write(
-    sequences: list[VideoFiles],
-    shards: list[Path],
-    progress: Callable[[Iterable[VideoFiles]], Iterable[VideoFiles]],
-) -> None:
-    """Writes sequence i of n into shard i * len(shards) // n."""
-    with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(tf.io.TFRecordWriter(str(shard))) for shard in shards]
-        for index, sequence in enumerate(progress(sequences)):
-            writer = writers[index * len(writers) // len(sequences)]
-            writer.write(encode(sequence).SerializeToString())
-
-
-def _refuse_other_shards(output_dir: Path, split: str, names: list[str]) -> None:
-    """Raises where a pattern like `train-*.tfrecord` would also match files of another run."""
-    for path in sorted(output_dir.glob(f"{split}-*-of-*.tfrecord")):
-        if path.name not in names:
-            raise InputError(
-                f"{path} belongs to another set of shards of {split!r}: remove it, or choose "
-                "another output folder"
-            )

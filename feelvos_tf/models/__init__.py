@@ -16,7 +16,7 @@
 | a single forward pass for each video frame; predictions are fed back | `feelvos_tf.inference.predictor.Predictor` |
 | softmax over the object dimension | `feelvos_tf.inference.predictor.Predictor` |
 | three frames of a video: reference, previous, current | `feelvos_tf.data.frame_sampling.draw_frames` |
-| the ground truth of the previous frame stands in for its prediction | `feelvos_tf.models.feelvos.Feelvos.clip_logits` |
+| the ground truth of the previous frame stands in for its prediction | `feelvos_tf.models.clip_rollout.segment_clip` |
 | flipping, scaling, crops of 465x465 pixels | `feelvos_tf.data.augmentation.augment` |
 | cross entropy loss of the 15% hardest pixels | `feelvos_tf.training.losses.BootstrappedCrossEntropy` |
 | gradient descent with a momentum of 0.9 | `feelvos_tf.training.optimizers.MomentumOptimizer` |

@@ -29,11 +29,20 @@ def _convolution(scope: str, filters: int) -> Convolution:
     )
 
 
-def _dropout(x: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
-    """Returns `x` with a share of it set to 0, which follows from the seed where one is given."""
-    if seed is None:
+def _dropout(x: tf.Tensor, seeds: tf.Tensor | None) -> tf.Tensor:
+    """Returns `x` with a share of it set to 0, which follows from the seeds where they are given.
+
+    One for each of as many equal parts of the batch: what happens to a clip does not depend on the
+    others beside it.
+    """
+    if seeds is None:
         return tf.nn.dropout(x, _DROPOUT_RATE)
-    return tf.nn.experimental.stateless_dropout(x, _DROPOUT_RATE, seed)
+    clips = tf.split(x, seeds.shape[0])
+    dropped = [
+        tf.nn.experimental.stateless_dropout(clip, _DROPOUT_RATE, seeds[i])
+        for i, clip in enumerate(clips)
+    ]
+    return tf.concat(dropped, 0)
 
 
 @tf.keras.utils.register_keras_serializable("feelvos_tf")
@@ -44,7 +53,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
     frozen batch norm. Source: 2019 release, deeplab/model.extract_features.
 
     Attributes:
-      dropout: what is called with the projection's output and a seed while training.
+      dropout: what is called with the projection's output and the seeds while training.
     """
 
     def __init__(self, atrous_rates: tuple[int, ...]):
@@ -72,14 +81,14 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
         x: tf.Tensor,
         training: bool,
         batch_statistics: bool,
-        seed: tf.Tensor | None = None,
+        seeds: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Returns `[n, h, w, 256]` of the same size as `x`; `seed` is that of the dropout."""
+        """Returns `[n, h, w, 256]` of the same size as `x`; `seeds` are those of the dropout."""
         pooled = self.image_pooling(_mean_of_image(x, training), batch_statistics=batch_statistics)
         pooled = tf.broadcast_to(pooled, tf.concat([tf.shape(x)[:3], [FILTERS]], 0))
         outputs = [branch(x, batch_statistics=batch_statistics) for branch in self.branches]
         x = self.projection(tf.concat([pooled, *outputs], -1), batch_statistics=batch_statistics)
-        return self.dropout(x, seed) if training else x
+        return self.dropout(x, seeds) if training else x
 
 
 def _mean_of_image(x: tf.Tensor, training: bool) -> tf.Tensor:
@@ -88,6 +97,7 @@ def _mean_of_image(x: tf.Tensor, training: bool) -> tf.Tensor:
     While training, by an average pooling as large as the image, as in the release: it sums in
     another order than a plain mean, which gradients of the golden numbers notice.
     """
+    x = tf.cast(x, tf.float32)  # So many numbers are too much for a sum of 16 bits.
     size = x.shape[1:3]
     if training and size.is_fully_defined():
         return tf.nn.avg_pool2d(x, size, 1, "VALID")
@@ -124,7 +134,8 @@ class Decoder(tf.keras.layers.Layer):
     def call(self, deep: tf.Tensor, low_level: tf.Tensor, batch_statistics: bool) -> tf.Tensor:
         """Returns `[n, h, w, 256]`, h and w being those of `low_level`."""
         projected = self.projection(low_level, batch_statistics=batch_statistics)
-        x = tf.concat([resize_bilinear(deep, tf.shape(low_level)[1:3]), projected], -1)
+        resized = resize_bilinear(deep, tf.shape(low_level)[1:3])
+        x = tf.concat([tf.cast(resized, projected.dtype), projected], -1)
         for convolution in self.convolutions:
             x = convolution(x, batch_statistics=batch_statistics)
         return x

@@ -50,7 +50,7 @@ class SegmentationHead(tf.keras.layers.Layer):
         self.built = True
 
     def call(self, features: tf.Tensor, cues: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns logits `[objects, h, w, 1]`.
+        """Returns logits `[objects, h, w, 1]`, float32.
 
         Args:
           features: `[1, h, w, channels]` decoder features.
@@ -58,6 +58,7 @@ class SegmentationHead(tf.keras.layers.Layer):
           training: whether gradients are needed; without, the objects take turns a few at a time.
         """
         shared = self.convolutions[0].share(features)
+        cues = tf.cast(cues, features.dtype)
         if training:
             return self._logits(shared, cues)
         return self._logits_in_turns(shared, cues)
@@ -83,4 +84,4 @@ class SegmentationHead(tf.keras.layers.Layer):
         x = self.convolutions[0].finish(shared, cues)
         for convolution in self.convolutions[1:]:
             x = convolution(x)
-        return self.logits(x)
+        return tf.cast(self.logits(x), tf.float32)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import gin
 import tensorflow as tf
 
-from feelvos_tf.core.constants import CURRENT, PREVIOUS, REFERENCE, VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.core.setting_types import checked
-from feelvos_tf.models import object_labels
+from feelvos_tf.models import clip_rollout
 from feelvos_tf.models.deeplab import FILTERS, AtrousSpatialPyramidPooling, Decoder
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.embedding import Embedding
@@ -216,20 +214,24 @@ class Feelvos(tf.keras.Model):
             layer.fold_batch_norm()
 
     def extract(
-        self, images: tf.Tensor, training: bool = False, seed: tf.Tensor | None = None
+        self, images: tf.Tensor, training: bool = False, seeds: tf.Tensor | None = None
     ) -> Features:
-        """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size."""
+        """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size.
+
+        They are float32 also in mixed precision: matching compares distances that differ little.
+        """
         features = self.backbone_to_decoder(
-            images, training, training and self.fine_tune_batch_norm, seed
+            images, training, training and self.fine_tune_batch_norm, seeds
         )
-        return Features(features, self.embedding(features))
+        embeddings = self.embedding(features)
+        return Features(tf.cast(features, tf.float32), tf.cast(embeddings, tf.float32))
 
     def backbone_to_decoder(
         self,
         images: tf.Tensor,
         training: bool,
         batch_statistics: bool,
-        seed: tf.Tensor | None = None,
+        seeds: tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Returns the decoder features of `images`: all layers that have a batch norm.
 
@@ -237,14 +239,15 @@ class Feelvos(tf.keras.Model):
           images: float32 `[n, height, width, 3]`, RGB 0..255.
           training: whether dropout is active and gradients are needed.
           batch_statistics: normalize by the statistics of `images` and move the running ones.
-          seed: integer `[2]`, of the dropout; another one every time where None.
+          seeds: integer `[clips, 2]`, of the dropout, for each of so many equal parts of `images`;
+            another one every time where None.
         """
         low_level, deep = self.backbone(
             images,
             batch_statistics=batch_statistics,
             recompute=training and self.recompute_backbone,
         )
-        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics, seed=seed)
+        deep = self.aspp(deep, training=training, batch_statistics=batch_statistics, seeds=seeds)
         return self.decoder(deep, low_level, batch_statistics=batch_statistics)
 
     def segment(
@@ -284,7 +287,7 @@ class Feelvos(tf.keras.Model):
         labels: tf.Tensor,
         num_objects: tf.Tensor,
         training: bool,
-        seed: tf.Tensor | None = None,
+        seeds: tf.Tensor | None = None,
     ) -> list[ClipOutput]:
         """Returns the logits of the current frame of every clip, for training.
 
@@ -297,11 +300,11 @@ class Feelvos(tf.keras.Model):
           labels: int32 `[batch, 3 or more, height, width]` object indices; 255 is void.
           num_objects: int32 `[batch]`.
           training: whether dropout is active and gradients are needed.
-          seed: integer `[2]` that dropout and the pixels kept for matching follow from; others
-            every time where None.
+          seeds: integer `[batch, 2]` that dropout and the pixels kept for matching follow from,
+            whatever clips are beside; others every time where None.
         """
         batch, frames = images.shape[:2]
-        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seed)
+        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seeds)
         # Taken apart at once: the gradient of slices would be padded and summed, frame by frame.
         decoder_features = tf.unstack(features.decoder_features, batch * frames)
         embeddings = tf.unstack(features.embeddings, batch * frames)
@@ -309,54 +312,17 @@ class Feelvos(tf.keras.Model):
         for clip in range(batch):
             own = slice(clip * frames, (clip + 1) * frames)
             outputs.append(
-                self._segment_clip(
+                clip_rollout.segment_clip(
+                    self,
                     decoder_features[own],
                     embeddings[own],
                     labels[clip],
                     num_objects[clip],
                     training,
-                    _fold_in(seed, clip),
+                    None if seeds is None else seeds[clip],
                 )
             )
         return outputs
-
-    def _segment_clip(
-        self,
-        features: Sequence[tf.Tensor],
-        embeddings: Sequence[tf.Tensor],
-        labels: tf.Tensor,
-        num_objects: tf.Tensor,
-        training: bool,
-        seed: tf.Tensor | None,
-    ) -> ClipOutput:
-        """Returns what `clip_logits` says of one clip; `features`, `embeddings` frame by frame."""
-        indices = resize_nearest(labels[:CURRENT], tf.shape(embeddings[0])[:2])
-        indices = tf.where(indices == VOID, object_labels.NO_OBJECT, indices)
-        max_pixels = self.train_max_neighbors_per_object if training else 0
-        reference = prepare_reference(
-            embeddings[REFERENCE], indices[REFERENCE], num_objects, max_pixels, seed
-        )
-        previous = Previous(
-            embeddings[PREVIOUS],
-            indices[PREVIOUS],
-            object_labels.one_hot(indices[PREVIOUS], num_objects),
-        )
-        outputs = []
-        for frame in range(CURRENT, len(embeddings)):
-            output = self.segment(
-                features[frame],
-                embeddings[frame],
-                reference,
-                previous,
-                training,
-                _fold_in(seed, frame - CURRENT),
-            )
-            previous = _fed_back(output.logits, embeddings[frame], tf.shape(labels)[1:])
-            outputs.append(output)
-        return outputs[0]._replace(
-            embeddings=tf.stack(embeddings[: CURRENT + 1]),
-            further_logits=tuple(output.logits for output in outputs[1:]),
-        )
 
     def _match_globally(
         self, embeddings: tf.Tensor, reference: Reference, training: bool
@@ -382,29 +348,8 @@ class Feelvos(tf.keras.Model):
         )
 
 
-def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor) -> Previous:
-    """Returns a frame as the one after it sees it: with its hard mask, as at prediction.
-
-    No gradient passes the mask.
-
-    Args:
-      logits: `[objects, h, w, 1]` of the frame.
-      embeddings: `[h, w, channels]` of the frame.
-      size: int32 `[2]`, height and width of the frame.
-    """
-    full_logits = resize_bilinear(tf.stop_gradient(logits), size)[..., 0]
-    winners = tf.argmax(full_logits, 0, output_type=tf.int32)
-    indices = resize_nearest(winners, tf.shape(embeddings)[:2])
-    return Previous(embeddings, indices, object_labels.one_hot(indices, tf.shape(logits)[0]))
-
-
 # Keras 3 looks at the arguments of the constructor, which gin's wrapper would hide from it.
 Feelvos.__init__.__signature__ = inspect.signature(Feelvos.__init__)
-
-
-def _fold_in(seed: tf.Tensor | None, number: int) -> tf.Tensor | None:
-    """Returns a seed of its own for each number, None for none."""
-    return None if seed is None else tf.random.experimental.stateless_fold_in(seed, number)
 
 
 def _check_choice(name: str, value: str, choices: Collection[str]) -> None:

@@ -108,7 +108,12 @@ def test_the_switches_of_table_6_take_cues_away(settings, cues, batch):
 def test_dropout_and_the_pixels_kept_follow_from_the_seed(batch):
     model = small_model(train_max_neighbors_per_object=3, previous_frame_matching="global")
     one, again, other = (
-        [clip.logits for clip in model.clip_logits(**batch, training=True, seed=[seed, 7])]
+        [
+            clip.logits
+            for clip in model.clip_logits(
+                **batch, training=True, seeds=tf.constant([[seed, 7]] * 2)
+            )
+        ]
         for seed in (1, 1, 2)
     )
     for first, second, third in zip(one, again, other):

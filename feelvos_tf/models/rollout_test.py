@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.models import feelvos
+from feelvos_tf.models import clip_rollout
 from feelvos_tf.models.feelvos_test import SIZE, small_model
 
 
@@ -59,6 +59,6 @@ def test_no_gradient_passes_the_mask_that_is_fed_back(model):
     logits = tf.Variable(clip.logits)
     with tf.GradientTape() as tape:
         embeddings = tf.zeros([*logits.shape[1:3], 8])
-        masks = feelvos._fed_back(logits, embeddings, tf.constant(SIZE)).masks
+        masks = clip_rollout._fed_back(logits, embeddings, tf.constant(SIZE)).masks
         total = tf.reduce_sum(masks**2)
     assert tape.gradient(total, logits) is None

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from feelvos_tf.data.batch_share import WHOLE, BatchShare
+
 SIZE = 17
 STRIDE_4_SIZE = 5
 
@@ -38,8 +40,8 @@ class TinyModel(tf.keras.Model):
             "unused/depthwise_weights": self.unused,
         }
 
-    def clip_logits(self, images, labels, num_objects, training, seed=None):
-        del seed
+    def clip_logits(self, images, labels, num_objects, training, seeds=None):
+        del seeds
         assert training
         assert images.shape[0] is not None
         return [self._clip(images[i], num_objects[i]) for i in range(images.shape[0])]
@@ -76,6 +78,14 @@ def tiny_dataset(clips: int, seed: int = 0) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices(stacked).repeat()
 
 
-def tiny_batches(clips: int) -> Callable[[int], tf.data.Dataset]:
-    """Returns what `Trainer.train` takes: step -> the batches from there on."""
-    return lambda step: tiny_dataset(clips).skip(step)
+def tiny_batches(clips: int) -> Callable[..., tf.data.Dataset]:
+    """Returns what `Trainer.train` takes: step, share -> the batches of `tiny_dataset`."""
+    batches = list(tiny_dataset(clips).take(10).as_numpy_iterator())
+    kinds = {key: tf.constant(np.concatenate([b[key] for b in batches])) for key in batches[0]}
+
+    def batches_from(step: int, share: BatchShare = WHOLE) -> tf.data.Dataset:
+        numbers = share.numbers(clips, step).map(lambda n: n % (10 * clips))
+        own = numbers.map(lambda n: {key: kind[n] for key, kind in kinds.items()})
+        return own.batch(share.clips_per_replica(clips), drop_remainder=True)
+
+    return batches_from

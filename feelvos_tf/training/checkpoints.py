@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import shutil
 from collections.abc import Collection, Mapping
 
 import tensorflow as tf
@@ -14,6 +15,8 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import release_checkpoint
 from feelvos_tf.models.release_checkpoint import DamagedCheckpointError
 from feelvos_tf.models.weights import checkpoint_of, holds_weights_by_name, load_weights
+from feelvos_tf.training.devices import Workers
+from feelvos_tf.training.loss_scale import LossScale
 from feelvos_tf.training.optimizers import Optimizer
 from feelvos_tf.training.progress_log import say
 from feelvos_tf.training.weight_averaging import WeightAverage
@@ -41,6 +44,8 @@ class RunCheckpoints:
         step: tf.Variable,
         max_to_keep: int,
         average: WeightAverage | None = None,
+        loss_scale: LossScale | None = None,
+        workers: Workers | None = None,
     ):
         """Finds the checkpoints that are there already, of which none is read yet.
 
@@ -52,20 +57,29 @@ class RunCheckpoints:
           step: int64 [], number of updates made so far.
           max_to_keep: older ones are deleted.
           average: of the weights, if there is one.
+          loss_scale: of a training in float16.
+          workers: that train together: all read, only the chief writes; None for one process.
         """
-        _find_again(pathlib.Path(model_dir))
+        self._workers = workers
+        if self._is_chief:
+            _remove_unfinished(pathlib.Path(model_dir))
+            _find_again(pathlib.Path(model_dir))
         self._model_dir = model_dir
         self._model = model
         self._named_variables = dict(named_variables)
         self._optimizer = optimizer
         self._step = step
         self._average = {} if average is None else {"average": average.state}
-        self._checkpoint = checkpoint_of(
-            named_variables, optimizer=optimizer, step=step, **self._average
-        )
+        self._loss_scale = {} if loss_scale is None else {"loss_scale": loss_scale}
+        others = {**self._average, **self._loss_scale}
+        self._checkpoint = checkpoint_of(named_variables, optimizer=optimizer, step=step, **others)
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, str(model_dir), max_to_keep=max_to_keep, checkpoint_name=_NAME
         )
+
+    @property
+    def _is_chief(self) -> bool:
+        return self._workers is None or self._workers.is_chief
 
     @property
     def latest(self) -> str | None:
@@ -91,11 +105,27 @@ class RunCheckpoints:
         """Restores the last checkpoint; returns its path, None if there is none.
 
         A damaged one is named and the one before it taken. A checkpoint of weights alone, such as a
-        converted one, starts with fresh momentum.
+        converted one, starts with fresh momentum. Of several workers the chief chooses.
 
         Raises:
           InputError: a checkpoint does not fit the model, or all are damaged.
         """
+        path = self._resume_from_newest() if self._is_chief else None
+        if self._workers is None:
+            return path
+        step = self._workers.number_of_chief(int(path.rsplit("-", 1)[1]) if path else -1)
+        if self._is_chief or step < 0:
+            return path
+        path = os.path.join(self._model_dir, f"{_NAME}-{step}")
+        if not os.path.exists(path + ".index"):
+            raise InputError(
+                f"{path}: expected the checkpoint that the chief goes on from, found no such file; "
+                "--model_dir must be a folder that all workers share"
+            )
+        self._restore_state(path)
+        return path
+
+    def _resume_from_newest(self) -> str | None:
         paths = self._manager.checkpoints
         for path in reversed(paths):
             try:
@@ -116,6 +146,8 @@ class RunCheckpoints:
         others = {"step": self._step, **self._average}
         if any(name.startswith("optimizer/") for name in names):
             others["optimizer"] = self._optimizer
+        if any(name.startswith("loss_scale/") for name in names):
+            others.update(self._loss_scale)
         if holds_weights_by_name(names):
             _restore(checkpoint_of(self._named_variables, **others), path)
         else:
@@ -174,6 +206,16 @@ def _damaged(path: str, error: Exception) -> DamagedCheckpointError:
 def _reason(error: Exception) -> str:
     """Returns the first line of TensorFlow's message, without the name of the node."""
     return re.sub(r"\{\{.*?\}\}\s*", "", str(error).strip().splitlines()[0]).split(" [Op:")[0]
+
+
+def _remove_unfinished(folder: pathlib.Path) -> None:
+    """Deletes what a process leaves behind that is killed while it writes a checkpoint.
+
+    TensorFlow first writes to names of its own, which nobody would read or delete again.
+    """
+    for pattern in (f"{_NAME}-*_temp*", f"{_NAME}-*.tempstate*", "checkpoint.tmp*"):
+        for path in folder.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _find_again(folder: pathlib.Path) -> None:

@@ -99,6 +99,16 @@ def test_a_run_goes_on_without_the_file_that_lists_its_checkpoints(folder, conte
     assert not (folder / "ckpt-5.index").exists()
 
 
+def test_what_a_killed_process_was_writing_goes_and_nothing_else(folder):
+    kept = {path.name for path in folder.iterdir()}
+    (folder / "ckpt-30_temp").mkdir()
+    (folder / "ckpt-30_temp/part-00000-of-00001.data-00000-of-00001").write_text("half")
+    (folder / "ckpt-30.index.tempstate1234").write_text("half")
+    (folder / "checkpoint.tmpabcd").write_text("half")
+    Run(folder)
+    assert {path.name for path in folder.iterdir()} == kept
+
+
 def small_feelvos(seed):
     tf.keras.utils.set_random_seed(seed)
     model = Feelvos(MobileNetV2(0.1), atrous_rates=(), embedding_dimension=4)

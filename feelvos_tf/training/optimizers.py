@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from feelvos_tf.core.setting_types import checked
 from feelvos_tf.models.release_checkpoint import LAST_LAYERS
+from feelvos_tf.training.loss_scale import LossScale
 
 # How the names of variables begin that are not the backbone's, whichever it is.
 _BEHIND_BACKBONE = (*LAST_LAYERS, "embedding")
@@ -28,18 +29,30 @@ class Optimizer(tf.Module):
         super().__init__()
         self._variables = dict(named_variables)
 
-    def apply(self, gradients: Mapping[str, tf.Tensor], learning_rate: tf.Tensor) -> None:
+    def apply(
+        self,
+        gradients: Mapping[str, tf.Tensor],
+        learning_rate: tf.Tensor,
+        loss_scale: LossScale | None = None,
+    ) -> None:
         """Updates the variables; call in a replica, in every replica alike.
 
         Args:
           gradients: this replica's gradients by release name. Those of all replicas are added.
           learning_rate: float32 [].
+          loss_scale: told whether the gradients are finite; where they are not, nothing else is
+            changed.
         """
         replica = tf.distribute.get_replica_context()
         names = list(gradients)
         summed = replica.all_reduce(tf.distribute.ReduceOp.SUM, [gradients[n] for n in names])
         final = {name: self.transform(name, g) for name, g in zip(names, summed)}
-        replica.merge_call(self._update, args=(final, learning_rate))
+        if loss_scale is None:
+            replica.merge_call(self._update, args=(final, learning_rate))
+            return
+        are_finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in summed])
+        replica.merge_call(self._update_if, args=(are_finite, final, learning_rate))
+        loss_scale.update(are_finite)
 
     def transform(self, name: str, gradient: tf.Tensor) -> tf.Tensor:
         """Returns the gradient as it enters the update."""
@@ -48,6 +61,15 @@ class Optimizer(tf.Module):
     def _update(self, strategy, gradients, learning_rate) -> None:
         """Updates all variables; runs across replicas."""
         raise NotImplementedError
+
+    def _update_if(self, strategy, condition, gradients, learning_rate) -> None:
+        """Does the same, or nothing; `condition` is equal on all replicas."""
+
+        def update() -> tf.Tensor:
+            self._update(strategy, gradients, learning_rate)
+            return tf.constant(True)
+
+        tf.cond(strategy.experimental_local_results(condition)[0], update, lambda: False)
 
     def _zeros(self) -> dict[str, tf.Variable]:
         """Returns a slot of zeros for every variable."""

@@ -8,6 +8,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
 
 _LOCK_FILE = ".training.lock"
@@ -20,11 +21,15 @@ def only_process(model_dir: str | os.PathLike[str]) -> Iterator[None]:
     The operating system gives the lock back when the process ends, however it ends.
 
     Raises:
-      InputError: another process is training there.
+      InputError: another process is training there, or the folder cannot be written to.
     """
     folder = pathlib.Path(model_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / _LOCK_FILE, "w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / _LOCK_FILE, os.O_CREAT | os.O_WRONLY, 0o666)
+    except OSError as error:
+        raise atomic_files.refusal(folder, error) from error
+    with os.fdopen(handle, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

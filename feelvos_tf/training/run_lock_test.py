@@ -32,3 +32,10 @@ def test_a_second_process_in_one_folder_is_refused_until_the_first_is_gone(tmp_p
     first.communicate()
     with only_process(folder):
         pass
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    for folder in (tmp_path / "run", tmp_path / "run" / "deeper"):
+        with pytest.raises(InputError, match="a part of the path is a file"), only_process(folder):
+            pass

@@ -10,8 +10,8 @@ from feelvos_tf.training.progress_log import say
 
 
 @contextlib.contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Yields a function that tells whether SIGINT or SIGTERM came; a second one kills."""
+def stop_on_signal() -> Iterator[Callable[[], int]]:
+    """Yields a function that tells which of SIGINT and SIGTERM came, or 0; a second one kills."""
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -27,6 +27,6 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     for number in before:
         signal.signal(number, note)
     try:
-        yield lambda: bool(received)
+        yield lambda: received[0] if received else 0
     finally:
         restore()

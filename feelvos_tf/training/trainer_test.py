@@ -105,6 +105,7 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint_and_handlers_come_back(
     _, trainer = make_trainer(tmp_path, save_every_steps=100)
     stop_after(trainer, 2)
     assert not trainer.train(tiny_batches(1))
+    assert trainer.stopped_by == signal.SIGTERM
     assert (tmp_path / "ckpt-2.index").exists()
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -119,18 +120,33 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence_and_saves_nothing_after(
         return update(*args)
 
     trainer._train_step = spoiling
-    with pytest.raises(InputError, match="the loss became nan at step 3"):
-        trainer.train(tiny_batches(1))
+    with pytest.raises(InputError, match="the loss became nan at step 3, with clips of ") as caught:
+        trainer.train(named_batches)
+    # The third batch is the one after the two that were trained on.
+    assert "clips of balloon 2, ball 2: expected a number" in str(caught.value)
+    assert f"{tmp_path / 'ckpt-2'} is from before, go on from there" in str(caught.value)
     assert not (tmp_path / "ckpt-3.index").exists()
+
+
+def named_batches(step, _):
+    """Returns batches of two clips whose videos tell the number of the batch."""
+
+    def name(number, batch):
+        names = [
+            tf.strings.join([each, tf.strings.as_string(number)]) for each in ("balloon ", "ball ")
+        ]
+        return {**batch, "video_id": tf.stack(names)}
+
+    return tiny_dataset(2).skip(step).enumerate(step).map(name)
 
 
 def test_data_that_ends_and_batches_that_replicas_cannot_share_are_refused(tmp_path):
     _, trainer = make_trainer(tmp_path)
     with pytest.raises(InputError, match="data ended at step 2"):
-        trainer.train(lambda _: tiny_dataset(1).take(2))
+        trainer.train(lambda *_: tiny_dataset(1).take(2))
     loose = tiny_dataset(1).unbatch().batch(2)
     with pytest.raises(InputError, match="fixed number of clips"):
-        trainer.train(lambda _: loose)
+        trainer.train(lambda *_: loose)
 
 
 def test_scores_are_asked_for_and_written(tmp_path):
@@ -226,7 +242,9 @@ def test_a_signal_while_scores_are_made_saves_nothing_after_a_loss_that_is_no_nu
     settings = {"evaluate": evaluate, "evaluate_every_steps": 2, "save_every_steps": 100}
     model, trainer = make_trainer(tmp_path, log_every_steps=100, **settings)
     spoil_weights_after(trainer, model, 2)
-    with pytest.raises(InputError, match="the loss became nan at step 3"):
+    with pytest.raises(
+        InputError, match="loss became nan at step 3.* no checkpoint is from before"
+    ):
         trainer.train(tiny_batches(1))
     assert not list(tmp_path.glob("ckpt-*"))
 
@@ -328,9 +346,9 @@ def test_calibration_reads_a_dataset_of_its_own(tmp_path, monkeypatch):
         trainer_module, "calibrate_batch_norm", lambda _, images, __: calibrated.append(len(images))
     )
 
-    def batches_from(step):
+    def batches_from(step, share):
         datasets.append(step)
-        return tiny_batches(1)(step)
+        return tiny_batches(1)(step, share)
 
     _, trainer = make_trainer(tmp_path, calibration_clips=2)
     trainer.train(batches_from)

@@ -21,7 +21,7 @@ from measure import Case
 from PIL import Image
 
 from feelvos_tf import export
-from feelvos_tf.data import datasets, tfrecords
+from feelvos_tf.data import datasets, record_shards
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.boundary import tolerance_radius
@@ -88,7 +88,7 @@ def input_cases(root: str, split: str, crop: int) -> list[Case]:
     """Returns the training pipeline beside plain decoding of as many pictures."""
     listed = datasets.list_sequences(root, "davis_2017", split, "480p", None, require_masks="all")
     folder = _temporary_folder()
-    tfrecords.write_shards(listed, folder, split, num_shards=2)
+    record_shards.write_shards(listed, folder, split, num_shards=2)
 
     def pipeline() -> Callable[[], object]:
         dataset = training_dataset(

@@ -58,7 +58,9 @@ class BatchNorm(tf.keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns `x` normalized by its own statistics, and moves the running averages."""
+        dtype, x = x.dtype, tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(x, [0, 1, 2])
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign_sub((1.0 - self.decay) * (average - tf.stop_gradient(value)))
-        return tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon)
+        y = tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon)
+        return tf.cast(y, dtype)

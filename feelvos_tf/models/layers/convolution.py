@@ -25,6 +25,11 @@ def truncated_normal(stddev: float) -> tf.keras.initializers.Initializer:
     return tf.keras.initializers.TruncatedNormal(stddev=stddev)
 
 
+def bias_add(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Returns `x + bias`, in the type of `x`."""
+    return tf.nn.bias_add(x, tf.cast(bias, x.dtype))
+
+
 def layer_name(scope: str) -> str:
     """Returns a name that Keras takes for a layer of the release's scope."""
     return scope.replace("/", "_")
@@ -115,19 +120,19 @@ class ConvNormActivation(tf.keras.layers.Layer):
         """Returns the convolved `x`.
 
         Args:
-          x: float32 `[batch, height, width, channels]`.
+          x: float32 `[batch, height, width, channels]`; float16 or bfloat16 in mixed precision.
           batch_statistics: normalize by the statistics of the output itself.
           atrous_rate: instead of the layer's own; 1 for what space-to-batch has taken apart.
         """
         x, padding = self._pad(x)
         convolve = functools.partial(self.convolve, x, padding=padding, atrous_rate=atrous_rate)
         if self.norm is None:
-            y = tf.nn.bias_add(convolve(self.kernel), self.bias)
+            y = bias_add(convolve(self.kernel), self.bias)
         elif batch_statistics and not self.norm.is_frozen:
             y = self.norm(convolve(self.kernel))
         elif self.norm.is_folded:
             scale, offset = self.norm.frozen_scale_and_offset()
-            y = tf.nn.bias_add(convolve(self._scaled(scale)), offset)
+            y = bias_add(convolve(self._scaled(scale)), offset)
         else:
             y = self.norm.with_frozen_statistics(convolve(self.kernel))
         return y if self.activation is None else self.activation(y)
@@ -166,6 +171,7 @@ class Convolution(ConvNormActivation):
     def convolve(
         self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", atrous_rate: int | None = None
     ) -> tf.Tensor:
+        kernel = tf.cast(kernel, x.dtype)
         return tf.nn.conv2d(
             x, kernel, self.stride, padding, dilations=atrous_rate or self.atrous_rate
         )
@@ -188,9 +194,10 @@ class DepthwiseConvolution(ConvNormActivation):
     def convolve(
         self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", atrous_rate: int | None = None
     ) -> tf.Tensor:
+        kernel = tf.cast(kernel, x.dtype)
         atrous_rate = atrous_rate or self.atrous_rate
         if self._has_slow_gradient(atrous_rate) and not tf.config.list_physical_devices("GPU"):
-            return depthwise_with_fast_gradient(x, tf.convert_to_tensor(kernel))
+            return depthwise_with_fast_gradient(x, kernel)
         strides = [1, self.stride, self.stride, 1]
         return tf.nn.depthwise_conv2d(
             x, kernel, strides, padding, dilations=[atrous_rate, atrous_rate]

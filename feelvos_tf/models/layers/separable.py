@@ -11,6 +11,7 @@ from feelvos_tf.models.layers.convolution import (
     Activation,
     Convolution,
     DepthwiseConvolution,
+    bias_add,
     layer_name,
     truncated_normal,
 )
@@ -85,9 +86,9 @@ class SeparableConv(tf.keras.layers.Layer):
           own: `[batch, h, w, channels]`, the last channels of the input.
         """
         total = contribution + self._part(own, slice(-own.shape[-1], None))
-        return self.pointwise.activation(tf.nn.bias_add(total, self.pointwise.bias))
+        return self.pointwise.activation(bias_add(total, self.pointwise.bias))
 
     def _part(self, x: tf.Tensor, channels: slice) -> tf.Tensor:
         x = self.depthwise.convolve(x, self.depthwise.kernel[:, :, channels])
-        x = self.depthwise.activation(tf.nn.bias_add(x, self.depthwise.bias[channels]))
+        x = self.depthwise.activation(bias_add(x, self.depthwise.bias[channels]))
         return self.pointwise.convolve(x, self.pointwise.kernel[:, :, channels])

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 IS_KERAS_3 = hasattr(tf.keras, "ops")
+# Weights stay float32 in mixed precision: whoever uses one says in which type.
+_NO_AUTOCAST = {"autocast": False} if IS_KERAS_3 else {"experimental_autocast": False}
 # By whether a variable is an average.
 _AGGREGATION = {
     False: "none" if IS_KERAS_3 else tf.VariableAggregation.NONE,
@@ -37,6 +39,8 @@ def add_variable(
         initializer=initializer,
         trainable=not is_average,
         aggregation=_AGGREGATION[is_average],
+        dtype="float32",
+        **_NO_AUTOCAST,
     )
     # The variable of Keras 3 is an object around TensorFlow's.
     return weight.value if IS_KERAS_3 else weight

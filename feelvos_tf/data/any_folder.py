@@ -1,0 +1,112 @@
+"""Any tree of frames and masks -> `VideoFiles`: finds which masks belong to which frames.
+
+A folder with .jpg files is a video. Its masks are the .png files of the same names, in the same
+folder or in one whose path differs in one part:
+
+    images/a/0.jpg      JPEGImages/480p/a/0.jpg      a/frames/0.jpg      a/0.jpg
+    masks/a/0.png       Annotations/480p/a/0.png     a/masks/0.png       a/0.png
+
+A mask holds 0 for background, 1, 2, ... for objects, 255 for unknown; one with nothing but 0 and
+255 is read as one object. Frames without a mask are left out.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data.datasets import VideoFiles
+from feelvos_tf.media import masks
+
+_FRAMES, _MASKS = (".jpg", ".jpeg"), (".png",)
+Parts = tuple[str, ...]
+
+
+def list_folder(root: str | Path) -> list[VideoFiles]:
+    """Returns the videos below a folder that have masks, sorted by name.
+
+    Raises:
+      InputError: there is none, or it cannot be told which masks belong to one.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise InputError(f"{root}: expected a folder of frames and masks, found none")
+    frames, found_masks = _by_folder(root, _FRAMES), _by_folder(root, _MASKS)
+    if not frames or not found_masks:
+        raise InputError(
+            f"{root}: expected .jpg frames and .png masks below this folder, found "
+            f"{len(frames)} folders of frames and {len(found_masks)} of masks"
+        )
+    videos = [
+        _video(root, parts, files, *_masks_of(root, parts, files, found_masks))
+        for parts, files in sorted(frames.items())
+    ]
+    names = [video.name for video in videos]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"{root}: two folders of frames would both be the video {twice[0]!r}")
+    return videos
+
+
+def _by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Parts, dict[str, Path]]:
+    """Returns folder, as parts below `root` -> stem -> file."""
+    found: dict[Parts, dict[str, Path]] = defaultdict(dict)
+    for path in sorted(root.rglob("*")):
+        inside = path.relative_to(root).parts
+        if path.suffix.lower() in suffixes and not any(part.startswith(".") for part in inside):
+            found[inside[:-1]][path.stem] = path
+    return dict(found)
+
+
+def _masks_of(
+    root: Path, parts: Parts, frames: dict[str, Path], found: dict[Parts, dict[str, Path]]
+) -> tuple[Parts, dict[str, Path]]:
+    """Returns the folder of the masks that belong to a folder of frames, and its files."""
+    candidates = [
+        other
+        for other, files in found.items()
+        if len(other) == len(parts)
+        and sum(a != b for a, b in zip(parts, other)) <= 1
+        and frames.keys() & files.keys()
+    ]
+    if parts in candidates:
+        candidates = [parts]
+    if len(candidates) != 1:
+        what = " and ".join(str(root.joinpath(*c)) for c in candidates) or "none"
+        raise InputError(
+            f"{root.joinpath(*parts)}: expected one folder with masks of the same names, in the "
+            f"same place or differing in one part of the path, found {what}"
+        )
+    return candidates[0], found[candidates[0]]
+
+
+def _video(
+    root: Path,
+    parts: Parts,
+    frames: dict[str, Path],
+    mask_parts: Parts,
+    found: dict[str, Path],
+) -> VideoFiles:
+    """Returns a video of the frames that have masks, named by what its two folders share."""
+    shared = [a for a, b in zip(parts, mask_parts) if a == b]
+    stems = [stem for stem in frames if stem in found]
+    chosen = tuple(found[stem] for stem in stems)
+    return VideoFiles(
+        "_".join(shared) or root.resolve().name,
+        tuple(frames[stem] for stem in stems),
+        chosen,
+        binary_masks=_are_binary(chosen),
+    )
+
+
+def _are_binary(paths: tuple[Path, ...]) -> bool:
+    """Returns whether the masks hold nothing but 0 and 255, as those of one object often do."""
+    values = set()
+    for path in paths:
+        values |= set(np.unique(masks.read_mask(path)).tolist())
+        if values - {0, 255}:
+            return False
+    return 255 in values

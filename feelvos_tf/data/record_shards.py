@@ -1,0 +1,213 @@
+"""Writes the shards of a data set: in parallel, always the same bytes, going on where it was ended.
+
+OUTPUT/
+  train-00000-of-00010.tfrecord ...   appear when all of them are whole
+  dataset_info.json                   what is in them, see `records_info.py`
+  .writing-train/                     while they are written: those that are whole, and one more
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import contextlib
+import hashlib
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from feelvos_tf.core import atomic_files, working_folder
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import tfrecords
+from feelvos_tf.data.datasets import VideoFiles
+from feelvos_tf.data.tfrecords import VideoInfo
+
+_PLAN = "plan"
+Progress = Callable[[Iterable[VideoFiles]], Iterable[VideoFiles]]
+
+
+class Shard(NamedTuple):
+    """A file that is whole.
+
+    Attributes:
+      path: of the file.
+      sha256: of its bytes, in hexadecimal digits.
+      videos: what is in it, in order.
+    """
+
+    path: Path
+    sha256: str
+    videos: list[VideoInfo]
+
+
+def write_shards(
+    sequences: Sequence[VideoFiles], output_dir: Path, split: str, num_shards: int = 10, **options
+) -> list[Path]:
+    """Returns the paths of the files that `build_shards` writes."""
+    shards = build_shards(sequences, output_dir, split, num_shards, **options)
+    return [shard.path for shard in shards]
+
+
+def build_shards(
+    sequences: Sequence[VideoFiles],
+    output_dir: Path,
+    split: str,
+    num_shards: int = 10,
+    progress: Progress = lambda items: items,
+    workers: int = 1,
+) -> list[Shard]:
+    """Writes `<split>-00000-of-00010.tfrecord`, ... and returns what they are, all or none.
+
+    Every sequence lands in exactly one shard; with fewer sequences than shards some files are
+    empty. (The 2019 release rounds the shard size and can lose videos.) The same sequences give the
+    same bytes. What a run leaves that is killed, the same call goes on from.
+
+    Args:
+      sequences: the videos, each with a mask for every frame.
+      output_dir: made when missing.
+      split: first part of the file names.
+      num_shards: number of files.
+      progress: wraps the sequences that are left, for a progress bar.
+      workers: threads that read and encode.
+
+    Raises:
+      InputError: a video cannot be encoded, other shards of this split are already there, or
+        another process is writing them.
+    """
+    if num_shards < 1 or workers < 1:
+        raise InputError(
+            f"the numbers of shards and workers must be at least 1, got {num_shards} and {workers}"
+        )
+    if not sequences:
+        raise InputError("there is no sequence to write")
+    names = [f"{split}-{i:05d}-of-{num_shards:05d}.tfrecord" for i in range(num_shards)]
+    _refuse_other_shards(output_dir, split, names)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    folder = output_dir / f".writing-{split}"
+    in_use = f"{output_dir}: another process is writing records of {split!r} there; wait for it"
+    plan = _plan(sequences, num_shards)
+    with working_folder.locked(folder, in_use), _kept_when_interrupted(folder):
+        if _read(folder / _PLAN) != plan:
+            working_folder.empty(folder)
+            (folder / _PLAN).write_text(plan)
+        shards = _write(sequences, [folder / name for name in names], progress, workers)
+        return [s._replace(path=s.path.replace(output_dir / s.path.name)) for s in shards]
+
+
+@contextlib.contextmanager
+def _kept_when_interrupted(folder: Path) -> Iterator[None]:
+    """Removes the folder in the end, but for Ctrl-C, after which the same call goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _plan(sequences: Sequence[VideoFiles], num_shards: int) -> str:
+    """Returns a text that is another one where the shards would be others."""
+    digest = hashlib.sha256(str(num_shards).encode())
+    for sequence in sequences:
+        digest.update(f"{sequence.name} {sequence.binary_masks}".encode())
+        for path in (*sequence.frames, *filter(None, sequence.masks)):
+            status = path.stat()
+            digest.update(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _write(
+    sequences: Sequence[VideoFiles], paths: list[Path], progress: Progress, workers: int
+) -> list[Shard]:
+    """Writes sequence i of n into shard i * len(paths) // n."""
+    parts: list[list[VideoFiles]] = [[] for _ in paths]
+    for index, sequence in enumerate(sequences):
+        parts[index * len(paths) // len(sequences)].append(sequence)
+    finished = [_finished(path) for path in paths]
+    left = [s for part, shard in zip(parts, finished) if shard is None for s in part]
+    records = _encoded(progress(left), workers)
+    return [
+        shard or _write_shard(path, itertools.islice(records, len(part)))
+        for path, part, shard in zip(paths, parts, finished)
+    ]
+
+
+def _write_shard(path: Path, records: Iterable[tuple[bytes, VideoInfo]]) -> Shard:
+    """Writes a shard, which has its name only once it is whole."""
+    videos = []
+    with (
+        atomic_files.replacing(path) as temporary,
+        tf.io.TFRecordWriter(str(temporary)) as writer,
+    ):
+        for serialized, info in records:
+            writer.write(serialized)
+            videos.append(info)
+    shard = Shard(path, sha256_of(path), videos)
+    with atomic_files.replacing(_note(path)) as temporary:
+        temporary.write_text(json.dumps([shard.sha256, videos]))
+    return shard
+
+
+def _finished(path: Path) -> Shard | None:
+    """Returns a shard that an earlier run has finished, None if there is none."""
+    text = _read(_note(path))
+    if text is None or not path.is_file():
+        return None
+    sha256, videos = json.loads(text)
+    return Shard(path, sha256, [VideoInfo(*video) for video in videos])
+
+
+def _note(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _encoded(sequences: Iterable[VideoFiles], workers: int) -> Iterator[tuple[bytes, VideoInfo]]:
+    """Yields the records in the order of the sequences, of which a few are encoded in advance."""
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
+        pending: collections.deque = collections.deque()
+        try:
+            for sequence in sequences:
+                pending.append(pool.submit(_encode, sequence))
+                if len(pending) > workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _encode(sequence: VideoFiles) -> tuple[bytes, VideoInfo]:
+    example, info = tfrecords.encode_with_info(sequence)
+    # The order of a protocol buffer's maps is otherwise another one in every process.
+    return example.SerializeToString(deterministic=True), info
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a file's bytes in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _read(path: Path) -> str | None:
+    return path.read_text() if path.is_file() else None
+
+
+def _refuse_other_shards(output_dir: Path, split: str, names: list[str]) -> None:
+    """Raises where a pattern like `train-*.tfrecord` would also match files of another run."""
+    for path in sorted(output_dir.glob(f"{split}-*-of-*.tfrecord")):
+        if path.name not in names:
+            raise InputError(
+                f"{path} belongs to another set of shards of {split!r}: remove it, or choose "
+                "another output folder"
+            )

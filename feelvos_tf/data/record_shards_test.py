@@ -1,0 +1,123 @@
+"""Shards are the same bytes each time, whatever happened in between, and can be verified."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets, record_shards, records_info
+
+
+@pytest.fixture(scope="module")
+def videos(request):
+    root = request.config.rootpath / "testdata"
+    return datasets.list_sequences(root, split="train")
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+WRITE = """
+import pathlib, sys
+from feelvos_tf.data import datasets, record_shards
+videos = datasets.list_sequences(sys.argv[1], split="train")
+record_shards.write_shards(videos, pathlib.Path(sys.argv[2]), "train", 3, workers=2)
+"""
+
+
+def test_another_process_with_more_threads_writes_the_same_bytes(tmp_path, videos, testdata):
+    record_shards.write_shards(videos, tmp_path / "one", "train", 3)
+    command = [sys.executable, "-c", WRITE, str(testdata), str(tmp_path / "two")]
+    subprocess.run(command, check=True)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+
+
+def test_a_run_that_was_ended_goes_on_and_no_shard_looks_finished_before(
+    tmp_path, videos, monkeypatch
+):
+    whole = record_shards.build_shards(videos, tmp_path / "whole", "train", 3)
+    encode, encoded = record_shards._encode, []
+
+    def ending(sequence):
+        if len(encoded) == 4:
+            raise KeyboardInterrupt
+        encoded.append(sequence.name)
+        return encode(sequence)
+
+    monkeypatch.setattr(record_shards, "_encode", ending)
+    with pytest.raises(KeyboardInterrupt):
+        record_shards.build_shards(videos, tmp_path / "ended", "train", 3)
+    assert [path.name for path in (tmp_path / "ended").iterdir()] == [".writing-train"]
+    monkeypatch.setattr(record_shards, "_encode", encode)
+    left = []
+
+    def progress(items):
+        left.extend(items)
+        return left
+
+    again = record_shards.build_shards(videos, tmp_path / "ended", "train", 3, progress)
+    # Of two videos a shard four were encoded: the shards of the first two, or of the first alone.
+    assert 0 < len(left) < len(videos)
+    assert contents(tmp_path / "ended") == contents(tmp_path / "whole")
+    assert [s[1:] for s in again] == [s[1:] for s in whole]
+    assert not (tmp_path / "ended/.writing-train").exists()
+
+
+def test_what_was_left_of_other_videos_is_not_used(tmp_path, videos, monkeypatch):
+    encode = record_shards._encode
+    monkeypatch.setattr(record_shards, "_encode", lambda sequence: ending(sequence))
+
+    def ending(sequence):
+        if sequence is videos[-1]:
+            raise KeyboardInterrupt
+        return encode(sequence)
+
+    with pytest.raises(KeyboardInterrupt):
+        record_shards.build_shards(videos, tmp_path, "train", 3)
+    monkeypatch.setattr(record_shards, "_encode", encode)
+    shards = record_shards.build_shards(videos[:3], tmp_path, "train", 3)
+    assert [v.name for s in shards for v in s.videos] == [v.name for v in videos[:3]]
+
+
+@pytest.fixture
+def written(tmp_path, videos):
+    shards = record_shards.build_shards(videos[:3], tmp_path, "train", 2)
+    records_info.write(tmp_path, "train", shards, {"dataset": "davis_2017", "split": "train"})
+    return tmp_path
+
+
+def test_the_information_says_what_is_there(written, videos):
+    info = json.loads((written / "dataset_info.json").read_text())["train"]
+    assert info["videos"] == 3 and info["source"]["dataset"] == "davis_2017"
+    assert info["frames"] == sum(len(video.frames) for video in videos[:3])
+    assert sum(info["sizes"].values()) == 3
+    names = [name for shard in info["shards"].values() for name in shard["videos"]]
+    assert names == [video.name for video in videos[:3]]
+    assert info["objects"] == sum(
+        len(v["objects"]) for shard in info["shards"].values() for v in shard["videos"].values()
+    )
+    assert records_info.verify(written, "train") == info
+
+
+def test_what_is_not_as_it_was_written_is_named(written, tmp_path):
+    shard = written / "train-00001-of-00002.tfrecord"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-4])
+    with pytest.raises(InputError, match="00001-of-00002.tfrecord: the file ends inside record"):
+        records_info.verify(written, "train")
+    shard.write_bytes(whole[:1000] + bytes([whole[1000] ^ 255]) + whole[1001:])
+    with pytest.raises(InputError, match="00001-of-00002.tfrecord: record 1 is damaged"):
+        records_info.verify(written, "train")
+    shard.write_bytes((written / "train-00000-of-00002.tfrecord").read_bytes())
+    with pytest.raises(InputError, match="is not the file that was written"):
+        records_info.verify(written, "train")
+    shard.unlink()
+    with pytest.raises(InputError, match="expected a file of dataset_info.json"):
+        records_info.verify(written, "train")
+    with pytest.raises(InputError, match="expected the split 'val', found train"):
+        records_info.verify(written, "val")

@@ -1,0 +1,1 @@
+"""The data sets for TensorFlow Datasets, and records that it has prepared."""

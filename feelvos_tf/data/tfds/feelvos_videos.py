@@ -1,0 +1,106 @@
+"""A TensorFlow Datasets builder for every data set that this project knows, from its folders.
+
+    tfds build feelvos_tf/data/tfds/feelvos_videos.py --config=davis_2017_480p --manual_dir=DAVIS
+
+prepares it in ~/tensorflow_datasets/feelvos_videos/davis_2017_480p. The features are those of
+tfds's own `davis`: a video is one example. (`pip install -e '.[tfds]'`.)
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import any_folder, datasets
+from feelvos_tf.media import masks
+
+_FOLDER = "folder"
+
+
+@dataclasses.dataclass(eq=False)
+class VideosConfig(tfds.core.BuilderConfig):
+    """Which data set.
+
+    Attributes:
+      dataset: one of `datasets.DATASETS`, or "folder".
+      resolution: of DAVIS.
+    """
+
+    dataset: str = _FOLDER
+    resolution: str = ""
+
+
+def _config(dataset: str, resolution: str = "") -> VideosConfig:
+    name = f"{dataset}_{resolution}" if resolution else dataset
+    return VideosConfig(name=name, dataset=dataset, resolution=resolution)
+
+
+class FeelvosVideos(tfds.core.GeneratorBasedBuilder):
+    """Videos with a mask for every frame."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir is the data set's own folder."
+    BUILDER_CONFIGS = [
+        _config("davis_2017", "480p"),
+        _config("davis_2016", "480p"),
+        _config("youtube_vos"),
+        _config("youtube_objects"),
+        _config(_FOLDER),
+    ]
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        mask = tfds.features.Image(shape=(None, None, 1), encoding_format="png")
+        video = {"frames": tfds.features.Image(shape=(None, None, 3)), "segmentations": mask}
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=__doc__,
+            features=tfds.features.FeaturesDict(
+                {
+                    "video": tfds.features.Sequence(video),
+                    "metadata": {"num_frames": np.int64, "video_name": np.str_},
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        root = str(dl_manager.manual_dir)
+        found = {}
+        for split in ("train", "val"):
+            try:
+                found[split] = self._list(root, split)
+            except InputError:
+                # Not every data set has a list of every split; one it must have.
+                if split == "train":
+                    raise
+        return {split: self._generate_examples(videos) for split, videos in found.items()}
+
+    def _list(self, root: str, split: str) -> list[datasets.VideoFiles]:
+        config = self.builder_config
+        if config.dataset == _FOLDER:
+            if split != "train":
+                raise InputError("a folder has one split")
+            return any_folder.list_folder(root)
+        resolution = config.resolution or "480p"
+        listed = datasets.list_sequences(root, config.dataset, split, resolution, None, "none")
+        return [datasets.with_masks_alone(video) for video in listed]
+
+    def _generate_examples(
+        self, videos: list[datasets.VideoFiles]
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for video in videos:
+            ids = [masks.read_mask(path, video.binary_masks) for path in video.masks]
+            yield (
+                video.name,
+                {
+                    "video": {
+                        "frames": [str(path) for path in video.frames],
+                        "segmentations": [each[..., np.newaxis] for each in ids],
+                    },
+                    "metadata": {"num_frames": len(video.frames), "video_name": video.name},
+                },
+            )

@@ -1,0 +1,95 @@
+"""TensorFlow Datasets' way to the training gives the examples of our own."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets, record_shards
+from feelvos_tf.data.input_pipeline import training_dataset
+from feelvos_tf.data.tfds import prepared
+
+tfds = pytest.importorskip("tensorflow_datasets", reason="needs feelvos_tf[tfds]")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory, request):
+    """Returns three of the bundled videos as DAVIS 2017, in the order that tfds will have them."""
+    folder = tmp_path_factory.mktemp("tfds") / "DAVIS"
+    shutil.copytree(request.config.rootpath / "testdata", folder)
+    names = (folder / "ImageSets/2017/train.txt").read_text().split()[:3]
+    for split in ("train", "val"):
+        (folder / f"ImageSets/2017/{split}.txt").write_text("\n".join(names) + "\n")
+    return folder
+
+
+def decoded(pattern):
+    """Returns name -> (images, masks) of all records, once; the shards are in no known order."""
+    from feelvos_tf.data import tfrecord_files, tfrecords, training_clip
+
+    found = tfrecord_files.find_videos(pattern)
+    videos = {}
+    for path, offset in zip(*found):
+        video = tfrecords.parse(tfrecords.read_record(path, offset))
+        frames = [training_clip.decode_frame(*pair) for pair in zip(video.images, video.masks)]
+        videos[video.video_id.numpy().decode()] = [
+            np.stack([np.asarray(frame[part]) for frame in frames]) for part in (0, 1)
+        ]
+    return videos
+
+
+def assert_equal(ours, theirs):
+    assert ours.keys() == theirs.keys() and len(ours) == 3
+    for name, parts in ours.items():
+        for one, two in zip(parts, theirs[name]):
+            np.testing.assert_array_equal(one, two)
+
+
+@pytest.fixture(scope="module")
+def ours(root, tmp_path_factory):
+    videos = datasets.list_sequences(root, split="train")
+    folder = tmp_path_factory.mktemp("records")
+    record_shards.write_shards(videos, folder, "train", 1)
+    return f"{folder}/train-*"
+
+
+def test_our_builder_prepares_the_same_examples(root, ours, tmp_path):
+    from feelvos_tf.data.tfds import feelvos_videos
+
+    builder = feelvos_videos.FeelvosVideos(data_dir=tmp_path, config="davis_2017_480p")
+    config = tfds.download.DownloadConfig(manual_dir=str(root))
+    builder.download_and_prepare(download_config=config)
+    theirs = f"tfds:feelvos_videos/davis_2017_480p?data_dir={tmp_path}"
+    assert_equal(decoded(ours), decoded(theirs))
+    spec = training_dataset(2, records=theirs, crop_size=(33, 33), seed=1)
+    batch = next(iter(spec))
+    assert batch["images"].shape == [2, 3, 33, 33, 3]
+
+
+def test_tfds_s_own_davis_gives_the_same_examples(root, ours, tmp_path, monkeypatch):
+    from tensorflow_datasets.core.download import DownloadManager
+
+    monkeypatch.setattr(
+        DownloadManager, "download_and_extract", lambda *_: tfds.core.Path(root.parent)
+    )
+    builder = tfds.builder("davis/480p", data_dir=tmp_path, try_gcs=False)
+    builder.download_and_prepare()
+    theirs = f"tfds:davis/480p?data_dir={tmp_path}"
+    assert_equal(decoded(ours), decoded(theirs))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sentence"),
+    [
+        ("tfds:no_such_data_set", "expected a data set of that name"),
+        ("tfds:davis/480p?splits=train", "expected options data_dir and split, found splits"),
+        ("tfds:davis/480p?data_dir=/nowhere", "found none: it is not prepared"),
+    ],
+)
+def test_what_is_not_there_is_one_sentence(pattern, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        prepared.record_files(pattern)
+    assert "\n" not in str(caught.value)

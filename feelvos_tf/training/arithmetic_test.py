@@ -1,0 +1,126 @@
+"""16 bits inside of the network, 32 outside, and a loss that is scaled where that is needed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.testing import small_model
+from feelvos_tf.testing.tiny_model import TinyModel, tiny_batch
+from feelvos_tf.training import arithmetic
+from feelvos_tf.training.loss_scale import LossScale
+from feelvos_tf.training.losses import BootstrappedCrossEntropy
+from feelvos_tf.training.optimizers import AdamOptimizer, MomentumOptimizer
+from feelvos_tf.training.train_step import TrainStep
+from feelvos_tf.training.triplet_loss import TripletLoss
+
+PRECISIONS = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
+
+
+def update(precision):
+    """Returns the network, the scalars of one update, and its gradients."""
+    with arithmetic.layers(precision):
+        model = small_model.create()
+    variables = release_names(model)
+    names = {name: v for name, v in variables.items() if v.trainable}
+    step = tf.Variable(0, dtype=tf.int64)
+    loss_scale = LossScale() if model.compute_dtype == "float16" else None
+    losses = [BootstrappedCrossEntropy(), TripletLoss(weight=1.0)]
+    train_step = TrainStep(
+        model, names, step, MomentumOptimizer(names), 100, 0.01, losses, loss_scale=loss_scale
+    )
+    batch = {key: tf.constant(value) for key, value in tiny_batch(2, seed=1).items()}
+    gradients, result = train_step.gradients(batch, tf.constant([[1, 2], [3, 4]], tf.int64))
+    return model, variables, batch, gradients, result.scalars
+
+
+@pytest.fixture(scope="module")
+def exact():
+    return update("float32")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_the_network_computes_in_16_bits_and_all_around_it_in_32(precision, exact):
+    model, variables, batch, gradients, scalars = update(precision)
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+    assert {v.dtype for v in variables.values()} == {tf.float32}
+    assert {g.dtype for g in gradients.values()} == {tf.float32}
+    low_level, deep = model.backbone(batch["images"][:, 0])
+    assert low_level.dtype == deep.dtype == PRECISIONS[precision]
+    features = model.extract(batch["images"][:, 0])
+    assert features.embeddings.dtype == features.decoder_features.dtype == tf.float32
+    [clip, _] = model.clip_logits(
+        batch["images"], batch["labels"], batch["num_objects"], training=True
+    )
+    maps = (clip.logits, clip.global_map, clip.local_map, clip.embeddings)
+    assert {each.dtype for each in maps} == {tf.float32}
+    for name in ("loss", "cross_entropy"):
+        assert scalars[name].dtype == tf.float32
+        np.testing.assert_allclose(scalars[name], exact[-1][name], rtol=0.03)
+    # Rounded, and not by as much as to another direction.
+    ours, theirs = (
+        np.concatenate([np.ravel(g[name]) for name in sorted(g)]) for g in (gradients, exact[-2])
+    )
+    cosine = ours @ theirs / np.linalg.norm(ours) / np.linalg.norm(theirs)
+    assert 0.9 < cosine < 1.0 - 1e-9
+
+
+class Overflowing(TinyModel):
+    """Has a gradient that is not finite while its `spoiled` is 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.spoiled = tf.Variable(0.0, trainable=False)
+
+    def clip_logits(self, images, *args, **kwargs):
+        factor = tf.where(self.spoiled > 0, np.inf, 1.0)
+        return super().clip_logits(images * factor, *args, **kwargs)
+
+
+@pytest.mark.parametrize("optimizer", [MomentumOptimizer, AdamOptimizer])
+def test_an_update_that_overflows_is_left_out_and_the_scale_halved(optimizer):
+    model = Overflowing()
+    names, step, scale = model.named_variables(), tf.Variable(0, dtype=tf.int64), LossScale()
+    updates = optimizer(names)
+    train_step = TrainStep(model, names, step, updates, 100, 0.01, loss_scale=scale)
+    before = scale.scale.numpy()
+    train_step(tiny_batch(2, seed=1), 2)
+    assert scale.scale.numpy() == before and scale.good_steps.numpy() == 1
+    state = [v.numpy() for v in (*names.values(), *updates.variables)]
+    model.spoiled.assign(1.0)
+    train_step(tiny_batch(2, seed=2), 2)
+    assert scale.scale.numpy() == before / 2 and scale.good_steps.numpy() == 0
+    for old, variable in zip(state, (*names.values(), *updates.variables)):
+        np.testing.assert_array_equal(old, variable)
+    model.spoiled.assign(0.0)
+    train_step(tiny_batch(2, seed=2), 2)
+    assert (names["logits/weights"].numpy() != state[0]).any()
+
+
+def test_a_scaled_loss_gives_the_same_weights():
+    weights = []
+    for scale in (None, LossScale()):
+        model = TinyModel()
+        names, step = model.named_variables(), tf.Variable(0, dtype=tf.int64)
+        optimizer = MomentumOptimizer(names)
+        train_step = TrainStep(model, names, step, optimizer, 100, 0.01, loss_scale=scale)
+        for seed in range(3):
+            train_step(tiny_batch(2, seed=seed), 2)
+        weights.append(names["logits/weights"].numpy())
+    np.testing.assert_allclose(*weights, rtol=1e-6)
+
+
+def test_the_scale_grows_after_many_good_steps():
+    scale = LossScale()
+    before = scale.scale.numpy()
+    scale.good_steps.assign(1999.0)
+    scale.update(tf.constant(True))
+    assert scale.scale.numpy() == 2 * before and scale.good_steps.numpy() == 0
+
+
+def test_an_unknown_precision_is_one_sentence():
+    with pytest.raises(InputError, match="set_arithmetic.precision: expected one of float32, mix"):
+        arithmetic.set_arithmetic(precision="float16")

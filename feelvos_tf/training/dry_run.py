@@ -1,0 +1,134 @@
+"""Tries a training out: settings, data, checkpoint and one step, and says what it will need.
+
+Nothing is written into the run's folder. The step is made with one clip per device, which takes
+the memory of one; what a whole batch takes follows from it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from feelvos_tf.training.progress_log import duration
+
+
+class Trial(NamedTuple):
+    """What one part of a step took.
+
+    Attributes:
+      step: number of updates made before.
+      scalars: its losses and J, by name.
+      clips: of all devices together.
+      seconds: it took, once the graph was built.
+      bytes_before: memory of weights, optimizer and program.
+      bytes_more: memory that the clips of one device take beside.
+      place: where that memory is, such as "GPU:0".
+    """
+
+    step: int
+    scalars: Mapping[str, float]
+    clips: int
+    seconds: float
+    bytes_before: int
+    bytes_more: int
+    place: str
+
+
+@contextlib.contextmanager
+def copy_of_run(model_dir: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yields a folder with the checkpoints of a run, as links, that may be written to."""
+    folder = pathlib.Path(model_dir)
+    with tempfile.TemporaryDirectory(prefix="dry-run-") as name:
+        copy = pathlib.Path(name)
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if re.fullmatch(r"ckpt-\d+\.(index|data-.*)", path.name):
+                (copy / path.name).symlink_to(path.resolve())
+        if (folder / "checkpoint").is_file():
+            shutil.copy(folder / "checkpoint", copy)
+        yield copy
+
+
+class MemoryWatch:
+    """How much memory a step takes at its peak: of the first GPU, or of the process."""
+
+    def __init__(self):
+        """Finds out where to look."""
+        self.place = "GPU:0" if tf.config.list_physical_devices("GPU") else "this machine"
+
+    def reset(self) -> int:
+        """Begins a measurement; returns the bytes in use."""
+        if self.place == "GPU:0":
+            tf.config.experimental.reset_memory_stats(self.place)
+            return tf.config.experimental.get_memory_info(self.place)["current"]
+        # 5 resets the peak, see proc(5).
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+        return _status("VmRSS")
+
+    def peak(self) -> int:
+        """Returns the largest number of bytes in use since `reset`."""
+        if self.place == "GPU:0":
+            return tf.config.experimental.get_memory_info(self.place)["peak"]
+        return _status("VmHWM")
+
+
+def report(
+    trial: Trial,
+    variables: Mapping[str, tf.Variable],
+    batch_size: int,
+    parts: int,
+    replicas: int,
+    num_steps: int,
+    save_every_steps: int,
+    max_checkpoints: int,
+) -> list[str]:
+    """Returns the lines of the dry run's report.
+
+    Args:
+      trial: of one part.
+      variables: of the model, by name.
+      batch_size: clips of an update.
+      parts: in which the training will work them off.
+      replicas: devices.
+      num_steps: of the whole training.
+      save_every_steps: how often a checkpoint is written.
+      max_checkpoints: how many of them stay.
+    """
+    weights = {name: v.shape.num_elements() for name, v in variables.items()}
+    trained = sum(weights[name] for name, v in variables.items() if v.trainable)
+    per_replica = batch_size // (parts * replicas)
+    memory = trial.bytes_before + per_replica * trial.bytes_more
+    seconds = trial.seconds * batch_size / trial.clips
+    left = max(num_steps - trial.step, 0)
+    checkpoints = -(-left // save_every_steps) if save_every_steps else 1
+    # Weights, momentum, and what else an optimizer or an average keeps of each.
+    largest = 4 * 4 * sum(weights.values())
+    losses = ", ".join(f"{n} {s:.4f}" for n, s in trial.scalars.items() if n != "learning_rate")
+    return [
+        f"parameters: {sum(weights.values()):,} in {len(weights)} variables, {trained:,} trained",
+        f"a step with {trial.clips} clips: {losses}",
+        f"batch: {batch_size} clips = {parts} parts x {replicas} devices x {per_replica} clips",
+        f"memory: {_gib(trial.bytes_before)} and {_gib(trial.bytes_more)} for each clip of a "
+        f"device, so about {_gib(memory)} of {trial.place} (less: Trainer.accumulated_parts)",
+        f"steps: {left} of {num_steps}, about {seconds:.1f} s each, in all "
+        f"{duration(left * seconds)}",
+        f"checkpoints: {checkpoints}, of which {min(checkpoints, max_checkpoints)} stay, each at "
+        f"most {_gib(largest)}",
+    ]
+
+
+def _gib(number: float) -> str:
+    return f"{number / 2**30:.2f} GiB"
+
+
+def _status(field: str) -> int:
+    """Returns a number of bytes that Linux knows of this process."""
+    text = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)[1]) * 1024

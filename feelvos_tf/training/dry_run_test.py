@@ -1,0 +1,56 @@
+"""What a dry run tells, and that it writes nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.testing.tiny_model import tiny_batches
+from feelvos_tf.training import dry_run
+from feelvos_tf.training.trainer_test import make_trainer
+
+
+def listing(folder):
+    return {(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in folder.iterdir()}
+
+
+def test_it_goes_on_from_the_run_s_checkpoint_and_writes_nothing(tmp_path):
+    _, trainer = make_trainer(tmp_path)
+    trainer.train(tiny_batches(4))
+    before = listing(tmp_path)
+    with dry_run.copy_of_run(tmp_path) as copy:
+        _, trainer = make_trainer(copy, num_steps=1000, accumulated_parts=4, save_every_steps=300)
+        trial = trainer.try_out(tiny_batches(4))
+    lines = trainer.forecast(trial, parts=2, batch_size=4)
+    assert listing(tmp_path) == before
+    assert trial.clips == 1 and trial.bytes_before > 0 and trial.seconds > 0
+    text = "\n".join(lines)
+    assert "parameters: 5 in 3 variables, 5 trained" in text
+    assert "batch: 4 clips = 2 parts x 1 devices x 2 clips" in text
+    assert "steps: 994 of 1000" in text and "checkpoints: 4, of which 4 stay" in text
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+    with dry_run.copy_of_run(tmp_path / "new") as copy:
+        assert not list(copy.iterdir())
+    assert not (tmp_path / "new").exists()
+
+
+def test_memory_is_that_of_the_clips_of_one_device():
+    trial = dry_run.Trial(0, {"loss": 1.0}, 2, 3.0, 10 * 2**30, 2**30, "GPU:0")
+    weight = {"a/weights": tf.Variable(tf.zeros([1000, 1000]))}
+    text = "\n".join(dry_run.report(trial, weight, 48, 4, 2, 10, 5, 5))
+    assert "so about 16.00 GiB of GPU:0" in text
+    assert "about 72.0 s each, in all 0 h 12 min" in text
+
+
+def test_the_peak_of_the_process_is_seen():
+    memory = dry_run.MemoryWatch()
+    if memory.place != "this machine":
+        pytest.skip("looks at the GPU")
+    before = memory.reset()
+    assert np.ones(64 * 2**20, np.uint8).all()
+    assert memory.peak() - before > 48 * 2**20
+    memory.reset()
+    assert memory.peak() - before < 48 * 2**20

@@ -1,0 +1,94 @@
+"""A training that is killed, whenever and however often, ends like one that is not."""
+
+from __future__ import annotations
+
+import pathlib
+import random
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.data import datasets, record_shards
+from feelvos_tf.data.input_pipeline import training_dataset
+from feelvos_tf.training import run_lock
+from feelvos_tf.training.optimizers import AdamOptimizer
+from feelvos_tf.training.trainer_test import make_trainer
+
+STEPS = 40
+CHILD = """
+import sys
+from feelvos_tf.training.killed_runs_test import train
+train(*sys.argv[1:])
+"""
+
+
+def train(records, folder):
+    """Goes on with the training in a folder to its end, with a checkpoint after every step."""
+    clips = {"records": records, "crop_size": (17, 17), "seed": 3, "min_label_count": 1}
+    with run_lock.only_process(folder):
+        _, trainer = make_trainer(
+            pathlib.Path(folder),
+            num_steps=STEPS,
+            optimizer=AdamOptimizer,
+            average_decay=0.9,
+            save_every_steps=1,
+            log_every_steps=1,
+            picture_every_steps=0,
+        )
+        trainer.train(
+            lambda step, share: training_dataset(2, first_batch=step, share=share, **clips)
+        )
+
+
+def start(records, folder):
+    command = [sys.executable, "-c", CHILD, records, str(folder)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def kill(process, moment):
+    """Kills the process some time after its first step; returns whether it had not ended before."""
+    for line in process.stderr:
+        if "  loss " in line:
+            break
+    time.sleep(moment)
+    process.kill()
+    process.communicate()
+    return process.returncode != 0
+
+
+def last_state(folder):
+    """Returns all that the last checkpoint holds, but for TensorFlow's own count of savings."""
+    reader = tf.train.load_checkpoint(str(folder / f"ckpt-{STEPS}"))
+    names = reader.get_variable_to_shape_map()
+    other = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE")
+    return {name: reader.get_tensor(name) for name in names if name not in other}
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_that_is_killed_ends_like_one_that_is_not(tmp_path, testdata, kills, capsys):
+    videos = datasets.list_sequences(testdata, split="train")[:3]
+    record_shards.write_shards(videos, tmp_path / "records", "train", 2)
+    records = str(tmp_path / "records/train-*")
+    begin = time.monotonic()
+    train(records, tmp_path / "whole")
+    moments, killed, folder = random.Random(1), 0, tmp_path / "killed-0"
+    # A little longer than the time between two checkpoints and than the writing of one.
+    longest = min(1.0, (time.monotonic() - begin) / STEPS)
+    while killed < kills:
+        if kill(start(records, folder), moments.uniform(0, longest)):
+            killed += 1
+        else:
+            folder = tmp_path / f"killed-{killed}"
+    assert any(folder.glob("ckpt-*.index"))
+    train(records, folder)
+    assert "going on from" in capsys.readouterr().err
+    expected, found = last_state(tmp_path / "whole"), last_state(folder)
+    assert len(expected) > 10 and found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    left = {path.name.split("-")[0] for path in folder.iterdir() if "temp" in path.name}
+    assert not left

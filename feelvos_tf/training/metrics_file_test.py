@@ -1,0 +1,43 @@
+import csv
+
+from feelvos_tf.training.metrics_file import MetricsFile
+
+
+def rows(folder):
+    with (folder / "metrics.csv").open(newline="") as file:
+        return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
+
+
+def test_every_step_is_one_line_and_scores_join_theirs(tmp_path):
+    metrics = MetricsFile(tmp_path, 0)
+    metrics.write({"loss": 1.5}, 1)
+    metrics.write({"loss": 0.25}, 2)
+    metrics.write({"eval/J": 0.5}, 2)
+    metrics.write({"loss": 0.125}, 3)
+    assert rows(tmp_path) == [
+        {"step": "1", "loss": "1.5"},
+        {"step": "2", "loss": "0.25", "eval/J": "0.5"},
+        {"step": "3", "loss": "0.125"},
+    ]
+
+
+def test_a_resumed_run_drops_the_lines_that_it_makes_again(tmp_path):
+    first = MetricsFile(tmp_path, 0)
+    for step in (1, 2, 3, 4):
+        first.write({"loss": float(step)}, step)
+    with (tmp_path / "metrics.csv").open("a") as file:
+        file.write("5,")  # Killed while writing.
+    again = MetricsFile(tmp_path, 2)
+    again.write({"loss": 30.0, "triplet": 1.0}, 3)
+    assert rows(tmp_path) == [
+        {"step": "1", "loss": "1"},
+        {"step": "2", "loss": "2"},
+        {"step": "3", "loss": "30", "triplet": "1"},
+    ]
+
+
+def test_lines_are_in_the_file_at_once(tmp_path):
+    metrics = MetricsFile(tmp_path, 0)
+    for step in range(1, 4):
+        metrics.write({"loss": 1.0}, step)
+        assert len(rows(tmp_path)) == step
