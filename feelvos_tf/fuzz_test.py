@@ -81,7 +81,7 @@ def seeds(tmp_path_factory):
         image_bytes(masks.DAVIS_PALETTE[ids], name) for name in ("PNG", "BMP", "GIF", "TIFF")
     ]
     photographs = [image_bytes(image, name) for name in ("JPEG", "PNG", "WEBP", "TIFF", "BMP")]
-    deep = image_bytes((ids * 9000).astype(np.uint16), "PNG")
+    deep = image_bytes(ids.astype(np.uint16) * 9000, "PNG")
     videos = [
         video_bytes(folder, *kind)
         for kind in (
