@@ -7,6 +7,13 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 OLDER, NEWEST = "python_version < '3.12'", "python_version >= '3.12'"
+TFDS = [
+    "tensorflow-datasets>=4.9",
+    # tensorflow-datasets imports it and does not say so.
+    "importlib_resources>=5.0",
+    # From 1.17 on it needs a newer protobuf than TensorFlow 2.15.
+    f"tensorflow-metadata<1.17; {OLDER}",
+]
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "feelvos_tf/__init__.py").read_text())[1]
 
 setup(
@@ -44,14 +51,13 @@ setup(
         f"tensorboard>=2.18; {NEWEST}",
     ],
     extras_require={
-        "dev": ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6", "matplotlib>=3.6"],
+        "dev": ["pytest>=7.4", "pytest-xdist>=3.5", "ruff>=0.6", "matplotlib>=3.6", *TFDS],
         # tools/table6.py draws its bars by it.
         "plots": ["matplotlib>=3.6"],
         "gpu": [
             f"tensorflow[and-cuda]==2.15.1; {OLDER}",
             f"tensorflow[and-cuda]>=2.18; {NEWEST}",
         ],
-        # tensorflow-metadata from 1.17 on needs a newer protobuf than TensorFlow 2.15.
-        "tfds": ["tensorflow-datasets>=4.9", f"tensorflow-metadata<1.17; {OLDER}"],
+        "tfds": TFDS,
     },
 )
