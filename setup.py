@@ -7,6 +7,13 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 OLDER, NEWEST = "python_version < '3.12'", "python_version >= '3.12'"
+TFDS = [
+    "tensorflow-datasets>=4.9",
+    # tensorflow-datasets imports it and does not say so.
+    "importlib_resources>=5.0",
+    # From 1.17 on it needs a newer protobuf than TensorFlow 2.15.
+    f"tensorflow-metadata<1.17; {OLDER}",
+]
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "feelvos_tf/__init__.py").read_text())[1]
 
 setup(
@@ -57,6 +64,7 @@ setup(
             "ruff>=0.6",
             "starlette>=0.37",
             "uvicorn>=0.29",
+            *TFDS,
         ],
         # tools/table6.py draws its bars by it.
         "plots": ["matplotlib>=3.6"],
@@ -67,7 +75,6 @@ setup(
         ],
         # A page to paint on: python -m feelvos_tf.demo.
         "demo": ["starlette>=0.37", "uvicorn>=0.29"],
-        # tensorflow-metadata from 1.17 on needs a newer protobuf than TensorFlow 2.15.
-        "tfds": ["tensorflow-datasets>=4.9", f"tensorflow-metadata<1.17; {OLDER}"],
+        "tfds": TFDS,
     },
 )

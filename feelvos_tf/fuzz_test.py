@@ -72,6 +72,7 @@ def annotations(ids):
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
     """Returns whole files by the reader that is to take them once they are damaged."""
+    gin_settings.parse([], [])  # The first time it imports TensorFlow, which takes a while.
     folder = tmp_path_factory.mktemp("seeds")
     image, ids = drawn_videos.draw(0, [1, 2])
     masks.write_mask(folder / "mask.png", ids)
@@ -80,7 +81,7 @@ def seeds(tmp_path_factory):
         image_bytes(masks.DAVIS_PALETTE[ids], name) for name in ("PNG", "BMP", "GIF", "TIFF")
     ]
     photographs = [image_bytes(image, name) for name in ("JPEG", "PNG", "WEBP", "TIFF", "BMP")]
-    deep = image_bytes((ids * 9000).astype(np.uint16), "PNG")
+    deep = image_bytes(ids.astype(np.uint16) * 9000, "PNG")
     videos = [
         video_bytes(folder, *kind)
         for kind in (

@@ -51,7 +51,8 @@ def prefetched(items: Iterable[T], waited: Stopwatch | None = None, depth: int =
 class Background:
     """Calls functions one after the other in a thread of its own; `with` waits for the last.
 
-    What a call raises is raised by the next `submit` or at the end of the block.
+    What a call raises is raised by a later `submit` or at the end of the block; calls that wait
+    behind it are not made.
     """
 
     def __init__(self, waited: Stopwatch | None = None, depth: int = 2):
@@ -64,6 +65,7 @@ class Background:
         self._waited = waited or Stopwatch()
         self._depth = depth
         self._worker = ThreadPoolExecutor(max_workers=1)
+        self._has_failed = False
         self._pending: collections.deque[Future] = collections.deque()
 
     def __enter__(self) -> Background:
@@ -79,4 +81,13 @@ class Background:
         """Calls a function, later."""
         while len(self._pending) >= self._depth:
             self._waited.result(self._pending.popleft())
-        self._pending.append(self._worker.submit(function, *arguments))
+        self._pending.append(self._worker.submit(self._call, function, *arguments))
+
+    def _call(self, function: Callable[..., object], *arguments: object) -> None:
+        if self._has_failed:
+            return
+        try:
+            function(*arguments)
+        except BaseException:
+            self._has_failed = True
+            raise

@@ -174,5 +174,7 @@ def _file_name(error: Exception) -> str | None:
 
 
 def _fail(message: str, code: int) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    # Names of files may hold line breaks and what terminals take for commands.
+    printable = "".join(c if c.isprintable() else " " for c in message)
+    print(f"error: {printable}", file=sys.stderr)
     sys.exit(code)

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from feelvos_tf.core import json_file, text_file
 from feelvos_tf.core.constants import VOID
@@ -268,12 +269,20 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
         videos = json_file.read(path, what)["videos"]
         return {
             name: {
-                _object_id(key): list(entry["frames"]) for key, entry in video["objects"].items()
+                _object_id(key): list(map(_stem, entry["frames"]))
+                for key, entry in video["objects"].items()
             }
             for name, video in videos.items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: expected {what}, found something else ({error!r})") from error
+
+
+def _stem(value: Any) -> str:
+    """Returns the name of a frame. Raises ValueError where it is no text."""
+    if not isinstance(value, str):
+        raise ValueError(f"expected names of frames, found {value!r}")
+    return value
 
 
 def _object_id(text: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import errno
 import json
 import threading
 import weakref
@@ -452,6 +454,37 @@ def test_what_an_interrupted_run_left_is_not_used_with_other_settings_or_frames(
         second = InterruptedAfter(99)
         run(davis_videos(root), output, settings, make_segmenter=second.myself)
         assert len(second.steps) == 5
+
+
+def test_a_full_disk_is_told_and_what_was_written_is_not_complete(tmp_path, monkeypatch):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, 6)
+    written = []
+    save = Image.Image.save
+
+    def save_while_there_is_space(image, *arguments, **options):
+        written.append(image)
+        if len(written) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(image, *arguments, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save_while_there_is_space)
+    with pytest.raises(InputError, match="00003.png: cannot be written, no space is left.*3 masks"):
+        run(davis_videos(root), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["bear.partial"]
+    second = InterruptedAfter(99)
+    run(davis_videos(root), tmp_path / "out", make_segmenter=lambda: second)
+    assert len(second.steps) == 3
+    assert mask_folder.is_complete(tmp_path / "out/bear", stamp_of(tmp_path / "out/bear"))
+
+
+def test_masks_that_youtube_vos_does_not_ask_for_are_not_left(tmp_path):
+    given, _ = with_later_object(tmp_path)
+    asked = dataclasses.replace(given, asked=frozenset({0, 2, 4}))
+    run([asked], tmp_path / "out", look=tmp_path / "look")
+    names = sorted(path.name for path in (tmp_path / "out/video").glob("*.png"))
+    assert names == ["00000.png", "00002.png", "00004.png"]
+    assert run([asked], tmp_path / "out").complete == ["video"]
+    assert len(list(video.open_frames(tmp_path / "look/video.mp4"))) == 5
 
 
 def stamp_of(folder):

@@ -158,6 +158,7 @@ def test_masks_inside_labelme_files_are_read(tmp_path):
         ({"shapes": [{"label": "a", "points": [[1, 1]], "shape_type": "point"}]}, "has no inside"),
         ({"shapes": [], "imageHeight": 10**9, "imageWidth": 10**9}, "1 to .* pixels"),
         ({"annotations": [{"image_id": 1}, {"image_id": 2}]}, "annotations of 2 pictures"),
+        ([{"segmentation": [[1, 2, 3, 4, 5, 6]] * 3000}], "more than 2000 polygons"),
         (3, "found something else"),
         ([None], "found something else"),
     ],

@@ -113,6 +113,8 @@ def open_pipe(
     Raises:
       InputError: no frame can be read from it.
     """
+    if file is None and sys.stdin.isatty():
+        raise InputError(f"{_PIPE}: expected a video from another program, found a terminal")
     options = {}
     if raw_size is not None:
         options = {"video_size": f"{raw_size[1]}x{raw_size[0]}", "pixel_format": raw_format}
@@ -129,7 +131,7 @@ def open_pipe(
             else "a video or MJPEG (bare frames need --raw_size=WxH)"
         )
         raise InputError(f"{_PIPE}: expected {what} ({error})") from error
-    if not container.streams.video:
+    if not container.streams.video or container.streams.video[0].codec_context is None:
         raise InputError(f"{_PIPE}: expected a video, found a stream without pictures")
     rate = frames_per_second
     if container.format.name not in _WITHOUT_TIME:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import pathlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -26,6 +27,19 @@ from feelvos_tf.core.errors import InputError
 STAMP = "prediction.json"
 STATE = "state.npz"
 _POSITION = "position"
+# What NumPy and zipfile report damaged files with.
+_DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    RuntimeError,  # Encrypted, or of a later version of the format.
+    SyntaxError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class SavedState(NamedTuple):
@@ -156,7 +170,7 @@ def load_state(working: pathlib.Path) -> SavedState | None:
         with np.load(working / STATE, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         return SavedState(int(arrays.pop(_POSITION)), arrays)
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None
 
 

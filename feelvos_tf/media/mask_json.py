@@ -29,6 +29,7 @@ _WHAT = "objects as JSON (COCO run lengths or polygons, or labelme)"
 _SUBPIXEL_BITS = 4
 _FINER = 5
 _MAX_COORDINATE = 1e5
+_MAX_PARTS = 2000  # Polygons of one file; each may take as long as it takes to fill the frame.
 
 
 class Shape(NamedTuple):
@@ -37,10 +38,12 @@ class Shape(NamedTuple):
     Attributes:
       key: what tells it from the others: an id 1..254, a name, or its place in the file.
       draw: the frame's height and width -> bool mask of that size.
+      parts: how many polygons it has.
     """
 
     key: Hashable
     draw: Callable[[int, int], np.ndarray]
+    parts: int = 1
 
 
 def read(path: str | os.PathLike[str], size: tuple[int, int], id_of: Callable) -> np.ndarray:
@@ -56,8 +59,12 @@ def read(path: str | os.PathLike[str], size: tuple[int, int], id_of: Callable) -
     """
     content = json_file.read(path, _WHAT)
     ids = np.zeros(_size(path, content, size), np.uint8)
+    parts = 0
     try:
         for shape in _shapes(content):
+            parts += shape.parts
+            if parts > _MAX_PARTS:
+                raise ValueError(f"more than {_MAX_PARTS} polygons or masks")
             ids[shape.draw(*ids.shape)] = id_of(shape.key)
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
         found = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else error
@@ -96,7 +103,8 @@ def _shapes(content: Any) -> Iterator[Shape]:
     for place, entry in enumerate(entries, 1):
         segmentation = entry.get("segmentation", entry)
         given = next((entry[k] for k in ("object_id", "track_id") if k in entry), None)
-        yield Shape(place if given is None else given, _coco(segmentation))
+        parts = len(segmentation) if isinstance(segmentation, list) else 1
+        yield Shape(place if given is None else given, _coco(segmentation), parts)
 
 
 def _of_one_image(content: dict[str, Any]) -> list[dict[str, Any]]:

@@ -161,9 +161,14 @@ class VideoFrames:
             container = av.open(str(self.paths[0]))
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise InputError(f"{self.paths[0]}: cannot be read as a video ({error})") from error
+        reason = None
         if not container.streams.video:
+            reason = "found a file without pictures"
+        elif container.streams.video[0].codec_context is None:
+            reason = "found one that nothing here can decode"
+        if reason:
             container.close()
-            raise InputError(f"{self.paths[0]}: expected a video, found a file without pictures")
+            raise InputError(f"{self.paths[0]}: expected a video, {reason}")
         return container
 
 

@@ -206,7 +206,7 @@ def _named_errors(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except av.error.FFmpegError as error:
-        raise InputError(f"{path}: cannot be written, {error}") from error
+        raise InputError(f"{path}: cannot be written, {error.strerror or error}") from error
 
 
 def _add_stream(

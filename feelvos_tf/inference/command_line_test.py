@@ -1,0 +1,56 @@
+"""Where results may go, and how a live video is stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import command_line, input_video
+from feelvos_tf.media import live_frames, video
+
+
+def test_results_stay_inside_of_the_output_folder(tmp_path):
+    output = tmp_path / "out"
+    (tmp_path / "elsewhere").mkdir()
+    output.mkdir()
+    (output / "link").symlink_to(tmp_path / "elsewhere")
+    (output / "loop").symlink_to("loop")
+    (output / "inside").symlink_to("real")
+    for name in ("bear", "more/bear", "inside"):
+        command_line._check_inside(output / name, output)
+    for name in ("link", "link/bear", "../elsewhere", "loop", ".", "/etc"):
+        with pytest.raises(InputError, match="expected a place inside|cannot be written"):
+            command_line._check_inside(output / name, output)
+    (tmp_path / "other_name").symlink_to(output)
+    command_line._check_inside(tmp_path / "other_name" / "bear", tmp_path / "other_name")
+
+
+def frames(count):
+    for number in range(count):
+        yield video.Frame(number, Fraction(number), np.zeros((8, 8, 3), np.uint8))
+
+
+def test_ctrl_c_ends_a_live_video_and_the_second_one_everything(tmp_path):
+    live = input_video.from_video(live_frames.LiveFrames(frames(100), 10), tmp_path / "mask.png")
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    seen = []
+    with command_line._stopping([live]):
+        for frame in live.frames:
+            seen.append(frame.number)
+            if frame.number == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert seen == [0, 1, 2, 3]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_sigterm_interrupts_like_ctrl_c(capsys):
+    with pytest.raises(KeyboardInterrupt), command_line._stopping([]):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert "the same command goes on where this one stopped" in capsys.readouterr().out
