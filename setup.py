@@ -7,6 +7,13 @@ from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
 OLDER, NEWEST = "python_version < '3.12'", "python_version >= '3.12'"
+TFDS = [
+    "tensorflow-datasets>=4.9",
+    # tensorflow-datasets imports it and does not say so.
+    "importlib_resources>=5.0",
+    # From 1.17 on it needs a newer protobuf than TensorFlow 2.15.
+    f"tensorflow-metadata<1.17; {OLDER}",
+]
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "feelvos_tf/__init__.py").read_text())[1]
 
 setup(
@@ -19,6 +26,7 @@ setup(
     packages=find_packages(include=["feelvos_tf", "feelvos_tf.*"]),
     package_data={
         "feelvos_tf": ["pretrained/*"],
+        "feelvos_tf.demo_page": ["static/*"],
         "feelvos_tf.evaluation.report": ["templates/*"],
     },
     python_requires=">=3.9",
@@ -44,13 +52,19 @@ setup(
         f"tensorboard>=2.18; {NEWEST}",
     ],
     extras_require={
+        # What all tests need: also matplotlib, pycocotools, Ray, the page's server, and playwright,
+        # which drives the browser that tests the page.
         "dev": [
             "matplotlib>=3.6",
+            "playwright>=1.40",
             "pycocotools>=2.0.6",
             "pytest>=7.4",
             "pytest-xdist>=3.5",
             "ray>=2.9",
             "ruff>=0.6",
+            "starlette>=0.37",
+            "uvicorn>=0.29",
+            *TFDS,
         ],
         # tools/table6.py draws its bars by it.
         "plots": ["matplotlib>=3.6"],
@@ -59,7 +73,8 @@ setup(
             f"tensorflow[and-cuda]==2.15.1; {OLDER}",
             f"tensorflow[and-cuda]>=2.18; {NEWEST}",
         ],
-        # tensorflow-metadata from 1.17 on needs a newer protobuf than TensorFlow 2.15.
-        "tfds": ["tensorflow-datasets>=4.9", f"tensorflow-metadata<1.17; {OLDER}"],
+        # A page to paint on: python -m feelvos_tf.demo.
+        "demo": ["starlette>=0.37", "uvicorn>=0.29"],
+        "tfds": TFDS,
     },
 )

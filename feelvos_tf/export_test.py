@@ -155,14 +155,15 @@ def test_weights_that_are_not_finite_are_refused_in_a_saved_model(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "reason"),
+    "error",
     [
-        (OSError(errno.ENOSPC, "No space left on device"), "no space is left on the disk"),
-        (tf.errors.ResourceExhaustedError(None, None, "x; No space left on device"), "x; No space"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        tf.errors.ResourceExhaustedError(None, None, "{{x}} a/b; No space left on device [Op:y]"),
     ],
+    ids=["python", "tensorflow"],
 )
 def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(
-    model, tmp_path, monkeypatch, error, reason
+    model, tmp_path, monkeypatch, error
 ):
     def save(predictor, folder, *_):
         pathlib.Path(folder).mkdir()
@@ -170,7 +171,9 @@ def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(
         raise error
 
     monkeypatch.setattr(export_module, "_save", save)
-    with pytest.raises(InputError, match=f"new: cannot be written, {reason}") as caught:
+    with pytest.raises(
+        InputError, match="new: cannot be written, no space is left on the disk$"
+    ) as caught:
         export(Predictor(model), str(tmp_path / "new"))
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())

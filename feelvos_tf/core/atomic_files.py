@@ -75,7 +75,10 @@ def refusal(target: pathlib.Path, error: Exception) -> InputError:
       target: the file or folder.
       error: an OSError, or TensorFlow's word for one.
     """
-    reason = _REFUSALS.get(getattr(error, "errno", None))
+    number = getattr(error, "errno", None)
+    if os.strerror(errno.ENOSPC) in str(error):  # TensorFlow's errors have no number.
+        number = errno.ENOSPC
+    reason = _REFUSALS.get(number)
     if reason is None:
         reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
     return InputError(f"{target}: cannot be written, {reason}")

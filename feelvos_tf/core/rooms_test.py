@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "models": {"core"},
     "inference": {"core", "models", "media", "data", "evaluation"},
     "training": {"core", "models", "media", "data", "evaluation", "inference"},
+    "demo_page": {"core", "media", "inference"},
 }
 MODULES = sorted(
     path

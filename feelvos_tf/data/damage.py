@@ -24,6 +24,7 @@ class DamageLog:
         """Allows as many damaged records as `limit`; 0 allows none."""
         self._limit = limit
         self._known: dict[tuple[bytes, int], str] = {}
+        self._end: str | None = None
         self._lock = threading.Lock()
 
     def report(self, is_damaged: tf.Tensor, paths: tf.Tensor, offsets: tf.Tensor) -> tf.Operation:
@@ -57,15 +58,15 @@ class DamageLog:
         """Names the damaged record; returns the sentence that ends the training, or nothing."""
         records = list(zip(paths.tolist(), offsets.tolist()))
         with self._lock:
-            if any(record in self._known for record in records):
-                return b""
-            record, sentence = _first_damage(records)
-            self._known[record] = sentence
-            count = len(self._known)
-        if count > self._limit:
-            return f"{tfrecord_files.ERROR_MARK}{sentence}{self._advice()}".encode()
-        self._print(sentence)
-        return b""
+            if self._end is None and not any(record in self._known for record in records):
+                record, sentence = _first_damage(records)
+                self._known[record] = sentence
+                if len(self._known) > self._limit:
+                    self._end = f"{tfrecord_files.ERROR_MARK}{sentence}{self._advice()}"
+                else:
+                    self._print(sentence)
+            # All clips that are under way end, too: nobody knows which one is looked at first.
+            return (self._end or "").encode()
 
     def _print(self, sentence: str) -> None:
         counted = f"({len(self._known)} damaged of at most {self._limit})"

@@ -97,9 +97,8 @@ def training_dataset(
     """
     if batch_size < 1 or first_batch < 0 or max_damaged_records < 0:
         raise InputError(
-            "training_dataset: expected batch_size of 1 or more, first_batch and "
-            f"max_damaged_records of 0 or more, found {batch_size}, {first_batch} and "
-            f"{max_damaged_records}"
+            "training_dataset: expected batch_size of 1 or more, max_damaged_records and "
+            f"first_batch of 0 or more, found {batch_size}, {max_damaged_records} and {first_batch}"
         )
     settings = ClipSettings(
         crop_size=tuple(crop_size),

@@ -46,10 +46,15 @@ class Shard(NamedTuple):
 
 
 def write_shards(
-    sequences: Sequence[VideoFiles], output_dir: Path, split: str, num_shards: int = 10, **options
+    sequences: Sequence[VideoFiles],
+    output_dir: Path,
+    split: str,
+    num_shards: int = 10,
+    progress: Progress = lambda items: items,
+    workers: int = 1,
 ) -> list[Path]:
     """Returns the paths of the files that `build_shards` writes."""
-    shards = build_shards(sequences, output_dir, split, num_shards, **options)
+    shards = build_shards(sequences, output_dir, split, num_shards, progress, workers)
     return [shard.path for shard in shards]
 
 

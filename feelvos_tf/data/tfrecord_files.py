@@ -81,7 +81,8 @@ def readable_errors(patterns: str | Sequence[str] | None = None) -> Iterator[Non
     except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
         sentence = re.search(rf"\[{ERROR_MARK}(.*)\]\n", str(error))
         if sentence:
-            raise InputError(sentence[1]) from error
+            # TensorFlow escapes the quotes of strings that it prints.
+            raise InputError(sentence[1].replace("\\'", "'")) from error
         if patterns is None:
             patterns = gin.get_bindings("training_dataset").get("records", [])
         for pattern in as_list(patterns):

@@ -79,7 +79,7 @@ class NumpyPredictor:
 
     def another(self) -> NumpyPredictor:
         """Returns a predictor for another video; they share the network and nothing else."""
-        return NumpyPredictor(
+        return type(self)(
             self._model, self.inference_size, self._max_total_reference_pixels, self._identity
         )
 

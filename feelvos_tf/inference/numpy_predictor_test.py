@@ -268,5 +268,5 @@ def test_a_saved_model_restores_its_states_as_well(clip, tmp_path):
     expected = predictor.step(images[1])
     predictor.restore(state)
     np.testing.assert_array_equal(predictor.step(images[1]), expected)
-    with pytest.raises(InputError, match="too old: it has no function correct; write it again"):
-        predictor.correct(masks[1])
+    with pytest.raises(InputError, match="too old: it has no function remove; write it again"):
+        predictor.remove(3)

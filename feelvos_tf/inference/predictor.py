@@ -124,6 +124,14 @@ class Predictor(tf.Module):
         """Raises InputError unless all weights are finite numbers."""
         check_finite(self._model_variables, where)
 
+    def embeddings(self, image: tf.Tensor) -> tf.Tensor:
+        """Returns the embeddings `[h, w, channels]` of an image `[height, width, 3]`."""
+        return self._extract(image[tf.newaxis]).embeddings[0]
+
+    def untraced_step(self, image: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
+        """Returns what `step` returns, for tracing with other signatures."""
+        return self._step(image, state)
+
     @tf.function(input_signature=[_IMAGE, _MASK], autograph=False)
     def start(self, image: tf.Tensor, mask: tf.Tensor) -> State:
         """Returns the state after the reference frame.

@@ -1,0 +1,107 @@
+"""Serves a page to paint objects on a clip and to see them followed, on this machine alone.
+
+    python -m feelvos_tf.demo [--port=7860]
+
+Open the address that it prints in a browser. feelvos_tf/demo_page/README.md shows the page.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+
+from absl import flags
+
+from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.demo_page.limits import Limits
+
+_FLAGS = cli.flag_values(__name__)
+_HOST = "127.0.0.1"
+_DEFAULTS = Limits()
+_PORT = flags.DEFINE_integer(
+    "port",
+    7860,
+    "Of the address; 0 for any that is free.",
+    lower_bound=0,
+    upper_bound=65535,
+    flag_values=_FLAGS,
+)
+_SAVED_MODEL = flags.DEFINE_string(
+    "saved_model",
+    None,
+    "Folder written by feelvos_tf.export; by default the model that comes with the package.",
+    flag_values=_FLAGS,
+)
+_INFERENCE_SIZE = flags.DEFINE_integer(
+    "inference_size",
+    None,
+    "Run the model on frames scaled to this many pixels on the short side, e.g. 240 for speed.",
+    lower_bound=16,
+    flag_values=_FLAGS,
+)
+_MAX_FRAMES = flags.DEFINE_integer(
+    "max_frames", _DEFAULTS.frames, "Of a clip.", lower_bound=1, flag_values=_FLAGS
+)
+_MAX_SIDE = flags.DEFINE_integer(
+    "max_side",
+    _DEFAULTS.side,
+    "Frames with a longer side are scaled down to it, in pixels.",
+    lower_bound=16,
+    flag_values=_FLAGS,
+)
+_MAX_UPLOAD_MB = flags.DEFINE_integer(
+    "max_upload_mb",
+    _DEFAULTS.upload_bytes // 1_000_000,
+    "Size of a clip's file.",
+    lower_bound=1,
+    flag_values=_FLAGS,
+)
+_MAX_VISITORS = flags.DEFINE_integer(
+    "max_visitors", _DEFAULTS.visitors, "At a time.", lower_bound=1, flag_values=_FLAGS
+)
+
+
+def main(argv: list[str]) -> None:
+    """Serves the page until it is interrupted."""
+    del argv
+    missing = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
+    if missing:
+        raise InputError(f"the page needs {missing[0]}: pip install 'feelvos_tf[demo]'")
+    listening = _listening(_PORT.value)
+    import uvicorn
+
+    import feelvos_tf
+    from feelvos_tf.demo_page import server
+
+    predictor = feelvos_tf.load(_SAVED_MODEL.value, _INFERENCE_SIZE.value)
+    limits = _DEFAULTS._replace(
+        frames=_MAX_FRAMES.value,
+        side=_MAX_SIDE.value,
+        upload_bytes=_MAX_UPLOAD_MB.value * 1_000_000,
+        visitors=_MAX_VISITORS.value,
+    )
+    example = server.ExampleClip(gin_settings.PROJECT_ROOT / "testdata")
+    config = uvicorn.Config(server.create(predictor, example, limits), log_level="warning")
+    print(f"open http://{_HOST}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _listening(port: int) -> socket.socket:
+    """Returns a socket of this machine's own address, which no other machine can reach.
+
+    Raises:
+      InputError: the port is taken.
+    """
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((_HOST, port))
+    except OSError as error:
+        listening.close()
+        raise InputError(f"--port={port}: cannot be used ({error.strerror})") from error
+    return listening
+
+
+if __name__ == "__main__":
+    cli.run(main)
