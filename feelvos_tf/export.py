@@ -73,14 +73,8 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     "float16",
     ["float32", "float16", "int8"],
-    "TFLite: of the weights; int8 needs a clip that shows usual values.",
+    "TFLite: of the weights.",
     flag_values=_FLAGS,
-)
-_CALIBRATION_VIDEO = flags.DEFINE_string(
-    "calibration_video", None, "TFLite, int8: a clip, e.g. testdata/bunny.mp4.", flag_values=_FLAGS
-)
-_CALIBRATION_MASK = flags.DEFINE_string(
-    "calibration_mask", None, "TFLite, int8: the clip's first mask.", flag_values=_FLAGS
 )
 _GIN_FILE, _GIN_PARAM = gin_flags.define(
     _FLAGS,
@@ -197,13 +191,10 @@ def _predictor() -> Predictor:
 
 
 def _frame_size() -> tuple[int, int]:
-    """Returns height and width of the frames of a TFLite file, after checking its other flags."""
+    """Returns height and width of the frames of a TFLite file."""
     found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", _FRAME_SIZE.value or "")
     if not found:
         raise InputError(f"--frame_size: expected HEIGHTxWIDTH, found {_FRAME_SIZE.value}")
-    given = _CALIBRATION_VIDEO.value is not None and _CALIBRATION_MASK.value is not None
-    if _PRECISION.value == "int8" and not given:
-        raise InputError("--precision=int8: expected --calibration_video and --calibration_mask")
     return int(found[1]), int(found[2])
 
 
@@ -212,16 +203,8 @@ def _export_tflite(predictor: Predictor, size: tuple[int, int]) -> pathlib.Path:
     from feelvos_tf.inference import tflite_model
 
     predictor.check_weights(_EXPORT_DIR.value)
-    clip = None
-    if _PRECISION.value == "int8":
-        clip = tflite_model.read_clip(_CALIBRATION_VIDEO.value, _CALIBRATION_MASK.value, size)
-        if clip[1].max() != _NUM_OBJECTS.value:
-            raise InputError(
-                f"--calibration_mask: expected a mask of {_NUM_OBJECTS.value} objects, as many as "
-                f"--num_objects says, found {clip[1].max()}"
-            )
     fixed = tflite_model.Fixed(*size, _NUM_OBJECTS.value + 1)
-    content = tflite_model.convert(predictor, fixed, _PRECISION.value, clip)
+    content = tflite_model.convert(predictor, fixed, _PRECISION.value)
     path = pathlib.Path(_EXPORT_DIR.value) / "model.tflite"
     with atomic_files.replacing(path) as temporary:
         temporary.write_bytes(content)

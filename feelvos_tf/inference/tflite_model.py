@@ -7,19 +7,14 @@ background and 1, 2, ... for the objects, each at least once.
 
 from __future__ import annotations
 
-import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import predictor_state
-from feelvos_tf.inference.inference_size import downsample_mask, scaled
 from feelvos_tf.inference.predictor_state import PredictorState, ScaleState
-from feelvos_tf.media import masks, video
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.features import Previous
 from feelvos_tf.models.global_matching import Reference
@@ -28,7 +23,6 @@ if TYPE_CHECKING:
     from feelvos_tf.inference.predictor import Predictor
 
 PRECISIONS = ("float32", "float16", "int8")
-_CALIBRATION_FRAMES = 8
 
 
 class Fixed(NamedTuple):
@@ -111,12 +105,7 @@ class FixedPredictor(tf.Module):
         return {"ids": ids, "probabilities": probabilities, **after}
 
 
-def convert(
-    predictor: Predictor,
-    fixed: Fixed,
-    precision: str = "float32",
-    calibration: tuple[Sequence[np.ndarray], np.ndarray] | None = None,
-) -> bytes:
+def convert(predictor: Predictor, fixed: Fixed, precision: str = "float32") -> bytes:
     """Returns the content of a .tflite file with the signatures `start` and `step`.
 
     Some operations of the matching (lists of tensors in loops) stay TensorFlow's: an interpreter
@@ -125,63 +114,25 @@ def convert(
     Args:
       predictor: to be converted.
       fixed: the shapes.
-      precision: of the weights; "int8" also has activations of 8 bits where TFLite can.
-      calibration: for "int8": frames uint8 `[height, width, 3]` and the mask of the first one.
+      precision: of the weights, one of `PRECISIONS`. Activations stay float32: calibrated to 8
+        bits, too, the file is written, but TensorFlow 2.15's interpreter aborts on it.
 
     Raises:
-      InputError: a setting is out of range, or int8 lacks its clip.
+      InputError: a setting is out of range.
     """
     if precision not in PRECISIONS:
         raise InputError(f"TFLite: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
-    if precision == "int8" and calibration is None:
-        raise InputError("TFLite: expected a calibration clip for int8, found none")
     module = FixedPredictor(predictor, fixed)
     with tempfile.TemporaryDirectory() as folder:
         # The converter takes several signatures from a SavedModel alone.
         signatures = {"start": module.start, "step": module.step}
         tf.saved_model.save(module, folder, signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, list(signatures))
-        return _converted(converter, module, precision, calibration)
-
-
-def read_clip(
-    video_path: str, mask_path: str, size: tuple[int, int]
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Returns frames for the calibration and the first mask, ids 0, 1, 2, ..., at `size`."""
-    frames = itertools.islice(video.open_frames(video_path), _CALIBRATION_FRAMES)
-    ids = masks.read_mask(mask_path)
-    ids = np.where(ids == masks.VOID, 0, ids)
-    mask = np.searchsorted([0, *masks.object_ids(ids)], ids).astype(np.uint8)
-    return [scaled(image, size) for image in frames], downsample_mask(mask, size)
-
-
-def _converted(
-    converter: tf.lite.TFLiteConverter,
-    module: FixedPredictor,
-    precision: str,
-    calibration: tuple[Sequence[np.ndarray], np.ndarray] | None,
-) -> bytes:
-    """Returns what the converter makes of the module; see `convert`."""
-    ops = tf.lite.OpsSet
-    converter.target_spec.supported_ops = [ops.TFLITE_BUILTINS, ops.SELECT_TF_OPS]
-    converter._experimental_lower_tensor_list_ops = False
-    if precision != "float32":
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if precision == "float16":
-        converter.target_spec.supported_types = [tf.float16]
-    if precision == "int8":
-        converter.representative_dataset = lambda: _examples(module, *calibration)
-    return converter.convert()
-
-
-def _examples(
-    module: FixedPredictor, images: Sequence[np.ndarray], mask: np.ndarray
-) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
-    """Yields signature and inputs of every call on a clip."""
-    first = {"image": images[0], "mask": mask}
-    yield "start", first
-    state = module.start(**{name: tf.constant(value) for name, value in first.items()})
-    for image in images[1:]:
-        yield "step", {"image": image, **{name: value.numpy() for name, value in state.items()}}
-        found = module.step(image=tf.constant(image), **state)
-        state = {name: found[name] for name in state}
+        ops = tf.lite.OpsSet
+        converter.target_spec.supported_ops = [ops.TFLITE_BUILTINS, ops.SELECT_TF_OPS]
+        converter._experimental_lower_tensor_list_ops = False
+        if precision != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if precision == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        return converter.convert()

@@ -9,7 +9,6 @@ import tensorflow as tf
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import tflite_model
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.media import masks, video_writing
 from feelvos_tf.testing import drawn_videos, small_model
 
 SIZE = (49, 81)
@@ -75,20 +74,9 @@ def test_reference_pixels_are_spread_over_large_objects_and_repeated_in_small_on
         np.testing.assert_allclose(chosen, own[places], atol=1e-5)
 
 
-def test_a_calibration_clip_is_brought_to_the_size_and_its_ids_are_counted(tmp_path):
-    video_writing.write_video(tmp_path / "a.mp4", [frame(i)[0] for i in range(9)], 10.0)
-    _, mask = drawn_videos.draw(0, [7, 200], SIZE)
-    mask[0] = 255
-    masks.write_mask(tmp_path / "a.png", mask)
-    images, first = tflite_model.read_clip(tmp_path / "a.mp4", tmp_path / "a.png", (30, 50))
-    assert len(images) == 8 and {image.shape for image in images} == {(30, 50, 3)}
-    assert first.shape == (30, 50) and set(np.unique(first)) == {0, 1, 2}
-
-
 def test_what_cannot_be_converted_is_told_in_one_sentence(predictor):
     for given, precision, sentence in (
         (Predictor(small_model.create(), scales=(1.0, 0.5)), "float32", r"scales = \(1.0,\)"),
-        (predictor, "int8", "a calibration clip for int8, found none"),
         (predictor, "int4", "one of float32, float16, int8, found 'int4'"),
     ):
         with pytest.raises(InputError, match=sentence):
