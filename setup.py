@@ -6,6 +6,7 @@ import re
 from setuptools import find_packages, setup
 
 ROOT = pathlib.Path(__file__).parent
+FROM_3_11 = "python_version >= '3.11'"
 OLDER, NEWEST = "python_version < '3.12'", "python_version >= '3.12'"
 TFDS = [
     "tensorflow-datasets>=4.9",
@@ -64,7 +65,8 @@ setup(
             "ruff>=0.6",
             "starlette>=0.37",
             "uvicorn>=0.29",
-            *TFDS,
+            # On Python 3.10 pip searches for versions that fit each other for many minutes.
+            *(f"{package}{' and' if ';' in package else ';'} {FROM_3_11}" for package in TFDS),
         ],
         # tools/table6.py draws its bars by it.
         "plots": ["matplotlib>=3.6"],

@@ -12,7 +12,12 @@ The SavedModel has the functions of feelvos_tf/inference/predictor.py:
     segment_clip(images, mask) -> ids
 
 and signatures of these names for TensorFlow Serving (feelvos_tf/inference/SERVING.md).
-The settings are those of the training run, those of its `evaluation/` scope first.
+The settings are those of the training run, those of its `evaluation/` scope first. --bundled takes
+the model that comes with the package in place of --model_dir.
+
+    python -m feelvos_tf.export --bundled --export_dir=DIR --format=tflite --frame_size=240x427
+
+writes DIR/model.tflite for frames of one size instead; the page above says how it compares.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import secrets
 import shutil
 from typing import TYPE_CHECKING
@@ -45,6 +51,36 @@ _CHECKPOINT = flags.DEFINE_string(
     None,
     "Checkpoint prefix; the latest of --model_dir by default.",
     flag_values=_FLAGS,
+)
+_BUNDLED = flags.DEFINE_bool(
+    "bundled", False, "Export the model that comes with the package.", flag_values=_FLAGS
+)
+_FORMAT = flags.DEFINE_enum(
+    "format", "saved_model", ["saved_model", "tflite"], "What to write.", flag_values=_FLAGS
+)
+_FRAME_SIZE = flags.DEFINE_string(
+    "frame_size", None, "TFLite: HEIGHTxWIDTH of the frames, e.g. 240x427.", flag_values=_FLAGS
+)
+_NUM_OBJECTS = flags.DEFINE_integer(
+    "num_objects",
+    1,
+    "TFLite: objects in a mask, beside the background.",
+    lower_bound=1,
+    upper_bound=254,
+    flag_values=_FLAGS,
+)
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    "float16",
+    ["float32", "float16", "int8"],
+    "TFLite: of the weights; int8 needs a clip that shows usual values.",
+    flag_values=_FLAGS,
+)
+_CALIBRATION_VIDEO = flags.DEFINE_string(
+    "calibration_video", None, "TFLite, int8: a clip, e.g. testdata/bunny.mp4.", flag_values=_FLAGS
+)
+_CALIBRATION_MASK = flags.DEFINE_string(
+    "calibration_mask", None, "TFLite, int8: the clip's first mask.", flag_values=_FLAGS
 )
 _GIN_FILE, _GIN_PARAM = gin_flags.define(
     _FLAGS,
@@ -116,34 +152,80 @@ def _save(predictor: Predictor, folder: pathlib.Path) -> None:
     (assets / "settings.gin").write_text(gin.operative_config_str())
 
 
-def export_run(model_dir: str, export_dir: str, checkpoint: str | None = None) -> None:
-    """Writes the model of a run, with the gin settings in force, as a SavedModel.
+def load_run(model_dir: str, checkpoint: str | None = None) -> Predictor:
+    """Returns the model of a run with the gin settings in force.
 
     Args:
       model_dir: folder with checkpoints of the trainer.
-      export_dir: folder that does not exist yet.
       checkpoint: prefix of one of the checkpoints; the latest by default.
 
     Raises:
-      InputError: there is no such checkpoint, it does not fit the settings, or `export_dir` exists.
+      InputError: there is no such checkpoint, or it does not fit the settings.
     """
     from feelvos_tf.inference.evaluated_model import build_evaluated_model
 
-    _, predictor = build_evaluated_model(find_checkpoint(model_dir, checkpoint))
-    export(predictor, export_dir)
+    return build_evaluated_model(find_checkpoint(model_dir, checkpoint))[1]
 
 
 def main(argv: list[str]) -> None:
     """Exports the checkpoint that the flags name."""
     del argv
-    for flag in (_MODEL_DIR, _EXPORT_DIR):
-        if flag.value is None:
-            raise InputError(f"--{flag.name}: expected a folder, got nothing")
+    if (_MODEL_DIR.value is None) != _BUNDLED.value:
+        raise InputError("--model_dir: expected a folder, or --bundled in its place")
+    if _EXPORT_DIR.value is None:
+        raise InputError("--export_dir: expected a folder, got nothing")
     check_new(_EXPORT_DIR.value)
-    gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
+    size = _frame_size() if _FORMAT.value == "tflite" else None
+    if not _BUNDLED.value:
+        gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
     with gin_settings.input_errors():
-        export_run(_MODEL_DIR.value, _EXPORT_DIR.value, _CHECKPOINT.value)
-    print(f"SavedModel: {_EXPORT_DIR.value}")
+        predictor = _predictor()
+        if size is None:
+            export(predictor, _EXPORT_DIR.value)
+            print(f"SavedModel: {_EXPORT_DIR.value}")
+        else:
+            print(f"TFLite: {_export_tflite(predictor, size)}")
+
+
+def _predictor() -> Predictor:
+    """Returns the model that the flags name."""
+    if _BUNDLED.value:
+        from feelvos_tf.inference import bundled_model
+
+        return bundled_model.build()
+    return load_run(_MODEL_DIR.value, _CHECKPOINT.value)
+
+
+def _frame_size() -> tuple[int, int]:
+    """Returns height and width of the frames of a TFLite file, after checking its other flags."""
+    found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", _FRAME_SIZE.value or "")
+    if not found:
+        raise InputError(f"--frame_size: expected HEIGHTxWIDTH, found {_FRAME_SIZE.value}")
+    given = _CALIBRATION_VIDEO.value is not None and _CALIBRATION_MASK.value is not None
+    if _PRECISION.value == "int8" and not given:
+        raise InputError("--precision=int8: expected --calibration_video and --calibration_mask")
+    return int(found[1]), int(found[2])
+
+
+def _export_tflite(predictor: Predictor, size: tuple[int, int]) -> pathlib.Path:
+    """Returns the file that was written."""
+    from feelvos_tf.inference import tflite_model
+
+    predictor.check_weights(_EXPORT_DIR.value)
+    clip = None
+    if _PRECISION.value == "int8":
+        clip = tflite_model.read_clip(_CALIBRATION_VIDEO.value, _CALIBRATION_MASK.value, size)
+        if clip[1].max() != _NUM_OBJECTS.value:
+            raise InputError(
+                f"--calibration_mask: expected a mask of {_NUM_OBJECTS.value} objects, as many as "
+                f"--num_objects says, found {clip[1].max()}"
+            )
+    fixed = tflite_model.Fixed(*size, _NUM_OBJECTS.value + 1)
+    content = tflite_model.convert(predictor, fixed, _PRECISION.value, clip)
+    path = pathlib.Path(_EXPORT_DIR.value) / "model.tflite"
+    with atomic_files.replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return path
 
 
 def check_new(export_dir: str) -> None:

@@ -206,6 +206,12 @@ def test_unusable_folders_and_files_are_told_without_waiting_for_tensorflow(tmp_
         (run, f"--export_dir={tmp_path}"): "expected a folder that does not exist yet",
         (f"--model_dir={tmp_path / 'empty'}", new): "expected the settings of a training run",
         (run, new, "--gin_file=no.gin"): "no.gin: expected a gin file",
+        (run, new, "--bundled"): "--model_dir: expected a folder, or --bundled in its place",
+        ("--bundled", new, "--format=tflite"): "--frame_size: expected HEIGHTxWIDTH, found None",
+        (
+            *("--bundled", new, "--format=tflite", "--frame_size=240x427"),
+            "--precision=int8",
+        ): "--precision=int8: expected --calibration_video and --calibration_mask",
     }.items():
         result = without_tensorflow.run("feelvos_tf.export", *arguments)
         assert result.returncode == 1 and sentence in result.stderr, result.stderr

@@ -16,11 +16,12 @@ import av
 import gin
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
-from feelvos_tf.core import gin_settings
+from feelvos_tf.core import gin_settings, npz_file
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import datasets
+from feelvos_tf.data import datasets, tfrecord_files, tfrecords
 from feelvos_tf.inference import input_video, many_videos
 from feelvos_tf.media import (
     given_mask,
@@ -111,8 +112,23 @@ def seeds(tmp_path_factory):
         read_split: [b"bear\nboat\n", b"/JPEGImages/480p/bear/00000.jpg /Annotations/x.png\n"],
         read_meta: [json.dumps(meta).encode()],
         read_list: [b"a.mp4 a.png 2:b.png\n'b c.mp4' b.json\n"],
+        read_records: [record_bytes(folder)],
+        read_weights: [weights_bytes(folder)],
         read_gin: [b"Trainer.steps = 3\nimport feelvos_tf\ninclude 'a.gin'\n"],
     }
+
+
+def record_bytes(folder):
+    root = drawn_videos.write_davis(folder / "davis", {"bear": [1]}, 2)
+    [files] = datasets.list_sequences(root)
+    with tf.io.TFRecordWriter(str(folder / "a.tfrecord")) as writer:
+        writer.write(tfrecords.encode(files).SerializeToString())
+    return (folder / "a.tfrecord").read_bytes()
+
+
+def weights_bytes(folder):
+    np.savez(folder / "weights.npz", kernel=np.ones((3, 3), np.float32), bias=np.ones(3))
+    return (folder / "weights.npz").read_bytes()
 
 
 def put(folder, name, content):
@@ -181,6 +197,14 @@ def read_meta(folder, content):
 def read_list(folder, content):
     for one in many_videos.find(put(folder, "list.txt", content), Selection()):
         assert "/" not in one.name and one.name not in ("", ".", "..")
+
+
+def read_records(folder, content):
+    tfrecord_files.find_damage(put(folder, "a.tfrecord", content))
+
+
+def read_weights(folder, content):
+    npz_file.read(put(folder, "weights.npz", content), "weights")
 
 
 def read_gin(folder, content):

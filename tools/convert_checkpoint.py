@@ -175,7 +175,7 @@ def export_converted(model_dir: str, export_dir: str) -> None:
     gin_files = [name for name in _EXPORT_GIN_FILE.value if name]
     gin_settings.parse_model_dir(model_dir, [], gin_files)
     with gin_settings.input_errors():
-        export.export_run(model_dir, export_dir)
+        export.export(export.load_run(model_dir), export_dir)
     print(f"SavedModel: {export_dir}")
 
 

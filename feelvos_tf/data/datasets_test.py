@@ -116,7 +116,7 @@ def test_youtube_vos_meta_must_fit_the_frames(tmp_path):
     with pytest.raises(InputError, match="v: meta.json lists object 1 without any frame"):
         datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
     (root / "valid/meta.json").write_text('{"videos": {"v": {"objects": {"1": {}}}}}')
-    with pytest.raises(InputError, match="is not a YouTube-VOS meta file"):
+    with pytest.raises(InputError, match="expected a YouTube-VOS meta file"):
         datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
     (root / "valid/meta.json").write_text('{"clips": 3}')
     with pytest.raises(InputError, match="expected a YouTube-VOS meta file"):

@@ -255,7 +255,9 @@ def _check_inside(path: pathlib.Path, root: pathlib.Path) -> None:
     """Raises InputError where a path below `root` leads elsewhere, by links or by dots."""
     try:
         real, real_root = path.resolve(), root.resolve()
-    except (OSError, RuntimeError) as error:  # A loop of links.
+        if path.is_symlink() and not path.exists():
+            raise OSError("it is a link that leads nowhere")
+    except (OSError, RuntimeError) as error:  # Or a loop of links.
         raise InputError(f"{path}: cannot be written, {error}") from error
     if real_root not in real.parents:
         raise InputError(

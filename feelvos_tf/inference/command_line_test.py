@@ -21,9 +21,11 @@ def test_results_stay_inside_of_the_output_folder(tmp_path):
     (output / "link").symlink_to(tmp_path / "elsewhere")
     (output / "loop").symlink_to("loop")
     (output / "inside").symlink_to("real")
+    (output / "real").mkdir()
+    (output / "nowhere").symlink_to("nothing")
     for name in ("bear", "more/bear", "inside"):
         command_line._check_inside(output / name, output)
-    for name in ("link", "link/bear", "../elsewhere", "loop", ".", "/etc"):
+    for name in ("link", "link/bear", "../elsewhere", "loop", "nowhere", ".", "/etc"):
         with pytest.raises(InputError, match="expected a place inside|cannot be written"):
             command_line._check_inside(output / name, output)
     (tmp_path / "other_name").symlink_to(output)

@@ -248,6 +248,14 @@ def size_of(shape: tuple[int, ...]) -> str:
 
 def _content_digest(path: pathlib.Path) -> bytes:
     """Returns a digest of what a file holds."""
+    status = path.stat()
+    return _digest_at(path, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _digest_at(path: pathlib.Path, size: int, changed: int) -> bytes:
+    """Returns the digest of a file that has this size and was changed then: it is read once."""
+    del size, changed
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -7,6 +7,7 @@ background and 1, 2, ... for the objects, each at least once.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,7 +17,9 @@ import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import predictor_state
+from feelvos_tf.inference.inference_size import downsample_mask, scaled
 from feelvos_tf.inference.predictor_state import PredictorState, ScaleState
+from feelvos_tf.media import masks, video
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.features import Previous
 from feelvos_tf.models.global_matching import Reference
@@ -79,7 +82,7 @@ class FixedPredictor(tf.Module):
         embeddings = self._predictor.embeddings(image)
         grid = embeddings.shape[:2]
         object_ids = tf.range(self._fixed.num_objects)
-        indices = object_labels.downsample_reference(mask, object_ids, tf.constant(grid))
+        indices = object_labels.downsample_reference(mask, object_ids, tf.constant(grid.as_list()))
         indices = tf.ensure_shape(indices, grid)
         reference = self._reference(embeddings, indices)
         masks = object_labels.one_hot(indices, self._fixed.num_objects)
@@ -141,6 +144,17 @@ def convert(
         return _converted(converter, module, precision, calibration)
 
 
+def read_clip(
+    video_path: str, mask_path: str, size: tuple[int, int]
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Returns frames for the calibration and the first mask, ids 0, 1, 2, ..., at `size`."""
+    frames = itertools.islice(video.open_frames(video_path), _CALIBRATION_FRAMES)
+    ids = masks.read_mask(mask_path)
+    ids = np.where(ids == masks.VOID, 0, ids)
+    mask = np.searchsorted([0, *masks.object_ids(ids)], ids).astype(np.uint8)
+    return [scaled(image, size) for image in frames], downsample_mask(mask, size)
+
+
 def _converted(
     converter: tf.lite.TFLiteConverter,
     module: FixedPredictor,
@@ -167,7 +181,7 @@ def _examples(
     first = {"image": images[0], "mask": mask}
     yield "start", first
     state = module.start(**{name: tf.constant(value) for name, value in first.items()})
-    for image in images[1:_CALIBRATION_FRAMES]:
+    for image in images[1:]:
         yield "step", {"image": image, **{name: value.numpy() for name, value in state.items()}}
         found = module.step(image=tf.constant(image), **state)
         state = {name: found[name] for name in state}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -182,8 +184,16 @@ def test_a_png_whose_pixels_do_not_fit_their_checksum_is_refused(tmp_path):
 
 
 def test_a_mask_of_absurd_size_is_refused_before_it_is_decoded(tmp_path):
+    def chunk(name, content):
+        checksum = struct.pack(">I", zlib.crc32(name + content))
+        return struct.pack(">I", len(content)) + name + content + checksum
+
     for side, sentence in ((30000, "could be decompression bomb"), (9000, "pixels .* 9000x9000")):
-        Image.new("1", (side, side)).save(tmp_path / "bomb.png")
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+        pixels = chunk(b"IDAT", zlib.compress(b""))
+        (tmp_path / "bomb.png").write_bytes(
+            b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
+        )
         for reader in (read, masks.read_mask):
             with pytest.raises(InputError, match=f"bomb.png: .*{sentence}"):
                 reader(tmp_path / "bomb.png")

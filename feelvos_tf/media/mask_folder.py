@@ -14,32 +14,17 @@ import contextlib
 import hashlib
 import json
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from feelvos_tf.core import atomic_files, working_folder
+from feelvos_tf.core import atomic_files, npz_file, working_folder
 from feelvos_tf.core.errors import InputError
 
 STAMP = "prediction.json"
 STATE = "state.npz"
 _POSITION = "position"
-# What NumPy and zipfile report damaged files with.
-_DAMAGE = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    RuntimeError,  # Encrypted, or of a later version of the format.
-    SyntaxError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 
 
 class SavedState(NamedTuple):
@@ -167,10 +152,9 @@ def save_state(working: pathlib.Path, state: SavedState) -> None:
 def load_state(working: pathlib.Path) -> SavedState | None:
     """Returns the state that was saved in a partial folder; None where there is none of use."""
     try:
-        with np.load(working / STATE, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = npz_file.read(working / STATE, "the state of a video")
         return SavedState(int(arrays.pop(_POSITION)), arrays)
-    except _DAMAGE:
+    except (InputError, KeyError, ValueError, TypeError):
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 
 import av
@@ -133,3 +134,49 @@ def test_a_name_of_another_kind_and_a_video_without_frames_are_refused(tmp_path)
     with pytest.raises(InputError, match="a.mp4: no frame to write"):
         video_writing.write_video(tmp_path / "a.mp4", [], 10)
     assert not list(tmp_path.iterdir())
+
+
+# Runs in the page: both videos must load, and the cut-out let the ground shine through.
+_PLAY = """<body><video src="overlay.mp4" muted></video><video src="cutout.webm" muted></video>
+<canvas width="96" height="64"></canvas><script>
+const videos = [...document.querySelectorAll("video")];
+const loaded = videos.map(v => new Promise(done => {
+  v.onloadeddata = () => { v.currentTime = 0.3; };
+  v.onseeked = v.onerror = done;
+}));
+Promise.all(loaded).then(() => {
+  const canvas = document.querySelector("canvas").getContext("2d");
+  canvas.drawImage(videos[1], 0, 0);
+  const alpha = [32, 90].map(x => canvas.getImageData(x, 32, 1, 1).data[3]);
+  document.title = [...videos.map(v => `${v.readyState} ${v.videoWidth} ${v.duration}`), alpha];
+});</script></body>"""
+
+
+def test_a_browser_plays_overlay_and_cutout(tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        pytest.skip("needs Chromium: none is installed")
+    write_with_sound(tmp_path / "source.mp4")
+    with video_writing.writing_video(
+        tmp_path / "overlay.mp4", 10, tmp_path / "source.mp4"
+    ) as write:
+        for frame in video.open_frames(tmp_path / "source.mp4").timed():
+            write(frame.image, frame.time)
+    image = np.zeros((64, 96, 4), np.uint8)
+    image[16:48, 16:48] = (250, 0, 0, 255)
+    encoding = video_writing.WITH_ALPHA
+    with video_writing.writing_video(tmp_path / "cutout.webm", 10, encoding=encoding) as write:
+        for _ in range(8):
+            write(image)
+    (tmp_path / "page.html").write_text(_PLAY)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--allow-file-access-from-files"]
+        )
+        page = browser.new_page()
+        page.goto((tmp_path / "page.html").as_uri())
+        page.wait_for_function("document.title", timeout=60_000)
+        title = page.title()
+        browser.close()
+    assert title == "4 48 2,4 96 0.8,255,0"

@@ -8,19 +8,14 @@ float32, because a variance may be too large or too small for float16.
 from __future__ import annotations
 
 import os
-import zipfile
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 
-from feelvos_tf.core import atomic_files
+from feelvos_tf.core import atomic_files, npz_file
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
-
-# What reading an .npz archive raises that is cut short, overwritten or none at all.
-_DAMAGE = (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error)
 
 
 class Rounding(NamedTuple):
@@ -68,7 +63,7 @@ def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
     Raises:
       InputError: the file is missing, damaged or another model's, or a weight is not finite.
     """
-    values = _read(path)
+    values = npz_file.read(path, "a whole file of weights")
     variables = release_names(model)
     for name, variable in variables.items():
         shape = tuple(variable.shape)
@@ -81,17 +76,6 @@ def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
         _check_finite(path, name, values[name])
     for name, variable in variables.items():
         variable.assign(values[name].astype(np.float32))
-
-
-def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Returns all arrays of the file."""
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: expected a file of weights, found none")
-    try:
-        with np.load(path) as arrays:
-            return dict(arrays)
-    except _DAMAGE as error:
-        raise InputError(f"{path}: expected a whole file of weights, found {error}") from error
 
 
 def _rounded(value: np.ndarray) -> np.ndarray:

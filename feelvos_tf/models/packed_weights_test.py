@@ -71,7 +71,7 @@ def test_files_that_cannot_be_used_are_told_in_one_sentence_and_change_nothing(m
         for key, value in values(model).items():
             np.testing.assert_array_equal(value, before[key])
 
-    refused("expected a file of weights, found none")
+    refused("expected a whole file of weights, found no such file")
     packed(model, path, **{name: nan})
     refused(f"found NaN or infinity in {name}")
     packed(model, path, **{name: None})

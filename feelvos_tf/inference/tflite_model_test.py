@@ -1,0 +1,95 @@
+"""The TFLite file, against the predictor with the same reference pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import tflite_model
+from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.media import masks, video_writing
+from feelvos_tf.testing import drawn_videos, small_model
+
+SIZE = (49, 81)
+FIXED = tflite_model.Fixed(*SIZE, num_objects=3, reference_pixels=300)
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(small_model.create())
+
+
+def frame(number: int):
+    return drawn_videos.draw(number, [1, 2], SIZE)
+
+
+def run(start, step) -> list[np.ndarray]:
+    """Returns ids and probabilities of two frames; the functions take and give named tensors."""
+    image, mask = frame(0)
+    state = start(image=image, mask=mask)
+    results = []
+    for number in (1, 2):
+        found = step(image=frame(number)[0], **state)
+        state = {name: found[name] for name in state}
+        results += [np.asarray(found["ids"]), np.asarray(found["probabilities"])]
+    return results
+
+
+def of_predictor(predictor: Predictor) -> list[np.ndarray]:
+    def step(image, **state):
+        ids, probabilities, after = predictor.step(image, state)
+        return {"ids": ids, "probabilities": probabilities, **after}
+
+    return run(lambda image, mask: predictor.start(image, mask), step)
+
+
+def test_with_room_for_all_reference_pixels_the_results_are_the_predictors(predictor):
+    """300 are more than any object has on the grid of 13x21 pixels."""
+    content = tflite_model.convert(predictor, FIXED)
+    interpreter = tf.lite.Interpreter(model_content=content)
+    signatures = (interpreter.get_signature_runner(name) for name in ("start", "step"))
+    for found, expected in zip(run(*signatures), of_predictor(predictor), strict=True):
+        if found.dtype == np.uint8:
+            assert np.mean(found != expected) < 0.002
+        else:
+            np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_reference_pixels_are_spread_over_large_objects_and_repeated_in_small_ones(predictor):
+    fixed = FIXED._replace(reference_pixels=20)
+    image, mask = frame(0)
+    mask[0, :2] = 2
+    mask[mask == 1] = 0
+    mask[20, 20] = 1
+    module = tflite_model.FixedPredictor(predictor, fixed)
+    state = module.start(image=tf.constant(image), mask=tf.constant(mask))
+    np.testing.assert_array_equal(state["reference_offsets"], [0, 20, 40, 60])
+    full = predictor.start(image, mask)
+    offsets, pixels = full["reference_offsets"], full["reference_embeddings"].numpy()
+    for i in range(3):
+        own = pixels[offsets[i] : offsets[i + 1]]
+        chosen = state["reference_embeddings"][20 * i : 20 * (i + 1)].numpy()
+        places = np.arange(20) * len(own) // 20 if len(own) > 20 else np.arange(20) % len(own)
+        np.testing.assert_allclose(chosen, own[places], atol=1e-5)
+
+
+def test_a_calibration_clip_is_brought_to_the_size_and_its_ids_are_counted(tmp_path):
+    video_writing.write_video(tmp_path / "a.mp4", [frame(i)[0] for i in range(9)], 10.0)
+    _, mask = drawn_videos.draw(0, [7, 200], SIZE)
+    mask[0] = 255
+    masks.write_mask(tmp_path / "a.png", mask)
+    images, first = tflite_model.read_clip(tmp_path / "a.mp4", tmp_path / "a.png", (30, 50))
+    assert len(images) == 8 and {image.shape for image in images} == {(30, 50, 3)}
+    assert first.shape == (30, 50) and set(np.unique(first)) == {0, 1, 2}
+
+
+def test_what_cannot_be_converted_is_told_in_one_sentence(predictor):
+    for given, precision, sentence in (
+        (Predictor(small_model.create(), scales=(1.0, 0.5)), "float32", r"scales = \(1.0,\)"),
+        (predictor, "int8", "a calibration clip for int8, found none"),
+        (predictor, "int4", "one of float32, float16, int8, found 'int4'"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            tflite_model.convert(given, FIXED, precision)
