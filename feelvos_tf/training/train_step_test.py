@@ -4,7 +4,7 @@ import tensorflow as tf
 from feelvos_tf.testing.tiny_model import TinyModel, tiny_batch
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
 from feelvos_tf.training.optimizers import MomentumOptimizer
-from feelvos_tf.training.train_step import TrainStep, mean_object_iou
+from feelvos_tf.training.train_step import TrainStep
 
 DECAY = 0.1
 
@@ -82,25 +82,6 @@ def test_the_losses_of_as_many_clips_are_summed_as_a_setting_says():
     np.testing.assert_allclose(scalars["cross_entropy"], expected, rtol=1e-5)
     decay = DECAY * 0.5 * float(tf.reduce_sum(TinyModel().weights_ ** 2))
     np.testing.assert_allclose(scalars["regularization"], decay, rtol=1e-5)
-
-
-def test_training_miou_equals_the_release_s(golden):
-    release = np.load(golden / "ious.npz")
-    predicted, truth = release["pred"].astype(np.int32), release["gt"].astype(np.int32)
-    np.testing.assert_allclose(
-        mean_object_iou(predicted, truth, 3), release["multi_object_miou_tf"], rtol=1e-5
-    )
-    np.testing.assert_allclose(
-        [mean_object_iou(p, t, 3) for p, t in zip(predicted, truth)],
-        release["multi_object_miou_tf_frames"],
-        rtol=1e-5,
-    )
-    assert float(mean_object_iou(predicted, np.zeros_like(truth), 3)) == 1.0
-
-
-def test_training_miou_leaves_void_out():
-    labels = np.array([[0, 1, 255, 255]], np.int32)
-    assert float(mean_object_iou(np.array([[0, 1, 1, 0]], np.int32), labels, 2)) == 1.0
 
 
 def test_the_loss_of_a_rollout_is_the_mean_over_its_frames():
