@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import pathlib
 from typing import Any
 
+from feelvos_tf.core import text_file
 from feelvos_tf.core.errors import InputError
 
 MAX_BYTES = 1 << 28
@@ -22,19 +22,11 @@ def read(path: str | os.PathLike[str], what: str) -> Any:
     Raises:
       InputError: it is missing, no file, too large, or not JSON.
     """
-    file = pathlib.Path(path)
+    content = text_file.read_bytes(path, what, MAX_BYTES)
     try:
-        if not file.is_file():
-            found = "something that is no file" if file.exists() else "no such file"
-            raise InputError(f"{path}: expected {what}, found {found}")
-        if file.stat().st_size > MAX_BYTES:
-            raise InputError(
-                f"{path}: expected {what} of at most {MAX_BYTES >> 20} MiB, found "
-                f"{file.stat().st_size >> 20}"
-            )
-        return json.loads(file.read_bytes())
+        return json.loads(content)
     # Text that is no UTF-8 and numbers of thousands of digits are a ValueError as well.
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{path}: expected {what} ({error})") from error
     except RecursionError as error:
         raise InputError(f"{path}: expected {what}, found JSON nested too deep") from error
