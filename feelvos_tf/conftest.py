@@ -3,9 +3,16 @@
 import os
 from pathlib import Path
 
+import gin
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_settings_of_other_files():
+    """Begins each file with the defaults, whatever tests of another one have bound."""
+    gin.clear_config()
 
 
 @pytest.fixture(scope="session")

@@ -231,7 +231,8 @@ def test_training_without_a_validation_split_is_not_evaluated(tmp_path):
     gin_settings.parse([], [])
     assert evaluation_of(None, tmp_path) is None
     with pytest.raises(InputError, match="expected Validation.dataset_root to be bound"):
-        Trainer(None, {}, tmp_path, None, evaluate=None, evaluate_every_steps=5)
+        strategy = tf.distribute.get_strategy()
+        Trainer(None, {}, tmp_path, strategy, evaluate=None, evaluate_every_steps=5)
     with pytest.raises(InputError, match="Validation.dataset_root: expected the folder of a"):
         Validation()
 

@@ -49,7 +49,13 @@ def test_with_room_for_all_reference_pixels_the_results_are_the_predictors(predi
     content = tflite_model.convert(predictor, FIXED)
     interpreter = tf.lite.Interpreter(model_content=content)
     signatures = (interpreter.get_signature_runner(name) for name in ("start", "step"))
-    for found, expected in zip(run(*signatures), of_predictor(predictor), strict=True):
+    try:
+        results = run(*signatures)
+    except RuntimeError as error:
+        if "Flex delegate" not in str(error):
+            raise
+        pytest.skip(f"TensorFlow {tf.__version__} interprets no TensorFlow operations in TFLite")
+    for found, expected in zip(results, of_predictor(predictor), strict=True):
         if found.dtype == np.uint8:
             assert np.mean(found != expected) < 0.002
         else:
