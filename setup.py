@@ -14,6 +14,8 @@ TFDS = [
     "importlib_resources>=5.0",
     # From 1.17 on it needs a newer protobuf than TensorFlow 2.15.
     f"tensorflow-metadata<1.17; {OLDER}",
+    # It imports this, too, of which newer ones need NumPy 2.
+    f"pyarrow<20; {OLDER}",
 ]
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "feelvos_tf/__init__.py").read_text())[1]
 
