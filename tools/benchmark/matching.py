@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from measure import Case
 from yardsticks import (
+    HAS_ADDONS,
     bare_product,
     chunked_product,
     correlation_local,
@@ -116,25 +117,21 @@ def _local_cases(sizes: Sizes) -> list[Case]:
 
     group = f"local matching, window radius {sizes.radius}"
     n = sizes.objects
-    return [
+    cases = [
         Case(f"ours, {n} objects", group, lambda: local(local_distances_inference)),
-        Case(
-            f"CorrelationCost, masks, minimum, {n} objects",
-            group,
-            lambda: local(correlation_local),
-        ),
         Case(f"shifted loop, {n} objects", group, lambda: local(shifted_local)),
         Case(
             f"ours, {_MANY_OBJECTS} objects",
             group,
             lambda: local(local_distances_inference, _MANY_OBJECTS),
         ),
-        Case(
-            "setting local_matching = 'correlation'",
-            group,
-            lambda: local(local_distances_correlation),
-        ),
     ]
+    if HAS_ADDONS:
+        name = f"CorrelationCost, masks, minimum, {n} objects"
+        cases.append(Case(name, group, lambda: local(correlation_local)))
+        name = "setting local_matching = 'correlation'"
+        cases.append(Case(name, group, lambda: local(local_distances_correlation)))
+    return cases
 
 
 def _training_cases(sizes: Sizes) -> list[Case]:
@@ -164,6 +161,9 @@ def _training_cases(sizes: Sizes) -> list[Case]:
         flat = tf.reshape(query, [-1, _CHANNELS])
         return naive_global(flat, reference.embeddings, kept, sizes.objects)
 
+    def correlation() -> Callable[[], object]:
+        return with_gradient(local(correlation_local))
+
     def local(function: Callable) -> Callable:
         return lambda *frames: function(*frames, sizes.objects, sizes.radius)
 
@@ -171,13 +171,10 @@ def _training_cases(sizes: Sizes) -> list[Case]:
         Case("ours", _GLOBAL_TRAINING, lambda: with_gradient(ours_global)),
         Case("all distances at once", _GLOBAL_TRAINING, lambda: with_gradient(naive)),
         Case("ours", _LOCAL_TRAINING, lambda: with_gradient(local(local_distances))),
-        Case(
-            "CorrelationCost, masks, minimum",
-            _LOCAL_TRAINING,
-            lambda: with_gradient(local(correlation_local)),
-        ),
+        *([Case(_CORRELATION, _LOCAL_TRAINING, correlation)] if HAS_ADDONS else []),
     ]
 
 
 _GLOBAL_TRAINING = f"global matching with gradient, {_TRAIN_PIXELS_PER_OBJECT} pixels per object"
 _LOCAL_TRAINING = "local matching with gradient"
+_CORRELATION = "CorrelationCost, masks, minimum"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+
 import tensorflow as tf
 
+# What needs CorrelationCost is left out of the tables where no TensorFlow loads it.
+HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
 # Squared distance that stands for "no pixel of the object".
 FAR = 1e20
 # The 2019 release handles the query pixels of a frame in this many pieces.
