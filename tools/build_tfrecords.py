@@ -77,7 +77,7 @@ def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
 
     sequences = _videos(chosen)
     kind = "stills" if chosen.dataset == _STILLS else "videos"
-    shards = record_shards.build_shards(
+    shards = record_shards.write_shards(
         sequences, output_dir, chosen.split, _NUM_SHARDS.value, _bar(kind), _WORKERS.value
     )
     source = {"dataset": chosen.dataset, "split": chosen.split}

@@ -52,19 +52,6 @@ def write_shards(
     num_shards: int = 10,
     progress: Progress = lambda items: items,
     workers: int = 1,
-) -> list[Path]:
-    """Returns the paths of the files that `build_shards` writes."""
-    shards = build_shards(sequences, output_dir, split, num_shards, progress, workers)
-    return [shard.path for shard in shards]
-
-
-def build_shards(
-    sequences: Sequence[VideoFiles],
-    output_dir: Path,
-    split: str,
-    num_shards: int = 10,
-    progress: Progress = lambda items: items,
-    workers: int = 1,
 ) -> list[Shard]:
     """Writes `<split>-00000-of-00010.tfrecord`, ... and returns what they are, all or none.
 

@@ -40,7 +40,7 @@ def test_another_process_with_more_threads_writes_the_same_bytes(tmp_path, video
 def test_a_run_that_was_ended_goes_on_and_no_shard_looks_finished_before(
     tmp_path, videos, monkeypatch
 ):
-    whole = record_shards.build_shards(videos, tmp_path / "whole", "train", 3)
+    whole = record_shards.write_shards(videos, tmp_path / "whole", "train", 3)
     encode, encoded = record_shards._encode, []
 
     def ending(sequence):
@@ -51,7 +51,7 @@ def test_a_run_that_was_ended_goes_on_and_no_shard_looks_finished_before(
 
     monkeypatch.setattr(record_shards, "_encode", ending)
     with pytest.raises(KeyboardInterrupt):
-        record_shards.build_shards(videos, tmp_path / "ended", "train", 3)
+        record_shards.write_shards(videos, tmp_path / "ended", "train", 3)
     assert [path.name for path in (tmp_path / "ended").iterdir()] == [".writing-train"]
     monkeypatch.setattr(record_shards, "_encode", encode)
     left = []
@@ -60,7 +60,7 @@ def test_a_run_that_was_ended_goes_on_and_no_shard_looks_finished_before(
         left.extend(items)
         return left
 
-    again = record_shards.build_shards(videos, tmp_path / "ended", "train", 3, progress)
+    again = record_shards.write_shards(videos, tmp_path / "ended", "train", 3, progress)
     # Of two videos a shard four were encoded: the shards of the first two, or of the first alone.
     assert 0 < len(left) < len(videos)
     assert contents(tmp_path / "ended") == contents(tmp_path / "whole")
@@ -78,15 +78,15 @@ def test_what_was_left_of_other_videos_is_not_used(tmp_path, videos, monkeypatch
         return encode(sequence)
 
     with pytest.raises(KeyboardInterrupt):
-        record_shards.build_shards(videos, tmp_path, "train", 3)
+        record_shards.write_shards(videos, tmp_path, "train", 3)
     monkeypatch.setattr(record_shards, "_encode", encode)
-    shards = record_shards.build_shards(videos[:3], tmp_path, "train", 3)
+    shards = record_shards.write_shards(videos[:3], tmp_path, "train", 3)
     assert [v.name for s in shards for v in s.videos] == [v.name for v in videos[:3]]
 
 
 @pytest.fixture
 def written(tmp_path, videos):
-    shards = record_shards.build_shards(videos[:3], tmp_path, "train", 2)
+    shards = record_shards.write_shards(videos[:3], tmp_path, "train", 2)
     records_info.write(tmp_path, "train", shards, {"dataset": "davis_2017", "split": "train"})
     return tmp_path
 

@@ -75,10 +75,14 @@ def test_parse_returns_what_encode_wrote(tmp_path):
     assert parsed.images[2] == video.frames[2].read_bytes()
 
 
+def write(videos, tmp_path, shards=1):
+    return record_shards.write_shards(videos, tmp_path / "out", "train", shards)
+
+
 @pytest.mark.parametrize(("videos", "shards"), [(1, 10), (7, 3), (10, 10), (11, 10), (5, 4)])
 def test_every_video_is_in_exactly_one_shard(tmp_path, videos, shards):
     sequences = [_video(tmp_path, f"v{i}", frames=1) for i in range(videos)]
-    paths = record_shards.write_shards(sequences, tmp_path / "out", "train", shards)
+    paths = [s.path for s in write(sequences, tmp_path, shards)]
     expected = [f"train-{i:05d}-of-{shards:05d}.tfrecord" for i in range(shards)]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == expected
     found = [e.context.feature["video_id"].bytes_list.value[0].decode() for e in _read(paths)]
@@ -90,7 +94,7 @@ def test_every_video_is_in_exactly_one_shard(tmp_path, videos, shards):
 
 def test_a_failure_leaves_the_old_records_and_nothing_else(tmp_path):
     good, bad = _video(tmp_path, "good"), _video(tmp_path, "bad")
-    (old,) = record_shards.write_shards([good], tmp_path / "out", "train", 1)
+    [(old, *_)] = write([good], tmp_path)
     before = old.read_bytes()
     bad.frames[1].write_bytes(bad.frames[1].read_bytes()[:200])
     with pytest.raises(InputError, match="bad/1.jpg: cannot be read as a JPEG image"):
@@ -103,7 +107,7 @@ def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path):
     left = tmp_path / "out/.writing-train"
     left.mkdir(parents=True)
     (left / "train-00000-of-00002.tfrecord").write_bytes(b"half a record")
-    (path,) = record_shards.write_shards([_video(tmp_path, "bear")], tmp_path / "out", "train", 1)
+    [(path, *_)] = write([_video(tmp_path, "bear")], tmp_path)
     assert list((tmp_path / "out").iterdir()) == [path]
 
 
@@ -115,7 +119,7 @@ def test_two_processes_do_not_write_the_same_records(tmp_path):
             record_shards.write_shards(videos, tmp_path / "out", "train", 1)
         return items
 
-    (path,) = record_shards.write_shards(videos, tmp_path / "out", "train", 1, meanwhile)
+    [(path, *_)] = record_shards.write_shards(videos, tmp_path / "out", "train", 1, meanwhile)
     assert len(tfrecords.record_offsets(path)) == 1
 
 
@@ -129,7 +133,7 @@ def test_shards_of_another_run_are_not_mixed_in(tmp_path):
 
 def test_every_record_can_be_read_by_itself(tmp_path):
     sequences = [_video(tmp_path, f"v{i}", frames=1 + i) for i in range(3)]
-    (path,) = record_shards.write_shards(sequences, tmp_path / "out", "train", 1)
+    [(path, *_)] = write(sequences, tmp_path)
     offsets = tfrecords.record_offsets(path)
     for sequence, offset in reversed(list(zip(sequences, offsets))):
         video = tfrecords.parse(tfrecords.read_record(str(path), offset))
@@ -157,7 +161,7 @@ def test_a_video_without_objects_or_without_masks_is_refused(tmp_path):
 
 
 def test_a_truncated_record_file_is_named(tmp_path):
-    (path,) = record_shards.write_shards([_video(tmp_path, "bear")], tmp_path / "out", "train", 1)
+    [(path, *_)] = write([_video(tmp_path, "bear")], tmp_path)
     data = path.read_bytes()
     for length in (5, 100, len(data) - 1):
         path.write_bytes(data[:length])
