@@ -69,6 +69,7 @@ def main(argv: list[str]) -> None:
     if missing:
         raise InputError(f"the page needs {missing[0]}: pip install 'feelvos_tf[demo]'")
     listening = _listening(_PORT.value)
+    print("loading the model ...", flush=True)
     import uvicorn
 
     import feelvos_tf
