@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import subprocess
 import sys
 
@@ -98,6 +99,33 @@ def test_standard_input_is_read_as_it_comes():
     process.stdin.close()
     rest = process.stdout.read()
     assert process.wait() == 0 and rest.split() == [b"30", b"55", b"80", b"105", b"130"]
+
+
+def test_a_stream_that_stalls_can_be_stopped_and_does_not_keep_the_program():
+    program = (
+        "import signal\n"
+        "from feelvos_tf.core import background\n"
+        "from feelvos_tf.media import live_frames\n"
+        "frames = live_frames.open_pipe(raw_size=(32, 48))\n"
+        "signal.signal(signal.SIGINT, lambda *_: frames.stop())\n"
+        "for frame in background.prefetched(frames.timed()):\n"
+        "    print(frame.number, flush=True)\n"
+        "print('end', flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdin.write(IMAGES[:3].tobytes())
+    process.stdin.flush()
+    assert [process.stdout.readline() for _ in range(3)] == [b"0\n", b"1\n", b"2\n"]
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == b"end\n"
+    assert process.wait(timeout=60) == 0
+    assert process.stderr.read() == b""
+    process.stdin.close()
 
 
 def test_a_camera_gives_its_pictures_with_the_times_they_came(monkeypatch):
