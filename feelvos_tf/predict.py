@@ -24,45 +24,19 @@ from __future__ import annotations
 from absl import flags
 
 from feelvos_tf.core import cli
-from feelvos_tf.inference import bundled_model, command_line
-from feelvos_tf.inference.video_segmenter import (
-    ModelVideoSegmenter,
-    SavedModelVideoSegmenter,
-    check_saved_model,
-    fingerprint,
-)
+from feelvos_tf.inference import command_line, model_choice
+from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
 
 _FLAGS = cli.flag_values(__name__)
 _COMMAND_LINE = command_line.define(_FLAGS)
-_SAVED_MODEL = flags.DEFINE_string(
-    "saved_model",
-    None,
-    "Folder written by feelvos_tf.export; by default the model that comes with the package.",
-    flag_values=_FLAGS,
-)
-_INFERENCE_SIZE = flags.DEFINE_integer(
-    "inference_size",
-    None,
-    "Run the model on frames scaled to this many pixels on the short side; masks keep the frame's "
-    "full size. By default the bundled model runs at the size at which it scores best, a "
-    "--saved_model on the frames as they are.",
-    lower_bound=16,
-    flag_values=_FLAGS,
-)
-_FAST = flags.DEFINE_bool(
-    "fast",
-    False,
-    f"Short for --inference_size={bundled_model.FAST_INFERENCE_SIZE}: several times as fast, and "
-    "less exact.",
-    flag_values=_FLAGS,
-)
+_MODEL = model_choice.define(_FLAGS)
 _SAVE_EMBEDDINGS = flags.DEFINE_string(
     "save_embeddings",
     None,
     "Folder for the embedding vectors of every frame: 10 MB for a frame of 480x854 pixels.",
     flag_values=_FLAGS,
 )
-cli.group_flags(_FLAGS, "The model", ["saved_model", "inference_size", "fast", "save_embeddings"])
+cli.group_flags(_FLAGS, "The model", ["save_embeddings"])
 
 
 def main(argv: list[str]) -> None:
@@ -70,29 +44,12 @@ def main(argv: list[str]) -> None:
     del argv
     if _COMMAND_LINE.write_first_frame():
         return
-    path, size = _SAVED_MODEL.value, _INFERENCE_SIZE.value
-    if size is None and _FAST.value:
-        size = bundled_model.FAST_INFERENCE_SIZE
-    if path is None:
-        bundled_model.check()
-        if size is None:
-            size = bundled_model.inference_size()
-        identity = bundled_model.fingerprint()
-    else:
-        check_saved_model(path)
-        identity = fingerprint(path)
+    choice = _MODEL.choice()
     _COMMAND_LINE.run(
-        lambda: _segmenter(path, size),
-        {"saved_model": identity, "inference_size": size},
+        lambda: ModelVideoSegmenter(choice.load()),
+        {"saved_model": choice.identity, "inference_size": choice.inference_size},
         _SAVE_EMBEDDINGS.value,
     )
-
-
-def _segmenter(saved_model: str | None, size: int | None) -> ModelVideoSegmenter:
-    """Returns the model that the flags name, ready to be used."""
-    if saved_model is None:
-        return ModelVideoSegmenter(bundled_model.build(), size)
-    return SavedModelVideoSegmenter(saved_model, size)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ from absl import flags
 from PIL import Image
 
 import feelvos_tf
-from feelvos_tf.inference import bundled_model, command_line, video_segmenter
+from feelvos_tf.inference import bundled_model, command_line
+from feelvos_tf.inference import saved_model as saved_model_folder
 from feelvos_tf.media import masks, pictures, video, video_writing
 from feelvos_tf.testing import color_model, drawn_videos, without_tensorflow
 
@@ -87,7 +88,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     other = predict(*arguments, "--inference_size=24", "--sequences=cows")
     assert other.returncode == 0 and "4 frames, " in other.stdout
     assert json.loads((output / "cows" / "prediction.json").read_text())["settings"] == {
-        "saved_model": video_segmenter.fingerprint(other_model),
+        "saved_model": saved_model_folder.fingerprint(other_model),
         "inference_size": 24,
         "clip": ANY,
     }

@@ -52,7 +52,7 @@ def test_arrays_come_back_at_the_frames_size_at_any_inference_size(clip, size):
 def test_it_gives_the_masks_of_the_programs(clip):
     images, masks = clip
     model = color_model.ColorModel()
-    state = ModelVideoSegmenter(model, 24).start(images[0], masks[0])
+    state = ModelVideoSegmenter(NumpyPredictor(model, 24)).start(images[0], masks[0])
     clip_masks = NumpyPredictor(model, 24).segment_clip(images, masks[0])
     np.testing.assert_array_equal(clip_masks[0], masks[0])
     np.testing.assert_array_equal(clip_masks[1:], [state.step(image) for image in images[1:]])
