@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import gin
 
+from feelvos_tf.core import gin_settings, text_file
 from feelvos_tf.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def inference_size(folder: str | os.PathLike[str] = FOLDER) -> int:
       InputError: the settings do not say.
     """
     path = pathlib.Path(folder) / SETTINGS
-    found = _INFERENCE_SIZE.search(path.read_text())
+    found = _INFERENCE_SIZE.search(_read(path))
     if found is None:
         raise InputError(f"{path}: expected a line like 'inference_size = 400', found none")
     return int(found[1])
@@ -81,7 +82,7 @@ def build(folder: str | os.PathLike[str] = FOLDER) -> Predictor:
     from feelvos_tf.models.feelvos import Feelvos
 
     _bind(pathlib.Path(folder) / SETTINGS)
-    with gin.config_scope([_SCOPE]):
+    with gin.config_scope([_SCOPE]), gin_settings.input_errors():
         model = Feelvos()
         model.create_variables()
         packed_weights.load(model, pathlib.Path(folder) / WEIGHTS)
@@ -90,9 +91,13 @@ def build(folder: str | os.PathLike[str] = FOLDER) -> Predictor:
         return Predictor(model)
 
 
+def _read(settings: pathlib.Path) -> str:
+    return text_file.read(settings, "settings of a model")
+
+
 def _bind(path: pathlib.Path) -> None:
     """Binds the settings of a file, one a line, in the scope of the bundled model."""
-    bindings = _BINDING.findall(path.read_text())
+    bindings = _BINDING.findall(_read(path))
     try:
         with gin.unlock_config():
             gin.parse_config([f"{_SCOPE}/{binding}" for binding in bindings])
