@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import live_frames
+from feelvos_tf.media import live_frames, video
 
 IMAGES = np.stack([np.full((32, 48, 3), 25 * n + 5, np.uint8) for n in range(6)])
 
@@ -81,6 +82,45 @@ def test_what_is_no_stream_is_told_in_one_sentence():
             live_frames.open_pipe(Pipe(content), **options)
     with pytest.raises(InputError, match="standard input: the video breaks off after frame 5"):
         list(live_frames.open_pipe(Pipe(IMAGES.tobytes()[:-99]), (32, 48)))
+
+
+@pytest.fixture(scope="module")
+def ffmpeg():
+    """Returns the path of a real ffmpeg, or skips the test."""
+    path = shutil.which("ffmpeg")
+    return path or pytest.importorskip("imageio_ffmpeg", reason="no ffmpeg").get_ffmpeg_exe()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["-f", "mjpeg", "-q:v", "3"], {"frames_per_second": 12}),
+        (["-f", "rawvideo", "-pix_fmt", "rgb24"], {"raw_size": (240, 426)}),
+        (
+            ["-f", "rawvideo", "-pix_fmt", "yuv420p"],
+            {"raw_size": (240, 426), "raw_format": "yuv420p"},
+        ),
+        (["-f", "matroska"], {}),
+        (["-f", "mpegts"], {}),
+        (["-f", "image2pipe", "-c:v", "png"], {"frames_per_second": 12}),
+        (["-movflags", "frag_keyframe+empty_moov", "-f", "mp4"], {}),
+        (["-f", "yuv4mpegpipe", "-pix_fmt", "yuv420p"], {}),
+    ],
+    ids=lambda value: " ".join(value[-3:]) if isinstance(value, list) else "",
+)
+def test_what_ffmpeg_writes_is_read(ffmpeg, testdata, arguments, options):
+    """As the page beside this file shows it."""
+    clip = testdata / "bunny.mp4"
+    command = [ffmpeg, "-loglevel", "error", "-i", clip, *arguments, "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
+        frames = list(live_frames.open_pipe(process.stdout, **options).timed())
+    expected = list(video.open_frames(clip))
+    assert process.returncode == 0 and len(frames) == len(expected)
+    for frame, image in zip(frames, expected):
+        assert np.abs(frame.image.astype(int) - image).mean() < 6
+    # The clip has 25 frames per second; 24 is meant where nothing says.
+    rate = options.get("frames_per_second", 24 if "rawvideo" in arguments else 25)
+    assert float(frames[-1].time) == pytest.approx((len(frames) - 1) / rate, abs=0.01)
 
 
 def test_standard_input_is_read_as_it_comes():

@@ -2,6 +2,7 @@ r"""Benchmarks the fast paths side by side with plain implementations of the sam
 
     python tools/benchmark matching   global and local matching
     python tools/benchmark frame      one frame, its parts, the head, dilated layers
+    python tools/benchmark sizes      one frame by size, number of objects and backbone
     python tools/benchmark train      one clip forward and backward
     python tools/benchmark input      the training pipeline
     python tools/benchmark eval       scoring masks
@@ -20,13 +21,14 @@ import pathlib
 import sys
 
 import measure
+import sizes
 from absl import flags
 
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
 
-COMMANDS = ("matching", "frame", "train", "input", "eval", "export")
+COMMANDS = ("matching", "frame", "sizes", "train", "input", "eval", "export")
 _TESTDATA = pathlib.Path(__file__).resolve().parents[2] / "testdata"
 
 FLAGS = cli.flag_values(__name__)
@@ -89,6 +91,10 @@ def run(command: str | None) -> None:
     """Measures and prints what the subcommand and the flags ask for."""
     if command not in COMMANDS:
         raise InputError(f"expected one of {', '.join(COMMANDS)}, got {command or 'nothing'}")
+    if command == "sizes":
+        print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
+        print(sizes.table(FLAGS.repeats))
+        return
     _limit_threads()
     cases = cases_of(command)
     if not cases:
@@ -100,11 +106,11 @@ def run(command: str | None) -> None:
     rows = measure.measure(
         cases, FLAGS.repeats, (lambda case: _peak_command(command, case)) if needs_memory else None
     )
-    sizes = _sizes(command)
+    chosen = _sizes(command)
     if FLAGS.json:
-        print(measure.to_json(command, sizes, rows))
+        print(measure.to_json(command, chosen, rows))
         return
-    print(", ".join(f"{name} {value}" for name, value in sizes.items()))
+    print(", ".join(f"{name} {value}" for name, value in chosen.items()))
     print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
     print(measure.format_table(rows))
 

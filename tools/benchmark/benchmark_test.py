@@ -4,17 +4,22 @@ import json
 import pathlib
 import subprocess
 import sys
+import types
 
 import measure
 import numpy as np
 import pytest
+import sizes
 import tensorflow as tf
 import yardsticks
 from measure import Case, Row
 
+from feelvos_tf.inference import bundled_model
+from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.global_matching import global_distances_inference, prepare_reference
 from feelvos_tf.models.layers.convolution import DepthwiseConvolution
 from feelvos_tf.models.local_matching import local_distances_inference
+from feelvos_tf.testing import small_model
 
 _OBJECTS, _RADIUS = 3, 2
 
@@ -74,6 +79,32 @@ def test_table_and_json_hold_every_row():
     read = json.loads(measure.to_json("matching", {"height": 480}, rows))
     assert read["rows"][1]["ratio"] == 3.0
     assert read["environment"]["tensorflow"] == tf.__version__
+
+
+def test_costs_of_sizes_are_a_table_with_a_line_for_each_number_of_objects(monkeypatch):
+    """In this process, with a model that takes no time."""
+
+    class Pool:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def starmap(self, function, jobs, chunksize):
+            return [function(*job) for job in jobs]
+
+    monkeypatch.setattr(
+        sizes.multiprocessing,
+        "get_context",
+        lambda _: types.SimpleNamespace(Pool=lambda *_, **__: Pool()),
+    )
+    monkeypatch.setattr(bundled_model, "build", lambda: Predictor(small_model.create()))
+    lines = sizes.table(1, (32,), (1, 2), ("mobilenet_v2",)).splitlines()
+    assert lines[0].startswith("| size | objects | mobilenet_v2: processor, s |")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+    assert [row[:2] for row in cells] == [["32x57", "1"], ["32x57", "2"]]
+    assert all(len(row) == 5 and float(row[4]) > 50 for row in cells)
 
 
 def run(*arguments):
