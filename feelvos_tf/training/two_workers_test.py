@@ -74,8 +74,14 @@ class Cluster:
             time.sleep(0.05)
 
     def end(self):
-        """Returns the logs of both workers once they have ended well."""
-        assert [process.wait() for process in self.processes] == [0, 0], self.logs()
+        """Returns the logs of both workers once they have ended well.
+
+        One that fails leaves the other waiting for it, for ever.
+        """
+        while None in (codes := [process.poll() for process in self.processes]):
+            assert not any(codes), self.logs()
+            time.sleep(0.1)
+        assert codes == [0, 0], self.logs()
         return self.logs()
 
     def __enter__(self):
