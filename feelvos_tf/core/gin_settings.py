@@ -138,6 +138,21 @@ def is_bound(name: str) -> bool:
     return True
 
 
+def operative_config_of(model_dir: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns the file with the settings of the training run in `model_dir`.
+
+    Raises:
+      InputError: there is none.
+    """
+    path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
+    if not path.is_file():
+        raise InputError(
+            f"{path}: expected the settings of a training run, found no such file; "
+            "is this the folder that training wrote to?"
+        )
+    return path
+
+
 def parse_model_dir(
     model_dir: str | os.PathLike[str], gin_params: Sequence[str], gin_files: Sequence[str] = ()
 ) -> None:
@@ -152,12 +167,7 @@ def parse_model_dir(
     Raises:
       InputError: the folder holds no operative config, or it cannot be read.
     """
-    path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
-    if not path.is_file():
-        raise InputError(
-            f"{path}: expected the settings of a training run, found no such file; "
-            "is this the folder that training wrote to?"
-        )
+    path = operative_config_of(model_dir)
     _parse(gin_files, gin_params)
     given = re.sub(r"^([\w.]+\.\w+ =)", rf"{_EVALUATION}/\1", gin.config_str(), flags=re.M)
     parse([str(path.resolve()), *gin_files], [*gin_params, given])
