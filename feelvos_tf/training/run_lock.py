@@ -8,9 +8,8 @@ import pathlib
 from collections.abc import Iterator
 
 from feelvos_tf.core import atomic_files, working_folder
-from feelvos_tf.core.errors import InputError
 
-# A file, not the folder itself: network file systems, where several machines train, lock no folders.
+# A file, not the folder: the file systems of a network, on which several machines train, lock none.
 _LOCK_FILE = ".training.lock"
 
 
