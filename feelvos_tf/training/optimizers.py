@@ -91,7 +91,7 @@ class MomentumOptimizer(Optimizer):
     slim.learning. The paper mentions neither the doubled biases nor the clipping.
     """
 
-    @checked("MomentumOptimizer")
+    @checked("MomentumOptimizer", momentum=(0.0, 0.999999), clip_gradient_norm=(0.0, None))
     def __init__(
         self,
         named_variables: Mapping[str, tf.Variable],
@@ -154,7 +154,14 @@ class AdamOptimizer(Optimizer):
     corrections are part of the learning rate).
     """
 
-    @checked("AdamOptimizer")
+    @checked(
+        "AdamOptimizer",
+        beta_1=(0.0, 0.999999),
+        beta_2=(0.0, 0.999999),
+        epsilon=(0.0, None),
+        backbone_rate_multiplier=(0.0, None),
+        largest_gradient=(0.0, None),
+    )
     def __init__(
         self,
         named_variables: Mapping[str, tf.Variable],
