@@ -4,8 +4,10 @@
         [--overlay=out.mp4] [--fast]
 
 writes OUT/00000.png ... with the DAVIS palette; the first is the given mask. The model is the one
-that comes with the package (feelvos_tf/pretrained/MODEL_CARD.md), unless --saved_model=DIR names
-another one. --first_frame=first.png instead of --mask writes the frame to draw the mask on.
+that comes with the package (feelvos_tf/pretrained/MODEL_CARD.md), unless --saved_model=DIR or
+--model_dir=DIR, the folder of a training, names another one; --finetune_steps=60 first trains it on
+the given mask (feelvos_tf/training/FINE_TUNING.md). --first_frame=first.png instead of --mask
+writes the frame to draw the mask on.
 
     python -m feelvos_tf.predict --videos=LIST_OR_TREE --output_dir=OUT
     python -m feelvos_tf.predict --dataset_root=DIR --year=2017 --split=val --output_dir=OUT \\
@@ -21,22 +23,48 @@ on where an interrupted one stopped.
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import pathlib
+from typing import TYPE_CHECKING
+
 from absl import flags
 
-from feelvos_tf.core import cli
-from feelvos_tf.inference import command_line, model_choice
+from feelvos_tf import export
+from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import bundled_model, command_line, model_choice
+from feelvos_tf.inference.numpy_predictor import NumpyPredictor
 from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
+
+if TYPE_CHECKING:
+    from feelvos_tf.inference.predictor import Predictor
+    from feelvos_tf.models.feelvos import Feelvos
 
 _FLAGS = cli.flag_values(__name__)
 _COMMAND_LINE = command_line.define(_FLAGS)
 _MODEL = model_choice.define(_FLAGS)
+_MODEL_DIR = flags.DEFINE_string(
+    "model_dir",
+    None,
+    "Folder that a training wrote, whose last checkpoint is taken as it is.",
+    flag_values=_FLAGS,
+)
+_FINETUNE_STEPS = flags.DEFINE_integer(
+    "finetune_steps",
+    0,
+    "Train the model for so many steps on the first frame of each video and its mask, before it "
+    "segments the rest: minutes on a processor. Files of the model are not changed.",
+    lower_bound=0,
+    flag_values=_FLAGS,
+)
 _SAVE_EMBEDDINGS = flags.DEFINE_string(
     "save_embeddings",
     None,
     "Folder for the embedding vectors of every frame: 10 MB for a frame of 480x854 pixels.",
     flag_values=_FLAGS,
 )
-cli.group_flags(_FLAGS, "The model", ["save_embeddings"])
+cli.group_flags(_FLAGS, "The model", ["model_dir", "finetune_steps", "save_embeddings"])
 
 
 def main(argv: list[str]) -> None:
@@ -44,12 +72,84 @@ def main(argv: list[str]) -> None:
     del argv
     if _COMMAND_LINE.write_first_frame():
         return
-    choice = _MODEL.choice()
-    _COMMAND_LINE.run(
-        lambda: ModelVideoSegmenter(choice.load()),
-        {"saved_model": choice.identity, "inference_size": choice.inference_size},
-        _SAVE_EMBEDDINGS.value,
-    )
+    steps = _FINETUNE_STEPS.value
+    model: _Trained | model_choice.ModelChoice
+    if _MODEL_DIR.value is None and not steps:
+        model = _MODEL.choice()
+    else:
+        model = _trained(_MODEL.path, _MODEL_DIR.value, steps, _MODEL.inference_size)
+    settings = {"saved_model": model.identity, "inference_size": model.inference_size}
+    if steps:
+        settings["finetune_steps"] = steps
+
+    def segmenter() -> ModelVideoSegmenter:
+        if isinstance(model, _Trained):
+            return model.segmenter()
+        return ModelVideoSegmenter(model.load())
+
+    _COMMAND_LINE.run(segmenter, settings, _SAVE_EMBEDDINGS.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trained:
+    """A network in code: of a training's folder, or (to be fine-tuned) the bundled one, None."""
+
+    model_dir: str | None
+    finetune_steps: int
+    inference_size: int | None
+    identity: str
+
+    def segmenter(self) -> ModelVideoSegmenter:
+        """Returns the model ready to be used."""
+        if self.finetune_steps:
+            from feelvos_tf.training.first_frame import FirstFrameSegmenter
+
+            return FirstFrameSegmenter(
+                *self._trainable(), self.finetune_steps, self.inference_size, self.identity
+            )
+        gin_settings.parse_model_dir(self.model_dir, [])
+        with gin_settings.input_errors():
+            predictor = export.load_run(self.model_dir)
+        return ModelVideoSegmenter(
+            NumpyPredictor(predictor, self.inference_size, identity=self.identity)
+        )
+
+    def _trainable(self) -> tuple[Feelvos, Predictor]:
+        """Returns the network with its weights, and its predictor."""
+        if self.model_dir is None:
+            return bundled_model.build_trainable()
+        from feelvos_tf.inference.evaluated_model import build_evaluated_model
+        from feelvos_tf.models.weights import load_weights
+
+        gin_settings.parse_model_dir(self.model_dir, [])
+        with gin_settings.input_errors():
+            model, predictor = build_evaluated_model()
+            load_weights(model, export.find_checkpoint(self.model_dir))
+        return model, predictor
+
+
+def _trained(
+    saved_model: str | None, model_dir: str | None, finetune_steps: int, size: int | None
+) -> _Trained:
+    """Returns the network that the flags name, after a look at its files.
+
+    Raises:
+      InputError: the flags do not fit together, or the model is not there.
+    """
+    if saved_model is not None and model_dir is not None:
+        raise InputError("expected --saved_model or --model_dir, found both")
+    if saved_model is not None:
+        raise InputError(
+            "--finetune_steps: expected the bundled model or --model_dir, since the weights of "
+            "a SavedModel cannot be trained, found --saved_model"
+        )
+    if model_dir is None:
+        bundled = model_choice.choose(None, size)
+        return _Trained(None, finetune_steps, bundled.inference_size, bundled.identity)
+    settings = gin_settings.operative_config_of(model_dir)
+    index = pathlib.Path(f"{export.find_checkpoint(model_dir)}.index")
+    identity = hashlib.sha256(settings.read_bytes() + index.read_bytes()).hexdigest()[:16]
+    return _Trained(model_dir, finetune_steps, size, identity)
 
 
 if __name__ == "__main__":

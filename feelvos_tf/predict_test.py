@@ -11,15 +11,22 @@ import sys
 from unittest.mock import ANY
 
 import av
+import gin
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import flags
 from PIL import Image
 
 import feelvos_tf
+from feelvos_tf import predict as program
+from feelvos_tf.core import gin_settings
 from feelvos_tf.inference import bundled_model, command_line
 from feelvos_tf.inference import saved_model as saved_model_folder
 from feelvos_tf.media import masks, pictures, video, video_writing
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.models.weights import checkpoint_of
 from feelvos_tf.testing import color_model, drawn_videos, without_tensorflow
 
 
@@ -295,6 +302,38 @@ def test_object_of_youtube_vos_that_appears_later_is_followed(saved_model, tmp_p
         assert (4 in ids) == (4 in expected)
 
 
+@pytest.fixture
+def run_folder(tmp_path):
+    """Returns the folder of a training whose network is small."""
+    settings = ["MobileNetV2.depth_multiplier = 0.1", "Feelvos.backbone = @MobileNetV2()"]
+    gin_settings.parse([], [*settings, "Feelvos.atrous_rates = ()"])
+    model = Feelvos()
+    model.create_variables()
+    checkpoint_of(release_names(model)).save(str(tmp_path / "run/ckpt"))
+    gin_settings.save_operative(tmp_path / "run")
+    yield tmp_path / "run"
+    gin.clear_config()
+
+
+def test_the_model_of_a_training_segments_as_it_is_or_fine_tuned_and_stays_as_it_was(
+    run_folder, monkeypatch
+):
+    tf.config.run_functions_eagerly(True)
+    image = np.random.default_rng(0).integers(0, 255, (80, 96, 3), np.uint8)
+    mask = np.zeros((80, 96), np.uint8)
+    mask[20:70, 20:70] = 4
+    before = {path.name: path.read_bytes() for path in run_folder.iterdir()}
+    identities, results = set(), []
+    for steps in (0, 2):
+        model = program._trained(None, str(run_folder), steps, None)
+        identities.add(model.identity)
+        results.append(model.segmenter().start(image, mask).embeddings)
+    tf.config.run_functions_eagerly(False)
+    assert len(identities) == 1 and len(identities.pop()) == 16
+    assert results[0].shape == results[1].shape and (results[0] != results[1]).any()
+    assert {path.name: path.read_bytes() for path in run_folder.iterdir()} == before
+
+
 def test_help_shows_every_flag_of_the_program_in_groups_on_a_page_or_two():
     shown = predict("--help").stdout
     for flag in ("saved_model", "dataset_root", "split", "video", "mask", "output_dir", "overlays"):
@@ -317,6 +356,9 @@ def test_a_wrong_flag_is_told_without_waiting_for_tensorflow(saved_model):
         (): "expected either --dataset_root",
         ("--saved_model=none",): "none: expected the folder",
         (f"--saved_model={saved_model}", "--dataset_root=none", "--output_dir=o"): "none does not",
+        (f"--saved_model={saved_model}", "--model_dir=run"): "--model_dir, found both",
+        (f"--saved_model={saved_model}", "--finetune_steps=9"): "SavedModel cannot be trained",
+        ("--model_dir=none",): "none/operative_config.gin: expected the settings",
     }.items():
         result = without_tensorflow.run("feelvos_tf.predict", *arguments)
         assert sentence in error_of(result)

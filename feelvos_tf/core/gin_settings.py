@@ -19,6 +19,9 @@ from feelvos_tf.core.errors import InputError
 PROJECT_ROOT = pathlib.Path(__file__).resolve().parents[2]
 OPERATIVE_CONFIG = "operative_config.gin"
 _EVALUATION = "evaluation"
+_MACRO_SET = re.compile(r"^([\w/]+) =", re.MULTILINE)
+_MACRO_USED = re.compile(r"%([\w/]+)")
+_STRING = re.compile(r"""(['"]).*?\1""")
 _INCLUDE = re.compile(r"""include\s+(['"])(.+)\1\s*(#.*)?""")
 
 # Gin knows a name only after the module that defines it was imported. Everything a gin file may
@@ -77,7 +80,10 @@ def _parse(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
     for path in paths:
         _parse_file(path)
     with _parse_errors(", ".join(gin_files)):
-        gin.parse_config_files_and_bindings([], list(gin_params))
+        gin.parse_config_files_and_bindings([], list(gin_params), finalize_config=False)
+    _refuse_unset_macros()
+    with _parse_errors(", ".join(gin_files)):
+        gin.finalize()
 
 
 def evaluation_scope() -> contextlib.AbstractContextManager:
@@ -132,6 +138,21 @@ def is_bound(name: str) -> bool:
     return True
 
 
+def operative_config_of(model_dir: str | os.PathLike[str]) -> pathlib.Path:
+    """Returns the file with the settings of the training run in `model_dir`.
+
+    Raises:
+      InputError: there is none.
+    """
+    path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
+    if not path.is_file():
+        raise InputError(
+            f"{path}: expected the settings of a training run, found no such file; "
+            "is this the folder that training wrote to?"
+        )
+    return path
+
+
 def parse_model_dir(
     model_dir: str | os.PathLike[str], gin_params: Sequence[str], gin_files: Sequence[str] = ()
 ) -> None:
@@ -146,15 +167,21 @@ def parse_model_dir(
     Raises:
       InputError: the folder holds no operative config, or it cannot be read.
     """
-    path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
-    if not path.is_file():
-        raise InputError(
-            f"{path}: expected the settings of a training run, found no such file; "
-            "is this the folder that training wrote to?"
-        )
+    path = operative_config_of(model_dir)
     _parse(gin_files, gin_params)
     given = re.sub(r"^([\w.]+\.\w+ =)", rf"{_EVALUATION}/\1", gin.config_str(), flags=re.M)
     parse([str(path.resolve()), *gin_files], [*gin_params, given])
+
+
+def _refuse_unset_macros() -> None:
+    """Raises InputError for macros that settings refer to and nothing sets, such as records."""
+    settings = _STRING.sub("''", gin.config_str())
+    unset = sorted(set(_MACRO_USED.findall(settings)) - set(_MACRO_SET.findall(settings)))
+    if unset:
+        raise InputError(
+            f"gin settings: expected a value of {' and of '.join(unset)}, which other settings "
+            f'refer to, found none; give it with --gin_param="{unset[0]} = ..."'
+        )
 
 
 def _refuse_unused_macros() -> None:
@@ -163,8 +190,8 @@ def _refuse_unused_macros() -> None:
     Gin takes `outputstride = 8` for the definition of a macro, and says nothing.
     """
     settings = gin.config_str()
-    used = sorted(set(re.findall(r"%([\w/]+)", settings)))
-    for name in re.findall(r"^([\w/]+) =", settings, flags=re.M):
+    used = sorted(set(_MACRO_USED.findall(settings)))
+    for name in _MACRO_SET.findall(settings):
         if name not in used:
             near = difflib.get_close_matches(name, used)
             near += re.findall(rf"^(\w+\.{name}) =", settings, flags=re.M)

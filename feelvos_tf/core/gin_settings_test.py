@@ -51,6 +51,17 @@ def test_a_short_name_that_no_setting_refers_to_is_refused(tmp_path, binding, hi
     assert _settings_probe() == (8, 1)
 
 
+def test_short_names_that_nothing_sets_are_told_together(tmp_path):
+    file = tmp_path / "data.gin"
+    file.write_text("_settings_probe.required = [%one, %two]\n")
+    with pytest.raises(InputError) as caught:
+        gin_settings.parse([str(file)], [])
+    assert "expected a value of one and of two" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    gin_settings.parse([str(file)], ["one = 1", "two = '%three'"])
+    assert _settings_probe()[0] == [1, "%three"]
+
+
 def test_parsing_again_forgets_the_settings_before(tmp_path):
     gin_settings.parse([], ["_settings_probe.required = 1", "_settings_probe.optional = 9"])
     gin_settings.parse([], ["_settings_probe.required = 1"])

@@ -10,11 +10,12 @@ import inspect
 import re
 import warnings
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Optional, TypeVar
 
 from feelvos_tf.core.errors import InputError
 
 Function = TypeVar("Function", bound=Callable)
+Range = tuple[Optional[float], Optional[float]]
 
 # Annotations stay strings: Python 3.9 cannot evaluate `int | None`.
 _FITS: dict[str, Callable[[Any], bool]] = {
@@ -28,7 +29,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def checked(name: str) -> Callable[[Function], Function]:
+def checked(name: str, **ranges: Range) -> Callable[[Function], Function]:
     """Returns a decorator that checks the arguments of a function against its annotations.
 
     Numbers, strings, truth values, None, and sequences of them are checked; other annotations
@@ -36,6 +37,7 @@ def checked(name: str) -> Callable[[Function], Function]:
 
     Args:
       name: of the configurable, for the sentence.
+      **ranges: argument -> smallest and largest number that makes sense; None for no bound.
     """
 
     def decorate(function: Function) -> Function:
@@ -44,9 +46,10 @@ def checked(name: str) -> Callable[[Function], Function]:
         @functools.wraps(function)
         def wrapper(*args, **kwargs):
             for argument, value in signature.bind_partial(*args, **kwargs).arguments.items():
-                annotation = signature.parameters[argument].annotation
-                if isinstance(annotation, str) and not _fits(value, annotation):
-                    raise InputError(f"{name}.{argument}: expected {annotation}, found {value!r}")
+                setting = f"{name}.{argument}"
+                check_type(setting, signature.parameters[argument].annotation, value)
+                if argument in ranges:
+                    check_range(setting, ranges[argument], value)
             return function(*args, **kwargs)
 
         # Gin looks here for the names that may be bound.
@@ -54,6 +57,21 @@ def checked(name: str) -> Callable[[Function], Function]:
         return wrapper
 
     return decorate
+
+
+def check_type(setting: str, annotation: Any, value: Any) -> None:
+    """Raises InputError unless the value of a setting is of the type that an annotation names."""
+    if isinstance(annotation, str) and not _fits(value, annotation):
+        raise InputError(f"{setting}: expected {annotation}, found {value!r}")
+
+
+def check_range(setting: str, allowed: Range, value: Any) -> None:
+    """Raises InputError where the number that a setting has is too small or too large."""
+    least, most = allowed
+    if value is None or (least is None or value >= least) and (most is None or value <= most):
+        return
+    wanted = f"{least} or more" if most is None else f"{least} to {most}"
+    raise InputError(f"{setting}: expected {wanted}, found {value!r}")
 
 
 def warn_of_renamed(earlier: str, today: str) -> None:

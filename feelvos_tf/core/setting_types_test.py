@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 import gin
@@ -67,3 +68,32 @@ def test_other_values_are_named_with_their_setting(binding, expected):
 def test_names_that_do_not_exist_are_still_refused():
     with pytest.raises(InputError, match="nonsense"):
         gin_settings.parse([], ["_probe_of_types.nonsense = 1"])
+
+
+@pytest.mark.parametrize(
+    ("binding", "sentence"),
+    [
+        ("set_random_seed.seed = -1", "expected 0 to 4294967295, found -1"),
+        ("training_dataset.decoder_output_stride = 0", "expected 1 or more, found 0"),
+        ("training_dataset.seed = 99999999999999999999999", "found 99999999999999999999999"),
+        ("training_dataset.scenes = [@MovingScenes]", "with brackets"),
+        ("MovingScenes.motion = 'a'", "MovingScenes.motion: expected float, found 'a'"),
+        ("MovingScenes.count_shares = 'ab'", "MovingScenes.count_shares: expected Sequence"),
+        ("MovingScenes.light = -1.0", "MovingScenes.light: expected 0.0 or more"),
+        ("LearningRate.decay_step = 0", "expected 1 or more"),
+        ("LearningRate.base = -0.1", "expected 0.0 or more"),
+        ("BootstrappedCrossEntropy.top_k_percent_pixels = 15.0", "expected 0.0 to 1.0"),
+        ("AdamOptimizer.beta_2 = 1.0", "expected 0.0 to 0.999999"),
+        ("Trainer.average_decay = 1.0", "expected 0.0 to 0.999999"),
+        ("Trainer.save_every_steps = -1", "expected 0 or more"),
+        ("Trainer.max_checkpoints = 0", "expected 1 or more"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_told_with_the_name_of_the_setting(binding, sentence):
+    gin_settings.parse([], [binding, "training_dataset.records = 'none'"])
+    part = gin.get_configurable(binding.split(".")[0])
+    given = {"MovingScenes": (), "training_dataset": (2,), "AdamOptimizer": ({},)}
+    given["Trainer"] = (None, {}, "", None)
+    with pytest.raises(InputError, match=re.escape(sentence)) as caught:
+        part(*given.get(binding.split(".")[0], ()))
+    assert binding.split(" ")[0] in str(caught.value)

@@ -51,7 +51,7 @@ def locked(folder: pathlib.Path, in_use: str) -> Iterator[None]:
     except OSError as error:
         raise InputError(f"{folder}: cannot be written, {error.strerror or error}") from error
     try:
-        _lock(handle, in_use)
+        lock(handle, in_use)
         yield
     finally:
         os.close(handle)
@@ -64,10 +64,19 @@ def empty(folder: pathlib.Path) -> None:
         shutil.rmtree(entry) if is_folder else entry.unlink()
 
 
-def _lock(handle: int, in_use: str) -> None:
+def lock(handle: int, in_use: str) -> None:
+    """Locks an open file or folder until it is closed, at the latest by the end of the process.
+
+    Args:
+      handle: its descriptor.
+      in_use: the sentence where another process has it.
+
+    Raises:
+      InputError: another process has it.
+    """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # Some network file systems know no locks of folders; one process works there, too.
+        # Some network file systems know no locks; one process works there, too.
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             raise InputError(in_use) from None

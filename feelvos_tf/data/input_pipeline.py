@@ -22,7 +22,12 @@ from feelvos_tf.data.training_clip import ClipSettings
 
 
 @gin.configurable
-@checked("training_dataset")
+@checked(
+    "training_dataset",
+    decoder_output_stride=(1, None),
+    min_label_count=(0, None),
+    seed=(-(2**63), 2**63 - 1),
+)
 def training_dataset(
     batch_size: int,
     records: str | Sequence[str] = gin.REQUIRED,
@@ -115,10 +120,10 @@ def training_dataset(
     pipeline_settings.check_settings(settings)
     patterns = pipeline_settings.checked_patterns(records)
     weights = pipeline_settings.checked_probabilities(probabilities, patterns)
+    scenes = pipeline_settings.checked_scenes(scenes, patterns, rollout_steps)
     base = next(s for s in (seed, otherwise_seed, secrets.randbits(31)) if s is not None)
     damage = DamageLog(max_damaged_records)
     data_sets = [tfrecord_files.find_videos(pattern, damage.note_end) for pattern in patterns]
-    scenes = pipeline_settings.checked_scenes(scenes, patterns, rollout_steps)
     source = ClipSource(data_sets, weights, settings, scenes, base, damage)
     return (
         share.numbers(batch_size, first_batch)

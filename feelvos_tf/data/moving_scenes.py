@@ -12,6 +12,7 @@ import gin
 import numpy as np
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.setting_types import check_range, check_type
 
 
 @gin.configurable
@@ -51,6 +52,10 @@ class MovingScenes:
     mistake_probability: float = 0.4
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            check_type(f"MovingScenes.{field.name}", field.type, getattr(self, field.name))
+        for name in ("motion", "camera_motion", "light"):
+            check_range(f"MovingScenes.{name}", (0.0, None), getattr(self, name))
         if not 0.0 < self.min_scale <= self.max_scale:
             raise InputError(
                 "MovingScenes needs 0 < min_scale <= max_scale, got "

@@ -46,6 +46,12 @@ def checked_scenes(
             f"training_dataset.scenes must have {len(patterns)} entries (one per data set), got "
             f"{len(scenes)}"
         )
+    for each in scenes:
+        if each is not None and not isinstance(each, MovingScenes):
+            raise InputError(
+                "training_dataset.scenes: expected @MovingScenes(), with brackets, or None for "
+                f"each data set, found {each!r}"
+            )
     if rollout_steps < 0 or (rollout_steps and None in scenes):
         raise InputError(
             "training_dataset.rollout_steps must be 0, or more where all data sets have scenes, "

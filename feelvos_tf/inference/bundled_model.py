@@ -20,6 +20,7 @@ from feelvos_tf.core.errors import InputError
 
 if TYPE_CHECKING:
     from feelvos_tf.inference.predictor import Predictor
+    from feelvos_tf.models.feelvos import Feelvos
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "pretrained"
 WEIGHTS, SETTINGS = "weights.npz", "settings.gin"
@@ -74,6 +75,19 @@ def build(folder: str | os.PathLike[str] = FOLDER) -> Predictor:
     Raises:
       InputError: a file is missing, damaged, or does not fit the other one.
     """
+    return _build(folder, folded=True)[1]
+
+
+def build_trainable(folder: str | os.PathLike[str] = FOLDER) -> tuple[Feelvos, Predictor]:
+    """Returns the network, whose weights can be trained further, and its predictor.
+
+    Raises:
+      InputError: a file is missing, damaged, or does not fit the other one.
+    """
+    return _build(folder, folded=False)
+
+
+def _build(folder: str | os.PathLike[str], folded: bool) -> tuple[Feelvos, Predictor]:
     check(folder)
     for module in _MODULES:
         importlib.import_module(module)
@@ -86,9 +100,9 @@ def build(folder: str | os.PathLike[str] = FOLDER) -> Predictor:
         model = Feelvos()
         model.create_variables()
         packed_weights.load(model, pathlib.Path(folder) / WEIGHTS)
-        for layer in model.convolutions():
-            layer.fold_batch_norm()
-        return Predictor(model)
+        if folded:
+            model.fold_batch_norm()
+        return model, Predictor(model)
 
 
 def _read(settings: pathlib.Path) -> str:

@@ -11,8 +11,6 @@ from feelvos_tf.core import cli
 from feelvos_tf.inference import bundled_model, saved_model
 from feelvos_tf.inference.numpy_predictor import NumpyPredictor
 
-_FLAGS_OF_MODEL = ("saved_model", "inference_size", "fast")
-
 
 class ModelChoice(NamedTuple):
     """A model that is there but not loaded yet.
@@ -69,12 +67,21 @@ class ModelFlags:
     def __init__(self, holders: dict[str, flags.FlagHolder]):
         self._holders = holders
 
+    @property
+    def path(self) -> str | None:
+        """Folder of a SavedModel; None where the flag is not given."""
+        return self._holders["saved_model"].value
+
+    @property
+    def inference_size(self) -> int | None:
+        """Pixels of the short side; None where no flag says so."""
+        if self._holders["inference_size"].value is None and self._holders["fast"].value:
+            return bundled_model.FAST_INFERENCE_SIZE
+        return self._holders["inference_size"].value
+
     def choice(self) -> ModelChoice:
         """Returns what the flags choose. See `choose`."""
-        path, size, is_fast = (self._holders[name].value for name in _FLAGS_OF_MODEL)
-        if size is None and is_fast:
-            size = bundled_model.FAST_INFERENCE_SIZE
-        return choose(path, size)
+        return choose(self.path, self.inference_size)
 
 
 def define(flag_values: flags.FlagValues) -> ModelFlags:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -74,7 +75,24 @@ def distribution(
         )
     if strategy == "one_device":
         return tf.distribute.OneDeviceStrategy(_first_device())
-    return tf.distribute.MirroredStrategy(devices)
+    return tf.distribute.MirroredStrategy(_checked_devices(devices))
+
+
+def _checked_devices(devices: Sequence[str] | None) -> Sequence[str] | None:
+    """Returns the devices, all of which are there."""
+    if devices is None:
+        return None
+    there = [
+        f"{device.device_type}:{i}"
+        for kind in ("GPU", "CPU")
+        for i, device in enumerate(tf.config.list_logical_devices(kind))
+    ]
+    unknown = [device for device in devices if device.lstrip("/").upper() not in there]
+    if unknown or not devices:
+        raise InputError(
+            f"distribution.devices: expected some of {', '.join(there)}, found {devices!r}"
+        )
+    return devices
 
 
 class Workers:
@@ -196,21 +214,35 @@ def _workers_of_tf_config() -> int:
         return 0
     try:
         config = json.loads(text)
-        cluster = config.get("cluster", {})
-        jobs = {job: [*addresses] for job, addresses in cluster.items()}
+        jobs = {job: [*addresses] for job, addresses in config.get("cluster", {}).items()}
         if not jobs:
             return 0
         task = config["task"]
-        _ = jobs[task["type"]][int(task["index"])]
+        _ = jobs[task["type"]][_whole_number(task["index"])]
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             'TF_CONFIG: expected {"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
             f'"worker", "index": 0}}}}, found {text} ({type(error).__name__}: {error})'
         ) from error
-    others = set(jobs) - set(_WORKERS)
-    if others or any(":" not in address for job in jobs.values() for address in job):
+    addresses = [address for job in jobs.values() for address in job]
+    is_known = set(jobs) <= set(_WORKERS) and len(jobs.get("chief", ())) <= 1
+    if not (is_known and all(map(_is_address, addresses))):
         raise InputError(
-            f"TF_CONFIG: expected jobs named {' and '.join(_WORKERS)}, each a list of addresses, "
-            f"found {text}"
+            "TF_CONFIG: expected jobs named chief (of one address) and worker, each a list of "
+            f"host:port, found {text}"
         )
-    return sum(map(len, jobs.values()))
+    if len(set(addresses)) < len(addresses):
+        raise InputError(f"TF_CONFIG: expected every address once, found {text}")
+    return len(addresses)
+
+
+def _whole_number(index: object) -> int:
+    """Returns the index of a task, which scripts also write as text."""
+    if not re.fullmatch(r"\d+", str(index)):
+        raise ValueError(f"index {index!r}")
+    return int(str(index))
+
+
+def _is_address(address: object) -> bool:
+    found = isinstance(address, str) and re.fullmatch(r"\S+:(\d{1,5})", address)
+    return bool(found) and 0 < int(found[1]) < 65536

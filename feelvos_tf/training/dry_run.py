@@ -7,6 +7,7 @@ the memory of one; what a whole batch takes follows from it.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import pathlib
 import re
@@ -68,6 +69,9 @@ class MemoryWatch:
         if self.place == "GPU:0":
             tf.config.experimental.reset_memory_stats(self.place)
             return tf.config.experimental.get_memory_info(self.place)["current"]
+        # What was freed before would otherwise be in use already, and not count again.
+        with contextlib.suppress(AttributeError, OSError):  # Not every C library has it.
+            ctypes.CDLL(None).malloc_trim(0)
         # 5 resets the peak, see proc(5).
         pathlib.Path("/proc/self/clear_refs").write_text("5")
         return _status("VmRSS")

@@ -20,7 +20,15 @@ class LearningRate:
     Source: section 3, Implementation Details (base 0.0007); deeplab/utils/train_utils.py.
     """
 
-    @checked("LearningRate")
+    @checked(
+        "LearningRate",
+        base=(0.0, None),
+        power=(0.0, None),
+        decay_step=(1, None),
+        decay_factor=(0.0, None),
+        slow_start_step=(0, None),
+        slow_start_rate=(0.0, None),
+    )
     def __init__(
         self,
         policy: str = "poly",

@@ -67,7 +67,12 @@ class BootstrappedCrossEntropy(Loss):
 
     name = "cross_entropy"
 
-    @checked("BootstrappedCrossEntropy")
+    @checked(
+        "BootstrappedCrossEntropy",
+        top_k_percent_pixels=(0.0, 1.0),
+        hard_example_mining_step=(0, None),
+        weight=(0.0, None),
+    )
     def __init__(
         self,
         top_k_percent_pixels: float = 0.15,

@@ -91,7 +91,7 @@ class MomentumOptimizer(Optimizer):
     slim.learning. The paper mentions neither the doubled biases nor the clipping.
     """
 
-    @checked("MomentumOptimizer")
+    @checked("MomentumOptimizer", momentum=(0.0, 0.999999), clip_gradient_norm=(0.0, None))
     def __init__(
         self,
         named_variables: Mapping[str, tf.Variable],
@@ -154,7 +154,14 @@ class AdamOptimizer(Optimizer):
     corrections are part of the learning rate).
     """
 
-    @checked("AdamOptimizer")
+    @checked(
+        "AdamOptimizer",
+        beta_1=(0.0, 0.999999),
+        beta_2=(0.0, 0.999999),
+        epsilon=(0.0, None),
+        backbone_rate_multiplier=(0.0, None),
+        largest_gradient=(0.0, None),
+    )
     def __init__(
         self,
         named_variables: Mapping[str, tf.Variable],
@@ -201,7 +208,7 @@ class AdamOptimizer(Optimizer):
             strategy.extended.update(first, _average, args=(gradient, beta_1))
             strategy.extended.update(second, _average_squares, args=(gradient, beta_2))
             step_size = learning_rate * correction
-            if not name.startswith(_BEHIND_BACKBONE):
+            if not is_behind_backbone(name):
                 step_size *= self._backbone_rate_multiplier
             args = (first, second, step_size)
             strategy.extended.update(self._variables[name], self._descend, args=args)
@@ -222,6 +229,11 @@ class AdamOptimizer(Optimizer):
 
     def _descend(self, variable, first, second, step_size) -> None:
         variable.assign_sub(step_size * first / (tf.sqrt(second) + self._epsilon))
+
+
+def is_behind_backbone(name: str) -> bool:
+    """Returns whether the variable with this name in the 2019 release is not the backbone's."""
+    return name.startswith(_BEHIND_BACKBONE)
 
 
 def gradient_multiplier(

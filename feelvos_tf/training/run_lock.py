@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import pathlib
 from collections.abc import Iterator
 
-from feelvos_tf.core import atomic_files
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.core import atomic_files, working_folder
 
+# A file, not the folder: the file systems of a network, on which several machines train, lock none.
 _LOCK_FILE = ".training.lock"
 
 
@@ -29,12 +28,12 @@ def only_process(model_dir: str | os.PathLike[str]) -> Iterator[None]:
         handle = os.open(folder / _LOCK_FILE, os.O_CREAT | os.O_WRONLY, 0o666)
     except OSError as error:
         raise atomic_files.refusal(folder, error) from error
-    with os.fdopen(handle, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"{folder}: another process is training in this folder; wait for its end or "
-                "choose another --model_dir"
-            ) from error
+    try:
+        working_folder.lock(
+            handle,
+            f"{folder}: another process is training in this folder; wait for its end or choose "
+            "another --model_dir",
+        )
         yield
+    finally:
+        os.close(handle)

@@ -1,5 +1,7 @@
+import errno
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
@@ -39,3 +41,9 @@ def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path):
     for folder in (tmp_path / "run", tmp_path / "run" / "deeper"):
         with pytest.raises(InputError, match="a part of the path is a file"), only_process(folder):
             pass
+
+
+def test_a_file_system_without_locks_is_trained_on_as_well(tmp_path):
+    no_locks = OSError(errno.ENOLCK, "No locks available")
+    with mock.patch("fcntl.flock", side_effect=no_locks), only_process(tmp_path / "run"):
+        pass

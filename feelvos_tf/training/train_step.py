@@ -55,6 +55,7 @@ class TrainStep:
         summed_clips: int | None = None,
         parts: int = 1,
         loss_scale: LossScale | None = None,
+        learning_rate: LearningRate | None = None,
     ):
         """Stores what an update needs; call inside the strategy's scope.
 
@@ -73,6 +74,7 @@ class TrainStep:
             whole batch when None.
           parts: portions of a batch whose gradients are added up before the update.
           loss_scale: for gradients in float16.
+          learning_rate: as the settings say when None.
 
         Raises:
           InputError: the losses are none, or two have one name.
@@ -89,7 +91,7 @@ class TrainStep:
         self._summed_clips = summed_clips
         self._parts = parts
         self._loss_scale = loss_scale
-        self._learning_rate = LearningRate()
+        self._learning_rate = learning_rate or LearningRate()
         # Each replica's own; added up when the update is made.
         self._sums = (
             {} if parts == 1 else {n: _sum_of_replica(v) for n, v in named_variables.items()}

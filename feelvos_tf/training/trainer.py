@@ -35,7 +35,7 @@ MakeOptimizer = Callable[[Mapping[str, tf.Variable]], Optimizer]
 
 
 @gin.configurable
-@checked("set_random_seed")
+@checked("set_random_seed", seed=(0, 2**32 - 1))
 def set_random_seed(seed: int | None = None) -> int:
     """Makes runs alike; call before the model is made, and give `Trainer` the seed returned.
 
@@ -61,7 +61,18 @@ class Trainer:
       stopped_by: number of the signal that ended `train` before its last step, 0 if none did.
     """
 
-    @checked("Trainer")
+    @checked(
+        "Trainer",
+        num_steps=(0, None),
+        weight_decay=(0.0, None),
+        average_decay=(0.0, 0.999999),
+        calibration_clips=(0, None),
+        log_every_steps=(0, None),
+        picture_every_steps=(0, None),
+        save_every_steps=(0, None),
+        evaluate_every_steps=(0, None),
+        max_checkpoints=(1, None),
+    )
     def __init__(
         self,
         model: tf.keras.Model,

@@ -37,7 +37,7 @@ class TripletLoss(Loss):
 
     name = "triplet"
 
-    @checked("TripletLoss")
+    @checked("TripletLoss", weight=(0.0, None))
     def __init__(
         self,
         weight: float = 0.0,

@@ -74,8 +74,14 @@ class Cluster:
             time.sleep(0.05)
 
     def end(self):
-        """Returns the logs of both workers once they have ended well."""
-        assert [process.wait() for process in self.processes] == [0, 0], self.logs()
+        """Returns the logs of both workers once they have ended well.
+
+        One that fails leaves the other waiting for it, for ever.
+        """
+        while None in (codes := [process.poll() for process in self.processes]):
+            assert not any(codes), self.logs()
+            time.sleep(0.1)
+        assert codes == [0, 0], self.logs()
         return self.logs()
 
     def __enter__(self):
@@ -149,6 +155,14 @@ def test_a_cluster_is_no_number_of_trainings_of_their_own(monkeypatch, strategy)
         ({"worker": ["a:1"], "ps": ["b:1"]}, {"type": "worker", "index": 0}),
         ({"worker": "a:1"}, {"type": "worker", "index": 0}),
         ({"worker": ["a:1"]}, {}),
+        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": -1}),
+        ({"worker": ["a:1", "b:1"]}, {"type": "worker", "index": 0.5}),
+        ({"worker": ["a:1", "a:1"]}, {"type": "worker", "index": 0}),
+        ({"worker": ["a:1", "b:port"]}, {"type": "worker", "index": 0}),
+        ({"worker": ["a:1", "b:99999"]}, {"type": "worker", "index": 0}),
+        ({"worker": [":1", "b:1"]}, {"type": "worker", "index": 0}),
+        ({"worker": [1, 2]}, {"type": "worker", "index": 0}),
+        ({"chief": ["a:1", "b:1"]}, {"type": "chief", "index": 1}),
     ],
 )
 def test_a_cluster_that_cannot_be_is_one_sentence(monkeypatch, cluster, task):
@@ -167,6 +181,9 @@ def test_strategies_that_are_not_there_are_one_sentence(monkeypatch):
         devices.distribution("parameter_server")
     with pytest.raises(InputError, match="addresses of the workers in the environment variable"):
         devices.distribution("multi_worker")
+    for named in (("GPU:77",), ()):
+        with pytest.raises(InputError, match="distribution.devices: expected some of .*CPU:0"):
+            devices.distribution("mirrored", named)
     monkeypatch.setenv("TF_CONFIG", "two workers")
     with pytest.raises(InputError, match="TF_CONFIG: expected .* found two workers"):
         devices.distribution()

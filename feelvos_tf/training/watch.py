@@ -18,7 +18,7 @@ from feelvos_tf.training import tensorboard
 class Watch:
     """TensorBoard's pictures, histograms and profile of a run, each at steps that settings name."""
 
-    @checked("Watch")
+    @checked("Watch", picture_every_steps=(0, None), histogram_every_steps=(0, None))
     def __init__(
         self,
         model_dir: str | os.PathLike[str],
