@@ -62,6 +62,10 @@ np.savez(sys.argv[3], ids=ids, probabilities=probabilities, segmented=segmented,
 """
 
 
+def _read(saved_model: pathlib.Path) -> saved_model_pb2.SavedModel:
+    return saved_model_pb2.SavedModel.FromString((saved_model / "saved_model.pb").read_bytes())
+
+
 @pytest.fixture(scope="module")
 def model():
     return small_model.create()
@@ -108,9 +112,7 @@ def test_saved_model_gives_the_predictors_masks_without_the_package(exported, pr
 
 def test_signatures_have_tensors_with_names_and_assets_say_what_the_model_is(exported):
     predictor, saved_model, _ = exported
-    (graph,) = saved_model_pb2.SavedModel.FromString(
-        (saved_model / "saved_model.pb").read_bytes()
-    ).meta_graphs
+    (graph,) = _read(saved_model).meta_graphs
     state = set(predictor.step.input_signature[1])
     for name, inputs, outputs in (
         ("start", {"image", "mask"}, state),
@@ -127,6 +129,17 @@ def test_signatures_have_tensors_with_names_and_assets_say_what_the_model_is(exp
     described = json.loads((saved_model / "assets/model.json").read_text())
     assert described["class"] == "feelvos_tf.inference.predictor.Predictor"
     assert "Predictor.feedback = 'labels'" in (saved_model / "assets/settings.gin").read_text()
+
+
+def test_no_function_is_in_the_file_twice(exported):
+    """What a process waits for before its first mask is the loading of these operations."""
+    _, saved_model, _ = exported
+    (graph,) = _read(saved_model).meta_graphs
+    # A signature is a small function of its own around a large one.
+    large = [each for each in graph.graph_def.library.function if len(each.node_def) > 30]
+    for method in ("extract", "_step", "start", "_add_objects", "_correct", "_remove"):
+        found = [each for each in large if f"__inference_{method}_" in each.signature.name]
+        assert len(found) == 1, method
 
 
 def test_weights_that_are_not_finite_are_refused_at_export(model, tmp_path):

@@ -28,8 +28,8 @@ def scaled_size(size: tf.Tensor, scale: float) -> tf.Tensor:
 
 
 def scaled_image(image: tf.Tensor, scale: float) -> tf.Tensor:
-    """Returns `[1, h, w, 3]`: the `[height, width, 3]` image at `scale`, bilinear."""
-    batch = image[tf.newaxis]
+    """Returns float32 `[1, h, w, 3]`: the `[height, width, 3]` image at `scale`, bilinear."""
+    batch = tf.cast(image, tf.float32)[tf.newaxis]
     if scale == 1.0:
         return batch
     return resize_bilinear(batch, scaled_size(tf.shape(image)[:2], scale))

@@ -29,6 +29,7 @@ from feelvos_tf.models.release_checkpoint import release_names
 
 _IMAGE = tf.TensorSpec([None, None, 3], tf.uint8, name="image")
 _MASK = tf.TensorSpec([None, None], tf.uint8, name="mask")
+_BATCH_OF_ONE = tf.TensorSpec([1, None, None, 3], tf.float32, name="images")
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 _ID = tf.TensorSpec([], tf.int32, name="object_id")
 _BOUND = tf.TensorSpec([], tf.int32, name="max_total_reference_pixels")
@@ -111,7 +112,7 @@ class Predictor(tf.Module):
         self.scales = tuple(float(scale) for scale in scales)
         self.merge = merge
         # Traced once for all functions, and without autograph, which needs several times as long.
-        self._extract = tf.function(model.extract, autograph=False)
+        self._extract = tf.function(model.extract, input_signature=[_BATCH_OF_ONE], autograph=False)
         self._segment = model.segment
         # One signature for all sizes and object counts: traced once, never again.
         specs = predictor_state.flat_specs(model.embedding.dimension, len(self.scales))
@@ -126,7 +127,7 @@ class Predictor(tf.Module):
 
     def embeddings(self, image: tf.Tensor) -> tf.Tensor:
         """Returns the embeddings `[h, w, channels]` of an image `[height, width, 3]`."""
-        return self._extract(image[tf.newaxis]).embeddings[0]
+        return self._extract(multi_scale.scaled_image(image, 1.0)).embeddings[0]
 
     def untraced_step(self, image: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
         """Returns what `step` returns, for tracing with other signatures."""

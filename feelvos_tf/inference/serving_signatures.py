@@ -25,7 +25,10 @@ _BOUND_OF_MODEL = -1
 
 
 def signatures(predictor: Predictor) -> dict[str, Any]:
-    """Returns name -> concrete function.
+    """Returns name -> function with an input signature.
+
+    They are traced while the SavedModel is written, where the predictor's own functions are traced
+    as well; traced before, each of them would be in the file twice.
 
     * `start`: image, mask -> state
     * `step`: image, state -> ids, probabilities, state
@@ -37,9 +40,9 @@ def signatures(predictor: Predictor) -> dict[str, Any]:
     """
     found = {name: _with_state(predictor, name) for name in _WITH_STATE}
     image, mask = predictor.start.input_signature
-    found["start"] = _concrete(predictor.start, {"image": image, "mask": mask})
+    found["start"] = _named(predictor.start, {"image": image, "mask": mask})
     images, mask = predictor.segment_clip.input_signature
-    found["segment_clip"] = _concrete(
+    found["segment_clip"] = _named(
         lambda images, mask: {"ids": predictor.segment_clip(images, mask)},
         {"images": images, "mask": mask},
     )
@@ -52,18 +55,18 @@ def _with_state(predictor: Predictor, name: str) -> Any:
     own = dict(zip(_WITH_STATE[name], function.input_signature))
     state = function.input_signature[1]
 
-    def flat(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        arguments = [inputs.pop(each) for each in own]
+    def flat(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        arguments, before = inputs[: len(own)], dict(zip(state, inputs[len(own) :]))
         more = [tf.constant(_BOUND_OF_MODEL)] if name == "correct" else []
-        result = function(*arguments, inputs, *more)
+        result = function(*arguments, before, *more)
         if name != "step":
             return result
         ids, probabilities, after = result
         return {"ids": ids, "probabilities": probabilities, **after}
 
-    return _concrete(flat, {**own, **state})
+    return _named(flat, {**own, **state})
 
 
-def _concrete(function: Any, specs: dict[str, tf.TensorSpec]) -> Any:
-    named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()}
-    return tf.function(function, autograph=False).get_concrete_function(**named)
+def _named(function: Any, specs: dict[str, tf.TensorSpec]) -> Any:
+    named = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()]
+    return tf.function(function, input_signature=named, autograph=False)
