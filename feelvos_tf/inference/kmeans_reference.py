@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from feelvos_tf.models.global_matching import Reference, fold_query, fold_reference
+from feelvos_tf.models.global_matching import Reference
+from feelvos_tf.models.similarity import fold_query, fold_reference
 
 _ROUNDS = 10
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models import global_matching, local_matching, pruned_matching
+from feelvos_tf.models import global_matching, local_matching, reference_blocks
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.global_matching import (
     NO_PIXEL_DISTANCE,
@@ -70,8 +70,8 @@ def test_steps_of_global_matching_fit_together(monkeypatch):
     query, other, labels, count = _case(30, 30, 3)
     reference = prepare_reference(other, labels, count)
     whole = global_distances_inference(query, reference)
-    monkeypatch.setattr(pruned_matching, "BLOCK", 7)
-    monkeypatch.setattr(global_matching, "_BLOCKS_PER_STEP", 10)
+    monkeypatch.setattr(reference_blocks, "BLOCK", 7)
+    monkeypatch.setattr(reference_blocks, "_BLOCKS_PER_STEP", 10)
     monkeypatch.setattr(global_matching, "_QUERIES_PER_STEP", 100)
     np.testing.assert_allclose(global_distances_inference(query, reference), whole, atol=1e-6)
 

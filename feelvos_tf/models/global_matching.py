@@ -14,20 +14,28 @@ from typing import Callable, NamedTuple
 import tensorflow as tf
 
 from feelvos_tf.models import pruned_matching
+from feelvos_tf.models.reference_blocks import (
+    block_rows,
+    in_steps,
+    largest_of_steps,
+    sort_into_blocks,
+)
+from feelvos_tf.models.similarity import fold_query, fold_reference
 
 # Stands for the squared distance to an object without any pixel; maps to 1 (equation 3).
 NO_PIXEL_DISTANCE = 1e20
 _LOWEST = tf.float32.min
 # Queries that are compared with all reference pixels at a time.
 _CHUNK = 512
-# Without a gradient: queries, and blocks of reference pixels to compare them with, at a time.
+# Without a gradient: queries to compare with some blocks of reference pixels at a time.
 _QUERIES_PER_STEP = 512
-_BLOCKS_PER_STEP = 32
 # Pruning begins to pay at some thousand reference pixels, and where a third of the pairs of query
-# and block are left it does no more; one query in 16 tells.
+# and block are left it does no more; a sample of the queries tells.
 _LEAST_PIXELS_TO_PRUNE = 8192
 _LARGEST_SHARE_TO_PRUNE = 0.35
-_SAMPLE_STEP = 16
+_SAMPLE = 512
+# Bounds the memory of the distances between queries and blocks. One chunk is all of a 480p frame.
+_QUERIES_TO_PRUNE = 32768
 
 
 class Reference(NamedTuple):
@@ -93,7 +101,7 @@ def sort_reference(reference: Reference) -> Reference:
     """
 
     def in_blocks() -> tf.Tensor:
-        order = pruned_matching.sort_into_blocks(*reference)
+        order = sort_into_blocks(*reference)
         return tf.gather(reference.embeddings, order)
 
     is_large = tf.shape(reference.embeddings)[0] >= _LEAST_PIXELS_TO_PRUNE
@@ -145,21 +153,6 @@ def global_distances_inference(query: tf.Tensor, reference: Reference, k: int = 
     return tf.reshape(distances, tf.concat([tf.shape(distances)[:1], height_width], 0))
 
 
-def fold_query(pixels: tf.Tensor) -> tf.Tensor:
-    """Returns `[p, 1]` for pixels `[..., channels]`: see `fold_reference`."""
-    return tf.concat([pixels, tf.ones_like(pixels[..., :1])], -1)
-
-
-def fold_reference(pixels: tf.Tensor) -> tf.Tensor:
-    """Returns `[2 q, -|q|^2]` for pixels `[..., channels]`.
-
-    Its product with `[p, 1]` is the similarity 2 p.q - |q|^2, which is |p|^2 - |p - q|^2: largest
-    for the nearest pixel, in a single matrix product.
-    """
-    norms = tf.reduce_sum(tf.square(pixels), -1, keepdims=True)
-    return tf.concat([2.0 * pixels, -norms], -1)
-
-
 def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
 
@@ -179,7 +172,10 @@ def _pruning_pays(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns bool `[]`: whether some of the queries need few enough of the blocks."""
 
     def is_little_needed() -> tf.Tensor:
-        needed = _pruned(pixels[::_SAMPLE_STEP], reference).needed
+        blocks = pruned_matching.make_blocks(*reference)
+        count = tf.shape(pixels)[0]
+        sample = tf.gather(pixels, tf.range(0, count, tf.maximum(count // _SAMPLE, 1)))
+        needed = _pruned(sample, blocks, tf.size(reference.offsets) - 1).needed
         return tf.reduce_mean(tf.cast(needed, tf.float32)) <= _LARGEST_SHARE_TO_PRUNE
 
     is_large = tf.shape(reference.embeddings)[0] >= _LEAST_PIXELS_TO_PRUNE
@@ -187,21 +183,19 @@ def _pruning_pays(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
 
 
 class _Pruned(NamedTuple):
-    """Blocks, the similarities in the nearest ones, and where else a query must be compared."""
+    """The similarities in the most promising blocks, and where else a query must be compared."""
 
-    blocks: pruned_matching.Blocks
     similarity: tf.Tensor
     needed: tf.Tensor
 
 
-def _pruned(pixels: tf.Tensor, reference: Reference) -> _Pruned:
-    num_objects = tf.size(reference.offsets) - 1
-    blocks = pruned_matching.make_blocks(*reference)
-    nearest = pruned_matching.nearest_blocks(pixels, blocks, num_objects)
+def _pruned(pixels: tf.Tensor, blocks: pruned_matching.Blocks, num_objects: tf.Tensor) -> _Pruned:
+    least = pruned_matching.least_distances(pixels, blocks)
+    nearest = pruned_matching.nearest_blocks(least, blocks.owners, num_objects)
     similarity = _similarity_in_blocks(pixels, blocks, nearest, num_objects)
     distances = tf.reduce_sum(tf.square(pixels), -1) - similarity
-    needed = pruned_matching.needed_blocks(pixels, blocks, distances)
-    return _Pruned(blocks, similarity, needed & ~nearest)
+    needed = pruned_matching.needed_blocks(pixels, blocks, least, distances)
+    return _Pruned(similarity, needed & ~nearest)
 
 
 def _similarity_in_blocks(
@@ -214,63 +208,40 @@ def _similarity_in_blocks(
 
 def _compare_needed(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns what `_compare_all` returns, up to distances whose normalized value is 1 anyway."""
-    blocks, similarity, needed = _pruned(pixels, reference)
-    num_objects = tf.shape(similarity)[0]
-    return tf.maximum(similarity, _similarity_in_blocks(pixels, blocks, needed, num_objects))
+    num_objects = tf.size(reference.offsets) - 1
+    blocks = pruned_matching.make_blocks(*reference)
+    queries, count = _chunks(pixels, _QUERIES_TO_PRUNE)
+
+    def of_queries(chunk: tf.Tensor) -> tf.Tensor:
+        similarity, needed = _pruned(chunk, blocks, num_objects)
+        rest = _similarity_in_blocks(chunk, blocks, needed, num_objects)
+        return tf.maximum(similarity, rest)
+
+    return _join_chunks(_map(of_queries, queries), count)
 
 
 def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
 
     Some queries against some reference pixels at a time: the product stays in the processor's
-    cache. Blocks of pixels of one object become their maximum first, by max pooling, which uses all
-    cores; a segmented maximum, which does not, is left with little to do. Any number of objects
-    costs the same.
+    cache. Blocks of pixels of one object become their maximum first; a segmented maximum, which
+    does not use all cores, is left with little to do. Any number of objects costs the same.
     """
     num_objects = tf.size(reference.offsets) - 1
     queries, count = _chunks(fold_query(pixels), _QUERIES_PER_STEP)
-    owners, rows = _blocks(reference.offsets)
+    owners, rows = block_rows(reference.offsets)
     # The additional row stands in where there is no pixel at all.
-    folded = tf.gather(fold_reference(tf.pad(reference.embeddings, [[0, 1], [0, 0]])), rows)
+    folded = fold_reference(tf.pad(reference.embeddings, [[0, 1], [0, 0]]))
+    steps, owners = in_steps(tf.gather(folded, rows)), in_steps(owners, fill=-1)
+
+    def of_objects(step: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
+        return tf.math.unsorted_segment_max(largest, owners[step], num_objects)
 
     def of_queries(chunk: tf.Tensor) -> tf.Tensor:
-        columns = tf.transpose(chunk)
-
-        def of_step(step: tf.Tensor) -> tf.Tensor:
-            similarity = tf.matmul(folded[step], columns)
-            largest = tf.nn.max_pool2d(
-                similarity[tf.newaxis, :, tf.newaxis],
-                [pruned_matching.BLOCK, 1],
-                [pruned_matching.BLOCK, 1],
-                "VALID",
-            )
-            return tf.math.unsorted_segment_max(largest[0, :, 0], owners[step], num_objects)
-
-        return tf.reduce_max(_map(of_step, tf.range(tf.shape(owners)[0])), 0)
+        return tf.reduce_max(largest_of_steps(steps, chunk, of_objects), 0)
 
     # A second chunk keeps the cores busy while the first one is in between two products.
     return _join_chunks(_map(of_queries, queries, at_once=2), count)
-
-
-def _blocks(offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns how reference pixels go into blocks of one object each, and blocks into equal steps.
-
-    An object whose pixels do not fill its last block repeats one of them.
-
-    Returns:
-      owners: int32 `[steps, blocks]`, the object of each block; -1 fills up the last step.
-      rows: int32 `[steps, blocks * pruned_matching.BLOCK]`, the pixels in the blocks.
-    """
-    owners, rows = pruned_matching.block_rows(offsets)
-    total = tf.size(owners)
-    steps = tf.maximum(-(-total // _BLOCKS_PER_STEP), 1)
-    per_step = tf.maximum(-(-total // steps), 1)
-    missing = [[0, steps * per_step - total]]
-    owners = tf.pad(owners, missing, constant_values=-1)
-    rows = tf.pad(rows, [*missing, [0, 0]])
-    return tf.reshape(owners, [steps, per_step]), tf.reshape(
-        rows, [steps, per_step * pruned_matching.BLOCK]
-    )
 
 
 def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:

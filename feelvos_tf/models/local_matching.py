@@ -19,7 +19,8 @@ import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.models.global_matching import NO_PIXEL_DISTANCE, fold_query, fold_reference
+from feelvos_tf.models.global_matching import NO_PIXEL_DISTANCE
+from feelvos_tf.models.similarity import fold_query, fold_reference
 
 _TILE = 8
 _LOWEST = tf.float32.min

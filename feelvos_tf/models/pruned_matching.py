@@ -1,30 +1,41 @@
 """Exact nearest neighbors without comparing what cannot win.
 
-The reference pixels of an object lie in blocks of 64 whose pixels have similar embeddings
-(`sort_into_blocks`, once per video). A query needs a block only if the block's nearest possible
-pixel (distance to the center minus the radius, by the triangle inequality) is nearer than the best
-pixel of the block whose center is nearest. Only what is needed is compared, and the result is the
-same.
+A pixel's shadow is the pixel on the principal axes of the reference, 16 of some 100 dimensions, and
+the length of what the axes leave out. The distance between two shadows is never larger than that
+between the two pixels, a sixth of the arithmetic, and close to it: the axes hold nine tenths of the
+variance of a trained network's embeddings. A query needs a block of 64 reference pixels (see
+reference_blocks.py) only if the nearest shadow in the block is nearer than the best pixel of the
+block whose shadow is nearest of all. Only what is needed is compared, and the result is the same.
 
-On embeddings of a trained network a few percent of the pairs of query and block are left. Where too
+On embeddings of a trained network a twentieth of the pairs of query and block is left. Where too
 many are, as with random embeddings, the caller compares everything instead.
 """
 
 from __future__ import annotations
 
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
-BLOCK = 64
+from feelvos_tf.models.reference_blocks import block_rows, in_steps, largest_of_steps
+from feelvos_tf.models.similarity import fold_query, fold_reference
+
 # Above this squared distance the normalized one (paper equation 1) is 1 in float32 whatever it is.
 SATURATED_DISTANCE = 17.4
 # What rounding may do to a squared distance, relative to the squared norms it is the difference of.
 _ROUNDING = 1e-5
+_AXES = 16
 # Products of some blocks run beside each other, since one alone is too small for all cores.
 _BLOCKS_AT_ONCE = 4
-# Queries that are bounded at a time: the distances to all blocks stay in the cache.
-_QUERIES_PER_CHUNK = 2048
+# Queries whose products with the shadows of a step stay in the processor's cache.
+_QUERIES_PER_STEP = 512
+
+
+class Axes(NamedTuple):
+    """Where shadows are cast: `mean` float32 `[channels]`, `directions` `[channels, axes]`."""
+
+    mean: tf.Tensor
+    directions: tf.Tensor
 
 
 class Blocks(NamedTuple):
@@ -33,84 +44,34 @@ class Blocks(NamedTuple):
     Attributes:
       owners: int32 `[blocks]`, ascending, the object of each block.
       pixels: float32 `[blocks, BLOCK, channels]`; a block that is not full repeats a pixel.
-      centers: float32 `[blocks, channels]`, their means.
-      radii: float32 `[blocks]`, the distance from the center to the farthest pixel.
+      shadows: float32 `[blocks, BLOCK, axes + 1]` of the pixels.
+      axes: that cast them.
     """
 
     owners: tf.Tensor
     pixels: tf.Tensor
-    centers: tf.Tensor
-    radii: tf.Tensor
+    shadows: tf.Tensor
+    axes: Axes
 
 
-def sort_into_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-    """Returns the order of the pixels in which any 64 that follow each other are alike.
+def principal_axes(embeddings: tf.Tensor) -> Axes:
+    """Returns the axes of the largest variance of one or more pixels `[pixels, channels]`."""
+    mean = tf.reduce_mean(embeddings, 0)
+    centered = embeddings - mean
+    _, directions = tf.linalg.eigh(tf.matmul(centered, centered, transpose_a=True))
+    return Axes(mean, directions[:, max(embeddings.shape[-1] - _AXES, 0) :])
 
-    A k-d tree: the pixels of an object are split at the median along the axis of their largest
-    variance, and so on, at multiples of 64: no block but an object's last one is partly full.
 
-    Args:
-      embeddings: float32 `[pixels, channels]`, sorted by object.
-      offsets: int32 `[objects + 1]`; object i owns the pixels `offsets[i]` to `offsets[i + 1] - 1`.
+def shadows(pixels: tf.Tensor, axes: Axes) -> tf.Tensor:
+    """Returns float32 `[pixels, axes + 1]` of `[pixels, channels]`.
 
-    Returns:
-      int32 `[pixels]`, a permutation that keeps every object's pixels within its own range.
+    The rest is computed as a vector: its length as a difference of squares would be wrong by more
+    than rounding where it is short.
     """
-    sizes = offsets[1:] - offsets[:-1]
-    order = tf.range(tf.shape(embeddings)[0])
-    nodes = tf.repeat(tf.range(tf.size(sizes)), sizes)
-    vector = tf.TensorShape([None])
-    order, _ = tf.while_loop(
-        lambda order, nodes: _largest(nodes) > BLOCK,
-        lambda order, nodes: _split_nodes(embeddings, order, nodes),
-        (order, nodes),
-        shape_invariants=(vector, vector),
-    )
-    return order
-
-
-def _largest(nodes: tf.Tensor) -> tf.Tensor:
-    """Returns the number of pixels in the largest node, 0 if there is none."""
-    return tf.reduce_max(tf.concat([[0], tf.math.bincount(nodes)], 0))
-
-
-def _split_nodes(
-    embeddings: tf.Tensor, order: tf.Tensor, nodes: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns order and nodes after one more level of the tree; nodes count up along the order."""
-    pixels = tf.gather(embeddings, order)
-    counts = tf.math.bincount(nodes)
-    mean = tf.math.segment_mean(pixels, nodes)
-    variance = tf.math.segment_mean(tf.square(pixels), nodes) - tf.square(mean)
-    axes = tf.gather(tf.argmax(variance, -1, output_type=tf.int32), nodes)
-    values = tf.gather(pixels, axes, batch_dims=1)
-    by_value = tf.argsort(values)
-    by_node = tf.gather(by_value, tf.argsort(tf.gather(nodes, by_value), stable=True))
-    rank = tf.range(tf.size(order)) - tf.gather(tf.cumsum(counts, exclusive=True), nodes)
-    left_size = (-(-counts // BLOCK) + 1) // 2 * BLOCK
-    is_right = tf.cast(rank >= tf.gather(left_size, nodes), tf.int32)
-    return tf.gather(order, by_node), tf.unique(2 * nodes + is_right).idx
-
-
-def block_rows(offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns how reference pixels go into blocks of one object each.
-
-    An object whose pixels do not fill its last block repeats one of them.
-
-    Args:
-      offsets: int32 `[objects + 1]`.
-
-    Returns:
-      owners: int32 `[blocks]`, ascending, the object of each block.
-      rows: int32 `[blocks, BLOCK]`, the pixels in the blocks.
-    """
-    first, end = offsets[:-1], offsets[1:]
-    counts = -((first - end) // BLOCK)
-    owners = tf.repeat(tf.range(tf.size(counts)), counts)
-    position = tf.range(tf.size(owners)) - tf.gather(tf.cumsum(counts, exclusive=True), owners)
-    rows = (tf.gather(first, owners) + position * BLOCK)[:, tf.newaxis] + tf.range(BLOCK)
-    rows = tf.minimum(rows, tf.gather(end, owners)[:, tf.newaxis] - 1)
-    return owners, rows
+    centered = pixels - axes.mean
+    on_axes = tf.matmul(centered, axes.directions)
+    rest = centered - tf.matmul(on_axes, axes.directions, transpose_b=True)
+    return tf.concat([on_axes, tf.norm(rest, axis=-1, keepdims=True)], -1)
 
 
 def make_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> Blocks:
@@ -121,33 +82,56 @@ def make_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> Blocks:
       offsets: int32 `[objects + 1]`.
     """
     owners, rows = block_rows(offsets)
-    pixels = tf.gather(embeddings, rows)
-    centers = tf.reduce_mean(pixels, 1)
-    distances = tf.reduce_sum(tf.square(pixels - centers[:, tf.newaxis]), -1)
-    return Blocks(owners, pixels, centers, tf.sqrt(tf.reduce_max(distances, -1)))
+    axes = principal_axes(embeddings)
+    cast = shadows(embeddings, axes)
+    return Blocks(owners, tf.gather(embeddings, rows), tf.gather(cast, rows), axes)
 
 
-def nearest_blocks(queries: tf.Tensor, blocks: Blocks, num_objects: tf.Tensor) -> tf.Tensor:
-    """Returns which block of each object has its center nearest to a query.
+def least_distances(queries: tf.Tensor, blocks: Blocks) -> tf.Tensor:
+    """Returns what the squared distance of a query to any pixel of a block is at least.
 
     Args:
       queries: float32 `[queries, channels]`.
       blocks: from `make_blocks`.
+
+    Returns:
+      float32 `[blocks, queries]`, exact to rounding: see `needed_blocks`.
+    """
+    own = shadows(queries, blocks.axes)
+    count = tf.shape(own)[0]
+    chunks = -(-count // _QUERIES_PER_STEP)
+    folded = fold_query(own)
+    padded = tf.pad(folded, [[0, chunks * _QUERIES_PER_STEP - count], [0, 0]])
+    steps = in_steps(fold_reference(blocks.shadows))
+    similarity = tf.map_fn(
+        lambda chunk: largest_of_steps(steps, chunk, lambda _, largest: largest),
+        tf.reshape(padded, [chunks, _QUERIES_PER_STEP, folded.shape[-1]]),
+        fn_output_signature=tf.float32,
+        parallel_iterations=2,
+    )
+    similarity = tf.transpose(similarity, [1, 2, 0, 3])
+    similarity = tf.reshape(similarity, [-1, chunks * _QUERIES_PER_STEP])
+    return tf.reduce_sum(tf.square(own), -1) - similarity[: tf.size(blocks.owners), :count]
+
+
+def nearest_blocks(least: tf.Tensor, owners: tf.Tensor, num_objects: tf.Tensor) -> tf.Tensor:
+    """Returns which block of each object holds the shadow nearest to a query.
+
+    Args:
+      least: float32 `[blocks, queries]` of `least_distances`.
+      owners: int32 `[blocks]`, the object of each block.
       num_objects: int32 scalar.
 
     Returns:
       bool `[blocks, queries]`, one or (at equal distances) some blocks of each object that has any.
     """
-
-    def of_chunk(queries: tf.Tensor, norms: tf.Tensor) -> tf.Tensor:
-        distances = _squared_distances(blocks.centers, queries, norms)
-        nearest = tf.math.unsorted_segment_min(distances, blocks.owners, num_objects)
-        return distances <= tf.gather(nearest, blocks.owners)
-
-    return _in_chunks(of_chunk, queries)
+    nearest = tf.math.unsorted_segment_min(least, owners, num_objects)
+    return least <= tf.gather(nearest, owners)
 
 
-def needed_blocks(queries: tf.Tensor, blocks: Blocks, known: tf.Tensor) -> tf.Tensor:
+def needed_blocks(
+    queries: tf.Tensor, blocks: Blocks, least: tf.Tensor, known: tf.Tensor
+) -> tf.Tensor:
     """Returns which blocks may hold a pixel that is nearer to a query than what is known.
 
     A block is not needed if the normalized distance of all its pixels is 1 in any case.
@@ -155,51 +139,15 @@ def needed_blocks(queries: tf.Tensor, blocks: Blocks, known: tf.Tensor) -> tf.Te
     Args:
       queries: float32 `[queries, channels]`.
       blocks: from `make_blocks`.
+      least: float32 `[blocks, queries]` of `least_distances`.
       known: float32 `[objects, queries]`, the squared distance to some pixel of the object.
 
     Returns:
       bool `[blocks, queries]`.
     """
-    largest_norm = tf.reduce_max(tf.reduce_sum(tf.square(blocks.centers), -1))
-
-    def of_chunk(queries: tf.Tensor, norms: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
-        slack = _ROUNDING * (norms + largest_norm)
-        reach = tf.sqrt(tf.clip_by_value(tf.transpose(known), 0.0, SATURATED_DISTANCE) + slack)
-        reach = tf.gather(reach, blocks.owners) + blocks.radii[:, tf.newaxis]
-        distances = _squared_distances(blocks.centers, queries, norms)
-        return distances - slack < tf.square(reach)
-
-    return _in_chunks(of_chunk, queries, tf.transpose(known))
-
-
-def _in_chunks(
-    of_chunk: Callable[..., tf.Tensor], queries: tf.Tensor, *more: tf.Tensor
-) -> tf.Tensor:
-    """Returns bool `[blocks, queries]` of `of_chunk(queries, squared norms, *more)`.
-
-    Args:
-      of_chunk: some queries -> bool `[blocks, some]`.
-      queries: float32 `[queries, channels]`.
-      *more: `[queries, ...]` each.
-    """
-    count = tf.shape(queries)[0]
-    chunks = -(-count // _QUERIES_PER_CHUNK)
-    arrays = [queries, tf.reduce_sum(tf.square(queries), -1), *more]
-    found = tf.TensorArray(tf.bool, chunks, infer_shape=False, element_shape=[None, None])
-
-    def body(chunk: tf.Tensor, found: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        own = slice(chunk * _QUERIES_PER_CHUNK, tf.minimum((chunk + 1) * _QUERIES_PER_CHUNK, count))
-        return chunk + 1, found.write(chunk, tf.transpose(of_chunk(*(a[own] for a in arrays))))
-
-    _, found = tf.while_loop(lambda chunk, _: chunk < chunks, body, (0, found))
-    return tf.transpose(found.concat())
-
-
-def _squared_distances(pixels: tf.Tensor, queries: tf.Tensor, norms: tf.Tensor) -> tf.Tensor:
-    """Returns float32 `[pixels, queries]`, not below 0; `norms` are the queries' squared ones."""
-    own = tf.reduce_sum(tf.square(pixels), -1, keepdims=True)
-    product = tf.matmul(pixels, queries, transpose_b=True)
-    return tf.maximum(own + norms - 2.0 * product, 0.0)
+    largest_norm = tf.reduce_max(tf.reduce_sum(tf.square(blocks.pixels), -1))
+    slack = _ROUNDING * (tf.reduce_sum(tf.square(queries), -1) + largest_norm)
+    return least < tf.gather(tf.minimum(known, SATURATED_DISTANCE) + slack, blocks.owners)
 
 
 def largest_products(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models import global_matching, pruned_matching
+from feelvos_tf.models import global_matching, pruned_matching, reference_blocks
 from feelvos_tf.models.global_matching import Reference
 
 CHANNELS = 12
@@ -37,24 +37,44 @@ def _oracle(queries: np.ndarray, reference: Reference) -> np.ndarray:
 @pytest.mark.parametrize("offsets", [[0, 1000], [0, 700, 700, 701, 1000], [0, 64, 192, 1000]])
 def test_sorting_permutes_each_object_within_itself_and_makes_small_blocks(offsets):
     pixels = _alike(np.random.default_rng(0), 1000)
-    order = pruned_matching.sort_into_blocks(tf.constant(pixels), tf.constant(offsets)).numpy()
+    order = reference_blocks.sort_into_blocks(tf.constant(pixels), tf.constant(offsets)).numpy()
     for first, end in zip(offsets, offsets[1:]):
         np.testing.assert_array_equal(np.sort(order[first:end]), np.arange(first, end))
     before = pruned_matching.make_blocks(*_reference(pixels, offsets))
     after = pruned_matching.make_blocks(*_reference(pixels[order], offsets))
-    assert tf.reduce_mean(after.radii) < 0.9 * tf.reduce_mean(before.radii)
+    spread_before, spread_after = (
+        tf.reduce_mean(tf.math.reduce_variance(blocks.pixels, 1)) for blocks in (before, after)
+    )
+    assert spread_after < 0.8 * spread_before
 
 
-def test_every_block_holds_its_pixels_within_its_radius():
+def test_every_block_holds_pixels_of_its_owner_alone():
     pixels, offsets = _alike(np.random.default_rng(1), 300), [0, 130, 130, 300]
     blocks = pruned_matching.make_blocks(*_reference(pixels, offsets))
     np.testing.assert_array_equal(blocks.owners, [0, 0, 0, 2, 2, 2])
-    distances = np.linalg.norm(blocks.pixels - blocks.centers[:, None], axis=-1)
-    np.testing.assert_allclose(distances.max(1), blocks.radii, rtol=1e-5)
     for owner in (0, 2):
         own = np.concatenate(blocks.pixels.numpy()[blocks.owners.numpy() == owner])
         expected = pixels[offsets[owner] : offsets[owner + 1]]
         np.testing.assert_array_equal(np.unique(own, axis=0), np.unique(expected, axis=0))
+
+
+@pytest.mark.parametrize("rank", [CHANNELS, 15, 17, 30])
+def test_shadows_are_no_farther_from_each_other_than_their_pixels(rank):
+    """Also where the axes leave nothing out, and where the queries lie off the axes."""
+    rng = np.random.default_rng(rank)
+    channels = max(rank, CHANNELS) + (rank != CHANNELS)
+    pixels = rng.normal(0, 3, (300, rank)) @ rng.normal(0, 1, (rank, channels))
+    queries = np.concatenate([pixels[:50] + 0.01, rng.normal(2, 3, (50, channels))])
+    reference = _reference(pixels.astype("f"), [0, 170, 300])
+    blocks = pruned_matching.make_blocks(*reference)
+    least = pruned_matching.least_distances(tf.constant(queries, tf.float32), blocks).numpy()
+    between = blocks.pixels.numpy()[:, :, None] - queries.astype("f").astype(np.float64)
+    exact = np.square(between).sum(-1).min(1)
+    slack = 1e-5 * (np.square(queries).sum(-1) + np.square(pixels).sum(-1).max())
+    assert least.shape == exact.shape == (6, 100)
+    assert (least <= exact + slack).all()
+    # What is left out is not much: the bound is worth something.
+    assert np.median(least / exact) > 0.4
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -95,15 +115,16 @@ def test_what_is_found_equals_the_comparison_of_everything(monkeypatch):
 def test_little_is_needed_of_embeddings_that_form_groups_and_nearly_all_of_random_ones():
     rng = np.random.default_rng(6)
     for make, least, most in (
-        (_alike, 0.0, 0.15),
-        (lambda r, n: r.normal(0, 1, (n, 12)), 0.5, 1.0),
+        (_alike, 0.0, 0.05),
+        (lambda r, n: r.normal(0, 1, (n, 60)), 0.5, 1.0),
     ):
         reference = _reference(make(rng, 9000).astype("f"), [0, 9000])
         blocks = pruned_matching.make_blocks(*global_matching.sort_reference(reference))
-        queries = make(rng, 2100).astype("f")
-        known = tf.constant(_oracle(queries, reference), tf.float32)
-        needed = pruned_matching.needed_blocks(queries, blocks, known)
-        assert needed.shape == (141, 2100)
+        queries = tf.constant(make(rng, 700), tf.float32)
+        known = tf.constant(_oracle(queries.numpy(), reference), tf.float32)
+        bounds = pruned_matching.least_distances(queries, blocks)
+        needed = pruned_matching.needed_blocks(queries, blocks, bounds, known)
+        assert needed.shape == (141, 700)
         assert least <= tf.reduce_mean(tf.cast(needed, tf.float32)) <= most
 
 

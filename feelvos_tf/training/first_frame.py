@@ -47,7 +47,7 @@ class FirstFrameSegmenter(ModelVideoSegmenter):
         predictor: Predictor,
         num_steps: int,
         inference_size: int | None = None,
-        identity: str | None = None,
+        identity: str = "",
     ):
         """Prepares the training; all layers behind the backbone take part in it.
 

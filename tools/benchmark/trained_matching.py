@@ -13,7 +13,7 @@ from measure import Case
 
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.inference import bundled_model
-from feelvos_tf.media import masks, video
+from feelvos_tf.media import masks, pictures
 from feelvos_tf.models import global_matching
 from feelvos_tf.models.global_matching import Reference, prepare_reference, sort_reference
 
@@ -56,7 +56,7 @@ def _embeddings(
     mask = _scaled(masks.read_mask(sequence.masks[0], sequence.binary_masks), height, width)
 
     def previous(frame: int) -> tuple[tf.Tensor, tf.Tensor]:
-        image = _scaled(video.read_image(sequence.frames[frame]), height, width)
+        image = _scaled(pictures.read_image(sequence.frames[frame]), height, width)
         state = predictor.start(tf.constant(image), tf.constant(mask))
         return state["previous_embeddings"], state["previous_indices"]
 
