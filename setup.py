@@ -55,9 +55,10 @@ setup(
         f"tensorboard>=2.18; {NEWEST}",
     ],
     extras_require={
-        # What all tests need: also matplotlib, pycocotools, Ray, the page's server, and playwright,
-        # which drives the browser that tests the page.
+        # What all tests need: also an ffmpeg that writes into pipes, matplotlib, pycocotools, Ray,
+        # the page's server, and playwright, which drives the browser that tests the page.
         "dev": [
+            "imageio-ffmpeg>=0.4.8",
             "matplotlib>=3.6",
             "playwright>=1.40",
             "pycocotools>=2.0.6",

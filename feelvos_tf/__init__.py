@@ -49,15 +49,6 @@ def load(
     from feelvos_tf.core import cli
 
     cli.prepare_tensorflow()
-    from feelvos_tf.inference import bundled_model
-    from feelvos_tf.inference.numpy_predictor import NumpyPredictor
-    from feelvos_tf.inference.video_segmenter import fingerprint, load_saved_model
+    from feelvos_tf.inference import model_choice
 
-    if saved_model is not None:
-        model, identity = load_saved_model(saved_model), fingerprint(saved_model)
-    else:
-        bundled_model.check()
-        if inference_size is None:
-            inference_size = bundled_model.inference_size()
-        model, identity = bundled_model.build(), bundled_model.fingerprint()
-    return NumpyPredictor(model, inference_size, max_total_reference_pixels, identity)
+    return model_choice.choose(saved_model, inference_size).load(max_total_reference_pixels)

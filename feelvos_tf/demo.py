@@ -15,6 +15,7 @@ from absl import flags
 from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.demo_page.limits import Limits
+from feelvos_tf.inference import model_choice
 
 _FLAGS = cli.flag_values(__name__)
 _HOST = "127.0.0.1"
@@ -27,19 +28,7 @@ _PORT = flags.DEFINE_integer(
     upper_bound=65535,
     flag_values=_FLAGS,
 )
-_SAVED_MODEL = flags.DEFINE_string(
-    "saved_model",
-    None,
-    "Folder written by feelvos_tf.export; by default the model that comes with the package.",
-    flag_values=_FLAGS,
-)
-_INFERENCE_SIZE = flags.DEFINE_integer(
-    "inference_size",
-    None,
-    "Run the model on frames scaled to this many pixels on the short side, e.g. 240 for speed.",
-    lower_bound=16,
-    flag_values=_FLAGS,
-)
+_MODEL = model_choice.define(_FLAGS)
 _MAX_FRAMES = flags.DEFINE_integer(
     "max_frames", _DEFAULTS.frames, "Of a clip.", lower_bound=1, flag_values=_FLAGS
 )
@@ -68,13 +57,14 @@ def main(argv: list[str]) -> None:
     missing = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
     if missing:
         raise InputError(f"the page needs {missing[0]}: pip install 'feelvos_tf[demo]'")
+    choice = _MODEL.choice()
     listening = _listening(_PORT.value)
+    print("loading the model ...", flush=True)
     import uvicorn
 
-    import feelvos_tf
     from feelvos_tf.demo_page import server
 
-    predictor = feelvos_tf.load(_SAVED_MODEL.value, _INFERENCE_SIZE.value)
+    predictor = choice.load()
     limits = _DEFAULTS._replace(
         frames=_MAX_FRAMES.value,
         side=_MAX_SIDE.value,

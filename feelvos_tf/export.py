@@ -170,10 +170,12 @@ def main(argv: list[str]) -> None:
         raise InputError("--export_dir: expected a folder, got nothing")
     check_new(_EXPORT_DIR.value)
     size = _frame_size() if _FORMAT.value == "tflite" else None
+    print("loading TensorFlow and the model ...", flush=True)
     if not _BUNDLED.value:
         gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
     with gin_settings.input_errors():
         predictor = _predictor()
+        print(f"writing {_EXPORT_DIR.value}, which takes up to a minute ...", flush=True)
         if size is None:
             export(predictor, _EXPORT_DIR.value)
             print(f"SavedModel: {_EXPORT_DIR.value}")

@@ -17,12 +17,12 @@ import gin
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import ExifTags, Image
 
 from feelvos_tf.core import gin_settings, npz_file
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets, tfrecord_files, tfrecords
-from feelvos_tf.inference import input_video, many_videos
+from feelvos_tf.inference import bundled_model, input_video, many_videos
 from feelvos_tf.media import (
     given_mask,
     live_frames,
@@ -82,6 +82,9 @@ def seeds(tmp_path_factory):
         image_bytes(masks.DAVIS_PALETTE[ids], name) for name in ("PNG", "BMP", "GIF", "TIFF")
     ]
     photographs = [image_bytes(image, name) for name in ("JPEG", "PNG", "WEBP", "TIFF", "BMP")]
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation], exif[ExifTags.Base.Make] = 3, "a phone"
+    turned = [image_bytes(image, name, exif=exif) for name in ("JPEG", "PNG", "WEBP", "TIFF")]
     deep = image_bytes(ids.astype(np.uint16) * 9000, "PNG")
     videos = [
         video_bytes(folder, *kind)
@@ -91,6 +94,9 @@ def seeds(tmp_path_factory):
             ("avi", "mjpeg", "yuvj420p"),
             ("webm", "libvpx-vp9", "yuv420p"),
             ("gif", "gif", "rgb8"),
+            ("mov", "mpeg4", "yuv420p"),
+            ("ts", "mpeg2video", "yuv420p"),
+            ("flv", "flv1", "yuv420p"),
         )
     ]
     names = [f"{frame:05d}" for frame in range(2)]
@@ -104,9 +110,11 @@ def seeds(tmp_path_factory):
     return {
         read_mask: [indexed],
         read_given: [indexed, *colored, *annotations(ids)],
-        read_image: [*photographs, deep],
+        read_image: [*photographs, *turned, deep],
+        read_frame_of_record: [photographs[0], turned[0]],
+        read_settings: [(bundled_model.FOLDER / bundled_model.SETTINGS).read_bytes()],
         read_video: videos,
-        read_pipe: [videos[1], b"".join(photographs[:1] * 3)],
+        read_pipe: [videos[1], videos[-2], b"".join(photographs[:1] * 3)],
         read_stamp: [stamp],
         read_state: [saved],
         read_split: [b"bear\nboat\n", b"/JPEGImages/480p/bear/00000.jpg /Annotations/x.png\n"],
@@ -150,6 +158,17 @@ def read_given(folder, content):
 
 def read_image(folder, content):
     assert pictures.read_image(put(folder, "i.jpg", content)).shape[2] == 3
+
+
+def read_frame_of_record(folder, content):
+    masks.write_mask(folder / "i.png", drawn_videos.draw(0, [1])[1])
+    frame = put(folder, "i.jpg", content)
+    tfrecords.encode(datasets.VideoFiles("bear", (frame,), (folder / "i.png",)))
+
+
+def read_settings(folder, content):
+    put(folder, bundled_model.SETTINGS, content)
+    assert bundled_model.inference_size(folder) > 0
 
 
 def read_video(folder, content):

@@ -21,7 +21,8 @@ from PIL import Image
 import feelvos_tf
 from feelvos_tf import predict as program
 from feelvos_tf.core import gin_settings
-from feelvos_tf.inference import bundled_model, command_line, video_segmenter
+from feelvos_tf.inference import bundled_model, command_line
+from feelvos_tf.inference import saved_model as saved_model_folder
 from feelvos_tf.media import masks, pictures, video, video_writing
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
@@ -94,7 +95,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     other = predict(*arguments, "--inference_size=24", "--sequences=cows")
     assert other.returncode == 0 and "4 frames, " in other.stdout
     assert json.loads((output / "cows" / "prediction.json").read_text())["settings"] == {
-        "saved_model": video_segmenter.fingerprint(other_model),
+        "saved_model": saved_model_folder.fingerprint(other_model),
         "inference_size": 24,
         "clip": ANY,
     }
@@ -324,10 +325,9 @@ def test_the_model_of_a_training_segments_as_it_is_or_fine_tuned_and_stays_as_it
     before = {path.name: path.read_bytes() for path in run_folder.iterdir()}
     identities, results = set(), []
     for steps in (0, 2):
-        model = program._Model(None, str(run_folder), steps)
-        model.check()
-        identities.add(model.fingerprint())
-        results.append(model.segmenter(None).start(image, mask).embeddings)
+        model = program._trained(None, str(run_folder), steps, None)
+        identities.add(model.identity)
+        results.append(model.segmenter().start(image, mask).embeddings)
     tf.config.run_functions_eagerly(False)
     assert len(identities) == 1 and len(identities.pop()) == 16
     assert results[0].shape == results[1].shape and (results[0] != results[1]).any()

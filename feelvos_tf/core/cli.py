@@ -25,6 +25,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -57,7 +58,21 @@ def run(main: Callable[[list[str]], None]) -> None:
     prepare_tensorflow()
     _show_own_flags_in_help(flags.FLAGS)
 
-    app.run(functools.partial(_call, main))
+    app.run(functools.partial(_call, main), flags_parser=_parsed)
+
+
+def _parsed(argv: Sequence[str]) -> list[str]:
+    """Returns what is left of a command line without its flags.
+
+    Ends the process where --help was asked for, with success, which absl calls a failure, and where
+    a flag is wrong.
+    """
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        _fail(f"{error} (--help lists the flags)", EXIT_INPUT_ERROR)
+    except SystemExit:
+        sys.exit(0)
 
 
 def _call(main: Callable[[list[str]], None], argv: list[str]) -> None:
@@ -141,7 +156,8 @@ def _help_of(flag: flags.Flag) -> str:
     """Returns the lines of --help about one flag."""
     name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
     default = "" if flag.default in (None, False, [], "") else f" (default: {flag.default})"
-    lines = textwrap.wrap(f"{name}: {flag.help}{default}", 98)
+    text = re.sub(r";\s+repeat this option.*", " May be repeated.", flag.help)  # absl's words.
+    lines = textwrap.wrap(f"{name}: {text}{default}", 98)
     return "\n".join([f"  {lines[0]}", *(f"      {line}" for line in lines[1:])])
 
 
@@ -173,7 +189,7 @@ def _file_name(error: Exception) -> str | None:
     return found[1] if found else None
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     # Names of files may hold line breaks and what terminals take for commands.
     printable = "".join(c if c.isprintable() else " " for c in message)
     print(f"error: {printable}", file=sys.stderr)

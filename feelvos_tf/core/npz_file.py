@@ -41,4 +41,4 @@ def read(path: str | os.PathLike[str], what: str) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except _DAMAGE as error:
-        raise InputError(f"{path}: expected {what}, found {error}") from error
+        raise InputError(f"{path}: expected {what}, found {str(error)[:200]}") from error

@@ -12,6 +12,7 @@ ours are interchangeable:
                    segmentation/object/height    int64   pixels, equal to the image's
                    segmentation/object/width     int64
     feature lists  image/encoded                 bytes   one JPEG file per frame, byte for byte
+                                                         (encoded anew where EXIF data turns it)
                    segmentation/object/encoded   bytes   one single-channel PNG of ids per frame
 
 `tf.io.decode_png` turns palette PNGs, as DAVIS ships them, into colors: that is why the masks are
@@ -28,7 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
@@ -37,6 +38,7 @@ from feelvos_tf.media import masks, pictures
 _RECORD_HEADER_BYTES = 12  # length (uint64, little endian) and its checksum
 _RECORD_FOOTER_BYTES = 4  # checksum of the data
 _READ_BUFFER = 256 * 1024
+_TURNED = range(2, 9)  # The orientations of EXIF that are not upright.
 
 
 class EncodedVideo(NamedTuple):
@@ -176,12 +178,19 @@ class _Jpeg(NamedTuple):
 
 
 def _read_jpeg(path: Path) -> _Jpeg:
-    """Returns the file's bytes and size; decodes it once to be sure that it can be."""
+    """Returns the file's bytes and size; decodes it once to be sure that it can be.
+
+    TensorFlow does not look at EXIF data: what it turns is encoded anew, upright as in prediction.
+    """
     with pictures.opened(path, "a JPEG image") as image:
         image.load()
         if image.format != "JPEG":
             raise InputError(f"{path}: expected a JPEG image, found {image.format}")
-        return _Jpeg(path.read_bytes(), image.height, image.width)
+        if image.getexif().get(ExifTags.Base.Orientation) not in _TURNED:
+            return _Jpeg(path.read_bytes(), image.height, image.width)
+        upright, buffer = ImageOps.exif_transpose(image), io.BytesIO()
+        upright.save(buffer, "JPEG", quality=95, subsampling=0)
+        return _Jpeg(buffer.getvalue(), upright.height, upright.width)
 
 
 def _check_size(path: Path, size: tuple[int, ...], first: Path, expected: tuple[int, int]) -> None:

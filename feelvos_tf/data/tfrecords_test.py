@@ -4,12 +4,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import ExifTags, Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import record_shards, tfrecords
 from feelvos_tf.data.datasets import VideoFiles
-from feelvos_tf.media import masks
+from feelvos_tf.media import masks, pictures
+from feelvos_tf.testing import drawn_videos
 
 HEIGHT, WIDTH = 12, 16
 
@@ -59,6 +60,25 @@ def test_a_record_has_the_fields_of_the_release(tmp_path):
         png = Image.open(io.BytesIO(feature.bytes_list.value[0]))
         assert png.mode == "L"
         np.testing.assert_array_equal(np.array(png), masks.read_mask(path))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_what_exif_turns_is_upright_in_a_record_as_it_is_in_prediction(tmp_path, orientation):
+    """Its mask, drawn upright, has no such data and is not turned."""
+    image, ids = drawn_videos.draw(0, [1])
+    stored = Image.fromarray(image[: image.shape[0] - 8])  # Not a square.
+    if orientation >= 5:
+        stored = stored.transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stored.save(tmp_path / "a.jpg", exif=exif, quality=100)
+    masks.write_mask(tmp_path / "a.png", ids[: ids.shape[0] - 8])
+    video = VideoFiles("a", (tmp_path / "a.jpg",), (tmp_path / "a.png",))
+    parsed = tfrecords.parse(tfrecords.encode(video).SerializeToString())
+    found = tf.io.decode_jpeg(parsed.images[0], channels=3).numpy().astype(int)
+    expected = pictures.read_image(tmp_path / "a.jpg")
+    assert found.shape[:2] == tuple(tf.io.decode_png(parsed.masks[0]).shape[:2])
+    np.testing.assert_allclose(found, expected, atol=12)
 
 
 def test_255_is_the_object_in_davis_2016_masks(tmp_path):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import gin
 
+from feelvos_tf.core import gin_settings, text_file
 from feelvos_tf.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def inference_size(folder: str | os.PathLike[str] = FOLDER) -> int:
       InputError: the settings do not say.
     """
     path = pathlib.Path(folder) / SETTINGS
-    found = _INFERENCE_SIZE.search(path.read_text())
+    found = _INFERENCE_SIZE.search(_read(path))
     if found is None:
         raise InputError(f"{path}: expected a line like 'inference_size = 400', found none")
     return int(found[1])
@@ -95,7 +96,7 @@ def _build(folder: str | os.PathLike[str], folded: bool) -> tuple[Feelvos, Predi
     from feelvos_tf.models.feelvos import Feelvos
 
     _bind(pathlib.Path(folder) / SETTINGS)
-    with gin.config_scope([_SCOPE]):
+    with gin.config_scope([_SCOPE]), gin_settings.input_errors():
         model = Feelvos()
         model.create_variables()
         packed_weights.load(model, pathlib.Path(folder) / WEIGHTS)
@@ -104,9 +105,13 @@ def _build(folder: str | os.PathLike[str], folded: bool) -> tuple[Feelvos, Predi
         return model, Predictor(model)
 
 
+def _read(settings: pathlib.Path) -> str:
+    return text_file.read(settings, "settings of a model")
+
+
 def _bind(path: pathlib.Path) -> None:
     """Binds the settings of a file, one a line, in the scope of the bundled model."""
-    bindings = _BINDING.findall(path.read_text())
+    bindings = _BINDING.findall(_read(path))
     try:
         with gin.unlock_config():
             gin.parse_config([f"{_SCOPE}/{binding}" for binding in bindings])

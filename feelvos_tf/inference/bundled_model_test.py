@@ -76,8 +76,10 @@ def test_damaged_settings_are_told_in_one_sentence(files, tmp_path):
         ("Feelvos.embedding_dimension", "Nothing.embedding_dimension", "Nothing"),
         ("embedding_dimension = 8", "embedding_dimension = 9", "found shape"),
         ("embedding_dimension = 8", "embedding_dimension = (", "settings.gin: "),
+        ("@MobileNetV2()", "@MobileNetV2", "expected a backbone such as @Xception"),
+        ("Feelvos", "Feelv\xf6s", "expected settings of a model in UTF-8"),
     ):
-        (tmp_path / bundled_model.SETTINGS).write_text(SETTINGS.replace(old, new))
+        (tmp_path / bundled_model.SETTINGS).write_text(SETTINGS.replace(old, new), "latin-1")
         with pytest.raises(InputError, match=sentence) as caught:
             bundled_model.build(tmp_path)
         assert "\n" not in str(caught.value)

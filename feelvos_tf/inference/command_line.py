@@ -277,12 +277,16 @@ def _stopping(videos: list[InputVideo]) -> Iterator[None]:
     """Makes SIGTERM stop like Ctrl-C and, while a camera or a pipe runs, Ctrl-C end its video."""
     live = [video.source for video in videos if video.source.is_live]
 
+    def stop_live() -> None:
+        for frames in live:
+            frames.stop()
+
     def interrupt(*_: object) -> None:
+        stop_live()
         raise KeyboardInterrupt
 
     def end_of_video(*_: object) -> None:
-        for frames in live:
-            frames.stop()
+        stop_live()
         tqdm.write("stopping after this frame; once more to stop at once")
         signal.signal(signal.SIGINT, interrupt)
 

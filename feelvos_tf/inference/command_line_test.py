@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from feelvos_tf.core import background
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import command_line, input_video
 from feelvos_tf.media import live_frames, video
@@ -50,6 +52,32 @@ def test_ctrl_c_ends_a_live_video_and_the_second_one_everything(tmp_path):
             os.kill(os.getpid(), signal.SIGINT)
     assert seen == [0, 1, 2, 3]
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_live_video_whose_next_frame_does_not_come_ends_too(tmp_path, number):
+    """At the first Ctrl-C, with its masks complete; SIGTERM interrupts."""
+    is_over = threading.Event()
+
+    def stalling():
+        yield from frames(3)
+        is_over.wait()
+
+    live = input_video.from_video(live_frames.LiveFrames(stalling(), 10), tmp_path / "mask.png")
+    seen = []
+    try:
+        with command_line._stopping([live]):
+            for frame in background.prefetched(live.frames):
+                seen.append(frame.number)
+                if frame.number == 2:
+                    threading.Timer(0.2, os.kill, (os.getpid(), number)).start()
+    except KeyboardInterrupt:
+        assert number == signal.SIGTERM
+    else:
+        assert number == signal.SIGINT
+    finally:
+        is_over.set()
+    assert seen == [0, 1, 2]
 
 
 def test_sigterm_interrupts_like_ctrl_c(capsys):

@@ -52,7 +52,7 @@ def test_arrays_come_back_at_the_frames_size_at_any_inference_size(clip, size):
 def test_it_gives_the_masks_of_the_programs(clip):
     images, masks = clip
     model = color_model.ColorModel()
-    state = ModelVideoSegmenter(model, 24).start(images[0], masks[0])
+    state = ModelVideoSegmenter(NumpyPredictor(model, 24)).start(images[0], masks[0])
     clip_masks = NumpyPredictor(model, 24).segment_clip(images, masks[0])
     np.testing.assert_array_equal(clip_masks[0], masks[0])
     np.testing.assert_array_equal(clip_masks[1:], [state.step(image) for image in images[1:]])
@@ -242,6 +242,7 @@ def test_a_state_of_another_model_or_size_is_refused_in_one_sentence(clip, netwo
     state = predictor.state()
     other_frames = NumpyPredictor(network, 24, identity="a")
     other_frames.start(images[0][:40], masks[0][:40])
+    offsets, indices = state["reference_offsets"], state["previous_indices"]
     wide = {**state, "previous_embeddings": state["previous_embeddings"][..., :5]}
     for receiver, given, sentence in (
         (NumpyPredictor(network, 24, identity="b"), state, r"this model \(b\).*another \(a\)"),
@@ -252,6 +253,12 @@ def test_a_state_of_another_model_or_size_is_refused_in_one_sentence(clip, netwo
         (predictor, {**state, "more": state["model"]}, "found one with .*more"),
         (predictor, wide, r"previous_embeddings of float32 \(None, None, 8\), found float32"),
         (predictor, {**state, "object_ids": np.array([0.0])}, "object_ids of int32"),
+        (predictor, {**state, "inference_size": np.array("24")}, "another inference_size: <U2"),
+        (predictor, {**state, "object_ids": state["object_ids"][::-1]}, "another object_ids"),
+        (predictor, {**state, "reference_offsets": 2 * offsets}, "another reference_offsets"),
+        (predictor, {**state, "previous_indices": 9 + indices}, "another previous_indices"),
+        (predictor, {**state, "previous_masks": state["previous_masks"][1:]}, "previous_masks"),
+        (predictor, {**state, "previous_masks": state["previous_masks"] * np.nan}, "finite"),
     ):
         with pytest.raises(InputError, match=sentence) as caught:
             receiver.restore(given)

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 _FRAME_SIZE, _INFERENCE_SIZE, _MODEL = "frame_size", "inference_size", "model"
-_OWN = (_FRAME_SIZE, _INFERENCE_SIZE, _MODEL)
+# What `pack` adds: kind of the values and shape.
+_OWN = {_FRAME_SIZE: ("i", (2,)), _INFERENCE_SIZE: ("i", ()), _MODEL: ("U", ())}
 
 
 def pack(
@@ -61,6 +63,13 @@ def unpack(
     missing = [name for name in _OWN if name not in packed]
     if missing:
         raise InputError(f"restore: expected what state() returns, found no {missing[0]}")
+    for name, expected in _OWN.items():
+        array = np.asarray(packed[name])
+        if (array.dtype.kind, array.shape) != expected:
+            raise InputError(
+                f"restore: expected what state() returns, found another {name}: {array.dtype} "
+                f"{list(array.shape)}"
+            )
     if str(packed[_MODEL]) != identity:
         raise InputError(
             f"restore: expected a state of this model ({identity or 'unnamed'}), found one of "
@@ -97,10 +106,11 @@ def _tensors(
     packed: Mapping[str, np.ndarray], specs: Mapping[str, tf.TensorSpec]
 ) -> dict[str, tf.Tensor]:
     """Returns tensors as `specs` says; raises InputError if the arrays are others."""
-    if set(packed) - set(_OWN) != set(specs):
+    own = set(packed) - set(_OWN)
+    if own != set(specs):
         raise InputError(
             f"restore: expected a state with {', '.join(specs)}, found one with "
-            f"{', '.join(sorted(set(packed) - set(_OWN)))}"
+            f"{', '.join(sorted(own))}"
         )
     import tensorflow as tf  # Here: a wrong flag is to be told without seconds of waiting.
 
@@ -114,6 +124,36 @@ def _tensors(
                 f"restore: expected {name} of {spec.dtype.name} {spec.shape}, found {array.dtype} "
                 f"{list(array.shape)}"
             )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"restore: expected finite numbers in {name}, found others")
         # A copy, also where TensorFlow would take the array's own memory.
         tensors[name] = tf.constant(np.array(array))
+    _check_fit({name: tensor.numpy() for name, tensor in tensors.items()})
     return tensors
+
+
+def _check_fit(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises InputError unless the arrays are about the same objects and pixels.
+
+    TensorFlow would tell of others only inside of the network, or not at all.
+    """
+    ids = arrays["object_ids"].tolist()
+    is_right = {"object_ids": ids == sorted({0, *ids}) and ids[-1] < VOID}
+    for name, offsets in arrays.items():
+        if name.startswith("reference_offsets"):
+            scale = name.removeprefix("reference_offsets")
+            pixels = len(arrays[f"reference_embeddings{scale}"])
+            grid = arrays[f"previous_embeddings{scale}"].shape[:2]
+            indices = arrays[f"previous_indices{scale}"]
+            is_right |= {
+                name: len(offsets) == len(ids) + 1
+                and (offsets[0], offsets[-1]) == (0, pixels)
+                and (np.diff(offsets) >= 0).all(),
+                f"previous_indices{scale}": indices.shape == grid
+                and ((indices >= -1) & (indices < len(ids))).all(),
+                f"previous_masks{scale}": arrays[f"previous_masks{scale}"].shape
+                == (len(ids), *grid),
+            }
+    wrong = [name for name, right in is_right.items() if not right]
+    if wrong:
+        raise InputError(f"restore: expected entries that fit each other, found another {wrong[0]}")

@@ -62,8 +62,8 @@ def define(flag_values: flags.FlagValues) -> VideoFlags:
         "mask_at": flags.DEFINE_multi_string(
             "mask_at",
             [],
-            "FRAME:MASK, e.g. 120:later.png; may be repeated. New objects join the others, known "
-            "ones are corrected.",
+            "FRAME:MASK, e.g. 120:later.png. New objects join the others, known ones are "
+            "corrected.",
             **own,
         ),
         "first_frame": flags.DEFINE_string(

@@ -1,16 +1,12 @@
-"""Segments videos with a model or SavedModel that may run at another size than the frames'."""
+"""What segments any number of videos, frame by frame: the interface, and a model behind it."""
 
 from __future__ import annotations
 
-import hashlib
-import os
-import pathlib
-from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Protocol
+from collections.abc import Sequence
+from typing import Callable, Protocol
 
 import numpy as np
 
-from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference.numpy_predictor import NumpyPredictor
 
 
@@ -69,18 +65,15 @@ class VideoSegmenter(Protocol):
 
 
 class ModelVideoSegmenter:
-    """A model with the functions of `feelvos_tf.inference.predictor` as a `VideoSegmenter`."""
+    """A model as a `VideoSegmenter`; all of its videos share the network."""
 
-    def __init__(self, model: Any, inference_size: int | None = None):
+    def __init__(self, predictor: NumpyPredictor):
         """Stores the model.
 
         Args:
-          model: a `Predictor`, or a SavedModel of one.
-          inference_size: frames are scaled so that their short side has this many pixels while
-            the model runs; None runs it on the frames as they are.
+          predictor: of which every video gets another one.
         """
-        self._model = model
-        self._inference_size = inference_size
+        self._predictor = predictor
 
     def start(self, image: np.ndarray, mask: np.ndarray) -> NumpyPredictor:
         """Returns the state of a new video. See `VideoSegmenter`.
@@ -88,7 +81,7 @@ class ModelVideoSegmenter:
         Raises:
           InputError: the mask holds no object or has another size than the image.
         """
-        predictor = NumpyPredictor(self._model, self._inference_size)
+        predictor = self._predictor.another()
         predictor.start(image, mask)
         return predictor
 
@@ -98,70 +91,6 @@ class ModelVideoSegmenter:
         Raises:
           InputError: it is of another model or size, or damaged.
         """
-        predictor = NumpyPredictor(self._model, self._inference_size)
+        predictor = self._predictor.another()
         predictor.restore(arrays)
         return predictor
-
-
-class SavedModelVideoSegmenter(ModelVideoSegmenter):
-    """A SavedModel of `feelvos_tf.export` as a `VideoSegmenter`."""
-
-    def __init__(self, path: str | os.PathLike[str], inference_size: int | None = None):
-        """Loads the model.
-
-        Args:
-          path: the folder that `feelvos_tf.export` wrote.
-          inference_size: see `ModelVideoSegmenter`.
-
-        Raises:
-          InputError: the folder is missing or holds no model of this project.
-        """
-        super().__init__(load_saved_model(path), inference_size)
-
-
-def check_saved_model(path: str | os.PathLike[str]) -> None:
-    """Raises InputError unless the folder looks like a SavedModel."""
-    folder = pathlib.Path(path)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected the folder of a SavedModel, found no such folder")
-    if not (folder / "saved_model.pb").is_file():
-        raise InputError(
-            f"{folder}: expected a SavedModel (write one with python -m feelvos_tf.export), found "
-            "a folder without saved_model.pb"
-        )
-
-
-def fingerprint(path: str | os.PathLike[str]) -> str:
-    """Returns 16 hexadecimal digits that change with a SavedModel's graph or weights.
-
-    The index of the variables holds a checksum of every weight, so the weights are not read.
-    """
-    digest = hashlib.sha256()
-    for name in ("saved_model.pb", "variables/variables.index"):
-        file = pathlib.Path(path) / name
-        digest.update(file.read_bytes() if file.is_file() else b"")
-    return digest.hexdigest()[:16]
-
-
-def load_saved_model(path: str | os.PathLike[str]) -> Any:
-    """Returns the loaded SavedModel after checking that it is one of this project."""
-    check_saved_model(path)
-    import tensorflow as tf  # Here, so that a wrong flag is told without seconds of waiting.
-
-    try:
-        model = tf.saved_model.load(str(path))
-    except (OSError, ValueError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be loaded as a SavedModel ({reason})") from error
-    if not hasattr(model, "start") or not hasattr(model, "step"):
-        raise InputError(
-            f"{path}: expected a SavedModel written by feelvos_tf.export, found one without its "
-            "functions start and step"
-        )
-    from feelvos_tf.inference.predictor import check_finite
-
-    variables = getattr(model, "_model_variables", {})
-    if not isinstance(variables, Mapping):
-        variables = {variable.name: variable for variable in variables}  # Written by version 0.1.
-    check_finite(variables, str(path))
-    return model

@@ -1,4 +1,4 @@
-"""The SavedModel at work: sizes, ids, and what is no model."""
+"""A SavedModel at work: sizes, ids, objects that come later."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import video_segmenter
+from feelvos_tf.inference import model_choice
+from feelvos_tf.inference.numpy_predictor import NumpyPredictor
+from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
 from feelvos_tf.testing import color_model, drawn_videos
 
 
@@ -16,10 +18,14 @@ def saved_model(tmp_path_factory):
     return color_model.save(tmp_path_factory.mktemp("models") / "model")
 
 
+def segmenter_of(saved_model, inference_size=None) -> ModelVideoSegmenter:
+    return ModelVideoSegmenter(model_choice.choose(saved_model, inference_size).load())
+
+
 def test_ids_with_gaps_come_back_at_full_size(saved_model):
     image, mask = drawn_videos.draw(0, [7, 3])
     mask[0, :5] = 255
-    state = video_segmenter.SavedModelVideoSegmenter(saved_model).start(image, mask)
+    state = segmenter_of(saved_model).start(image, mask)
     for frame in (1, 2):
         image, expected = drawn_videos.draw(frame, [7, 3])
         np.testing.assert_array_equal(state.step(image), expected)
@@ -28,7 +34,7 @@ def test_ids_with_gaps_come_back_at_full_size(saved_model):
 @pytest.mark.parametrize("inference_size", [24, 100])
 def test_at_another_inference_size_only_outlines_change(saved_model, inference_size):
     image, mask = drawn_videos.draw(0, [7, 3])
-    state = video_segmenter.SavedModelVideoSegmenter(saved_model, inference_size).start(image, mask)
+    state = segmenter_of(saved_model, inference_size).start(image, mask)
     image, expected = drawn_videos.draw(3, [7, 3])
     ids = state.step(image)
     assert ids.shape == expected.shape and ids.dtype == np.uint8
@@ -40,7 +46,7 @@ def test_at_another_inference_size_only_outlines_change(saved_model, inference_s
 
 
 def test_two_videos_of_one_model_do_not_disturb_each_other(saved_model):
-    model = video_segmenter.SavedModelVideoSegmenter(saved_model)
+    model = segmenter_of(saved_model)
     image, mask = drawn_videos.draw(0, [1, 2])
     first = model.start(image, mask)
     model.start(255 - image, 3 * mask)
@@ -59,7 +65,7 @@ def test_model_runs_at_the_inference_size_of_the_short_side():
             seen.append(image.shape)
             return None, tf.zeros([*image.shape[:2], 2]), state
 
-    model = video_segmenter.ModelVideoSegmenter(Recorder(), 240)
+    model = ModelVideoSegmenter(NumpyPredictor(Recorder(), 240))
     image = np.zeros((854, 480, 3), np.uint8)
     assert model.start(image, np.ones((854, 480), np.uint8)).step(image).shape == (854, 480)
     assert seen == [((427, 240, 3), (427, 240)), (427, 240, 3)]
@@ -67,7 +73,7 @@ def test_model_runs_at_the_inference_size_of_the_short_side():
 
 def test_objects_that_appear_later_join_at_full_size(saved_model):
     for inference_size in (None, 24):
-        segmenter = video_segmenter.SavedModelVideoSegmenter(saved_model, inference_size)
+        segmenter = segmenter_of(saved_model, inference_size)
         state = segmenter.start(*drawn_videos.draw(0, [7]))
         image, mask = drawn_videos.draw(1, [7, 3])
         state.step(image)
@@ -79,7 +85,7 @@ def test_objects_that_appear_later_join_at_full_size(saved_model):
 
 def test_masks_that_do_not_fit_are_told_in_one_sentence(saved_model):
     image, mask = drawn_videos.draw(0, [7])
-    segmenter = video_segmenter.SavedModelVideoSegmenter(saved_model)
+    segmenter = segmenter_of(saved_model)
     state = segmenter.start(image, mask)
     for bad, sentence in (
         (np.zeros_like(mask), "at least one object, found none"),
@@ -98,28 +104,6 @@ def test_a_model_exported_before_objects_could_be_added_says_so():
             return {"object_ids": np.array([0, 1])}
 
     image, mask = drawn_videos.draw(0, [1])
-    state = video_segmenter.ModelVideoSegmenter(Old()).start(image, mask)
+    state = ModelVideoSegmenter(NumpyPredictor(Old())).start(image, mask)
     with pytest.raises(InputError, match="has no function add_objects; write it again"):
         state.add_objects(mask)
-
-
-def test_fingerprint_changes_with_weights_but_not_with_the_place(saved_model, tmp_path):
-    other = color_model.save(tmp_path / "other", sharpness=0.02)
-    assert video_segmenter.fingerprint(saved_model) != video_segmenter.fingerprint(other)
-    moved = tmp_path / "moved"
-    before = video_segmenter.fingerprint(other)
-    other.rename(moved)
-    assert video_segmenter.fingerprint(moved) == before
-
-
-def test_what_is_no_model_is_told_in_one_sentence(tmp_path):
-    with pytest.raises(InputError, match="missing: expected the folder of a SavedModel, found no"):
-        video_segmenter.SavedModelVideoSegmenter(tmp_path / "missing")
-    with pytest.raises(InputError, match="found a folder without saved_model.pb"):
-        video_segmenter.SavedModelVideoSegmenter(tmp_path)
-    (tmp_path / "saved_model.pb").write_bytes(b"damaged")
-    with pytest.raises(InputError, match="cannot be loaded as a SavedModel"):
-        video_segmenter.SavedModelVideoSegmenter(tmp_path)
-    tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
-    with pytest.raises(InputError, match="foreign: .*without its functions start and step"):
-        video_segmenter.SavedModelVideoSegmenter(tmp_path / "foreign")

@@ -13,6 +13,7 @@ from collections.abc import Hashable
 
 import cv2
 import numpy as np
+from PIL import ImageOps
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
@@ -83,7 +84,8 @@ def read(path: str | os.PathLike[str], size: tuple[int, int], numbers: ObjectNum
     path = pathlib.Path(path)
     if path.suffix.lower() == ".json":
         return mask_json.read(path, size, numbers.id_of)
-    with pictures.opened(path, "a mask (PNG or JSON)", _FORMATS) as image:
+    with pictures.opened(path, "a mask (PNG or JSON)", _FORMATS) as opened:
+        image = ImageOps.exif_transpose(opened)
         if image.mode in ("P", "L", "1") or image.mode.startswith("I"):
             values = np.array(image)
             if values.max() > VOID or values.min() < 0:

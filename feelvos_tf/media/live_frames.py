@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import queue
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -18,12 +22,17 @@ from feelvos_tf.media import video
 from feelvos_tf.media.video import DEFAULT_FRAMES_PER_SECOND, Frame
 
 _PIPE = "standard input"
+_LOOK_UP = 0.1  # Seconds after which who waits looks whether somebody has stopped the video.
 # Their frames come one after the other, and nothing says when.
 _WITHOUT_TIME = ("mjpeg", "rawvideo", "jpeg_pipe", "png_pipe", "image2pipe")
 
 
 class LiveFrames:
-    """Frames that can be read once, until they end or somebody stops. `Frames`; see there."""
+    """Frames that can be read once, until they end or somebody stops. `Frames`; see there.
+
+    A thread of its own waits for the source, so that a video can be stopped whose next frame does
+    not come. Nobody waits for that thread when the program ends.
+    """
 
     is_live = True
     length = None
@@ -38,11 +47,13 @@ class LiveFrames:
         self.paths = []
         self.frames_per_second = frames_per_second
         self._source = source
-        self._is_stopped = False
+        self._arrived: queue.Queue[Frame | Exception | None] = queue.Queue(maxsize=1)
+        self._is_stopped = threading.Event()
+        self._reader: threading.Thread | None = None
 
     def stop(self) -> None:
-        """Ends the video after the frame that is being read."""
-        self._is_stopped = True
+        """Ends the video."""
+        self._is_stopped.set()
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields uint8 [height, width, 3] RGB."""
@@ -50,11 +61,47 @@ class LiveFrames:
 
     def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
         """Yields chosen frames. See `Frames`."""
-        for frame in self._source:
-            if self._is_stopped or (end is not None and frame.number >= end):
+        if self._reader is None:
+            self._reader = threading.Thread(target=self._read, daemon=True)
+            self._reader.start()
+        try:
+            while (frame := self._next()) is not None and (end is None or frame.number < end):
+                if frame.number >= start and (frame.number - start) % every == 0:
+                    yield frame
+        finally:
+            self.stop()
+
+    def _next(self) -> Frame | None:
+        """Returns the next frame, None at the end; raises what reading it has raised."""
+        while not self._is_stopped.is_set():
+            try:
+                arrived = self._arrived.get(timeout=_LOOK_UP)
+            except queue.Empty:
+                continue
+            if isinstance(arrived, Exception):
+                raise arrived
+            return arrived
+        return None
+
+    def _read(self) -> None:
+        """Hands over what the source gives, and at last None or what it has raised."""
+        last = None
+        try:
+            for frame in self._source:
+                self._hand_over(frame)
+                if self._is_stopped.is_set():
+                    break
+        except Exception as error:
+            last = error
+        finally:
+            self._source.close()
+        self._hand_over(last)
+
+    def _hand_over(self, item: Frame | Exception | None) -> None:
+        while not self._is_stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._arrived.put(item, timeout=_LOOK_UP)
                 return
-            if frame.number >= start and (frame.number - start) % every == 0:
-                yield frame
 
     def name(self, number: int) -> str:
         """Returns the frame's number: `00012`."""
@@ -120,7 +167,7 @@ def open_pipe(
         options = {"video_size": f"{raw_size[1]}x{raw_size[0]}", "pixel_format": raw_format}
     try:
         container = av.open(
-            _Readable(file or sys.stdin.buffer),
+            _Readable(file or io.FileIO(sys.stdin.fileno(), closefd=False)),
             format=None if raw_size is None else "rawvideo",
             options=options,
         )
@@ -140,11 +187,14 @@ def open_pipe(
 
 
 class _Readable:
-    """A file of which nothing but `read` is to be used: a pipe cannot go back."""
+    """A file of which nothing but `read` is to be used: a pipe cannot go back.
+
+    Without a buffer, `read` returns what is there already. Nor does it lock anything: Python would
+    wait at its end for a thread that reads from `sys.stdin.buffer`.
+    """
 
     def __init__(self, file: BinaryIO):
-        # What is there already, instead of waiting until a buffer is full.
-        self.read = getattr(file, "read1", file.read)
+        self.read = file.read
 
 
 def _pipe_frames(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import shutil
+import signal
 import subprocess
 import sys
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import live_frames
+from feelvos_tf.media import live_frames, video
 
 IMAGES = np.stack([np.full((32, 48, 3), 25 * n + 5, np.uint8) for n in range(6)])
 
@@ -82,6 +84,45 @@ def test_what_is_no_stream_is_told_in_one_sentence():
         list(live_frames.open_pipe(Pipe(IMAGES.tobytes()[:-99]), (32, 48)))
 
 
+@pytest.fixture(scope="module")
+def ffmpeg():
+    """Returns the path of a real ffmpeg, or skips the test."""
+    path = shutil.which("ffmpeg")
+    return path or pytest.importorskip("imageio_ffmpeg", reason="no ffmpeg").get_ffmpeg_exe()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options"),
+    [
+        (["-f", "mjpeg", "-q:v", "3"], {"frames_per_second": 12}),
+        (["-f", "rawvideo", "-pix_fmt", "rgb24"], {"raw_size": (240, 426)}),
+        (
+            ["-f", "rawvideo", "-pix_fmt", "yuv420p"],
+            {"raw_size": (240, 426), "raw_format": "yuv420p"},
+        ),
+        (["-f", "matroska"], {}),
+        (["-f", "mpegts"], {}),
+        (["-f", "image2pipe", "-c:v", "png"], {"frames_per_second": 12}),
+        (["-movflags", "frag_keyframe+empty_moov", "-f", "mp4"], {}),
+        (["-f", "yuv4mpegpipe", "-pix_fmt", "yuv420p"], {}),
+    ],
+    ids=lambda value: " ".join(value[-3:]) if isinstance(value, list) else "",
+)
+def test_what_ffmpeg_writes_is_read(ffmpeg, testdata, arguments, options):
+    """As the page beside this file shows it."""
+    clip = testdata / "bunny.mp4"
+    command = [ffmpeg, "-loglevel", "error", "-i", clip, *arguments, "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
+        frames = list(live_frames.open_pipe(process.stdout, **options).timed())
+    expected = list(video.open_frames(clip))
+    assert process.returncode == 0 and len(frames) == len(expected)
+    for frame, image in zip(frames, expected):
+        assert np.abs(frame.image.astype(int) - image).mean() < 6
+    # The clip has 25 frames per second; 24 is meant where nothing says.
+    rate = options.get("frames_per_second", 24 if "rawvideo" in arguments else 25)
+    assert float(frames[-1].time) == pytest.approx((len(frames) - 1) / rate, abs=0.01)
+
+
 def test_standard_input_is_read_as_it_comes():
     program = (
         "from feelvos_tf.media import live_frames\n"
@@ -98,6 +139,33 @@ def test_standard_input_is_read_as_it_comes():
     process.stdin.close()
     rest = process.stdout.read()
     assert process.wait() == 0 and rest.split() == [b"30", b"55", b"80", b"105", b"130"]
+
+
+def test_a_stream_that_stalls_can_be_stopped_and_does_not_keep_the_program():
+    program = (
+        "import signal\n"
+        "from feelvos_tf.core import background\n"
+        "from feelvos_tf.media import live_frames\n"
+        "frames = live_frames.open_pipe(raw_size=(32, 48))\n"
+        "signal.signal(signal.SIGINT, lambda *_: frames.stop())\n"
+        "for frame in background.prefetched(frames.timed()):\n"
+        "    print(frame.number, flush=True)\n"
+        "print('end', flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdin.write(IMAGES[:3].tobytes())
+    process.stdin.flush()
+    assert [process.stdout.readline() for _ in range(3)] == [b"0\n", b"1\n", b"2\n"]
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == b"end\n"
+    assert process.wait(timeout=60) == 0
+    assert process.stderr.read() == b""
+    process.stdin.close()
 
 
 def test_a_camera_gives_its_pictures_with_the_times_they_came(monkeypatch):

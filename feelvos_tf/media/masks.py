@@ -6,7 +6,7 @@ import os
 import pathlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.core.constants import VOID
@@ -35,7 +35,8 @@ DAVIS_PALETTE = _davis_palette()
 def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
     """Returns the object ids of an indexed, grayscale or one-bit PNG, uint8 [height, width].
 
-    Palette indices are read as they are. (`tf.io.decode_png` would turn them into colors.)
+    Palette indices are read as they are. (`tf.io.decode_png` would turn them into colors.) A mask
+    is turned only by EXIF data of its own, not by that of its picture.
 
     Args:
       path: the PNG.
@@ -61,7 +62,7 @@ def _read_pixels(path: pathlib.Path) -> tuple[np.ndarray, bool]:
                 f"{path}: expected a mask with one object id per pixel (indexed or grayscale "
                 f"PNG), found a {image.mode} image"
             )
-        return np.array(image), image.mode == "P"
+        return np.array(ImageOps.exif_transpose(image)), image.mode == "P"
 
 
 def write_mask(path: str | os.PathLike[str], ids: np.ndarray) -> None:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import masks
+from feelvos_tf.media import given_mask, masks
 
 
 def test_palette_is_the_pascal_color_map():
@@ -100,3 +100,16 @@ def test_what_is_no_mask_is_not_written(tmp_path, ids):
 def test_object_ids_leave_out_background_and_void():
     assert masks.object_ids(np.array([[0, 5, 255], [2, 5, 0]], np.uint8)) == [2, 5]
     assert masks.object_ids(np.zeros([3, 3], np.uint8)) == []
+
+
+def test_exif_data_of_its_own_turns_a_mask(tmp_path):
+    ids = np.zeros((4, 6), np.uint8)
+    ids[0, :3] = 7
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # To be shown turned by 90 degrees clockwise.
+    stored = Image.fromarray(np.rot90(ids))
+    stored.putpalette(masks.DAVIS_PALETTE.tobytes())
+    stored.save(tmp_path / "turned.png", exif=exif)
+    read = given_mask.read(tmp_path / "turned.png", ids.shape, given_mask.ObjectNumbers())
+    np.testing.assert_array_equal(masks.read_mask(tmp_path / "turned.png"), ids)
+    np.testing.assert_array_equal(read, ids)

@@ -47,6 +47,7 @@ class FirstFrameSegmenter(ModelVideoSegmenter):
         predictor: Predictor,
         num_steps: int,
         inference_size: int | None = None,
+        identity: str | None = None,
     ):
         """Prepares the training; all layers behind the backbone take part in it.
 
@@ -54,9 +55,11 @@ class FirstFrameSegmenter(ModelVideoSegmenter):
           model: with its variables created and its batch norm not folded.
           predictor: of that model.
           num_steps: of the training on a first frame.
-          inference_size: see `ModelVideoSegmenter`.
+          inference_size: see `NumpyPredictor`.
+          identity: see `NumpyPredictor`.
         """
-        super().__init__(predictor, inference_size)
+        super().__init__(NumpyPredictor(predictor, inference_size, identity=identity))
+        self._inference_size = inference_size
         self._num_steps = num_steps
         names = release_names(model)
         learned = {n: v for n, v in names.items() if v.trainable and is_behind_backbone(n)}

@@ -18,6 +18,7 @@ from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.region_and_contour import Summary
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.evaluated_model import build_evaluated_model
+from feelvos_tf.inference.numpy_predictor import NumpyPredictor
 from feelvos_tf.inference.segment_videos import Outputs, segment_videos
 from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
 from feelvos_tf.models.release_checkpoint import release_names
@@ -78,7 +79,7 @@ class Validation:
         """
         folder = pathlib.Path(output_dir)
         segment_videos(
-            lambda: ModelVideoSegmenter(predictor, self._inference_size),
+            lambda: ModelVideoSegmenter(NumpyPredictor(predictor, self._inference_size)),
             self._videos,
             lambda video: Outputs(folder / video.name),
             {},

@@ -2,6 +2,7 @@ r"""Benchmarks the fast paths side by side with plain implementations of the sam
 
     python tools/benchmark matching   global and local matching
     python tools/benchmark frame      one frame, its parts, the head, dilated layers
+    python tools/benchmark sizes      one frame by size, number of objects and backbone
     python tools/benchmark train      one clip forward and backward
     python tools/benchmark step       a training step of two recipes, and its parts
     python tools/benchmark input      the training pipeline
@@ -22,13 +23,14 @@ import sys
 import time
 
 import measure
+import sizes
 from absl import flags
 
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
 
-COMMANDS = ("matching", "frame", "train", "step", "input", "eval", "export")
+COMMANDS = ("matching", "frame", "sizes", "train", "step", "input", "eval", "export")
 _TESTDATA = pathlib.Path(__file__).resolve().parents[2] / "testdata"
 
 FLAGS = cli.flag_values(__name__)
@@ -99,6 +101,10 @@ def run(command: str | None) -> None:
     """Measures and prints what the subcommand and the flags ask for."""
     if command not in COMMANDS:
         raise InputError(f"expected one of {', '.join(COMMANDS)}, got {command or 'nothing'}")
+    if command == "sizes":
+        print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
+        print(sizes.table(FLAGS.repeats))
+        return
     _limit_threads()
     cases = cases_of(command)
     if not cases:
@@ -113,11 +119,11 @@ def run(command: str | None) -> None:
         (lambda case: _peak_command(command, case)) if needs_memory else None,
         time.process_time if FLAGS.processor_time else time.perf_counter,
     )
-    sizes = _sizes(command)
+    chosen = _sizes(command)
     if FLAGS.json:
-        print(measure.to_json(command, sizes, rows))
+        print(measure.to_json(command, chosen, rows))
         return
-    print(", ".join(f"{name} {value}" for name, value in sizes.items()))
+    print(", ".join(f"{name} {value}" for name, value in chosen.items()))
     print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
     print(measure.format_table(rows))
 

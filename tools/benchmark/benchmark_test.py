@@ -5,19 +5,24 @@ import pathlib
 import subprocess
 import sys
 import time
+import types
 
 import measure
 import numpy as np
 import pytest
+import sizes
 import tensorflow as tf
 import training_step
 import yardsticks
 from measure import Case, Row
 
 from feelvos_tf.data import datasets
+from feelvos_tf.inference import bundled_model
+from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.global_matching import global_distances_inference, prepare_reference
 from feelvos_tf.models.layers.convolution import DepthwiseConvolution
 from feelvos_tf.models.local_matching import local_distances_inference
+from feelvos_tf.testing import small_model
 
 TESTDATA = pathlib.Path(__file__).parents[2] / "testdata"
 _OBJECTS, _RADIUS = 3, 2
@@ -93,6 +98,32 @@ def test_seconds_of_the_processor_leave_out_waiting():
     [by_clock] = measure.measure([case], 1, None)
     [by_processor] = measure.measure([case], 1, None, time.process_time)
     assert by_clock.seconds >= 0.2 > by_processor.seconds
+
+
+def test_costs_of_sizes_are_a_table_with_a_line_for_each_number_of_objects(monkeypatch):
+    """In this process, with a model that takes no time."""
+
+    class Pool:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def starmap(self, function, jobs, chunksize):
+            return [function(*job) for job in jobs]
+
+    monkeypatch.setattr(
+        sizes.multiprocessing,
+        "get_context",
+        lambda _: types.SimpleNamespace(Pool=lambda *_, **__: Pool()),
+    )
+    monkeypatch.setattr(bundled_model, "build", lambda: Predictor(small_model.create()))
+    lines = sizes.table(1, (32,), (1, 2), ("mobilenet_v2",)).splitlines()
+    assert lines[0].startswith("| size | objects | mobilenet_v2: processor, s |")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+    assert [row[:2] for row in cells] == [["32x57", "1"], ["32x57", "2"]]
+    assert all(len(row) == 5 and float(row[4]) > 50 for row in cells)
 
 
 def run(*arguments):

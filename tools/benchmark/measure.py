@@ -116,7 +116,7 @@ def peak_of(case: Case) -> float:
         _reset_peak()
     before = 0.0 if case.whole_process else _resident_mb()
     function()
-    return max(_peak_mb() - before, 0.0)
+    return max(peak_mb() - before, 0.0)
 
 
 def _peak_in_subprocess(command: list[str]) -> float:
@@ -146,7 +146,8 @@ def _status_mb(field: str) -> float | None:
     return int(lines[field].split()[0]) * 1024 / _MEGABYTE if field in lines else None
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """Returns the most memory that this process has held, in MB."""
     peak = _status_mb("VmHWM")
     if peak is not None:
         return peak
@@ -156,7 +157,7 @@ def _peak_mb() -> float:
 
 def _resident_mb() -> float:
     resident = _status_mb("VmRSS")
-    return _peak_mb() if resident is None else resident
+    return peak_mb() if resident is None else resident
 
 
 def environment() -> dict[str, str]:

@@ -1,0 +1,67 @@
+"""The examples of this folder: each runs, and what it writes is what its first line says."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import runpy
+
+import numpy as np
+import pytest
+
+import feelvos_tf
+from feelvos_tf.media import pictures, video
+
+FOLDER = pathlib.Path(__file__).parent
+ROOT = FOLDER.parents[2]
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Returns the bundled model at a size that takes a fraction of the time."""
+    return feelvos_tf.load(inference_size=96)
+
+
+@pytest.fixture
+def run(model, tmp_path, monkeypatch):
+    """Returns a function that runs an example in a folder of its own."""
+    (tmp_path / "testdata").symlink_to(ROOT / "testdata")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(feelvos_tf, "load", lambda **_: model.another())
+    return lambda name: runpy.run_path(str(FOLDER / name))
+
+
+def test_all_examples_are_on_the_page():
+    named = re.findall(r"examples/(\w+\.py)`", (FOLDER / "README.md").read_text())
+    assert sorted(named) == sorted(p.name for p in FOLDER.glob("*.py") if "_test" not in p.name)
+
+
+def test_a_clip_is_segmented_and_shown(run, capsys):
+    ids = run("segment_clip.py")["ids"]
+    assert ids.shape == (36, 240, 426) and set(np.unique(ids)) == {0, 1}
+    assert re.search(r"36 masks; the rabbit covers \d+\.\d % of", capsys.readouterr().out)
+    assert pictures.read_image("examples_output/clip.jpg").shape[1] == 5 * 240 + 4 * 6
+
+
+def test_objects_are_added_corrected_and_taken_out(run, capsys):
+    found = run("add_and_correct.py")
+    seen = [set(np.unique(ids)) - {0} for ids in found["ids"]]
+    assert seen[6] == {1} and seen[7] == {1, 2} and seen[11] == {1, 2, 3} and 3 not in seen[21]
+    np.testing.assert_array_equal(found["ids"][16], found["drawn"](16, 1, 2, 3))
+    assert "followed in the end: [0, 1, 2]" in capsys.readouterr().out
+    assert pictures.read_image("examples_output/add_and_correct.jpg").shape[0] == 160
+
+
+def test_a_stream_is_followed_with_a_state_that_does_not_grow(run):
+    sizes = run("stream.py")["sizes"]
+    assert len(sizes) == 36 and len(set(sizes)) == 1
+    assert len(list(video.open_frames("examples_output/stream.mp4"))) == 36
+
+
+def test_run_lengths_of_many_videos_are_read_back(run, capsys):
+    pytest.importorskip("pycocotools", reason="pip install pycocotools")
+    run("many_videos.py")
+    lines = capsys.readouterr().out.splitlines()
+    assert sum("object" in line and ".png" in line for line in lines) >= 3
+    run("many_videos.py")
+    assert "no frame beside the given one" in capsys.readouterr().out

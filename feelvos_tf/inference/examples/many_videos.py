@@ -1,0 +1,44 @@
+"""Segments the videos of a data set into COCO run lengths and reads these with pycocotools.
+
+The same command goes on where it was stopped, and leaves alone what is complete. The program for it
+is `python -m feelvos_tf.predict --dataset_root=testdata --output_dir=OUT --save=rle`.
+"""
+
+import pathlib
+
+from pycocotools.coco import COCO
+
+import feelvos_tf
+from feelvos_tf.data import datasets
+from feelvos_tf.inference import input_video
+from feelvos_tf.inference.segment_videos import Outputs, segment_videos
+from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
+from feelvos_tf.media import object_files
+
+OUTPUT = pathlib.Path("examples_output")
+
+
+def outputs_of(video: input_video.InputVideo) -> Outputs:
+    """Returns where the masks of a video go, and what else is written."""
+    folder = OUTPUT / video.name
+    return Outputs(folder, (object_files.RunLengths(folder / "masks.json"),))
+
+
+sequences = datasets.list_sequences("testdata", split="val", require_masks="first")
+report = segment_videos(
+    lambda: ModelVideoSegmenter(feelvos_tf.load(inference_size=160)),
+    input_video.from_dataset(sequences),
+    outputs_of,
+    settings={"inference_size": 160},
+)
+print(report.timing.sentence())
+
+for sequence in sequences:
+    coco = COCO(OUTPUT / sequence.name / "masks.json")
+    last = coco.loadImgs(max(coco.getImgIds()))[0]
+    for annotation in coco.loadAnns(coco.getAnnIds(imgIds=last["id"])):
+        mask = coco.annToMask(annotation)  # uint8 [height, width]
+        assert mask.sum() == annotation["area"]
+        print(
+            f"{sequence.name}, {last['file_name']}: object {annotation['object_id']}, {mask.sum()}"
+        )

@@ -1,0 +1,26 @@
+"""Follows an object through frames as they come and keeps none of them: stream.mp4."""
+
+import pathlib
+
+import feelvos_tf
+from feelvos_tf.media import masks, overlay, video, video_writing
+
+OUTPUT = pathlib.Path("examples_output")
+
+# In its place `live_frames.open_camera(0)` or, for what another program writes to standard input,
+# `live_frames.open_pipe()`, both of feelvos_tf.media.
+frames = video.open_frames("testdata/bunny.mp4")
+mask = masks.read_mask("testdata/bunny.png")
+
+predictor = feelvos_tf.load(inference_size=240)
+sizes = []
+with video_writing.writing_video(OUTPUT / "stream.mp4", frames.frames_per_second) as write:
+    for frame in frames.timed():
+        if frame.number == 0:
+            predictor.start(frame.image, mask)
+            ids = mask
+        else:
+            ids = predictor.step(frame.image)
+        write(overlay.overlay(frame.image, ids), frame.time)
+        sizes.append(sum(array.nbytes for array in predictor.state().values()))
+print(f"the state: {sizes[0] / 1e6:.1f} MB after the first frame, {sizes[-1] / 1e6:.1f} at the end")

@@ -1,0 +1,58 @@
+"""What is drawn of videos beside their masks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from feelvos_tf.media import masks, pictures, video
+from feelvos_tf.testing import drawn_videos
+from feelvos_tf.testing.by_color import davis_videos, run
+
+
+def test_overlays_show_every_frame_under_its_mask(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, num_frames=8)
+    run(davis_videos(root), tmp_path / "out", look=tmp_path / "look")
+    shown = list(video.open_frames(tmp_path / "look" / "bear.mp4"))
+    assert len(shown) == 8
+    for frame, image in enumerate(shown):
+        picture, mask = drawn_videos.draw(frame, [1, 2])
+        difference = np.abs(image.astype(int) - picture).sum(axis=-1)
+        assert difference[mask > 0].mean() > 4 * difference[mask == 0].mean()
+    sheet = pictures.read_image(tmp_path / "look" / "bear.jpg")
+    assert sheet.shape == (2 * 256 + 6, 3 * 427 + 2 * 6, 3)
+
+
+def test_short_video_has_a_short_contact_sheet(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]}, num_frames=2)
+    run(davis_videos(root), tmp_path / "out", look=tmp_path / "look")
+    assert pictures.read_image(tmp_path / "look" / "bear.jpg").shape == (256, 2 * 427 + 6, 3)
+
+
+def test_a_frame_is_decoded_once_and_a_mask_read_once_overlays_included(tmp_path, monkeypatch):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, num_frames=6)
+    frames, read = [], []
+    read_image, read_mask = pictures.read_image, masks.read_mask
+    monkeypatch.setattr(pictures, "read_image", lambda p: frames.append(p.stem) or read_image(p))
+    monkeypatch.setattr(masks, "read_mask", lambda p, **k: read.append(p) or read_mask(p, **k))
+    run(davis_videos(root), tmp_path / "out", look=tmp_path / "look")
+    # The first frame is looked at once more, before the first video is segmented.
+    assert sorted(frames) == ["00000", "00000", "00001", "00002", "00003", "00004", "00005"]
+    assert read == [root / "Annotations/480p/bear/00000.png"]
+
+
+def test_overlays_that_are_there_are_left_alone_and_others_are_drawn(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2], "cows": [1]}, 6)
+    output, look = tmp_path / "out", tmp_path / "look"
+    run(davis_videos(root), output)
+    masks.write_mask(output / "bear" / "zz_of_somebody.png", np.ones((4, 4), np.uint8))
+    run(davis_videos(root), output, look=look)
+    assert len(list(video.open_frames(look / "bear.mp4"))) == 6
+    before = {path.name: path.stat().st_mtime_ns for path in look.iterdir()}
+    assert len(before) == 4
+    (look / "cows.jpg").unlink()
+    run(davis_videos(root), output, look=look)
+    after = {path.name: path.stat().st_mtime_ns for path in look.iterdir()}
+    assert {name for name in before if before[name] == after[name]} == {"bear.mp4", "bear.jpg"}
+    run(davis_videos(root), output, {"inference_size": 240}, look=look)
+    last = {path.name: path.stat().st_mtime_ns for path in look.iterdir()}
+    assert all(last[name] > after[name] for name in after)

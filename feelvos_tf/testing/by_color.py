@@ -1,0 +1,89 @@
+"""A segmenter that goes by color, and runs of it over drawn videos: no model is needed."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from feelvos_tf.data import datasets
+from feelvos_tf.inference import input_video
+from feelvos_tf.inference.segment_videos import Outputs, segment_videos
+from feelvos_tf.media import masks, video
+from feelvos_tf.media.overlay_files import OverlayFiles
+from feelvos_tf.testing import drawn_videos
+
+
+class ByColor:
+    """Follows the objects of `drawn_videos.draw` by the colors they are given with."""
+
+    def start(self, image, mask):
+        """Returns the state of a new video."""
+        return ByColorState(image, mask)
+
+    def restore(self, arrays):
+        """Returns a state as it was."""
+        return ByColorState(arrays["last"], None, list(arrays["ids"]), list(arrays["colors"]))
+
+
+class ByColorState:
+    def __init__(self, image, mask, ids=(), colors=()):
+        self._ids, self._colors, self._last = list(ids), list(colors), image
+        if mask is not None:
+            self._learn(mask, np.unique(mask))
+
+    @property
+    def object_ids(self):
+        """The ids that are followed."""
+        return self._ids
+
+    def correct(self, mask, background=False):
+        """Takes the colors of known objects anew."""
+        for value in np.setdiff1d(mask, [0, 255]):
+            self._colors[self._ids.index(value)] = self._last[mask == value].mean(axis=0)
+        self.corrected = mask
+
+    def snapshot(self):
+        """Returns a function that gives the state as it is now."""
+        arrays = {"ids": np.array(self._ids), "colors": np.stack(self._colors), "last": self._last}
+        return lambda: arrays
+
+    def step(self, image):
+        """Returns the ids of the next frame."""
+        self._last = image
+        distances = ((image[:, :, None] - np.stack(self._colors)) ** 2).sum(axis=-1)
+        return np.array(self._ids, np.uint8)[distances.argmin(axis=-1)]
+
+    def add_objects(self, mask):
+        """Takes further objects."""
+        self._learn(mask, np.setdiff1d(mask, [0, 255]))
+
+    def _learn(self, mask, ids):
+        self._ids += list(ids)
+        self._colors += [self._last[mask == value].mean(axis=0) for value in ids]
+
+
+def davis_videos(root):
+    return input_video.from_dataset(datasets.list_sequences(root, require_masks="first"))
+
+
+def run(found, output, settings=None, overwrite=False, make_segmenter=ByColor, look=None):
+    def outputs_of(video):
+        overlays = look and OverlayFiles(look / f"{video.name}.mp4", look / f"{video.name}.jpg")
+        return Outputs(output / video.name, (overlays,) if look else ())
+
+    return segment_videos(make_segmenter, found, outputs_of, settings or {}, overwrite)
+
+
+def with_later_object(folder, frames=5, first=2):
+    """Returns a video in which object 4 appears later, and the truth of its frames."""
+    (folder / "frames").mkdir()
+    truth = []
+    for frame in range(frames):
+        image, mask = drawn_videos.draw(frame, [1, 4] if frame >= first else [1])
+        Image.fromarray(image).save(folder / "frames" / f"{frame:05d}.png")
+        masks.write_mask(folder / "masks" / f"{frame:05d}.png", mask)
+        truth.append(mask)
+    later = {first: (folder / "masks" / f"{first:05d}.png", (4,))}
+    frames = video.open_frames(folder / "frames")
+    first_mask = folder / "masks" / "00000.png"
+    return input_video.InputVideo("video", frames, first_mask, later_masks=later), truth

@@ -1,0 +1,90 @@
+"""`tools/benchmark sizes`: what a frame costs by its size, its objects and the backbone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import measure
+
+SHORT_SIDES = (240, 320, 400, 480)
+OBJECTS = (1, 3, 8)
+BACKBONES = ("mobilenet_v2", "xception_65")
+
+
+class Cost(NamedTuple):
+    """Of one more frame.
+
+    Attributes:
+      objects: beside the background.
+      processor_seconds: of all cores together.
+      seconds: by the clock.
+      peak_mb: the most memory that the process has held so far.
+    """
+
+    objects: int
+    processor_seconds: float
+    seconds: float
+    peak_mb: float
+
+
+def table(
+    repeats: int,
+    short_sides: Sequence[int] = SHORT_SIDES,
+    objects: Sequence[int] = OBJECTS,
+    backbones: Sequence[str] = BACKBONES,
+) -> str:
+    """Returns a table in Markdown; each size and backbone is measured in a process of its own.
+
+    Args:
+      repeats: frames of which the median counts.
+      short_sides: of the frames in pixels; the long side is 16/9 of it.
+      objects: numbers of them, ascending.
+      backbones: mobilenet_v2 as in the bundled model, xception_65 with random weights.
+    """
+    cells = "processor, s | wall, s | peak, MB"
+    lines = [
+        f"| size | objects |{''.join(f' {name}: {cells} |' for name in backbones)}",
+        "|---|---|" + "---|" * 3 * len(backbones),
+    ]
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        for side in short_sides:
+            jobs = [(name, side, tuple(objects), repeats) for name in backbones]
+            for costs in zip(*pool.starmap(costs_of, jobs, chunksize=1)):
+                row = "".join(
+                    f" {cost.processor_seconds:.2f} | {cost.seconds:.2f} | {cost.peak_mb:.0f} |"
+                    for cost in costs
+                )
+                lines.append(f"| {side}x{long_side(side)} | {costs[0].objects} |{row}")
+    return "\n".join(lines)
+
+
+def long_side(short_side: int) -> int:
+    """Returns the other side of a frame of 16:9 in pixels."""
+    return round(short_side * 16 / 9)
+
+
+def costs_of(backbone: str, side: int, objects: Sequence[int], repeats: int) -> list[Cost]:
+    """Returns what a frame costs with each number of objects; the process should be a fresh one."""
+    from frame import Sizes, folded_model, image_and_mask
+
+    from feelvos_tf.inference import bundled_model
+    from feelvos_tf.inference.predictor import Predictor
+
+    is_bundled = backbone == "mobilenet_v2"
+    predictor = bundled_model.build() if is_bundled else Predictor(folded_model(backbone))
+    costs = []
+    for count in objects:
+        image, mask = image_and_mask(Sizes(side, long_side(side), count + 1))
+        state = predictor.start(image, mask)
+        times = []
+        for _ in range(repeats + 1):
+            begin, began = time.process_time(), time.perf_counter()
+            predictor.step(image, state)[0].numpy()
+            times.append((time.process_time() - begin, time.perf_counter() - began))
+        medians = map(statistics.median, zip(*times[1:]))  # The first step traces.
+        costs.append(Cost(count, *medians, measure.peak_mb()))
+    return costs
