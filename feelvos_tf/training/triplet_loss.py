@@ -37,7 +37,7 @@ class TripletLoss(Loss):
 
     name = "triplet"
 
-    @checked("TripletLoss", weight=(0.0, None))
+    @checked("TripletLoss")
     def __init__(
         self,
         weight: float = 0.0,

@@ -4,6 +4,7 @@ r"""Benchmarks the fast paths side by side with plain implementations of the sam
     python tools/benchmark frame      one frame, its parts, the head, dilated layers
     python tools/benchmark sizes      one frame by size, number of objects and backbone
     python tools/benchmark train      one clip forward and backward
+    python tools/benchmark step       a training step of two recipes, and its parts
     python tools/benchmark input      the training pipeline
     python tools/benchmark eval       scoring masks
     python tools/benchmark export     a SavedModel in a fresh process
@@ -19,6 +20,7 @@ import dataclasses
 import functools
 import pathlib
 import sys
+import time
 
 import measure
 import sizes
@@ -28,7 +30,7 @@ from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
 
-COMMANDS = ("matching", "frame", "sizes", "train", "input", "eval", "export")
+COMMANDS = ("matching", "frame", "sizes", "train", "step", "input", "eval", "export")
 _TESTDATA = pathlib.Path(__file__).resolve().parents[2] / "testdata"
 
 FLAGS = cli.flag_values(__name__)
@@ -45,6 +47,12 @@ _DATASET = dataset_flags.define(
 )
 flags.DEFINE_string("only", "", "Keeps the groups whose title holds this text.", flag_values=FLAGS)
 flags.DEFINE_bool("memory", True, "Measure peak memory.", flag_values=FLAGS)
+flags.DEFINE_bool(
+    "processor_time",
+    False,
+    "Measure the processor's seconds, of all threads together: where other programs run as well.",
+    flag_values=FLAGS,
+)
 flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
 flags.DEFINE_string(
     "peak_of",
@@ -67,6 +75,7 @@ def cases_of(command: str) -> list[measure.Case]:
     import matching
     import trained_matching
     import training
+    import training_step
 
     image = frame.Sizes(FLAGS.height, FLAGS.width, FLAGS.objects)
     grid = (-(-FLAGS.height // 4), -(-FLAGS.width // 4))
@@ -80,6 +89,7 @@ def cases_of(command: str) -> list[measure.Case]:
         ],
         "frame": lambda: frame.frame_cases(image),
         "train": lambda: training.train_cases(FLAGS.crop, FLAGS.objects),
+        "step": lambda: training_step.step_cases(videos("all")),
         "input": lambda: training.input_cases(*data, FLAGS.crop),
         "eval": lambda: training.eval_cases(*data),
         "export": lambda: training.export_cases(image),
@@ -104,7 +114,10 @@ def run(command: str | None) -> None:
         return
     needs_memory = FLAGS.memory and command != "export"
     rows = measure.measure(
-        cases, FLAGS.repeats, (lambda case: _peak_command(command, case)) if needs_memory else None
+        cases,
+        FLAGS.repeats,
+        (lambda case: _peak_command(command, case)) if needs_memory else None,
+        time.process_time if FLAGS.processor_time else time.perf_counter,
     )
     chosen = _sizes(command)
     if FLAGS.json:
@@ -128,6 +141,7 @@ _SIZES = {
     ),
     "frame": ("height", "width", "objects", "repeats"),
     "train": ("crop", "objects", "repeats"),
+    "step": ("dataset_root", "dataset", "year", "split", "resolution", "repeats", "only"),
     "input": ("dataset_root", "year", "split", "crop", "repeats"),
     "eval": ("dataset_root", "year", "split", "repeats"),
     "export": ("height", "width", "objects", "repeats"),
@@ -137,7 +151,7 @@ _SIZES = {
 def _sizes(command: str) -> dict[str, object]:
     """Returns the flags that the subcommand's numbers depend on."""
     values = {name: FLAGS[name].value for name in _SIZES[command]}
-    return {name: value for name, value in values.items() if value is not None}
+    return {name: value for name, value in values.items() if value not in (None, "")}
 
 
 def _limit_threads() -> None:

@@ -4,6 +4,7 @@ import json
 import pathlib
 import subprocess
 import sys
+import time
 import types
 
 import measure
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import sizes
 import tensorflow as tf
+import training_step
 import yardsticks
 from measure import Case, Row
 from trained_matching import trained_cases
@@ -23,6 +25,7 @@ from feelvos_tf.models.layers.convolution import DepthwiseConvolution
 from feelvos_tf.models.local_matching import local_distances_inference
 from feelvos_tf.testing import small_model
 
+TESTDATA = pathlib.Path(__file__).parents[2] / "testdata"
 _OBJECTS, _RADIUS = 3, 2
 
 
@@ -83,6 +86,21 @@ def test_table_and_json_hold_every_row():
     assert read["environment"]["tensorflow"] == tf.__version__
 
 
+def test_a_training_step_is_taken_apart_for_two_recipes():
+    cases = training_step.step_cases(datasets.list_sequences(TESTDATA, split="train")[:1])
+    assert [case.name for case in cases[:5]] == [case.name for case in cases[5:]]
+    assert {case.group for case in cases[5:]} == {
+        "a training step: xception_65, one clip of 233x233"
+    }
+
+
+def test_seconds_of_the_processor_leave_out_waiting():
+    case = Case("asleep", "group", lambda: lambda: time.sleep(0.2))
+    [by_clock] = measure.measure([case], 1, None)
+    [by_processor] = measure.measure([case], 1, None, time.process_time)
+    assert by_clock.seconds >= 0.2 > by_processor.seconds
+
+
 def test_costs_of_sizes_are_a_table_with_a_line_for_each_number_of_objects(monkeypatch):
     """In this process, with a model that takes no time."""
 
@@ -132,9 +150,8 @@ def test_the_command_is_the_word_without_dashes():
 
 
 def test_a_command_prints_its_table():
-    testdata = pathlib.Path(__file__).parents[2] / "testdata"
-    done = run("eval", f"--dataset_root={testdata}", "--repeats=1", "--nomemory", "--json")
+    done = run("eval", f"--dataset_root={TESTDATA}", "--repeats=1", "--nomemory", "--json")
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
-    assert printed["sizes"]["dataset_root"] == str(testdata)
+    assert printed["sizes"]["dataset_root"] == str(TESTDATA)
     assert printed["rows"][0]["name"] == "ours, 1 worker"

@@ -60,6 +60,7 @@ def measure(
     cases: Sequence[Case],
     repeats: int,
     memory_command: Callable[[Case], list[str]] | None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
     """Returns a row per case.
 
@@ -70,6 +71,7 @@ def measure(
       cases: of any groups.
       repeats: timed runs per case, after one that warms up.
       memory_command: the command line that measures a case's peak memory; None leaves it out.
+      clock: returns seconds; `time.process_time` counts those of all threads, and nobody else's.
     """
     groups = list(dict.fromkeys(case.group for case in cases))
     steps = len(cases) * (repeats + 1 + (memory_command is not None))
@@ -82,7 +84,7 @@ def measure(
                 for i, case in enumerate(members):
                     peaks[i] = _peak_in_subprocess(memory_command(case))
                     bar.update()
-            seconds = _interleaved_medians(members, repeats, bar.update)
+            seconds = _interleaved_medians(members, repeats, clock, bar.update)
             for case, peak, median in zip(members, peaks, seconds):
                 per_second = case.items / median
                 rows.append(Row(group, case.name, median / seconds[0], median, peak, per_second))
@@ -90,16 +92,19 @@ def measure(
 
 
 def _interleaved_medians(
-    cases: Sequence[Case], repeats: int, progress: Callable[[], object]
+    cases: Sequence[Case],
+    repeats: int,
+    clock: Callable[[], float],
+    progress: Callable[[], object],
 ) -> list[float]:
     functions = [case.make() for case in cases]
     times: list[list[float]] = [[] for _ in cases]
     for repeat in range(repeats + 1):
         for function, own in zip(functions, times):
-            start = time.perf_counter()
+            start = clock()
             function()
             if repeat:  # The first run traces and warms up.
-                own.append(time.perf_counter() - start)
+                own.append(clock() - start)
             progress()
     return [statistics.median(own) for own in times]
 

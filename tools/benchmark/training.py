@@ -41,7 +41,7 @@ _BATCHES = 20
 _SHIFT = 3
 
 
-def _temporary_folder() -> pathlib.Path:
+def temporary_folder() -> pathlib.Path:
     """Returns a new folder that goes when the process does."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="benchmark-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -87,7 +87,7 @@ def train_cases(crop: int, objects: int) -> list[Case]:
 def input_cases(root: str, split: str, crop: int) -> list[Case]:
     """Returns the training pipeline beside plain decoding of as many pictures."""
     listed = datasets.list_sequences(root, "davis_2017", split, "480p", None, require_masks="all")
-    folder = _temporary_folder()
+    folder = temporary_folder()
     record_shards.write_shards(listed, folder, split, num_shards=2)
 
     def pipeline() -> Callable[[], object]:
@@ -125,7 +125,7 @@ def eval_cases(root: str, split: str) -> list[Case]:
     `pip install vos-benchmark scikit-image` adds a widely used program that scores the same.
     """
     ground_truths = protocols.dataset_ground_truths(root, "davis_2017", split)
-    folder = _temporary_folder()
+    folder = temporary_folder()
     for ground_truth in ground_truths:
         for path in ground_truth.masks:
             moved = np.roll(masks.read_mask(path), _SHIFT, axis=1)
@@ -207,7 +207,7 @@ def export_cases(sizes: FrameSizes) -> list[Case]:
     """Returns how long a fresh process takes until it has a SavedModel's first results."""
 
     def fresh_process(variant: str, program: str) -> Callable[[], object]:
-        folder = str(_temporary_folder() / variant)
+        folder = str(temporary_folder() / variant)
         export.export(Predictor(folded_model(variant)), folder)
         command = [sys.executable, "-c", program.format(**sizes._asdict()), folder]
         return lambda: subprocess.run(command, check=True, capture_output=True)

@@ -1,0 +1,125 @@
+"""Cases of `tools/benchmark step`: where the seconds of a training step go."""
+
+from __future__ import annotations
+
+import functools
+import pathlib
+from collections.abc import Callable, Sequence
+
+import gin
+import tensorflow as tf
+from measure import Case
+from training import temporary_folder
+
+from feelvos_tf.core import gin_settings
+from feelvos_tf.data import record_shards
+from feelvos_tf.data.datasets import VideoFiles
+from feelvos_tf.data.input_pipeline import training_dataset
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.training import arithmetic
+from feelvos_tf.training.optimizers import MomentumOptimizer
+from feelvos_tf.training.train_step import BATCH_KEYS, TrainStep
+from feelvos_tf.training.weight_averaging import WeightAverage
+
+# Title -> file of settings, names of its records, and what replaces some of it.
+_RECIPES = {
+    "bundled model, stage 2": (
+        "gin_configs/train/small_model_2_rollout.gin",
+        ("stills_records", "davis_2016_records"),
+        (),
+    ),
+    "xception_65, one clip of 233x233": (
+        "gin_configs/train/paper.gin",
+        ("davis_2017_records", "youtube_vos_records"),
+        ("training_dataset.crop_size = (233, 233)", "training_dataset.batch_size = 1"),
+    ),
+}
+_BATCHES = 10
+_BFLOAT16 = "auto_mixed_precision_onednn_bfloat16"
+
+
+class _Step:
+    """The parts of a step of one recipe."""
+
+    def __init__(self, recipe: str, records: str):
+        """Builds model, data set and update as the recipe's settings say."""
+        file, names, params = _RECIPES[recipe]
+        gin_settings.parse([file], [f"{name} = {records!r}" for name in names] + list(params))
+        # What the recipe before has set stays.
+        tf.config.optimizer.set_experimental_options({_BFLOAT16: False})
+        arithmetic.set_arithmetic()
+        settings = gin.get_bindings("Trainer")
+        model = Feelvos()
+        model.create_variables()
+        learned = {n: v for n, v in release_names(model).items() if v.trainable}
+        self._optimizer = settings.get("optimizer", MomentumOptimizer)(learned)
+        decay = settings.get("average_decay")
+        self._step = TrainStep(
+            model,
+            learned,
+            tf.Variable(0, dtype=tf.int64, trainable=False),
+            self._optimizer,
+            settings["num_steps"],
+            settings.get("weight_decay", 0.00004),
+            average=WeightAverage(learned, decay) if decay else None,
+        )
+        self._dataset = training_dataset(seed=0)
+        batch = next(iter(self._dataset))
+        self._batch = {key: batch[key] for key in BATCH_KEYS}
+        self._gradients = {name: tf.zeros_like(variable) for name, variable in learned.items()}
+
+    def whole(self) -> Callable[[], object]:
+        """Returns a step with the next batch."""
+        batches = iter(self._dataset)
+
+        def run() -> object:
+            batch = next(batches)
+            return self._step({key: batch[key] for key in BATCH_KEYS}, len(self._batch["images"]))
+
+        return run
+
+    def forward(self) -> Callable[[], object]:
+        """Returns the losses; gradients that nobody asks for are not computed."""
+        return tf.function(lambda: self._step.gradients(self._batch)[1].scalars["loss"])
+
+    def backward(self) -> Callable[[], object]:
+        """Returns losses and gradients."""
+        return tf.function(lambda: self._step.gradients(self._batch)[0])
+
+    def update(self) -> Callable[[], object]:
+        """Returns the update of the weights by gradients at hand."""
+        return tf.function(lambda: self._optimizer.apply(self._gradients, tf.constant(0.0)))
+
+    def input(self) -> Callable[[], object]:
+        """Returns the next batches, which nobody computes with meanwhile."""
+        batches = iter(self._dataset)
+        return lambda: [next(batches) for _ in range(_BATCHES)]
+
+
+def step_cases(videos: Sequence[VideoFiles]) -> list[Case]:
+    """Returns the parts of a training step beside the whole, for two recipes."""
+    folder = temporary_folder()
+    record_shards.write_shards(videos, folder, "train", num_shards=2)
+    records = str(pathlib.Path(folder) / "train-*")
+    parts = {
+        "whole": _Step.whole,
+        "forward": _Step.forward,
+        "forward and backward": _Step.backward,
+        "update": _Step.update,
+        "input": _Step.input,
+    }
+
+    def made(recipe: str, part: Callable) -> Callable[[], object]:
+        return part(_Step(recipe, records))
+
+    return [
+        Case(
+            name,
+            f"a training step: {recipe}",
+            functools.partial(made, recipe, part),
+            items=_BATCHES if part is _Step.input else 1,
+        )
+        for recipe in _RECIPES
+        for name, part in parts.items()
+    ]
