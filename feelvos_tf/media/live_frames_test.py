@@ -101,7 +101,7 @@ def ffmpeg():
             {"raw_size": (240, 426), "raw_format": "yuv420p"},
         ),
         (["-f", "matroska"], {}),
-        (["-f", "mpegts"], {}),
+        (["-q:v", "2", "-f", "mpegts"], {}),
         (["-f", "image2pipe", "-c:v", "png"], {"frames_per_second": 12}),
         (["-movflags", "frag_keyframe+empty_moov", "-f", "mp4"], {}),
         (["-f", "yuv4mpegpipe", "-pix_fmt", "yuv420p"], {}),

@@ -103,7 +103,8 @@ def run(command: str | None) -> None:
         raise InputError(f"expected one of {', '.join(COMMANDS)}, got {command or 'nothing'}")
     if command == "sizes":
         print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
-        print(sizes.table(FLAGS.repeats))
+        for line in sizes.table(FLAGS.repeats):
+            print(line, flush=True)
         return
     _limit_threads()
     cases = cases_of(command)

@@ -120,7 +120,7 @@ def test_costs_of_sizes_are_a_table_with_a_line_for_each_number_of_objects(monke
         lambda _: types.SimpleNamespace(Pool=lambda *_, **__: Pool()),
     )
     monkeypatch.setattr(bundled_model, "build", lambda: Predictor(small_model.create()))
-    lines = sizes.table(1, (32,), (1, 2), ("mobilenet_v2",)).splitlines()
+    lines = list(sizes.table(1, (32,), (1, 2), ("mobilenet_v2",)))
     assert lines[0].startswith("| size | objects | mobilenet_v2: processor, s |")
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
     assert [row[:2] for row in cells] == [["32x57", "1"], ["32x57", "2"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import measure
@@ -36,8 +36,8 @@ def table(
     short_sides: Sequence[int] = SHORT_SIDES,
     objects: Sequence[int] = OBJECTS,
     backbones: Sequence[str] = BACKBONES,
-) -> str:
-    """Returns a table in Markdown; each size and backbone is measured in a process of its own.
+) -> Iterator[str]:
+    """Yields the lines of a table; each size and backbone is measured in a process of its own.
 
     Args:
       repeats: frames of which the median counts.
@@ -46,10 +46,8 @@ def table(
       backbones: mobilenet_v2 as in the bundled model, xception_65 with random weights.
     """
     cells = "processor, s | wall, s | peak, MB"
-    lines = [
-        f"| size | objects |{''.join(f' {name}: {cells} |' for name in backbones)}",
-        "|---|---|" + "---|" * 3 * len(backbones),
-    ]
+    yield f"| size | objects |{''.join(f' {name}: {cells} |' for name in backbones)}"
+    yield "|---|---|" + "---|" * 3 * len(backbones)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for side in short_sides:
             jobs = [(name, side, tuple(objects), repeats) for name in backbones]
@@ -58,8 +56,7 @@ def table(
                     f" {cost.processor_seconds:.2f} | {cost.seconds:.2f} | {cost.peak_mb:.0f} |"
                     for cost in costs
                 )
-                lines.append(f"| {side}x{long_side(side)} | {costs[0].objects} |{row}")
-    return "\n".join(lines)
+                yield f"| {side}x{long_side(side)} | {costs[0].objects} |{row}"
 
 
 def long_side(short_side: int) -> int:
