@@ -43,7 +43,7 @@ _CHECKPOINT = flags.DEFINE_string(
 )
 _INFERENCE_SIZE = flags.DEFINE_integer(
     "inference_size",
-    400,
+    480,
     "Pixels of the short side at which the model runs unless told otherwise.",
     lower_bound=16,
     flag_values=_FLAGS,
