@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models import global_matching, local_matching, reference_blocks
+from feelvos_tf.models import local_matching, query_chunks, reference_blocks
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.global_matching import (
     NO_PIXEL_DISTANCE,
@@ -72,7 +72,7 @@ def test_steps_of_global_matching_fit_together(monkeypatch):
     whole = global_distances_inference(query, reference)
     monkeypatch.setattr(reference_blocks, "BLOCK", 7)
     monkeypatch.setattr(reference_blocks, "_BLOCKS_PER_STEP", 10)
-    monkeypatch.setattr(global_matching, "_QUERIES_PER_STEP", 100)
+    monkeypatch.setattr(query_chunks, "IN_CACHE", 100)
     np.testing.assert_allclose(global_distances_inference(query, reference), whole, atol=1e-6)
 
 

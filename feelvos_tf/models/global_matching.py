@@ -9,11 +9,11 @@ Distances exist for a chunk of the queries at a time only.
 from __future__ import annotations
 
 import functools
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import tensorflow as tf
 
-from feelvos_tf.models import pruned_matching
+from feelvos_tf.models import pruned_matching, query_chunks
 from feelvos_tf.models.reference_blocks import (
     block_rows,
     in_steps,
@@ -27,8 +27,6 @@ NO_PIXEL_DISTANCE = 1e20
 _LOWEST = tf.float32.min
 # Queries that are compared with all reference pixels at a time.
 _CHUNK = 512
-# Without a gradient: queries to compare with some blocks of reference pixels at a time.
-_QUERIES_PER_STEP = 512
 # Pruning begins to pay at some thousand reference pixels, and where a third of the pairs of query
 # and block are left it does no more; a sample of the queries tells.
 _LEAST_PIXELS_TO_PRUNE = 8192
@@ -210,14 +208,14 @@ def _compare_needed(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns what `_compare_all` returns, up to distances whose normalized value is 1 anyway."""
     num_objects = tf.size(reference.offsets) - 1
     blocks = pruned_matching.make_blocks(*reference)
-    queries, count = _chunks(pixels, _QUERIES_TO_PRUNE)
+    queries, count = query_chunks.split(pixels, _QUERIES_TO_PRUNE)
 
     def of_queries(chunk: tf.Tensor) -> tf.Tensor:
         similarity, needed = _pruned(chunk, blocks, num_objects)
         rest = _similarity_in_blocks(chunk, blocks, needed, num_objects)
         return tf.maximum(similarity, rest)
 
-    return _join_chunks(_map(of_queries, queries), count)
+    return query_chunks.join(query_chunks.map_chunks(of_queries, queries), count)
 
 
 def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
@@ -228,7 +226,7 @@ def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     does not use all cores, is left with little to do. Any number of objects costs the same.
     """
     num_objects = tf.size(reference.offsets) - 1
-    queries, count = _chunks(fold_query(pixels), _QUERIES_PER_STEP)
+    queries, count = query_chunks.split(fold_query(pixels), query_chunks.IN_CACHE)
     owners, rows = block_rows(reference.offsets)
     # The additional row stands in where there is no pixel at all.
     folded = fold_reference(tf.pad(reference.embeddings, [[0, 1], [0, 0]]))
@@ -241,7 +239,7 @@ def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
         return tf.reduce_max(largest_of_steps(steps, chunk, of_objects), 0)
 
     # A second chunk keeps the cores busy while the first one is in between two products.
-    return _join_chunks(_map(of_queries, queries, at_once=2), count)
+    return query_chunks.join(query_chunks.map_chunks(of_queries, queries, at_once=2), count)
 
 
 def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
@@ -251,7 +249,7 @@ def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tens
     """
     folded = tf.transpose(fold_reference(reference.embeddings))
     num_objects = tf.size(reference.offsets) - 1
-    queries, count = _chunks(fold_query(pixels), _CHUNK)
+    queries, count = query_chunks.split(fold_query(pixels), _CHUNK)
 
     def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
         similarity = tf.matmul(chunk, folded)
@@ -264,39 +262,16 @@ def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tens
             farthest = own[:, tf.clip_by_value(size, 1, k) - 1]
             return tf.reduce_mean(tf.maximum(own, farthest[:, tf.newaxis]), -1)
 
-        return _map(of_object, tf.range(num_objects))
+        return query_chunks.map_chunks(of_object, tf.range(num_objects))
 
-    return _join_chunks(_map(of_chunk, queries), count)
-
-
-def _map(
-    function: Callable, elements: tf.Tensor, dtype: tf.DType = tf.float32, at_once: int = 1
-) -> tf.Tensor:
-    return tf.map_fn(function, elements, fn_output_signature=dtype, parallel_iterations=at_once)
-
-
-def _chunks(pixels: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns `[chunks, size or less, channels]`, zeros at the end, and the number of pixels."""
-    count = tf.shape(pixels)[0]
-    size = tf.clip_by_value(count, 1, size)
-    chunks = tf.maximum((count + size - 1) // size, 1)
-    padded = tf.pad(pixels, [[0, chunks * size - count], [0, 0]])
-    return tf.reshape(padded, [chunks, size, pixels.shape[-1]]), count
-
-
-def _join_chunks(chunks: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Returns `[objects, queries, ...]` from `[chunks, objects, size, ...]`."""
-    joined = tf.experimental.numpy.swapaxes(chunks, 0, 1)
-    shape = tf.shape(joined)
-    flat = tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0)
-    return tf.reshape(joined, flat)[:, :count]
+    return query_chunks.join(query_chunks.map_chunks(of_chunk, queries), count)
 
 
 def _nearest_pixels(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
     """Returns int32 `[objects, queries, k]` rows of `reference.embeddings`, -1 for none."""
     folded = tf.transpose(fold_reference(tf.stop_gradient(reference.embeddings)))
     num_objects = tf.size(reference.offsets) - 1
-    queries, count = _chunks(fold_query(tf.stop_gradient(pixels)), _CHUNK)
+    queries, count = query_chunks.split(fold_query(tf.stop_gradient(pixels)), _CHUNK)
 
     def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
         similarity = tf.matmul(chunk, folded)
@@ -308,6 +283,6 @@ def _nearest_pixels(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tenso
             columns = tf.math.top_k(own, k, sorted=False).indices
             return tf.where(columns < stop - start, columns + start, -1)
 
-        return _map(of_object, tf.range(num_objects), tf.int32)
+        return query_chunks.map_chunks(of_object, tf.range(num_objects), tf.int32)
 
-    return _join_chunks(_map(of_chunk, queries, tf.int32), count)
+    return query_chunks.join(query_chunks.map_chunks(of_chunk, queries, tf.int32), count)

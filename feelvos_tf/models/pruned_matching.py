@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from feelvos_tf.models import query_chunks
 from feelvos_tf.models.reference_blocks import block_rows, in_steps, largest_of_steps
 from feelvos_tf.models.similarity import fold_query, fold_reference
 
@@ -27,8 +28,6 @@ _ROUNDING = 1e-5
 _AXES = 16
 # Products of some blocks run beside each other, since one alone is too small for all cores.
 _BLOCKS_AT_ONCE = 4
-# Queries whose products with the shadows of a step stay in the processor's cache.
-_QUERIES_PER_STEP = 512
 
 
 class Axes(NamedTuple):
@@ -98,20 +97,15 @@ def least_distances(queries: tf.Tensor, blocks: Blocks) -> tf.Tensor:
       float32 `[blocks, queries]`, exact to rounding: see `needed_blocks`.
     """
     own = shadows(queries, blocks.axes)
-    count = tf.shape(own)[0]
-    chunks = -(-count // _QUERIES_PER_STEP)
-    folded = fold_query(own)
-    padded = tf.pad(folded, [[0, chunks * _QUERIES_PER_STEP - count], [0, 0]])
+    chunks, count = query_chunks.split(fold_query(own), query_chunks.IN_CACHE)
     steps = in_steps(fold_reference(blocks.shadows))
-    similarity = tf.map_fn(
-        lambda chunk: largest_of_steps(steps, chunk, lambda _, largest: largest),
-        tf.reshape(padded, [chunks, _QUERIES_PER_STEP, folded.shape[-1]]),
-        fn_output_signature=tf.float32,
-        parallel_iterations=2,
-    )
-    similarity = tf.transpose(similarity, [1, 2, 0, 3])
-    similarity = tf.reshape(similarity, [-1, chunks * _QUERIES_PER_STEP])
-    return tf.reduce_sum(tf.square(own), -1) - similarity[: tf.size(blocks.owners), :count]
+
+    def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
+        largest = largest_of_steps(steps, chunk, lambda _, largest: largest)
+        return tf.reshape(largest, [-1, tf.shape(chunk)[0]])
+
+    similarity = query_chunks.join(query_chunks.map_chunks(of_chunk, chunks, at_once=2), count)
+    return tf.reduce_sum(tf.square(own), -1) - similarity[: tf.size(blocks.owners)]
 
 
 def nearest_blocks(least: tf.Tensor, owners: tf.Tensor, num_objects: tf.Tensor) -> tf.Tensor:
