@@ -13,6 +13,7 @@ from feelvos_tf.models.backbones.common import (
     normalize_image,
     run_blocks,
 )
+from feelvos_tf.models.layers.activation import relu6
 from feelvos_tf.models.layers.batch_norm import BatchNorm
 from feelvos_tf.models.layers.convolution import Convolution, DepthwiseConvolution, layer_name
 from feelvos_tf.models.layers.space_to_batch import SpaceToBatch
@@ -46,7 +47,7 @@ class _InvertedResidual(tf.keras.layers.Layer):
                 f"{scope}/expand",
                 self.expanded_channels,
                 norm=_mobilenet_norm(),
-                activation=tf.nn.relu6,
+                activation=relu6,
             )
         self.depthwise = DepthwiseConvolution(
             f"{scope}/depthwise",
@@ -54,7 +55,7 @@ class _InvertedResidual(tf.keras.layers.Layer):
             stride=stride,
             atrous_rate=atrous_rate,
             norm=_mobilenet_norm(),
-            activation=tf.nn.relu6,
+            activation=relu6,
         )
         self.project = Convolution(f"{scope}/project", filters, norm=_mobilenet_norm())
         self.has_shortcut = stride == 1 and channels == filters
@@ -127,7 +128,7 @@ class MobileNetV2(tf.keras.layers.Layer):
             3,
             stride=2,
             norm=_mobilenet_norm(),
-            activation=tf.nn.relu6,
+            activation=relu6,
         )
         blocks = []
         for expansion, filters, repeats, first_stride in self._BLOCKS:
