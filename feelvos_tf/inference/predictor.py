@@ -10,11 +10,12 @@ import tensorflow as tf
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.resizing import resize_bilinear
+from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.core.setting_types import checked, warn_of_renamed
 from feelvos_tf.inference import (
     added_objects,
     corrected_objects,
+    far_parts,
     multi_scale,
     predictor_state,
     removed_object,
@@ -77,6 +78,8 @@ class Predictor(tf.Module):
       soft_feedback: the name of `feedback` in settings written earlier: True for "probabilities".
       max_total_reference_pixels: pixels that an object keeps of all its reference frames together,
         however often its mask is corrected (0: no bound). Over the bound, all are thinned alike.
+      largest_jump: pixels of the stride-4 grid; parts of a mask that lie farther from the object's
+        previous mask are dropped, see `far_parts` (0: none are, as in paper and release).
 
     Raises:
       InputError: a setting is out of range.
@@ -93,6 +96,7 @@ class Predictor(tf.Module):
         merge: str = "max",
         soft_feedback: bool | None = None,
         max_total_reference_pixels: int = 65536,
+        largest_jump: int = 0,
     ):
         super().__init__(name="predictor")
         if soft_feedback is not None:
@@ -102,6 +106,7 @@ class Predictor(tf.Module):
         _check_choice("merge", merge, multi_scale.MERGES)
         _check_pixels("max_reference_pixels", max_reference_pixels)
         _check_pixels("max_total_reference_pixels", max_total_reference_pixels)
+        _check_jump(largest_jump)
         _check_scales(scales)
         # The SavedModel shall hold plain variables, not a tree of Keras layers to be rebuilt.
         self._model_variables = dict(release_names(model))
@@ -111,6 +116,7 @@ class Predictor(tf.Module):
         self.reference_reduction = reference_reduction
         self.scales = tuple(float(scale) for scale in scales)
         self.merge = merge
+        self.largest_jump = largest_jump
         # Traced once for all functions, and without autograph, which needs several times as long.
         self._extract = tf.function(model.extract, input_signature=[_BATCH_OF_ONE], autograph=False)
         self._segment = model.segment
@@ -246,6 +252,9 @@ class Predictor(tf.Module):
         logits = multi_scale.merged_logits(
             [logits for logits, _ in results], self.scales, size, self.merge
         )
+        if self.largest_jump:
+            previous = resize_nearest(before.scales[0].previous.indices, tf.shape(logits)[1:3])
+            logits = far_parts.drop_far_parts(logits, previous, self.largest_jump)
         # Reproduction trap: the logits are resized, not the probabilities.
         full_logits = resize_bilinear(logits, size)[0]
         winners = tf.argmax(full_logits, -1, output_type=tf.int32)
@@ -329,6 +338,12 @@ def _check_pixels(name: str, value: int) -> None:
     """Raises InputError where a number of pixels is out of range."""
     if value < 0:
         raise InputError(f"Predictor.{name}: expected 0 (all) or a number of pixels, found {value}")
+
+
+def _check_jump(value: int) -> None:
+    """Raises InputError where the distance is out of range."""
+    if value < 0:
+        raise InputError(f"Predictor.largest_jump: expected 0 (any) or pixels, found {value}")
 
 
 def _check_scales(scales: Sequence[float]) -> None:

@@ -1,0 +1,65 @@
+"""Drops parts of an object's mask that lie too far from where the object was in the last frame.
+
+Neither in the paper nor in the 2019 release: there whatever looks like the object joins its mask,
+wherever it is, and is fed back. `Predictor.largest_jump` turns it on.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+# Logits below all others: less than 0.0001 of the probability.
+_MARGIN = 10.0
+_STEPS_AT_ONCE = 8
+
+
+def drop_far_parts(logits: tf.Tensor, previous: tf.Tensor, largest_jump: int) -> tf.Tensor:
+    """Returns the logits, with those of an object below all others where its far parts are.
+
+    A part is what is connected, diagonally too, in the frame's hard mask on the grid of the logits.
+    It is far where none of its pixels is within `largest_jump` of the object's previous mask. Far
+    parts stay if they are larger than the others together: the object has moved by more, or what
+    the previous mask shows is a remnant.
+
+    Args:
+      logits: `[1, h, w, objects]`, background first.
+      previous: int32 `[h, w]` object indices of the last frame.
+      largest_jump: pixels of the grid, across, down or both.
+    """
+    objects = tf.range(tf.shape(logits)[-1])
+    winners = tf.argmax(logits, -1, output_type=tf.int32)
+    # The objects are the batch: [objects, h, w, 1], 0 or 1.
+    masks = _one_hot(winners[0], objects)
+    near = _dilated(_one_hot(previous, objects), largest_jump)
+    kept = _connected(masks, masks * near)
+    areas = [tf.reduce_sum(part, [1, 2, 3], keepdims=True) for part in (kept, masks - kept)]
+    is_object = tf.reshape(objects > 0, [-1, 1, 1, 1])
+    far = (masks > kept) & is_object & (areas[0] >= areas[1])
+    lowest = tf.reduce_min(logits, -1, keepdims=True) - _MARGIN
+    return tf.where(tf.transpose(far, [3, 1, 2, 0]), lowest, logits)
+
+
+def _one_hot(indices: tf.Tensor, objects: tf.Tensor) -> tf.Tensor:
+    """Returns float32 `[objects, h, w, 1]` masks."""
+    return tf.cast(indices[tf.newaxis] == objects[:, tf.newaxis, tf.newaxis], tf.float32)[..., None]
+
+
+def _dilated(masks: tf.Tensor, radius: int) -> tf.Tensor:
+    """Returns the masks grown by `radius` pixels in all directions, to squares."""
+    size = 2 * radius + 1
+    for window in ((size, 1), (1, size)):
+        masks = tf.nn.max_pool2d(masks, window, 1, "SAME")
+    return masks
+
+
+def _connected(masks: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+    """Returns what is connected in the masks with the seeds, which are within the masks."""
+
+    def grow(grown: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        after = grown
+        for _ in range(_STEPS_AT_ONCE):
+            after = masks * _dilated(after, 1)
+        return after, tf.reduce_any(after != grown)
+
+    grown, _ = tf.while_loop(lambda _, has_grown: has_grown, grow, (seeds, tf.constant(True)))
+    return grown
