@@ -85,7 +85,7 @@ class Predictor(tf.Module):
       InputError: a setting is out of range.
     """
 
-    @checked("Predictor")
+    @checked("Predictor", largest_jump=(0, 1000))
     def __init__(
         self,
         model: Feelvos,
@@ -106,7 +106,6 @@ class Predictor(tf.Module):
         _check_choice("merge", merge, multi_scale.MERGES)
         _check_pixels("max_reference_pixels", max_reference_pixels)
         _check_pixels("max_total_reference_pixels", max_total_reference_pixels)
-        _check_jump(largest_jump)
         _check_scales(scales)
         # The SavedModel shall hold plain variables, not a tree of Keras layers to be rebuilt.
         self._model_variables = dict(release_names(model))
@@ -338,12 +337,6 @@ def _check_pixels(name: str, value: int) -> None:
     """Raises InputError where a number of pixels is out of range."""
     if value < 0:
         raise InputError(f"Predictor.{name}: expected 0 (all) or a number of pixels, found {value}")
-
-
-def _check_jump(value: int) -> None:
-    """Raises InputError where the distance is out of range."""
-    if value < 0:
-        raise InputError(f"Predictor.largest_jump: expected 0 (any) or pixels, found {value}")
 
 
 def _check_scales(scales: Sequence[float]) -> None:
