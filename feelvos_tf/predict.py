@@ -82,12 +82,7 @@ def main(argv: list[str]) -> None:
     if steps:
         settings["finetune_steps"] = steps
 
-    def segmenter() -> ModelVideoSegmenter:
-        if isinstance(model, _Trained):
-            return model.segmenter()
-        return ModelVideoSegmenter(model.load())
-
-    _COMMAND_LINE.run(segmenter, settings, _SAVE_EMBEDDINGS.value)
+    _COMMAND_LINE.run(model.segmenter, settings, _SAVE_EMBEDDINGS.value)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -17,12 +18,18 @@ from feelvos_tf.core.errors import InputError
 Function = TypeVar("Function", bound=Callable)
 Range = tuple[Optional[float], Optional[float]]
 
+# Of TensorFlow's 64-bit integers.
+_LARGEST_INT = 2**63
 # Annotations stay strings: Python 3.9 cannot evaluate `int | None`.
 _FITS: dict[str, Callable[[Any], bool]] = {
     "None": lambda value: value is None,
     "bool": lambda value: isinstance(value, bool),
-    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
-    "float": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
+    "int": lambda value: (
+        isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST_INT
+    ),
+    "float": lambda value: (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    ),
     "str": lambda value: isinstance(value, str),
     "tuple": lambda value: isinstance(value, (tuple, list)),
     "Sequence": lambda value: isinstance(value, (tuple, list)),

@@ -46,6 +46,7 @@ def test_values_that_fit_pass(binding):
     [
         ("count = 2.5", "count: expected int, found 2.5"),
         ("count = True", "count: expected int, found True"),
+        (f"count = {2**63}", f"count: expected int, found {2**63}"),
         ("share = '0.5'", "share: expected float, found '0.5'"),
         ("switch = 'False'", "switch: expected bool, found 'False'"),
         ("records = 5", r"records: expected str \| Sequence\[str\], found 5"),
@@ -63,6 +64,11 @@ def test_other_values_are_named_with_their_setting(binding, expected):
     ):
         _probe_of_types()
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_a_number_is_refused():
+    with pytest.raises(InputError, match="_probe_of_types.share: expected float, found nan"):
+        _probe_of_types(share=float("nan"))
 
 
 def test_names_that_do_not_exist_are_still_refused():

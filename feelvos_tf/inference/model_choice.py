@@ -10,6 +10,7 @@ from absl import flags
 from feelvos_tf.core import cli
 from feelvos_tf.inference import bundled_model, saved_model
 from feelvos_tf.inference.numpy_predictor import NumpyPredictor
+from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
 
 
 class ModelChoice(NamedTuple):
@@ -37,6 +38,10 @@ class ModelChoice(NamedTuple):
         """
         model = bundled_model.build() if self.path is None else saved_model.load(self.path)
         return NumpyPredictor(model, self.inference_size, max_total_reference_pixels, self.identity)
+
+    def segmenter(self) -> ModelVideoSegmenter:
+        """Returns the model ready to segment videos. Raises as `load` does."""
+        return ModelVideoSegmenter(self.load())
 
 
 def choose(
