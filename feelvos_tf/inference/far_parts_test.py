@@ -89,6 +89,14 @@ def test_larger_far_parts_stay(size, stays):
     assert dropped(winners, previous, 2).any() != stays
 
 
+def test_background_that_appears_far_from_background_stays():
+    previous = np.zeros([20, 40], int)
+    previous[:, 10:] = 1
+    winners = previous.copy()
+    winners[8:12, 28:32] = 0
+    assert not dropped(winners, previous, 2).any()
+
+
 def test_an_object_of_which_nothing_is_near_stays():
     winners = np.zeros([30, 30], int)
     winners[20:25, 20:25] = 1
