@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from feelvos_tf.models import object_labels
+
 # Logits below all others: less than 0.0001 of the probability.
 _MARGIN = 10.0
 _STEPS_AT_ONCE = 8
@@ -26,22 +28,20 @@ def drop_far_parts(logits: tf.Tensor, previous: tf.Tensor, largest_jump: int) ->
       previous: int32 `[h, w]` object indices of the last frame.
       largest_jump: pixels of the grid, across, down or both.
     """
-    objects = tf.range(tf.shape(logits)[-1])
-    winners = tf.argmax(logits, -1, output_type=tf.int32)
+    num_objects = tf.shape(logits)[-1]
+    winners = tf.argmax(logits[0], -1, output_type=tf.int32)
     # The objects are the batch: [objects, h, w, 1], 0 or 1.
-    masks = _one_hot(winners[0], objects)
-    near = _dilated(_one_hot(previous, objects), largest_jump)
+    masks, before = (
+        object_labels.one_hot(indices, num_objects)[..., tf.newaxis]
+        for indices in (winners, previous)
+    )
+    near = _dilated(before, largest_jump)
     kept = _connected(masks, masks * near)
     areas = [tf.reduce_sum(part, [1, 2, 3], keepdims=True) for part in (kept, masks - kept)]
-    is_object = tf.reshape(objects > 0, [-1, 1, 1, 1])
+    is_object = tf.reshape(tf.range(num_objects) > 0, [-1, 1, 1, 1])
     far = (masks > kept) & is_object & (areas[0] >= areas[1])
     lowest = tf.reduce_min(logits, -1, keepdims=True) - _MARGIN
     return tf.where(tf.transpose(far, [3, 1, 2, 0]), lowest, logits)
-
-
-def _one_hot(indices: tf.Tensor, objects: tf.Tensor) -> tf.Tensor:
-    """Returns float32 `[objects, h, w, 1]` masks."""
-    return tf.cast(indices[tf.newaxis] == objects[:, tf.newaxis, tf.newaxis], tf.float32)[..., None]
 
 
 def _dilated(masks: tf.Tensor, radius: int) -> tf.Tensor:

@@ -109,8 +109,9 @@ def test_what_is_found_equals_the_comparison_of_everything(monkeypatch):
     near = full < pruned_matching.SATURATED_DISTANCE
     np.testing.assert_allclose(pruned[near], full[near], atol=2e-5)
     normalized = [global_matching.normalize_distance(each) for each in (pruned, full)]
-    # Products in another order: 1e-6 on processors with AVX-512, 2e-6 with AVX2 alone.
+    # Products in another order: with AVX2 alone 4 of the 6000 differ by up to 2e-6.
     np.testing.assert_allclose(*normalized, atol=5e-6)
+    assert np.mean(np.abs(normalized[0] - normalized[1]) > 1e-6) < 0.002
 
 
 def test_little_is_needed_of_embeddings_that_form_groups_and_nearly_all_of_random_ones():

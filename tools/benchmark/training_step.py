@@ -26,8 +26,7 @@ _RECIPES = {
     "bundled model, stage 2": (
         "gin_configs/train/small_model_2_rollout.gin",
         ("stills_records", "davis_2016_records"),
-        # Not every processor has 16-bit products.
-        ("set_arithmetic.bfloat16 = False",),
+        (),
     ),
     "xception_65, one clip of 233x233": (
         "gin_configs/train/paper.gin",
@@ -42,7 +41,10 @@ class _Step:
     """The parts of a step of one recipe."""
 
     def __init__(self, recipe: str, records: str):
-        """Builds model, data set and update as the recipe's settings say."""
+        """Builds model, data set and update as the recipe's settings say, but in float32.
+
+        Not every processor has the 16-bit products that a recipe may ask for (`set_arithmetic`).
+        """
         file, names, params = _RECIPES[recipe]
         gin_settings.parse([file], [f"{name} = {records!r}" for name in names] + list(params))
         settings = gin.get_bindings("Trainer")
