@@ -63,7 +63,7 @@ setup(
             "playwright>=1.40",
             "pycocotools>=2.0.6",
             "pytest>=7.4",
-            "pytest-xdist>=3.5",
+            "pytest-xdist>=3.7",
             "ray>=2.9",
             "ruff>=0.6",
             "starlette>=0.37",

@@ -28,8 +28,9 @@ run_pair() {
     "$PYTHON" -m ruff check .
   fi
   echo "== Tests on the $pair pair"
-  # Two processes, each with whole files: their models are built once per file.
-  "$PYTHON" -m pytest -n 2 --dist loadfile "${@:2}"
+  # Two processes, each with whole files: their models are built once per file. In the order of
+  # the folders, since by number of tests those that are one long test each come last, one by one.
+  "$PYTHON" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "${@:2}"
 }
 
 ran=0

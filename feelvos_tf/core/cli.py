@@ -94,9 +94,13 @@ def _call(main: Callable[[list[str]], None], argv: list[str]) -> None:
 
 
 def prepare_tensorflow() -> None:
-    """Chooses TensorFlow's settings, before it is imported, and keeps it from chatting."""
-    use_onednn_where_it_is_faster()
-    import_quietly("tensorflow")
+    """Chooses TensorFlow's settings, before it is imported, and keeps it from chatting.
+
+    Where it is imported already nothing is done: child processes alone would see the settings.
+    """
+    if "tensorflow" not in sys.modules:
+        use_onednn_where_it_is_faster()
+        import_quietly("tensorflow")
 
 
 def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> None:

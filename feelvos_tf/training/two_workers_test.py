@@ -16,7 +16,7 @@ import tensorflow as tf
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.training import devices
-from feelvos_tf.training.many_devices_test import one_device, tiny, trained
+from feelvos_tf.training.many_devices_test import OPTIMIZERS, one_device, tiny, trained
 
 CHILD = """
 import sys
@@ -25,12 +25,12 @@ work(*sys.argv[1:])
 """
 
 
-def work(folder, num_steps):
+def work(folder, num_steps, optimizer):
     """Trains as one of the workers that TF_CONFIG names."""
     strategy = devices.distribution()
     workers = devices.Workers(strategy)
     with devices.joining_again(workers):
-        trained(tiny, strategy, folder, num_steps=int(num_steps), save_every_steps=5)
+        trained(tiny, strategy, folder, optimizer, num_steps=int(num_steps), save_every_steps=5)
 
 
 def free_addresses():
@@ -46,8 +46,8 @@ def free_addresses():
 class Cluster:
     """Two workers that train in one folder."""
 
-    def __init__(self, folder, num_steps):
-        self.folder, self.num_steps = folder, num_steps
+    def __init__(self, folder, num_steps, optimizer="momentum"):
+        self.folder, self._arguments = folder, [str(folder), str(num_steps), optimizer]
         self._addresses = free_addresses()
         self._folder = folder.parent
         self.processes = [self._start(0), self._start(1)]
@@ -57,7 +57,7 @@ class Cluster:
         config = {"cluster": cluster, "task": {"type": "worker", "index": index}}
         log = (self._folder / f"{self.folder.name}.worker{index}.log").open("a")
         return subprocess.Popen(
-            [sys.executable, "-c", CHILD, str(self.folder), str(self.num_steps)],
+            [sys.executable, "-c", CHILD, *self._arguments],
             env={**os.environ, "TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "3"},
             stdout=log,
             stderr=log,
@@ -102,18 +102,19 @@ def weights_of(folder, step):
     return {n: reader.get_tensor(n) for n in names if n.split("/")[0] in ("weights", "average")}
 
 
-def assert_like_one_process(folder, num_steps, tmp_path):
-    trained(tiny, one_device(), tmp_path / "one", num_steps=num_steps)
+def assert_like_one_process(folder, num_steps, optimizer, tmp_path):
+    trained(tiny, one_device(), tmp_path / "one", optimizer, num_steps=num_steps)
     expected, found = weights_of(tmp_path / "one", num_steps), weights_of(folder, num_steps)
     assert len(expected) > 5 and found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-def test_two_processes_train_like_one_and_the_chief_alone_writes(tmp_path):
-    with Cluster(tmp_path / "two", 6) as cluster:
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_two_processes_train_like_one_and_the_chief_alone_writes(tmp_path, optimizer):
+    with Cluster(tmp_path / "two", 6, optimizer) as cluster:
         chief, other = cluster.end()
-    assert_like_one_process(cluster.folder, 6, tmp_path)
+    assert_like_one_process(cluster.folder, 6, optimizer, tmp_path)
     assert "saved" in chief and "saved" not in other
     assert len(list(cluster.folder.glob("train/events.*"))) == 1
 
