@@ -76,6 +76,7 @@ def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
     from feelvos_tf.data import record_shards, records_info
 
     sequences = _videos(chosen)
+    records_info.known(output_dir)  # One that is damaged is told now, not after an hour.
     kind = "stills" if chosen.dataset == _STILLS else "videos"
     shards = record_shards.write_shards(
         sequences, output_dir, chosen.split, _NUM_SHARDS.value, _bar(kind), _WORKERS.value

@@ -51,6 +51,14 @@ def test_a_missing_mask_is_one_sentence_and_leaves_nothing_behind(root):
     assert not (root / "records").exists()
 
 
+def test_damaged_information_is_told_before_anything_is_written(root):
+    (root / "records").mkdir()
+    (root / "records" / "dataset_info.json").write_text("{")
+    result = _run(root, f"--output_dir={root}/records")
+    assert result.returncode == 1 and "dataset_info.json: expected" in result.stderr
+    assert [path.name for path in (root / "records").iterdir()] == ["dataset_info.json"]
+
+
 def test_first_frames_need_no_further_masks(root):
     for path in root.glob("Annotations/480p/*/0000[12].png"):
         path.unlink()

@@ -121,3 +121,16 @@ def test_what_is_not_as_it_was_written_is_named(written, tmp_path):
         records_info.verify(written, "train")
     with pytest.raises(InputError, match="expected the split 'val', found train"):
         records_info.verify(written, "val")
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", '{"train": 5}', '{"train": {"shards": {"a.tfrecord": "abc"}}}', "\xff"]
+)
+def test_damaged_information_is_neither_believed_nor_replaced(written, content):
+    path = written / "dataset_info.json"
+    path.write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match="dataset_info.json: expected what tools/build_tfrecords"):
+        records_info.verify(written, "train")
+    with pytest.raises(InputError, match="dataset_info.json: expected what tools/build_tfrecords"):
+        records_info.write(written, "val", [], {})
+    assert path.read_text(encoding="latin-1") == content

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from feelvos_tf.core import atomic_files
+from feelvos_tf.core import atomic_files, json_file
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import record_shards, tfrecord_files
 from feelvos_tf.data.record_shards import Shard
@@ -34,11 +34,26 @@ def write(output_dir: Path, split: str, shards: Sequence[Shard], source: Mapping
       source: where the videos are from.
     """
     path = output_dir / NAME
-    known = _read(path) if path.is_file() else {}
-    known[split] = _description(shards, source)
+    splits = {**known(output_dir), split: _description(shards, source)}
     with atomic_files.replacing(path) as temporary:
-        temporary.write_text(json.dumps(known, indent=1) + "\n")
+        temporary.write_text(json.dumps(splits, indent=1) + "\n")
     return path
+
+
+def known(output_dir: Path) -> dict[str, Any]:
+    """Returns what the file in a folder says of each split; nothing where there is no file.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    path = output_dir / NAME
+    if not path.exists():
+        return {}
+    what = "what tools/build_tfrecords.py wrote"
+    splits = json_file.read(path, what)
+    if not isinstance(splits, dict) or not all(map(_is_description, splits.values())):
+        raise InputError(f"{path}: expected {what}, found other JSON")
+    return splits
 
 
 def verify(
@@ -57,14 +72,14 @@ def verify(
       InputError: a shard is missing, is not what was written, or cannot be read.
     """
     path = output_dir / NAME
-    if not path.is_file():
+    if not path.exists():
         raise InputError(
             f"{path}: expected what tools/build_tfrecords.py wrote, found no such file"
         )
-    known = _read(path)
-    if split not in known:
-        raise InputError(f"{path}: expected the split {split!r}, found {', '.join(known)}")
-    shards = known[split]["shards"]
+    splits = known(output_dir)
+    if split not in splits:
+        raise InputError(f"{path}: expected the split {split!r}, found {', '.join(splits)}")
+    shards = splits[split]["shards"]
     surplus = {p.name for p in output_dir.glob(f"{split}-*-of-*.tfrecord")} - set(shards)
     if surplus:
         raise InputError(f"{output_dir / min(surplus)}: {NAME} does not know this file")
@@ -77,7 +92,7 @@ def verify(
             raise InputError(
                 f"{shard}: can be read, but is not the file that was written (its SHA-256 differs)"
             )
-    return known[split]
+    return splits[split]
 
 
 def _description(shards: Sequence[Shard], source: Mapping[str, str]) -> dict[str, Any]:
@@ -103,8 +118,11 @@ def _description(shards: Sequence[Shard], source: Mapping[str, str]) -> dict[str
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path}: expected JSON, found something else ({error})") from error
+def _is_description(split: object) -> bool:
+    """Tells whether this is what `_description` returns, as far as it is read again."""
+    return (
+        isinstance(split, dict)
+        and all(isinstance(split.get(name), int) for name in ("videos", "frames", "objects"))
+        and isinstance(split.get("shards"), dict)
+        and all(isinstance(s, dict) and "sha256" in s for s in split["shards"].values())
+    )
