@@ -136,7 +136,8 @@ def record_offsets(path: Path, note_damage: Callable[[str], None] | None = None)
       InputError: the file is missing or ends inside a record.
     """
     if not path.is_file():
-        raise InputError(f"{path}: expected a TFRecord file, found no such file")
+        found = "a folder; name the files in it" if path.is_dir() else "no such file"
+        raise InputError(f"{path}: expected a TFRecord file, found {found}")
     size, position, offsets = path.stat().st_size, 0, []
     with path.open("rb") as file:
         while position < size:

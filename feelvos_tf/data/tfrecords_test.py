@@ -189,3 +189,5 @@ def test_a_truncated_record_file_is_named(tmp_path):
             tfrecords.record_offsets(path)
     with pytest.raises(InputError, match="found no such file"):
         tfrecords.record_offsets(tmp_path / "none.tfrecord")
+    with pytest.raises(InputError, match="expected a TFRecord file, found a folder"):
+        tfrecords.record_offsets(tmp_path)

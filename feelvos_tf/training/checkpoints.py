@@ -90,11 +90,12 @@ class RunCheckpoints:
         """Writes a checkpoint named by the step, and the operative config; returns its path.
 
         Raises:
-          InputError: the disk does not take it.
+          InputError: the disk does not take it; nothing of it is left there.
         """
         try:
             path = self._manager.save(checkpoint_number=int(self._step.numpy()))
         except tf.errors.OpError as error:
+            _remove_unfinished(pathlib.Path(self._model_dir))
             raise InputError(
                 f"{self._model_dir}: a checkpoint cannot be written ({_reason(error)})"
             ) from error
@@ -209,7 +210,7 @@ def _reason(error: Exception) -> str:
 
 
 def _remove_unfinished(folder: pathlib.Path) -> None:
-    """Deletes what a process leaves behind that is killed while it writes a checkpoint.
+    """Deletes what is left of a checkpoint whose writing was killed or found the disk full.
 
     TensorFlow first writes to names of its own, which nobody would read or delete again.
     """

@@ -146,6 +146,22 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(folder):
     assert "\n" not in str(caught.value)
 
 
+def test_a_full_disk_keeps_nothing_that_is_half_written(folder, monkeypatch):
+    run = Run(folder)
+    before = sorted(folder.iterdir())
+
+    def fill_disk(_, checkpoint_number):
+        part = folder / f"ckpt-{checkpoint_number}_temp" / "part-00000-of-00001.data"
+        part.parent.mkdir()
+        part.write_bytes(b"half of it")
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device")
+
+    monkeypatch.setattr(tf.train.CheckpointManager, "save", fill_disk)
+    with pytest.raises(InputError, match="cannot be written .No space left on device."):
+        run.save(30)
+    assert sorted(folder.iterdir()) == before
+
+
 def test_a_run_of_version_0_1_goes_on_with_its_momentum(tmp_path, capsys):
     """Its checkpoints named weights by their place in the network."""
     source, model = small_feelvos(1), small_feelvos(2)
