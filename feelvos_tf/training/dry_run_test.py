@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -29,6 +31,23 @@ def test_it_goes_on_from_the_run_s_checkpoint_and_writes_nothing(tmp_path):
     assert "parameters: 5 in 3 variables, 5 trained" in text
     assert "batch: 4 clips = 2 parts x 1 devices x 2 clips" in text
     assert "steps: 994 of 1000" in text and "checkpoints: 4, of which 4 stay" in text
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_memory_that_tensorflow_keeps_after_the_first_step_counts(tmp_path, parts):
+    """Its allocator for oneDNN gives nothing back, so a second step needs no more."""
+    _, trainer = make_trainer(tmp_path, accumulated_parts=parts)
+    update, kept = trainer._update, []
+
+    def keep_memory(*arguments):
+        kept[:] = kept or [np.ones(64 * 2**20, np.uint8)]
+        return update(*arguments)
+
+    with mock.patch.object(trainer, "_update", keep_memory):
+        trial = trainer.try_out(tiny_batches(2))
+    if trial.place != "this machine":
+        pytest.skip("looks at the GPU")
+    assert trial.bytes_more * 2 // parts > 48 * 2**20
 
 
 def test_a_folder_that_is_not_there_is_not_made(tmp_path):

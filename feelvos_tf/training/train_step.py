@@ -129,6 +129,14 @@ class TrainStep:
             first_clip = first_clip or result.first_clip
         return StepResult({**scalars, "learning_rate": self._update_from_sums()}, first_clip)
 
+    def build_graph(self, batch: Mapping[str, Any], clips_per_replica: int) -> None:
+        """Builds the graph that is called for every batch, or part, without running it."""
+        if self._parts == 1:
+            self.__call__.get_concrete_function(batch, clips_per_replica)
+        else:
+            part = tf.TensorSpec([], tf.int64)
+            self._add_part.get_concrete_function(batch, clips_per_replica, part)
+
     @tf.function
     def _add_part(self, batch, clips_per_replica: int, part: tf.Tensor) -> StepResult:
         """Adds the gradients of a part to the sums."""

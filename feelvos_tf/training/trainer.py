@@ -303,8 +303,13 @@ class Trainer:
         clips_per_replica = batches.clips_per_replica
         memory = MemoryWatch()
         part = next(batches.parts_of(step, []))
-        self._update(iter([part]), clips_per_replica)  # Builds the graph.
-        before, begin = memory.reset(), time.monotonic()
+        with self._strategy.scope():
+            self._train_step.build_graph(part, clips_per_replica)
+        # Memory from the first time on, of which TensorFlow keeps much; the time of the second, in
+        # which nothing is prepared any more.
+        before = memory.reset()
+        self._update(iter([part]), clips_per_replica)
+        begin = time.monotonic()
         result = self._update(iter([part]), clips_per_replica)
         scalars = {name: float(s) for name, s in result.scalars.items()}
         return Trial(
