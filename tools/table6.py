@@ -229,7 +229,8 @@ def draw(scores: list[dict[str, str]], path: pathlib.Path) -> None:
     names = [f"{number}\n{LINES[number].cues()}".replace(" + ", "\n") for number in by_line]
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("J&F in percent")
-    axes.legend([ours, paper], ["here (dots: seeds)", "paper, DAVIS 2017"], frameon=False)
+    titles = ["here (dots: seeds)", "paper, DAVIS 2017"]
+    figure.legend([ours, paper], titles, frameon=False, loc="outside upper right", ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, format="png", dpi=120)
     pyplot.close(figure)
