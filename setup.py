@@ -59,7 +59,7 @@ setup(
         # the page's server, and playwright, which drives the browser that tests the page.
         "dev": [
             "imageio-ffmpeg>=0.4.8",
-            "matplotlib>=3.6",
+            "matplotlib>=3.7",
             "playwright>=1.40",
             "pycocotools>=2.0.6",
             "pytest>=7.4",
@@ -72,7 +72,7 @@ setup(
             *(f"{package}{' and' if ';' in package else ';'} {FROM_3_11}" for package in TFDS),
         ],
         # tools/table6.py draws its bars by it.
-        "plots": ["matplotlib>=3.6"],
+        "plots": ["matplotlib>=3.7"],
         "cluster": ["ray>=2.9"],
         "gpu": [
             f"tensorflow[and-cuda]==2.15.1; {OLDER}",
