@@ -16,7 +16,7 @@ import tensorflow as tf
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.training import devices
-from feelvos_tf.training.many_devices_test import OPTIMIZERS, one_device, tiny, trained
+from feelvos_tf.training.many_devices_test import one_device, tiny, trained
 
 CHILD = """
 import sys
@@ -110,7 +110,8 @@ def assert_like_one_process(folder, num_steps, optimizer, tmp_path):
         np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+# Adam by default: it shows differences that momentum hides.
+@pytest.mark.parametrize("optimizer", ["adam", pytest.param("momentum", marks=pytest.mark.slow)])
 def test_two_processes_train_like_one_and_the_chief_alone_writes(tmp_path, optimizer):
     with Cluster(tmp_path / "two", 6, optimizer) as cluster:
         chief, other = cluster.end()
