@@ -52,7 +52,6 @@ def test_a_missing_mask_is_one_sentence_and_leaves_nothing_behind(root):
 
 
 def test_damaged_information_is_told_before_anything_is_written(root):
-    """What else can be damaged is in feelvos_tf/data/record_shards_test.py."""
     (root / "records").mkdir()
     (root / "records" / "dataset_info.json").write_text("{")
     result = _run(root, f"--output_dir={root}/records")
@@ -105,6 +104,11 @@ def test_what_was_written_can_be_verified(root):
     result = _run(root, where, "--verify")
     assert result.returncode == 0, result.stderr
     assert "3 videos, 9 frames, 3 objects in 2 files: all whole" in result.stdout
+    path = root / "records/train-00001-of-00002.tfrecord"
+    path.write_bytes(path.read_bytes()[:-1])
+    result = _run(root, where, "--verify")
+    assert result.returncode == 1
+    assert "error: " in result.stderr and "ends inside record" in result.stderr
 
 
 def test_any_folder_of_frames_and_masks_becomes_records(root):

@@ -11,15 +11,14 @@ import ctypes
 import os
 import pathlib
 import re
-import resource
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from feelvos_tf.core import process_memory
 from feelvos_tf.training.progress_log import duration
 
 
@@ -74,17 +73,14 @@ class MemoryWatch:
         # What was freed before would otherwise be in use already, and not count again.
         with contextlib.suppress(AttributeError, OSError):  # Not every C library has it.
             ctypes.CDLL(None).malloc_trim(0)
-        # 5 resets the peak, see proc(5). Where that is not possible, as on macOS and in some
-        # containers, the peak is that since the program began.
-        with contextlib.suppress(OSError):
-            pathlib.Path("/proc/self/clear_refs").write_text("5")
-        return _status("VmRSS")
+        process_memory.reset_peak()
+        return process_memory.resident()
 
     def peak(self) -> int:
         """Returns the largest number of bytes in use since `reset`."""
         if self.place == "GPU:0":
             return tf.config.experimental.get_memory_info(self.place)["peak"]
-        return _status("VmHWM")
+        return process_memory.peak()
 
 
 def report(
@@ -134,13 +130,3 @@ def report(
 
 def _gib(number: float) -> str:
     return f"{number / 2**30:.2f} GiB"
-
-
-def _status(field: str, path: str | os.PathLike[str] = "/proc/self/status") -> int:
-    """Returns bytes that Linux knows of this process; elsewhere its peak for every field."""
-    try:
-        text = pathlib.Path(path).read_text()
-    except OSError:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
-    return int(re.search(rf"^{field}:\s+(\d+) kB$", text, re.MULTILINE)[1]) * 1024

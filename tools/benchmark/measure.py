@@ -7,14 +7,14 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 
 import tqdm
+
+from feelvos_tf.core import process_memory
 
 _PACKAGES = ("tensorflow", "tensorflow-addons", "numpy", "opencv-python-headless", "pillow")
 _MEGABYTE = 2**20
@@ -113,8 +113,8 @@ def peak_of(case: Case) -> float:
     """Returns the peak memory in MB of one call, for which this process should be a fresh one."""
     function = case.make()
     if not case.whole_process:
-        _reset_peak()
-    before = 0.0 if case.whole_process else _resident_mb()
+        process_memory.reset_peak()
+    before = 0.0 if case.whole_process else process_memory.resident() / _MEGABYTE
     function()
     return max(peak_mb() - before, 0.0)
 
@@ -128,36 +128,9 @@ def _peak_in_subprocess(command: list[str]) -> float:
     return float(done.stdout.split()[-1])
 
 
-def _reset_peak() -> None:
-    """Makes Linux forget the largest size so far; `ru_maxrss` would keep it, even the parent's."""
-    try:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
-    except OSError:
-        pass  # Elsewhere the peak counts from the start of the process.
-
-
-def _status_mb(field: str) -> float | None:
-    try:
-        with open("/proc/self/status") as file:
-            lines = dict(line.split(":", 1) for line in file)
-    except OSError:
-        return None
-    return int(lines[field].split()[0]) * 1024 / _MEGABYTE if field in lines else None
-
-
 def peak_mb() -> float:
     """Returns the most memory that this process has held, in MB."""
-    peak = _status_mb("VmHWM")
-    if peak is not None:
-        return peak
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MEGABYTE
-
-
-def _resident_mb() -> float:
-    resident = _status_mb("VmRSS")
-    return peak_mb() if resident is None else resident
+    return process_memory.peak() / _MEGABYTE
 
 
 def environment() -> dict[str, str]:
