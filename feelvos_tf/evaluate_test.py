@@ -21,7 +21,7 @@ from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import checkpoint_of, load_weights
-from feelvos_tf.testing import drawn_videos
+from feelvos_tf.testing import drawn_videos, in_this_process
 from feelvos_tf.training.trainer import Trainer
 from feelvos_tf.training.validation import Validation, copy_weights, evaluation_of
 
@@ -243,11 +243,7 @@ def test_wrong_folders_are_told_in_one_sentence(tmp_path):
         (f"--model_dir={tmp_path}/none",): "expected the folder of a training run, found",
         (f"--model_dir={tmp_path}", "--once"): "expected a checkpoint of the trainer",
     }.items():
-        done = subprocess.run(
-            [sys.executable, "-m", "feelvos_tf.evaluate", *arguments],
-            capture_output=True,
-            text=True,
-        )
+        done = in_this_process.run(evaluate, *arguments)
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1].startswith("error: ") and sentence in done.stderr
     with pytest.raises(InputError, match="does not exist"):

@@ -27,7 +27,7 @@ from feelvos_tf.media import masks, pictures, video, video_writing
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import checkpoint_of
-from feelvos_tf.testing import color_model, drawn_videos, without_tensorflow
+from feelvos_tf.testing import color_model, drawn_videos, in_this_process, without_tensorflow
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,10 @@ def predict(*arguments: object, pipe: bytes | None = None) -> subprocess.Complet
     )
     result.stdout, result.stderr = result.stdout.decode(), result.stderr.decode()
     return result
+
+
+def predict_here(*arguments: object) -> subprocess.CompletedProcess:
+    return in_this_process.run(program, *arguments)
 
 
 def error_of(result: subprocess.CompletedProcess) -> str:
@@ -88,11 +92,11 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
             assert agreement(np.array(mask), masks.read_mask(truth / "00004.png")) > 0.99
     looks = sorted(path.name for path in (tmp_path / "look").iterdir())
     assert looks == ["bear.jpg", "bear.mp4", "cows.jpg", "cows.mp4"]
-    again = predict(*arguments)
+    again = predict_here(*arguments)
     assert "2 of 2 sequences were complete already" in again.stdout
     other_model = color_model.save(tmp_path / "other", sharpness=0.02)
     arguments[0] = f"--saved_model={other_model}"
-    other = predict(*arguments, "--inference_size=24", "--sequences=cows")
+    other = predict_here(*arguments, "--inference_size=24", "--sequences=cows")
     assert other.returncode == 0 and "4 frames, " in other.stdout
     assert json.loads((output / "cows" / "prediction.json").read_text())["settings"] == {
         "saved_model": saved_model_folder.fingerprint(other_model),
@@ -128,7 +132,7 @@ def test_part_of_a_video_with_masks_at_two_frames_and_one_that_corrects(saved_mo
         given.append(mask)
     video_writing.write_video(tmp_path / "video.mp4", images, 24)
     part = [f"--video={tmp_path / 'video.mp4'}", "--start=3", "--end=11", "--every=2"]
-    first = predict(*part, "--max_side=48", f"--first_frame={tmp_path / 'first_frame.png'}")
+    first = predict_here(*part, "--max_side=48", f"--first_frame={tmp_path / 'first_frame.png'}")
     assert first.returncode == 0 and "48x32 pixels: draw" in first.stdout, first.stderr
     assert pictures.read_image(tmp_path / "first_frame.png").shape == (32, 48, 3)
     colors = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
@@ -140,7 +144,7 @@ def test_part_of_a_video_with_masks_at_two_frames_and_one_that_corrects(saved_mo
         f"--mask={tmp_path / 'first.png'}",
         f"--output_dir={tmp_path / 'out'}",
     ]
-    result = predict(*arguments, f"--mask_at=7:{tmp_path / 'later.png'}")
+    result = predict_here(*arguments, f"--mask_at=7:{tmp_path / 'later.png'}")
     assert result.returncode == 0, result.stderr
     assert (
         "the masks were read as 1 = (255, 0, 0), 2 = (0, 0, 255)" in result.stderr + result.stdout
@@ -158,7 +162,7 @@ def test_part_of_a_video_with_masks_at_two_frames_and_one_that_corrects(saved_mo
         "--end=2": "--end: expected a frame after",
         "--raw_size=8x8": "are for --video=-",
     }.items():
-        assert sentence in error_of(predict(*arguments, more)), more
+        assert sentence in error_of(predict_here(*arguments, more)), more
 
 
 def test_many_videos_of_a_tree_of_which_one_is_broken(saved_model, tmp_path):
@@ -181,9 +185,9 @@ def test_many_videos_of_a_tree_of_which_one_is_broken(saved_model, tmp_path):
         assert len(list((tmp_path / "out" / name).glob("*.png"))) == 4
         assert (tmp_path / "out" / name / "objects.csv").is_file()
     (tmp_path / "tree/c.mp4").unlink()
-    again = predict(*arguments)
+    again = predict_here(*arguments)
     assert again.returncode == 0 and "2 of 2 sequences were complete already" in again.stdout
-    told = error_of(predict(*arguments, "--mask=a.png"))
+    told = error_of(predict_here(*arguments, "--mask=a.png"))
     assert "--videos stands alone: expected no --mask beside it" in told
 
 
@@ -218,7 +222,7 @@ def test_a_cut_video_keeps_its_masks_but_is_not_complete(saved_model, tmp_path):
     (tmp_path / "cut.avi").write_bytes(content[: len(content) * 3 // 4])
     masks.write_mask(tmp_path / "first.png", given[0])
     error = error_of(
-        predict(
+        predict_here(
             f"--saved_model={saved_model}",
             f"--video={tmp_path / 'cut.avi'}",
             f"--mask={tmp_path / 'first.png'}",
@@ -242,12 +246,11 @@ def test_the_bundled_model_segments_a_clip_without_further_arguments(testdata, t
         f"--overlay={tmp_path / 'overlay.mp4'}",
     ]
     given = masks.read_mask(testdata / "bunny.png")
-    for more, size in (
-        ([], bundled_model.inference_size()),
-        (["--fast"], 240),
-        (["--fast", "--inference_size=96"], 96),
+    for run, more, size in (
+        (predict, [], bundled_model.inference_size()),
+        (predict_here, ["--fast"], 240),
     ):
-        result = predict(*arguments, *more)
+        result = run(*arguments, *more)
         assert result.returncode == 0, result.stderr
         stamp = json.loads((tmp_path / "masks/prediction.json").read_text())
         assert stamp["settings"] == {
@@ -288,7 +291,7 @@ def test_object_of_youtube_vos_that_appears_later_is_followed(saved_model, tmp_p
     names = [f"{5 * frame:05d}" for frame in range(5)]
     objects = {"1": {"frames": names}, "4": {"frames": names[2:]}}
     (base / "meta.json").write_text(json.dumps({"videos": {"dog": {"objects": objects}}}))
-    result = predict(
+    result = predict_here(
         f"--saved_model={saved_model}",
         f"--dataset_root={tmp_path / 'root'}",
         "--dataset=youtube_vos",
@@ -395,5 +398,5 @@ def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
             f"--output_dir={davis_root}/JPEGImages/480p",
         ): "bear holds files that are no",
     }.items():
-        assert sentence in error_of(predict(*arguments)), arguments
+        assert sentence in error_of(predict_here(*arguments)), arguments
     assert not (tmp_path / "out").exists()

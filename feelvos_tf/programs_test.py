@@ -5,6 +5,7 @@ Importing TensorFlow takes seconds; without it --help takes about half a second.
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 import re
@@ -40,11 +41,19 @@ PROGRAMS = {
     ("tools/side_by_side.py",): None,
     ("tools/table6.py",): None,
     ("tools/benchmark",): ["matching"],
+    ("tools/benchmark/versions.py",): ["--output={folder}/new.npz"],
     ("tools/testdata/draw_testdata.py",): None,
 }
 # A module that takes the place of TensorFlow.
 REFUSING = "raise RuntimeError('TensorFlow was imported')"
 TELLING = f"import os; print('oneDNN', os.environ.get({cli.ONEDNN!r}), flush=True); os._exit(3)"
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    """Returns what --help of a program did; each is asked once."""
+    folder = tmp_path_factory.mktemp("help")
+    return functools.cache(lambda program: run(program, ["--help"], REFUSING, folder))
 
 
 def run(program, arguments, tensorflow, folder, **environment):
@@ -63,9 +72,9 @@ def run(program, arguments, tensorflow, folder, **environment):
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda words: words[-1])
-def test_help_and_a_wrong_flag_are_answered_without_tensorflow(program, tmp_path):
-    shown = run(program, ["--help"], REFUSING, tmp_path)
-    assert shown.returncode == 0 and "flags:" in shown.stdout, shown.stderr
+def test_help_and_a_wrong_flag_are_answered_without_tensorflow(program, shown, tmp_path):
+    help_text = shown(program)
+    assert help_text.returncode == 0 and "flags:" in help_text.stdout, help_text.stderr
     wrong = run(program, ["--no_such_flag=1"], REFUSING, tmp_path)
     assert wrong.returncode == 1
     assert "Unknown command line flag 'no_such_flag'" in wrong.stderr
@@ -73,13 +82,12 @@ def test_help_and_a_wrong_flag_are_answered_without_tensorflow(program, tmp_path
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda words: words[-1])
-def test_help_shows_every_flag_of_the_program(program, tmp_path):
+def test_help_shows_every_flag_of_the_program(program, shown, tmp_path):
     """All that --helpfull shows, but for absl's own."""
     everything = run(program, ["--helpfull"], REFUSING, tmp_path).stdout
     ours = [part for part in everything.split("\n\n") if not part.lstrip().startswith("absl.")]
-    shown = run(program, ["--help"], REFUSING, tmp_path).stdout
     flag = re.compile(r"^  (?:-\w,)?--(?:\[no\])?(\w+)", re.M)
-    assert set(flag.findall("\n\n".join(ours))) == set(flag.findall(shown))
+    assert set(flag.findall("\n\n".join(ours))) == set(flag.findall(shown(program).stdout))
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import build_tfrecords
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
 
 from feelvos_tf.data import tfrecords
+from feelvos_tf.testing import in_this_process
 
 TOOL = Path(__file__).with_name("build_tfrecords.py")
 
@@ -27,12 +29,13 @@ def root(tmp_path) -> Path:
 
 
 def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(TOOL), f"--root={root}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+    return in_this_process.run(build_tfrecords, f"--root={root}", *arguments)
 
 
 def test_the_tool_writes_ten_shards_and_says_where(root):
-    result = _run(root, f"--output_dir={root}/records")
+    """The program itself, as users run it."""
+    command = [sys.executable, str(TOOL), f"--root={root}", f"--output_dir={root}/records"]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "3 videos, 9 frames in 10 files" in result.stdout
     paths = sorted((root / "records").glob("*.tfrecord"))

@@ -15,6 +15,7 @@ from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import load_weights
+from feelvos_tf.testing import in_this_process
 from feelvos_tf.training.checkpoints import RunCheckpoints
 from feelvos_tf.training.optimizers import MomentumOptimizer
 
@@ -65,8 +66,8 @@ def write_tf1_checkpoint(prefix: Path, values: dict, step: int) -> str:
 def run(tmp_path: Path, prefix: str, *arguments: str) -> subprocess.CompletedProcess:
     (tmp_path / "small.gin").write_text(SETTINGS)
     flags = [f"--tf1_checkpoint={prefix}", f"--gin_file={tmp_path}/small.gin"]
-    command = [sys.executable, str(TOOL), *flags, f"--model_dir={tmp_path}/converted", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+    flags.append(f"--model_dir={tmp_path}/converted")
+    return in_this_process.run(convert_checkpoint, *flags, *arguments)
 
 
 def test_a_release_checkpoint_becomes_one_of_ours(tmp_path, variables):
@@ -125,7 +126,7 @@ def test_the_downloaded_archive_becomes_a_saved_model(tmp_path, release_files):
     assert state["object_ids"].numpy().tolist() == [0, 3]
     assert state["reference_embeddings"].shape[0] <= 2 * 7
 
-    again = subprocess.run(command, capture_output=True, text=True)
+    again = in_this_process.run(convert_checkpoint, *command[2:])
     assert again.returncode == 1
     assert "expected a folder that does not exist yet" in again.stderr
 
@@ -154,8 +155,8 @@ def test_archives_that_cannot_be_used_are_told_in_one_sentence(tmp_path, release
 
 def test_a_folder_to_write_to_is_needed(tmp_path):
     (tmp_path / "small.gin").write_text(SETTINGS)
-    command = [sys.executable, str(TOOL), "--tf1_checkpoint=x", f"--gin_file={tmp_path}/small.gin"]
-    result = subprocess.run(command, capture_output=True, text=True)
+    flags = ["--tf1_checkpoint=x", f"--gin_file={tmp_path}/small.gin"]
+    result = in_this_process.run(convert_checkpoint, *flags)
     assert result.returncode == 1
     assert "expected --export_dir (a SavedModel) or --model_dir" in result.stderr
 

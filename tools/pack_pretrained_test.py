@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pathlib
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pack_pretrained
@@ -16,9 +14,8 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import bundled_model
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import checkpoint_of
-from feelvos_tf.testing import small_model
+from feelvos_tf.testing import in_this_process, small_model
 
-TOOL = pathlib.Path(__file__).with_name("pack_pretrained.py")
 SETTINGS = """
 atrous_rates = ()
 output_stride = 16
@@ -56,7 +53,7 @@ def box(tmp_path):
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(TOOL), *arguments], capture_output=True, text=True)
+    return in_this_process.run(pack_pretrained, *arguments)
 
 
 def test_a_run_becomes_the_bundled_model_with_its_averaged_weights(run_folder, box):

@@ -3,11 +3,12 @@ import sys
 import textwrap
 
 _MODULE = """
-import os
+import gc, os
 os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called\\n")
 os.write(2, b"I0000 00:00:1795526941.145839   23617 port.cc:153] oneDNN is on.\\n")
 os.write(2, b"W0000 00:00:1795526941.145839   23617 port.cc:153] a warning\\n")
 VALUE = 7
+COLLECTING = gc.isenabled()
 """
 
 
@@ -36,6 +37,22 @@ def test_only_start_up_lines_are_left_out_and_only_during_the_import(tmp_path):
     assert "a warning" in lines[1]
     assert lines[2:] == ["I0000 later"]
     assert result.stdout.split() == ["7", "True", "SourceFileLoader"]
+
+
+def test_the_garbage_collector_waits_for_the_import_alone(tmp_path):
+    (tmp_path / "noisy.py").write_text(_MODULE)
+    code = """
+        import gc
+        from feelvos_tf.core.quiet_import import import_quietly
+        import_quietly("noisy")
+        import noisy
+        print(noisy.COLLECTING, gc.isenabled())
+        """
+    assert run(code, tmp_path).stdout.split() == ["False", "True"]
+    assert run("import gc; gc.disable()\n" + textwrap.dedent(code), tmp_path).stdout.split() == [
+        "False",
+        "False",
+    ]
 
 
 def test_the_last_words_of_a_library_that_aborts_are_passed_on(tmp_path):

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf import predict
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.media import pictures
-from feelvos_tf.testing import drawn_videos, small_model
+from feelvos_tf.testing import drawn_videos, in_this_process, small_model
 
 FRAMES = 3
 
@@ -24,28 +21,18 @@ def saved_model(tmp_path_factory):
     return folder, model
 
 
-def predict(saved_model, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "feelvos_tf.predict", f"--saved_model={saved_model}", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_every_frame_s_embeddings_are_saved_beside_its_mask(saved_model, tmp_path):
     folder, model = saved_model
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 3]}, FRAMES)
     arguments = (
+        f"--saved_model={folder}",
         f"--davis_root={root}",
         f"--output_dir={tmp_path / 'masks'}",
         f"--save_embeddings={tmp_path / 'embeddings'}",
     )
     for _ in range(2):
-        printed = predict(folder, *arguments)
-        assert f"embeddings: {tmp_path / 'embeddings'}" in printed
+        done = in_this_process.run(predict, *arguments)
+        assert f"embeddings: {tmp_path / 'embeddings'}" in done.stdout, done.stderr
         saved = sorted((tmp_path / "embeddings" / "bear").iterdir())
         assert [path.name for path in saved] == [f"{frame:05d}.npz" for frame in range(FRAMES)]
         for frame, path in enumerate(saved):

@@ -18,7 +18,6 @@ from feelvos_tf.training import run_lock
 from feelvos_tf.training.optimizers import AdamOptimizer
 from feelvos_tf.training.trainer_test import make_trainer
 
-STEPS = 40
 CHILD = """
 import sys
 from feelvos_tf.training.killed_runs_test import train
@@ -26,13 +25,13 @@ train(*sys.argv[1:])
 """
 
 
-def train(records, folder):
+def train(records, folder, num_steps):
     """Goes on with the training in a folder to its end, with a checkpoint after every step."""
     clips = {"records": records, "crop_size": (17, 17), "seed": 3, "min_label_count": 1}
     with run_lock.only_process(folder):
         _, trainer = make_trainer(
             pathlib.Path(folder),
-            num_steps=STEPS,
+            num_steps=int(num_steps),
             optimizer=AdamOptimizer,
             average_decay=0.9,
             save_every_steps=1,
@@ -44,8 +43,8 @@ def train(records, folder):
         )
 
 
-def start(records, folder):
-    command = [sys.executable, "-c", CHILD, records, str(folder)]
+def start(records, folder, num_steps):
+    command = [sys.executable, "-c", CHILD, records, str(folder), str(num_steps)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
 
 
@@ -60,33 +59,35 @@ def kill(process, moment):
     return process.returncode != 0
 
 
-def last_state(folder):
-    """Returns all that the last checkpoint holds, but for TensorFlow's own count of savings."""
-    reader = tf.train.load_checkpoint(str(folder / f"ckpt-{STEPS}"))
+def state(folder, step):
+    """Returns all that a checkpoint holds, but for TensorFlow's own count of savings."""
+    reader = tf.train.load_checkpoint(str(folder / f"ckpt-{step}"))
     names = reader.get_variable_to_shape_map()
     other = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE")
     return {name: reader.get_tensor(name) for name in names if name not in other}
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_a_run_that_is_killed_ends_like_one_that_is_not(tmp_path, testdata, kills, capsys):
+@pytest.mark.parametrize(
+    ("kills", "steps"), [(2, 15), pytest.param(20, 40, marks=pytest.mark.slow)]
+)
+def test_a_run_that_is_killed_ends_like_one_that_is_not(tmp_path, testdata, kills, steps, capsys):
     videos = datasets.list_sequences(testdata, split="train")[:3]
     record_shards.write_shards(videos, tmp_path / "records", "train", 2)
     records = str(tmp_path / "records/train-*")
     begin = time.monotonic()
-    train(records, tmp_path / "whole")
+    train(records, tmp_path / "whole", steps)
     moments, killed, folder = random.Random(1), 0, tmp_path / "killed-0"
     # A little longer than the time between two checkpoints and than the writing of one.
-    longest = min(1.0, (time.monotonic() - begin) / STEPS)
+    longest = min(1.0, (time.monotonic() - begin) / steps)
     while killed < kills:
-        if kill(start(records, folder), moments.uniform(0, longest)):
+        if kill(start(records, folder, steps), moments.uniform(0, longest)):
             killed += 1
         else:
             folder = tmp_path / f"killed-{killed}"
     assert any(folder.glob("ckpt-*.index"))
-    train(records, folder)
+    train(records, folder, steps)
     assert "going on from" in capsys.readouterr().err
-    expected, found = last_state(tmp_path / "whole"), last_state(folder)
+    expected, found = state(tmp_path / "whole", steps), state(folder, steps)
     assert len(expected) > 10 and found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)

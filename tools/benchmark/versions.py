@@ -10,24 +10,20 @@ fed the release's labels of the one before. The last command prints a table.
 
 from __future__ import annotations
 
+import os
+import zipfile
+
 import numpy as np
-import tensorflow as tf
 from absl import flags
 
 from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.resizing import resize_nearest
-from feelvos_tf.models import object_labels
-from feelvos_tf.models.features import Previous
-from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.global_matching import prepare_reference
-from feelvos_tf.models.release_checkpoint import release_names
-from feelvos_tf.testing.golden import build_rule_model
-from feelvos_tf.training.optimizers import MomentumOptimizer
-from feelvos_tf.training.train_step import TrainStep
 
-_OUTPUT = flags.DEFINE_string("output", None, "File to write what this installation computes.")
-_COMPARE = flags.DEFINE_list("compare", None, "Two such files.")
+_FLAGS = cli.flag_values(__name__)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "File to write what this installation computes.", flag_values=_FLAGS
+)
+_COMPARE = flags.DEFINE_list("compare", None, "Two such files.", flag_values=_FLAGS)
 _GOLDEN = gin_settings.PROJECT_ROOT / "testdata/golden"
 _NUM_OBJECTS = 3
 # Softmax does not see an offset common to all logits: this gradient is rounding noise alone.
@@ -36,6 +32,14 @@ _WITHOUT_GRADIENT = "logits/semantic/biases"
 
 def maps(variant: str) -> dict[str, np.ndarray]:
     """Returns what the network computes of the golden clip, stacked over its frames."""
+    import tensorflow as tf
+
+    from feelvos_tf.core.resizing import resize_nearest
+    from feelvos_tf.models import object_labels
+    from feelvos_tf.models.features import Previous
+    from feelvos_tf.models.global_matching import prepare_reference
+    from feelvos_tf.testing.golden import build_rule_model
+
     model = build_rule_model(variant, 8)
     labels = np.load(_GOLDEN / f"forward_{variant}.npz")["scan_labels"]
     features = model.extract(np.load(_GOLDEN / "forward_clip.npz")["images"])
@@ -68,7 +72,14 @@ def maps(variant: str) -> dict[str, np.ndarray]:
 
 def training_step() -> dict[str, np.ndarray]:
     """Returns the loss and the gradients' norms of xception_65 without dropout."""
-    model: Feelvos = build_rule_model("xception_65", 16)
+    import tensorflow as tf
+
+    from feelvos_tf.models.release_checkpoint import release_names
+    from feelvos_tf.testing.golden import build_rule_model
+    from feelvos_tf.training.optimizers import MomentumOptimizer
+    from feelvos_tf.training.train_step import TrainStep
+
+    model = build_rule_model("xception_65", 16)
     model.aspp.dropout = lambda x, seed: x
     release = np.load(_GOLDEN / "train_step.npz")
     batch = {
@@ -93,23 +104,45 @@ def difference(name: str, a: np.ndarray, b: np.ndarray) -> float:
     return float(np.max(np.abs(a - b) / scale))
 
 
+def compute() -> dict[str, np.ndarray]:
+    """Returns all that is compared, by name, and TensorFlow's version."""
+    import tensorflow as tf
+
+    arrays = {
+        f"{variant}: {name}": value
+        for variant in ("xception_65", "mobilenet_v2")
+        for name, value in maps(variant).items()
+    }
+    arrays.update({f"training step: {n}": value for n, value in training_step().items()})
+    return {"version": np.array(tf.__version__), **arrays}
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+    """Returns what another installation wrote.
+
+    Raises:
+      InputError: the file is not there, or none of this program.
+    """
+    try:
+        with np.load(path) as arrays:
+            return {"version": arrays["version"], **arrays}
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: expected a file that --output wrote, found {error}") from error
+
+
 def main(argv: list[str]) -> None:
     """Writes what this installation computes, or compares two."""
     del argv
     if _OUTPUT.value:
-        arrays = {
-            f"{variant}: {name}": value
-            for variant in ("xception_65", "mobilenet_v2")
-            for name, value in maps(variant).items()
-        }
-        arrays.update({f"training step: {n}": value for n, value in training_step().items()})
-        np.savez_compressed(_OUTPUT.value, version=tf.__version__, **arrays)
+        unfinished = f"{_OUTPUT.value}.unfinished.npz"
+        np.savez_compressed(unfinished, **compute())
+        os.replace(unfinished, _OUTPUT.value)
     elif _COMPARE.value and len(_COMPARE.value) == 2:
-        first, second = (np.load(path) for path in _COMPARE.value)
+        first, second = map(read, _COMPARE.value)
         print(f"| compared | TensorFlow {first['version']} and {second['version']} |\n|---|---|")
-        for name in first.files:
+        for name, value in first.items():
             if name != "version":
-                print(f"| {name} | {difference(name, first[name], second[name]):.1e} |")
+                print(f"| {name} | {difference(name, value, second[name]):.1e} |")
     else:
         raise InputError("expected --output=FILE.npz or --compare=FILE.npz,FILE.npz, found neither")
 

@@ -32,3 +32,13 @@ def test_what_is_missing_is_named(arguments):
     done = run(*arguments)
     assert done.returncode == 1
     assert "error: expected --output=FILE.npz or --compare=" in done.stderr
+
+
+def test_a_file_that_cannot_be_compared_is_named(tmp_path):
+    (tmp_path / "text.npz").write_text("no archive")
+    np.savez(tmp_path / "other.npz", something=1)
+    for name in ("none.npz", "text.npz", "other.npz"):
+        done = run(f"--compare={tmp_path / name},{tmp_path / name}")
+        assert done.returncode == 1
+        assert f"{name}: expected a file that --output wrote, found " in done.stderr
+        assert "Traceback" not in done.stderr
