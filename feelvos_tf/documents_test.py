@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import pathlib
 import re
 import shlex
-import subprocess
 import sys
+from unittest import mock
 
 import gin
 import pytest
+from absl import flags
 
 from feelvos_tf.core import gin_settings
 
@@ -49,11 +51,18 @@ def commands(text: str) -> list[list[str]]:
 
 @functools.cache
 def flags_of(*program: str) -> set[str]:
-    """Returns the names of a program's flags, which its --help shows."""
-    command = [sys.executable, *program, "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, cwd=ROOT).stdout
-    names = re.findall(r"^  (?:-\w,)?--(\[no\])?(\w+)", shown, re.M)
-    return {name for _, name in names} | {f"no{name}" for no, name in names if no}
+    """Returns the names of a program's flags; that --help shows them, programs_test tells."""
+    if program[0] == "-m":
+        module = importlib.import_module(program[1])
+    else:
+        path = ROOT / program[0]
+        path = path / "__main__.py" if path.is_dir() else path
+        spec = importlib.util.spec_from_file_location("_".join(path.parts), path)
+        module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        with mock.patch.object(sys, "path", [str(path.parent), *sys.path]):
+            spec.loader.exec_module(module)
+    (defined,) = (each for each in vars(module).values() if isinstance(each, flags.FlagValues))
+    return set(defined) | {f"no{name}" for name in defined if defined[name].boolean}
 
 
 def program_of(words: list[str]) -> tuple[str, ...]:
