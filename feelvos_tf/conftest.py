@@ -1,4 +1,4 @@
-"""Where tests find real data and the bundled data set."""
+"""Where tests find real data and the bundled data set, and how they run."""
 
 import os
 from pathlib import Path
@@ -13,6 +13,16 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 def no_settings_of_other_files():
     """Begins each file with the defaults, whatever tests of another one have bound."""
     gin.clear_config()
+
+
+@pytest.fixture
+def eagerly():
+    """Runs TensorFlow's functions without tracing, which takes most of the time."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

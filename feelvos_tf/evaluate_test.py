@@ -25,6 +25,7 @@ from feelvos_tf.testing import drawn_videos, in_this_process
 from feelvos_tf.training.trainer import Trainer
 from feelvos_tf.training.validation import Validation, copy_weights, evaluation_of
 
+pytestmark = pytest.mark.usefixtures("eagerly")
 TINY = """
 output_stride = 16
 atrous_rates = ()
@@ -40,14 +41,6 @@ Feelvos.embedding_dimension = 8
 def clean_gin():
     yield
     gin.clear_config()
-
-
-@pytest.fixture(autouse=True)
-def eagerly():
-    """Runs without tracing, which takes most of the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="module")

@@ -226,7 +226,7 @@ def test_unusable_folders_and_files_are_told_without_waiting_for_tensorflow(tmp_
         assert result.returncode == 1 and sentence in result.stderr, result.stderr
 
 
-def test_what_is_exported_is_what_is_evaluated(tmp_path, monkeypatch):
+def test_what_is_exported_is_what_is_evaluated(tmp_path, monkeypatch, eagerly):
     seen = []
     monkeypatch.setattr(export_module, "export", lambda predictor, _: seen.append(predictor))
     (tmp_path / "operative_config.gin").write_text(

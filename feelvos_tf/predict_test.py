@@ -14,7 +14,6 @@ import av
 import gin
 import numpy as np
 import pytest
-import tensorflow as tf
 from absl import flags
 from PIL import Image
 
@@ -319,9 +318,8 @@ def run_folder(tmp_path):
 
 
 def test_the_model_of_a_training_segments_as_it_is_or_fine_tuned_and_stays_as_it_was(
-    run_folder, monkeypatch
+    run_folder, eagerly
 ):
-    tf.config.run_functions_eagerly(True)
     image = np.random.default_rng(0).integers(0, 255, (80, 96, 3), np.uint8)
     mask = np.zeros((80, 96), np.uint8)
     mask[20:70, 20:70] = 4
@@ -331,7 +329,6 @@ def test_the_model_of_a_training_segments_as_it_is_or_fine_tuned_and_stays_as_it
         model = program._trained(None, str(run_folder), steps, None)
         identities.add(model.identity)
         results.append(model.segmenter().start(image, mask).embeddings)
-    tf.config.run_functions_eagerly(False)
     assert len(identities) == 1 and len(identities.pop()) == 16
     assert results[0].shape == results[1].shape and (results[0] != results[1]).any()
     assert {path.name: path.read_bytes() for path in run_folder.iterdir()} == before

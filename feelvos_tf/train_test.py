@@ -168,11 +168,3 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
     different = [name for name in expected if not np.array_equal(found[name], expected[name])]
     assert not different, f"{len(different)} of {len(expected)}"
     assert sum((before[name] != expected[name]).any() for name in expected) > 100
-
-
-@pytest.fixture
-def eagerly():
-    """Runs without tracing, which takes most of the time."""
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
