@@ -6,7 +6,6 @@ import signal
 import gin
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from feelvos_tf import train
 from feelvos_tf.core import gin_settings
@@ -14,6 +13,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets, input_pipeline, record_shards
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.testing import checkpoint_state
 from feelvos_tf.training import trainer, validation
 from feelvos_tf.training.learning_rate import LearningRate
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
@@ -124,17 +124,6 @@ def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
         assert (weights[0] != other).mean() > 0.5
 
 
-def whole_state(folder, step):
-    """Returns every tensor of a checkpoint: weights, averages, optimizer slots, step.
-
-    But for TensorFlow's own count of what a process has saved, which nothing reads.
-    """
-    reader = tf.train.load_checkpoint(str(folder / f"ckpt-{step}"))
-    names = reader.get_variable_to_shape_map()
-    without = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE")
-    return {name: reader.get_tensor(name) for name in names if name not in without}
-
-
 def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
     tmp_path, testdata, eagerly
 ):
@@ -160,9 +149,9 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
         shutil.copy(path, resumed)
     assert train.train(resumed) == 0
     expected, found, before = (
-        whole_state(whole, 4),
-        whole_state(resumed, 4),
-        whole_state(whole, 2),
+        checkpoint_state.read(whole, 4),
+        checkpoint_state.read(resumed, 4),
+        checkpoint_state.read(whole, 2),
     )
     assert len(expected) > 100 and found.keys() == expected.keys()
     different = [name for name in expected if not np.array_equal(found[name], expected[name])]

@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from feelvos_tf.data import datasets, record_shards
 from feelvos_tf.data.input_pipeline import training_dataset
+from feelvos_tf.testing import checkpoint_state
 from feelvos_tf.training import run_lock
 from feelvos_tf.training.optimizers import AdamOptimizer
 from feelvos_tf.training.trainer_test import make_trainer
@@ -59,14 +59,6 @@ def kill(process, moment):
     return process.returncode != 0
 
 
-def state(folder, step):
-    """Returns all that a checkpoint holds, but for TensorFlow's own count of savings."""
-    reader = tf.train.load_checkpoint(str(folder / f"ckpt-{step}"))
-    names = reader.get_variable_to_shape_map()
-    other = ("_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE")
-    return {name: reader.get_tensor(name) for name in names if name not in other}
-
-
 @pytest.mark.parametrize(
     ("kills", "steps"), [(2, 15), pytest.param(20, 40, marks=pytest.mark.slow)]
 )
@@ -87,7 +79,7 @@ def test_a_run_that_is_killed_ends_like_one_that_is_not(tmp_path, testdata, kill
     assert any(folder.glob("ckpt-*.index"))
     train(records, folder, steps)
     assert "going on from" in capsys.readouterr().err
-    expected, found = state(tmp_path / "whole", steps), state(folder, steps)
+    expected, found = (checkpoint_state.read(path, steps) for path in (tmp_path / "whole", folder))
     assert len(expected) > 10 and found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)

@@ -10,13 +10,10 @@ fed the release's labels of the one before. The last command prints a table.
 
 from __future__ import annotations
 
-import os
-import zipfile
-
 import numpy as np
 from absl import flags
 
-from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core import atomic_files, cli, gin_settings, npz_file
 from feelvos_tf.core.errors import InputError
 
 _FLAGS = cli.flag_values(__name__)
@@ -123,20 +120,21 @@ def read(path: str) -> dict[str, np.ndarray]:
     Raises:
       InputError: the file is not there, or none of this program.
     """
-    try:
-        with np.load(path) as arrays:
-            return {"version": arrays["version"], **arrays}
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: expected a file that --output wrote, found {error}") from error
+    what = "a file that --output wrote"
+    arrays = npz_file.read(path, what)
+    if "version" not in arrays:
+        raise InputError(f"{path}: expected {what}, found {', '.join(arrays)}")
+    return arrays
 
 
 def main(argv: list[str]) -> None:
     """Writes what this installation computes, or compares two."""
     del argv
     if _OUTPUT.value:
-        unfinished = f"{_OUTPUT.value}.unfinished.npz"
-        np.savez_compressed(unfinished, **compute())
-        os.replace(unfinished, _OUTPUT.value)
+        arrays = compute()
+        # By its handle, lest NumPy add a suffix to the name.
+        with atomic_files.replacing(_OUTPUT.value) as path, path.open("wb") as file:
+            np.savez_compressed(file, **arrays)
     elif _COMPARE.value and len(_COMPARE.value) == 2:
         first, second = map(read, _COMPARE.value)
         print(f"| compared | TensorFlow {first['version']} and {second['version']} |\n|---|---|")
