@@ -108,7 +108,7 @@ def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path)
     images, given = zip(*(drawn_videos.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
     video_writing.write_video(tmp_path / "video.mp4", images, 24)
     masks.write_mask(tmp_path / "first.png", given[0])
-    result = predict(
+    result = predict_here(
         f"--saved_model={saved_model}",
         f"--video={tmp_path / 'video.mp4'}",
         f"--mask={tmp_path / 'first.png'}",
@@ -177,7 +177,7 @@ def test_many_videos_of_a_tree_of_which_one_is_broken(saved_model, tmp_path):
         f"--output_dir={tmp_path / 'out'}",
         "--save=csv",
     ]
-    result = predict(*arguments)
+    result = predict_here(*arguments)
     assert error_of(result) == "error: 1 of 3 videos were not segmented"
     assert "not segmented: c: " in result.stderr and "cannot be read as a video" in result.stderr
     for name in ("a", "more/b"):

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import bundled_model
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import checkpoint_of
 from feelvos_tf.testing import in_this_process, small_model
@@ -34,7 +35,7 @@ LOGITS = "logits/semantic/weights"
 @pytest.fixture
 def run_folder(tmp_path):
     """Returns the folder of a run whose averages are twice its weights."""
-    names = release_names(small_model.create())
+    names = release_names(small_model.create(backbone=MobileNetV2))
     averages = {name: tf.Variable(2 * variable) for name, variable in names.items()}
     average = tf.train.Checkpoint(averages=averages)
     checkpoint = checkpoint_of(names, average=average)
@@ -63,7 +64,7 @@ def test_a_run_becomes_the_bundled_model_with_its_averaged_weights(run_folder, b
     assert result.returncode == 0, result.stderr
     names = {bundled_model.WEIGHTS, bundled_model.SETTINGS, pack_pretrained.CARD}
     assert {path.name for path in box.iterdir()} == names
-    trained = release_names(small_model.create())[LOGITS].numpy()
+    trained = release_names(small_model.create(backbone=MobileNetV2))[LOGITS].numpy()
     packed = np.load(box / bundled_model.WEIGHTS)[LOGITS]
     np.testing.assert_array_equal(packed, (2 * trained).astype(np.float16))
     settings = (box / bundled_model.SETTINGS).read_text()

@@ -58,7 +58,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     prepare_tensorflow()
     _show_own_flags_in_help(flags.FLAGS)
 
-    app.run(functools.partial(_call, main), flags_parser=_parsed)
+    app.run(functools.partial(call_main, main), flags_parser=_parsed)
 
 
 def _parsed(argv: Sequence[str]) -> list[str]:
@@ -75,8 +75,13 @@ def _parsed(argv: Sequence[str]) -> list[str]:
         sys.exit(0)
 
 
-def _call(main: Callable[[list[str]], None], argv: list[str]) -> None:
-    """Calls `main`; ends the process with a sentence where a user or the machine is the cause."""
+def call_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
+    """Calls `main`; ends the process with a sentence where a user or the machine is the cause.
+
+    Args:
+      main: what `run` is given.
+      argv: name of the program, and whatever on the command line was no flag, which is refused.
+    """
     # What libraries note in passing would hide what a user must read.
     if not flags.FLAGS["verbosity"].present:
         absl_logging.set_verbosity(absl_logging.WARNING)

@@ -9,6 +9,7 @@ import pytest
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import bundled_model
 from feelvos_tf.models import packed_weights
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.testing import small_model
 
 SETTINGS = """
@@ -28,7 +29,7 @@ Predictor.max_reference_pixels = 17
 def files(tmp_path_factory):
     """Returns a folder like the bundled one, and the network that is in it."""
     folder = tmp_path_factory.mktemp("bundled")
-    model = small_model.create()
+    model = small_model.create(backbone=MobileNetV2)
     packed_weights.write(model, folder / bundled_model.WEIGHTS)
     (folder / bundled_model.SETTINGS).write_text(SETTINGS)
     return folder, model

@@ -62,7 +62,7 @@ def test_every_argument_of_the_network_is_in_its_config():
 
 
 def test_keras_saves_and_loads_the_network_whole(tmp_path):
-    model = small_model.create()
+    model = small_model.create(backbone=MobileNetV2)
     image = np.random.default_rng(0).uniform(0, 255, (1, 33, 49, 3)).astype(np.float32)
     expected = model(image)
     model.save(tmp_path / "model.keras")

@@ -113,7 +113,6 @@ def compare(which, make, **settings):
     print(which, "agree")
 """
 TINY = """
-compare("momentum", t.tiny)
 compare("adam", t.tiny, optimizer="adam")
 compare("summed", t.tiny, summed_clips=2)
 """
@@ -134,7 +133,8 @@ def run_on_two_devices(script, folder):
 
 
 def test_two_devices_give_the_weights_of_one_with_the_same_batch(tmp_path):
-    agree = ["momentum agree", "adam agree", "summed agree"]
+    """With Adam, and with momentum and losses of summed clips."""
+    agree = ["adam agree", "summed agree"]
     assert run_on_two_devices(TWO_DEVICES + TINY, tmp_path) == agree
 
 

@@ -64,16 +64,19 @@ def test_training_writes_checkpoints_settings_scalars_and_pictures(tmp_path, cap
 
 
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path):
-    whole, trainer = make_trainer(tmp_path / "whole")
+    """And their averages."""
+    whole, trainer = make_trainer(tmp_path / "whole", average_decay=0.5)
     trainer.train(tiny_batches(2))
-    _, first = make_trainer(tmp_path / "halves", save_every_steps=3)
+    _, first = make_trainer(tmp_path / "halves", average_decay=0.5, save_every_steps=3)
     stop_after(first, 3)
     assert not first.train(tiny_batches(2))
-    second, trainer = make_trainer(tmp_path / "halves")
-    assert int(trainer.step.numpy()) == 3
-    trainer.train(tiny_batches(2))
+    second, resumed = make_trainer(tmp_path / "halves", average_decay=0.5)
+    assert int(resumed.step.numpy()) == 3
+    resumed.train(tiny_batches(2))
     for name, variable in whole.named_variables().items():
         np.testing.assert_array_equal(variable, second.named_variables()[name])
+        average = trainer._average.averages[name]
+        np.testing.assert_array_equal(average, resumed._average.averages[name])
 
 
 def stop_after(trainer, steps):
@@ -260,18 +263,6 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
 def test_an_optimizer_that_is_a_mere_name_is_refused(tmp_path):
     with pytest.raises(InputError, match="Trainer.optimizer: .*@AdamOptimizer, found 'Adam"):
         make_trainer(tmp_path, optimizer="AdamOptimizer")
-
-
-def test_the_average_of_the_weights_goes_on_across_a_resume(tmp_path):
-    _, whole = make_trainer(tmp_path / "whole", average_decay=0.5)
-    whole.train(tiny_batches(2))
-    _, first = make_trainer(tmp_path / "halves", average_decay=0.5, save_every_steps=3)
-    stop_after(first, 3)
-    assert not first.train(tiny_batches(2))
-    _, second = make_trainer(tmp_path / "halves", average_decay=0.5)
-    second.train(tiny_batches(2))
-    for name, value in whole._average.averages.items():
-        np.testing.assert_array_equal(value, second._average.averages[name])
 
 
 def test_the_average_begins_at_the_initial_weights_and_is_what_is_scored(tmp_path):
