@@ -6,6 +6,10 @@ from pathlib import Path
 import gin
 import pytest
 
+from feelvos_tf.core import cli
+
+cli.use_onednn_where_it_is_faster()  # As the programs do, so that what they run is what is tested.
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -85,9 +85,11 @@ def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
     if chosen.dataset.startswith("davis"):
         source["resolution"] = chosen.resolution
     records_info.write(output_dir, chosen.split, shards, source)
-    frames = "" if kind == "stills" else f", {sum(len(s.frames) for s in sequences)} frames"
+    told = _count(len(sequences), kind)
+    if kind == "videos":
+        told += f", {_count(sum(len(s.frames) for s in sequences), 'frames')}"
     pattern = output_dir / f"{chosen.split}-*.tfrecord"
-    print(f"{len(sequences)} {kind}{frames} in {len(shards)} files: {pattern}")
+    print(f"{told} in {_count(len(shards), 'files')}: {pattern}")
     print(f"""train with --gin_param="training_dataset.records='{pattern.resolve()}'\"""")
 
 
@@ -95,17 +97,21 @@ def _verify(output_dir: pathlib.Path, split: str) -> None:
     from feelvos_tf.data import records_info
 
     info = records_info.verify(output_dir, split, _bar("files"))
-    print(
-        f"{info['videos']} videos, {info['frames']} frames, {info['objects']} objects in "
-        f"{len(info['shards'])} files: all whole, as they were written"
-    )
+    told = ", ".join(_count(info[things], things) for things in ("videos", "frames", "objects"))
+    files = _count(len(info["shards"]), "files")
+    print(f"{told} in {files}: all whole, as they were written")
+
+
+def _count(number: int, things: str) -> str:
+    """Returns "1 video" or "2 videos"."""
+    return f"{number} {things if number != 1 else things[:-1]}"
 
 
 def _bar(kind: str) -> Callable[[Iterable], Iterable]:
     """Returns what shows the progress of a loop on stderr."""
     from tqdm import tqdm
 
-    return lambda items: tqdm(items, desc=kind, unit=kind.rstrip("s"))
+    return lambda items: tqdm(items, desc=kind, unit=kind[:-1])
 
 
 def _videos(chosen: dataset_flags.Choice) -> list[VideoFiles]:

@@ -129,4 +129,4 @@ def test_frames_without_a_mask_are_left_out_of_youtube_vos(tmp_path):
             image.save(folder / f"{i:05d}.{suffix}")
     result = _run(tmp_path, f"--output_dir={tmp_path}/records", "--dataset=youtube_vos")
     assert result.returncode == 0, result.stderr
-    assert "1 videos, 3 frames in 10 files" in result.stdout
+    assert "1 video, 3 frames in 10 files" in result.stdout
