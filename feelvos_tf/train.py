@@ -133,7 +133,8 @@ def dry_run(model_dir: str) -> None:
             )
         for pattern in tfrecord_files.as_list(gin.get_bindings("training_dataset")["records"]):
             videos = tfrecord_files.find_videos(pattern)
-            print(f"data: {len(videos.paths)} videos in {len(set(videos.paths))} files, {pattern}")
+            told = cli.count(len(videos.paths), "videos")
+            print(f"data: {told} in {cli.count(len(set(videos.paths)), 'files')}, {pattern}")
     for line in trainer.forecast(trial, parts, batch_size):
         print(line)
 

@@ -85,11 +85,11 @@ def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
     if chosen.dataset.startswith("davis"):
         source["resolution"] = chosen.resolution
     records_info.write(output_dir, chosen.split, shards, source)
-    told = _count(len(sequences), kind)
+    told = cli.count(len(sequences), kind)
     if kind == "videos":
-        told += f", {_count(sum(len(s.frames) for s in sequences), 'frames')}"
+        told += f", {cli.count(sum(len(s.frames) for s in sequences), 'frames')}"
     pattern = output_dir / f"{chosen.split}-*.tfrecord"
-    print(f"{told} in {_count(len(shards), 'files')}: {pattern}")
+    print(f"{told} in {cli.count(len(shards), 'files')}: {pattern}")
     print(f"""train with --gin_param="training_dataset.records='{pattern.resolve()}'\"""")
 
 
@@ -97,14 +97,9 @@ def _verify(output_dir: pathlib.Path, split: str) -> None:
     from feelvos_tf.data import records_info
 
     info = records_info.verify(output_dir, split, _bar("files"))
-    told = ", ".join(_count(info[things], things) for things in ("videos", "frames", "objects"))
-    files = _count(len(info["shards"]), "files")
+    told = ", ".join(cli.count(info[things], things) for things in ("videos", "frames", "objects"))
+    files = cli.count(len(info["shards"]), "files")
     print(f"{told} in {files}: all whole, as they were written")
-
-
-def _count(number: int, things: str) -> str:
-    """Returns "1 video" or "2 videos"."""
-    return f"{number} {things if number != 1 else things[:-1]}"
 
 
 def _bar(kind: str) -> Callable[[Iterable], Iterable]:

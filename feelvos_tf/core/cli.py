@@ -125,6 +125,11 @@ def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuin
         os.environ.setdefault(ONEDNN, "1")
 
 
+def count(number: int, things: str) -> str:
+    """Returns "1 video" or "2 videos" for `things` of "videos"."""
+    return f"{number} {things if number != 1 else things[:-1]}"
+
+
 def group_flags(values: flags.FlagValues, title: str, names: Sequence[str]) -> None:
     """Puts flags under a title of --help, whose titles stand in the order of these calls.
 

@@ -105,3 +105,7 @@ def test_nothing_is_chosen_once_tensorflow_is_imported(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", object())
     cli.prepare_tensorflow()
     assert not os.environ
+
+
+def test_one_thing_is_told_as_one():
+    assert [cli.count(n, "videos") for n in (0, 1, 2)] == ["0 videos", "1 video", "2 videos"]

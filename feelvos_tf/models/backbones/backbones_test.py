@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -93,6 +97,33 @@ def test_any_image_size_gives_stride_4_and_8_features(size):
     low_level, deep = backbone(tf.zeros([2, *size, 3]))
     assert low_level.shape[1:3] == [-(-size[0] // 4), -(-size[1] // 4)]
     assert deep.shape[1:3] == [-(-size[0] // 8), -(-size[1] // 8)]
+
+
+_FEATURES = """
+import sys, numpy as np, tensorflow as tf
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+tf.keras.utils.set_random_seed(0)
+backbone = MobileNetV2(depth_multiplier=0.1, output_stride=8)
+image = tf.random.stateless_uniform([1, 33, 49, 3], [1, 2])
+backbone(image)
+np.save(sys.argv[1], tf.function(backbone)(image)[1])
+"""
+
+
+def test_processors_without_onednn_give_the_same_features(tmp_path):
+    """TensorFlow switches oneDNN off where a processor lacks AVX512-VNNI."""
+    features = []
+    for use in ("0", "1"):
+        path = tmp_path / f"{use}.npy"
+        subprocess.run(
+            [sys.executable, "-c", _FEATURES, path],
+            env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": use},
+            check=True,
+        )
+        features.append(np.load(path))
+    scale = np.abs(features[1]).max()
+    assert scale > 0
+    np.testing.assert_allclose(features[0] / scale, features[1] / scale, atol=1e-5)
 
 
 def test_xception_pads_even_sizes_on_both_sides():
