@@ -55,7 +55,7 @@ set_up_environment() {
   if ! is_installed "$stamp" "$extras"; then
     echo "== Installing feelvos_tf$extras and what it needs (TensorFlow is about 500 MB)"
     rm -f "$stamp"
-    "$PYTHON" -m pip install --disable-pip-version-check --no-compile \
+    "$PYTHON" -m pip install --disable-pip-version-check \
       -e ".$extras" \
       || fail "pip could not install the project; its message above says what it lacks"
     { cat setup.py; echo "extras: $extras"; } > "$stamp"

@@ -1,26 +1,31 @@
 #!/usr/bin/env bash
 # The small model from data to SavedModel, in stages (gin_configs/train/small_model_*.gin):
 #
-#   FEELVOS_STILLS=... FEELVOS_DAVIS=... FEELVOS_DEEPLAB=... FEELVOS_RUN=... \
+#   FEELVOS_STILLS=... FEELVOS_DAVIS=... FEELVOS_START=... FEELVOS_RUN=... \
 #       nohup nice -n 19 setsid bash tools/train_small_model.sh > small_model.log 2>&1 &
 #
 # Kill it and start it again at any time: it goes on from its last checkpoint. A stage that is done
 # leaves a file <stage>.done and is skipped. To end a stage early: kill, make that file, start again.
 #
 #   FEELVOS_STILLS   folder with images/ and masks/ of equal names (feelvos_tf/data/stills.py)
-#   FEELVOS_DAVIS    DAVIS 2016, with the training sequences at 240p
-#   FEELVOS_DEEPLAB  checkpoint of DeepLab's MobileNetV2, .../deeplab_mnv2_dm1.0_pascal/model.ckpt
+#   FEELVOS_DAVIS    DAVIS 2016 in its own layout, at 480p
+#   FEELVOS_START    checkpoint of DeepLab's MobileNetV2, .../deeplab_mnv2_dm1.0_pascal/model.ckpt; or
+#                    "bundled": the last stage alone, on from the bundled model
 #   FEELVOS_RUN      where records, checkpoints and the SavedModel go
 set -euo pipefail
 : "${FEELVOS_STILLS:?folder of stills}" "${FEELVOS_DAVIS:?folder of DAVIS 2016}"
-: "${FEELVOS_DEEPLAB:?DeepLab checkpoint}" "${FEELVOS_RUN:?folder of the run}"
+: "${FEELVOS_START:?DeepLab checkpoint, or bundled}" "${FEELVOS_RUN:?folder of the run}"
 cd "$(dirname "$0")/.."
 source tools/setup_environment.sh
 
 # Validated on, so never trained on: a dancer among spectators, a small quick dog behind poles, a car
 # that drifts and grows, a horse with thin legs and its rider.
 HELD_OUT=breakdance-flare,dog-agility,drift-turn,horsejump-low
-STAGES=(small_model_1_stills small_model_2_rollout small_model_3_frames)
+STAGES=(small_model_1_frozen small_model_2_rollout small_model_3_frames)
+if [ "$FEELVOS_START" = bundled ]; then
+  FEELVOS_START=feelvos_tf/pretrained/weights.npz
+  STAGES=(small_model_3_frames)
+fi
 
 make_records() {  # make_records NAME FLAG...
   local folder=$FEELVOS_RUN/records/$1
@@ -42,9 +47,9 @@ mkdir -p "$FEELVOS_RUN"
 echo "== Records ($(date))"
 make_records stills --dataset=stills --dataset_root="$FEELVOS_STILLS"
 make_records davis_2016 --dataset=davis_2016 --dataset_root="$FEELVOS_DAVIS" --split=train \
-  --resolution=240p --except_sequences="$HELD_OUT"
+  --except_sequences="$HELD_OUT"
 
-start=$FEELVOS_DEEPLAB
+start=$FEELVOS_START
 for stage in "${STAGES[@]}"; do
   folder=$FEELVOS_RUN/$stage
   if [ ! -f "$folder.done" ]; then

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from feelvos_tf.core import atomic_files, gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.models import release_checkpoint
+from feelvos_tf.models import packed_weights, release_checkpoint
 from feelvos_tf.models.release_checkpoint import DamagedCheckpointError
 from feelvos_tf.models.weights import checkpoint_of, holds_weights_by_name, load_weights
 from feelvos_tf.training.devices import Workers
@@ -160,13 +160,17 @@ class RunCheckpoints:
         """Starts from other weights, at step 0; returns which variables they set, by release name.
 
         Args:
-          prefix: a DeepLab checkpoint of the TF1 era, or a checkpoint of this project.
+          prefix: a DeepLab checkpoint of the TF1 era, a checkpoint of this project, or a file of
+            packed weights (.npz), such as the bundled model's.
           initialize_last_layer: whether a DeepLab checkpoint's ASPP and decoder are taken too,
             not the backbone alone.
 
         Raises:
           InputError: no such checkpoint, or it does not fit the model.
         """
+        if prefix.endswith(".npz"):
+            packed_weights.load(self._model, prefix)
+            return list(self._named_variables)
         if not os.path.exists(prefix + ".index"):
             raise InputError(
                 f"Trainer.init_checkpoint: expected a checkpoint {prefix}.index, found no such file"

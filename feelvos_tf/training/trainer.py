@@ -23,7 +23,7 @@ from feelvos_tf.training.dry_run import MemoryWatch, Trial, report
 from feelvos_tf.training.loss_scale import LossScale
 from feelvos_tf.training.losses import Loss
 from feelvos_tf.training.metrics_file import MetricsFile
-from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer
+from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer, is_behind_backbone
 from feelvos_tf.training.progress_log import ProgressLog, say, where_to_go_on
 from feelvos_tf.training.stop_signal import stop_on_signal
 from feelvos_tf.training.train_step import StepResult, TrainStep
@@ -113,7 +113,8 @@ class Trainer:
           weight_decay: factor of the L2 loss.
           average_decay: of the moving average of the weights, which then is what `evaluate` scores
             and what exports, predictions and later trainings take from the checkpoints; 0 for none.
-          init_checkpoint: weights of a fresh run: a TF1 DeepLab checkpoint or one of ours.
+          init_checkpoint: weights of a fresh run: a TF1 DeepLab checkpoint, one of ours, or a file
+            of packed weights such as the bundled model's, feelvos_tf/pretrained/weights.npz.
           initialize_last_layer: takes DeepLab's ASPP and decoder from there, too.
           calibration_clips: clips that set the batch-norm statistics of layers without weights in
             `init_checkpoint` before a fresh run, 0 to begin with 0 and 1 as the release does; see
@@ -160,7 +161,11 @@ class Trainer:
         self._save_every_steps = save_every_steps
         self._max_checkpoints = max_checkpoints
         self._evaluate_every_steps = evaluate_every_steps
-        learned = {n: v for n, v in named_variables.items() if v.trainable}
+        learned = {
+            name: variable
+            for name, variable in named_variables.items()
+            if variable.trainable and (is_behind_backbone(name) or not model.freeze_backbone)
+        }
         self._learned = learned
         self._statistics = {n: v for n, v in named_variables.items() if n not in learned}
         with strategy.scope():
