@@ -62,20 +62,20 @@ def train(model_dir: str) -> int:
     from feelvos_tf.data.input_pipeline import training_dataset
     from feelvos_tf.models import release_checkpoint
     from feelvos_tf.models.feelvos import Feelvos
-    from feelvos_tf.training import arithmetic, run_lock
+    from feelvos_tf.training import mixed_precision, run_lock
     from feelvos_tf.training.devices import Workers, distribution, joining_again
     from feelvos_tf.training.trainer import Trainer, set_random_seed
     from feelvos_tf.training.validation import evaluation_of
 
     with gin_settings.input_errors(), tfrecord_files.readable_errors():
         strategy = distribution()
-        precision = arithmetic.set_arithmetic()
+        policy = mixed_precision.set_mixed_precision()
         seed = set_random_seed()
         training_dataset()  # Wrong settings and records are told before anything is written.
         workers = Workers(strategy)
         with joining_again(workers):
-            clip_seed = workers.number_of_chief(secrets.randbits(31))
-            with strategy.scope(), arithmetic.layers(precision):
+            clip_seed = workers.from_chief(secrets.randbits(31))
+            with strategy.scope(), mixed_precision.layers(policy):
                 model = Feelvos()
                 model.create_variables()
             names = release_checkpoint.release_names(model)
@@ -100,7 +100,7 @@ def dry_run(model_dir: str) -> None:
     from feelvos_tf.data.input_pipeline import training_dataset
     from feelvos_tf.models import release_checkpoint
     from feelvos_tf.models.feelvos import Feelvos
-    from feelvos_tf.training import arithmetic
+    from feelvos_tf.training import mixed_precision
     from feelvos_tf.training import dry_run as trials
     from feelvos_tf.training.devices import distribution
     from feelvos_tf.training.trainer import Trainer, set_random_seed
@@ -108,12 +108,12 @@ def dry_run(model_dir: str) -> None:
 
     with gin_settings.input_errors(), tfrecord_files.readable_errors():
         strategy = distribution()
-        precision = arithmetic.set_arithmetic()
+        policy = mixed_precision.set_mixed_precision()
         seed = set_random_seed()
         batch_size = training_dataset().element_spec["images"].shape[0]
-        parts = gin.get_bindings("Trainer").get("accumulated_parts", 1)
+        parts = gin.get_bindings("Trainer").get("gradient_accumulation_steps", 1)
         BatchShare(parts, strategy.num_replicas_in_sync).clips_per_replica(batch_size)
-        with strategy.scope(), arithmetic.layers(precision):
+        with strategy.scope(), mixed_precision.layers(policy):
             model = Feelvos()
             model.create_variables()
         names = release_checkpoint.release_names(model)
@@ -125,7 +125,7 @@ def dry_run(model_dir: str) -> None:
                 copy,
                 strategy,
                 evaluate,
-                accumulated_parts=batch_size // strategy.num_replicas_in_sync,
+                gradient_accumulation_steps=batch_size // strategy.num_replicas_in_sync,
                 seed=seed,
             )
             trial = trainer.try_out(

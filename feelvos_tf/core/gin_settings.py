@@ -29,7 +29,7 @@ _INCLUDE = re.compile(r"""include\s+(['"])(.+)\1\s*(#.*)?""")
 CONFIGURABLE_MODULES = (
     "feelvos_tf.data.input_pipeline",
     "feelvos_tf.data.moving_scenes",
-    "feelvos_tf.training.arithmetic",
+    "feelvos_tf.training.mixed_precision",
     "feelvos_tf.training.devices",
     "feelvos_tf.training.losses",
     "feelvos_tf.models.backbones.mobilenet_v2",
@@ -41,7 +41,7 @@ CONFIGURABLE_MODULES = (
     "feelvos_tf.training.trainer",
     "feelvos_tf.training.triplet_loss",
     "feelvos_tf.training.validation",
-    "feelvos_tf.training.watch",
+    "feelvos_tf.training.summaries",
 )
 
 _PARSE_ERRORS = (

@@ -37,7 +37,7 @@ class BatchShare(NamedTuple):
         if batch_size % portions:
             raise InputError(
                 f"training_dataset.batch_size: expected a multiple of {portions} (replicas "
-                f"{self.replicas}, Trainer.accumulated_parts {self.parts}), found {batch_size}"
+                f"{self.replicas}, Trainer.gradient_accumulation_steps {self.parts}), found {batch_size}"
             )
         return batch_size // portions
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from feelvos_tf.data import scene_clip, scene_composing, tfrecord_files, tfrecords, training_clip
 from feelvos_tf.data.clip_order import ClipOrder
-from feelvos_tf.data.damage import DamageLog
+from feelvos_tf.data.corrupt_records import CorruptRecordLog
 from feelvos_tf.data.moving_scenes import MovingScenes
 from feelvos_tf.data.tfrecord_files import VideoRecords
 from feelvos_tf.data.training_clip import ClipSettings, TrainingClip
@@ -26,7 +26,7 @@ class ClipSource:
         settings: ClipSettings,
         scenes: list[MovingScenes | None],
         seed: int,
-        damage: DamageLog,
+        damage: CorruptRecordLog,
     ):
         """Stores where the videos lie and what is made of them.
 

@@ -17,7 +17,7 @@ from feelvos_tf.core.setting_types import checked
 from feelvos_tf.data import pipeline_settings, tfrecord_files
 from feelvos_tf.data.batch_share import WHOLE, BatchShare
 from feelvos_tf.data.clip_source import ClipSource
-from feelvos_tf.data.damage import DamageLog
+from feelvos_tf.data.corrupt_records import CorruptRecordLog
 from feelvos_tf.data.training_clip import ClipSettings
 
 
@@ -44,7 +44,7 @@ def training_dataset(
     scenes: Sequence | None = None,
     rollout_steps: int = 0,
     shuffle_buffer: int | None = None,
-    max_damaged_records: int = 0,
+    max_corrupt_records: int = 0,
     seed: int | None = None,
     deterministic: bool | None = None,
     first_batch: int = 0,
@@ -81,14 +81,14 @@ def training_dataset(
       max_frame_gap: the current frame comes 1 to this many frames after the previous one. More than
         the paper's 1 makes the previous mask less trustworthy, as the model's own masks are.
       damage_previous_mask: the previous frame's labels are made as wrong as a prediction might be
-        (see `mask_damaging.py`).
+        (see `mask_damage.py`).
       scenes: one `MovingScenes` per data set: synthetic motion, pasted objects, changes of light.
         None for those whose clips are made as in the paper. With it `min_scale`, `max_scale`,
         `flip_probability`, `first_frame_only` and `max_frame_gap` of this function have no say.
       rollout_steps: frames that follow the current one; needs `scenes` for all data sets.
       shuffle_buffer: without effect since the order of all videos is drawn anew in every round;
         settings written before may name it.
-      max_damaged_records: so many records that cannot be read are named and left out; one more
+      max_corrupt_records: so many records that cannot be read are named and left out; one more
         ends the training. A file that ends inside a record counts as one.
       seed: the same seed gives the same batches; None gives new ones every time.
       deterministic: whether a clip that takes long is waited for, or the next ones overtake it,
@@ -100,10 +100,10 @@ def training_dataset(
     Raises:
       InputError: no record file, a broken one, or a setting out of range.
     """
-    if batch_size < 1 or first_batch < 0 or max_damaged_records < 0:
+    if batch_size < 1 or first_batch < 0 or max_corrupt_records < 0:
         raise InputError(
-            "training_dataset: expected batch_size of 1 or more, max_damaged_records and "
-            f"first_batch of 0 or more, found {batch_size}, {max_damaged_records} and {first_batch}"
+            "training_dataset: expected batch_size of 1 or more, max_corrupt_records and "
+            f"first_batch of 0 or more, found {batch_size}, {max_corrupt_records} and {first_batch}"
         )
     settings = ClipSettings(
         crop_size=tuple(crop_size),
@@ -122,7 +122,7 @@ def training_dataset(
     weights = pipeline_settings.checked_probabilities(probabilities, patterns)
     scenes = pipeline_settings.checked_scenes(scenes, patterns, rollout_steps)
     base = next(s for s in (seed, otherwise_seed, secrets.randbits(31)) if s is not None)
-    damage = DamageLog(max_damaged_records)
+    damage = CorruptRecordLog(max_corrupt_records)
     data_sets = [tfrecord_files.find_videos(pattern, damage.note_end) for pattern in patterns]
     source = ClipSource(data_sets, weights, settings, scenes, base, damage)
     return (

@@ -34,7 +34,7 @@ class MovingScenes:
         others are background.
       light: how much colors change, 0 for not at all; the frames of a clip differ by a part of it.
       fault_probability: of blur, noise and JPEG artefacts, each, in a frame.
-      mistake_probability: of a mistake in the previous mask, see `mask_mistakes.py`.
+      prediction_error_probability: of a mistake in the previous mask, see `prediction_errors.py`.
     """
 
     min_scale: float = 1.0
@@ -49,7 +49,7 @@ class MovingScenes:
     count_shares: Sequence[float] = (0.6, 0.3, 0.1)
     light: float = 0.7
     fault_probability: float = 0.25
-    mistake_probability: float = 0.4
+    prediction_error_probability: float = 0.4
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):

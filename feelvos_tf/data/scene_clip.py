@@ -12,7 +12,7 @@ import tensorflow as tf
 from feelvos_tf.core.constants import PREVIOUS, REFERENCE
 from feelvos_tf.data import (
     augmentation,
-    mask_damaging,
+    mask_damage,
     moving_scenes,
     scene_composing,
     tfrecords,
@@ -88,9 +88,7 @@ def make_clip(
         tf.ensure_shape(previous, settings.crop_size), ids
     )
     if settings.damage_previous_mask:
-        indices[PREVIOUS] = mask_damaging.damage_labels(
-            indices[PREVIOUS], tf.size(ids), encoded.seed
-        )
+        indices[PREVIOUS] = mask_damage.damage_labels(indices[PREVIOUS], tf.size(ids), encoded.seed)
     clip = TrainingClip(
         tf.cast(tf.ensure_shape(images, [*shape, 3]), tf.float32),
         tf.stack(indices),

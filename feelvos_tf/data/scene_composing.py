@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from feelvos_tf.core.constants import PREVIOUS, VOID
-from feelvos_tf.data import appearance_changes, mask_mistakes, object_pasting, synthetic_motion
+from feelvos_tf.data import appearance_changes, prediction_errors, object_pasting, synthetic_motion
 from feelvos_tf.data.moving_scenes import MovingScenes
 from feelvos_tf.data.object_pasting import Cutout
 from feelvos_tf.data.synthetic_motion import View
@@ -165,9 +165,9 @@ class _Stage:
         ids = np.stack(self._ids)
         labels = table[ids]
         previous = labels[PREVIOUS]
-        if rng.random() < scenes.mistake_probability:
+        if rng.random() < scenes.prediction_error_probability:
             others = (ids[PREVIOUS] > 0) & (ids[PREVIOUS] != VOID) & (previous == 0)
-            previous = mask_mistakes.draw_mistake(previous, len(followed) + 1, others, rng)
+            previous = prediction_errors.draw_error(previous, len(followed) + 1, others, rng)
         return Clip(np.stack(self._in_light()), labels, previous)
 
     def _choose_followed(self) -> list[int]:

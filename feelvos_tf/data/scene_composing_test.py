@@ -15,7 +15,7 @@ PLAIN = MovingScenes(
     motion=0.4,
     light=0.0,
     fault_probability=0.0,
-    mistake_probability=0.0,
+    prediction_error_probability=0.0,
 )
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
 
@@ -105,7 +105,7 @@ def test_objects_that_are_cut_out_move_against_the_background():
 
 
 def test_mistakes_touch_the_previous_mask_alone():
-    wrong = dataclasses.replace(PLAIN, mistake_probability=1.0)
+    wrong = dataclasses.replace(PLAIN, prediction_error_probability=1.0)
     changed = 0
     for seed in range(10):
         made, right = clip(seed, wrong), clip(seed, PLAIN)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from feelvos_tf.core.constants import CURRENT, PREVIOUS, REFERENCE
-from feelvos_tf.data import augmentation, frame_sampling, mask_damaging, tfrecords
+from feelvos_tf.data import augmentation, frame_sampling, mask_damage, tfrecords
 
 
 class ClipSettings(NamedTuple):
@@ -139,7 +139,7 @@ def make_clip(encoded: EncodedClip, settings: ClipSettings) -> tuple[TrainingCli
     ids, counts = augmentation.reference_ids(labels[REFERENCE], settings.decoder_output_stride)
     indices = augmentation.remap_labels(labels, ids)
     if settings.damage_previous_mask:
-        damaged = mask_damaging.damage_labels(indices[PREVIOUS], tf.size(ids), seeds.damage)
+        damaged = mask_damage.damage_labels(indices[PREVIOUS], tf.size(ids), seeds.damage)
         indices = tf.stack([indices[REFERENCE], damaged, indices[CURRENT]])
     clip = TrainingClip(images, indices, tf.size(ids), encoded.video_id)
     return clip, augmentation.is_usable(ids, counts, settings.min_label_count)

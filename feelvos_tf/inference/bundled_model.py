@@ -70,12 +70,12 @@ def fingerprint(folder: str | os.PathLike[str] = FOLDER) -> str:
 
 
 def build(folder: str | os.PathLike[str] = FOLDER) -> Predictor:
-    """Returns the predictor of the model, folded for inference.
+    """Returns the predictor of the model, batch norm fused for inference.
 
     Raises:
       InputError: a file is missing, damaged, or does not fit the other one.
     """
-    return _build(folder, folded=True)[1]
+    return _build(folder, fused=True)[1]
 
 
 def build_trainable(folder: str | os.PathLike[str] = FOLDER) -> tuple[Feelvos, Predictor]:
@@ -84,10 +84,10 @@ def build_trainable(folder: str | os.PathLike[str] = FOLDER) -> tuple[Feelvos, P
     Raises:
       InputError: a file is missing, damaged, or does not fit the other one.
     """
-    return _build(folder, folded=False)
+    return _build(folder, fused=False)
 
 
-def _build(folder: str | os.PathLike[str], folded: bool) -> tuple[Feelvos, Predictor]:
+def _build(folder: str | os.PathLike[str], fused: bool) -> tuple[Feelvos, Predictor]:
     check(folder)
     for module in _MODULES:
         importlib.import_module(module)
@@ -100,8 +100,8 @@ def _build(folder: str | os.PathLike[str], folded: bool) -> tuple[Feelvos, Predi
         model = Feelvos()
         model.create_variables()
         packed_weights.load(model, pathlib.Path(folder) / WEIGHTS)
-        if folded:
-            model.fold_batch_norm()
+        if fused:
+            model.fuse_batch_norm()
         return model, Predictor(model)
 
 

@@ -18,7 +18,7 @@ def build_evaluated_model(checkpoint: str | None = None) -> tuple[Feelvos, Predi
     Their settings are those bound as `evaluation/...`, and the training's for the rest.
 
     Args:
-      checkpoint: prefix of the weights, which are loaded and folded for good; None for variables
+      checkpoint: prefix of the weights, which are loaded and fused for good; None for variables
         with random values, to be assigned later, as often as one likes.
 
     Raises:
@@ -29,5 +29,5 @@ def build_evaluated_model(checkpoint: str | None = None) -> tuple[Feelvos, Predi
         model.create_variables()
         if checkpoint is not None:
             load_weights(model, checkpoint)
-            model.fold_batch_norm()
+            model.fuse_batch_norm()
         return model, Predictor(model)

@@ -15,7 +15,7 @@ from feelvos_tf.core.setting_types import checked, warn_of_renamed
 from feelvos_tf.inference import (
     added_objects,
     corrected_objects,
-    far_parts,
+    gating,
     multi_scale,
     predictor_state,
     removed_object,
@@ -78,14 +78,14 @@ class Predictor(tf.Module):
       soft_feedback: the name of `feedback` in settings written earlier: True for "probabilities".
       max_total_reference_pixels: pixels that an object keeps of all its reference frames together,
         however often its mask is corrected (0: no bound). Over the bound, all are thinned alike.
-      largest_jump: pixels of the stride-4 grid; parts of a mask that lie farther from the object's
-        previous mask are dropped, see `far_parts` (0: none are, as in paper and release).
+      gate_radius: pixels of the stride-4 grid; parts of a mask that lie farther from the object's
+        previous mask are dropped, see `gating` (0: none are, as in paper and release).
 
     Raises:
       InputError: a setting is out of range.
     """
 
-    @checked("Predictor", largest_jump=(0, 1000))
+    @checked("Predictor", gate_radius=(0, 1000))
     def __init__(
         self,
         model: Feelvos,
@@ -96,7 +96,7 @@ class Predictor(tf.Module):
         merge: str = "max",
         soft_feedback: bool | None = None,
         max_total_reference_pixels: int = 65536,
-        largest_jump: int = 0,
+        gate_radius: int = 0,
     ):
         super().__init__(name="predictor")
         if soft_feedback is not None:
@@ -115,7 +115,7 @@ class Predictor(tf.Module):
         self.reference_reduction = reference_reduction
         self.scales = tuple(float(scale) for scale in scales)
         self.merge = merge
-        self.largest_jump = largest_jump
+        self.gate_radius = gate_radius
         # Traced once for all functions, and without autograph, which needs several times as long.
         self._extract = tf.function(model.extract, input_signature=[_BATCH_OF_ONE], autograph=False)
         self._segment = model.segment
@@ -251,9 +251,9 @@ class Predictor(tf.Module):
         logits = multi_scale.merged_logits(
             [logits for logits, _ in results], self.scales, size, self.merge
         )
-        if self.largest_jump:
+        if self.gate_radius:
             previous = resize_nearest(before.scales[0].previous.indices, tf.shape(logits)[1:3])
-            logits = far_parts.drop_far_parts(logits, previous, self.largest_jump)
+            logits = gating.apply_gate(logits, previous, self.gate_radius)
         # Reproduction trap: the logits are resized, not the probabilities.
         full_logits = resize_bilinear(logits, size)[0]
         winners = tf.argmax(full_logits, -1, output_type=tf.int32)

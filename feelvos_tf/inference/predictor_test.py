@@ -182,7 +182,7 @@ def test_settings_out_of_range_are_refused(model):
         ({"merge": "min"}, "Predictor.merge: expected 'max' or 'avg', found 'min'"),
         ({"feedback": "hard"}, "Predictor.feedback: expected 'labels' or 'prob.*, found 'hard'"),
         ({"max_reference_pixels": -1}, "Predictor.max_reference_pixels"),
-        ({"largest_jump": -1}, "Predictor.largest_jump: expected 0 to 1000, found -1"),
+        ({"gate_radius": -1}, "Predictor.gate_radius: expected 0 to 1000, found -1"),
         ({"scales": 1.0}, r"Predictor.scales: expected Sequence\[float\], found 1.0"),
         ({"feedback": True}, "Predictor.feedback: expected str, found True"),
         ({"reference_reduction": "median"}, "Predictor.reference_reduction.*'median'"),

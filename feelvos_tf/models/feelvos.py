@@ -213,10 +213,10 @@ class Feelvos(tf.keras.Model):
         """Returns every layer that owns variables."""
         return [layer for _, layer in convolutions_by_path(self)]
 
-    def fold_batch_norm(self) -> None:
+    def fuse_batch_norm(self) -> None:
         """Moves every batch norm into the convolution before it, for good; for inference only."""
         for layer in self.convolutions():
-            layer.fold_batch_norm()
+            layer.fuse_batch_norm()
 
     def extract(
         self, images: tf.Tensor, training: bool = False, seeds: tf.Tensor | None = None

@@ -36,7 +36,7 @@ def write(model: Feelvos, path: str | os.PathLike[str]) -> Rounding:
     """Writes the weights of `model`, whole or not at all, and returns what was lost.
 
     Args:
-      model: with its variables created and its batch norm not folded.
+      model: with its variables created and its batch norm not fused.
       path: of the file, ending in .npz.
 
     Raises:
@@ -57,7 +57,7 @@ def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
     """Gives every variable of `model` its value in the file; all or none.
 
     Args:
-      model: with its variables created and its batch norm not folded.
+      model: with its variables created and its batch norm not fused.
       path: of a file that `write` has written.
 
     Raises:

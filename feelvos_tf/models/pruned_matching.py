@@ -1,11 +1,11 @@
 """Exact nearest neighbors without comparing what cannot win.
 
-A pixel's shadow is the pixel on the principal axes of the reference, 16 of some 100 dimensions, and
-the length of what the axes leave out. The distance between two shadows is never larger than that
+A pixel's projection is the pixel on the principal axes of the reference, 16 of some 100 dimensions, and
+the length of what the axes leave out. The distance between two projections is never larger than that
 between the two pixels, a sixth of the arithmetic, and close to it: the axes hold nine tenths of the
 variance of a trained network's embeddings. A query needs a block of 64 reference pixels (see
-reference_blocks.py) only if the nearest shadow in the block is nearer than the best pixel of the
-block whose shadow is nearest of all. Only what is needed is compared, and the result is the same.
+reference_blocks.py) only if the nearest projection in the block is nearer than the best pixel of the
+block whose projection is nearest of all. Only what is needed is compared, and the result is the same.
 
 On embeddings of a trained network a twentieth of the pairs of query and block is left. Where too
 many are, as with random embeddings, the caller compares everything instead.
@@ -31,7 +31,7 @@ _BLOCKS_AT_ONCE = 4
 
 
 class Axes(NamedTuple):
-    """Where shadows are cast: `mean` float32 `[channels]`, `directions` `[channels, axes]`."""
+    """Where projections are cast: `mean` float32 `[channels]`, `directions` `[channels, axes]`."""
 
     mean: tf.Tensor
     directions: tf.Tensor
@@ -43,13 +43,13 @@ class Blocks(NamedTuple):
     Attributes:
       owners: int32 `[blocks]`, ascending, the object of each block.
       pixels: float32 `[blocks, BLOCK, channels]`; a block that is not full repeats a pixel.
-      shadows: float32 `[blocks, BLOCK, axes + 1]` of the pixels.
+      projections: float32 `[blocks, BLOCK, axes + 1]` of the pixels.
       axes: that cast them.
     """
 
     owners: tf.Tensor
     pixels: tf.Tensor
-    shadows: tf.Tensor
+    projections: tf.Tensor
     axes: Axes
 
 
@@ -61,7 +61,7 @@ def principal_axes(embeddings: tf.Tensor) -> Axes:
     return Axes(mean, directions[:, max(embeddings.shape[-1] - _AXES, 0) :])
 
 
-def shadows(pixels: tf.Tensor, axes: Axes) -> tf.Tensor:
+def projections(pixels: tf.Tensor, axes: Axes) -> tf.Tensor:
     """Returns float32 `[pixels, axes + 1]` of `[pixels, channels]`.
 
     The rest is computed as a vector: its length as a difference of squares would be wrong by more
@@ -82,7 +82,7 @@ def make_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> Blocks:
     """
     owners, rows = block_rows(offsets)
     axes = principal_axes(embeddings)
-    cast = shadows(embeddings, axes)
+    cast = projections(embeddings, axes)
     return Blocks(owners, tf.gather(embeddings, rows), tf.gather(cast, rows), axes)
 
 
@@ -96,9 +96,9 @@ def least_distances(queries: tf.Tensor, blocks: Blocks) -> tf.Tensor:
     Returns:
       float32 `[blocks, queries]`, exact to rounding: see `needed_blocks`.
     """
-    own = shadows(queries, blocks.axes)
+    own = projections(queries, blocks.axes)
     chunks, count = query_chunks.split(fold_query(own), query_chunks.IN_CACHE)
-    steps = in_steps(fold_reference(blocks.shadows))
+    steps = in_steps(fold_reference(blocks.projections))
 
     def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
         largest = largest_of_steps(steps, chunk, lambda _, largest: largest)
@@ -109,7 +109,7 @@ def least_distances(queries: tf.Tensor, blocks: Blocks) -> tf.Tensor:
 
 
 def nearest_blocks(least: tf.Tensor, owners: tf.Tensor, num_objects: tf.Tensor) -> tf.Tensor:
-    """Returns which block of each object holds the shadow nearest to a query.
+    """Returns which block of each object holds the projection nearest to a query.
 
     Args:
       least: float32 `[blocks, queries]` of `least_distances`.

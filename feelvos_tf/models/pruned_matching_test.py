@@ -59,7 +59,7 @@ def test_every_block_holds_pixels_of_its_owner_alone():
 
 
 @pytest.mark.parametrize("rank", [CHANNELS, 15, 17, 30])
-def test_shadows_are_no_farther_from_each_other_than_their_pixels(rank):
+def test_projections_are_no_farther_from_each_other_than_their_pixels(rank):
     """Also where the axes leave nothing out, and where the queries lie off the axes."""
     rng = np.random.default_rng(rank)
     channels = max(rank, CHANNELS) + (rank != CHANNELS)

@@ -30,7 +30,7 @@ def load_weights(model: Feelvos, prefix: str, averaged: bool = True) -> None:
     """Gives every variable of `model` its value in a checkpoint; all or none.
 
     Args:
-      model: with its variables created and its batch norm not folded.
+      model: with its variables created and its batch norm not fused.
       prefix: of the checkpoint: the path without `.index`.
       averaged: where the training kept a moving average of the weights, take that.
 

@@ -114,7 +114,7 @@ class RunCheckpoints:
         path = self._resume_from_newest() if self._is_chief else None
         if self._workers is None:
             return path
-        step = self._workers.number_of_chief(int(path.rsplit("-", 1)[1]) if path else -1)
+        step = self._workers.from_chief(int(path.rsplit("-", 1)[1]) if path else -1)
         if self._is_chief or step < 0:
             return path
         path = os.path.join(self._model_dir, f"{_NAME}-{step}")

@@ -112,7 +112,7 @@ class Workers:
         self.index = _index(resolver) if self.count > 1 else 0
         self.is_chief = self.index == 0
 
-    def number_of_chief(self, number: int) -> int:
+    def from_chief(self, number: int) -> int:
         """Returns the `number` that the chief gave, to all workers."""
         if self.count == 1:
             return number
@@ -125,7 +125,7 @@ class Workers:
         slots = tf.one_hot(self.index, self.count, on_value=number, off_value=0, dtype=tf.int64)
         return int(tf.reduce_max(self._sum(slots)))
 
-    def spread(self, variables: Mapping[str, tf.Variable]) -> None:
+    def broadcast(self, variables: Mapping[str, tf.Variable]) -> None:
         """Gives all workers the chief's values of the variables."""
         if self.count == 1:
             return

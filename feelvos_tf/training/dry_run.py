@@ -120,7 +120,7 @@ def report(
         f"a step with {trial.clips} clips: {losses}",
         f"batch: {batch_size} clips = {parts} parts x {replicas} devices x {per_replica} clips",
         f"memory: {_gib(trial.bytes_before)} and {_gib(trial.bytes_more)} for each clip of a "
-        f"device, so about {_gib(memory)} of {trial.place} (less: Trainer.accumulated_parts)",
+        f"device, so about {_gib(memory)} of {trial.place} (less: Trainer.gradient_accumulation_steps)",
         f"steps: {left} of {num_steps}, about {seconds:.1f} s each, in all "
         f"{duration(left * seconds)}",
         f"checkpoints: {checkpoints}, of which {min(checkpoints, max_checkpoints)} stay, each at "

@@ -22,7 +22,9 @@ def test_it_goes_on_from_the_run_s_checkpoint_and_writes_nothing(tmp_path):
     trainer.train(tiny_batches(4))
     before = listing(tmp_path)
     with dry_run.copy_of_run(tmp_path) as copy:
-        _, trainer = make_trainer(copy, num_steps=1000, accumulated_parts=4, save_every_steps=300)
+        _, trainer = make_trainer(
+            copy, num_steps=1000, gradient_accumulation_steps=4, save_every_steps=300
+        )
         trial = trainer.try_out(tiny_batches(4))
     lines = trainer.forecast(trial, parts=2, batch_size=4)
     assert listing(tmp_path) == before
@@ -36,7 +38,7 @@ def test_it_goes_on_from_the_run_s_checkpoint_and_writes_nothing(tmp_path):
 @pytest.mark.parametrize("parts", [1, 2])
 def test_memory_that_tensorflow_keeps_after_the_first_step_counts(tmp_path, parts):
     """Its allocator for oneDNN gives nothing back, so a second step needs no more."""
-    _, trainer = make_trainer(tmp_path, accumulated_parts=parts)
+    _, trainer = make_trainer(tmp_path, gradient_accumulation_steps=parts)
     update, kept = trainer._update, []
 
     def keep_memory(*arguments):

@@ -24,7 +24,7 @@ from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.training.learning_rate import LearningRate
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
-from feelvos_tf.training.optimizers import AdamOptimizer, is_behind_backbone
+from feelvos_tf.training.optimizers import AdamOptimizer, is_head
 from feelvos_tf.training.train_step import BATCH_KEYS, TrainStep
 
 # Checked, not tuned, on four training videos of DAVIS 2016 that the bundled model never saw.
@@ -52,7 +52,7 @@ class FirstFrameSegmenter(ModelVideoSegmenter):
         """Prepares the training; all layers behind the backbone take part in it.
 
         Args:
-          model: with its variables created and its batch norm not folded.
+          model: with its variables created and its batch norm not fused.
           predictor: of that model.
           num_steps: of the training on a first frame.
           inference_size: see `NumpyPredictor`.
@@ -62,11 +62,11 @@ class FirstFrameSegmenter(ModelVideoSegmenter):
         self._inference_size = inference_size
         self._num_steps = num_steps
         names = release_names(model)
-        learned = {n: v for n, v in names.items() if v.trainable and is_behind_backbone(n)}
+        learned = {n: v for n, v in names.items() if v.trainable and is_head(n)}
         step = tf.Variable(0, dtype=tf.int64, trainable=False)
         # All settings are given: those of the network's own training are for something else.
         optimizer = AdamOptimizer(
-            learned, beta_1=0.9, beta_2=0.99, epsilon=1e-8, largest_gradient=3.0
+            learned, beta_1=0.9, beta_2=0.99, epsilon=1e-8, adaptive_gradient_clipping=3.0
         )
         loss = BootstrappedCrossEntropy(
             top_k_percent_pixels=_HARDEST_SHARE,

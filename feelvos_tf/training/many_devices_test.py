@@ -83,7 +83,7 @@ def test_a_batch_in_parts_gives_the_weights_of_the_whole(tmp_path, optimizer):
     whole = trained(tiny, one_device(), tmp_path / "whole", optimizer)
     for parts in (2, 4):
         in_parts = trained(
-            tiny, one_device(), tmp_path / f"{parts}", optimizer, accumulated_parts=parts
+            tiny, one_device(), tmp_path / f"{parts}", optimizer, gradient_accumulation_steps=parts
         )
         assert_equal(whole, in_parts)
     assert len(whole[0]["loss"]) == 3 and whole[0]["loss"].std() > 0
@@ -91,7 +91,9 @@ def test_a_batch_in_parts_gives_the_weights_of_the_whole(tmp_path, optimizer):
 
 def test_so_it_does_with_the_network_its_dropout_and_its_drawn_pixels(tmp_path, eagerly):
     whole = trained(feelvos, one_device(), tmp_path / "whole", num_steps=2)
-    in_parts = trained(feelvos, one_device(), tmp_path / "parts", num_steps=2, accumulated_parts=2)
+    in_parts = trained(
+        feelvos, one_device(), tmp_path / "parts", num_steps=2, gradient_accumulation_steps=2
+    )
     assert_equal(whole, in_parts)
 
 
@@ -108,7 +110,7 @@ def compare(which, make, **settings):
     assert strategy.num_replicas_in_sync == 2
     two = t.trained(make, strategy, folder / (which + "two"), **settings)
     t.assert_equal(one, two)
-    parts = {**settings, "accumulated_parts": 2}
+    parts = {**settings, "gradient_accumulation_steps": 2}
     t.assert_equal(one, t.trained(make, strategy, folder / (which + "parts"), **parts))
     print(which, "agree")
 """

@@ -12,7 +12,7 @@ from feelvos_tf.models.release_checkpoint import LAST_LAYERS
 from feelvos_tf.training.loss_scale import LossScale
 
 # How the names of variables begin that are not the backbone's, whichever it is.
-_BEHIND_BACKBONE = (*LAST_LAYERS, "embedding")
+_HEAD_SCOPES = (*LAST_LAYERS, "embedding")
 # Updates after which the mean squares of gradients can be trusted.
 _USUAL_AFTER = 20.0
 
@@ -160,7 +160,7 @@ class AdamOptimizer(Optimizer):
         beta_2=(0.0, 0.999999),
         epsilon=(0.0, None),
         backbone_rate_multiplier=(0.0, None),
-        largest_gradient=(0.0, None),
+        adaptive_gradient_clipping=(0.0, None),
     )
     def __init__(
         self,
@@ -169,7 +169,7 @@ class AdamOptimizer(Optimizer):
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         backbone_rate_multiplier: float = 1.0,
-        largest_gradient: float = 0.0,
+        adaptive_gradient_clipping: float = 0.0,
     ):
         """Makes two slots of zeros for every variable; call inside the strategy's scope.
 
@@ -179,7 +179,7 @@ class AdamOptimizer(Optimizer):
           beta_2: share of the mean squared gradient that survives a step.
           epsilon: added to the root of the latter.
           backbone_rate_multiplier: factor for the learning rate of the pre-trained backbone.
-          largest_gradient: a variable's gradient is shortened to this many times its usual length,
+          adaptive_gradient_clipping: a variable's gradient is shortened to this many times its usual length,
             the root of the sum of its mean squares; 0 for no limit. A constant rate needs one: a
             single odd clip can otherwise throw a training off its course.
         """
@@ -187,7 +187,7 @@ class AdamOptimizer(Optimizer):
         self._betas = (beta_1, beta_2)
         self._epsilon = epsilon
         self._backbone_rate_multiplier = backbone_rate_multiplier
-        self._largest_gradient = largest_gradient
+        self._largest_gradient = adaptive_gradient_clipping
         self.first_moments = self._zeros()
         self.second_moments = self._zeros()
         self.num_updates = tf.Variable(0.0, trainable=False)
@@ -208,7 +208,7 @@ class AdamOptimizer(Optimizer):
             strategy.extended.update(first, _average, args=(gradient, beta_1))
             strategy.extended.update(second, _average_squares, args=(gradient, beta_2))
             step_size = learning_rate * correction
-            if not is_behind_backbone(name):
+            if not is_head(name):
                 step_size *= self._backbone_rate_multiplier
             args = (first, second, step_size)
             strategy.extended.update(self._variables[name], self._descend, args=args)
@@ -231,9 +231,9 @@ class AdamOptimizer(Optimizer):
         variable.assign_sub(step_size * first / (tf.sqrt(second) + self._epsilon))
 
 
-def is_behind_backbone(name: str) -> bool:
+def is_head(name: str) -> bool:
     """Returns whether the variable with this name in the 2019 release is not the backbone's."""
-    return name.startswith(_BEHIND_BACKBONE)
+    return name.startswith(_HEAD_SCOPES)
 
 
 def gradient_multiplier(

@@ -90,7 +90,7 @@ def test_every_backbone_s_variables_are_told_from_those_behind_it():
         model = Feelvos(backbone)
         model.create_variables()
         for name in release_names(model):
-            behind = name.startswith(optimizers._BEHIND_BACKBONE)
+            behind = name.startswith(optimizers._HEAD_SCOPES)
             assert behind != name.startswith(f"{backbone.name}/"), name
 
 
@@ -112,7 +112,7 @@ def test_adam_against_its_definition(variables):
 
 
 def test_a_gradient_out_of_the_ordinary_is_shortened_to_what_is_usual(variables):
-    limited = AdamOptimizer(variables, beta_2=0.9, largest_gradient=3.0)
+    limited = AdamOptimizer(variables, beta_2=0.9, adaptive_gradient_clipping=3.0)
     name, mean_square = "logits/semantic/weights", np.zeros(2)
     for _ in range(30):
         apply(limited, {name: [3.0, -4.0]}, 0.0)
@@ -125,7 +125,7 @@ def test_a_gradient_out_of_the_ordinary_is_shortened_to_what_is_usual(variables)
 
 
 def test_an_ordinary_gradient_is_not_shortened(variables):
-    limited = AdamOptimizer(variables, largest_gradient=3.0)
+    limited = AdamOptimizer(variables, adaptive_gradient_clipping=3.0)
     copies = {name: tf.Variable(variable) for name, variable in variables.items()}
     free = AdamOptimizer(copies)
     for step in range(40):

@@ -23,11 +23,11 @@ from feelvos_tf.training.dry_run import MemoryWatch, Trial, report
 from feelvos_tf.training.loss_scale import LossScale
 from feelvos_tf.training.losses import Loss
 from feelvos_tf.training.metrics_file import MetricsFile
-from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer, is_behind_backbone
+from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer, is_head
 from feelvos_tf.training.progress_log import ProgressLog, say, where_to_go_on
 from feelvos_tf.training.stop_signal import stop_on_signal
 from feelvos_tf.training.train_step import StepResult, TrainStep
-from feelvos_tf.training.watch import Watch
+from feelvos_tf.training.summaries import Summaries
 from feelvos_tf.training.weight_averaging import WeightAverage
 
 Evaluate = Callable[[int], Mapping[str, float]]
@@ -93,7 +93,7 @@ class Trainer:
         save_every_steps: int = 1000,
         evaluate_every_steps: int = 0,
         max_checkpoints: int = 5,
-        accumulated_parts: int = 1,
+        gradient_accumulation_steps: int = 1,
         summed_clips: int | None = None,
         seed: int = 0,
     ):
@@ -124,7 +124,7 @@ class Trainer:
           save_every_steps: how often a checkpoint is written.
           evaluate_every_steps: how often `evaluate` is called, 0 for never.
           max_checkpoints: older ones are deleted.
-          accumulated_parts: a batch is worked off in so many parts, whose gradients are added up:
+          gradient_accumulation_steps: a batch is worked off in so many parts, whose gradients are added up:
             the weights of the whole batch in the memory of a part.
           summed_clips: over so many clips of a batch the losses are summed, and averaged over such
             groups: 3 of the paper's batch of 48; over the whole batch when None.
@@ -142,15 +142,15 @@ class Trainer:
                 "Trainer.optimizer: expected an optimizer such as @AdamOptimizer, found "
                 f"{optimizer!r}"
             )
-        if accumulated_parts < 1 or (summed_clips is not None and summed_clips < 1):
+        if gradient_accumulation_steps < 1 or (summed_clips is not None and summed_clips < 1):
             raise InputError(
-                "Trainer: expected accumulated_parts and summed_clips of 1 or more, found "
-                f"{accumulated_parts} and {summed_clips}"
+                "Trainer: expected gradient_accumulation_steps and summed_clips of 1 or more, found "
+                f"{gradient_accumulation_steps} and {summed_clips}"
             )
         self.stopped_by = 0
         self._strategy = strategy
         self._workers = Workers(strategy)
-        self._parts = accumulated_parts
+        self._parts = gradient_accumulation_steps
         self._model_dir = pathlib.Path(model_dir)
         self._model = model
         self._evaluate = evaluate
@@ -164,7 +164,7 @@ class Trainer:
         learned = {
             name: variable
             for name, variable in named_variables.items()
-            if variable.trainable and (is_behind_backbone(name) or not model.freeze_backbone)
+            if variable.trainable and (is_head(name) or not model.freeze_backbone)
         }
         self._learned = learned
         self._statistics = {n: v for n, v in named_variables.items() if n not in learned}
@@ -189,7 +189,7 @@ class Trainer:
                 seed,
                 self._average,
                 summed_clips,
-                accumulated_parts,
+                gradient_accumulation_steps,
                 loss_scale,
             )
             self._checkpoints = RunCheckpoints(
@@ -249,30 +249,30 @@ class Trainer:
         images = tf.concat([clip["images"] for clip in clips], axis=0)
         with self._strategy.scope():
             count = calibrate_batch_norm(self._model, images, self._restored)
-        self._workers.spread(self._statistics)
+        self._workers.broadcast(self._statistics)
         say(f"statistics of {count} batch norms set from {images.shape[0]} images")
 
     def _loop(self, step: int, batches: DistributedBatches, stopped: Callable[[], int]) -> bool:
         log = self._progress_log(step, batches)
-        watch = Watch(
+        summaries = Summaries(
             self._model_dir, self._learned, self._workers.is_chief, self._picture_every_steps
         )
         saved = step if self._is_resumed else None
         signal_number = 0
         while step < self._num_steps and not signal_number:
-            watch.before(step + 1)
+            summaries.before(step + 1)
             names: list[tf.Tensor] = []
             result = self._update(batches.parts_of(step, names), batches.clips_per_replica)
             step += 1
             log.add(result.scalars, names)
             if _is_due(step, self._log_every_steps) or log.is_first:
                 log.write(step)
-            watch.after(step, result.first_clip)
+            summaries.after(step, result.first_clip)
             if _is_due(step, self._save_every_steps):
                 saved = self._save(step, log)
             self._write_scores(step, log)
             signal_number = self._workers.any(stopped())
-        watch.end()
+        summaries.end()
         if saved != step:
             self._save(step, log)
         self.stopped_by = signal_number if step < self._num_steps else 0

@@ -66,11 +66,11 @@ def frame_cases(sizes: Sizes) -> list[Case]:
     return cases + _head_cases(sizes) + _depthwise_cases(sizes)
 
 
-def folded_model(variant: str) -> Feelvos:
+def fused_model(variant: str) -> Feelvos:
     """Returns a model as it is exported; its weights are random."""
     model = Feelvos(BACKBONES[variant](), atrous_rates=_ATROUS_RATES)
     model.create_variables()
-    model.fold_batch_norm()
+    model.fuse_batch_norm()
     return model
 
 
@@ -84,13 +84,13 @@ def image_and_mask(sizes: Sizes) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _step(variant: str, sizes: Sizes) -> Callable[[], object]:
-    predictor = Predictor(folded_model(variant))
+    predictor = Predictor(fused_model(variant))
     image, mask = image_and_mask(sizes)
     return functools.partial(predictor.step, image, predictor.start(image, mask))
 
 
 def _release_step(variant: str, sizes: Sizes) -> Callable[[], object]:
-    model = folded_model(variant)
+    model = fused_model(variant)
     for block in model.backbone.blocks:
         block.atrous_rate = 1  # Then the block's dilated layers split the image one by one.
     image, mask = image_and_mask(sizes)
@@ -144,7 +144,7 @@ def _part_cases(variant: str, sizes: Sizes) -> list[Case]:
     grid = (-(-sizes.height // 4), -(-sizes.width // 4))
 
     def backbone(to_block: int | None, with_aspp: bool = False) -> Callable[[], object]:
-        model = folded_model(variant)
+        model = fused_model(variant)
         model.backbone.blocks = model.backbone.blocks[:to_block]
         image = tf.cast(image_and_mask(sizes)[0], tf.float32)[tf.newaxis]
 
@@ -155,12 +155,12 @@ def _part_cases(variant: str, sizes: Sizes) -> list[Case]:
         return functools.partial(tf.function(function), image / 255.0)
 
     def extract() -> Callable[[], object]:
-        model = folded_model(variant)
+        model = fused_model(variant)
         image = image_and_mask(sizes)[0][tf.newaxis]
         return functools.partial(tf.function(lambda x: model.extract(x)), image)
 
     def segment() -> Callable[[], object]:
-        model = folded_model(variant)
+        model = fused_model(variant)
         features, state = tf.random.uniform([*grid, 256]), _matching_state(sizes, grid)
 
         def function(features, embeddings, state):

@@ -66,13 +66,13 @@ def long_side(short_side: int) -> int:
 
 def costs_of(backbone: str, side: int, objects: Sequence[int], repeats: int) -> list[Cost]:
     """Returns what a frame costs with each number of objects; the process should be a fresh one."""
-    from frame import Sizes, folded_model, image_and_mask
+    from frame import Sizes, fused_model, image_and_mask
 
     from feelvos_tf.inference import bundled_model
     from feelvos_tf.inference.predictor import Predictor
 
     is_bundled = backbone == "mobilenet_v2"
-    predictor = bundled_model.build() if is_bundled else Predictor(folded_model(backbone))
+    predictor = bundled_model.build() if is_bundled else Predictor(fused_model(backbone))
     costs = []
     for count in objects:
         image, mask = image_and_mask(Sizes(side, long_side(side), count + 1))

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 from frame import Sizes as FrameSizes
-from frame import folded_model, image_and_mask
+from frame import fused_model, image_and_mask
 from measure import Case
 from PIL import Image
 
@@ -208,12 +208,12 @@ def export_cases(sizes: FrameSizes) -> list[Case]:
 
     def fresh_process(variant: str, program: str) -> Callable[[], object]:
         folder = str(temporary_folder() / variant)
-        export.export(Predictor(folded_model(variant)), folder)
+        export.export(Predictor(fused_model(variant)), folder)
         command = [sys.executable, "-c", program.format(**sizes._asdict()), folder]
         return lambda: subprocess.run(command, check=True, capture_output=True)
 
     def writing(variant: str) -> Callable[[], object]:
-        predictor = Predictor(folded_model(variant))
+        predictor = Predictor(fused_model(variant))
 
         def write() -> None:
             with tempfile.TemporaryDirectory() as folder:

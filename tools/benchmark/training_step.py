@@ -43,7 +43,7 @@ class _Step:
     def __init__(self, recipe: str, records: str):
         """Builds model, data set and update as the recipe's settings say, but in float32.
 
-        Not every processor has the 16-bit products that a recipe may ask for (`set_arithmetic`).
+        Not every processor has the 16-bit products that a recipe may ask for (`set_mixed_precision`).
         """
         file, names, params = _RECIPES[recipe]
         gin_settings.parse([file], [f"{name} = {records!r}" for name in names] + list(params))

@@ -312,7 +312,7 @@ async function follow(direction) {
   watch();
 }
 
-const watch = guarded(async () => {
+const summaries = guarded(async () => {
   while (view.running) {
     await new Promise((resolve) => setTimeout(resolve, 250));
     const state = await send("state", "GET");

@@ -99,7 +99,7 @@ class ConvNormActivation(tf.keras.layers.Layer):
             variables[f"{self.scope}/BatchNorm/{leaf}"] = getattr(self.norm, leaf)
         return variables
 
-    def fold_batch_norm(self) -> None:
+    def fuse_batch_norm(self) -> None:
         """Moves the batch norm into kernel and bias for good; for inference only."""
         if self.norm is None:
             return

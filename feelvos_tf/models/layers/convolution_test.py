@@ -80,7 +80,7 @@ def test_folding_keeps_the_output():
     x = _random(2, 5, 6, 4)
     for layer in _layers_with_random_norm():
         before = layer(x)
-        layer.fold_batch_norm()
+        layer.fuse_batch_norm()
         assert layer.norm is None
         np.testing.assert_allclose(layer(x), before, atol=1e-5)
 

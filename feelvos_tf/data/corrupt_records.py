@@ -12,7 +12,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import tfrecord_files
 
 
-class DamageLog:
+class CorruptRecordLog:
     """What becomes of damaged records: each is named once, more than the limit end the training.
 
     Damaged is a record whose checksum is wrong, with a frame or mask that cannot be decoded, or
@@ -74,8 +74,8 @@ class DamageLog:
 
     def _advice(self) -> str:
         if self._limit:
-            return f"; more than training_dataset.max_damaged_records = {self._limit} are damaged"
-        return "; training_dataset.max_damaged_records = 1 or more would leave it out"
+            return f"; more than training_dataset.max_corrupt_records = {self._limit} are damaged"
+        return "; training_dataset.max_corrupt_records = 1 or more would leave it out"
 
 
 def _first_damage(records: list[tuple[bytes, int]]) -> tuple[tuple[bytes, int], str]:

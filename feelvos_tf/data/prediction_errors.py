@@ -1,6 +1,6 @@
 """Previous masks with the mistakes that predictions really make: parts lost, leaks, wrong objects.
 
-`mask_damaging.py`, the release's damage, shifts and turns whole masks a little. A model that is fed
+`mask_damage.py`, the release's damage, shifts and turns whole masks a little. A model that is fed
 its own masks also meets objects that lack a part, that have spread over the background or caught a
 bystander, and objects that are lost altogether. It must have seen that the reference puts them
 right.
@@ -15,7 +15,7 @@ _KINDS = ("part_lost", "leak", "outline", "bystander", "lost")
 _SHARES = (0.3, 0.3, 0.2, 0.12, 0.08)
 
 
-def draw_mistake(
+def draw_error(
     labels: np.ndarray, num_objects: int, bystanders: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Returns labels with one random mistake in one of the objects.

@@ -1,7 +1,7 @@
 """Drops parts of an object's mask that lie too far from where the object was in the last frame.
 
 Neither in the paper nor in the 2019 release: there whatever looks like the object joins its mask,
-wherever it is, and is fed back. `Predictor.largest_jump` turns it on.
+wherever it is, and is fed back. `Predictor.gate_radius` turns it on.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ _MARGIN = 10.0
 _STEPS_AT_ONCE = 8
 
 
-def drop_far_parts(logits: tf.Tensor, previous: tf.Tensor, largest_jump: int) -> tf.Tensor:
+def apply_gate(logits: tf.Tensor, previous: tf.Tensor, gate_radius: int) -> tf.Tensor:
     """Returns the logits, with those of an object below all others where its far parts are.
 
     A part is what is connected, diagonally too, in the frame's hard mask on the grid of the logits.
-    It is far where none of its pixels is within `largest_jump` of the object's previous mask. Far
+    It is far where none of its pixels is within `gate_radius` of the object's previous mask. Far
     parts stay if they are larger than the others together: the object has moved by more, or what
     the previous mask shows is a remnant.
 
     Args:
       logits: `[1, h, w, objects]`, background first.
       previous: int32 `[h, w]` object indices of the last frame.
-      largest_jump: pixels of the grid, across, down or both.
+      gate_radius: pixels of the grid, across, down or both.
     """
     num_objects = tf.shape(logits)[-1]
     winners = tf.argmax(logits[0], -1, output_type=tf.int32)
@@ -35,7 +35,7 @@ def drop_far_parts(logits: tf.Tensor, previous: tf.Tensor, largest_jump: int) ->
         object_labels.one_hot(indices, num_objects)[..., tf.newaxis]
         for indices in (winners, previous)
     )
-    near = _dilated(before, largest_jump)
+    near = _dilated(before, gate_radius)
     kept = _connected(masks, masks * near)
     areas = [tf.reduce_sum(part, [1, 2, 3], keepdims=True) for part in (kept, masks - kept)]
     is_object = tf.reshape(tf.range(num_objects) > 0, [-1, 1, 1, 1])

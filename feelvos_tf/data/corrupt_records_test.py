@@ -61,29 +61,29 @@ def batches(pattern, count=4, **settings):
 )
 def test_a_damaged_record_is_named_once_and_left_out(tmp_path, capfd, damage, sentence):
     pattern = write(tmp_path, damage)
-    found = batches(pattern, max_damaged_records=1)
+    found = batches(pattern, max_corrupt_records=1)
     assert {name for batch in found for name in batch["video_id"]} == {b"good"}
     [line] = [x for x in capfd.readouterr().err.splitlines() if "left out" in x]
     assert f"left out: {pattern}: {sentence}" in line
     assert line.endswith("(1 damaged of at most 1)")
-    again = batches(pattern, max_damaged_records=1)
+    again = batches(pattern, max_corrupt_records=1)
     for one, two in zip(found, again):
         np.testing.assert_array_equal(one["images"], two["images"])
 
 
 def test_one_more_than_the_limit_ends_the_training(tmp_path):
     pattern = write(tmp_path, cut_frame, (GOOD, "bad 1", "bad 2"))
-    with pytest.raises(InputError, match="more than training_dataset.max_damaged_records = 1"):
-        batches(pattern, 8, max_damaged_records=1)
-    assert len(batches(pattern, 8, max_damaged_records=2)) == 8
-    with pytest.raises(InputError, match="max_damaged_records = 1 or more would leave it out"):
+    with pytest.raises(InputError, match="more than training_dataset.max_corrupt_records = 1"):
+        batches(pattern, 8, max_corrupt_records=1)
+    assert len(batches(pattern, 8, max_corrupt_records=2)) == 8
+    with pytest.raises(InputError, match="max_corrupt_records = 1 or more would leave it out"):
         batches(pattern, 8)
 
 
 def test_so_are_damaged_donors_of_pasted_objects(tmp_path):
     pattern = write(tmp_path, cut_frame)
     settings = {"scenes": [_scenes()], "min_label_count": 1}
-    found = batches(pattern, max_damaged_records=1, **settings)
+    found = batches(pattern, max_corrupt_records=1, **settings)
     assert {name for batch in found for name in batch["video_id"]} == {b"good"}
 
 
@@ -91,7 +91,7 @@ def test_of_a_file_that_is_cut_short_the_whole_records_are_used(tmp_path, capfd)
     pattern = write(tmp_path, cut_frame, (GOOD, "other"))
     path = tmp_path / "train-00000-of-00001.tfrecord"
     path.write_bytes(path.read_bytes()[:-100])
-    found = batches(pattern, max_damaged_records=1)
+    found = batches(pattern, max_corrupt_records=1)
     assert {name for batch in found for name in batch["video_id"]} == {b"good"}
     assert "left out: " in capfd.readouterr().err
     with pytest.raises(InputError, match="the file ends inside record 2"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.data import mask_damaging
+from feelvos_tf.data import mask_damage
 
 
 def _square(size=61, top=20, left=24, side=14) -> tf.Tensor:
@@ -15,7 +15,7 @@ def _square(size=61, top=20, left=24, side=14) -> tf.Tensor:
 
 def _move(mask, shift=(0.0, 0.0), scale=1.0, rotation=0.0) -> np.ndarray:
     arguments = (tf.constant(shift), tf.constant(scale), tf.constant(rotation))
-    return mask_damaging.move_mask(mask, *arguments).numpy()
+    return mask_damage.move_mask(mask, *arguments).numpy()
 
 
 def test_no_change_gives_the_mask_back():
@@ -53,9 +53,7 @@ def test_damage_is_small_and_keeps_void_and_ids():
     labels[30:70, 50:80] = 2
     labels[:, 88:] = 255
     for seed in range(5):
-        damaged = mask_damaging.damage_labels(
-            tf.constant(labels), tf.constant(3), [seed, 1]
-        ).numpy()
+        damaged = mask_damage.damage_labels(tf.constant(labels), tf.constant(3), [seed, 1]).numpy()
         assert set(np.unique(damaged)) == {0, 1, 2, 255}
         np.testing.assert_array_equal(damaged == 255, labels == 255)
         for index in (1, 2):
@@ -67,7 +65,7 @@ def test_damage_is_small_and_keeps_void_and_ids():
 def test_damage_repeats_with_the_seed_and_differs_without():
     labels = tf.cast(_square(), tf.int32)
     first, again, other = (
-        mask_damaging.damage_labels(labels, tf.constant(2), [seed, 0]).numpy() for seed in (1, 1, 2)
+        mask_damage.damage_labels(labels, tf.constant(2), [seed, 0]).numpy() for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()

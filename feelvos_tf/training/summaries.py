@@ -15,10 +15,10 @@ from feelvos_tf.training import tensorboard
 
 
 @gin.configurable
-class Watch:
+class Summaries:
     """TensorBoard's pictures, histograms and profile of a run, each at steps that settings name."""
 
-    @checked("Watch", picture_every_steps=(0, None), histogram_every_steps=(0, None))
+    @checked("Summaries", picture_every_steps=(0, None), histogram_every_steps=(0, None))
     def __init__(
         self,
         model_dir: str | os.PathLike[str],
@@ -43,7 +43,7 @@ class Watch:
         """
         if profile_steps is not None and not 0 < profile_steps[0] <= profile_steps[1]:
             raise InputError(
-                "Watch.profile_steps: expected (first, last), 1 or more and in this order, found "
+                "Summaries.profile_steps: expected (first, last), 1 or more and in this order, found "
                 f"{profile_steps}"
             )
         self._logdir = os.path.join(model_dir, "train")

@@ -11,7 +11,7 @@ from feelvos_tf.training.trainer_test import make_trainer, read_events
 def test_histograms_and_a_profile_are_made_at_the_steps_asked_for(tmp_path):
     weights = {"logits/weights": tf.Variable([1.0, 2.0])}
     writer = tf.summary.create_file_writer(str(tmp_path / "train"))
-    watched = watch.Watch(tmp_path, weights, histogram_every_steps=2, profile_steps=(2, 3))
+    watched = watch.Summaries(tmp_path, weights, histogram_every_steps=2, profile_steps=(2, 3))
     with writer.as_default():
         for step in range(1, 6):
             watched.before(step)
@@ -22,8 +22,8 @@ def test_histograms_and_a_profile_are_made_at_the_steps_asked_for(tmp_path):
 
 
 def test_a_profile_that_ends_before_it_begins_is_refused(tmp_path):
-    with pytest.raises(InputError, match="Watch.profile_steps: expected"):
-        watch.Watch(tmp_path, {}, profile_steps=(5, 4))
+    with pytest.raises(InputError, match="Summaries.profile_steps: expected"):
+        watch.Summaries(tmp_path, {}, profile_steps=(5, 4))
 
 
 def test_a_run_writes_its_table_with_j_and_clips_per_second(tmp_path, capsys):

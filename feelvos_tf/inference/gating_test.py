@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.inference.far_parts import drop_far_parts
+from feelvos_tf.inference.gating import apply_gate
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.testing import small_model
 
@@ -13,11 +13,11 @@ JUMP = 3
 
 
 def dropped(winners, previous, num_objects, jump=JUMP):
-    """Returns where `drop_far_parts` takes the winners of a frame from their objects."""
+    """Returns where `apply_gate` takes the winners of a frame from their objects."""
     logits = np.random.default_rng(0).uniform(-1, 1, [*winners.shape, num_objects])
     np.put_along_axis(logits, winners[..., None], 2.0, -1)
     logits = tf.constant(logits[None], tf.float32)
-    after = drop_far_parts(logits, tf.constant(previous, tf.int32), jump).numpy()[0]
+    after = apply_gate(logits, tf.constant(previous, tf.int32), jump).numpy()[0]
     changed = after != logits.numpy()[0]
     # Nothing but the winner's logit is touched, and it falls below all others.
     assert (changed.sum(-1) <= 1).all()
@@ -115,7 +115,7 @@ def test_the_predictor_drops_them_and_does_not_feed_them_back(settings, eagerly)
     mask[4:40, 4:40] = 5
     results = {}
     for jump in (0, 1):
-        predictor = Predictor(model, largest_jump=jump, **settings)
+        predictor = Predictor(model, gate_radius=jump, **settings)
         results[jump] = predictor.step(images[1], predictor.start(images[0], mask))
     (with_all, _, _), (ids, probabilities, state) = results[0], results[1]
     lost = (with_all.numpy() == 5) & (ids.numpy() == 0)

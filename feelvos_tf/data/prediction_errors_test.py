@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from feelvos_tf.data import mask_mistakes
+from feelvos_tf.data import prediction_errors
 
 NOBODY = np.zeros((60, 80), bool)
 
@@ -16,18 +16,18 @@ def drawn_labels():
 
 def mistake(kind, bystanders=NOBODY, seed=0):
     inside = drawn_labels() == 1
-    return inside, mask_mistakes._changed(inside, bystanders, kind, np.random.default_rng(seed))
+    return inside, prediction_errors._changed(inside, bystanders, kind, np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_mistake_changes_one_object_and_leaves_void_and_the_other_alone(seed):
     before = drawn_labels()
-    after = mask_mistakes.draw_mistake(before, 3, NOBODY, np.random.default_rng(seed))
+    after = prediction_errors.draw_error(before, 3, NOBODY, np.random.default_rng(seed))
     assert after.dtype == np.uint8
     np.testing.assert_array_equal(after == 255, before == 255)
     touched = [i for i in (1, 2) if ((after == i) != (before == i)).any()]
     assert len(touched) <= 1
-    again = mask_mistakes.draw_mistake(before, 3, NOBODY, np.random.default_rng(seed))
+    again = prediction_errors.draw_error(before, 3, NOBODY, np.random.default_rng(seed))
     np.testing.assert_array_equal(after, again)
 
 
@@ -51,5 +51,5 @@ def test_a_bystander_is_caught():
 
 def test_a_mask_without_objects_stays_as_it_is():
     labels = np.zeros((20, 20), np.uint8)
-    result = mask_mistakes.draw_mistake(labels, 2, NOBODY[:20, :20], np.random.default_rng(0))
+    result = prediction_errors.draw_error(labels, 2, NOBODY[:20, :20], np.random.default_rng(0))
     np.testing.assert_array_equal(result, labels)

@@ -1,7 +1,7 @@
 """Damages ground-truth masks in training, so that they look like imperfect predictions.
 
 Training feeds the ground truth of the previous frame where inference feeds a prediction. Damaging
-it a little narrows that gap. Source: `mask_damaging.py` of the 2019 release; off by default, as
+it a little narrows that gap. Source: `mask_damage.py` of the 2019 release; off by default, as
 there.
 """
 

@@ -10,7 +10,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing import small_model
 from feelvos_tf.testing.tiny_model import TinyModel, tiny_batch
-from feelvos_tf.training import arithmetic
+from feelvos_tf.training import mixed_precision
 from feelvos_tf.training.loss_scale import LossScale
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
 from feelvos_tf.training.optimizers import AdamOptimizer, MomentumOptimizer
@@ -22,7 +22,7 @@ PRECISIONS = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
 
 def update(precision):
     """Returns the network, the scalars of one update, and its gradients."""
-    with arithmetic.layers(precision):
+    with mixed_precision.layers(precision):
         model = small_model.create()
     variables = release_names(model)
     names = {name: v for name, v in variables.items() if v.trainable}
@@ -122,5 +122,7 @@ def test_the_scale_grows_after_many_good_steps():
 
 
 def test_an_unknown_precision_is_one_sentence():
-    with pytest.raises(InputError, match="set_arithmetic.precision: expected one of float32, mix"):
-        arithmetic.set_arithmetic(precision="float16")
+    with pytest.raises(
+        InputError, match="set_mixed_precision.policy: expected one of float32, mix"
+    ):
+        mixed_precision.set_mixed_precision(policy="float16")

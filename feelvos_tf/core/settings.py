@@ -1,0 +1,206 @@
+"""Functions and classes whose arguments gin files set, each checked against its annotation.
+
+The annotation of an argument says all that is known of its values, and is the only place that does:
+
+    @settings.configurable
+    def blur(
+        image: np.ndarray,
+        radius: settings.Count = 1,
+        kind: Literal["box", "gauss"] = "box",
+        strength: Annotated[float, Between(0.0, 2.0)] = 1.0,
+        sizes: Sequence[int] | None = None,
+    ): ...
+
+Gin hands over whatever a file says: `first_frame_only = 'False'` is a string, and true. Numbers,
+strings, truth values, None, choices, and sequences of them are checked; other annotations accept
+everything.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import math
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Optional, TypeVar, Union
+
+import gin
+
+from feelvos_tf.core.errors import InputError
+
+Target = TypeVar("Target", bound=Callable)
+
+# Of TensorFlow's 64-bit integers.
+_LARGEST_INT = 2**63
+
+
+class Between(NamedTuple):
+    """The smallest and the largest number that make sense; None for no bound."""
+
+    least: Optional[float]
+    most: Optional[float]
+
+
+def AtLeast(least: float) -> Between:  # noqa: N802 - It stands where classes do.
+    """Returns the range of numbers that are not smaller than `least`."""
+    return Between(least, None)
+
+
+Count = Annotated[int, AtLeast(0)]
+PositiveInt = Annotated[int, AtLeast(1)]
+NonNegative = Annotated[float, AtLeast(0.0)]
+Probability = Annotated[float, Between(0.0, 1.0)]
+# Of what a moving average keeps: 1 would never move.
+Decay = Annotated[float, Between(0.0, 0.999999)]
+
+
+def configurable(target: Target) -> Target:
+    """Registers a function or class with gin under its name; calls check the arguments.
+
+    A wrong value raises an InputError that names the setting.
+    """
+    if not inspect.isclass(target):
+        return gin.configurable(_checked(target, target.__name__))
+    target.__init__ = _checked(target.__init__, target.__name__)
+    return gin.configurable(target)
+
+
+def check(setting: str, annotation: Any, value: Any) -> None:
+    """Raises InputError unless a value is one of those that an evaluated annotation allows."""
+    if not _fits(value, annotation):
+        raise InputError(f"{setting}: expected {_described(annotation)}, found {value!r}")
+
+
+def check_scales(part: str, min_scale: float, max_scale: float) -> None:
+    """Raises InputError unless both are positive, and in this order.
+
+    Args:
+      part: the configurable, for the sentence.
+      min_scale: smallest factor on the size of an image.
+      max_scale: largest.
+    """
+    if not 0.0 < min_scale <= max_scale:
+        raise InputError(
+            f"{part}: expected 0 < min_scale <= max_scale, found {min_scale} and {max_scale}"
+        )
+
+
+def _checked(function: Callable, part: str) -> Callable:
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        annotations = _annotations(function)
+        for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
+            if name in annotations:
+                check(f"{part}.{name}", annotations[name], value)
+        return function(*args, **kwargs)
+
+    # Gin looks here for the names that may be bound.
+    wrapper.__signature__ = signature
+    return wrapper
+
+
+@functools.lru_cache(maxsize=None)
+def _annotations(function: Callable) -> dict[str, Any]:
+    """Returns argument -> evaluated annotation; those that cannot be evaluated are left out."""
+    names = {**vars(typing), **vars(sys.modules[function.__module__])}
+    evaluated = {}
+    for name, annotation in function.__annotations__.items():
+        if isinstance(annotation, str):
+            expression = ast.fix_missing_locations(
+                _UNIONS.visit(ast.parse(annotation, mode="eval"))
+            )
+            try:
+                annotation = eval(
+                    compile(expression, "<annotation>", "eval"), dict(names, Union=Union)
+                )
+            except (NameError, AttributeError, TypeError):  # Of a type for the reader alone.
+                continue
+        evaluated[name] = annotation
+    return evaluated
+
+
+class _Unions(ast.NodeTransformer):
+    """Makes `Union[int, None]` of `int | None`, which Python 3.9 cannot evaluate."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        if not isinstance(node.op, ast.BitOr):
+            return node
+        both = ast.Tuple([node.left, node.right], ast.Load())
+        return ast.Subscript(ast.Name("Union", ast.Load()), both, ast.Load())
+
+
+_UNIONS = _Unions()
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Returns whether a value is one of those that a type allows."""
+    outer, inner = typing.get_origin(kind), typing.get_args(kind)
+    if outer is Annotated:
+        return _fits(value, inner[0]) and all(_is_in(value, each) for each in inner[1:])
+    if outer is Union:
+        return any(_fits(value, each) for each in inner)
+    if outer is Literal:
+        return any(value == each and type(value) is type(each) for each in inner)
+    if kind in (None, type(None)):
+        return value is None
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST_INT
+    if kind is float:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return is_number and not math.isnan(value)
+    if kind in (bool, str):
+        return isinstance(value, kind)
+    if tuple in (kind, outer) or typing.get_origin(Sequence[int]) in (kind, outer):
+        return isinstance(value, (tuple, list)) and _entries_fit(value, outer or kind, inner)
+    return True
+
+
+def _entries_fit(values: Sequence[Any], outer: Any, inner: tuple[Any, ...]) -> bool:
+    if not inner:
+        return True
+    if outer is not tuple or inner[-1] is Ellipsis:
+        inner = (inner[0],) * len(values)
+    return len(values) == len(inner) and all(map(_fits, values, inner))
+
+
+def _is_in(value: Any, allowed: Any) -> bool:
+    if value is None or not isinstance(allowed, Between):
+        return True
+    least, most = allowed
+    return (least is None or value >= least) and (most is None or value <= most)
+
+
+def _described(kind: Any) -> str:
+    """Returns a type as a user reads it: `int of 1 or more`, `tuple[int, int]`, `'max' or 'avg'`."""
+    outer, inner = typing.get_origin(kind), typing.get_args(kind)
+    if outer is Annotated:
+        ranges = [_described_range(each) for each in inner[1:] if isinstance(each, Between)]
+        return " of ".join([_described(inner[0]), *ranges])
+    if outer is Union:
+        return " | ".join(map(_described, inner))
+    if outer is Literal:
+        return _joined([repr(each) for each in inner])
+    if kind in (None, type(None)):
+        return "None"
+    if kind is Ellipsis:
+        return "..."
+    name = getattr(outer or kind, "__name__", str(kind))
+    return f"{name}[{', '.join(map(_described, inner))}]" if inner else name
+
+
+def _described_range(allowed: Between) -> str:
+    least, most = allowed
+    if most is None:
+        return f"{least} or more"
+    return f"at most {most}" if least is None else f"{least} to {most}"
+
+
+def _joined(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
