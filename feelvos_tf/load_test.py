@@ -12,7 +12,7 @@ import pytest
 
 import feelvos_tf
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import bundled_model
+from feelvos_tf.inference import model_loading
 from feelvos_tf.testing import color_model
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -50,8 +50,8 @@ def test_the_examples_run_and_give_masks_of_the_clip(example, monkeypatch):
 
 
 def test_the_bundled_model_runs_at_its_own_size_unless_told_otherwise(monkeypatch):
-    monkeypatch.setattr(bundled_model, "build", lambda: None)
-    assert feelvos_tf.load().inference_size == bundled_model.inference_size()
+    monkeypatch.setattr(model_loading, "build_bundled", lambda: None)
+    assert feelvos_tf.load().inference_size == model_loading.bundled_inference_size()
     assert feelvos_tf.load(inference_size=100).inference_size == 100
     with pytest.raises(InputError, match="found 0"):
         feelvos_tf.load(inference_size=0)

@@ -33,9 +33,8 @@ from absl import flags
 from feelvos_tf import export
 from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import bundled_model, command_line, model_choice
-from feelvos_tf.inference.numpy_predictor import NumpyPredictor
-from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
+from feelvos_tf.inference import command_line, model_loading
+from feelvos_tf.inference.video_predictor import VideoPredictor
 
 if TYPE_CHECKING:
     from feelvos_tf.inference.predictor import Predictor
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 
 _FLAGS = cli.flag_values(__name__)
 _COMMAND_LINE = command_line.define(_FLAGS)
-_MODEL = model_choice.define(_FLAGS)
+_MODEL = model_loading.define_flags(_FLAGS)
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
     None,
@@ -68,12 +67,12 @@ cli.group_flags(_FLAGS, "The model", ["model_dir", "finetune_steps", "save_embed
 
 
 def main(argv: list[str]) -> None:
-    """Segments what the flags name."""
+    """Propagates masks through what the flags name."""
     del argv
     if _COMMAND_LINE.write_first_frame():
         return
     steps = _FINETUNE_STEPS.value
-    model: _Trained | model_choice.ModelChoice
+    model: _Trained | model_loading.ModelChoice
     if _MODEL_DIR.value is None and not steps:
         model = _MODEL.choice()
     else:
@@ -82,7 +81,7 @@ def main(argv: list[str]) -> None:
     if steps:
         settings["finetune_steps"] = steps
 
-    _COMMAND_LINE.run(model.segmenter, settings, _SAVE_EMBEDDINGS.value)
+    _COMMAND_LINE.run(model.load, settings, _SAVE_EMBEDDINGS.value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,31 +93,31 @@ class _Trained:
     inference_size: int | None
     identity: str
 
-    def segmenter(self) -> ModelVideoSegmenter:
-        """Returns the model ready to be used."""
+    def load(self) -> VideoPredictor:
+        """Returns the model, ready to run."""
         if self.finetune_steps:
-            from feelvos_tf.training.first_frame import FirstFrameSegmenter
+            from feelvos_tf.training.first_frame import FineTunedPredictor
 
-            return FirstFrameSegmenter(
+            return FineTunedPredictor(
                 *self._trainable(), self.finetune_steps, self.inference_size, self.identity
             )
+        from feelvos_tf import configurables  # noqa: F401
+
         gin_settings.parse_model_dir(self.model_dir, [])
         with gin_settings.input_errors():
             predictor = export.load_run(self.model_dir)
-        return ModelVideoSegmenter(
-            NumpyPredictor(predictor, self.inference_size, identity=self.identity)
-        )
+        return VideoPredictor(predictor, self.inference_size, identity=self.identity)
 
     def _trainable(self) -> tuple[Feelvos, Predictor]:
         """Returns the network with its weights, and its predictor."""
         if self.model_dir is None:
-            return bundled_model.build_trainable()
-        from feelvos_tf.inference.evaluated_model import build_evaluated_model
+            return model_loading.build_bundled_trainable()
+        from feelvos_tf import configurables  # noqa: F401
         from feelvos_tf.models.weights import load_weights
 
         gin_settings.parse_model_dir(self.model_dir, [])
         with gin_settings.input_errors():
-            model, predictor = build_evaluated_model()
+            model, predictor = model_loading.build_evaluated()
             load_weights(model, export.find_checkpoint(self.model_dir))
         return model, predictor
 
@@ -139,7 +138,7 @@ def _trained(
             "a SavedModel cannot be trained, found --saved_model"
         )
     if model_dir is None:
-        bundled = model_choice.choose(None, size)
+        bundled = model_loading.choose(None, size)
         return _Trained(None, finetune_steps, bundled.inference_size, bundled.identity)
     settings = gin_settings.operative_config_of(model_dir)
     index = pathlib.Path(f"{export.find_checkpoint(model_dir)}.index")

@@ -18,10 +18,10 @@ from absl import flags
 from PIL import Image
 
 import feelvos_tf
+from feelvos_tf import configurables  # noqa: F401
 from feelvos_tf import predict as program
 from feelvos_tf.core import gin_settings
-from feelvos_tf.inference import bundled_model, command_line
-from feelvos_tf.inference import saved_model as saved_model_folder
+from feelvos_tf.inference import command_line, model_loading
 from feelvos_tf.media import masks, pictures, video, video_writing
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
@@ -70,7 +70,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     output = tmp_path / "out"
     arguments = [
         f"--saved_model={saved_model}",
-        f"--davis_root={davis_root}",
+        f"--dataset_root={davis_root}",
         "--year=2017",
         "--split=val",
         f"--output_dir={output}",
@@ -98,7 +98,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     other = predict_here(*arguments, "--inference_size=24", "--sequences=cows")
     assert other.returncode == 0 and "4 frames, " in other.stdout
     assert json.loads((output / "cows" / "prediction.json").read_text())["settings"] == {
-        "saved_model": saved_model_folder.fingerprint(other_model),
+        "saved_model": model_loading.saved_model_fingerprint(other_model),
         "inference_size": 24,
         "clip": ANY,
     }
@@ -155,7 +155,7 @@ def test_part_of_a_video_with_masks_at_two_frames_and_one_that_corrects(saved_mo
         assert agreement(ids, given[int(name)]) > 0.98
         assert (2 in ids) == (int(name) >= 7)
     for more, sentence in {
-        "--mask_at=8:later.png": "is a mask for frame 8, expected one of the frames to segment",
+        "--mask_at=8:later.png": "is a mask for frame 8, expected one of the selected frames",
         "--mask_at=later.png": "expected FRAME:MASK",
         "--start=4,5": "--start: expected a frame's number or seconds",
         "--end=2": "--end: expected a frame after",
@@ -178,8 +178,8 @@ def test_many_videos_of_a_tree_of_which_one_is_broken(saved_model, tmp_path):
         "--save=csv",
     ]
     result = predict_here(*arguments)
-    assert error_of(result) == "error: 1 of 3 videos were not segmented"
-    assert "not segmented: c: " in result.stderr and "cannot be read as a video" in result.stderr
+    assert error_of(result) == "error: 1 of 3 videos failed"
+    assert "failed: c: " in result.stderr and "cannot be read as a video" in result.stderr
     for name in ("a", "more/b"):
         assert len(list((tmp_path / "out" / name).glob("*.png"))) == 4
         assert (tmp_path / "out" / name / "objects.csv").is_file()
@@ -246,14 +246,14 @@ def test_the_bundled_model_segments_a_clip_without_further_arguments(testdata, t
     ]
     given = masks.read_mask(testdata / "bunny.png")
     for run, more, size in (
-        (predict, [], bundled_model.inference_size()),
+        (predict, [], model_loading.bundled_inference_size()),
         (predict_here, ["--fast"], 240),
     ):
         result = run(*arguments, *more)
         assert result.returncode == 0, result.stderr
         stamp = json.loads((tmp_path / "masks/prediction.json").read_text())
         assert stamp["settings"] == {
-            "saved_model": bundled_model.fingerprint(),
+            "saved_model": model_loading.bundled_fingerprint(),
             "inference_size": size,
             "clip": ANY,
         }
@@ -328,7 +328,9 @@ def test_the_model_of_a_training_segments_as_it_is_or_fine_tuned_and_stays_as_it
     for steps in (0, 2):
         model = program._trained(None, str(run_folder), steps, None)
         identities.add(model.identity)
-        results.append(model.segmenter().start(image, mask).embeddings)
+        predictor = model.load()
+        predictor.start(image, mask)
+        results.append(predictor.embeddings)
     assert len(identities) == 1 and len(identities.pop()) == 16
     assert results[0].shape == results[1].shape and (results[0] != results[1]).any()
     assert {path.name: path.read_bytes() for path in run_folder.iterdir()} == before
@@ -367,7 +369,7 @@ def test_a_wrong_flag_is_told_without_waiting_for_tensorflow(saved_model):
 def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
     saved_model, davis_root, tmp_path
 ):
-    model, root = f"--saved_model={saved_model}", f"--davis_root={davis_root}"
+    model, root = f"--saved_model={saved_model}", f"--dataset_root={davis_root}"
     output = f"--output_dir={tmp_path / 'out'}"
     video_flag, mask_flag = f"--video={davis_root}/JPEGImages/480p/bear", "--mask=first.png"
     for arguments, sentence in {
@@ -386,7 +388,7 @@ def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
             output,
         ): "first.png: expected a mask (PNG or JSON), found no such",
         (model, root, output, "--sequences=dog"): "'dog' is not in the split",
-        (model, f"--davis_root={tmp_path}/none", output): "none does not exist",
+        (model, f"--dataset_root={tmp_path}/none", output): "none does not exist",
         (model, f"--video={tmp_path}/no.mp4", mask_flag, output): "no.mp4: expected a video, found",
         (
             model,

@@ -29,7 +29,7 @@ from absl import flags
 
 from feelvos_tf.core import atomic_files, cli, gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import bundled_model
+from feelvos_tf.inference import model_loading
 
 _FLAGS = cli.flag_values(__name__)
 _MODEL_DIR = flags.DEFINE_string(
@@ -58,7 +58,7 @@ _SCORES = flags.DEFINE_string(
     flag_values=_FLAGS,
 )
 _OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", str(bundled_model.FOLDER), "Folder of the bundled model.", flag_values=_FLAGS
+    "output_dir", str(model_loading.BUNDLED), "Folder of the bundled model.", flag_values=_FLAGS
 )
 
 CARD = "MODEL_CARD.md"
@@ -90,27 +90,29 @@ def pack(model_dir: str, checkpoint: str | None, inference_size: int, folder: pa
     """
     import tensorflow as tf
 
-    from feelvos_tf.inference.evaluated_model import build_evaluated_model
+    from feelvos_tf.inference.model_loading import build_evaluated
     from feelvos_tf.models import packed_weights
     from feelvos_tf.models.weights import load_weights
 
     prefix = checkpoint or tf.train.latest_checkpoint(model_dir)
     if prefix is None:
         raise InputError(f"{model_dir}: expected a checkpoint of the trainer, found none")
+    from feelvos_tf import configurables  # noqa: F401
+
     gin_settings.parse_model_dir(model_dir, [])
     with gin_settings.input_errors():
-        model, _ = build_evaluated_model()
+        model, _ = build_evaluated()
     load_weights(model, prefix)
     text = _HEADER.format(inference_size=inference_size) + settings_of_evaluation()
     # All are written before the first one takes its name.
     with contextlib.ExitStack() as stack:
         settings, weights = (
             stack.enter_context(atomic_files.replacing(folder / name))
-            for name in (bundled_model.SETTINGS, bundled_model.WEIGHTS)
+            for name in (model_loading.SETTINGS, model_loading.WEIGHTS)
         )
         settings.write_text(text)
         rounding = packed_weights.write(model, weights)
-    size = (folder / bundled_model.WEIGHTS).stat().st_size
+    size = (folder / model_loading.WEIGHTS).stat().st_size
     stage = pathlib.Path(prefix).resolve().parent.name
     return (
         f"Weights of {stage}, {os.path.basename(prefix)}: {rounding.parameters:,} parameters, "

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import bundled_model
+from feelvos_tf.inference import model_loading
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import checkpoint_of
@@ -49,7 +49,7 @@ def run_folder(tmp_path):
 def box(tmp_path):
     """Returns a folder of the bundled model that holds a card alone."""
     (tmp_path / "box").mkdir()
-    shutil.copy(bundled_model.FOLDER / pack_pretrained.CARD, tmp_path / "box")
+    shutil.copy(model_loading.BUNDLED / pack_pretrained.CARD, tmp_path / "box")
     return tmp_path / "box"
 
 
@@ -62,17 +62,17 @@ def test_a_run_becomes_the_bundled_model_with_its_averaged_weights(run_folder, b
         f"--model_dir={run_folder}", f"--output_dir={box}", "--hours=2.5", "--inference_size=320"
     )
     assert result.returncode == 0, result.stderr
-    names = {bundled_model.WEIGHTS, bundled_model.SETTINGS, pack_pretrained.CARD}
+    names = {model_loading.WEIGHTS, model_loading.SETTINGS, pack_pretrained.CARD}
     assert {path.name for path in box.iterdir()} == names
     trained = release_names(small_model.create(backbone=MobileNetV2))[LOGITS].numpy()
-    packed = np.load(box / bundled_model.WEIGHTS)[LOGITS]
+    packed = np.load(box / model_loading.WEIGHTS)[LOGITS]
     np.testing.assert_array_equal(packed, (2 * trained).astype(np.float16))
-    settings = (box / bundled_model.SETTINGS).read_text()
+    settings = (box / model_loading.SETTINGS).read_text()
     assert "MobileNetV2.output_stride = 8\n" in settings
     assert "Feelvos.atrous_rates = ()\n" in settings
     assert "%" not in settings and "evaluation" not in settings
-    assert bundled_model.inference_size(box) == 320
-    assert bundled_model.build(box).max_reference_pixels == 17
+    assert model_loading.bundled_inference_size(box) == 320
+    assert model_loading.build_bundled(box).max_reference_pixels == 17
 
     card = (box / pack_pretrained.CARD).read_text()
     assert "stage_7, ckpt-4200: " in card and "trained for 2.5 hours" in card

@@ -32,21 +32,17 @@ _COMMAND_LINE = command_line.define(_FLAGS)
 
 
 class FirstMask:
-    """Repeats the first mask. A `VideoSegmenter`."""
+    """Repeats the first mask. A `Propagator`; see `feelvos_tf/inference/propagation.py`."""
 
-    def start(self, image: np.ndarray, mask: np.ndarray) -> _FirstMaskState:
-        """Returns the state of a new video."""
+    def another(self) -> FirstMask:
+        return FirstMask()
+
+    def start(self, image: np.ndarray, mask: np.ndarray) -> None:
         del image
-        return _FirstMaskState(mask)
-
-    def restore(self, arrays: dict[str, np.ndarray]) -> _FirstMaskState:
-        """Returns a state as it was."""
-        return _FirstMaskState(arrays["mask"])
-
-
-class _FirstMaskState:
-    def __init__(self, mask: np.ndarray):
         self._mask = mask
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self._mask = state["mask"]
 
     @property
     def object_ids(self) -> np.ndarray:
@@ -59,44 +55,38 @@ class _FirstMaskState:
         return self._mask
 
     def add_objects(self, mask: np.ndarray) -> None:
-        """Takes further objects, which are repeated as well."""
+        """Adds objects, which are repeated as well."""
         self.correct(mask)
 
     def correct(self, mask: np.ndarray, background: bool = False) -> None:
-        """Puts right what is repeated."""
+        """Corrects the mask that is repeated."""
         silent = (mask == VOID) | ((mask == 0) & (not background))
         self._mask = np.where(silent, self._mask, mask)
 
     def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
-        """Returns a function that gives the state as it is now."""
+        """Returns a function that returns the state as it is now."""
         mask = self._mask
         return lambda: {"mask": mask}
 
 
 class OpticalFlow:
-    """Moves the previous mask along the optical flow. A `VideoSegmenter`."""
+    """Warps the previous mask along the optical flow. A `Propagator`.
 
-    def start(self, image: np.ndarray, mask: np.ndarray) -> _OpticalFlowState:
-        """Returns the state of a new video."""
-        return _OpticalFlowState(image, mask)
+    It carries one soft mask per object, so that small movements add up instead of being rounded.
+    """
 
-    def restore(self, arrays: dict[str, np.ndarray]) -> _OpticalFlowState:
-        """Returns a state as it was."""
-        state = _OpticalFlowState(np.repeat(arrays["previous"][..., None], 3, -1), arrays["ids"])
-        state._previous, state._ids, state._planes = (
-            arrays["previous"],
-            arrays["ids"],
-            list(arrays["planes"]),
-        )
-        return state
-
-
-class _OpticalFlowState:
-    """Carries one soft mask per object, so that small movements add up instead of being rounded."""
-
-    def __init__(self, image: np.ndarray, mask: np.ndarray):
+    def __init__(self):
         self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._flow.setFinestScale(0)
+
+    def another(self) -> OpticalFlow:
+        return OpticalFlow()
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        self._previous, self._ids = state["previous"], state["ids"]
+        self._planes = list(state["planes"])
+
+    def start(self, image: np.ndarray, mask: np.ndarray) -> None:
         self._previous = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         self._ids = np.unique(mask[mask != VOID])
         self._planes = [(mask == value).astype(np.float32) for value in self._ids]
@@ -121,11 +111,11 @@ class _OpticalFlowState:
         return self._ids[np.argmax(self._planes, axis=0)]
 
     def add_objects(self, mask: np.ndarray) -> None:
-        """Takes further objects, which cover the others where their mask does."""
+        """Adds objects, which cover the others where their mask does."""
         self.correct(mask)
 
     def correct(self, mask: np.ndarray, background: bool = False) -> None:
-        """Puts the last frame's soft masks right."""
+        """Corrects the last frame's soft masks."""
         marked = (mask != VOID) & ((mask != 0) | background)
         new_ids = np.setdiff1d(mask[marked], self._ids)
         self._planes += [np.zeros(mask.shape, np.float32) for _ in new_ids]
@@ -134,7 +124,7 @@ class _OpticalFlowState:
             plane[marked] = mask[marked] == value
 
     def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
-        """Returns a function that gives the state as it is now."""
+        """Returns a function that returns the state as it is now."""
         previous, ids, planes = self._previous, self._ids, self._planes
         return lambda: {"previous": previous, "ids": ids, "planes": np.stack(planes)}
 
@@ -143,7 +133,7 @@ BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
 
 
 def main(argv: list[str]) -> None:
-    """Segments what the flags name."""
+    """Propagates masks through what the flags name."""
     del argv
     if not _COMMAND_LINE.write_first_frame():
         _COMMAND_LINE.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})

@@ -1,10 +1,10 @@
-"""Defines the flags that all programs that write masks share, and does what they say.
+"""The flags that all programs that write masks share, and what they do.
 
-A program defines them once and runs after the command line was parsed:
+A program defines them once, and runs after the command line was parsed:
 
     _COMMAND_LINE = command_line.define(cli.flag_values(__name__))
     ...
-    _COMMAND_LINE.run(make_segmenter, settings)
+    _COMMAND_LINE.run(make_predictor, settings)
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Callable
 
+import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from feelvos_tf.core import cli
+from feelvos_tf.core import atomic_files, cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
-from feelvos_tf.inference import embedding_writer, input_video, ray_cluster, video_flags
+from feelvos_tf.inference import input_video, video_flags
 from feelvos_tf.inference.input_video import InputVideo
-from feelvos_tf.inference.segment_videos import Outputs, Report, segment_videos
-from feelvos_tf.inference.video_segmenter import VideoSegmenter
+from feelvos_tf.inference.propagation import Outputs, Propagator, Report, propagate_videos
+from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import object_files, video_writing
 from feelvos_tf.media.overlay_files import OverlayFiles
 
@@ -46,19 +47,19 @@ def define(flag_values: flags.FlagValues) -> CommandLine:
     """
     own = {"flag_values": flag_values}
     one_video = video_flags.define(flag_values)
-    dataset = dataset_flags.define(flag_values, "Folder of the data set to segment.")
+    dataset = dataset_flags.define(flag_values, "Folder of the data set.")
     cli.group_flags(flag_values, "Instead, the videos of a data set", dataset.names())
     holders = {
         "output_dir": flags.DEFINE_string(
             "output_dir", None, "Folder the masks are written to.", **own
         ),
         "overlay": flags.DEFINE_string(
-            "overlay", None, "With --video: an .mp4 to write, to look at.", **own
+            "overlay", None, "With --video: an .mp4 of the frames with the masks over them.", **own
         ),
         "overlays": flags.DEFINE_string(
             "overlays",
             None,
-            "With many videos: folder for an .mp4 and a picture of each.",
+            "With many videos: folder for such an .mp4 and a picture of each.",
             **own,
         ),
         "save": flags.DEFINE_list(
@@ -67,23 +68,21 @@ def define(flag_values: flags.FlagValues) -> CommandLine:
             f"Further files beside the masks: {', '.join(FURTHER)} (one or several, with commas).",
             **own,
         ),
-        "overwrite": flags.DEFINE_bool(
-            "overwrite", False, "Segment again what is complete.", **own
-        ),
+        "overwrite": flags.DEFINE_bool("overwrite", False, "Do complete videos again.", **own),
     }
     cli.group_flags(flag_values, "What to write", list(holders))
     cluster = {
         "ray": flags.DEFINE_bool(
             "ray",
             False,
-            "Hand out the videos on a Ray cluster: the one that RAY_ADDRESS names, or this "
-            "machine's.",
+            "Distribute the videos over a Ray cluster: the one that RAY_ADDRESS names, or this "
+            "machine.",
             **own,
         ),
         "ray_workers": flags.DEFINE_integer(
             "ray_workers",
             None,
-            "How many models work on it; by default one per GPU or else per four cores.",
+            "How many models run on it; by default one per GPU or, without GPUs, per four cores.",
             lower_bound=1,
             **own,
         ),
@@ -120,16 +119,16 @@ class CommandLine:
 
     def run(
         self,
-        make_segmenter: Callable[[], VideoSegmenter],
+        make_predictor: Callable[[], Propagator],
         settings: dict[str, Any],
         embeddings_dir: str | None = None,
     ) -> None:
-        """Segments the videos that the flags name, draws them and says what was done.
+        """Propagates masks through the videos that the flags name, and reports what was done.
 
         Args:
-          make_segmenter: see `segment_videos`.
-          settings: see `segment_videos`.
-          embeddings_dir: where to save embeddings, for which what is complete is segmented again.
+          make_predictor: see `propagate_videos`.
+          settings: see `propagate_videos`.
+          embeddings_dir: where to save embeddings, for which complete videos are done again.
 
         Raises:
           InputError: the flags do not fit together, or the data cannot be used.
@@ -140,17 +139,19 @@ class CommandLine:
         videos = self._videos()
         on_frame = None
         if embeddings_dir is not None:
-            on_frame = embedding_writer.Writer(lambda video: self._folder(embeddings_dir, video))
-
-        def told_segmenter() -> VideoSegmenter:
-            tqdm.write("loading the model ...")
-            return make_segmenter()
-
+            on_frame = _embedding_writer(lambda video: self._folder(embeddings_dir, video))
         overwrite = self._value("overwrite") or on_frame is not None
+
+        def make() -> Propagator:
+            tqdm.write("loading the model ...")
+            return make_predictor()
+
         with _stopping(videos):
             if self._value("ray"):
-                report = ray_cluster.segment_videos_on_ray(
-                    make_segmenter,
+                from feelvos_tf.inference.deploy.ray_cluster import propagate_videos_on_ray
+
+                report = propagate_videos_on_ray(
+                    make_predictor,
                     videos,
                     self._outputs,
                     settings,
@@ -158,23 +159,17 @@ class CommandLine:
                     self._value("ray_workers"),
                 )
             else:
-                report = segment_videos(
-                    told_segmenter,
-                    videos,
-                    self._outputs,
-                    settings,
-                    overwrite,
-                    on_frame,
-                    _print_objects,
+                report = propagate_videos(
+                    make, videos, self._outputs, settings, overwrite, on_frame, _print_objects
                 )
         self._tell(report, len(videos), embeddings_dir)
 
     def _tell(self, report: Report, num_videos: int, embeddings_dir: str | None) -> None:
-        """Says what was done. Raises InputError where something was not."""
+        """Reports what was done; raises InputError if something was not."""
         if report.complete:
             print(
                 f"{len(report.complete)} of {num_videos} sequences were complete already "
-                "(--overwrite segments them again)"
+                "(--overwrite does them again)"
             )
         if report.done:
             print(report.timing.sentence())
@@ -184,9 +179,9 @@ class CommandLine:
         for overlays in filter(None, (self._value("overlay"), self._value("overlays"))):
             print(f"overlays: {overlays}")
         for name, sentence in report.failed.items():
-            tqdm.write(f"not segmented: {name}: {sentence}", file=sys.stderr)
+            tqdm.write(f"failed: {name}: {sentence}", file=sys.stderr)
         if report.failed:
-            raise InputError(f"{len(report.failed)} of {num_videos} videos were not segmented")
+            raise InputError(f"{len(report.failed)} of {num_videos} videos failed")
 
     def _value(self, name: str) -> Any:
         return self._holders[name].value
@@ -265,8 +260,25 @@ def _check_inside(path: pathlib.Path, root: pathlib.Path) -> None:
         )
 
 
+def _embedding_writer(
+    folder_of: Callable[[InputVideo], pathlib.Path],
+) -> Callable[[InputVideo, int, VideoPredictor], None]:
+    """Returns what writes `<folder of the video>/<frame>.npz`, each with the array `embeddings`.
+
+    It is float32 [h, w, channels] at stride 4 of the size the model runs at; its corner vectors
+    belong to the corner pixels of the frame.
+    """
+
+    def write(video: InputVideo, position: int, predictor: VideoPredictor) -> None:
+        path = folder_of(video) / f"{video.frame_name(position)}.npz"
+        with atomic_files.replacing(path) as temporary:
+            np.savez(temporary, embeddings=predictor.embeddings)
+
+    return write
+
+
 def _print_objects(video: InputVideo) -> None:
-    """Says which objects were found, and how a mask was read, beside the progress bar."""
+    """Prints which objects were found, and how a mask was read, above the progress bar."""
     tqdm.write(f"{video.name}: objects {', '.join(map(str, video.object_ids()))}")
     if video.reading():
         tqdm.write(f"{video.name}: the masks were read as {video.reading()}")
@@ -274,7 +286,7 @@ def _print_objects(video: InputVideo) -> None:
 
 @contextlib.contextmanager
 def _stopping(videos: list[InputVideo]) -> Iterator[None]:
-    """Makes SIGTERM stop like Ctrl-C and, while a camera or a pipe runs, Ctrl-C end its video."""
+    """Makes SIGTERM act like Ctrl-C and, while a camera or a pipe runs, Ctrl-C end its video."""
     live = [video.source for video in videos if video.source.is_live]
 
     def stop_live() -> None:
@@ -287,7 +299,7 @@ def _stopping(videos: list[InputVideo]) -> Iterator[None]:
 
     def end_of_video(*_: object) -> None:
         stop_live()
-        tqdm.write("stopping after this frame; once more to stop at once")
+        tqdm.write("stopping after this frame; press Ctrl-C again to stop at once")
         signal.signal(signal.SIGINT, interrupt)
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -297,7 +309,7 @@ def _stopping(videos: list[InputVideo]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        tqdm.write("the same command goes on where this one stopped")
+        tqdm.write("run the same command again to go on from here")
         raise
     finally:
         for number, handler in before.items():

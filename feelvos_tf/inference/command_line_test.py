@@ -1,4 +1,4 @@
-"""Where results may go, and how a live video is stopped."""
+"""Where results may go, how a live video is stopped, and saved embeddings."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from feelvos_tf import predict
 from feelvos_tf.core import background
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import command_line, input_video
-from feelvos_tf.media import live_frames, video
+from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.media import live_frames, pictures, video
+from feelvos_tf.testing import drawn_videos, in_this_process, small_model
+
+FRAMES = 3
 
 
 def test_results_stay_inside_of_the_output_folder(tmp_path):
@@ -84,3 +90,35 @@ def test_sigterm_interrupts_like_ctrl_c(capsys):
     with pytest.raises(KeyboardInterrupt), command_line._stopping([]):
         os.kill(os.getpid(), signal.SIGTERM)
     assert "the same command goes on where this one stopped" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory):
+    """Returns the SavedModel of an untrained network, and the network."""
+    model = small_model.create()
+    folder = tmp_path_factory.mktemp("models") / "model"
+    tf.saved_model.save(Predictor(model), str(folder))
+    return folder, model
+
+
+def test_every_frame_s_embeddings_are_saved_beside_its_mask(saved_model, tmp_path):
+    folder, model = saved_model
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 3]}, FRAMES)
+    arguments = (
+        f"--saved_model={folder}",
+        f"--dataset_root={root}",
+        f"--output_dir={tmp_path / 'masks'}",
+        f"--save_embeddings={tmp_path / 'embeddings'}",
+    )
+    for _ in range(2):
+        done = in_this_process.run(predict, *arguments)
+        assert f"embeddings: {tmp_path / 'embeddings'}" in done.stdout, done.stderr
+        saved = sorted((tmp_path / "embeddings" / "bear").iterdir())
+        assert [path.name for path in saved] == [f"{frame:05d}.npz" for frame in range(FRAMES)]
+        for frame, path in enumerate(saved):
+            image = pictures.read_image(root / f"JPEGImages/480p/bear/{frame:05d}.jpg")
+            expected = model.extract(image[np.newaxis]).embeddings[0]
+            found = np.load(path)["embeddings"]
+            assert found.dtype == np.float32
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+            path.unlink()

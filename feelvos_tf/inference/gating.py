@@ -1,7 +1,8 @@
-"""Drops parts of an object's mask that lie too far from where the object was in the last frame.
+"""Gating: drops the parts of an object's mask that lie too far from its previous mask.
 
-Neither in the paper nor in the 2019 release: there whatever looks like the object joins its mask,
-wherever it is, and is fed back. `Predictor.gate_radius` turns it on.
+The gate of the tracking literature: a measurement outside a region around the last position is not
+the object's. Neither the paper nor the 2019 release has one: there whatever looks like the object
+joins its mask, wherever it is, and is fed back. `Predictor.gate_radius` turns it on.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ _MARGIN = 10.0
 _STEPS_AT_ONCE = 8
 
 
-def apply_gate(logits: tf.Tensor, previous: tf.Tensor, gate_radius: int) -> tf.Tensor:
-    """Returns the logits, with those of an object below all others where its far parts are.
+def apply_gate(
+    logits: tf.Tensor, previous: tf.Tensor, object_ids: tf.Tensor, radius: int
+) -> tf.Tensor:
+    """Returns the logits, with those of an object below all others where the gate rejects it.
 
-    A part is what is connected, diagonally too, in the frame's hard mask on the grid of the logits.
-    It is far where none of its pixels is within `gate_radius` of the object's previous mask. Far
-    parts stay if they are larger than the others together: the object has moved by more, or what
-    the previous mask shows is a remnant.
+    A part is a connected component, diagonals included, of the frame's hard mask on the grid of the
+    logits. It is rejected if none of its pixels is within `radius` of the object's previous mask.
+    Rejected parts stay if together they are larger than the others: then the object has moved by
+    more, or the previous mask shows a remnant of it. Background is never rejected.
 
     Args:
-      logits: `[1, h, w, objects]`, background first.
+      logits: `[1, h, w, objects]`.
       previous: int32 `[h, w]` object indices of the last frame.
-      gate_radius: pixels of the grid, across, down or both.
+      object_ids: int32 `[objects]`; 0 is the background, which not every video has.
+      radius: pixels of the grid, across, down or both.
     """
     num_objects = tf.shape(logits)[-1]
     winners = tf.argmax(logits[0], -1, output_type=tf.int32)
@@ -35,10 +39,10 @@ def apply_gate(logits: tf.Tensor, previous: tf.Tensor, gate_radius: int) -> tf.T
         object_labels.one_hot(indices, num_objects)[..., tf.newaxis]
         for indices in (winners, previous)
     )
-    near = _dilated(before, gate_radius)
+    near = _dilated(before, radius)
     kept = _connected(masks, masks * near)
     areas = [tf.reduce_sum(part, [1, 2, 3], keepdims=True) for part in (kept, masks - kept)]
-    is_object = tf.reshape(tf.range(num_objects) > 0, [-1, 1, 1, 1])
+    is_object = tf.reshape(object_ids != 0, [-1, 1, 1, 1])
     far = (masks > kept) & is_object & (areas[0] >= areas[1])
     lowest = tf.reduce_min(logits, -1, keepdims=True) - _MARGIN
     return tf.where(tf.transpose(far, [3, 1, 2, 0]), lowest, logits)

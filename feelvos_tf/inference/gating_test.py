@@ -1,4 +1,4 @@
-"""Dropping far parts, against OpenCV's connected components."""
+"""Gating, against OpenCV's connected components."""
 
 import cv2
 import numpy as np
@@ -9,15 +9,17 @@ from feelvos_tf.inference.gating import apply_gate
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.testing import small_model
 
-JUMP = 3
+RADIUS = 3
 
 
-def dropped(winners, previous, num_objects, jump=JUMP):
+def dropped(winners, previous, num_objects, radius=RADIUS, first_id=0):
     """Returns where `apply_gate` takes the winners of a frame from their objects."""
     logits = np.random.default_rng(0).uniform(-1, 1, [*winners.shape, num_objects])
     np.put_along_axis(logits, winners[..., None], 2.0, -1)
     logits = tf.constant(logits[None], tf.float32)
-    after = apply_gate(logits, tf.constant(previous, tf.int32), jump).numpy()[0]
+    after = apply_gate(
+        logits, tf.constant(previous, tf.int32), first_id + tf.range(num_objects), radius
+    ).numpy()[0]
     changed = after != logits.numpy()[0]
     # Nothing but the winner's logit is touched, and it falls below all others.
     assert (changed.sum(-1) <= 1).all()
@@ -27,10 +29,10 @@ def dropped(winners, previous, num_objects, jump=JUMP):
     return found
 
 
-def slow_dropped(winners, previous, num_objects, jump=JUMP):
+def slow_dropped(winners, previous, num_objects, radius=RADIUS, first_id=0):
     found = np.zeros(winners.shape, bool)
-    square = np.ones([2 * jump + 1] * 2, np.uint8)
-    for index in range(1, num_objects):
+    square = np.ones([2 * radius + 1] * 2, np.uint8)
+    for index in range(0 if first_id else 1, num_objects):
         mask = (winners == index).astype(np.uint8)
         _, parts = cv2.connectedComponents(mask, connectivity=8)
         near = cv2.dilate((previous == index).astype(np.uint8), square) > 0
@@ -41,7 +43,7 @@ def slow_dropped(winners, previous, num_objects, jump=JUMP):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_far_parts_are_those_of_connected_components(seed):
+def test_rejected_parts_are_those_of_connected_components(seed):
     rng = np.random.default_rng(seed)
     # Smoothed noise: parts of all sizes.
     noise = cv2.GaussianBlur(rng.standard_normal([40, 50, 4]), (0, 0), 1 + seed % 3)
@@ -49,11 +51,13 @@ def test_far_parts_are_those_of_connected_components(seed):
     previous = np.zeros_like(winners)
     top, left = rng.integers(0, 30, 2)
     previous[top : top + 10, left : left + 15] = winners[top : top + 10, left : left + 15]
-    expected = slow_dropped(winners, previous, 4)
-    np.testing.assert_array_equal(dropped(winners, previous, 4), expected)
+    for first_id in (0, 1):  # With a background, and without.
+        expected = slow_dropped(winners, previous, 4, first_id=first_id)
+        found = dropped(winners, previous, 4, first_id=first_id)
+        np.testing.assert_array_equal(found, expected)
 
 
-def test_a_far_part_is_dropped_and_a_near_one_stays():
+def test_a_part_outside_the_gate_is_dropped_and_one_inside_stays():
     winners = np.zeros([20, 20], int)
     winners[2:6, 2:6], winners[14:17, 14:17] = 1, 1
     previous = np.where(np.arange(20) < 8, winners, 0)
@@ -81,7 +85,7 @@ def test_what_is_connected_by_a_long_way_stays():
 
 
 @pytest.mark.parametrize("size, stays", [(3, False), (4, False), (5, True)])
-def test_larger_far_parts_stay(size, stays):
+def test_parts_outside_the_gate_stay_if_they_are_larger_than_the_rest(size, stays):
     winners = np.zeros([30, 30], int)
     winners[:4, :4], winners[20 : 20 + size, 20 : 20 + size] = 1, 1
     previous = np.zeros_like(winners)

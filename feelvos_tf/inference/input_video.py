@@ -1,4 +1,4 @@
-"""A video to segment and the given masks of its objects, still on disk."""
+"""A video to propagate masks through, and the given masks of its objects, still on disk."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import numpy as np
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
-from feelvos_tf.inference.inference_size import downsample_mask
+from feelvos_tf.inference.video_predictor import downsample_mask
 from feelvos_tf.media import given_mask, masks, video
 from feelvos_tf.media.selection import SelectedFrames, Selection
 
@@ -27,17 +27,17 @@ LaterMask = tuple[pathlib.Path, Optional[tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class InputVideo:
-    """A video to segment.
+    """A video to propagate masks through.
 
     Attributes:
       name: what to call it.
       source: all of its frames.
       mask_path: the mask of the first frame.
-      binary_mask: the mask is one object painted 255 on 0; None: it is in any form that
-        `given_mask.read` knows, as are the later ones.
-      later_masks: position of a frame -> its mask and the ids to take from it, None for all: new
-        ones join the others, known ones are corrected.
-      selection: which frames, and how large. Positions count in it.
+      binary_mask: whether the mask is one object painted 255 on 0; None if it, like the later ones,
+        may have any form that `given_mask.read` knows.
+      later_masks: position of a frame -> its mask and the ids to take from it, None for all. New
+        objects are added, known ones corrected.
+      selection: which frames, and how large. Positions count within it.
       asked: positions of the frames whose masks are wanted; None for all.
     """
 
@@ -51,7 +51,7 @@ class InputVideo:
 
     @functools.cached_property
     def frames(self) -> SelectedFrames:
-        """The frames to segment."""
+        """The selected frames."""
         return SelectedFrames(self.source, self.selection)
 
     def first_mask(self) -> np.ndarray:
@@ -78,7 +78,7 @@ class InputVideo:
         return sorted(set().union(*given))
 
     def reading(self) -> str:
-        """Returns which color or name got which id; empty where the masks hold ids."""
+        """Returns which color or name became which id; empty where the masks hold ids."""
         return self._numbers.reading() if self._given_masks else ""
 
     def frame_name(self, position: int) -> str:
@@ -86,9 +86,9 @@ class InputVideo:
         return self.frames.name(position)
 
     def fingerprint(self) -> str:
-        """Returns 16 hexadecimal digits that change with the masks, the frames and their choice.
+        """Returns 16 hexadecimal digits that change with the masks, the frames and the selection.
 
-        What comes live is never the same twice.
+        A live source never has the same fingerprint twice.
         """
         digest = hashlib.sha256(self.first_mask().tobytes())
         if self.source.is_live:
@@ -156,7 +156,7 @@ class InputVideo:
 
 
 class _PackedMask:
-    """A mask in some kilobytes: those of a whole data set wait in memory for their turn."""
+    """A compressed mask, since those of a whole data set wait in memory for their turn."""
 
     def __init__(self, ids: np.ndarray):
         self._shape = ids.shape
@@ -189,7 +189,7 @@ def from_video(
     selection: Selection = Selection(),  # noqa: B008
     name: str | None = None,
 ) -> InputVideo:
-    """Returns what is to be segmented of one video.
+    """Returns one video to propagate masks through.
 
     Args:
       source: its frames, or what `video.open_frames` takes.
@@ -197,7 +197,7 @@ def from_video(
       later_masks: number of a frame in the source -> a mask of it, with further objects or
         corrections.
       selection: which frames.
-      name: what to call it; by default what the source is called.
+      name: what to call it; by default the name of the source.
 
     Raises:
       InputError: the source cannot be used, or a mask is for a frame that is left out.
@@ -210,7 +210,7 @@ def from_video(
         position, rest = divmod(number - selection.start, selection.every)
         if rest or position < 1 or (selection.end is not None and number >= selection.end):
             raise InputError(
-                f"{path}: is a mask for frame {number}, expected one of the frames to segment "
+                f"{path}: is a mask for frame {number}, expected one of the selected frames "
                 f"after the first ({selection.start})"
             )
         placed[position] = (pathlib.Path(path), None)
@@ -231,14 +231,19 @@ def check(input_video: InputVideo) -> None:
                 f"{path}: expected a mask of {size_of(size)} pixels (width x height) like the "
                 f"first frame of {input_video.name}, found {size_of(mask.shape)}"
             )
-    length = input_video.frames.length
-    late = [position for position in input_video.later_masks if length and position >= length]
-    if late:
-        raise InputError(
-            f"{input_video.later_masks[late[0]][0]}: is a mask for frame "
-            f"{input_video.selection.number(late[0])}, expected one of a frame of the video, "
-            f"which has {length}"
-        )
+    if isinstance(input_video.source, video.ImageFrames):  # Elsewhere the length is an estimate.
+        check_used(input_video, input_video.frames.length)
+
+
+def check_used(input_video: InputVideo, length: int) -> None:
+    """Raises InputError where a mask is given for a frame behind the last of `length` frames."""
+    for position, (path, _) in sorted(input_video.later_masks.items()):
+        if position >= length:
+            raise InputError(
+                f"{path}: is a mask for frame {input_video.selection.number(position)}, expected "
+                f"one of a frame of {input_video.name}, which ends with frame "
+                f"{input_video.selection.number(length - 1)}"
+            )
 
 
 def size_of(shape: tuple[int, ...]) -> str:
@@ -247,14 +252,21 @@ def size_of(shape: tuple[int, ...]) -> str:
 
 
 def _content_digest(path: pathlib.Path) -> bytes:
-    """Returns a digest of what a file holds."""
-    status = path.stat()
-    return _digest_at(path, status.st_size, status.st_mtime_ns)
+    """Returns a digest of a file's content.
+
+    Raises:
+      InputError: the file cannot be read.
+    """
+    try:
+        status = path.stat()
+        return _digest_at(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def _digest_at(path: pathlib.Path, size: int, changed: int) -> bytes:
-    """Returns the digest of a file that has this size and was changed then: it is read once."""
+    """Returns the digest of a file with this size and time of change; it is read once."""
     del size, changed
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -266,8 +278,7 @@ def _digest_at(path: pathlib.Path, size: int, changed: int) -> bytes:
 def _read_new_objects(path: pathlib.Path, new_ids: tuple[int, ...]) -> np.ndarray:
     """Returns a mask with nothing but `new_ids`, uint8 [height, width].
 
-    An object without pixels is left out with a warning: there is nothing to follow, and the rest of
-    the data set can do without it.
+    An object without pixels is left out with a warning, since there is nothing to follow.
 
     Raises:
       InputError: the mask cannot be read.
@@ -278,7 +289,7 @@ def _read_new_objects(path: pathlib.Path, new_ids: tuple[int, ...]) -> np.ndarra
         print(
             f"warning: {path}: expected pixels of the objects that appear here first "
             f"({', '.join(map(str, new_ids))}), found none of {', '.join(map(str, lacking))}, "
-            "which will not be segmented",
+            "which are left out",
             file=sys.stderr,
         )
     return np.where(np.isin(ids, new_ids), ids, 0).astype(np.uint8)

@@ -10,41 +10,26 @@ import pytest
 from PIL import Image
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import segment_videos as segment_videos_module
+from feelvos_tf.inference import propagation
 from feelvos_tf.media import mask_folder, masks, video
 from feelvos_tf.testing import drawn_videos
-from feelvos_tf.testing.by_color import ByColor, ByColorState, davis_videos, run
+from feelvos_tf.testing.by_color import ByColor, davis_videos, run
 
 
-class InterruptedAfter:
+class InterruptedAfter(ByColor):
     """Is interrupted in the `count`-th step; counts them in `steps`."""
 
     def __init__(self, count):
         self.steps, self._count = [], count
 
-    def myself(self):
-        """Returns the segmenter."""
+    def another(self):
         return self
 
-    def start(self, image, mask):
-        """Returns the state of a new video."""
-        return self._interrupted(ByColorState(image, mask))
-
-    def restore(self, arrays):
-        """Returns a state as it was."""
-        return self._interrupted(ByColor().restore(arrays))
-
-    def _interrupted(self, state):
-        step = state.step
-
-        def counted(image):
-            self.steps.append(image)
-            if len(self.steps) == self._count:
-                raise KeyboardInterrupt
-            return step(image)
-
-        state.step = counted
-        return state
+    def step(self, image):
+        self.steps.append(image)
+        if len(self.steps) == self._count:
+            raise KeyboardInterrupt
+        return super().step(image)
 
 
 def test_interrupted_run_keeps_whole_sequences_and_goes_on(tmp_path):
@@ -54,11 +39,11 @@ def test_interrupted_run_keeps_whole_sequences_and_goes_on(tmp_path):
         def start(self, image, mask):
             if 2 in mask:
                 raise KeyboardInterrupt
-            return super().start(image, mask)
+            super().start(image, mask)
 
     output = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        run(davis_videos(root), output, make_segmenter=Interrupted)
+        run(davis_videos(root), output, make_predictor=Interrupted)
     assert [path.name for path in output.iterdir()] == ["bear"]
     assert run(davis_videos(root), output).done == ["cows"]
 
@@ -67,12 +52,12 @@ def test_an_interrupted_run_goes_on_where_it_stopped_with_the_same_results(tmp_p
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, 9)
     output, look = tmp_path / "out", tmp_path / "look"
     with pytest.raises(KeyboardInterrupt):
-        run(davis_videos(root), output, make_segmenter=lambda: InterruptedAfter(4), look=look)
+        run(davis_videos(root), output, make_predictor=lambda: InterruptedAfter(4), look=look)
     assert not list(look.iterdir())
     assert [path.name for path in output.iterdir()] == ["bear.partial"]
     assert len(list((output / "bear.partial").glob("*.png"))) == 4
     second = InterruptedAfter(99)
-    run(davis_videos(root), output, make_segmenter=lambda: second, look=look)
+    run(davis_videos(root), output, make_predictor=lambda: second, look=look)
     assert len(second.steps) == 5
     run(davis_videos(root), tmp_path / "at once")
     assert [path.name for path in output.iterdir()] == ["bear"]
@@ -84,10 +69,10 @@ def test_an_interrupted_run_goes_on_where_it_stopped_with_the_same_results(tmp_p
 
 
 def test_a_run_that_was_killed_goes_on_from_the_last_state_it_saved(tmp_path, monkeypatch):
-    monkeypatch.setattr(segment_videos_module, "SECONDS_BETWEEN_STATES", 0.0)
+    monkeypatch.setattr(propagation, "SECONDS_BETWEEN_STATES", 0.0)
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, 9)
     with pytest.raises(KeyboardInterrupt):
-        run(davis_videos(root), tmp_path / "out", make_segmenter=lambda: InterruptedAfter(6))
+        run(davis_videos(root), tmp_path / "out", make_predictor=lambda: InterruptedAfter(6))
     partial = tmp_path / "out/bear.partial"
     # Written after the last state: by a process that is killed before it saves the next.
     masks.write_mask(partial / "00006.png", np.zeros((48, 80), np.uint8))
@@ -102,11 +87,11 @@ def test_what_an_interrupted_run_left_is_not_used_with_other_settings_or_frames(
     for settings, change in (({"size": 1}, None), ({}, root / "JPEGImages/480p/bear/00005.jpg")):
         output = tmp_path / f"out{len(settings)}"
         with pytest.raises(KeyboardInterrupt):
-            run(davis_videos(root), output, make_segmenter=lambda: InterruptedAfter(4))
+            run(davis_videos(root), output, make_predictor=lambda: InterruptedAfter(4))
         if change:
             change.write_bytes((root / "JPEGImages/480p/bear/00004.jpg").read_bytes())
         second = InterruptedAfter(99)
-        run(davis_videos(root), output, settings, make_segmenter=second.myself)
+        run(davis_videos(root), output, settings, make_predictor=second.another)
         assert len(second.steps) == 5
 
 
@@ -126,7 +111,7 @@ def test_a_full_disk_is_told_and_what_was_written_is_not_complete(tmp_path, monk
         run(davis_videos(root), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["bear.partial"]
     second = InterruptedAfter(99)
-    run(davis_videos(root), tmp_path / "out", make_segmenter=lambda: second)
+    run(davis_videos(root), tmp_path / "out", make_predictor=lambda: second)
     assert len(second.steps) == 3
     assert mask_folder.is_complete(tmp_path / "out/bear", stamp_of(tmp_path / "out/bear"))
 

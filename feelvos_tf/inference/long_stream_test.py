@@ -7,8 +7,8 @@ import resource
 import numpy as np
 import pytest
 
-from feelvos_tf.inference.numpy_predictor import NumpyPredictor
 from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.testing import drawn_videos, small_model
 
 SIZE = (24, 40)
@@ -20,7 +20,7 @@ def peak_mib() -> float:
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_ten_thousand_frames_with_a_correction_every_hundred():
-    predictor = NumpyPredictor(Predictor(small_model.create()), max_total_reference_pixels=50)
+    predictor = VideoPredictor(Predictor(small_model.create()), max_total_reference_pixels=50)
     frames = [drawn_videos.draw(frame, [3, 7], SIZE) for frame in range(10)]
     predictor.start(*frames[0])
     peaks, sizes = [], []

@@ -24,7 +24,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from feelvos_tf.core import text_file
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.input_video import InputVideo
@@ -98,7 +98,7 @@ def _opened(
 
 def _in_list(path: pathlib.Path) -> Iterator[Entry]:
     """Yields name, video, mask and later masks of every line."""
-    for number, line in enumerate(text_file.read(path, "a list of videos").splitlines(), 1):
+    for number, line in enumerate(whole_files.read_text(path, "a list of videos").splitlines(), 1):
         try:
             words = shlex.split(line, comments=True)
         except ValueError as error:

@@ -1,27 +1,22 @@
-"""Segments a video frame by frame: `start(image, mask)`, then `step(image, state)`."""
+"""Propagates masks through a video: `start(image, mask)`, then `step(image, state)`."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
-import gin
 import numpy as np
 import tensorflow as tf
 
+from feelvos_tf.core import settings
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
-from feelvos_tf.core.setting_types import checked, warn_of_renamed
-from feelvos_tf.inference import (
-    added_objects,
-    corrected_objects,
-    gating,
-    multi_scale,
-    predictor_state,
-    removed_object,
-)
-from feelvos_tf.inference.kmeans_reference import cluster_reference
-from feelvos_tf.inference.predictor_state import PredictorState, ScaleState, State
+from feelvos_tf.core.settings import Between
+from feelvos_tf.inference import gating, multi_scale
+from feelvos_tf.inference import state as video_state
+from feelvos_tf.inference.reference_pixels import cluster_reference
+from feelvos_tf.inference.state import PredictorState, ScaleState, State
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.features import Previous
 from feelvos_tf.models.feelvos import Feelvos
@@ -36,7 +31,6 @@ _ID = tf.TensorSpec([], tf.int32, name="object_id")
 _BOUND = tf.TensorSpec([], tf.int32, name="max_total_reference_pixels")
 # The same pixels every time: a video that goes on from a saved state gives the same masks.
 _SEED = (0, 0)
-_REDUCTIONS = ("random", "kmeans")
 
 
 def _labels(indices: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -55,59 +49,53 @@ def _probabilities(indices: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 _FEEDBACK = {"labels": _labels, "probabilities": _probabilities}
 
 
-@gin.configurable
+@settings.configurable
 class Predictor(tf.Module):
-    """FEELVOS inference as TensorFlow functions: `start`, `step`, `segment_clip` and, on what the
-    last frame shows, `add_objects`, `correct` and `remove`.
+    """FEELVOS inference as TensorFlow functions.
 
-    The reference frame's embeddings are computed once, each later frame costs one forward pass
-    (paper section 3, Inference). The state of a video is a flat dict of tensors, see
-    `predictor_state`; its size does not depend on the number of frames. The maps of objects and the
-    pixels of further references are what it grows by.
+    `start`, `step` and `segment_clip` follow objects; `add_objects`, `correct` and `remove` edit
+    what the last frame shows. The reference frame's embeddings are computed once; each later frame
+    costs one forward pass (paper section 3, Inference). The state of a video is a flat dict of
+    tensors, see `feelvos_tf/inference/state.py`. It does not grow with the number of frames, only
+    with the number of objects and of frames that were corrected.
 
     Args:
       model: with its variables created.
-      feedback: what a frame is told of the one before: its "labels" (hard masks, as the 2019
-        release does, although it speaks of softmax) or its "probabilities" (as the paper says).
+      feedback: what a frame is told of the one before: its "labels" (hard masks, as in the 2019
+        release, although it speaks of softmax) or its "probabilities" (as the paper says).
       max_reference_pixels: pixels kept of each object in each reference frame (0: all).
-      reference_reduction: how: "random" ones as in the paper's training, or "kmeans" centers.
+      reference_reduction: how they are chosen: at "random", as in the paper's training, or as
+        "kmeans" centers.
       scales: the image pyramid: every frame is segmented at each of these sizes relative to its
         own, e.g. (1.0, 0.75, 1.25), and the logits are merged. Matching takes place within a
         scale; the merged result is what all of them are told of the previous frame.
-      merge: how logits of several scales become one: "max" (the release's) or "avg".
-      soft_feedback: the name of `feedback` in settings written earlier: True for "probabilities".
+      merge: how the logits of several scales become one: their "max" (the release's) or "avg".
       max_total_reference_pixels: pixels that an object keeps of all its reference frames together,
-        however often its mask is corrected (0: no bound). Over the bound, all are thinned alike.
-      gate_radius: pixels of the stride-4 grid; parts of a mask that lie farther from the object's
-        previous mask are dropped, see `gating` (0: none are, as in paper and release).
+        however often its mask is corrected (0: no bound). Above it, all frames are thinned alike.
+      gate_radius: in pixels of the stride-4 grid; parts of a mask farther than this from the
+        object's previous mask are dropped, see `gating` (0: no gate, as in paper and release).
 
     Raises:
       InputError: a setting is out of range.
     """
 
-    @checked("Predictor", gate_radius=(0, 1000))
     def __init__(
         self,
         model: Feelvos,
-        feedback: str = "labels",
-        max_reference_pixels: int = 0,
-        reference_reduction: str = "random",
+        feedback: Literal["labels", "probabilities"] = "labels",
+        max_reference_pixels: settings.Count = 0,
+        reference_reduction: Literal["random", "kmeans"] = "random",
         scales: Sequence[float] = (1.0,),
-        merge: str = "max",
-        soft_feedback: bool | None = None,
-        max_total_reference_pixels: int = 65536,
-        gate_radius: int = 0,
+        merge: Literal["max", "avg"] = "max",
+        max_total_reference_pixels: settings.Count = 65536,
+        gate_radius: Annotated[int, Between(0, 1000)] = 0,
     ):
         super().__init__(name="predictor")
-        if soft_feedback is not None:
-            feedback = _feedback_of_earlier_settings(soft_feedback, feedback)
-        _check_choice("feedback", feedback, _FEEDBACK)
-        _check_choice("reference_reduction", reference_reduction, _REDUCTIONS)
-        _check_choice("merge", merge, multi_scale.MERGES)
-        _check_pixels("max_reference_pixels", max_reference_pixels)
-        _check_pixels("max_total_reference_pixels", max_total_reference_pixels)
-        _check_scales(scales)
-        # The SavedModel shall hold plain variables, not a tree of Keras layers to be rebuilt.
+        if not scales or min(scales) <= 0:
+            raise InputError(
+                f"Predictor.scales: expected at least one, all above 0, found {tuple(scales)}"
+            )
+        # A SavedModel of plain variables needs no Keras layers to be rebuilt.
         self._model_variables = dict(release_names(model))
         self.feedback = feedback
         self.max_reference_pixels = max_reference_pixels
@@ -120,7 +108,7 @@ class Predictor(tf.Module):
         self._extract = tf.function(model.extract, input_signature=[_BATCH_OF_ONE], autograph=False)
         self._segment = model.segment
         # One signature for all sizes and object counts: traced once, never again.
-        specs = predictor_state.flat_specs(model.embedding.dimension, len(self.scales))
+        specs = video_state.flat_specs(model.embedding.dimension, len(self.scales))
         self.step = tf.function(self._step, input_signature=[_IMAGE, specs], autograph=False)
         self.add_objects = tf.function(self._add_objects, input_signature=[_MASK, specs])
         self.correct = tf.function(self._correct, input_signature=[_MASK, specs, _BOUND])
@@ -152,7 +140,7 @@ class Predictor(tf.Module):
         _assert_object_in(mask)
         object_ids = object_labels.present_ids(mask)
         scales = tuple(self._start_scale(image, mask, object_ids, scale) for scale in self.scales)
-        return predictor_state.to_flat(PredictorState(object_ids, tf.constant(True), scales))
+        return video_state.to_flat(PredictorState(object_ids, tf.constant(True), scales))
 
     def _start_scale(
         self, image: tf.Tensor, mask: tf.Tensor, object_ids: tf.Tensor, scale: float
@@ -180,7 +168,7 @@ class Predictor(tf.Module):
     def _add_objects(self, mask: tf.Tensor, state: State) -> State:
         """Returns the state with further objects in the last frame; call it as `add_objects`.
 
-        See `added_objects.add_objects`. The network does not run.
+        See `state.add_objects`. The network does not run.
 
         Args:
           mask: uint8 `[height, width]` object ids; 0 and 255 leave the last frame's labels as they
@@ -188,17 +176,17 @@ class Predictor(tf.Module):
           state: of a video.
         """
         _assert_object_in(mask)
-        before = predictor_state.from_flat(state, len(self.scales))
+        before = video_state.from_flat(state, len(self.scales))
         bound = tf.constant(self.max_total_reference_pixels)
-        after = added_objects.add_objects(before, mask, self.scales, self._reference, bound)
-        return predictor_state.to_flat(after)
+        after = video_state.add_objects(before, mask, self.scales, self._reference, bound)
+        return video_state.to_flat(after)
 
     def _correct(
         self, mask: tf.Tensor, state: State, max_total_reference_pixels: tf.Tensor
     ) -> State:
         """Returns the state with the last frame corrected; call it as `correct`.
 
-        See `corrected_objects.correct`. The network does not run.
+        See `state.correct`. The network does not run.
 
         Args:
           mask: uint8 `[height, width]` ids that are followed; 0 is background, 255 leaves the last
@@ -206,14 +194,14 @@ class Predictor(tf.Module):
           state: of a video.
           max_total_reference_pixels: int32 scalar that replaces the setting; negative: does not.
         """
-        before = predictor_state.from_flat(state, len(self.scales))
+        before = video_state.from_flat(state, len(self.scales))
         bound = tf.where(
             max_total_reference_pixels < 0,
             self.max_total_reference_pixels,
             max_total_reference_pixels,
         )
-        after = corrected_objects.correct(before, mask, self.scales, self._reference, bound)
-        return predictor_state.to_flat(after)
+        after = video_state.correct(before, mask, self.scales, self._reference, bound)
+        return video_state.to_flat(after)
 
     def _remove(self, object_id: tf.Tensor, state: State) -> State:
         """Returns the state without an object, which becomes background; call it as `remove`.
@@ -222,13 +210,13 @@ class Predictor(tf.Module):
           object_id: int32 scalar, one of `state["object_ids"]`, not 0.
           state: of a video.
         """
-        before = predictor_state.from_flat(state, len(self.scales))
+        before = video_state.from_flat(state, len(self.scales))
         is_followed = tf.reduce_any(before.object_ids == object_id) & (object_id != 0)
         check = tf.debugging.Assert(is_followed, ["no object of this id is followed"])
         with tf.control_dependencies([check] if check is not None else []):
             object_id = tf.identity(object_id)
         bound = tf.constant(self.max_total_reference_pixels)
-        return predictor_state.to_flat(removed_object.remove(before, object_id, bound))
+        return video_state.to_flat(video_state.remove(before, object_id, bound))
 
     def _step(self, image: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
         """Returns the segmentation of the next frame; call it as `step`.
@@ -243,7 +231,7 @@ class Predictor(tf.Module):
             `state["object_ids"]`.
           state: to be handed to the next call.
         """
-        before = predictor_state.from_flat(state, len(self.scales))
+        before = video_state.from_flat(state, len(self.scales))
         results = [
             self._segment_scale(image, *of_scale) for of_scale in zip(before.scales, self.scales)
         ]
@@ -253,7 +241,7 @@ class Predictor(tf.Module):
         )
         if self.gate_radius:
             previous = resize_nearest(before.scales[0].previous.indices, tf.shape(logits)[1:3])
-            logits = gating.apply_gate(logits, previous, self.gate_radius)
+            logits = gating.apply_gate(logits, previous, before.object_ids, self.gate_radius)
         # Reproduction trap: the logits are resized, not the probabilities.
         full_logits = resize_bilinear(logits, size)[0]
         winners = tf.argmax(full_logits, -1, output_type=tf.int32)
@@ -263,7 +251,7 @@ class Predictor(tf.Module):
         )
         after = PredictorState(before.object_ids, tf.constant(False), scales)
         ids = tf.cast(tf.gather(before.object_ids, winners), tf.uint8)
-        return ids, tf.nn.softmax(full_logits), predictor_state.to_flat(after)
+        return ids, tf.nn.softmax(full_logits), video_state.to_flat(after)
 
     def _segment_scale(
         self, image: tf.Tensor, state: ScaleState, scale: float
@@ -317,31 +305,3 @@ def check_finite(variables: Mapping[str, tf.Variable], where: str) -> None:
 def _assert_object_in(mask: tf.Tensor) -> None:
     held = tf.reduce_any((mask != 0) & (mask != VOID))
     tf.debugging.Assert(held, ["the mask holds no object"])
-
-
-def _feedback_of_earlier_settings(soft_feedback: bool, feedback: str) -> str:
-    """Returns what `feedback` must be under settings that still say `soft_feedback`."""
-    meant = "probabilities" if soft_feedback else feedback
-    warn_of_renamed(f"Predictor.soft_feedback = {soft_feedback}", f"Predictor.feedback = {meant!r}")
-    return meant
-
-
-def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """Raises InputError unless a setting is one of its choices."""
-    if value not in choices:
-        known = " or ".join(repr(choice) for choice in choices)
-        raise InputError(f"Predictor.{name}: expected {known}, found {value!r}")
-
-
-def _check_pixels(name: str, value: int) -> None:
-    """Raises InputError where a number of pixels is out of range."""
-    if value < 0:
-        raise InputError(f"Predictor.{name}: expected 0 (all) or a number of pixels, found {value}")
-
-
-def _check_scales(scales: Sequence[float]) -> None:
-    """Raises InputError where a scale is out of range."""
-    if not scales or min(scales) <= 0:
-        raise InputError(
-            f"Predictor.scales: expected at least one, all above 0, found {tuple(scales)}"
-        )

@@ -1,7 +1,11 @@
-"""Reference pixels of several frames in one reference, with a bound on their number.
+"""Reference pixels: those of several frames in one reference, and how their number is bounded.
 
 The pixels of an object may come from the frame it was given in and from frames in which its mask
-was corrected. Global matching looks for the nearest of all of them.
+was corrected. Global matching finds the nearest of all of them.
+
+The paper compares with 1024 pixels per object, drawn at random, in training only, and says that it
+hardly matters (section 3, Implementation Details). k-means centers keep rare parts of an object
+that a random choice may miss.
 """
 
 from __future__ import annotations
@@ -9,6 +13,9 @@ from __future__ import annotations
 import tensorflow as tf
 
 from feelvos_tf.models.global_matching import Reference, sort_reference
+from feelvos_tf.models.similarity import fold_query, fold_reference
+
+_KMEANS_ROUNDS = 10
 
 
 def owners(reference: Reference) -> tf.Tensor:
@@ -68,3 +75,37 @@ def _kept(of_pixels: tf.Tensor, max_pixels: tf.Tensor) -> tf.Tensor:
     bound = tf.cast(max_pixels, tf.int64)
     is_chosen = (rank + 1) * bound // count > rank * bound // count
     return (bound == 0) | (count <= bound) | is_chosen
+
+
+def cluster_reference(reference: Reference, max_pixels: int) -> Reference:
+    """Returns a reference with at most `max_pixels` pixels per object.
+
+    Objects that have more are represented by that many k-means centers (Lloyd's algorithm, 10
+    rounds, begun from pixels at equal distances in the frame's reading order: the same frame gives
+    the same centers); the others are kept as they are.
+    """
+    num_objects = tf.size(reference.offsets) - 1
+    shape = [None, reference.embeddings.shape[-1]]
+    kept = tf.TensorArray(tf.float32, num_objects, infer_shape=False, element_shape=shape)
+    for i in tf.range(num_objects):
+        pixels = reference.embeddings[reference.offsets[i] : reference.offsets[i + 1]]
+        if tf.shape(pixels)[0] > max_pixels:
+            pixels = k_means(pixels, max_pixels)
+        kept = kept.write(i, pixels)
+    sizes = tf.minimum(reference.offsets[1:] - reference.offsets[:-1], max_pixels)
+    return Reference(kept.concat(), tf.concat([[0], tf.cumsum(sizes)], 0))
+
+
+def k_means(pixels: tf.Tensor, num_centers: int) -> tf.Tensor:
+    """Returns float32 `[num_centers, channels]` for pixels `[num_centers or more, channels]`."""
+    count = tf.shape(pixels)[0]
+    centers = tf.gather(pixels, tf.range(num_centers) * (count // num_centers))
+    queries = fold_query(pixels)
+    for _ in tf.range(_KMEANS_ROUNDS):
+        similarity = tf.matmul(queries, fold_reference(centers), transpose_b=True)
+        nearest = tf.argmax(similarity, -1, output_type=tf.int32)
+        sizes = tf.math.unsorted_segment_sum(tf.ones_like(nearest), nearest, num_centers)
+        means = tf.math.unsorted_segment_mean(pixels, nearest, num_centers)
+        # A center that no pixel is nearest to stays where it is.
+        centers = tf.where(sizes[:, tf.newaxis] > 0, means, centers)
+    return centers

@@ -24,10 +24,10 @@ def pack(
     inference_size: int | None,
     identity: str,
 ) -> dict[str, np.ndarray]:
-    """Returns a flat state as arrays of its own, with what it belongs to.
+    """Returns a copy of a flat state, with the model and sizes it belongs to.
 
     Args:
-      state: see `predictor_state`.
+      state: see `feelvos_tf/inference/state.py`.
       frame_size: height and width of the video.
       inference_size: at which the model ran; None for the frames' own.
       identity: of the model.
@@ -138,7 +138,10 @@ def _check_fit(arrays: Mapping[str, np.ndarray]) -> None:
     TensorFlow would tell of others only inside of the network, or not at all.
     """
     ids = arrays["object_ids"].tolist()
-    is_right = {"object_ids": ids == sorted({0, *ids}) and ids[-1] < VOID}
+    # Not every video has a background, id 0.
+    is_right = {
+        "object_ids": bool(ids) and ids == sorted({*ids}) and ids[0] >= 0 and ids[-1] < VOID
+    }
     for name, offsets in arrays.items():
         if name.startswith("reference_offsets"):
             scale = name.removeprefix("reference_offsets")

@@ -1,4 +1,4 @@
-"""A segmenter that goes by color, and runs of it over drawn videos: no model is needed."""
+"""A predictor that goes by color, and runs of it over drawn videos: no model is needed."""
 
 from __future__ import annotations
 
@@ -7,29 +7,28 @@ from PIL import Image
 
 from feelvos_tf.data import datasets
 from feelvos_tf.inference import input_video
-from feelvos_tf.inference.segment_videos import Outputs, segment_videos
+from feelvos_tf.inference.propagation import Outputs, propagate_videos
 from feelvos_tf.media import masks, video
 from feelvos_tf.media.overlay_files import OverlayFiles
 from feelvos_tf.testing import drawn_videos
 
 
 class ByColor:
-    """Follows the objects of `drawn_videos.draw` by the colors they are given with."""
+    """Follows the objects of `drawn_videos.draw` by the colors they start with. A `Propagator`."""
+
+    def another(self):
+        return type(self)()
 
     def start(self, image, mask):
-        """Returns the state of a new video."""
-        return ByColorState(image, mask)
+        self._ids, self._colors, self._last = [], [], image
+        self._learn(mask, np.unique(mask))
 
-    def restore(self, arrays):
-        """Returns a state as it was."""
-        return ByColorState(arrays["last"], None, list(arrays["ids"]), list(arrays["colors"]))
-
-
-class ByColorState:
-    def __init__(self, image, mask, ids=(), colors=()):
-        self._ids, self._colors, self._last = list(ids), list(colors), image
-        if mask is not None:
-            self._learn(mask, np.unique(mask))
+    def restore(self, state):
+        self._ids, self._colors, self._last = (
+            list(state["ids"]),
+            list(state["colors"]),
+            state["last"],
+        )
 
     @property
     def object_ids(self):
@@ -37,13 +36,13 @@ class ByColorState:
         return self._ids
 
     def correct(self, mask, background=False):
-        """Takes the colors of known objects anew."""
+        """Learns the colors of known objects again."""
         for value in np.setdiff1d(mask, [0, 255]):
             self._colors[self._ids.index(value)] = self._last[mask == value].mean(axis=0)
         self.corrected = mask
 
     def snapshot(self):
-        """Returns a function that gives the state as it is now."""
+        """Returns a function that returns the state as it is now."""
         arrays = {"ids": np.array(self._ids), "colors": np.stack(self._colors), "last": self._last}
         return lambda: arrays
 
@@ -54,7 +53,7 @@ class ByColorState:
         return np.array(self._ids, np.uint8)[distances.argmin(axis=-1)]
 
     def add_objects(self, mask):
-        """Takes further objects."""
+        """Adds objects."""
         self._learn(mask, np.setdiff1d(mask, [0, 255]))
 
     def _learn(self, mask, ids):
@@ -66,12 +65,12 @@ def davis_videos(root):
     return input_video.from_dataset(datasets.list_sequences(root, require_masks="first"))
 
 
-def run(found, output, settings=None, overwrite=False, make_segmenter=ByColor, look=None):
+def run(found, output, settings=None, overwrite=False, make_predictor=ByColor, look=None):
     def outputs_of(video):
         overlays = look and OverlayFiles(look / f"{video.name}.mp4", look / f"{video.name}.jpg")
         return Outputs(output / video.name, (overlays,) if look else ())
 
-    return segment_videos(make_segmenter, found, outputs_of, settings or {}, overwrite)
+    return propagate_videos(make_predictor, found, outputs_of, settings or {}, overwrite)
 
 
 def with_later_object(folder, frames=5, first=2):

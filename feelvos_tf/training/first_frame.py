@@ -15,11 +15,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data.first_frame_clips import first_frame_clips
-from feelvos_tf.inference.inference_size import downsample_mask, model_size, scaled
-from feelvos_tf.inference.numpy_predictor import NumpyPredictor
+from feelvos_tf.data.synthetic_clips import first_frame_clips
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
+from feelvos_tf.inference.video_predictor import (
+    VideoPredictor,
+    downsample_mask,
+    model_size,
+    scaled,
+)
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.training.learning_rate import LearningRate
@@ -34,11 +37,11 @@ _HARDEST_SHARE = 0.2
 _SEED = 0
 
 
-class FirstFrameSegmenter(ModelVideoSegmenter):
-    """A network that learns every video's first frame before it segments it, a `VideoSegmenter`.
+class FineTunedPredictor(VideoPredictor):
+    """A predictor whose network is trained on the first frame of each video that it starts.
 
-    Each video begins with the weights that the network had at first. It is one network, so only
-    the video that was started last can go on.
+    Each video begins with the weights that the network had at first. There is one network, so
+    starting a video ends the one before.
     """
 
     def __init__(
@@ -55,11 +58,10 @@ class FirstFrameSegmenter(ModelVideoSegmenter):
           model: with its variables created and its batch norm not fused.
           predictor: of that model.
           num_steps: of the training on a first frame.
-          inference_size: see `NumpyPredictor`.
-          identity: see `NumpyPredictor`.
+          inference_size: see `VideoPredictor`.
+          identity: see `VideoPredictor`.
         """
-        super().__init__(NumpyPredictor(predictor, inference_size, identity=identity))
-        self._inference_size = inference_size
+        super().__init__(predictor, inference_size, identity=identity)
         self._num_steps = num_steps
         names = release_names(model)
         learned = {n: v for n, v in names.items() if v.trainable and is_head(n)}
@@ -89,18 +91,22 @@ class FirstFrameSegmenter(ModelVideoSegmenter):
         variables = [step, *names.values(), *optimizer.variables]
         self._at_first = [(variable, variable.numpy()) for variable in variables]
 
-    def start(self, image: np.ndarray, mask: np.ndarray) -> NumpyPredictor:
-        """Returns the state of a new video, after the training. See `VideoSegmenter`.
+    def another(self) -> FineTunedPredictor:
+        """Returns this predictor: there is one network."""
+        return self
+
+    def start(self, image: np.ndarray, mask: np.ndarray) -> None:
+        """Trains on the first frame and starts the video. See `VideoPredictor.start`.
 
         Raises:
           InputError: the mask holds no object or has another size than the image, or the training
             came to nothing.
         """
-        size = model_size(image.shape[:2], self._inference_size)
+        size = model_size(image.shape[:2], self.inference_size)
         self._fine_tune(scaled(image, size), downsample_mask(mask, size))
-        return super().start(image, mask)
+        super().start(image, mask)
 
-    def restore(self, arrays: dict[str, np.ndarray]) -> NumpyPredictor:
+    def restore(self, state: dict[str, np.ndarray]) -> None:
         """Refuses, so that a video that was interrupted begins anew.
 
         Raises:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data.first_frame_clips import first_frame_clips
+from feelvos_tf.data.synthetic_clips import first_frame_clips
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing import small_model
 from feelvos_tf.training import first_frame
-from feelvos_tf.training.first_frame import FirstFrameSegmenter
+from feelvos_tf.training.first_frame import FineTunedPredictor
 
 SIZE = (96, 128)
 CROP = (65, 97)
@@ -54,7 +54,7 @@ def segmenter():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(first_frame, "_LEARNING_RATE", 0.003)
         predictor = Predictor(model)
-        yield model, predictor, FirstFrameSegmenter(model, predictor, num_steps=12)
+        yield model, predictor, FineTunedPredictor(model, predictor, num_steps=12)
 
 
 def test_every_video_is_learned_from_the_weights_that_the_network_came_with(
@@ -64,13 +64,15 @@ def test_every_video_is_learned_from_the_weights_that_the_network_came_with(
     model, predictor, fine_tuned = segmenter
     before = {name: v.numpy() for name, v in release_names(model).items()}
     untrained = _step(predictor, frame)
-    first = fine_tuned.start(*frame).step(frame[0])
+    fine_tuned.start(*frame)
+    first = fine_tuned.step(frame[0])
     after = {name: v.numpy() for name, v in release_names(model).items()}
     changed = {name for name in before if (before[name] != after[name]).any()}
     assert changed and not any(name.startswith("MobilenetV2") for name in changed)
     assert np.mean(first == frame[1]) > np.mean(untrained == frame[1]) + 0.1
     fine_tuned.start(frame[0][:, ::-1].copy(), frame[1][:, ::-1].copy())
-    np.testing.assert_array_equal(fine_tuned.start(*frame).step(frame[0]), first)
+    fine_tuned.start(*frame)
+    np.testing.assert_array_equal(fine_tuned.step(frame[0]), first)
     for name, variable in release_names(model).items():
         np.testing.assert_array_equal(variable.numpy(), after[name], err_msg=name)
     with pytest.raises(InputError, match="cannot go on"):
@@ -84,7 +86,8 @@ def test_a_frame_that_cannot_be_learned_is_segmented_with_the_weights_as_they_ca
     _, predictor, fine_tuned = segmenter
     image, mask = frame[0], np.zeros(SIZE, np.uint8)
     mask[5, 5] = 1
-    ids = fine_tuned.start(image, mask).step(image)
+    fine_tuned.start(image, mask)
+    ids = fine_tuned.step(image)
     assert "not fine-tuned: the objects of the first frame are too small" in capsys.readouterr().out
     np.testing.assert_array_equal(ids, _step(predictor, (image, mask)))
 

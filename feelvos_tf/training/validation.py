@@ -17,10 +17,9 @@ from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.region_and_contour import Summary
 from feelvos_tf.inference import input_video
-from feelvos_tf.inference.evaluated_model import build_evaluated_model
-from feelvos_tf.inference.numpy_predictor import NumpyPredictor
-from feelvos_tf.inference.segment_videos import Outputs, segment_videos
-from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
+from feelvos_tf.inference.model_loading import build_evaluated
+from feelvos_tf.inference.video_predictor import VideoPredictor
+from feelvos_tf.inference.propagation import Outputs, propagate_videos
 from feelvos_tf.models.release_checkpoint import release_names
 
 
@@ -78,8 +77,8 @@ class Validation:
             replaced.
         """
         folder = pathlib.Path(output_dir)
-        segment_videos(
-            lambda: ModelVideoSegmenter(NumpyPredictor(predictor, self._inference_size)),
+        propagate_videos(
+            lambda: VideoPredictor(predictor, self._inference_size),
             self._videos,
             lambda video: Outputs(folder / video.name),
             {},
@@ -108,7 +107,7 @@ def evaluation_of(
     if not any(map(gin_settings.is_bound, ("Validation.dataset_root", "Validation.davis_root"))):
         return None
     validation = Validation()
-    model, predictor = build_evaluated_model()
+    model, predictor = build_evaluated()
     folder = pathlib.Path(model_dir) / "eval" / "masks"
 
     def evaluate(step: int) -> Mapping[str, float]:

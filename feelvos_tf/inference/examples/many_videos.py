@@ -11,8 +11,7 @@ from pycocotools.coco import COCO
 import feelvos_tf
 from feelvos_tf.data import datasets
 from feelvos_tf.inference import input_video
-from feelvos_tf.inference.segment_videos import Outputs, segment_videos
-from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
+from feelvos_tf.inference.propagation import Outputs, propagate_videos
 from feelvos_tf.media import object_files
 
 OUTPUT = pathlib.Path("examples_output")
@@ -25,8 +24,8 @@ def outputs_of(video: input_video.InputVideo) -> Outputs:
 
 
 sequences = datasets.list_sequences("testdata", split="val", require_masks="first")
-report = segment_videos(
-    lambda: ModelVideoSegmenter(feelvos_tf.load(inference_size=160)),
+report = propagate_videos(
+    lambda: feelvos_tf.load(inference_size=160),
     input_video.from_dataset(sequences),
     outputs_of,
     settings={"inference_size": 160},

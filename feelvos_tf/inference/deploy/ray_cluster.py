@@ -1,7 +1,7 @@
-"""Segments videos on a Ray cluster: an actor per GPU, or per few cores, holds the model.
+"""Propagates masks on a Ray cluster: an actor per GPU, or per few cores, holds the model.
 
-Ray hands out the videos, starts an actor again that was killed, and gives it its video once more,
-which then goes on from the state it saved last. All machines see the same files under the same
+Ray hands out the videos, restarts an actor that was killed, and gives it its video again, which
+then goes on from the last state it saved. All machines must see the same files under the same
 names.
 """
 
@@ -16,54 +16,56 @@ from tqdm import tqdm
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference.input_video import InputVideo
-from feelvos_tf.inference.segment_videos import (
+from feelvos_tf.inference.propagation import (
     Outputs,
+    Propagator,
     Report,
-    needs_segmenting,
-    segment_video,
+    Timing,
+    needs_propagation,
+    propagate_video,
     write_missing,
 )
-from feelvos_tf.inference.segmenting import Timing
-from feelvos_tf.inference.video_segmenter import VideoSegmenter
 
 CORES_PER_WORKER = 4
 _RETRIES = 5  # Of a video whose worker was killed.
 
 
 class Worker:
-    """What an actor does: it holds a model and segments one video after the other."""
+    """What an actor does: it holds a model and does one video after another."""
 
-    def __init__(self, make_segmenter: Callable[[], VideoSegmenter], folder: str):
-        """Stores how to make the model; the first video that needs it makes it.
+    def __init__(self, make_predictor: Callable[[], Propagator], folder: str):
+        """Stores how to make the model; it is made for the first video that needs it.
 
         Args:
-          make_segmenter: returns the model.
-          folder: from which relative paths count.
+          make_predictor: returns the model.
+          folder: that relative paths start from.
         """
         os.chdir(folder)
-        self._make_segmenter = make_segmenter
-        self._segmenter = None
+        self._make_predictor = make_predictor
+        self._predictor = None
 
-    def segment(
+    def propagate(
         self, video: InputVideo, outputs: Outputs, settings: dict[str, Any], overwrite: bool
     ) -> tuple[str, Timing | None, str | None]:
-        """Returns a video's name, the time it took (None: it was complete) and why it failed."""
+        """Returns a video's name, the time it took (None: it was complete), and why it failed."""
         timing, begin = Timing(), time.perf_counter()
         try:
-            if not needs_segmenting(video, outputs, settings, overwrite):
+            if not needs_propagation(video, outputs, settings, overwrite):
                 write_missing(video, outputs)
                 return video.name, None, None
-            self._segmenter = self._segmenter or self._make_segmenter()
-            segment_video(self._segmenter, video, outputs, settings, timing=timing)
+            self._predictor = self._predictor or self._make_predictor()
+            propagate_video(self._predictor, video, outputs, settings, timing=timing)
         except InputError as error:
             return video.name, timing, str(error)
+        except Exception as error:  # Of the model, say: it would fail again on every retry.
+            return video.name, timing, f"{video.name}: {type(error).__name__}: {error}"
         finally:
             timing.total_seconds = time.perf_counter() - begin
         return video.name, timing, None
 
 
-def segment_videos_on_ray(
-    make_segmenter: Callable[[], VideoSegmenter],
+def propagate_videos_on_ray(
+    make_predictor: Callable[[], Propagator],
     videos: Sequence[InputVideo],
     outputs_of: Callable[[InputVideo], Outputs],
     settings: dict[str, Any],
@@ -75,11 +77,11 @@ def segment_videos_on_ray(
     The cluster is the one that RAY_ADDRESS names, or that runs on this machine, or a new one here.
 
     Args:
-      make_segmenter: called in every worker that has something to do.
-      videos: see `segment_videos`.
-      outputs_of: see `segment_videos`.
-      settings: see `segment_videos`.
-      overwrite: see `segment_videos`.
+      make_predictor: called in every worker that has something to do.
+      videos: see `propagate_videos`.
+      outputs_of: see `propagate_videos`.
+      settings: see `propagate_videos`.
+      overwrite: see `propagate_videos`.
       num_workers: how many actors; None for one per GPU or, without, per four cores.
 
     Raises:
@@ -89,7 +91,7 @@ def segment_videos_on_ray(
     report = Report()
     from ray.util import ActorPool
 
-    workers = _start_workers(ray, make_segmenter, num_workers or _num_workers(ray), len(videos))
+    workers = _start_workers(ray, make_predictor, num_workers or _num_workers(ray), len(videos))
     pool = ActorPool(workers)
     waiting = set()
     for video in videos:
@@ -99,13 +101,13 @@ def segment_videos_on_ray(
             report.failed[video.name] = str(error)
             continue
         waiting.add(video.name)
-        pool.submit(lambda worker, task: worker.segment.remote(*task), task)
+        pool.submit(lambda worker, task: worker.propagate.remote(*task), task)
     with tqdm(total=len(waiting), unit="video") as progress:
         while pool.has_next():
             try:
                 name, timing, failure = pool.get_next_unordered()
             except ray.exceptions.RayError as error:
-                tqdm.write(f"a worker was lost for good: {str(error).splitlines()[0]}")
+                tqdm.write(f"a worker was lost: {str(error).splitlines()[0]}")
                 progress.update()
                 continue
             waiting.discard(name)
@@ -147,7 +149,7 @@ def _num_workers(ray: Any) -> int:
 
 
 def _start_workers(
-    ray: Any, make_segmenter: Callable[[], VideoSegmenter], num_workers: int, num_videos: int
+    ray: Any, make_predictor: Callable[[], Propagator], num_workers: int, num_videos: int
 ) -> list[Any]:
     """Returns actors that share the cluster's GPUs and cores."""
     resources = ray.cluster_resources()
@@ -160,4 +162,4 @@ def _start_workers(
         max_task_retries=_RETRIES,
         runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": str(cores)}},
     )
-    return [actor.remote(make_segmenter, os.getcwd()) for _ in range(num_workers)]
+    return [actor.remote(make_predictor, os.getcwd()) for _ in range(num_workers)]

@@ -7,9 +7,13 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference.numpy_predictor import NumpyPredictor
+from feelvos_tf.inference import model_loading
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.inference.video_segmenter import ModelVideoSegmenter
+from feelvos_tf.inference.video_predictor import (
+    VideoPredictor,
+    downsample_mask,
+    upsampled_argmax,
+)
 from feelvos_tf.testing import color_model, drawn_videos, small_model
 
 SIZE = (48, 80)
@@ -36,7 +40,7 @@ def only(mask: np.ndarray, *ids: int) -> np.ndarray:
 @pytest.mark.parametrize("size", [None, 24, 96])
 def test_arrays_come_back_at_the_frames_size_at_any_inference_size(clip, size):
     images, masks = clip
-    predictor = NumpyPredictor(color_model.ColorModel(), size)
+    predictor = VideoPredictor(color_model.ColorModel(), size)
     predictor.start(images[0], masks[0])
     for image, expected in zip(images[1:], masks[1:]):
         ids = predictor.step(image)
@@ -49,18 +53,25 @@ def test_arrays_come_back_at_the_frames_size_at_any_inference_size(clip, size):
     np.testing.assert_array_equal(predictor.segment_clip(images, masks[0])[-1], ids)
 
 
-def test_it_gives_the_masks_of_the_programs(clip):
+def test_step_propagate_and_segment_clip_give_the_same_masks(clip):
     images, masks = clip
     model = color_model.ColorModel()
-    state = ModelVideoSegmenter(NumpyPredictor(model, 24)).start(images[0], masks[0])
-    clip_masks = NumpyPredictor(model, 24).segment_clip(images, masks[0])
-    np.testing.assert_array_equal(clip_masks[0], masks[0])
-    np.testing.assert_array_equal(clip_masks[1:], [state.step(image) for image in images[1:]])
+    predictor = VideoPredictor(model, 24)
+    predictor.start(images[0], masks[0])
+    stepped = [masks[0], *(predictor.step(image) for image in images[1:])]
+    calls = [
+        predictor.segment_clip(images, masks[0]),
+        predictor.segment_clip(iter(images), masks[0]),
+        list(predictor.propagate(iter(images), masks[0])),
+        [predictor.another().step(images[0], masks[0]), *stepped[1:]],
+    ]
+    for found in calls:
+        np.testing.assert_array_equal(found, stepped)
 
 
 def test_a_mask_in_the_middle_of_a_clip_goes_both_ways(clip, network):
     images, masks = clip
-    predictor = NumpyPredictor(network)
+    predictor = VideoPredictor(network)
     found = predictor.segment_clip(images, masks[2], position=2)
     np.testing.assert_array_equal(found[2:], predictor.segment_clip(images[2:], masks[2]))
     np.testing.assert_array_equal(found[2::-1], predictor.segment_clip(images[2::-1], masks[2]))
@@ -69,7 +80,7 @@ def test_a_mask_in_the_middle_of_a_clip_goes_both_ways(clip, network):
 def test_ids_1_and_254_with_gaps_join_leave_and_come_back_as_given(clip):
     images, masks = clip
     mask = np.select([masks[0] == 3, masks[0] == 7], [254, 1], 0).astype(np.uint8)
-    predictor = NumpyPredictor(color_model.ColorModel(), 40)
+    predictor = VideoPredictor(color_model.ColorModel(), 40)
     predictor.start(images[0], only(mask, 254))
     assert predictor.object_ids == [0, 254]
     predictor.add_objects(only(mask, 1))
@@ -82,9 +93,9 @@ def test_ids_1_and_254_with_gaps_join_leave_and_come_back_as_given(clip):
 def test_a_restored_state_goes_on_bit_by_bit(clip, network, tmp_path):
     """Also with random reference pixels, through a file, and in another predictor."""
     images, masks = clip
-    predictor = NumpyPredictor(network, 40, identity="a")
+    predictor = VideoPredictor(network, 40, identity="a")
 
-    def go_on(predictor: NumpyPredictor) -> list[np.ndarray]:
+    def go_on(predictor: VideoPredictor) -> list[np.ndarray]:
         results = [predictor.step(images[2])]
         predictor.correct(only(masks[2], 3), background=True)
         predictor.add_objects(9 * (masks[2] == 7).astype(np.uint8))
@@ -98,7 +109,7 @@ def test_a_restored_state_goes_on_bit_by_bit(clip, network, tmp_path):
     np.savez(tmp_path / "state.npz", **kept)
     expected = go_on(predictor)
     predictor.restore(kept)
-    from_file = NumpyPredictor(network, 40, identity="a")
+    from_file = VideoPredictor(network, 40, identity="a")
     from_file.restore(np.load(tmp_path / "state.npz"))
     for found in (go_on(predictor), go_on(from_file)):
         for each, other in zip(found, expected, strict=True):
@@ -107,7 +118,7 @@ def test_a_restored_state_goes_on_bit_by_bit(clip, network, tmp_path):
 
 def test_a_state_is_a_copy(clip, network):
     images, masks = clip
-    predictor = NumpyPredictor(network)
+    predictor = VideoPredictor(network)
     predictor.start(images[0], masks[0])
     state = predictor.state()
     expected = predictor.step(images[1])
@@ -119,9 +130,9 @@ def test_a_state_is_a_copy(clip, network):
 
 def test_two_predictors_of_one_model_never_touch(clip, network):
     images, masks = clip
-    alone = NumpyPredictor(network)
+    alone = VideoPredictor(network)
     expected = alone.segment_clip(images, masks[0])
-    first = NumpyPredictor(network)
+    first = VideoPredictor(network)
     second = first.another()
     first.start(images[0], masks[0])
     second.start(255 - images[0], 5 * (masks[0] > 0).astype(np.uint8))
@@ -132,14 +143,14 @@ def test_two_predictors_of_one_model_never_touch(clip, network):
     assert (first.object_ids, second.object_ids) == ([0, 3, 7], [0, 5])
 
 
-def array_bytes(predictor: NumpyPredictor) -> dict[str, int]:
+def array_bytes(predictor: VideoPredictor) -> dict[str, int]:
     return {name: array.nbytes for name, array in predictor.state().items()}
 
 
 def test_the_state_grows_with_objects_and_references_alone(clip, network):
     """By the maps of an object and at most so many pixels of a reference, to a bound."""
     images, masks = clip
-    predictor = NumpyPredictor(network, max_total_reference_pixels=100)
+    predictor = VideoPredictor(network, max_total_reference_pixels=100)
     predictor.start(images[0], only(masks[0], 3))
     before = array_bytes(predictor)
     for frame in range(40):
@@ -162,7 +173,7 @@ def test_nothing_is_traced_again_however_a_video_goes(clip):
     model = Predictor(small_model.create(), max_total_reference_pixels=70)
     images, masks = clip
     for scale, bound in ((1, None), (2, 50)):
-        predictor = NumpyPredictor(model, scale * 24, bound)
+        predictor = VideoPredictor(model, scale * 24, bound)
         predictor.start(images[0], only(masks[0], 3))
         predictor.add_objects(only(masks[0], 7))
         for frame in (1, 2):
@@ -177,7 +188,7 @@ def test_nothing_is_traced_again_however_a_video_goes(clip):
 
 def test_arrays_of_other_types_and_shapes_are_refused_in_one_sentence(clip):
     (image, *_), (mask, *_) = clip
-    predictor = NumpyPredictor(color_model.ColorModel(), 24)
+    predictor = VideoPredictor(color_model.ColorModel(), 24)
     predictor.start(image, mask)
     for call, sentence in (
         (lambda: predictor.start(image / 255, mask), "uint8 .* found float64"),
@@ -191,8 +202,8 @@ def test_arrays_of_other_types_and_shapes_are_refused_in_one_sentence(clip):
         (lambda: predictor.add_objects(mask[1:]), r"found \[47, 80\]"),
         (lambda: predictor.segment_clip(image[:0, None], mask), "found 0 images"),
         (lambda: predictor.segment_clip([image], mask, 1), "position 1 .* found 1 images"),
-        (lambda: NumpyPredictor(None, 0), "inference_size: expected at least 1, found 0"),
-        (lambda: NumpyPredictor(None, None, -1), "max_total_reference_pixels: .* found -1"),
+        (lambda: VideoPredictor(None, 0), "inference_size: expected at least 1, found 0"),
+        (lambda: VideoPredictor(None, None, -1), "max_total_reference_pixels: .* found -1"),
     ):
         with pytest.raises(InputError, match=sentence):
             call()
@@ -200,7 +211,7 @@ def test_arrays_of_other_types_and_shapes_are_refused_in_one_sentence(clip):
 
 def test_ids_that_do_not_fit_are_refused_in_one_sentence(clip, network):
     images, masks = clip
-    predictor = NumpyPredictor(network)
+    predictor = VideoPredictor(network)
     for call in (
         lambda: predictor.step(images[0]),
         lambda: predictor.correct(masks[0]),
@@ -237,17 +248,17 @@ def test_ids_that_do_not_fit_are_refused_in_one_sentence(clip, network):
 
 def test_a_state_of_another_model_or_size_is_refused_in_one_sentence(clip, network):
     images, masks = clip
-    predictor = NumpyPredictor(network, 24, identity="a")
+    predictor = VideoPredictor(network, 24, identity="a")
     predictor.start(images[0], masks[0])
     state = predictor.state()
-    other_frames = NumpyPredictor(network, 24, identity="a")
+    other_frames = VideoPredictor(network, 24, identity="a")
     other_frames.start(images[0][:40], masks[0][:40])
     offsets, indices = state["reference_offsets"], state["previous_indices"]
     wide = {**state, "previous_embeddings": state["previous_embeddings"][..., :5]}
     for receiver, given, sentence in (
-        (NumpyPredictor(network, 24, identity="b"), state, r"this model \(b\).*another \(a\)"),
-        (NumpyPredictor(network, 40, identity="a"), state, "inference size 40, found one at 24"),
-        (NumpyPredictor(network, identity="a"), state, "size of the frames, found one at 24"),
+        (VideoPredictor(network, 24, identity="b"), state, r"this model \(b\).*another \(a\)"),
+        (VideoPredictor(network, 40, identity="a"), state, "inference size 40, found one at 24"),
+        (VideoPredictor(network, identity="a"), state, "size of the frames, found one at 24"),
         (other_frames, state, r"frames of the size \[40, 80\] .* found \[48, 80\]"),
         (predictor, {}, "expected what state"),
         (predictor, {**state, "more": state["model"]}, "found one with .*more"),
@@ -269,7 +280,7 @@ def test_a_state_of_another_model_or_size_is_refused_in_one_sentence(clip, netwo
 def test_a_saved_model_restores_its_states_as_well(clip, tmp_path):
     images, masks = clip
     model = tf.saved_model.load(str(color_model.save(tmp_path / "model")))
-    predictor = NumpyPredictor(model)
+    predictor = VideoPredictor(model)
     predictor.start(images[0], masks[0])
     state = predictor.state()
     expected = predictor.step(images[1])
@@ -277,3 +288,135 @@ def test_a_saved_model_restores_its_states_as_well(clip, tmp_path):
     np.testing.assert_array_equal(predictor.step(images[1]), expected)
     with pytest.raises(InputError, match="too old: it has no function remove; write it again"):
         predictor.remove(3)
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory):
+    return color_model.save(tmp_path_factory.mktemp("models") / "model")
+
+
+def loaded(saved_model, inference_size=None) -> VideoPredictor:
+    return model_loading.choose(saved_model, inference_size).load()
+
+
+def test_ids_with_gaps_come_back_at_full_size(saved_model):
+    image, mask = drawn_videos.draw(0, [7, 3])
+    mask[0, :5] = 255
+    state = loaded(saved_model)
+    state.start(image, mask)
+    for frame in (1, 2):
+        image, expected = drawn_videos.draw(frame, [7, 3])
+        np.testing.assert_array_equal(state.step(image), expected)
+
+
+@pytest.mark.parametrize("inference_size", [24, 100])
+def test_at_another_inference_size_only_outlines_change(saved_model, inference_size):
+    image, mask = drawn_videos.draw(0, [7, 3])
+    state = loaded(saved_model, inference_size)
+    state.start(image, mask)
+    image, expected = drawn_videos.draw(3, [7, 3])
+    ids = state.step(image)
+    assert ids.shape == expected.shape and ids.dtype == np.uint8
+    assert set(np.unique(ids)) == {0, 3, 7}
+    for value in (3, 7):
+        both = ((ids == value) & (expected == value)).sum()
+        either = ((ids == value) | (expected == value)).sum()
+        assert both / either > 0.85
+
+
+def test_two_videos_of_one_model_do_not_disturb_each_other(saved_model):
+    first = loaded(saved_model)
+    image, mask = drawn_videos.draw(0, [1, 2])
+    first.start(image, mask)
+    first.another().start(255 - image, 3 * mask)
+    np.testing.assert_array_equal(first.step(image), mask)
+
+
+def test_model_runs_at_the_inference_size_of_the_short_side():
+    seen = []
+
+    class Recorder:
+        def start(self, image, mask):
+            seen.append((image.shape, mask.shape))
+            return {"object_ids": np.array([0, 1])}
+
+        def step(self, image, state):
+            seen.append(image.shape)
+            return None, tf.zeros([*image.shape[:2], 2]), state
+
+    predictor = VideoPredictor(Recorder(), 240)
+    image = np.zeros((854, 480, 3), np.uint8)
+    predictor.start(image, np.ones((854, 480), np.uint8))
+    assert predictor.step(image).shape == (854, 480)
+    assert seen == [((427, 240, 3), (427, 240)), (427, 240, 3)]
+
+
+def test_objects_that_appear_later_join_at_full_size(saved_model):
+    for inference_size in (None, 24):
+        state = loaded(saved_model, inference_size)
+        state.start(*drawn_videos.draw(0, [7]))
+        image, mask = drawn_videos.draw(1, [7, 3])
+        state.step(image)
+        state.add_objects(np.where(mask == 3, mask, 0))
+        np.testing.assert_array_equal(state.object_ids, [0, 3, 7])
+        image, expected = drawn_videos.draw(2, [7, 3])
+        assert (state.step(image) == expected).mean() > 0.97
+
+
+def test_masks_that_do_not_fit_are_told_in_one_sentence(saved_model):
+    image, mask = drawn_videos.draw(0, [7])
+    state = loaded(saved_model)
+    state.start(image, mask)
+    for bad, sentence in (
+        (np.zeros_like(mask), "at least one object, found none"),
+        (np.full_like(mask, 255), "at least one object, found none"),
+        (mask[1:], "of the frames' size"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            state.start(image, bad)
+        with pytest.raises(InputError, match=sentence):
+            state.add_objects(bad)
+
+
+def test_downsampled_mask_loses_no_object_and_invents_no_void():
+    mask = np.zeros((480, 854), np.uint8)
+    mask[100:300, 200:600] = 4
+    mask[33, 57] = 9
+    mask[7, 8] = 255
+    downsampled = downsample_mask(mask, (60, 107))
+    assert downsampled.shape == (60, 107)
+    assert set(np.unique(downsampled)) == {0, 4, 9}
+    assert downsampled[33 * 60 // 480, 57 * 107 // 854] == 9
+    assert downsample_mask(mask, mask.shape) is mask
+
+
+def test_two_small_objects_in_one_cell_both_keep_a_pixel():
+    mask = np.zeros((480, 854), np.uint8)
+    mask[100:300, 200:600] = 4
+    mask[33, 57], mask[33, 59], mask[35, 57] = 9, 11, 200
+    downsampled = downsample_mask(mask, (60, 107))
+    assert set(np.unique(downsampled)) == {0, 4, 9, 11, 200}
+
+
+def test_no_object_takes_the_only_pixel_of_another():
+    mask = np.zeros((64, 64), np.uint8)
+    # Object 1 alone lies on the points of the grid, in one cell; object 2 just beside it.
+    mask[4:8, 4:8] = 1
+    mask[7, 7] = 2
+    downsampled = downsample_mask(mask, (16, 16))
+    assert set(np.unique(downsampled)) == {0, 1, 2}
+    everywhere = np.random.default_rng(0).permutation(
+        np.arange(255).repeat(2)[:484].astype(np.uint8)
+    )
+    downsampled = downsample_mask(everywhere.reshape(22, 22), (16, 16))
+    assert set(np.unique(downsampled)) == set(np.unique(everywhere))
+
+
+def test_upsampled_argmax_is_the_argmax_of_bilinear_probabilities():
+    probabilities = np.random.default_rng(0).random((7, 9, 4), np.float32)
+    enlarged = tf.image.resize(probabilities, (21, 40), method="bilinear").numpy()
+    result = upsampled_argmax(probabilities, (21, 40))
+    best_two = np.sort(enlarged, axis=-1)[..., -2:]
+    clear = best_two[..., 1] - best_two[..., 0] > 1e-4
+    assert clear.mean() > 0.95
+    np.testing.assert_array_equal(result[clear], enlarged.argmax(-1)[clear])

@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from feelvos_tf.inference.kmeans_reference import cluster_reference, k_means
+from feelvos_tf.inference.reference_pixels import cluster_reference, k_means
 from feelvos_tf.models.global_matching import prepare_reference
 
 

@@ -14,8 +14,9 @@ import pytest
 ray = pytest.importorskip("ray", reason="ray is not installed (the extra 'cluster')")
 
 from feelvos_tf.data import datasets  # noqa: E402
-from feelvos_tf.inference import input_video, ray_cluster  # noqa: E402
-from feelvos_tf.inference.segment_videos import Outputs, segment_videos  # noqa: E402
+from feelvos_tf.inference import input_video  # noqa: E402
+from feelvos_tf.inference.deploy import ray_cluster  # noqa: E402
+from feelvos_tf.inference.propagation import Outputs, propagate_videos  # noqa: E402
 from feelvos_tf.media import masks  # noqa: E402
 from feelvos_tf.testing import drawn_videos  # noqa: E402
 
@@ -26,24 +27,23 @@ class Repeating:
     def __init__(self, folder):
         self._folder = folder
 
+    def another(self):
+        return Repeating(self._folder)
+
     def start(self, image, mask):
-        """Returns the state of a new video."""
-        return RepeatingState(self._folder, mask, 0)
+        self._go_on(mask, 0)
 
-    def restore(self, arrays):
-        """Returns a state as it was."""
-        return RepeatingState(self._folder, arrays["mask"], int(arrays["steps"]))
+    def restore(self, state):
+        self._go_on(state["mask"], int(state["steps"]))
 
-
-class RepeatingState:
-    """The state of `Repeating`."""
-
-    def __init__(self, folder, mask, steps):
-        self._folder, self._mask, self._steps = folder, mask, steps
+    def _go_on(self, mask, steps):
+        self._mask, self._steps = mask, steps
         self.object_ids = [0, *masks.object_ids(mask)]
 
     def step(self, image):
         """Returns the next mask."""
+        if 5 in self._mask:
+            raise ZeroDivisionError("a defect of the model")
         order = self._folder / "kill"
         if 2 in self._mask and self._steps == 2 and order.exists():
             order.unlink()
@@ -55,7 +55,7 @@ class RepeatingState:
         return self._mask
 
     def snapshot(self):
-        """Returns a function that gives the state."""
+        """Returns a function that returns the state."""
         arrays = {"mask": self._mask, "steps": np.array(self._steps)}
         return lambda: arrays
 
@@ -77,7 +77,7 @@ def cluster():
 
 
 def test_a_killed_worker_costs_its_video_some_time_and_nothing_else(cluster, tmp_path):
-    sequences = {"bear": [1], "cows": [2], "dog": [3], "broken": [4]}
+    sequences = {"bear": [1], "cows": [2], "dog": [3], "broken": [4], "defect": [5]}
     root = drawn_videos.write_davis(tmp_path / "davis", sequences)
     (root / "JPEGImages/480p/broken/00003.jpg").write_bytes(b"damaged")
     videos = input_video.from_dataset(datasets.list_sequences(root))
@@ -89,19 +89,20 @@ def test_a_killed_worker_costs_its_video_some_time_and_nothing_else(cluster, tmp
     def make():
         return Repeating(tmp_path)
 
-    report = ray_cluster.segment_videos_on_ray(make, videos, outputs_of("out"), {}, num_workers=2)
+    report = ray_cluster.propagate_videos_on_ray(make, videos, outputs_of("out"), {}, num_workers=2)
     assert sorted(report.done) == ["bear", "cows", "dog"]
-    assert list(report.failed) == ["broken"] and "00003.jpg" in report.failed["broken"]
+    assert sorted(report.failed) == ["broken", "defect"]
+    assert "00003.jpg" in report.failed["broken"]
+    assert report.failed["defect"] == "defect: ZeroDivisionError: a defect of the model"
     assert (tmp_path / "killed").exists()
-    segment_videos(make, videos[:3], outputs_of("expected"), {})
+    done = [video for video in videos if video.name in report.done]
+    propagate_videos(make, done, outputs_of("expected"), {})
     for name in ("bear", "cows", "dog"):
         found = sorted((tmp_path / "out" / name).glob("*.png"))
         assert len(found) == 5
         for path in found:
             assert path.read_bytes() == (tmp_path / "expected" / name / path.name).read_bytes()
-    again = ray_cluster.segment_videos_on_ray(
-        make, videos[:3], outputs_of("out"), {}, num_workers=2
-    )
+    again = ray_cluster.propagate_videos_on_ray(make, done, outputs_of("out"), {}, num_workers=2)
     assert sorted(again.complete) == ["bear", "cows", "dog"] and not again.done
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import predictor_state
-from feelvos_tf.inference.predictor_state import PredictorState, ScaleState
+from feelvos_tf.inference import state as video_state
+from feelvos_tf.inference.state import PredictorState, ScaleState
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.features import Previous
 from feelvos_tf.models.global_matching import Reference
@@ -81,7 +81,7 @@ class FixedPredictor(tf.Module):
         reference = self._reference(embeddings, indices)
         masks = object_labels.one_hot(indices, self._fixed.num_objects)
         scale = ScaleState(reference, Previous(embeddings, indices, masks))
-        return predictor_state.to_flat(PredictorState(object_ids, tf.constant(True), (scale,)))
+        return video_state.to_flat(PredictorState(object_ids, tf.constant(True), (scale,)))
 
     def _reference(self, embeddings: tf.Tensor, indices: tf.Tensor) -> Reference:
         """Returns `reference_pixels` of each object, at equal distances in reading order.

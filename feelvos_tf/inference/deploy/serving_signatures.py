@@ -36,7 +36,7 @@ def signatures(predictor: Predictor) -> dict[str, Any]:
     * `remove`: object_id, state -> state
     * `segment_clip`, also the default: images, mask -> ids
 
-    A state has the names of `predictor_state`. See the functions of `Predictor`.
+    A state has the names of `feelvos_tf/inference/state.py`. See the functions of `Predictor`.
     """
     found = {name: _with_state(predictor, name) for name in _WITH_STATE}
     image, mask = predictor.start.input_signature

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.inference import predictor_state
+from feelvos_tf.inference import state as video_state
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models import global_matching, reference_blocks
 from feelvos_tf.testing import small_model
@@ -196,7 +196,7 @@ def test_global_distances_are_exact_after_references_were_added(model, eagerly, 
             state = predictor.add_objects(np.where(mask == 7, np.uint8(50 + frame), mask), state)
         elif frame < 3:
             state = predictor.remove(np.int32(IDS[frame]), state)
-    reference = predictor_state.from_flat(state, 1).scales[0].reference
+    reference = video_state.from_flat(state, 1).scales[0].reference
     assert len(reference.embeddings) > 4 * reference_blocks.BLOCK
     query = state["previous_embeddings"] + 0.01
     found = global_matching.global_distances_inference(query, reference)

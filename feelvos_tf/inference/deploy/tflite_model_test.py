@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import tflite_model
+from feelvos_tf.inference.deploy import tflite_model
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.testing import drawn_videos, small_model
 

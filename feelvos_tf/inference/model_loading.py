@@ -1,0 +1,316 @@
+"""Where models come from: the bundled one, a SavedModel, or the checkpoint of a training.
+
+The bundled model lies in `feelvos_tf/pretrained/`, written by `tools/pack_pretrained.py`;
+`MODEL_CARD.md` there describes it. TensorFlow is imported only where a model is built or loaded, so
+that a program can look at its flags and files without waiting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import gin
+from absl import flags
+
+from feelvos_tf.core import cli, gin_settings, whole_files
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference.video_predictor import VideoPredictor
+
+if TYPE_CHECKING:
+    from feelvos_tf.inference.predictor import Predictor
+    from feelvos_tf.models.feelvos import Feelvos
+
+BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "pretrained"
+WEIGHTS, SETTINGS = "weights.npz", "settings.gin"
+FAST_INFERENCE_SIZE = 240
+# The bundled model's settings are bound in a scope of their own: they must not mix with those of a
+# program, or of a user of the package.
+_SCOPE = "bundled_model"
+_INFERENCE_SIZE = "inference_size"
+_LINE = re.compile(r"\s*(?:(?P<name>[\w.]+)\s*=\s*(?P<value>[^#]+?))?\s*(?:#.*)?")
+
+
+class ModelChoice(NamedTuple):
+    """A model that is known to be there, but not loaded yet.
+
+    Attributes:
+      path: folder of a SavedModel; None for the bundled model.
+      inference_size: pixels on the short side of the frames while the model runs; None for the
+        frames' own size.
+      identity: changes with the model's settings or weights.
+    """
+
+    path: str | os.PathLike[str] | None
+    inference_size: int | None
+    identity: str
+
+    def load(self, max_total_reference_pixels: int | None = None) -> VideoPredictor:
+        """Returns the model, ready to run; this is what takes long.
+
+        Args:
+          max_total_reference_pixels: see `VideoPredictor`.
+
+        Raises:
+          InputError: the model is damaged, or a number is out of range.
+        """
+        model = build_bundled() if self.path is None else load_saved_model(self.path)
+        return VideoPredictor(model, self.inference_size, max_total_reference_pixels, self.identity)
+
+
+def choose(
+    path: str | os.PathLike[str] | None = None, inference_size: int | None = None
+) -> ModelChoice:
+    """Returns the choice, after a look at the model's files.
+
+    Args:
+      path: folder that `feelvos_tf.export` wrote; None for the bundled model.
+      inference_size: see `ModelChoice`; by default the size at which the bundled model scores best,
+        or, for a SavedModel, the frames' own.
+
+    Raises:
+      InputError: the model is missing.
+    """
+    if path is not None:
+        check_saved_model(path)
+        return ModelChoice(path, inference_size, saved_model_fingerprint(path))
+    check_bundled()
+    if inference_size is None:
+        inference_size = bundled_inference_size()
+    return ModelChoice(None, inference_size, bundled_fingerprint())
+
+
+class ModelFlags:
+    """The flags of one program that choose a model, from `define_flags`."""
+
+    def __init__(self, holders: dict[str, flags.FlagHolder]):
+        self._holders = holders
+
+    @property
+    def path(self) -> str | None:
+        """Folder of a SavedModel; None where the flag is not given."""
+        return self._holders["saved_model"].value
+
+    @property
+    def inference_size(self) -> int | None:
+        """Pixels on the short side; None where no flag gives them."""
+        if self._holders["inference_size"].value is None and self._holders["fast"].value:
+            return FAST_INFERENCE_SIZE
+        return self._holders["inference_size"].value
+
+    def choice(self) -> ModelChoice:
+        """Returns what the flags choose. See `choose`."""
+        return choose(self.path, self.inference_size)
+
+
+def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
+    """Defines --saved_model, --inference_size and --fast.
+
+    Args:
+      flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
+    """
+    own = {"flag_values": flag_values}
+    holders = {
+        "saved_model": flags.DEFINE_string(
+            "saved_model",
+            None,
+            "Folder written by feelvos_tf.export; by default the model that comes with the "
+            "package.",
+            **own,
+        ),
+        "inference_size": flags.DEFINE_integer(
+            "inference_size",
+            None,
+            "Run the model on frames scaled to this many pixels on the short side; masks keep the "
+            "frame's full size. By default the bundled model runs at the size at which it scores "
+            "best, a --saved_model on the frames as they are.",
+            lower_bound=16,
+            **own,
+        ),
+        "fast": flags.DEFINE_bool(
+            "fast",
+            False,
+            f"Short for --inference_size={FAST_INFERENCE_SIZE}: several times as fast, but less "
+            "accurate.",
+            **own,
+        ),
+    }
+    cli.group_flags(flag_values, "The model", list(holders))
+    return ModelFlags(holders)
+
+
+def check_bundled(folder: str | os.PathLike[str] = BUNDLED) -> None:
+    """Raises InputError unless the folder of a bundled model holds weights and settings."""
+    for name in (WEIGHTS, SETTINGS):
+        if not (pathlib.Path(folder) / name).is_file():
+            raise InputError(
+                f"no trained model is bundled here ({pathlib.Path(folder) / name} is missing): "
+                "name one with --saved_model, a folder written by feelvos_tf.export"
+            )
+
+
+def bundled_inference_size(folder: str | os.PathLike[str] = BUNDLED) -> int:
+    """Returns the pixels on the short side at which the bundled model scores best.
+
+    Raises:
+      InputError: the settings do not say.
+    """
+    path = pathlib.Path(folder) / SETTINGS
+    size = _read_settings(path).get(_INFERENCE_SIZE, "")
+    if not size.isdecimal():
+        raise InputError(f"{path}: expected a line such as 'inference_size = 400', found none")
+    return int(size)
+
+
+def bundled_fingerprint(folder: str | os.PathLike[str] = BUNDLED) -> str:
+    """Returns 16 hexadecimal digits that change with the bundled model's settings or weights."""
+    digest = hashlib.sha256()
+    for name in (SETTINGS, WEIGHTS):
+        digest.update((pathlib.Path(folder) / name).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def build_bundled(folder: str | os.PathLike[str] = BUNDLED) -> Predictor:
+    """Returns the predictor of the bundled model, with batch norm fused.
+
+    Raises:
+      InputError: a file is missing, damaged, or does not fit the other one.
+    """
+    return _build_bundled(folder, fused=True)[1]
+
+
+def build_bundled_trainable(
+    folder: str | os.PathLike[str] = BUNDLED,
+) -> tuple[Feelvos, Predictor]:
+    """Returns the bundled network, whose weights can be trained further, and its predictor.
+
+    Raises:
+      InputError: a file is missing, damaged, or does not fit the other one.
+    """
+    return _build_bundled(folder, fused=False)
+
+
+def _build_bundled(folder: str | os.PathLike[str], fused: bool) -> tuple[Feelvos, Predictor]:
+    check_bundled(folder)
+    # What the settings name.
+    from feelvos_tf.inference.predictor import Predictor
+    from feelvos_tf.models import packed_weights
+    from feelvos_tf.models.backbones import mobilenet_v2, xception  # noqa: F401
+    from feelvos_tf.models.feelvos import Feelvos
+
+    _bind(pathlib.Path(folder) / SETTINGS)
+    with gin.config_scope([_SCOPE]), gin_settings.input_errors():
+        model = Feelvos()
+        model.create_variables()
+        packed_weights.load(model, pathlib.Path(folder) / WEIGHTS)
+        if fused:
+            model.fuse_batch_norm()
+        return model, Predictor(model)
+
+
+def _read_settings(path: pathlib.Path) -> dict[str, str]:
+    """Returns name -> value of the settings of a bundled model, one to a line.
+
+    Raises:
+      InputError: a line is no such setting.
+    """
+    settings = {}
+    for number, line in enumerate(
+        whole_files.read_text(path, "settings of a model").splitlines(), 1
+    ):
+        found = _LINE.fullmatch(line)
+        if not found:
+            raise InputError(f"{path}, line {number}: expected NAME = VALUE, found {line!r}")
+        if found["name"]:
+            settings[found["name"]] = found["value"]
+    return settings
+
+
+def _bind(path: pathlib.Path) -> None:
+    """Binds the settings of a file in the scope of the bundled model."""
+    settings = _read_settings(path)
+    settings.pop(_INFERENCE_SIZE, None)
+    try:
+        with gin.unlock_config():
+            gin.parse_config([f"{_SCOPE}/{name} = {value}" for name, value in settings.items()])
+    except (SyntaxError, ValueError, TypeError) as error:
+        raise InputError(f"{path}: {str(error).strip().splitlines()[0]}") from error
+
+
+def check_saved_model(path: str | os.PathLike[str]) -> None:
+    """Raises InputError unless the folder looks like a SavedModel."""
+    folder = pathlib.Path(path)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected the folder of a SavedModel, found no such folder")
+    if not (folder / "saved_model.pb").is_file():
+        raise InputError(
+            f"{folder}: expected a SavedModel (write one with python -m feelvos_tf.export), found "
+            "a folder without saved_model.pb"
+        )
+
+
+def saved_model_fingerprint(path: str | os.PathLike[str]) -> str:
+    """Returns 16 hexadecimal digits that change with a SavedModel's graph or weights.
+
+    The index of the variables holds a checksum of every weight, so the weights are not read.
+    """
+    digest = hashlib.sha256()
+    for name in ("saved_model.pb", "variables/variables.index"):
+        file = pathlib.Path(path) / name
+        digest.update(file.read_bytes() if file.is_file() else b"")
+    return digest.hexdigest()[:16]
+
+
+def load_saved_model(path: str | os.PathLike[str]) -> Any:
+    """Returns a loaded SavedModel after checking that it is one of this project.
+
+    Raises:
+      InputError: it is not, is damaged, or a weight is not finite.
+    """
+    check_saved_model(path)
+    import tensorflow as tf
+
+    try:
+        model = tf.saved_model.load(str(path))
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be loaded as a SavedModel ({reason})") from error
+    if not hasattr(model, "start") or not hasattr(model, "step"):
+        raise InputError(
+            f"{path}: expected a SavedModel written by feelvos_tf.export, found one without its "
+            "functions start and step"
+        )
+    from feelvos_tf.inference.predictor import check_finite
+
+    check_finite(getattr(model, "_model_variables", {}), str(path))
+    return model
+
+
+def build_evaluated(checkpoint: str | None = None) -> tuple[Feelvos, Predictor]:
+    """Returns a network as it is scored and exported, and its predictor.
+
+    Export, `feelvos_tf.evaluate` and the validation in training all build it here, so that a
+    checkpoint has one score. Settings are those bound as `evaluation/...`, and otherwise those of
+    the training.
+
+    Args:
+      checkpoint: prefix of the weights, which are loaded and whose batch norm is fused; None for
+        variables with random values, to be assigned later, any number of times.
+
+    Raises:
+      InputError: a setting is out of range, or the checkpoint does not fit the model.
+    """
+    from feelvos_tf.inference.predictor import Predictor
+    from feelvos_tf.models.feelvos import Feelvos
+    from feelvos_tf.models.weights import load_weights
+
+    with gin_settings.evaluation_scope():
+        model = Feelvos()
+        model.create_variables()
+        if checkpoint is not None:
+            load_weights(model, checkpoint)
+            model.fuse_batch_norm()
+        return model, Predictor(model)

@@ -1,0 +1,156 @@
+"""SavedModels, and the bundled model; a small network's files stand in for it where possible."""
+
+from __future__ import annotations
+
+import gin
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import flags
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import model_loading
+from feelvos_tf.models import packed_weights
+from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+from feelvos_tf.testing import color_model, small_model
+
+SETTINGS = """
+# A comment.
+inference_size = 123
+
+Feelvos.backbone = @MobileNetV2()
+Feelvos.atrous_rates = ()
+Feelvos.embedding_dimension = 8
+MobileNetV2.depth_multiplier = 0.1
+MobileNetV2.output_stride = 16
+Predictor.max_reference_pixels = 17
+"""
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Returns a folder like the bundled one, and the network that is in it."""
+    folder = tmp_path_factory.mktemp("bundled")
+    model = small_model.create(backbone=MobileNetV2)
+    packed_weights.write(model, folder / model_loading.WEIGHTS)
+    (folder / model_loading.SETTINGS).write_text(SETTINGS)
+    return folder, model
+
+
+def test_the_model_has_the_settings_and_weights_of_the_folder(files):
+    folder, model = files
+    predictor = model_loading.build_bundled(folder)
+    assert model_loading.bundled_inference_size(folder) == 123
+    assert predictor.max_reference_pixels == 17
+    image = np.random.default_rng(0).integers(0, 256, [1, 33, 49, 3]).astype(np.float32)
+    expected = model.extract(image).embeddings
+    found = predictor._extract(image).embeddings
+    np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
+
+
+def test_settings_of_a_program_and_of_the_bundled_model_are_not_mixed(files):
+    folder, _ = files
+    gin.clear_config()
+    gin.parse_config("evaluation/Predictor.max_reference_pixels = 5\nsize = 3")
+    try:
+        with gin.config_scope("evaluation"):
+            assert model_loading.build_bundled(folder).max_reference_pixels == 17
+        assert gin.query_parameter("evaluation/Predictor.max_reference_pixels") == 5
+        with pytest.raises(ValueError):
+            gin.query_parameter("Predictor.max_reference_pixels")
+        gin.finalize()
+        model_loading.build_bundled(folder)
+    finally:
+        with gin.unlock_config():
+            gin.clear_config()
+
+
+def test_a_checkout_without_weights_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="no trained model is bundled here .*--saved_model"):
+        model_loading.check_bundled(tmp_path)
+
+
+def test_damaged_settings_are_told_in_one_sentence(files, tmp_path):
+    folder, _ = files
+    weights = (folder / model_loading.WEIGHTS).read_bytes()
+    (tmp_path / model_loading.WEIGHTS).write_bytes(weights)
+    for old, new, sentence in (
+        ("Feelvos.embedding_dimension", "Feelvos.no_such_setting", "no_such_setting"),
+        ("Feelvos.embedding_dimension", "Nothing.embedding_dimension", "Nothing"),
+        ("embedding_dimension = 8", "embedding_dimension = 9", "found shape"),
+        ("embedding_dimension = 8", "embedding_dimension = (", "settings.gin: "),
+        ("@MobileNetV2()", "@MobileNetV2", "expected a backbone such as @Xception"),
+        ("Feelvos", "Feelv\xf6s", "expected settings of a model in UTF-8"),
+    ):
+        (tmp_path / model_loading.SETTINGS).write_text(SETTINGS.replace(old, new), "latin-1")
+        with pytest.raises(InputError, match=sentence) as caught:
+            model_loading.build_bundled(tmp_path)
+        assert "\n" not in str(caught.value)
+    (tmp_path / model_loading.SETTINGS).write_text("inference_size = big\n")
+    with pytest.raises(InputError, match="a line like 'inference_size = 400'"):
+        model_loading.bundled_inference_size(tmp_path)
+
+
+def test_the_fingerprint_tells_settings_and_weights_apart(files, tmp_path):
+    folder, _ = files
+    first = model_loading.bundled_fingerprint(folder)
+    for name in (model_loading.WEIGHTS, model_loading.SETTINGS):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert model_loading.bundled_fingerprint(tmp_path) == first
+    for name in (model_loading.WEIGHTS, model_loading.SETTINGS):
+        with open(tmp_path / name, "ab") as file:
+            file.write(b"\n")
+        assert model_loading.bundled_fingerprint(tmp_path) != first
+        first = model_loading.bundled_fingerprint(tmp_path)
+
+
+def test_every_weight_of_the_bundled_model_is_read():
+    model_loading.check_bundled()
+    arrays = np.load(model_loading.BUNDLED / model_loading.WEIGHTS)
+    assert (model_loading.BUNDLED / model_loading.WEIGHTS).stat().st_size < 12e6
+    predictor = model_loading.build_bundled()
+    kernels = {name for name in arrays if name.endswith("weights")}
+    assert len(kernels) == len(predictor._model_variables) / 2  # A kernel and a bias each.
+    assert model_loading.bundled_inference_size() >= model_loading.FAST_INFERENCE_SIZE
+
+
+def test_fingerprint_changes_with_weights_but_not_with_the_place(tmp_path):
+    first = color_model.save(tmp_path / "first")
+    other = color_model.save(tmp_path / "other", sharpness=0.02)
+    assert model_loading.saved_model_fingerprint(first) != model_loading.saved_model_fingerprint(
+        other
+    )
+    moved = tmp_path / "moved"
+    before = model_loading.saved_model_fingerprint(other)
+    other.rename(moved)
+    assert model_loading.saved_model_fingerprint(moved) == before
+
+
+def test_what_is_no_model_is_told_in_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="missing: expected the folder of a SavedModel, found no"):
+        model_loading.load_saved_model(tmp_path / "missing")
+    with pytest.raises(InputError, match="found a folder without saved_model.pb"):
+        model_loading.load_saved_model(tmp_path)
+    (tmp_path / "saved_model.pb").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="cannot be loaded as a SavedModel"):
+        model_loading.load_saved_model(tmp_path)
+    tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
+    with pytest.raises(InputError, match="foreign: .*without its functions start and step"):
+        model_loading.load_saved_model(tmp_path / "foreign")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"),
+    [
+        ((), model_loading.bundled_inference_size()),
+        (("--fast",), 240),
+        (("--fast", "--inference_size=96"), 96),
+        (("--inference_size=96",), 96),
+    ],
+)
+def test_the_size_is_the_best_the_fast_or_the_given_one(arguments, size):
+    values = flags.FlagValues()
+    model = model_loading.define_flags(values)
+    values(["program", *arguments])
+    choice = model.choice()
+    assert choice == (None, size, model_loading.bundled_fingerprint())

@@ -1,0 +1,475 @@
+"""Propagates masks through videos and writes them to files, decoding each frame once.
+
+A video may go on where an earlier run was interrupted. Reading, the model, and writing run at the
+same time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Callable, NamedTuple, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+from feelvos_tf.core import background
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import input_video
+from feelvos_tf.inference.input_video import InputVideo
+from feelvos_tf.inference.video_predictor import take_mask
+from feelvos_tf.media import mask_folder, masks, result_files
+from feelvos_tf.media.result_files import Result, ResultFiles, VideoFacts
+
+SECONDS_BETWEEN_STATES = 20.0
+
+
+class Propagator(Protocol):
+    """Interface: what follows the objects of one video; `VideoPredictor`, or a baseline.
+
+    Attributes:
+      object_ids: the ids that are followed; 0 is the background.
+    """
+
+    object_ids: Sequence[int]
+
+    def another(self) -> Propagator:
+        """Returns one for another video; they share the network and nothing else."""
+
+    def start(self, image: np.ndarray, mask: np.ndarray) -> None:
+        """Starts a video. See `VideoPredictor.start`."""
+
+    def step(self, image: np.ndarray) -> np.ndarray:
+        """Returns the object ids of the next frame. See `VideoPredictor.step`."""
+
+    def add_objects(self, mask: np.ndarray) -> None:
+        """Adds objects that the current frame shows. See `VideoPredictor.add_objects`."""
+
+    def correct(self, mask: np.ndarray, background: bool = False) -> None:
+        """Corrects the current frame. See `VideoPredictor.correct`."""
+
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that returns the state as it is now. See `VideoPredictor.snapshot`."""
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Goes back to such a state, which another process may have saved."""
+
+
+OnFrame = Callable[[InputVideo, int, Propagator], None]
+
+
+class Outputs(NamedTuple):
+    """Where the results of one video go.
+
+    Attributes:
+      masks: folder of the masks, which appears when the video is done.
+      files: what else to write.
+    """
+
+    masks: Path
+    files: tuple[ResultFiles, ...] = ()
+
+
+class PropagatedFrame(NamedTuple):
+    """One frame and its result.
+
+    Attributes:
+      position: of the frame in the video.
+      time: seconds since the first frame of the source.
+      image: uint8 [height, width, 3] RGB.
+      ids: object ids, uint8 [height, width].
+      snapshot: returns the state after this frame; None for a frame of an earlier run.
+    """
+
+    position: int
+    time: Fraction
+    image: np.ndarray
+    ids: np.ndarray
+    snapshot: Callable[[], dict[str, np.ndarray]] | None = None
+
+
+class Earlier(NamedTuple):
+    """What an interrupted run left of a video.
+
+    Attributes:
+      position: of the last frame that it wrote.
+      read_ids: position of a frame -> its ids, uint8 [height, width].
+    """
+
+    position: int
+    read_ids: Callable[[int], np.ndarray]
+
+
+@dataclass
+class Timing:
+    """Seconds spent.
+
+    Attributes:
+      step_seconds: one value per frame that went through the model.
+      total_seconds: everything: reading, the model, writing.
+      reading: for how long the model waited for frames.
+      writing: for how long it waited for results to be written.
+    """
+
+    step_seconds: list[float] = field(default_factory=list)
+    total_seconds: float = 0.0
+    reading: background.Stopwatch = field(default_factory=background.Stopwatch)
+    writing: background.Stopwatch = field(default_factory=background.Stopwatch)
+
+    def add(self, other: Timing) -> None:
+        """Adds what another one measured."""
+        self.step_seconds += other.step_seconds
+        self.total_seconds += other.total_seconds
+        self.reading.seconds += other.reading.seconds
+        self.writing.seconds += other.writing.seconds
+
+    def sentence(self) -> str:
+        """Returns `70 frames, 0.41 s per frame in the model (median), 0.45 s in all ...`.
+
+        The median is hardly moved by the first frames, during which graphs are built.
+        """
+        count = len(self.step_seconds)
+        if not count:
+            return "no frame beside the given one"
+        waited = self.reading.seconds + self.writing.seconds
+        return (
+            f"{count} {'frame' if count == 1 else 'frames'}, "
+            f"{statistics.median(self.step_seconds):.3f} s per frame in the model (median), "
+            f"{self.total_seconds / count:.3f} s in all; it waited "
+            f"{100 * waited / max(self.total_seconds, 1e-9):.1f} % of the time for reading and "
+            "writing"
+        )
+
+
+@dataclass
+class Report:
+    """What came of some videos.
+
+    Attributes:
+      done: names of the videos that were propagated.
+      complete: names of those that were complete already.
+      failed: name of a video -> the sentence that says why it failed.
+      timing: of all.
+    """
+
+    done: list[str] = field(default_factory=list)
+    complete: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    timing: Timing = field(default_factory=Timing)
+
+
+def propagate_videos(
+    make_predictor: Callable[[], Propagator],
+    videos: Sequence[InputVideo],
+    outputs_of: Callable[[InputVideo], Outputs],
+    settings: dict[str, Any],
+    overwrite: bool = False,
+    on_frame: OnFrame | None = None,
+    on_start: Callable[[InputVideo], None] | None = None,
+) -> Report:
+    """Writes the results of some videos to disk, and returns what came of each.
+
+    A video whose folder is complete, made from the same files with the same settings, is left
+    alone; only other results that are missing or older than its masks are written. All videos are
+    looked at before the first is propagated. One of several that cannot be used does not stop the
+    others.
+
+    Args:
+      make_predictor: called once, unless nothing is to be done.
+      videos: to propagate masks through.
+      outputs_of: where the results of a video go.
+      settings: what the masks depend on besides the video, JSON values.
+      overwrite: do complete videos again.
+      on_frame: called with every frame's video, position and predictor.
+      on_start: called with every video before its first frame.
+
+    Raises:
+      InputError: a mask, a frame or a folder of the only video cannot be used.
+    """
+    report = Report()
+    begin = time.perf_counter()
+
+    def tried(function: Callable[..., Any], video: InputVideo, *arguments: Any) -> Any:
+        try:
+            return function(video, *arguments)
+        except InputError as error:
+            if len(videos) == 1:
+                raise
+            report.failed[video.name] = str(error)
+            return None
+
+    def is_to_do(video: InputVideo) -> bool:
+        return needs_propagation(video, outputs_of(video), settings, overwrite)
+
+    todo = [video for video in videos if tried(is_to_do, video)]
+    predictor = make_predictor() if todo else None
+    with _progress(todo) as progress:
+
+        def propagate(video: InputVideo) -> None:
+            progress.set_description(video.name)
+            if on_start is not None:
+                on_start(video)
+            outputs = outputs_of(video)
+            propagate_video(
+                predictor, video, outputs, settings, overwrite, on_frame, report.timing, progress
+            )
+            report.done.append(video.name)
+
+        for video in todo:
+            tried(propagate, video)
+    report.timing.total_seconds = time.perf_counter() - begin
+    todo_names = {video.name for video in todo}
+    for video in videos:
+        if video.name not in todo_names and video.name not in report.failed:
+            report.complete.append(video.name)
+            tried(write_missing, video, outputs_of(video))
+    return report
+
+
+def needs_propagation(
+    video: InputVideo, outputs: Outputs, settings: dict[str, Any], overwrite: bool = False
+) -> bool:
+    """Returns whether a video is still to be done, after a look at what it needs.
+
+    Raises:
+      InputError: a mask, the first frame or the output folder cannot be used.
+    """
+    is_known = not overwrite and mask_folder.is_prediction(outputs.masks)
+    if is_known and mask_folder.is_complete(outputs.masks, _stamp(video, settings)):
+        return False
+    input_video.check(video)
+    mask_folder.check_replaceable(outputs.masks)
+    return True
+
+
+def propagate_video(
+    predictor: Propagator,
+    video: InputVideo,
+    outputs: Outputs,
+    settings: dict[str, Any],
+    start_over: bool = False,
+    on_frame: OnFrame | None = None,
+    timing: Timing | None = None,
+    progress: tqdm | None = None,
+) -> None:
+    """Writes the results of one video: a mask per frame, named as the frame or by number, and more.
+
+    It goes on where an earlier run was interrupted.
+
+    Args:
+      predictor: of which the video gets another one.
+      video: to propagate masks through.
+      outputs: where the results go.
+      settings: what the masks depend on besides the video.
+      start_over: use nothing of an interrupted run.
+      on_frame: see `propagate_videos`.
+      timing: adds up the time spent.
+      progress: counts the frames.
+
+    Raises:
+      InputError: a frame or a folder cannot be used. The masks so far are kept.
+    """
+    timing = timing or Timing()
+    stamp = _stamp(video, settings)
+    predictor = predictor.another()
+    start_over = start_over or on_frame is not None
+    with contextlib.ExitStack() as stack:
+        # Closed after the masks, the other files are not older than they are.
+        writers = [stack.enter_context(_writing(video, files)) for files in outputs.files]
+        folder = stack.enter_context(mask_folder.replacing(outputs.masks, stamp, start_over))
+        earlier = _restored(predictor, video, folder)
+        states = _States(folder)
+        try:
+            with (
+                contextlib.closing(
+                    propagated(predictor, video, timing, on_frame, earlier)
+                ) as frames,
+                background.Background(timing.writing) as worker,
+            ):
+                for frame in frames:
+                    worker.submit(_write, frame, video, folder, writers, states, progress)
+        except BaseException as error:
+            kept = states.save()
+            if isinstance(error, InputError) and kept:
+                raise InputError(f"{error}; the {kept} masks before it are in {folder}") from error
+            raise
+        _remove_unasked(video, folder)
+
+
+def propagated(
+    predictor: Propagator,
+    video: InputVideo,
+    timing: Timing,
+    on_frame: OnFrame | None = None,
+    earlier: Earlier | None = None,
+) -> Iterator[PropagatedFrame]:
+    """Yields every frame with its object ids; those of the first frame are the given mask.
+
+    A mask given for a later frame adds its new objects and corrects those that are followed.
+    Frames of an earlier run come with the ids they got then; `predictor` has the state after them.
+    """
+    mask = video.first_mask()
+    done = earlier.position if earlier else -1
+    position = -1
+    try:
+        for position, frame in enumerate(background.prefetched(video.frames, timing.reading)):
+            _check_size(video, position, frame.image, mask)
+            if position <= done:
+                ids = earlier.read_ids(position)
+                yield PropagatedFrame(position, frame.time, frame.image, ids)
+                continue
+            ids = _ids_of(predictor, video, position, frame.image, timing)
+            if on_frame is not None:
+                on_frame(video, position, predictor)
+            yield PropagatedFrame(position, frame.time, frame.image, ids, predictor.snapshot())
+    finally:
+        if video.source.is_live:
+            # The thread that reads would wait for the next frame, which may never come.
+            video.source.stop()
+    input_video.check_used(video, position + 1)
+
+
+def _ids_of(
+    predictor: Propagator, video: InputVideo, position: int, image: np.ndarray, timing: Timing
+) -> np.ndarray:
+    """Returns the ids of the next frame, uint8 [height, width], given masks taken into account."""
+    if position == 0:
+        mask = video.first_mask()
+        predictor.start(image, mask)
+        return mask
+    begin = time.perf_counter()
+    ids = predictor.step(image)
+    timing.step_seconds.append(time.perf_counter() - begin)
+    later_mask = video.later_mask(position)
+    return ids if later_mask is None else take_mask(predictor, later_mask, ids)
+
+
+def write_missing(video: InputVideo, outputs: Outputs) -> None:
+    """Writes the other files of masks that are complete already, unless they are there.
+
+    Raises:
+      InputError: a frame or a mask cannot be read, or a file not be written.
+    """
+    stamp = outputs.masks / mask_folder.STAMP
+    missing = [files for files in outputs.files if not result_files.are_newer(files, stamp)]
+    if not missing:
+        return
+    frames = tqdm(
+        background.prefetched(video.frames), "other files", video.frames.length, leave=False
+    )
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(_writing(video, files)) for files in missing]
+        for position, frame in enumerate(frames):
+            name = video.frame_name(position)
+            if video.asked is not None and position not in video.asked:
+                continue
+            ids = masks.read_mask(outputs.masks / f"{name}.png")
+            for write in writers:
+                write(Result(name, frame.time, frame.image, ids))
+
+
+class _States:
+    """Saves the state of a video now and then, and once more where the run stops."""
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._last: PropagatedFrame | None = None
+        self._saved_at = time.monotonic()
+
+    def written(self, frame: PropagatedFrame) -> None:
+        """Takes note of a frame whose results are written."""
+        self._last = frame
+        if time.monotonic() - self._saved_at > SECONDS_BETWEEN_STATES:
+            self.save()
+
+    def save(self) -> int:
+        """Returns the number of frames that need not be done again."""
+        frame = self._last
+        if frame is None:
+            return 0
+        if frame.snapshot is not None:
+            with contextlib.suppress(InputError):  # What failed first reports a full disk.
+                state = mask_folder.SavedState(frame.position, frame.snapshot())
+                mask_folder.save_state(self._folder, state)
+        self._saved_at = time.monotonic()
+        return frame.position + 1
+
+
+def _write(
+    frame: PropagatedFrame,
+    video: InputVideo,
+    folder: Path,
+    writers: list[Callable[[Result], None]],
+    states: _States,
+    progress: tqdm | None,
+) -> None:
+    """Writes the results of one frame."""
+    name = video.frame_name(frame.position)
+    if frame.snapshot is not None:
+        masks.write_mask(folder / f"{name}.png", frame.ids)
+    for write in writers:
+        write(Result(name, frame.time, frame.image, frame.ids))
+    states.written(frame)
+    if progress is not None:
+        progress.update()
+
+
+def _restored(predictor: Propagator, video: InputVideo, folder: Path) -> Earlier | None:
+    """Returns what an interrupted run left, with its state restored; None if it is of no use."""
+    saved = mask_folder.load_state(folder)
+    if saved is None:
+        return None
+    paths = [folder / f"{video.frame_name(p)}.png" for p in range(saved.position + 1)]
+    # A machine that lost power leaves empty files.
+    if not all(path.is_file() and path.stat().st_size for path in paths):
+        return None
+    try:
+        predictor.restore(saved.arrays)
+    except InputError:
+        return None
+    return Earlier(saved.position, lambda position: masks.read_mask(paths[position]))
+
+
+def _remove_unasked(video: InputVideo, folder: Path) -> None:
+    """Removes masks that nobody asked for, which an interrupted run would have needed."""
+    if video.asked is not None:
+        asked = {video.frame_name(position) for position in video.asked}
+        for path in folder.glob("*.png"):
+            if path.stem not in asked:
+                path.unlink()
+
+
+def _stamp(video: InputVideo, settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the masks of a video depend on, JSON values."""
+    return {**settings, "clip": video.fingerprint()}
+
+
+def _progress(videos: Sequence[InputVideo]) -> tqdm:
+    """Returns a progress bar of all frames, as far as the files tell how many there are."""
+    lengths = [video.frames.length for video in videos]
+    total = None if None in lengths else sum(lengths)
+    return tqdm(total=total, unit="frame", disable=not videos, smoothing=0.1)
+
+
+@contextlib.contextmanager
+def _writing(video: InputVideo, files: ResultFiles) -> Iterator[Callable[[Result], None]]:
+    """Yields what writes one kind of results of a video. See `ResultFiles.writing`."""
+    frames = video.frames
+    paths = video.source.paths
+    sound = paths[0] if len(paths) == 1 and not video.source.is_live else None
+    facts = VideoFacts(frames.frames_per_second, frames.length, video.object_ids(), sound)
+    with files.writing(facts) as write:
+        yield write
+
+
+def _check_size(video: InputVideo, position: int, image: np.ndarray, mask: np.ndarray) -> None:
+    if image.shape[:2] != mask.shape:
+        raise InputError(
+            f"{video.name}: expected frames of {input_video.size_of(mask.shape)} pixels (width x "
+            f"height) like the first, found {input_video.size_of(image.shape)} at frame {position}"
+        )

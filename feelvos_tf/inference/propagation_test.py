@@ -1,0 +1,277 @@
+"""Propagation through one video and through many, by color: no model is needed."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import weakref
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import input_video
+from feelvos_tf.inference.propagation import Timing, propagated
+from feelvos_tf.inference.video_predictor import take_mask
+from feelvos_tf.media import masks, video, video_writing
+from feelvos_tf.testing import drawn_videos
+from feelvos_tf.testing.by_color import ByColor, davis_videos, run, with_later_object
+
+
+def test_object_that_appears_later_is_followed_from_its_own_mask_on(tmp_path):
+    given, truth = with_later_object(tmp_path)
+    for frame, expected in zip(propagated(ByColor(), given, Timing()), truth):
+        np.testing.assert_array_equal(frame.ids, expected)
+
+
+def test_a_mask_given_later_shows_all_of_known_objects_and_adds_new_ones(tmp_path):
+    given, _ = with_later_object(tmp_path)
+    ids = np.zeros((48, 80), np.uint8)
+    ids[10:20, 10:20], ids[10:20, 30:40] = 1, 2
+    mask = np.zeros_like(ids)
+    mask[12:22, 10:20], mask[40:, 60:], mask[0, 0] = 1, 9, 255
+    predictor = ByColor()
+    predictor.start(next(iter(given.frames)).image, ids)
+    result = take_mask(predictor, mask, ids)
+    expected = np.where(ids == 2, 2, np.where(mask == 255, 0, mask))
+    np.testing.assert_array_equal(result, expected)
+    assert sorted(predictor.object_ids) == [0, 1, 2, 9]
+    # Nothing is said of where object 1 was not before and is not now.
+    corrected = predictor.corrected
+    assert (corrected[12:22, 10:20] == 1).all() and (corrected[10:12, 10:20] == 0).all()
+    assert (corrected == 255).sum() == corrected.size - 120
+
+
+def test_objects_compete_wherever_they_come_from(tmp_path):
+    given, truth = with_later_object(tmp_path)
+
+    class LaterObjectEverywhere(ByColor):
+        def add_objects(self, mask):
+            # The color of what is object 1: were the later object laid on top, it would win.
+            self._ids.append(4)
+            self._colors.append(drawn_videos.COLORS[1] + 3.0)
+
+    last = list(propagated(LaterObjectEverywhere(), given, Timing()))[-1]
+    np.testing.assert_array_equal(last.ids == 1, truth[-1] == 1)
+
+
+def test_every_frame_goes_through_the_predictor_once(tmp_path):
+    given, truth = with_later_object(tmp_path)
+    calls = []
+
+    class Counting(ByColor):
+        def start(self, image, mask):
+            calls.append("start")
+            super().start(image, mask)
+
+        def step(self, image):
+            calls.append("step")
+            return super().step(image)
+
+    list(propagated(Counting(), given, Timing()))
+    assert calls == ["start"] + ["step"] * (len(truth) - 1)
+
+
+class BlankFrames:
+    """Frames that exist only while somebody holds them."""
+
+    length, paths, frames_per_second, is_live = None, [], 24, False
+
+    def __init__(self, count, on_frame=lambda frame: frame):
+        self._count, self._on_frame = count, on_frame
+
+    def timed(self, start=0, end=None, every=1):
+        """Yields all frames."""
+        for number in range(self._count):
+            yield video.Frame(number, number / 24, self._on_frame(np.zeros((8, 8, 3), np.uint8)))
+
+
+@pytest.fixture
+def blank_mask(tmp_path):
+    masks.write_mask(tmp_path / "mask.png", np.ones((8, 8), np.uint8))
+    return tmp_path / "mask.png"
+
+
+def test_a_handful_of_frames_is_alive_however_long_the_video(blank_mask):
+    alive, most = weakref.WeakSet(), 0
+
+    class Frame(np.ndarray):
+        __hash__ = object.__hash__
+
+    def watched(frame):
+        frame = frame.view(Frame)
+        alive.add(frame)
+        return frame
+
+    given = input_video.InputVideo("long", BlankFrames(100, watched), blank_mask)
+    for _ in propagated(ByColor(), given, Timing()):
+        most = max(most, len(alive))
+    assert 1 <= most <= 5
+
+
+def test_next_frame_is_read_while_the_model_runs(blank_mask):
+    read, second_read = [], threading.Event()
+
+    def noticed(frame):
+        read.append(frame)
+        if len(read) == 2:
+            second_read.set()
+        return frame
+
+    class Waiting(ByColor):
+        def start(self, image, mask):
+            assert second_read.wait(timeout=20)
+            super().start(image, mask)
+
+    given = input_video.InputVideo("video", BlankFrames(2, noticed), blank_mask)
+    assert len(list(propagated(Waiting(), given, Timing()))) == 2
+
+
+def test_frames_that_stall_do_not_hold_up_an_error(blank_mask):
+    class Stalled(BlankFrames):
+        """A camera that hangs after two frames until it is stopped."""
+
+        is_live = True
+        stopped = threading.Event()
+
+        def timed(self, start=0, end=None, every=1):
+            yield from super().timed()
+            self.stopped.wait(60)
+
+        def stop(self):
+            self.stopped.set()
+
+    class Broken(ByColor):
+        def step(self, image):
+            raise InputError("no such thing")
+
+    given = input_video.InputVideo("video", Stalled(2), blank_mask)
+    with pytest.raises(InputError, match="no such thing"):
+        run([given], blank_mask.parent / "out", make_predictor=Broken)
+    assert Stalled.stopped.is_set()
+
+
+def test_a_mask_of_a_frame_that_does_not_come_is_reported_with_the_last_frame(blank_mask):
+    later = {3: (blank_mask, None)}
+    given = input_video.InputVideo("clip", BlankFrames(3), blank_mask, None, later)
+    BlankFrames.length = 1  # An estimate, and too low: nothing is refused for it.
+    try:
+        with pytest.raises(InputError, match="mask for frame 3, expected .* ends with frame 2"):
+            run([given], blank_mask.parent / "out")
+        given = input_video.InputVideo("clip", BlankFrames(4), blank_mask, None, later)
+        assert run([given], blank_mask.parent / "out").done == ["clip"]
+    finally:
+        BlankFrames.length = None
+
+
+def test_every_frame_gets_its_mask_and_the_first_is_the_given_one(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 5], "cows": [2]})
+    report = run(davis_videos(root), tmp_path / "out")
+    timing = report.timing
+    assert report.done == ["bear", "cows"]
+    assert len(timing.step_seconds) == 8 and timing.total_seconds > sum(timing.step_seconds)
+    for name in ("bear", "cows"):
+        for frame in range(5):
+            expected = root / "Annotations/480p" / name / f"{frame:05d}.png"
+            result = masks.read_mask(tmp_path / "out" / name / f"{frame:05d}.png")
+            different = result != masks.read_mask(expected)
+            assert different.mean() < (0.01 if frame else 1e-9)
+
+
+def test_masks_are_called_like_pictures_or_numbered_like_video_frames(tmp_path):
+    images, given = zip(*(drawn_videos.draw(frame, [1]) for frame in range(3)))
+    (tmp_path / "folder").mkdir()
+    for number, image in zip((9, 10, 11), images):
+        Image.fromarray(image).save(tmp_path / "folder" / f"shot{number}.png")
+    video_writing.write_video(tmp_path / "video.mp4", images, 24)
+    masks.write_mask(tmp_path / "first.png", given[0])
+    for source, names in {
+        "folder": ["shot9", "shot10", "shot11"],
+        "video.mp4": ["00000", "00001", "00002"],
+    }.items():
+        run([input_video.from_video(tmp_path / source, tmp_path / "first.png")], tmp_path / "out")
+        for name, expected in zip(names, given):
+            ids = masks.read_mask(tmp_path / "out" / source / f"{name}.png")
+            assert (ids == expected).mean() > 0.98
+
+
+def test_only_what_is_missing_or_made_otherwise_is_done_again(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
+    found, output = davis_videos(root), tmp_path / "out"
+    run(found, output)
+    (output / "cows" / "00003.png").unlink()
+    names = [run(found, output, {}, flag).done for flag in (False, True)]
+    assert names == [["cows"], ["bear", "cows"]]
+    changed = masks.read_mask(output / "bear" / "00002.png")
+    masks.write_mask(output / "bear" / "00002.png", np.roll(changed, 1))
+    assert run(found, output).done == ["bear"]
+    frame = root / "JPEGImages/480p/cows/00001.jpg"
+    content = bytearray(frame.read_bytes())
+    content[-10] ^= 1
+    frame.write_bytes(content)
+    assert run(davis_videos(root), output).done == ["cows"]
+    found = davis_videos(root)
+
+    def no_predictor():
+        raise AssertionError("everything is complete")
+
+    assert run(found, output, make_predictor=no_predictor).done == []
+    assert len(run(found, output, {"inference_size": 240}).done) == 2
+
+
+def test_all_videos_are_checked_before_the_first_is_propagated(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
+    masks.write_mask(root / "Annotations/480p/cows/00000.png", np.ones((24, 40), np.uint8))
+    found = davis_videos(root)
+    with pytest.raises(InputError, match="cows/00000.png: expected a mask of 80x48 pixels"):
+        run(found[1:], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_broken_video_of_several_is_reported_and_does_not_stop_the_others(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2], "dog": [3]})
+    masks.write_mask(root / "Annotations/480p/bear/00000.png", np.ones((24, 40), np.uint8))
+    (root / "JPEGImages/480p/cows/00002.jpg").write_bytes(b"damaged")
+    report = run(davis_videos(root), tmp_path / "out")
+    assert report.done == ["dog"] and set(report.failed) == {"bear", "cows"}
+    assert "expected a mask of 80x48" in report.failed["bear"]
+    assert "00002.jpg: cannot be read as a picture" in report.failed["cows"]
+    assert not (tmp_path / "out/bear").exists() and not (tmp_path / "out/cows").exists()
+    assert len(list((tmp_path / "out/cows.partial").glob("*.png"))) == 2
+
+
+def test_damaged_or_smaller_frame_is_named_and_leaves_the_masks_before_it(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]})
+    frame = root / "JPEGImages/480p/bear/00003.jpg"
+    Image.new("RGB", (40, 24)).save(frame)
+    sizes = "bear: expected frames of 80x48 pixels .* found 40x24 at frame 3"
+    with pytest.raises(InputError, match=sizes):
+        run(davis_videos(root), tmp_path / "out")
+    frame.write_bytes(frame.read_bytes()[:100])
+    told = "00003.jpg: cannot be read as a picture.*the 3 masks before it are in .*bear.partial"
+    for _ in range(2):
+        with pytest.raises(InputError, match=told):
+            run(davis_videos(root), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["bear.partial"]
+
+
+def test_a_later_mask_that_changes_is_done_again(tmp_path):
+    given, _ = with_later_object(tmp_path)
+    assert len(run([given], tmp_path / "out").done) == 1
+    path, _ = given.later_masks[2]
+    again = input_video.InputVideo("video", given.source, given.mask_path, None, given.later_masks)
+    assert run([again], tmp_path / "out").done == []
+    masks.write_mask(path, np.roll(masks.read_mask(path), 1, axis=0))
+    again = input_video.InputVideo("video", given.source, given.mask_path, None, given.later_masks)
+    assert len(run([again], tmp_path / "out").done) == 1
+
+
+def test_masks_that_youtube_vos_does_not_ask_for_are_not_left(tmp_path):
+    given, _ = with_later_object(tmp_path)
+    asked = dataclasses.replace(given, asked=frozenset({0, 2, 4}))
+    run([asked], tmp_path / "out", look=tmp_path / "look")
+    names = sorted(path.name for path in (tmp_path / "out/video").glob("*.png"))
+    assert names == ["00000.png", "00002.png", "00004.png"]
+    assert run([asked], tmp_path / "out").complete == ["video"]
+    assert len(list(video.open_frames(tmp_path / "look/video.mp4"))) == 5

@@ -1,0 +1,294 @@
+"""The state of a video between two frames, and its edits: objects added, corrected and removed.
+
+No edit runs the network: the embeddings of the last frame are in the state already, and all objects
+share one softmax. The paper knows only the objects of the first frame; YouTube-VOS has others.
+
+Functions take and return the state as a `PredictorState`. A SavedModel takes and gives it as a flat
+dict of named tensors; with several scales, the entries of the second one end in `_scale_1`, and so
+on.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, NamedTuple
+
+import tensorflow as tf
+
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.inference import multi_scale, reference_pixels
+from feelvos_tf.models import object_labels
+from feelvos_tf.models.features import Previous
+from feelvos_tf.models.global_matching import Reference
+from feelvos_tf.models.object_labels import NO_OBJECT
+
+State = dict[str, tf.Tensor]
+PrepareReference = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Reference]
+
+
+class ScaleState(NamedTuple):
+    """What is known at one scale of the image pyramid.
+
+    Attributes:
+      reference: the pixels of every object that frames are compared with globally. All of the
+        background are from the first frame, those of an object from the frame it was given in.
+      previous: the last frame, with its embeddings, labels and masks.
+    """
+
+    reference: Reference
+    previous: Previous
+
+
+class PredictorState(NamedTuple):
+    """What is known of a video; its size does not depend on the number of frames.
+
+    Attributes:
+      object_ids: int32 `[objects]`, ascending; 0 is the background.
+      previous_is_reference: bool scalar: no frame was segmented yet, the last one is the first.
+      scales: one for each scale.
+    """
+
+    object_ids: tf.Tensor
+    previous_is_reference: tf.Tensor
+    scales: tuple[ScaleState, ...]
+
+
+def to_flat(state: PredictorState) -> State:
+    """Returns the state as a flat dict of named tensors."""
+    flat = {
+        "object_ids": state.object_ids,
+        "previous_is_reference": state.previous_is_reference,
+    }
+    for position, scale in enumerate(state.scales):
+        for part, values in scale._asdict().items():
+            for name, value in values._asdict().items():
+                flat[_flat_name(part, name, position)] = value
+    return flat
+
+
+def from_flat(flat: State, num_scales: int) -> PredictorState:
+    """Returns the state that `to_flat` has flattened."""
+
+    def part(name: str, kind: type, position: int):
+        return kind(*(flat[_flat_name(name, field, position)] for field in kind._fields))
+
+    scales = tuple(
+        ScaleState(part("reference", Reference, position), part("previous", Previous, position))
+        for position in range(num_scales)
+    )
+    return PredictorState(flat["object_ids"], flat["previous_is_reference"], scales)
+
+
+def flat_specs(channels: int, num_scales: int) -> dict[str, tf.TensorSpec]:
+    """Returns shape, type and name of every entry of a flat state, for any size and objects."""
+    scale = ScaleState(
+        Reference(tf.TensorSpec([None, channels]), tf.TensorSpec([None], tf.int32)),
+        Previous(
+            tf.TensorSpec([None, None, channels]),
+            tf.TensorSpec([None, None], tf.int32),
+            tf.TensorSpec([None, None, None]),
+        ),
+    )
+    state = PredictorState(
+        tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.bool), (scale,) * num_scales
+    )
+    return {
+        name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in to_flat(state).items()
+    }
+
+
+def _flat_name(part: str, field: str, position: int) -> str:
+    suffix = f"_scale_{position}" if position else ""
+    return f"{part}_{field}{suffix}"
+
+
+def add_objects(
+    state: PredictorState,
+    mask: tf.Tensor,
+    scales: tuple[float, ...],
+    prepare_reference: PrepareReference,
+    max_pixels: tf.Tensor,
+) -> PredictorState:
+    """Returns the state in which the last frame holds the objects of `mask` as well.
+
+    * Ids that are new get the reference pixels that the mask gives them in the last frame.
+    * Ids that exist keep their reference pixels.
+    * What the mask marks replaces the last frame's labels; 0 and void say nothing.
+    * The background keeps the pixels of the first frame as its reference. As long as the last frame
+      is the first, it gives up those that the mask marks: objects added there are followed as if
+      they had been in the first mask. Later there is no such choice: whether an object was to be
+      seen in the first frame, and where, is not known.
+
+    Args:
+      state: after any frame.
+      mask: uint8 `[height, width]` ids, of the frames' size.
+      scales: of the image pyramid.
+      prepare_reference: embeddings `[h, w, channels]`, object indices `[h, w]` and the number of
+        objects -> reference.
+      max_pixels: int32 scalar, reference pixels that an object keeps of all frames (0: all).
+    """
+    pixels = tf.boolean_mask(mask, (mask != 0) & (mask != VOID))
+    marked_ids = tf.unique(tf.cast(pixels, tf.int32))[0]
+    object_ids = tf.sort(tf.unique(tf.concat([state.object_ids, marked_ids], 0))[0])
+    known = tf.searchsorted(object_ids, state.object_ids)
+    is_new = tf.reduce_all(object_ids[:, tf.newaxis] != state.object_ids, 1)
+    gives_up = (object_ids == 0) & state.previous_is_reference
+    full = object_labels.to_indices(
+        tf.where(mask == 0, tf.cast(VOID, mask.dtype), mask), object_ids
+    )
+    marked_indices = tf.sort(tf.searchsorted(object_ids, marked_ids))
+
+    def add_at_scale(at_scale: ScaleState, scale: float) -> ScaleState:
+        before = _renumbered(at_scale, known, tf.size(object_ids))
+        previous, _ = _marked(before.previous, full, marked_indices, scale)
+        owner = tf.maximum(previous.indices, 0)
+        renewed = (previous.indices != NO_OBJECT) & tf.gather(is_new | gives_up, owner)
+        given = tf.where(renewed, previous.indices, NO_OBJECT)
+        added = prepare_reference(previous.embeddings, given, tf.size(object_ids))
+        reference = reference_pixels.joined(before.reference, added, gives_up, max_pixels)
+        return ScaleState(reference, previous)
+
+    at_scales = tuple(add_at_scale(*each) for each in zip(state.scales, scales))
+    return PredictorState(object_ids, state.previous_is_reference, at_scales)
+
+
+def _renumbered(state: ScaleState, known: tf.Tensor, num_objects: tf.Tensor) -> ScaleState:
+    """Returns the state with room for new objects.
+
+    Args:
+      state: at one scale.
+      known: int32 `[objects before]`, ascending new indices of the objects.
+      num_objects: int32 scalar, after.
+    """
+    reference, previous = state
+    sizes = reference.offsets[1:] - reference.offsets[:-1]
+    sizes = tf.scatter_nd(known[:, tf.newaxis], sizes, [num_objects])
+    offsets = tf.concat([[0], tf.cumsum(sizes)], 0)
+    renumbered = tf.gather(known, tf.maximum(previous.indices, 0))
+    indices = tf.where(previous.indices == NO_OBJECT, NO_OBJECT, renumbered)
+    shape = tf.concat([[num_objects], tf.shape(previous.masks)[1:]], 0)
+    masks = tf.scatter_nd(known[:, tf.newaxis], previous.masks, shape)
+    return ScaleState(
+        Reference(reference.embeddings, offsets), Previous(previous.embeddings, indices, masks)
+    )
+
+
+def _marked(
+    previous: Previous, full: tf.Tensor, marked_indices: tf.Tensor, scale: float
+) -> tuple[Previous, tf.Tensor]:
+    """Returns the last frame with the labels and masks of what is marked replaced, and where.
+
+    Args:
+      previous: the last frame at one scale.
+      full: int32 `[height, width]` object indices, `NO_OBJECT` where nothing is marked.
+      marked_indices: int32, the objects that are marked somewhere.
+      scale: of the frame.
+
+    Returns:
+      previous: the last frame.
+      is_marked: bool `[h, w]`.
+    """
+    grid = tf.shape(previous.indices)
+    given, scaled = multi_scale.downsample_marked_at_scale(full, marked_indices, scale, grid)
+    indices = tf.where(given == NO_OBJECT, previous.indices, given)
+    indices = object_labels.keep_objects(scaled, indices, marked_indices)
+    is_marked = (given != NO_OBJECT) | (indices != previous.indices)
+    one_hot = object_labels.one_hot(indices, tf.shape(previous.masks)[0])
+    masks = tf.where(is_marked, one_hot, previous.masks)
+    return Previous(previous.embeddings, indices, masks), is_marked
+
+
+def correct(
+    state: PredictorState,
+    mask: tf.Tensor,
+    scales: tuple[float, ...],
+    prepare_reference: PrepareReference,
+    max_pixels: tf.Tensor,
+) -> PredictorState:
+    """Returns the state in which the last frame has the labels of `mask`.
+
+    Where the mask says something, its labels replace those of the last frame, and its pixels join
+    the reference pixels of their objects. As long as the last frame is the first, the pixels
+    replace what was given before: it is as if the video had been started with the corrected mask.
+
+    Args:
+      state: after any frame.
+      mask: uint8 `[height, width]` ids that the state knows, 0 being the background; void, and
+        ids that it does not know, say nothing.
+      scales: of the image pyramid.
+      prepare_reference: see `add_objects`.
+      max_pixels: int32 scalar, reference pixels that an object keeps of all frames (0: all).
+    """
+    num_objects = tf.size(state.object_ids)
+    full = object_labels.to_indices(mask, state.object_ids)
+    marked_indices = tf.sort(tf.unique(tf.boolean_mask(full, full != NO_OBJECT))[0])
+    replaced = tf.fill([num_objects], state.previous_is_reference)
+
+    def correct_at_scale(at_scale: ScaleState, scale: float) -> ScaleState:
+        previous, is_marked = _marked(at_scale.previous, full, marked_indices, scale)
+        is_given = is_marked | state.previous_is_reference
+        given = tf.where(is_given, previous.indices, NO_OBJECT)
+        added = prepare_reference(previous.embeddings, given, num_objects)
+        reference = reference_pixels.joined(at_scale.reference, added, replaced, max_pixels)
+        return ScaleState(reference, previous)
+
+    at_scales = tuple(correct_at_scale(*each) for each in zip(state.scales, scales))
+    return PredictorState(state.object_ids, state.previous_is_reference, at_scales)
+
+
+def remove(state: PredictorState, object_id: tf.Tensor, max_pixels: tf.Tensor) -> PredictorState:
+    """Returns the state without an object.
+
+    Its reference pixels and its pixels in the last frame become the background's, as if the object
+    had never been marked. Where the video has no background they are left out.
+
+    Args:
+      state: after any frame.
+      object_id: int32 scalar, one of the state's, not 0.
+      max_pixels: int32 scalar, reference pixels that an object keeps of all frames (0: all).
+    """
+    stays = state.object_ids != object_id
+    object_ids = tf.boolean_mask(state.object_ids, stays)
+    has_background = state.object_ids[0] == 0
+    # The background is the first of the objects.
+    heir = tf.where(has_background, 0, NO_OBJECT)
+    renumbered = tf.where(stays, tf.cumsum(tf.cast(stays, tf.int32)) - 1, heir)
+    at_scales = tuple(
+        _remove_at_scale(at_scale, stays, renumbered, has_background, max_pixels)
+        for at_scale in state.scales
+    )
+    return PredictorState(object_ids, state.previous_is_reference, at_scales)
+
+
+def _remove_at_scale(
+    state: ScaleState,
+    stays: tf.Tensor,
+    renumbered: tf.Tensor,
+    has_background: tf.Tensor,
+    max_pixels: tf.Tensor,
+) -> ScaleState:
+    """Returns the state of one scale without an object.
+
+    Args:
+      state: before.
+      stays: bool `[objects before]`.
+      renumbered: int32 `[objects before]`, the new index of each, or `NO_OBJECT`.
+      has_background: bool scalar.
+      max_pixels: see `remove`.
+    """
+    reference, (embeddings, indices, masks) = state
+    of_pixels = tf.gather(renumbered, reference_pixels.owners(reference))
+    left = of_pixels != NO_OBJECT
+    count = tf.math.count_nonzero(stays, dtype=tf.int32)
+    reference = reference_pixels.grouped(
+        tf.boolean_mask(reference.embeddings, left),
+        tf.boolean_mask(of_pixels, left),
+        count,
+        max_pixels,
+    )
+    renamed = tf.gather(renumbered, tf.maximum(indices, 0))
+    indices = tf.where(indices == NO_OBJECT, NO_OBJECT, renamed)
+    freed = tf.reduce_sum(tf.boolean_mask(masks, ~stays), 0)
+    masks = tf.boolean_mask(masks, stays)
+    inherits = has_background & (tf.range(count) == 0)
+    masks += tf.where(inherits[:, tf.newaxis, tf.newaxis], freed, 0.0)
+    return ScaleState(reference, Previous(embeddings, indices, masks))

@@ -1,0 +1,486 @@
+"""The predictor that an application holds: NumPy arrays in, masks out, the state in between.
+
+`feelvos_tf.load` returns one, and the programs run it. It calls the functions of a `Predictor` or a
+SavedModel, and may run the model at another size than the frames'. README.md beside this file shows
+it at work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable
+
+import cv2
+import numpy as np
+
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import saved_state
+from feelvos_tf.media import masks
+
+
+class VideoPredictor:
+    """Follows the objects of one video, frame by frame; arrays have the frames' size.
+
+    Example:
+      predictor = feelvos_tf.load()
+      predictor.step(frames[0], mask)
+      for frame in frames[1:]:
+          ids = predictor.step(frame)
+
+    The frame that `start` or `step` saw last is the current one. `add_objects`, `correct` and
+    `remove` edit it without running the network. The next frame may be any frame: its successor
+    or, to go backwards, its predecessor.
+
+    Attributes:
+      inference_size: pixels on the short side of the frames while the model runs; None for the
+        frames' own size.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        inference_size: int | None = None,
+        max_total_reference_pixels: int | None = None,
+        identity: str = "",
+    ):
+        """Stores the model.
+
+        Args:
+          model: a `Predictor`, or a SavedModel of one.
+          inference_size: see above.
+          max_total_reference_pixels: pixels (of the model's stride-4 grid) that an object keeps of
+            all its reference frames, however often its mask is corrected; 0 for no bound, None for
+            the model's own setting.
+          identity: changes with the model's settings or weights; `restore` compares it.
+
+        Raises:
+          InputError: a number is out of range.
+        """
+        if inference_size is not None and inference_size < 1:
+            raise InputError(f"inference_size: expected at least 1, found {inference_size}")
+        if max_total_reference_pixels is not None and max_total_reference_pixels < 0:
+            raise InputError(
+                "max_total_reference_pixels: expected 0 (no bound) or a number of pixels, found "
+                f"{max_total_reference_pixels}"
+            )
+        self.inference_size = inference_size
+        self._model = model
+        self._max_total_reference_pixels = max_total_reference_pixels
+        self._identity = identity
+        self._frame_size: tuple[int, int] | None = None
+        self._state: dict[str, Any] = {}
+        self._last: tuple[list[int], Any] | None = None
+
+    def another(self) -> VideoPredictor:
+        """Returns a predictor for another video; they share the network and nothing else."""
+        return type(self)(
+            self._model, self.inference_size, self._max_total_reference_pixels, self._identity
+        )
+
+    @property
+    def object_ids(self) -> list[int]:
+        """The ids that are followed, ascending; 0 is the background.
+
+        Raises:
+          InputError: no video was started.
+        """
+        self._check_started()
+        return np.asarray(self._state["object_ids"]).tolist()
+
+    @property
+    def embeddings(self) -> np.ndarray:
+        """The current frame's embedding vectors, float32 [h, w, channels], at stride 4."""
+        self._check_started()
+        return np.asarray(self._state["previous_embeddings"])
+
+    def start(self, image: np.ndarray, mask: np.ndarray) -> None:
+        """Starts a video and forgets any earlier one.
+
+        Args:
+          image: uint8 [height, width, 3] RGB.
+          mask: uint8 [height, width] object ids; 0 is background, 255 void, gaps are fine.
+
+        Raises:
+          InputError: an array has another shape or type, or the mask holds no object.
+        """
+        _check_image(image)
+        check_mask(mask, image.shape[:2])
+        size = model_size(image.shape[:2], self.inference_size)
+        self._state = self._model.start(scaled(image, size), downsample_mask(mask, size))
+        self._frame_size = image.shape[:2]
+        self._last = None
+
+    def step(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+        """Returns the object ids of the next frame, uint8 [height, width].
+
+        With a mask, the first frame starts the video; in a later one the mask adds the objects
+        whose ids are new and corrects those that are followed already. Objects that the mask does
+        not show are propagated as in any other frame.
+
+        Args:
+          image: uint8 [height, width, 3] RGB, of the first frame's size.
+          mask: uint8 [height, width] object ids; 0 is background, 255 void.
+
+        Raises:
+          InputError: an array has another shape or type, the mask holds no object, or no video was
+            started.
+        """
+        if mask is None:
+            return self._propagated(image)
+        if self._frame_size is None:
+            self.start(image, mask)
+            return np.array(mask)
+        check_mask(mask, self._frame_size)
+        return take_mask(self, mask, self._propagated(image))
+
+    def propagate(
+        self, frames: Iterable[np.ndarray], mask: np.ndarray | None = None
+    ) -> Iterator[np.ndarray]:
+        """Yields the object ids of one frame after another, uint8 [height, width].
+
+        Args:
+          frames: uint8 [height, width, 3] RGB, each read when its turn comes.
+          mask: starts a new video: the object ids of the first frame, which are its result.
+
+        Raises:
+          InputError: as in `start` and `step`.
+        """
+        for image in frames:
+            if mask is not None:
+                self.start(image, mask)
+                yield np.array(mask)
+                mask = None
+            else:
+                yield self._propagated(image)
+
+    def _propagated(self, image: np.ndarray) -> np.ndarray:
+        """Returns the object ids of the next frame, uint8 [height, width].
+
+        Where the model runs at another size, its probabilities are scaled back, not its ids, so
+        that outlines stay smooth.
+        """
+        self._check_started()
+        _check_image(image)
+        if image.shape[:2] != self._frame_size:
+            raise InputError(
+                f"expected an image of the first one's size {list(self._frame_size)}, found "
+                f"{list(image.shape[:2])}"
+            )
+        size = self._model_size()
+        ids, probabilities, self._state = self._model.step(scaled(image, size), self._state)
+        self._last = (self.object_ids, probabilities)
+        if size == self._frame_size:
+            return np.array(ids)
+        winners = upsampled_argmax(probabilities.numpy(), self._frame_size)
+        return np.array(self.object_ids, np.uint8)[winners]
+
+    def probability(self, object_id: int) -> np.ndarray:
+        """Returns an object's probability in the current frame, float32 [height, width].
+
+        Probabilities are 0..1; those of all `object_ids`, background included, add up to 1.
+
+        Args:
+          object_id: one of `object_ids` in that frame.
+
+        Raises:
+          InputError: the id was not followed, or no frame was propagated yet.
+        """
+        if self._last is None:
+            raise InputError("expected a call of step(image) before probability(object_id)")
+        ids, probabilities = self._last
+        _check_known([object_id], ids)
+        channel = ids.index(object_id)
+        plane = np.asarray(probabilities[..., channel : channel + 1])
+        return upsampled(plane, self._frame_size)[..., 0]
+
+    def add_objects(self, mask: np.ndarray) -> None:
+        """Adds objects that the current frame shows; from now on they are followed as well.
+
+        Args:
+          mask: their ids, uint8 [height, width]; 0 and 255 leave the frame's labels as they are.
+
+        Raises:
+          InputError: the mask has another shape or type, holds no object, or one that is followed
+            already.
+        """
+        self._check_started()
+        check_mask(mask, self._frame_size)
+        twice = sorted(set(masks.object_ids(mask)) & set(self.object_ids))
+        if twice:
+            raise InputError(
+                f"add_objects: expected new ids, found {_listed(twice)}, followed already: "
+                "correct(mask) takes further pixels of it"
+            )
+        self._state = self._model.add_objects(
+            downsample_mask(mask, self._model_size()), self._state
+        )
+
+    def correct(self, mask: np.ndarray, background: bool = False) -> None:
+        """Corrects the current frame's labels; the marked pixels become further references.
+
+        In the frame that was given to `start`, the corrected mask replaces the first one.
+
+        Args:
+          mask: uint8 [height, width] ids that are followed; 255 leaves the frame's labels as they
+            are, and so does 0 unless `background` is true.
+          background: whether 0 marks pixels as background.
+
+        Raises:
+          InputError: the mask has another shape or type, marks nothing, or holds an id that is not
+            followed.
+        """
+        self._check_started()
+        check_mask(mask, self._frame_size, background)
+        _check_known(masks.object_ids(mask), self.object_ids, "add_objects(mask) takes new ones")
+        mask = downsample_mask(mask, self._model_size())
+        if not background:
+            mask = np.where(mask == 0, np.uint8(VOID), mask)
+        bound = self._max_total_reference_pixels
+        self._state = self._model.correct(
+            mask, self._state, np.int32(-1 if bound is None else bound)
+        )
+
+    def remove(self, object_id: int) -> None:
+        """Removes an object: from now on it is background.
+
+        Args:
+          object_id: one of `object_ids`, not 0.
+
+        Raises:
+          InputError: the id is not followed, or nothing would be left.
+        """
+        self._check_started()
+        _check_known([object_id], [i for i in self.object_ids if i])
+        if len(self.object_ids) == 1:
+            raise InputError(f"remove: expected objects beside {object_id}, found none")
+        self._state = self._model.remove(np.int32(object_id), self._state)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns everything known of the video, as a copy.
+
+        `np.savez(path, **predictor.state())` writes it to a file and `restore(np.load(path))` reads
+        it. Probabilities are not part of it.
+
+        Raises:
+          InputError: no video was started.
+        """
+        return self.snapshot()()
+
+    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
+        """Returns a function that returns `state()` as it is now, whenever it is called.
+
+        Nothing is copied until then.
+        """
+        self._check_started()
+        now = (self._state, self._frame_size, self.inference_size, self._identity)
+        return lambda: saved_state.pack(*now)
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes back to a state; what follows is bit-equal to what followed it before.
+
+        Args:
+          state: from `state()` of this predictor, or of another one of the same model and size.
+
+        Raises:
+          InputError: it belongs to another model or size, or is damaged.
+        """
+        unpacked, frame_size = saved_state.unpack(
+            state, self._model, self._frame_size, self.inference_size, self._identity
+        )
+        self._state, self._frame_size, self._last = unpacked, frame_size, None
+
+    def segment_clip(
+        self, images: Iterable[np.ndarray], mask: np.ndarray, position: int = 0
+    ) -> np.ndarray:
+        """Returns the ids of a whole clip, uint8 [frames, height, width], from a mask of one frame.
+
+        Args:
+          images: uint8 [height, width, 3] RGB each: a list, an array, a generator, or frames that
+            `video.open_frames` opened.
+          mask: uint8 [height, width] object ids of one frame; they are its result.
+          position: of that frame; the frames before it are segmented backwards.
+
+        Raises:
+          InputError: as in `start` and `step`, or there is no image at `position`.
+        """
+        images = list(images)
+        if not 0 <= position < len(images):
+            raise InputError(
+                f"segment_clip: expected an image at the position {position} of the mask, found "
+                f"{len(images)} images"
+            )
+        self.start(images[position], mask)
+        start = self.state()
+        after = list(self.propagate(images[position + 1 :]))
+        self.restore(start)
+        before = list(self.propagate(images[:position][::-1]))
+        return np.stack([*before[::-1], mask, *after])
+
+    def _model_size(self) -> tuple[int, int]:
+        return model_size(self._frame_size, self.inference_size)
+
+    def _check_started(self) -> None:
+        if self._frame_size is None:
+            raise InputError("expected a call of start(image, mask) first")
+
+
+def take_mask(predictor: Any, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Returns the ids of the current frame after giving a predictor a mask of it.
+
+    New objects are added. The mask shows all there is of a known object in this frame; objects that
+    it does not show stay as they are.
+
+    Args:
+      predictor: a `VideoPredictor`, or anything with its `object_ids`, `correct` and `add_objects`.
+      mask: uint8 [height, width].
+      ids: those that the frame got from `step`.
+    """
+    marked = (mask != 0) & (mask != VOID)
+    is_known = np.isin(mask, predictor.object_ids) & marked
+    if is_known.any():
+        lost = np.isin(ids, mask[is_known]) & (mask == 0)
+        correction = np.where(is_known, mask, VOID).astype(np.uint8)
+        predictor.correct(np.where(lost, np.uint8(0), correction), background=True)
+        ids = np.where(lost, np.uint8(0), ids)
+    if (marked & ~is_known).any():
+        predictor.add_objects(np.where(is_known, np.uint8(0), mask))
+    return np.where(marked, mask, ids)
+
+
+def check_mask(
+    mask: np.ndarray, frame_size: tuple[int, ...], background_counts: bool = False
+) -> None:
+    """Raises InputError unless it is a mask of the frames' size that marks something.
+
+    Args:
+      mask: to be checked.
+      frame_size: height and width.
+      background_counts: whether 0 marks something, or objects alone do.
+    """
+    if mask.dtype != np.uint8 or mask.ndim != 2:
+        raise InputError(
+            f"expected a mask, uint8 [height, width], found {mask.dtype} {list(mask.shape)}"
+        )
+    if mask.shape != tuple(frame_size):
+        raise InputError(
+            f"expected a mask [height, width] of the frames' size {list(frame_size)}, found "
+            f"{list(mask.shape)}"
+        )
+    if not masks.object_ids(mask) and not (background_counts and (mask == 0).any()):
+        raise InputError("expected a mask with at least one object, found none (0 is background)")
+
+
+def _check_image(image: np.ndarray) -> None:
+    """Raises InputError unless `image` is one."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+        raise InputError(
+            f"expected an image, uint8 [height, width, 3], found {image.dtype} {list(image.shape)}"
+        )
+
+
+def _check_known(ids: Sequence[int], known: Sequence[int], hint: str = "") -> None:
+    """Raises InputError unless all ids are known ones."""
+    unknown = sorted(set(ids) - set(known))
+    if unknown:
+        hint = f" ({hint})" if hint else ""
+        raise InputError(
+            f"expected ids that are followed, {_listed(known) or 'of which there are none'}, found "
+            f"{_listed(unknown)}{hint}"
+        )
+
+
+def _listed(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids))
+
+
+def model_size(frame_size: tuple[int, ...], inference_size: int | None) -> tuple[int, int]:
+    """Returns the [height, width] at which the model runs.
+
+    Args:
+      frame_size: height and width of the frames.
+      inference_size: pixels on the short side while the model runs; None for the frames' own.
+    """
+    height, width = frame_size
+    scale = inference_size / min(frame_size) if inference_size else 1
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def scaled(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns the image at [height, width] `size`, averaged where it shrinks."""
+    if size == image.shape[:2]:
+        return image
+    shrinks = size[0] < image.shape[0]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(image, size[::-1], interpolation=interpolation)
+
+
+def downsample_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns the mask at [height, width] `size`, uint8, in which no object of `mask` is lost.
+
+    Nearest neighbor. An object too small for the grid gets the one pixel that holds its middle;
+    where that is another object's only pixel, the nearest one that is not.
+    """
+    if size == mask.shape:
+        return mask
+    result = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    for lost in np.setdiff1d(mask, [*np.unique(result), VOID]):
+        result[_pixel_to_spare(result, mask == lost)] = lost
+    return result
+
+
+def upsampled_argmax(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns the most probable channel at [height, width] `size`, uint8.
+
+    Channels are enlarged bilinearly and one at a time, so that memory does not grow with objects.
+
+    Args:
+      probabilities: float32 [height, width, num_objects].
+      size: height and width of the result.
+    """
+    best = np.full(size, -np.inf, np.float32)
+    winner = np.zeros(size, np.uint8)
+    for channel in range(probabilities.shape[-1]):
+        plane = np.ascontiguousarray(probabilities[..., channel])
+        plane = cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR)
+        better = plane > best
+        best[better] = plane[better]
+        winner[better] = channel
+    return winner
+
+
+def upsampled(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns the probabilities at [height, width] `size`, bilinear.
+
+    Args:
+      probabilities: float32 [height, width, num_objects].
+      size: height and width of the result.
+    """
+    if size == probabilities.shape[:2]:
+        return probabilities
+    planes = np.moveaxis(probabilities, -1, 0)
+    resized = [
+        cv2.resize(np.ascontiguousarray(plane), size[::-1], interpolation=cv2.INTER_LINEAR)
+        for plane in planes
+    ]
+    return np.stack(resized, -1)
+
+
+def _pixel_to_spare(grid: np.ndarray, own: np.ndarray) -> tuple[int, int]:
+    """Returns row and column of the pixel of `grid` that an object can have.
+
+    Args:
+      grid: the mask made smaller, uint8 [h, w].
+      own: where the object was, bool [height, width].
+    """
+    rows, columns = np.nonzero(own)
+    middle = len(rows) // 2
+    row = rows[middle] * grid.shape[0] // own.shape[0]
+    column = columns[middle] * grid.shape[1] // own.shape[1]
+    distance = (np.arange(grid.shape[0]) - row)[:, None] ** 2 + (
+        np.arange(grid.shape[1]) - column
+    ) ** 2
+    only_one = (np.bincount(grid.ravel(), minlength=VOID + 1) == 1)[grid] & (grid != VOID)
+    distance[only_one] = np.iinfo(distance.dtype).max
+    row, column = np.unravel_index(distance.argmin(), grid.shape)
+    return int(row), int(column)
