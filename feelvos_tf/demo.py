@@ -1,4 +1,4 @@
-"""Serves a page to paint objects on a clip and to see them followed, on this machine alone.
+"""Serves a page on which objects are painted and their masks propagated, on this machine alone.
 
     python -m feelvos_tf.demo [--port=7860]
 
@@ -14,8 +14,8 @@ from absl import flags
 
 from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.demo_page.limits import Limits
-from feelvos_tf.inference import model_choice
+from feelvos_tf.demo_page.visitors import Limits
+from feelvos_tf.inference import model_loading
 
 _FLAGS = cli.flag_values(__name__)
 _HOST = "127.0.0.1"
@@ -23,31 +23,35 @@ _DEFAULTS = Limits()
 _PORT = flags.DEFINE_integer(
     "port",
     7860,
-    "Of the address; 0 for any that is free.",
+    "Port of the address; 0 for any that is free.",
     lower_bound=0,
     upper_bound=65535,
     flag_values=_FLAGS,
 )
-_MODEL = model_choice.define(_FLAGS)
+_MODEL = model_loading.define_flags(_FLAGS)
 _MAX_FRAMES = flags.DEFINE_integer(
-    "max_frames", _DEFAULTS.frames, "Of a clip.", lower_bound=1, flag_values=_FLAGS
+    "max_frames",
+    _DEFAULTS.frames,
+    "Frames per clip; later ones are dropped.",
+    lower_bound=1,
+    flag_values=_FLAGS,
 )
 _MAX_SIDE = flags.DEFINE_integer(
     "max_side",
     _DEFAULTS.side,
-    "Frames with a longer side are scaled down to it, in pixels.",
+    "Pixels of a frame's long side; larger frames are scaled down.",
     lower_bound=16,
     flag_values=_FLAGS,
 )
 _MAX_UPLOAD_MB = flags.DEFINE_integer(
     "max_upload_mb",
     _DEFAULTS.upload_bytes // 1_000_000,
-    "Size of a clip's file.",
+    "Size of an uploaded file, in megabytes.",
     lower_bound=1,
     flag_values=_FLAGS,
 )
 _MAX_VISITORS = flags.DEFINE_integer(
-    "max_visitors", _DEFAULTS.visitors, "At a time.", lower_bound=1, flag_values=_FLAGS
+    "max_visitors", _DEFAULTS.visitors, "Visitors at a time.", lower_bound=1, flag_values=_FLAGS
 )
 
 

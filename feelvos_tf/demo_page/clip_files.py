@@ -1,22 +1,29 @@
-"""A clip and its masks in a folder of their own, one file per frame."""
+"""A clip and its masks in a folder, one file per frame, and the files that visitors download."""
 
 from __future__ import annotations
 
+import json
 import pathlib
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
 
 import av
 import av.error
 import cv2
 import numpy as np
 
+from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.demo_page.limits import Limits
-from feelvos_tf.media import masks, pictures
+from feelvos_tf.media import masks, object_files, overlay, pictures, video_writing
+from feelvos_tf.media.result_files import Result, VideoFacts
 
 _CONTAINERS = "mov,mp4,matroska,webm,avi,gif,mpeg,mpegts,ogg,flv,asf"
-# Of a frame with more than this ratio of its sides nothing would be left after scaling.
+# Scaling would leave nothing of a frame that is longer than this many times its width.
 _LARGEST_RATIO = 20
+
+Objects = Mapping[int, Mapping[str, str]]
+"""id -> {"name": ..., "color": "#rrggbb"}."""
 
 
 class ClipFiles:
@@ -35,21 +42,29 @@ class ClipFiles:
         folder: pathlib.Path,
         images: Iterable[np.ndarray],
         frames_per_second: float,
-        limits: Limits,
+        max_frames: int,
+        max_side: int,
     ):
         """Writes the frames.
 
+        Args:
+          folder: new and empty.
+          images: uint8 [height, width, 3] RGB each.
+          frames_per_second: of the clip.
+          max_frames: later ones are dropped.
+          max_side: pixels of a frame's long side; larger frames are scaled down.
+
         Raises:
-          InputError: there is no frame, or it is absurdly narrow.
+          InputError: there is no frame, or frames are absurdly narrow or differ in size.
         """
         self.folder = folder
         self.frames_per_second = frames_per_second
         self.count, self.size, self.is_cut = 0, (0, 0), False
         for image in images:
-            if self.count == limits.frames:
+            if self.count == max_frames:
                 self.is_cut = True
                 break
-            image = _scaled(image, limits.side)
+            image = _scaled(image, max_side)
             if not self.count:
                 self.size = image.shape[:2]
             elif image.shape[:2] != self.size:
@@ -60,11 +75,11 @@ class ClipFiles:
             raise InputError("expected a clip with at least one frame, found none")
 
     def image_path(self, position: int) -> pathlib.Path:
-        """Returns where a frame is."""
+        """Returns the path of a frame."""
         return self.folder / f"{position:05d}.jpg"
 
     def mask_path(self, position: int) -> pathlib.Path:
-        """Returns where a frame's mask is, or will be."""
+        """Returns the path of a frame's mask, whether there is one or not."""
         return self.folder / f"{position:05d}.png"
 
     def image(self, position: int) -> np.ndarray:
@@ -72,7 +87,7 @@ class ClipFiles:
         return pictures.read_image(self.image_path(position))
 
     def mask(self, position: int) -> np.ndarray:
-        """Returns uint8 [height, width] ids; nothing but background where there is no mask yet."""
+        """Returns uint8 [height, width] ids; only background if there is no mask."""
         if self.mask_path(position).exists():
             return masks.read_mask(self.mask_path(position))
         return np.zeros(self.size, np.uint8)
@@ -84,6 +99,35 @@ class ClipFiles:
     def masked(self) -> list[int]:
         """Returns the positions of the frames that have a mask, ascending."""
         return sorted(int(path.stem) for path in self.folder.glob("[0-9]*.png"))
+
+
+def write_pngs(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
+    """Writes a .zip of indexed PNGs, one per frame, and the objects' names as `objects.json`."""
+    with atomic_files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+        for position in clip.masked():
+            mask = clip.mask_path(position)
+            archive.write(mask, mask.name)
+        archive.writestr("objects.json", json.dumps(objects, indent=1))
+
+
+def write_overlay(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
+    """Writes an .mp4 of the clip with its objects tinted in their colors."""
+    palette = masks.DAVIS_PALETTE.copy()
+    for object_id, described in objects.items():
+        palette[object_id] = list(bytes.fromhex(described["color"][1:]))
+    with video_writing.writing_video(path, clip.frames_per_second) as write:
+        for position in range(clip.count):
+            write(overlay.overlay(clip.image(position), clip.mask(position), palette=palette))
+
+
+def write_rle(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
+    """Writes COCO's JSON of run lengths, boxes and areas."""
+    facts = VideoFacts(clip.frames_per_second, clip.count, sorted(objects))
+    rate = Fraction(clip.frames_per_second).limit_denominator(1001)
+    with object_files.RunLengths(path).writing(facts) as write:
+        for position in clip.masked():
+            name = clip.mask_path(position).stem
+            write(Result(name, position / rate, clip.image(position), clip.mask(position)))
 
 
 def check_is_video(path: pathlib.Path) -> None:

@@ -10,16 +10,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from feelvos_tf.demo_page.limits import Limits
-from feelvos_tf.inference.numpy_predictor import NumpyPredictor
+from feelvos_tf.demo_page.visitors import Limits
+from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import masks, video_writing
 from feelvos_tf.testing import color_model, drawn_videos
 
 SIZE, FRAMES, IDS = (96, 160), 12, (1, 2)
-LIMITS = Limits(upload_bytes=1_000_000, frames=20, visitors=3)
+LIMITS = Limits(upload_bytes=1_000_000, frames=20, visitors=3, silent_seconds=1.0)
 
 
-class SlowPredictor(NumpyPredictor):
+class SlowPredictor(VideoPredictor):
     """So slow that there is something to stop."""
 
     def step(self, image: np.ndarray) -> np.ndarray:

@@ -1,26 +1,27 @@
-"""Follows the objects of painted frames through a clip, in both directions."""
+"""Propagates the masks of painted frames through a clip, in both directions."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection
+import functools
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.demo_page.clip_files import ClipFiles
-from feelvos_tf.inference.numpy_predictor import NumpyPredictor
+from feelvos_tf.inference.video_predictor import VideoPredictor
 
 DIRECTIONS = ("both", "forward", "backward")
 
 
-def frames_to_segment(
+def frames_to_propagate(
     position: int, given: Collection[int], count: int, direction: str
 ) -> tuple[range, range]:
-    """Returns the frames after and before `position`, up to the next ones that are painted.
+    """Returns the frames after and before `position`, up to the next painted ones.
 
     Args:
-      position: of a painted frame, where to begin.
+      position: of the painted frame to begin at.
       given: the positions of all painted frames.
       count: number of frames.
       direction: one of `DIRECTIONS`.
@@ -33,54 +34,49 @@ def frames_to_segment(
 
 
 def propagate(
-    predictor: NumpyPredictor,
+    predictor: VideoPredictor,
     clip: ClipFiles,
     given: Collection[int],
     position: int,
     direction: str,
-    on_frame: Callable[[int], bool],
-    turn: contextlib.AbstractContextManager,
-) -> None:
-    """Writes the masks of the frames around a painted one.
+    using_the_network: Callable[[], contextlib.AbstractContextManager],
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields positions and masks, uint8 [height, width], of the frames around a painted one.
 
     All painted frames are references: an object is known by all its outlines.
 
     Args:
-      predictor: of this clip alone.
+      predictor: for this clip alone.
       clip: with the masks of the painted frames.
       given: the positions of the painted frames.
-      position: of that among them to begin at.
+      position: the one among them to begin at.
       direction: one of `DIRECTIONS`.
-      on_frame: called with the position of every new mask; False ends it.
-      turn: held while the network runs, so that visitors take turns.
+      using_the_network: returns a context to be in while the network runs on one frame.
 
     Raises:
       InputError: no painted frame shows an object.
     """
     others = [other for other in sorted(given) if other != position and clip.mask(other).any()]
-    with turn:
-        _take_references(predictor, clip, [*others, position])
+    if not others and not clip.mask(position).any():
+        raise InputError("paint an object first: this frame shows none")
+    take = predictor.start
+    for reference in [*others, position]:
+        with using_the_network():
+            take(clip.image(reference), clip.mask(reference))
+        take = functools.partial(_take_another, predictor)
     start = predictor.state()
-    for frames in frames_to_segment(position, given, clip.count, direction):
+    for frames in frames_to_propagate(position, given, clip.count, direction):
         predictor.restore(start)
         for frame in frames:
-            with turn:
+            with using_the_network():
                 ids = predictor.step(clip.image(frame))
-            clip.write_mask(frame, ids)
-            if not on_frame(frame):
-                return
+            yield frame, ids
 
 
-def _take_references(predictor: NumpyPredictor, clip: ClipFiles, positions: list[int]) -> None:
-    """Shows the predictor all painted frames; the last one is the current one afterwards."""
-    first, *more = positions
-    if not any(clip.mask(position).any() for position in positions):
-        raise InputError("paint an object first: this frame shows none")
-    predictor.start(clip.image(first), clip.mask(first))
-    for position in more:
-        mask = clip.mask(position)
-        predictor.step(clip.image(position))
-        new = np.where(np.isin(mask, predictor.object_ids), np.uint8(0), mask)
-        if new.any():
-            predictor.add_objects(new)
-        predictor.correct(mask, background=True)
+def _take_another(predictor: VideoPredictor, image: np.ndarray, mask: np.ndarray) -> None:
+    """Shows the predictor one more painted frame, which is the current one afterwards."""
+    predictor.step(image)
+    new = np.where(np.isin(mask, predictor.object_ids), np.uint8(0), mask)
+    if new.any():
+        predictor.add_objects(new)
+    predictor.correct(mask, background=True)

@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import json
+import mimetypes
 import pathlib
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from starlette.applications import Starlette
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.demo_page import cut_out, downloads
-from feelvos_tf.demo_page.limits import Limits
-from feelvos_tf.demo_page.visitor import Visitor
-from feelvos_tf.demo_page.visitors import Visitors
-from feelvos_tf.inference.numpy_predictor import NumpyPredictor
+from feelvos_tf.demo_page import clip_files, cut_out
+from feelvos_tf.demo_page.visitors import Limits, Visitor, Visitors
+from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import masks
 
 _STATIC = pathlib.Path(__file__).parent / "static"
 _COOKIE = "feelvos_visitor"
 # A page of another site can make a browser send requests, but not with a header of its own.
 _HEADER = "x-feelvos"
-# Names under which this machine may be asked: a name of a foreign site that leads here is none.
+# Names this machine answers to; the name of another site that resolves to it is not among them.
 _HOSTS = ["127.0.0.1", "localhost"]
 _DOWNLOADS = {
-    "masks.zip": downloads.write_pngs,
-    "overlay.mp4": downloads.write_overlay,
-    "masks.json": downloads.write_rle,
+    "masks.zip": clip_files.write_pngs,
+    "overlay.mp4": clip_files.write_overlay,
+    "masks.json": clip_files.write_rle,
 }
 _BYTES = "application/octet-stream"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# How often visitors who have been idle for too long are looked for.
+_SWEEP_SECONDS = 30.0
 
 
 class ExampleClip:
@@ -61,85 +64,116 @@ class ExampleClip:
         return self.video.is_file() and self.mask.is_file()
 
 
-def create(predictor: NumpyPredictor, example: ExampleClip, limits: Limits) -> Starlette:
+def create(predictor: VideoPredictor, example: ExampleClip, limits: Limits) -> Starlette:
     """Returns the application.
 
     Args:
-      predictor: whose network all visitors share.
+      predictor: its network is shared by all visitors.
       example: a clip to begin with.
       limits: of every visitor.
     """
     visitors = Visitors(predictor, limits)
-    routes = _Routes(visitors, example, limits)
+
+    async def sweep() -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            await visitors.remove_idle()
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        sweeping = asyncio.create_task(sweep())
         yield
+        sweeping.cancel()
         visitors.close()
 
     return Starlette(
-        routes=[*routes.all(), Mount("/", StaticFiles(directory=_STATIC, html=True))],
+        routes=[
+            *_Routes(visitors, example).all(),
+            Mount("/", StaticFiles(directory=_STATIC, html=True)),
+        ],
         middleware=[
             Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
         ],
-        exception_handlers={InputError: _refused, HTTPException: _http_error},
+        exception_handlers={InputError: _input_error, HTTPException: _http_error},
         lifespan=lifespan,
     )
 
 
-async def _refused(request: Request, error: Exception) -> Response:
-    return JSONResponse({"error": str(error)}, 400)
+def _refusal(sentence: str, status: int) -> Response:
+    return JSONResponse({"error": sentence}, status)
+
+
+async def _input_error(request: Request, error: Exception) -> Response:
+    return _refusal(str(error), 400)
 
 
 async def _http_error(request: Request, error: HTTPException) -> Response:
-    return JSONResponse({"error": error.detail}, error.status_code)
+    return _refusal(error.detail, error.status_code)
 
 
 class _Routes:
     """What can be asked for, per visitor."""
 
-    def __init__(self, visitors: Visitors, example: ExampleClip, limits: Limits):
-        self._visitors, self._example, self._limits = visitors, example, limits
+    def __init__(self, visitors: Visitors, example: ExampleClip):
+        self._visitors, self._example, self._limits = visitors, example, visitors.limits
 
     def all(self) -> list[Route]:
         """Returns the routes."""
+        look, change = self._of_visitor, self._change
+        mask = "/api/mask/{position:int}"
         return [
             Route("/api/state", self.look),
-            Route("/api/clip", self._of_visitor(self.upload, True), methods=["POST"]),
-            Route("/api/example", self._of_visitor(self.take_example, True), methods=["POST"]),
-            Route("/api/frame/{position:int}", self._of_visitor(self.frame)),
-            Route("/api/mask/{position:int}", self._of_visitor(self.mask)),
-            Route("/api/mask/{position:int}", self._of_visitor(self.paint), methods=["PUT"]),
-            Route("/api/mask/{position:int}", self._of_visitor(self.forget), methods=["DELETE"]),
-            Route("/api/cut_out/{position:int}", self._of_visitor(self.cut_out), methods=["POST"]),
-            Route("/api/objects", self._of_visitor(self.name_objects), methods=["PUT"]),
-            Route("/api/run", self._of_visitor(self.run), methods=["POST"]),
-            Route("/api/stop", self._of_visitor(self.stop), methods=["POST"]),
+            Route("/api/clip", change(self.upload, may_be_new=True), methods=["POST"]),
+            Route("/api/example", change(self.take_example, may_be_new=True), methods=["POST"]),
+            Route("/api/frame/{position:int}", look(self.frame)),
+            Route(mask, look(self.mask)),
+            Route(mask, change(self.paint), methods=["PUT"]),
+            Route(mask, change(self.forget), methods=["DELETE"]),
+            Route("/api/cut_out/{position:int}", change(self.cut_out), methods=["POST"]),
+            Route("/api/objects", change(self.name_objects), methods=["PUT"]),
+            Route("/api/objects/{id:int}", change(self.remove_object), methods=["DELETE"]),
+            Route("/api/run", change(self.run), methods=["POST"]),
+            Route("/api/stop", look(self.stop), methods=["POST"]),
             Route("/api/leave", self.leave, methods=["POST"]),
-            Route("/api/download/{name}", self._of_visitor(self.download)),
+            Route("/api/download/{name}", change(self.download)),
         ]
+
+    def _change(self, handle: Callable, may_be_new: bool = False) -> Callable:
+        """Returns a route whose requests by one visitor are handled one after the other."""
+
+        async def in_order(request: Request, visitor: Visitor) -> Response:
+            async with visitor.changing:
+                if visitor.clip is None and not may_be_new:
+                    raise InputError("choose a clip first")
+                return await handle(request, visitor)
+
+        return self._of_visitor(in_order, may_be_new)
 
     def _of_visitor(self, handle: Callable, may_be_new: bool = False) -> Callable:
         """Returns a route that finds the visitor by the cookie.
 
         Args:
           handle: what the route does.
-          may_be_new: whether a visitor is made where there is none: who only looks costs nothing.
+          may_be_new: whether a visitor is created if there is none. Whoever hangs up or sends
+            something unusable does not keep the place.
         """
 
         async def route(request: Request) -> Response:
             _check_header(request)
             key = request.cookies.get(_COOKIE)
             visitor = self._visitors.find(key)
-            if visitor is None and may_be_new:
-                key, visitor = self._visitors.add()
+            is_new = visitor is None and may_be_new
+            if is_new:
+                key, visitor = await self._visitors.add()
             if visitor is None or (visitor.clip is None and not may_be_new):
                 raise InputError("choose a clip first")
             try:
-                response = await handle(request, visitor)
-            except InputError as error:
-                response = await _refused(request, error)
+                response = await _answer(handle, request, visitor)
+            finally:
+                visitor.touch()
+                if is_new and visitor.clip is None:
+                    await self._visitors.remove(key)
             response.set_cookie(_COOKIE, key, httponly=True, samesite="strict")
             response.headers["cache-control"] = "no-store"
             return response
@@ -151,23 +185,30 @@ class _Routes:
         state = {"clip": None} if visitor is None else visitor.described()
         return JSONResponse({**state, "example": self._example.is_there()})
 
-    async def state(self, request: Request, visitor: Visitor) -> Response:
+    async def state(self, visitor: Visitor) -> Response:
         return JSONResponse({**visitor.described(), "example": self._example.is_there()})
 
     async def upload(self, request: Request, visitor: Visitor) -> Response:
         with tempfile.NamedTemporaryFile(dir=visitor.folder, prefix="upload") as file:
-            async for part in request.stream():
-                file.write(part)
+            async for part in self._parts(request):
+                await run_in_threadpool(file.write, part)
                 if file.tell() > self._limits.upload_bytes:
                     most = self._limits.upload_bytes // 1_000_000
                     raise HTTPException(413, f"the file is larger than {most} MB")
             file.flush()
+            await run_in_threadpool(visitor.load, pathlib.Path(file.name))
+        return await self.state(visitor)
+
+    async def _parts(self, request: Request) -> AsyncIterator[bytes]:
+        """Yields the parts of a request's body as they come; silence for too long ends it."""
+        stream = request.stream()
+        while True:
             try:
-                await run_in_threadpool(visitor.load, pathlib.Path(file.name))
-            except InputError as error:
-                # The name on this machine means nothing to the visitor.
-                raise InputError(str(error).replace(f"{file.name}: ", "")) from error
-        return await self.state(request, visitor)
+                yield await asyncio.wait_for(stream.__anext__(), self._limits.silent_seconds)
+            except StopAsyncIteration:
+                return
+            except asyncio.TimeoutError as error:
+                raise HTTPException(408, "nothing more of the file arrived") from error
 
     async def take_example(self, request: Request, visitor: Visitor) -> Response:
         if not self._example.is_there():
@@ -175,26 +216,26 @@ class _Routes:
         mask = masks.read_mask(self._example.mask)
         await run_in_threadpool(visitor.load, self._example.video, mask)
         visitor.name_objects({"1": {"name": "rabbit", "color": "#ff6b4a"}})
-        return await self.state(request, visitor)
+        return await self.state(visitor)
 
     async def frame(self, request: Request, visitor: Visitor) -> Response:
-        position = _position(request, visitor)
-        return FileResponse(visitor.clip.image_path(position))
+        path = visitor.clip.image_path(_position(request, visitor))
+        return Response(await run_in_threadpool(path.read_bytes), media_type="image/jpeg")
 
     async def mask(self, request: Request, visitor: Visitor) -> Response:
-        position = _position(request, visitor)
-        ids = await run_in_threadpool(visitor.clip.mask, position)
+        ids = await run_in_threadpool(visitor.clip.mask, _position(request, visitor))
         return Response(ids.tobytes(), media_type=_BYTES)
 
     async def paint(self, request: Request, visitor: Visitor) -> Response:
         position = _position(request, visitor)
         mask = await _array(request, visitor)
-        await run_in_threadpool(visitor.paint, position, mask)
-        return await self.state(request, visitor)
+        is_given = request.query_params.get("given") != "0"
+        await run_in_threadpool(visitor.paint, position, mask, is_given)
+        return await self.state(visitor)
 
     async def forget(self, request: Request, visitor: Visitor) -> Response:
         visitor.forget(_position(request, visitor))
-        return await self.state(request, visitor)
+        return await self.state(visitor)
 
     async def cut_out(self, request: Request, visitor: Visitor) -> Response:
         position = _position(request, visitor)
@@ -204,7 +245,11 @@ class _Routes:
 
     async def name_objects(self, request: Request, visitor: Visitor) -> Response:
         visitor.name_objects(await _json(request))
-        return await self.state(request, visitor)
+        return await self.state(visitor)
+
+    async def remove_object(self, request: Request, visitor: Visitor) -> Response:
+        await run_in_threadpool(visitor.remove_object, request.path_params["id"])
+        return await self.state(visitor)
 
     async def run(self, request: Request, visitor: Visitor) -> Response:
         asked = await _json(request)
@@ -212,15 +257,15 @@ class _Routes:
             raise InputError("expected the position of a frame")
         position = _checked(asked["position"], visitor)
         await run_in_threadpool(visitor.begin, position, asked.get("direction", "both"))
-        return await self.state(request, visitor)
+        return await self.state(visitor)
 
     async def stop(self, request: Request, visitor: Visitor) -> Response:
         await run_in_threadpool(visitor.stop)
-        return await self.state(request, visitor)
+        return await self.state(visitor)
 
     async def leave(self, request: Request) -> Response:
         _check_header(request)
-        await run_in_threadpool(self._visitors.forget, request.cookies.get(_COOKIE, ""))
+        await self._visitors.remove(request.cookies.get(_COOKIE))
         return JSONResponse({})
 
     async def download(self, request: Request, visitor: Visitor) -> Response:
@@ -228,9 +273,37 @@ class _Routes:
         if name not in _DOWNLOADS:
             raise HTTPException(404, "no such download")
         visitor.check_idle()
-        path = visitor.folder / f"{secrets.token_hex(8)}{pathlib.Path(name).suffix}"
-        await run_in_threadpool(_DOWNLOADS[name], visitor.clip, visitor.objects, path)
-        return FileResponse(path, filename=name, background=BackgroundTask(path.unlink))
+        file = await run_in_threadpool(_written, name, visitor)
+        return StreamingResponse(
+            iter(lambda: file.read(1 << 16), b""),
+            media_type=mimetypes.guess_type(name)[0],
+            headers={"content-disposition": f'attachment; filename="{name}"'},
+        )
+
+
+async def _answer(handle: Callable, request: Request, visitor: Visitor) -> Response:
+    """Returns the answer of a handler; what went wrong becomes one sentence."""
+    try:
+        return await handle(request, visitor)
+    except InputError as error:
+        return _refusal(visitor.sentence(error), 400)
+    except ClientDisconnect:
+        return _refusal("the connection ended", 400)
+    except FileNotFoundError:
+        return _refusal("the clip was removed or replaced meanwhile", 409)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        return _refusal("no space is left on the server's disk", 507)
+
+
+def _written(name: str, visitor: Visitor) -> BinaryIO:
+    """Returns a download, opened; the file goes when it is closed."""
+    path = visitor.folder / f"{secrets.token_hex(8)}{pathlib.Path(name).suffix}"
+    _DOWNLOADS[name](visitor.clip, visitor.objects, path)
+    file = path.open("rb")
+    path.unlink()
+    return file
 
 
 def _check_header(request: Request) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import errno
 import http.client
 import io
 import json
+import os
 import pathlib
+import socket
+import tempfile
+import threading
 import time
 import zipfile
 
@@ -14,6 +20,7 @@ import pytest
 from PIL import Image
 
 from feelvos_tf.demo_page.conftest import FRAMES, LIMITS, SIZE
+from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.testing import drawn_videos
 
 
@@ -190,3 +197,185 @@ def test_an_uploaded_clip_replaces_the_one_before(with_clip, clip_folder):
     status, state = with_clip.ask("POST", "clip", (clip_folder / "bunny.mp4").read_bytes())
     assert status == 200 and state["clip"]["frames"] == FRAMES
     assert state["masked"] == [] and state["clip"]["key"] == 2
+
+
+# ---- Strangers and bad luck
+
+
+def at_once(count: int, ask) -> list:
+    """Returns the answers to the same request, made by several threads at the same time."""
+    start = threading.Barrier(count)
+
+    def wait_and_ask(_):
+        start.wait()
+        return ask()
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        return list(pool.map(wait_and_ask, range(count)))
+
+
+@pytest.fixture
+def blocked_network(monkeypatch):
+    """Yields an event that lets the network go on; until then a frame takes forever."""
+    entered, go_on, real = threading.Event(), threading.Event(), VideoPredictor.step
+
+    def step(self, image):
+        entered.set()
+        assert go_on.wait(60)
+        return real(self, image)
+
+    monkeypatch.setattr(VideoPredictor, "step", step)
+    go_on.entered = entered
+    yield go_on
+    go_on.set()
+
+
+def seconds_of(action) -> float:
+    begin = time.monotonic()
+    action()
+    return time.monotonic() - begin
+
+
+def test_stopping_and_leaving_do_not_wait_for_the_network(with_clip, address, blocked_network):
+    with_clip.ask("POST", "run", b'{"position": 0}')
+    assert blocked_network.entered.wait(30)
+    assert seconds_of(lambda: with_clip.ask("POST", "stop")) < 5
+    state = with_clip.ask("GET", "state")[1]
+    assert not state["running"] and state["masked"] == [0]
+
+    # Another visitor's run waits for its turn; neither leaving blocks anybody.
+    other = Browser(address)
+    other.ask("POST", "example")
+    other.ask("POST", "run", b'{"position": 0}')
+    assert seconds_of(lambda: with_clip.ask("POST", "leave")) < 5
+    assert seconds_of(lambda: other.ask("GET", "state")) < 5
+    assert seconds_of(lambda: other.ask("POST", "leave")) < 5
+
+
+def test_a_stopped_run_writes_nothing_more(with_clip, blocked_network):
+    with_clip.ask("POST", "run", b'{"position": 0}')
+    assert blocked_network.entered.wait(30)
+    with_clip.ask("POST", "stop")
+    # Frame 1 is in the network; the frames of this run and its forgotten thread stay apart.
+    with_clip.ask("PUT", "mask/1", bytes(SIZE[0] * SIZE[1]))
+    blocked_network.set()
+    deadline = time.monotonic() + 30
+    while any(each.name == "propagation" for each in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    state = with_clip.ask("GET", "state")[1]
+    assert state["masked"] == [0, 1] and state["given"] == [0, 1] and state["run"]["error"] == ""
+    assert not mask_of(with_clip, 1).any()
+
+
+def test_of_runs_begun_at_once_one_is_accepted(with_clip):
+    for _ in range(5):
+        answers = at_once(6, lambda: with_clip.ask("POST", "run", b'{"position": 0}')[0])
+        assert sorted(answers) == [200] + [400] * 5
+        with_clip.ask("POST", "stop")
+
+
+def test_uploads_at_once_are_read_one_after_the_other(with_clip, clip_folder):
+    film = (clip_folder / "bunny.mp4").read_bytes()
+    answers = at_once(6, lambda: with_clip.ask("POST", "clip", film))
+    assert [status for status, _ in answers] == [200] * 6
+    assert {answer["clip"]["key"] for _, answer in answers} == set(range(2, 8))
+    assert with_clip.ask("GET", "state")[1]["clip"]["frames"] == FRAMES
+
+
+def began_upload(address: str) -> socket.socket:
+    """Returns the connection of a stranger who has sent half a file."""
+    host, port = address.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)))
+    head = (
+        f"POST /api/clip HTTP/1.1\r\nHost: {host}\r\nx-feelvos: 1\r\nContent-Length: 9999\r\n\r\n"
+    )
+    connection.sendall(head.encode() + b"half a file")
+    return connection
+
+
+@pytest.mark.parametrize("hang_up", [True, False], ids=["hung up", "silent"])
+def test_strangers_who_upload_nothing_keep_no_place(address, hang_up):
+    connections = [began_upload(address) for _ in range(10)]
+    newcomer = Browser(address)
+    time.sleep(0.3)
+    assert newcomer.ask("POST", "example")[0] == 400  # While they are there.
+    if hang_up:
+        for connection in connections:
+            connection.close()
+    time.sleep(0.5 if hang_up else LIMITS.silent_seconds + 0.7)
+    assert newcomer.ask("POST", "example")[0] == 200
+    newcomer.ask("POST", "leave")
+    for connection in connections:
+        connection.close()
+
+
+def test_a_visitor_whose_cookie_never_comes_back_keeps_no_place(address):
+    for _ in range(LIMITS.visitors):
+        assert Browser(address).ask("POST", "example")[0] == 200
+    newcomer = Browser(address)
+    assert newcomer.ask("POST", "example")[0] == 400
+    time.sleep(LIMITS.silent_seconds + 0.2)
+    assert newcomer.ask("POST", "example")[0] == 200
+    newcomer.ask("POST", "leave")
+
+
+def test_half_an_emoji_in_a_name_is_left_out(with_clip):
+    status, state = with_clip.ask(
+        "PUT", "objects", rb'{"1": {"name": "cat \ud83d", "color": "#ffffff"}}'
+    )
+    assert status == 200 and state["objects"]["1"]["name"] == "cat "
+
+
+def test_more_objects_than_the_limit_are_refused_on_all_frames_together(with_clip):
+    masks = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)
+    assert with_clip.ask("PUT", "mask/0", (masks % 16).astype(np.uint8).tobytes())[0] == 200
+    mask = (masks % 16 + 16).astype(np.uint8)
+    status, answer = with_clip.ask("PUT", "mask/1", mask.tobytes())
+    assert (status, answer["error"]) == (400, "expected at most 30 objects, found 31")
+    assert with_clip.ask("GET", "state")[1]["given"] == [0]
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/feelvos_demo_/secret")
+
+
+def test_a_full_disk_is_said_without_the_servers_paths(with_clip, clip_folder, monkeypatch):
+    film = (clip_folder / "bunny.mp4").read_bytes()
+    for target, name, method, path, body in (
+        (zipfile.ZipFile, "writestr", "GET", "download/masks.zip", b""),
+        (Image.Image, "save", "PUT", "mask/1", bytes(SIZE[0] * SIZE[1])),
+        (Image.Image, "save", "POST", "clip", film),
+        (tempfile, "NamedTemporaryFile", "POST", "clip", film),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(target, name, full)
+            status, answer = with_clip.ask(method, path, body)
+        assert status in (400, 507) and "no space is left" in answer["error"], (name, path, answer)
+        assert "/" not in answer["error"], answer
+    assert not list(pathlib.Path("/tmp").glob("feelvos_demo_*/*/.*"))
+    assert not list(pathlib.Path("/tmp").glob("feelvos_demo_*/*/*.zip"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "save", full)
+        with_clip.ask("POST", "run", b'{"position": 0}')
+        while with_clip.ask("GET", "state")[1]["running"]:
+            time.sleep(0.05)
+    error = with_clip.ask("GET", "state")[1]["run"]["error"]
+    assert error == "cannot be written, no space is left on the disk"
+
+
+def test_a_mask_can_be_put_back_as_the_result_of_a_run(with_clip):
+    truth = drawn_videos.draw(4, (1, 2), SIZE)[1]
+    with_clip.ask("PUT", "mask/4?given=0", truth.tobytes())
+    state = with_clip.ask("GET", "state")[1]
+    assert (state["masked"], state["given"]) == ([0, 4], [0])
+
+
+def test_a_removed_object_leaves_the_list_and_all_masks(with_clip):
+    truth = drawn_videos.draw(4, (1, 2), SIZE)[1]
+    with_clip.ask("PUT", "mask/4", truth.tobytes())
+    with_clip.ask("PUT", "mask/5", np.where(truth == 2, truth, 0).tobytes())
+    status, state = with_clip.ask("DELETE", "objects/1")
+    assert status == 200 and state["objects"] == {}
+    assert state["masked"] == [4, 5] and state["given"] == [4, 5]
+    np.testing.assert_array_equal(mask_of(with_clip, 4), np.where(truth == 2, 2, 0))

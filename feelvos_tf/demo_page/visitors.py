@@ -1,68 +1,389 @@
-"""All visitors of the page, told apart by a cookie that nobody can guess."""
+"""The visitors of the page: what each may ask for, and the clip, objects and run of each."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import pathlib
+import re
 import secrets
+import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.demo_page.limits import Limits
-from feelvos_tf.demo_page.visitor import Visitor
-from feelvos_tf.inference.numpy_predictor import NumpyPredictor
+from feelvos_tf.demo_page import clip_files, propagation
+from feelvos_tf.demo_page.clip_files import ClipFiles
+from feelvos_tf.inference.video_predictor import VideoPredictor
+from feelvos_tf.media import masks, video
+
+_COLOR = re.compile(r"#[0-9a-fA-F]{6}")
+_LONGEST_NAME = 40
+# A run that waits for the network looks this often whether it has been stopped.
+_POLL_SECONDS = 0.1
+
+
+class Limits(NamedTuple):
+    """Bounds on files, memory and time.
+
+    Attributes:
+      upload_bytes: size of an uploaded file.
+      frames: per clip; later ones are dropped.
+      side: pixels of a frame's long side; larger frames are scaled down.
+      objects: per visitor.
+      visitors: at a time.
+      idle_seconds: without a request, after which a visitor is removed.
+      silent_seconds: without a byte, after which an upload ends; also how long a new visitor has
+        to send the cookie back for the first time.
+    """
+
+    upload_bytes: int = 200_000_000
+    frames: int = 300
+    side: int = 960
+    objects: int = 30
+    visitors: int = 8
+    idle_seconds: float = 1800
+    silent_seconds: float = 60
+
+
+class _Stopped(Exception):
+    """The run was stopped while it waited for the network."""
+
+
+class _Run:
+    """Progress of a run, the current one or the last.
+
+    Attributes:
+      position: of the newest mask.
+      done, total: numbers of frames.
+      error: one sentence, empty if there is none.
+      is_over: whether it has ended or was stopped.
+    """
+
+    def __init__(self, position: int, total: int):
+        self.position, self.done, self.total, self.error = position, 0, total, ""
+        self.is_over = False
+
+    def described(self) -> dict[str, Any]:
+        """Returns the progress for JSON."""
+        return {name: vars(self)[name] for name in ("position", "done", "total", "error")}
+
+
+class Visitor:
+    """One visitor's clip, painted frames, objects and run; visitors share only the network.
+
+    Changes must come one after the other, each under `changing`. `stop` and reads may come at any
+    time, and none of them waits for the network.
+
+    Attributes:
+      folder: holds all files.
+      clip: None until one is chosen.
+      objects: id -> {"name": ..., "color": "#rrggbb"}.
+      given: positions of the painted frames -> the ids painted there.
+      changing: held by whoever changes something.
+    """
+
+    def __init__(
+        self, folder: pathlib.Path, predictor: VideoPredictor, turn: threading.Lock, limits: Limits
+    ):
+        """Stores what the visitor works with.
+
+        Args:
+          folder: new and empty.
+          predictor: its network is used.
+          turn: held by whoever uses the network.
+          limits: see there.
+        """
+        self.folder = folder
+        self.clip: ClipFiles | None = None
+        self.objects: dict[int, dict[str, str]] = {}
+        self.given: dict[int, list[int]] = {}
+        self.changing = asyncio.Lock()
+        self._predictor, self._turn, self._limits = predictor, turn, limits
+        self._run: _Run | None = None
+        # Held while a run writes a mask, and while it is stopped: none is written afterwards.
+        self._writing = threading.Lock()
+        self._loads = 0
+        self._last_seen, self._has_returned = time.monotonic(), False
+
+    def load(self, path: pathlib.Path, mask: np.ndarray | None = None) -> None:
+        """Takes another clip; the one before is removed.
+
+        Args:
+          path: of a video file.
+          mask: of its first frame, if there is one.
+
+        Raises:
+          InputError: the file is not a video, or not a usable one.
+        """
+        self.stop()
+        self._loads += 1
+        folder = self.folder / f"clip{self._loads}"
+        folder.mkdir()
+        try:
+            clip_files.check_is_video(path)
+            frames = video.VideoFrames(path)
+            limits = self._limits
+            clip = ClipFiles(folder, frames, frames.frames_per_second, limits.frames, limits.side)
+        except BaseException:
+            shutil.rmtree(folder)
+            raise
+        if self.clip is not None:
+            shutil.rmtree(self.clip.folder)
+        self.clip, self.objects, self.given, self._run = clip, {}, {}, None
+        if mask is not None:
+            self.paint(0, mask)
+
+    def described(self) -> dict[str, Any]:
+        """Returns all that the page shows besides pictures, for JSON."""
+        clip, run = self.clip, self._run
+        if clip is None:
+            return {"clip": None}
+        return {
+            "clip": {
+                "frames": clip.count,
+                "height": clip.size[0],
+                "width": clip.size[1],
+                "rate": clip.frames_per_second,
+                "cut": clip.is_cut,
+                "key": self._loads,
+            },
+            "masked": clip.masked(),
+            "given": sorted(self.given),
+            "objects": self.objects,
+            "running": self.is_running(),
+            "run": run.described() if run else {},
+        }
+
+    def sentence(self, error: Exception) -> str:
+        """Returns the message of an error without paths of this machine."""
+        return re.sub(rf"{re.escape(str(self.folder))}\S*: ", "", str(error))
+
+    def name_objects(self, objects: Any) -> None:
+        """Sets names and colors of the objects.
+
+        Args:
+          objects: id as text -> {"name": ..., "color": "#rrggbb"}.
+
+        Raises:
+          InputError: it is nothing of that form.
+        """
+        try:
+            named = {int(key): (str(o["name"]), str(o["color"])) for key, o in objects.items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError("expected objects with names and colors") from error
+        if len(named) > self._limits.objects or not all(0 < key < 255 for key in named):
+            raise InputError(f"expected at most {self._limits.objects} objects with ids 1 to 254")
+        if not all(_COLOR.fullmatch(color) for _, color in named.values()):
+            raise InputError("expected colors like #ff8000")
+        # A browser that cuts a name off inside an emoji sends half of a surrogate pair.
+        self.objects = {
+            key: {"name": name[:_LONGEST_NAME].encode(errors="ignore").decode(), "color": color}
+            for key, (name, color) in named.items()
+        }
+
+    def remove_object(self, object_id: int) -> None:
+        """Removes an object from the list and from all masks; masks left empty are removed.
+
+        Raises:
+          InputError: a run is in progress.
+        """
+        self.check_idle()
+        self.objects = {key: each for key, each in self.objects.items() if key != object_id}
+        for position in self.clip.masked():
+            mask = self.clip.mask(position)
+            if object_id not in mask:
+                continue
+            rest = np.where(mask == object_id, np.uint8(0), mask)
+            if rest.any():
+                self.paint(position, rest, is_given=position in self.given)
+            else:
+                self.forget(position)
+
+    def paint(self, position: int, mask: np.ndarray, is_given: bool = True) -> None:
+        """Stores a mask.
+
+        Args:
+          position: of its frame.
+          mask: uint8 [height, width] ids.
+          is_given: whether the visitor vouches for it: runs end there and may begin there. If not,
+            it counts as the result of a run.
+
+        Raises:
+          InputError: a run is in progress, or there are too many objects.
+        """
+        self.check_idle()
+        given = {key: ids for key, ids in self.given.items() if key != position}
+        if is_given:
+            given[position] = masks.object_ids(mask)
+        num_objects = len(set().union(*given.values()))
+        if num_objects > self._limits.objects:
+            raise InputError(
+                f"expected at most {self._limits.objects} objects, found {num_objects}"
+            )
+        self.clip.write_mask(position, mask)
+        self.given = given
+
+    def forget(self, position: int) -> None:
+        """Removes the mask of a frame."""
+        self.check_idle()
+        self.clip.mask_path(position).unlink(missing_ok=True)
+        self.given = {key: ids for key, ids in self.given.items() if key != position}
+
+    def begin(self, position: int, direction: str) -> None:
+        """Starts to propagate the mask of a frame, which counts as painted from now on.
+
+        Raises:
+          InputError: a run is in progress, or there is no mask.
+        """
+        self.check_idle()
+        if direction not in propagation.DIRECTIONS:
+            raise InputError(f"expected one of {', '.join(propagation.DIRECTIONS)}")
+        mask = self.clip.mask(position)
+        if not mask.any():
+            raise InputError("paint an object first: this frame shows none")
+        self.given = {**self.given, position: masks.object_ids(mask)}
+        ahead = propagation.frames_to_propagate(position, self.given, self.clip.count, direction)
+        self._run = _Run(position, sum(map(len, ahead)))
+        work = (self._run, self.clip, sorted(self.given), direction)
+        threading.Thread(target=self._work, args=work, daemon=True, name="propagation").start()
+
+    def _work(self, run: _Run, clip: ClipFiles, given: list[int], direction: str) -> None:
+        results = propagation.propagate(
+            self._predictor.another(),
+            clip,
+            given,
+            run.position,
+            direction,
+            lambda: self._using_the_network(run),
+        )
+        try:
+            for position, ids in results:
+                with self._writing:
+                    if run.is_over:
+                        return
+                    clip.write_mask(position, ids)
+                    run.position, run.done = position, run.done + 1
+        except _Stopped:
+            pass
+        except Exception as error:
+            if run.is_over:  # The files may be gone.
+                return
+            run.error = "the run failed; the server's log says why"
+            if not isinstance(error, InputError):
+                raise
+            run.error = self.sentence(error)
+        finally:
+            run.is_over = True
+
+    @contextlib.contextmanager
+    def _using_the_network(self, run: _Run) -> Iterator[None]:
+        """Waits for the network; raises _Stopped instead if the run is over."""
+        while not self._turn.acquire(timeout=_POLL_SECONDS):
+            if run.is_over:
+                raise _Stopped
+        try:
+            if run.is_over:
+                raise _Stopped
+            yield
+        finally:
+            self._turn.release()
+
+    def is_running(self) -> bool:
+        """Returns whether a run is in progress."""
+        return self._run is not None and not self._run.is_over
+
+    def check_idle(self) -> None:
+        """Raises InputError while a run is in progress, or without a clip."""
+        if self.clip is None:
+            raise InputError("choose a clip first")
+        if self.is_running():
+            raise InputError("a run is in progress: stop it first")
+
+    def stop(self) -> None:
+        """Ends a run at once; a frame that the network is busy with is thrown away."""
+        with self._writing:
+            if self._run is not None:
+                self._run.is_over = True
+
+    def close(self) -> None:
+        """Ends a run and removes all files."""
+        self.stop()
+        self.clip = None
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def touch(self, has_returned: bool = False) -> None:
+        """Notes a sign of life.
+
+        Args:
+          has_returned: whether it shows that the cookie has arrived.
+        """
+        self._last_seen = time.monotonic()
+        self._has_returned |= has_returned
+
+    def is_idle(self) -> bool:
+        """Returns whether nothing has been heard of the visitor for too long."""
+        limits = self._limits
+        seconds = limits.idle_seconds if self._has_returned else limits.silent_seconds
+        is_busy = self.changing.locked() or self.is_running()
+        return not is_busy and time.monotonic() - self._last_seen > seconds
 
 
 class Visitors:
-    """Visitors by their keys; those who were not seen for long are forgotten, files and all."""
+    """All visitors by their keys, which nobody can guess; for the thread of the event loop alone.
 
-    def __init__(self, predictor: NumpyPredictor, limits: Limits):
-        self._predictor, self._limits = predictor, limits
+    Attributes:
+      limits: of every visitor, and of their number.
+    """
+
+    def __init__(self, predictor: VideoPredictor, limits: Limits):
+        self.limits = limits
+        self._predictor, self._turn = predictor, threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="feelvos_demo_")
         self._by_key: dict[str, Visitor] = {}
-        self._lock, self._turn = threading.Lock(), threading.Lock()
 
     def find(self, key: str | None) -> Visitor | None:
-        """Returns the visitor of a key, None where there is none (any more)."""
-        with self._lock:
-            visitor = self._by_key.get(key)
-            if visitor is not None:
-                visitor.last_seen = time.monotonic()
-            return visitor
+        """Returns the visitor of a key, None if there is none (any more)."""
+        visitor = self._by_key.get(key)
+        if visitor is not None:
+            visitor.touch(has_returned=True)
+        return visitor
 
-    def add(self) -> tuple[str, Visitor]:
+    async def add(self) -> tuple[str, Visitor]:
         """Returns the key of a new visitor, and the visitor.
 
         Raises:
           InputError: there are too many.
         """
-        with self._lock:
-            self._forget_idle()
-            if len(self._by_key) >= self._limits.visitors:
-                raise InputError(
-                    f"there are {self._limits.visitors} visitors already: try again later"
-                )
-            key = secrets.token_urlsafe(24)
-            folder = pathlib.Path(self._folder.name) / secrets.token_hex(8)
-            folder.mkdir()
-            self._by_key[key] = Visitor(folder, self._predictor, self._turn, self._limits)
-            return key, self._by_key[key]
+        await self.remove_idle()
+        if len(self._by_key) >= self.limits.visitors:
+            raise InputError(f"there are {self.limits.visitors} visitors already: try again later")
+        key = secrets.token_urlsafe(24)
+        folder = pathlib.Path(self._folder.name) / secrets.token_hex(8)
+        folder.mkdir()
+        self._by_key[key] = Visitor(folder, self._predictor, self._turn, self.limits)
+        return key, self._by_key[key]
 
-    def forget(self, key: str) -> None:
-        """Removes a visitor and all files."""
-        with self._lock:
-            if key in self._by_key:
-                self._by_key.pop(key).close()
+    async def remove(self, key: str | None) -> None:
+        """Removes a visitor and all files; others do not wait for that."""
+        visitor = self._by_key.pop(key, None)
+        if visitor is not None:
+            visitor.stop()
+            async with visitor.changing:
+                await asyncio.to_thread(visitor.close)
+
+    async def remove_idle(self) -> None:
+        """Removes the visitors of whom nothing has been heard for too long."""
+        for key in [key for key, visitor in self._by_key.items() if visitor.is_idle()]:
+            await self.remove(key)
 
     def close(self) -> None:
-        """Removes all visitors."""
-        for key in list(self._by_key):
-            self.forget(key)
+        """Removes everybody."""
+        for visitor in self._by_key.values():
+            visitor.close()
         self._folder.cleanup()
-
-    def _forget_idle(self) -> None:
-        oldest = time.monotonic() - self._limits.idle_seconds
-        for key, visitor in list(self._by_key.items()):
-            if visitor.last_seen < oldest and not visitor.is_running():
-                self._by_key.pop(key).close()
