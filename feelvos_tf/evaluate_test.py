@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf import evaluate
+from feelvos_tf import configurables, evaluate  # noqa: F401
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.evaluation import protocols, score_predictions
@@ -114,7 +114,7 @@ def test_once_prints_one_line_and_writes_scalars_at_the_checkpoint_s_step(
 ):
     folder = tmp_path / "run"
     shutil.copytree(run_dir, folder)
-    arguments = [f"--model_dir={folder}", f"--davis_root={dataset_root}", "--year=2017"]
+    arguments = [f"--model_dir={folder}", f"--dataset_root={dataset_root}", "--year=2017"]
     done = subprocess.run(
         [sys.executable, "-m", "feelvos_tf.evaluate", *arguments, "--split=val", "--once"]
         + ["--gin_file=gin_configs/evaluation.gin", "--gin_param=atrous_rates = ()"],

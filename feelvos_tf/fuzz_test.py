@@ -19,10 +19,11 @@ import pytest
 import tensorflow as tf
 from PIL import ExifTags, Image
 
-from feelvos_tf.core import gin_settings, npz_file
+from feelvos_tf import configurables  # noqa: F401
+from feelvos_tf.core import gin_settings, whole_files
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import datasets, tfrecord_files, tfrecords
-from feelvos_tf.inference import bundled_model, input_video, many_videos
+from feelvos_tf.data import corrupt_records, datasets, tfrecords
+from feelvos_tf.inference import input_video, many_videos, model_loading
 from feelvos_tf.media import (
     given_mask,
     live_frames,
@@ -73,7 +74,6 @@ def annotations(ids):
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
     """Returns whole files by the reader that is to take them once they are damaged."""
-    gin_settings.parse([], [])  # The first time it imports TensorFlow, which takes a while.
     folder = tmp_path_factory.mktemp("seeds")
     image, ids = drawn_videos.draw(0, [1, 2])
     masks.write_mask(folder / "mask.png", ids)
@@ -112,7 +112,7 @@ def seeds(tmp_path_factory):
         read_given: [indexed, *colored, *annotations(ids)],
         read_image: [*photographs, *turned, deep],
         read_frame_of_record: [photographs[0], turned[0]],
-        read_settings: [(bundled_model.FOLDER / bundled_model.SETTINGS).read_bytes()],
+        read_settings: [(model_loading.BUNDLED / model_loading.SETTINGS).read_bytes()],
         read_video: videos,
         read_pipe: [videos[1], videos[-2], b"".join(photographs[:1] * 3)],
         read_stamp: [stamp],
@@ -130,7 +130,7 @@ def record_bytes(folder):
     root = drawn_videos.write_davis(folder / "davis", {"bear": [1]}, 2)
     [files] = datasets.list_sequences(root)
     with tf.io.TFRecordWriter(str(folder / "a.tfrecord")) as writer:
-        writer.write(tfrecords.encode(files).SerializeToString())
+        writer.write(tfrecords.encode(files)[0].SerializeToString())
     return (folder / "a.tfrecord").read_bytes()
 
 
@@ -167,8 +167,8 @@ def read_frame_of_record(folder, content):
 
 
 def read_settings(folder, content):
-    put(folder, bundled_model.SETTINGS, content)
-    assert bundled_model.inference_size(folder) > 0
+    put(folder, model_loading.SETTINGS, content)
+    assert model_loading.bundled_inference_size(folder) > 0
 
 
 def read_video(folder, content):
@@ -219,11 +219,11 @@ def read_list(folder, content):
 
 
 def read_records(folder, content):
-    tfrecord_files.find_damage(put(folder, "a.tfrecord", content))
+    corrupt_records.check_file(put(folder, "a.tfrecord", content))
 
 
 def read_weights(folder, content):
-    npz_file.read(put(folder, "weights.npz", content), "weights")
+    whole_files.read_npz(put(folder, "weights.npz", content), "weights")
 
 
 def read_gin(folder, content):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gin
 import pytest
 
+from feelvos_tf import configurables  # noqa: F401
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets, record_shards
@@ -61,7 +62,7 @@ def test_every_file_is_read_and_builds_what_it_describes(path, records):
     if path.name != "evaluation.gin" and "models" not in path.parts:
         size = () if is_part else (gin.query_parameter("training_dataset.batch_size"),)
         shape = training_dataset(*size or (2,)).element_spec["images"].shape
-        assert shape[2:4] == gin.query_parameter("training_dataset.crop_size")
+        assert shape[2:4] == gin.query_parameter("ClipSettings.crop_size")
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

@@ -7,7 +7,7 @@ import gin
 import numpy as np
 import pytest
 
-from feelvos_tf import train
+from feelvos_tf import configurables, train  # noqa: F401
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets, input_pipeline, record_shards
@@ -132,7 +132,7 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
     record_shards.write_shards(videos, tmp_path / "records", "train", 2)
     settings = [
         f"training_dataset.records = '{tmp_path}/records/train-*'",
-        "training_dataset.crop_size = (49, 49)",
+        "ClipSettings.crop_size = (49, 49)",
         "MobileNetV2.depth_multiplier = 0.1",
         "Feelvos.embedding_dimension = 8",
         "Feelvos.train_max_neighbors_per_object = 16",

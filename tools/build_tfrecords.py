@@ -3,16 +3,16 @@
     python tools/build_tfrecords.py --dataset=davis_2017 --dataset_root=DAVIS --split=train \\
         --output_dir=records
 
-writes records/train-00000-of-00010.tfrecord ... and records/dataset_info.json, which says what is
-in them. The same data set gives the same bytes; the same command goes on where it was ended; with
---verify it reads everything again instead.
+writes records/train-00000-of-00010.tfrecord ... and records/dataset_info.json, which describes
+them. The same data set gives the same bytes; the same command resumes an interrupted run; with
+--verify it reads the records again instead.
 
 --dataset=stills takes a folder of photographs with masks, one record each, for training on
 synthetic motion; --dataset=folder any tree of frames and masks. Where not every frame has a mask,
 as in YouTube-VOS and YouTube-Objects, the others are left out. With --first_frame_only each record
 holds the first frame alone, for fine-tuning on given masks (gin_configs/datasets/first_frames.gin).
-The folders expected below --dataset_root are shown in feelvos_tf/data/datasets.py, stills.py and
-any_folder.py, the fields of a record in feelvos_tf/data/tfrecords.py.
+The folders expected below --dataset_root are shown in feelvos_tf/data/datasets.py and
+own_folders.py, the fields of a record in feelvos_tf/data/tfrecords.py.
 """
 
 from __future__ import annotations
@@ -26,22 +26,21 @@ from absl import flags
 
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import any_folder, dataset_flags, datasets, stills
+from feelvos_tf.data import dataset_flags, datasets, own_folders
 from feelvos_tf.data.datasets import VideoFiles
 
 _FLAGS = cli.flag_values(__name__)
 _STILLS, _FOLDER = "stills", "folder"
-# Whose frames do not all have a mask.
+# Data sets with masks for some frames only.
 _SPARSE = ("youtube_vos", "youtube_objects")
 _DATASET = dataset_flags.define(
     _FLAGS,
     "Folder of the data set.",
     split="train",
-    root_aliases=("root", "davis_root"),
     more_datasets=(_STILLS, _FOLDER),
 )
 _OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Where the records go.", required=True, flag_values=_FLAGS
+    "output_dir", None, "Folder of the records.", required=True, flag_values=_FLAGS
 )
 _NUM_SHARDS = flags.DEFINE_integer("num_shards", 10, "Number of files.", flag_values=_FLAGS)
 _WORKERS = flags.DEFINE_integer(
@@ -53,11 +52,14 @@ _FIRST_FRAME_ONLY = flags.DEFINE_boolean(
 _EXCEPT = flags.DEFINE_list(
     "except_sequences",
     [],
-    "All but these sequences, which stay out to validate on.",
+    "Sequences to leave out, for validation.",
     flag_values=_FLAGS,
 )
 _VERIFY = flags.DEFINE_boolean(
-    "verify", False, "Read and decode what is in --output_dir, write nothing.", flag_values=_FLAGS
+    "verify",
+    False,
+    "Read and decode the records in --output_dir; write nothing.",
+    flag_values=_FLAGS,
 )
 
 
@@ -73,10 +75,10 @@ def main(argv: list[str]) -> None:
 
 
 def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
-    from feelvos_tf.data import record_shards, records_info
+    from feelvos_tf.data import record_shards
 
     sequences = _videos(chosen)
-    records_info.known(output_dir)  # One that is damaged is told now, not after an hour.
+    record_shards.read_info(output_dir)  # A corrupt file fails now, not after an hour.
     kind = "stills" if chosen.dataset == _STILLS else "videos"
     shards = record_shards.write_shards(
         sequences, output_dir, chosen.split, _NUM_SHARDS.value, _bar(kind), _WORKERS.value
@@ -84,7 +86,7 @@ def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
     source = {"dataset": chosen.dataset, "split": chosen.split}
     if chosen.dataset.startswith("davis"):
         source["resolution"] = chosen.resolution
-    records_info.write(output_dir, chosen.split, shards, source)
+    record_shards.write_info(output_dir, chosen.split, shards, source)
     told = cli.count(len(sequences), kind)
     if kind == "videos":
         told += f", {cli.count(sum(len(s.frames) for s in sequences), 'frames')}"
@@ -94,16 +96,16 @@ def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
 
 
 def _verify(output_dir: pathlib.Path, split: str) -> None:
-    from feelvos_tf.data import records_info
+    from feelvos_tf.data import record_shards
 
-    info = records_info.verify(output_dir, split, _bar("files"))
+    info = record_shards.verify(output_dir, split, _bar("files"))
     told = ", ".join(cli.count(info[things], things) for things in ("videos", "frames", "objects"))
     files = cli.count(len(info["shards"]), "files")
-    print(f"{told} in {files}: all whole, as they were written")
+    print(f"{told} in {files}: all complete, as written")
 
 
 def _bar(kind: str) -> Callable[[Iterable], Iterable]:
-    """Returns what shows the progress of a loop on stderr."""
+    """Returns a function that shows the progress of a loop on stderr."""
     from tqdm import tqdm
 
     return lambda items: tqdm(items, desc=kind, unit=kind[:-1])
@@ -113,12 +115,12 @@ def _videos(chosen: dataset_flags.Choice) -> list[VideoFiles]:
     """Returns the videos that the flags ask for.
 
     Raises:
-      InputError: one that shall stay out is not there; a typing error must not let it in.
+      InputError: a sequence to leave out is not there; a typo must not let it in.
     """
     if chosen.dataset == _STILLS:
-        videos = stills.list_stills(chosen.root or "")
+        videos = own_folders.list_stills(chosen.root or "")
     elif chosen.dataset == _FOLDER:
-        videos = any_folder.list_folder(chosen.root or "")
+        videos = own_folders.list_folder(chosen.root or "")
     elif chosen.dataset in _SPARSE:
         videos = [datasets.with_masks_alone(video) for video in chosen.list_sequences("none")]
     else:

@@ -29,12 +29,12 @@ def root(tmp_path) -> Path:
 
 
 def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return in_this_process.run(build_tfrecords, f"--root={root}", *arguments)
+    return in_this_process.run(build_tfrecords, f"--dataset_root={root}", *arguments)
 
 
 def test_the_tool_writes_ten_shards_and_says_where(root):
     """The program itself, as users run it."""
-    command = [sys.executable, str(TOOL), f"--root={root}", f"--output_dir={root}/records"]
+    command = [sys.executable, str(TOOL), f"--dataset_root={root}", f"--output_dir={root}/records"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert "3 videos, 9 frames in 10 files" in result.stdout
@@ -54,7 +54,7 @@ def test_a_missing_mask_is_one_sentence_and_leaves_nothing_behind(root):
     assert not (root / "records").exists()
 
 
-def test_damaged_information_is_told_before_anything_is_written(root):
+def test_a_corrupt_info_file_fails_before_anything_is_written(root):
     (root / "records").mkdir()
     (root / "records" / "dataset_info.json").write_text("{")
     result = _run(root, f"--output_dir={root}/records")
@@ -106,7 +106,7 @@ def test_what_was_written_can_be_verified(root):
     assert _run(root, where, "--num_shards=2", "--workers=2").returncode == 0
     result = _run(root, where, "--verify")
     assert result.returncode == 0, result.stderr
-    assert "3 videos, 9 frames, 3 objects in 2 files: all whole" in result.stdout
+    assert "3 videos, 9 frames, 3 objects in 2 files: all complete" in result.stdout
     path = root / "records/train-00001-of-00002.tfrecord"
     path.write_bytes(path.read_bytes()[:-1])
     result = _run(root, where, "--verify")

@@ -1,42 +1,106 @@
-"""Makes clips by number: chooses the video, tries others where it gives none that can be used."""
+"""Makes clips by number: chooses the video, and tries others where it gives no usable clip.
+
+Clip number n follows from the seed and n alone. So a resumed run finds the clips of step 1000
+without reading those of the steps before.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from feelvos_tf.data import scene_clip, scene_composing, tfrecord_files, tfrecords, training_clip
-from feelvos_tf.data.clip_order import ClipOrder
-from feelvos_tf.data.corrupt_records import CorruptRecordLog
-from feelvos_tf.data.moving_scenes import MovingScenes
-from feelvos_tf.data.tfrecord_files import VideoRecords
-from feelvos_tf.data.training_clip import ClipSettings, TrainingClip
+from feelvos_tf.data import paper_clips, synthetic_clips, tfrecords
+from feelvos_tf.data.corrupt_records import ERROR_MARK, CorruptRecordLog
+from feelvos_tf.data.paper_clips import ClipSettings, TrainingClip
+from feelvos_tf.data.scene_composing import MovingScenes
+from feelvos_tf.data.tfrecords import VideoRecords
 
 _MAX_DROPPED_IN_A_ROW = 1000
+_BLOCK = 10_000
+"""Clips over which the shares of the data sets are exact."""
+
+
+class Turn(NamedTuple):
+    """Whose turn it is.
+
+    Attributes:
+      data_set: position in the list of data sets, int64 [].
+      video: position in the data set's list of videos, int64 [].
+      is_first_round: whether no video of the data set had two turns yet, bool [].
+    """
+
+    data_set: tf.Tensor
+    video: tf.Tensor
+    is_first_round: tf.Tensor
+
+
+class ClipOrder:
+    """Rounds through the videos of every data set, each round shuffled anew.
+
+    Within a round every video has one turn. Several data sets are mixed at random by their
+    probabilities.
+    """
+
+    def __init__(self, num_videos: Sequence[int], probabilities: Sequence[float], seed: int):
+        """Stores how many videos each data set has, how often it is drawn from, and the seed."""
+        self._num_videos = tf.constant(num_videos, tf.int64)
+        ends = np.round(np.cumsum([0.0, *probabilities]) * _BLOCK).astype(np.int64)
+        ends[-1] = _BLOCK
+        self._first_of_block = tf.constant(ends[:-1], tf.int64)
+        self._share = tf.constant(np.diff(ends), tf.int64)
+        self._seed = tf.constant(seed, tf.int64)
+
+    def turn(self, clip: tf.Tensor) -> Turn:
+        """Returns which video clip number `clip` (int64 [], from 0) is made of."""
+        data_set, turn = self._data_set(clip)
+        count = self._num_videos[data_set]
+        round_number = turn // count
+        seed = tf.random.experimental.stateless_fold_in(
+            tf.stack([self._seed, round_number]), data_set
+        )
+        video = tf.random.experimental.index_shuffle(turn % count, seed, count - 1)
+        return Turn(data_set, video, round_number == 0)
+
+    def _data_set(self, clip: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the data set of a clip, and how many clips of it have a smaller number.
+
+        (The latter is exact for a single data set; among several, turns of one block are shuffled.)
+        """
+        if len(self._share) == 1:
+            return tf.constant(0, tf.int64), clip
+        block = clip // _BLOCK
+        seed = tf.stack([self._seed, -1 - block])
+        place = tf.random.experimental.index_shuffle(clip % _BLOCK, seed, _BLOCK - 1)
+        data_set = tf.searchsorted(self._first_of_block, [place], side="right")[0] - 1
+        turn = block * self._share[data_set] + place - self._first_of_block[data_set]
+        return tf.cast(data_set, tf.int64), turn
 
 
 class ClipSource:
-    """Makes clips by number."""
+    """Makes clips of the records of several data sets, by number."""
 
     def __init__(
         self,
         data_sets: list[VideoRecords],
         probabilities: list[float],
-        settings: ClipSettings,
+        clips: ClipSettings,
         scenes: list[MovingScenes | None],
         seed: int,
-        damage: CorruptRecordLog,
+        log: CorruptRecordLog,
     ):
-        """Stores where the videos lie and what is made of them.
+        """Stores where the videos lie and how clips are made of them.
 
         Args:
           data_sets: their records.
           probabilities: how often each is drawn from.
-          settings: of the clips.
+          clips: settings.
           scenes: one entry per data set, None for clips as in the paper.
           seed: the only source of randomness.
-          damage: says what becomes of records that cannot be read.
+          log: counts the records that cannot be read.
         """
         counts = [len(videos.paths) for videos in data_sets]
         self._order = ClipOrder(counts, probabilities, seed)
@@ -44,14 +108,14 @@ class ClipSource:
         self._offsets = tf.constant([o for videos in data_sets for o in videos.offsets], tf.int64)
         self._counts = tf.constant(counts, tf.int64)
         self._first_rows = tf.cumsum(self._counts, exclusive=True)
-        self._settings = settings
+        self._clips = clips
         self._scenes = scenes
         self._seed = tf.constant(seed, tf.int64)
-        self._damage = damage
+        self._log = log
         self._too_short = tf.constant(
             [
-                f"{tfrecord_files.ERROR_MARK}no video in {videos.paths[0]} ... {videos.paths[-1]} "
-                f"has the {training_clip.frames_needed(settings)} frames that training needs"
+                f"{ERROR_MARK}no video in {videos.paths[0]} ... {videos.paths[-1]} "
+                f"has the {clips.frames_needed} frames that training needs"
                 for videos in data_sets
             ]
         )
@@ -63,8 +127,8 @@ class ClipSource:
         tried.
 
         Raises (when run):
-          tf.errors.InvalidArgumentError: there is no end of clips that are not usable, or more
-            records are damaged than may be.
+          tf.errors.InvalidArgumentError: too many clips in a row were not usable, or too many
+            records are corrupt.
         """
         turn = self._order.turn(number)
 
@@ -83,9 +147,9 @@ class ClipSource:
             return attempts + 1, usable, found | long_enough, clip
 
         never = tf.constant(False)
-        state = (tf.constant(0), never, never, training_clip.blank_clip(self._settings))
+        state = (tf.constant(0), never, never, paper_clips.blank_clip(self._clips))
         _, usable, found, clip = tf.while_loop(is_searching, search, state)
-        reason = tf.where(found, _nothing_usable(self._settings), self._too_short[turn.data_set])
+        reason = tf.where(found, _nothing_usable(self._clips), self._too_short[turn.data_set])
         tf.debugging.Assert(usable, [reason])
         return clip
 
@@ -106,7 +170,7 @@ class ClipSource:
         return ways[0]() if len(ways) == 1 else tf.switch_case(tf.cast(data_set, tf.int32), ways)
 
     def _record(self, row: tf.Tensor) -> tfrecords.EncodedVideo:
-        """Returns one of all records, the data sets' one behind the other; `row`: int64 []."""
+        """Returns record `row` (int64 []) of all data sets in a row."""
         return tfrecords.parse(tfrecords.read_record(self._paths[row], self._offsets[row]))
 
     def _attempt_scene(
@@ -114,18 +178,18 @@ class ClipSource:
     ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
         """Returns what `_attempt` does, for a data set with `MovingScenes`."""
         donor_rows = tf.random.stateless_uniform(
-            [scene_composing.DONORS], seed, 0, tf.reduce_sum(self._counts), tf.int64
+            [synthetic_clips.DONORS], seed, 0, tf.reduce_sum(self._counts), tf.int64
         )
 
         def make() -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
-            donors = scene_clip.choose_donors(
+            donors = synthetic_clips.choose_donors(
                 [self._record(donor) for donor in tf.unstack(donor_rows)], seed
             )
-            chosen = scene_clip.choose_frames(self._record(row), seed, self._settings, scenes)
-            clip, usable = scene_clip.make_clip(chosen, donors, self._settings, scenes)
+            chosen = synthetic_clips.choose_frames(self._record(row), seed, self._clips, scenes)
+            clip, usable = synthetic_clips.make_clip(chosen, donors, self._clips, scenes)
             return tf.constant(True), usable, clip
 
-        return self._unless_damaged(make, tf.concat([[row], donor_rows], 0))
+        return self._unless_corrupt(make, tf.concat([[row], donor_rows], 0))
 
     def _attempt_plain(
         self, row: tf.Tensor, seed: tf.Tensor, report: tf.Tensor
@@ -134,40 +198,40 @@ class ClipSource:
 
         def make() -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
             encoded = self._record(row)
-            long_enough = training_clip.is_long_enough(encoded, self._settings, report)
+            long_enough = paper_clips.is_long_enough(encoded, self._clips, report)
             clip, usable = tf.cond(long_enough, lambda: self._make_clip(encoded, seed), self._blank)
             return long_enough, usable, clip
 
-        return self._unless_damaged(make, row[tf.newaxis])
+        return self._unless_corrupt(make, row[tf.newaxis])
 
     def _make_clip(
         self, encoded: tfrecords.EncodedVideo, seed: tf.Tensor
     ) -> tuple[TrainingClip, tf.Tensor]:
-        chosen = training_clip.choose_frames(encoded, seed, self._settings)
-        return training_clip.make_clip(chosen, self._settings)
+        chosen = paper_clips.choose_frames(encoded, seed, self._clips)
+        return paper_clips.make_clip(chosen, self._clips)
 
     def _blank(self) -> tuple[TrainingClip, tf.Tensor]:
-        return training_clip.blank_clip(self._settings), tf.constant(False)
+        return paper_clips.blank_clip(self._clips), tf.constant(False)
 
-    def _unless_damaged(self, make, rows: tf.Tensor):
-        """Returns what `make` does, or that nothing is usable where one of the records is damaged.
+    def _unless_corrupt(self, make: Callable, rows: tf.Tensor):
+        """Returns what `make` does, or that nothing is usable where one of the records is corrupt.
 
-        Nothing in TensorFlow catches an error but a dataset; so `make` becomes one of one element.
+        Only a dataset can catch an error in TensorFlow; so `make` becomes one of a single element.
         """
         attempt = tf.data.Dataset.from_tensors(0).map(lambda _: (make(), False)).ignore_errors()
-        instead = (tf.constant(True), tf.constant(False), training_clip.blank_clip(self._settings))
+        instead = (tf.constant(True), tf.constant(False), paper_clips.blank_clip(self._clips))
         otherwise = tf.data.Dataset.from_tensors((instead, True))
-        result, is_damaged = attempt.concatenate(otherwise).take(1).get_single_element()
+        result, is_corrupt = attempt.concatenate(otherwise).take(1).get_single_element()
         paths, offsets = tf.gather(self._paths, rows), tf.gather(self._offsets, rows)
-        with tf.control_dependencies([self._damage.report(is_damaged, paths, offsets)]):
+        with tf.control_dependencies([self._log.report(is_corrupt, paths, offsets)]):
             return tf.nest.map_structure(tf.identity, result)
 
 
-def _nothing_usable(settings: ClipSettings) -> str:
-    """Returns the sentence for data of which no clip can be trained on."""
+def _nothing_usable(clips: ClipSettings) -> str:
+    """Returns the error message for data that give no usable clip."""
     return (
-        f"{tfrecord_files.ERROR_MARK}{_MAX_DROPPED_IN_A_ROW} clips in a row were dropped because "
+        f"{ERROR_MARK}{_MAX_DROPPED_IN_A_ROW} clips in a row were dropped because "
         "the reference showed no object, or one with fewer than "
-        f"{settings.min_label_count} pixels at stride {settings.decoder_output_stride} "
-        f"(crop_size {settings.crop_size}, min_label_count {settings.min_label_count})"
+        f"{clips.min_label_count} pixels at stride {clips.decoder_output_stride} "
+        f"(crop_size {clips.crop_size}, min_label_count {clips.min_label_count})"
     )

@@ -1,4 +1,4 @@
-"""Damaged records are named, counted, and left out up to a limit."""
+"""Corrupt records are named, counted, and skipped up to a limit."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import tfrecord_files, tfrecords
+from feelvos_tf.data import corrupt_records, tfrecords
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.data.input_pipeline_test import _scenes, _video
+from feelvos_tf.data.paper_clips import ClipSettings
 
 GOOD, BAD = "good", "bad"
 
 
-def write(folder, damage, names=(GOOD, BAD)):
-    """Returns the pattern of records, of which those called `BAD...` are damaged."""
+def write(folder, corrupt, names=(GOOD, BAD)):
+    """Returns the pattern of records, of which those called `BAD...` are corrupt."""
     path = folder / "train-00000-of-00001.tfrecord"
     with tf.io.TFRecordWriter(str(path)) as writer:
         for name in names:
-            example = tfrecords.encode(_video(folder, name, 4))
+            example, _ = tfrecords.encode(_video(folder, name, 4))
             if name.startswith(BAD):
-                damage(folder, example)
+                corrupt(folder, example)
             writer.write(example.SerializeToString())
     return str(path)
 
@@ -46,26 +47,27 @@ def no_masks(_, example):
 
 
 def batches(pattern, count=4, **settings):
-    dataset = training_dataset(2, records=pattern, crop_size=(30, 30), seed=3, **settings)
-    with tfrecord_files.readable_errors(pattern):
+    clips = ClipSettings(crop_size=(30, 30), min_label_count=settings.pop("min_label_count", 10))
+    dataset = training_dataset(2, records=pattern, clips=clips, seed=3, **settings)
+    with corrupt_records.readable_errors():
         return [{key: value.numpy() for key, value in b.items()} for b in dataset.take(count)]
 
 
 @pytest.mark.parametrize(
-    ("damage", "sentence"),
+    ("corrupt", "sentence"),
     [
         (cut_frame, "frame 0 of video 'bad' (record 2) cannot be read"),
         (small_mask, "frame 0 of video 'bad' (record 2) cannot be read (image and mask differ"),
         (no_masks, "video 'bad' (record 2) has 4 images but 0 masks"),
     ],
 )
-def test_a_damaged_record_is_named_once_and_left_out(tmp_path, capfd, damage, sentence):
-    pattern = write(tmp_path, damage)
+def test_a_corrupt_record_is_named_once_and_skipped(tmp_path, capfd, corrupt, sentence):
+    pattern = write(tmp_path, corrupt)
     found = batches(pattern, max_corrupt_records=1)
     assert {name for batch in found for name in batch["video_id"]} == {b"good"}
-    [line] = [x for x in capfd.readouterr().err.splitlines() if "left out" in x]
-    assert f"left out: {pattern}: {sentence}" in line
-    assert line.endswith("(1 damaged of at most 1)")
+    [line] = [x for x in capfd.readouterr().err.splitlines() if "skipped" in x]
+    assert f"skipped: {pattern}: {sentence}" in line
+    assert line.endswith("(1 corrupt of at most 1)")
     again = batches(pattern, max_corrupt_records=1)
     for one, two in zip(found, again):
         np.testing.assert_array_equal(one["images"], two["images"])
@@ -76,23 +78,23 @@ def test_one_more_than_the_limit_ends_the_training(tmp_path):
     with pytest.raises(InputError, match="more than training_dataset.max_corrupt_records = 1"):
         batches(pattern, 8, max_corrupt_records=1)
     assert len(batches(pattern, 8, max_corrupt_records=2)) == 8
-    with pytest.raises(InputError, match="max_corrupt_records = 1 or more would leave it out"):
+    with pytest.raises(InputError, match="max_corrupt_records = 1 or more would skip it"):
         batches(pattern, 8)
 
 
-def test_so_are_damaged_donors_of_pasted_objects(tmp_path):
+def test_corrupt_donors_of_pasted_objects_are_skipped(tmp_path):
     pattern = write(tmp_path, cut_frame)
     settings = {"scenes": [_scenes()], "min_label_count": 1}
     found = batches(pattern, max_corrupt_records=1, **settings)
     assert {name for batch in found for name in batch["video_id"]} == {b"good"}
 
 
-def test_of_a_file_that_is_cut_short_the_whole_records_are_used(tmp_path, capfd):
+def test_the_complete_records_of_a_truncated_file_are_used(tmp_path, capfd):
     pattern = write(tmp_path, cut_frame, (GOOD, "other"))
     path = tmp_path / "train-00000-of-00001.tfrecord"
     path.write_bytes(path.read_bytes()[:-100])
     found = batches(pattern, max_corrupt_records=1)
     assert {name for batch in found for name in batch["video_id"]} == {b"good"}
-    assert "left out: " in capfd.readouterr().err
+    assert "skipped: " in capfd.readouterr().err
     with pytest.raises(InputError, match="the file ends inside record 2"):
         batches(pattern)

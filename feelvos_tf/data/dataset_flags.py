@@ -1,6 +1,6 @@
-"""The command-line flags that say which data set, which split and which of its sequences.
+"""The command-line flags that choose a data set, a split and some of its sequences.
 
-A program defines them once and asks after the command line was parsed:
+A program defines them once and reads them after the command line was parsed:
 
     _DATASET = dataset_flags.define(cli.flag_values(__name__), "Folder of the data set to segment.")
     ...
@@ -46,7 +46,7 @@ class Choice:
           InputError: the root was not given, or something is missing below it.
         """
         if self.root is None:
-            raise InputError("expected --dataset_root, the folder of a data set, got nothing")
+            raise InputError("expected --dataset_root, the folder of a data set, found none")
         return datasets.list_sequences(*dataclasses.astuple(self), require_masks)
 
 
@@ -66,7 +66,7 @@ class DatasetFlags:
         return dataclasses.replace(self._defaults, **self.given())
 
     def given(self) -> dict[str, Any]:
-        """Returns the fields of `Choice` that the command line names, and no others."""
+        """Returns the fields of `Choice` that the command line sets."""
         values = {name: holder.value for name, holder in self._holders.items()}
         year = values.pop("year")
         if year is not None and values["dataset"] is None:
@@ -79,7 +79,6 @@ def define(
     root_help: str,
     split: str = "val",
     otherwise: str | None = None,
-    root_aliases: Sequence[str] = ("davis_root",),
     more_datasets: Sequence[str] = (),
 ) -> DatasetFlags:
     """Defines --dataset_root, --year, --dataset, --split, --resolution and --sequences.
@@ -87,11 +86,9 @@ def define(
     Args:
       flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
       root_help: what the data set is for.
-      split: the one that is taken where none is named.
-      otherwise: what stands in for a flag that is not given, where the program has other defaults
-        than `Choice`; for the help texts.
-      root_aliases: older names of --dataset_root.
-      more_datasets: values of --dataset that the program lists the files of by itself.
+      split: the default.
+      otherwise: default named in the help texts, where the program has others than `Choice`.
+      more_datasets: further values of --dataset, whose files the program lists itself.
     """
     own = {"flag_values": flag_values}
 
@@ -121,6 +118,4 @@ def define(
             "sequences", None, f"Sequences of the split, e.g. bear,boat; {default('all')}.", **own
         ),
     }
-    for alias in root_aliases:
-        flags.DEFINE_alias(alias, "dataset_root", **own)
     return DatasetFlags(holders, Choice(split=split))

@@ -24,11 +24,6 @@ def test_only_what_the_command_line_names_is_given():
     assert given == {"root": "D", "dataset": "davis_2016", "sequences": ["bear", "boat"]}
 
 
-def test_davis_root_is_another_name_of_dataset_root():
-    assert parse("--davis_root=D").choice() == parse("--dataset_root=D").choice()
-    assert parse("--root=D", root_aliases=("davis_root", "root")).choice().root == "D"
-
-
 def test_a_data_set_wins_over_a_year():
     assert parse("--dataset=youtube_vos", "--year=2016").choice().dataset == "youtube_vos"
     with pytest.raises(flags.IllegalFlagValueError):

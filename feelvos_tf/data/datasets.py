@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from feelvos_tf.core import json_file, text_file
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 
@@ -166,7 +166,7 @@ def _split_names(images: Path, split_file: Path | None) -> list[str]:
     if split_file is None:
         names = sorted(entry.name for entry in images.iterdir() if entry.is_dir())
     else:
-        lines = text_file.read(split_file, "a list of sequences").splitlines()
+        lines = whole_files.read_text(split_file, "a list of sequences").splitlines()
         names = list(dict.fromkeys(_name_in_line(line) for line in lines if line.strip()))
     source = split_file or images
     if not names:
@@ -266,7 +266,7 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
         return {}
     what = "a YouTube-VOS meta file (videos > NAME > objects > ID > frames)"
     try:
-        videos = json_file.read(path, what)["videos"]
+        videos = whole_files.read_json(path, what)["videos"]
         return {
             name: {
                 _object_id(key): list(map(_stem, entry["frames"]))

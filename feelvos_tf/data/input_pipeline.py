@@ -1,130 +1,137 @@
 """The training input pipeline: batches of augmented clips from TFRecord files.
 
-Clip number n follows from the seed and n alone, whichever clips were made before. So a run that is
-resumed goes on with the very clips that it would have seen.
+Clip number n follows from the seed and n alone, whichever clips were made before. So a resumed run
+continues with the very clips that it would have seen.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import gin
 import tensorflow as tf
 
+from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.setting_types import checked
-from feelvos_tf.data import pipeline_settings, tfrecord_files
-from feelvos_tf.data.batch_share import WHOLE, BatchShare
+from feelvos_tf.data import tfrecords
 from feelvos_tf.data.clip_source import ClipSource
 from feelvos_tf.data.corrupt_records import CorruptRecordLog
-from feelvos_tf.data.training_clip import ClipSettings
+from feelvos_tf.data.paper_clips import ClipSettings
+from feelvos_tf.data.scene_composing import MovingScenes
+
+_ENOUGH = 2**40
+"""Clips, more than anybody trains on; their numbers must not overflow."""
 
 
-@gin.configurable
-@checked(
-    "training_dataset",
-    decoder_output_stride=(1, None),
-    min_label_count=(0, None),
-    seed=(-(2**63), 2**63 - 1),
-)
+class BatchShare(NamedTuple):
+    """The clips of a batch that one process makes, and in which portions.
+
+    Attributes:
+      parts: successive portions of a batch, whose gradients are accumulated before an update.
+      replicas: devices that work on a part at the same time, those of all workers.
+      workers: processes, each with as many replicas.
+      worker: number of this one.
+    """
+
+    parts: int = 1
+    replicas: int = 1
+    workers: int = 1
+    worker: int = 0
+
+    def clips_per_replica(self, batch_size: int) -> int:
+        """Returns how many clips of a part one replica gets.
+
+        Raises:
+          InputError: the batch cannot be divided evenly.
+        """
+        portions = self.parts * self.replicas
+        if batch_size % portions:
+            raise InputError(
+                f"training_dataset.batch_size: expected a multiple of {portions} (replicas "
+                f"{self.replicas}, Trainer.gradient_accumulation_steps {self.parts}), found "
+                f"{batch_size}"
+            )
+        return batch_size // portions
+
+    def numbers(self, batch_size: int, first_batch: int) -> tf.data.Dataset:
+        """Returns the numbers of this worker's clips, int64 [], endlessly.
+
+        Each successive `clips_per_replica` of them go to one replica. Clips are numbered from 0,
+        batch after batch.
+        """
+        whole_part = self.clips_per_replica(batch_size) * self.replicas
+        own = whole_part // self.workers
+        first = first_batch * batch_size + self.worker * own
+        return tf.data.Dataset.range(_ENOUGH).map(lambda n: first + n // own * whole_part + n % own)
+
+
+WHOLE = BatchShare()
+"""All clips of all batches, batch by batch."""
+
+
+@settings.configurable
 def training_dataset(
-    batch_size: int,
+    batch_size: settings.PositiveInt,
     records: str | Sequence[str] = gin.REQUIRED,
-    probabilities: Sequence[float] | None = None,
-    crop_size: tuple[int, int] = (465, 465),
-    min_scale: float = 1.0,
-    max_scale: float = 1.3,
-    flip_probability: float = 0.5,
-    decoder_output_stride: int = 4,
-    min_label_count: int = 10,
-    first_frame_only: bool = False,
-    max_frame_gap: int = 1,
-    damage_previous_mask: bool = False,
-    scenes: Sequence | None = None,
-    rollout_steps: int = 0,
-    shuffle_buffer: int | None = None,
-    max_corrupt_records: int = 0,
+    clips: ClipSettings | None = None,
+    scenes: Sequence[MovingScenes | None] | None = None,
+    probabilities: Sequence[settings.Probability] | None = None,
+    max_corrupt_records: settings.Count = 0,
     seed: int | None = None,
     deterministic: bool | None = None,
-    first_batch: int = 0,
+    first_batch: settings.Count = 0,
     share: BatchShare = WHOLE,
     otherwise_seed: int | None = None,
 ) -> tf.data.Dataset:
-    """Returns an endless dataset of batches of clips, or of what is this process's share of them.
+    """Returns an endless dataset of batches of clips, or of this process's share of them.
 
     Every batch is a dict; frames are in the order reference, previous, current, then those that
-    follow, 3 + `rollout_steps` in all:
+    follow, 3 + `ClipSettings.rollout_steps` in all:
       images: float32 [batch, frames, crop height, crop width, 3], RGB 0..255, padding 127.5.
       labels: int32 [batch, frames, crop height, crop width], object indices 0..num_objects-1 (0
         is background) and 255 for void and padding.
       num_objects: int32 [batch], background included.
       video_id: string [batch].
 
-    Source: paper section 3, "Training procedure", and section 4; defaults are those of the 2019
-    release.
+    Source: paper section 3, "Training procedure", and section 4.
 
     Args:
       batch_size: clips per batch.
       records: pattern of record files, such as `/data/davis/train-*.tfrecord`, or a data set that
         TensorFlow Datasets has prepared, such as `tfds:davis/480p`; or a list of them, one per data
         set.
+      clips: how clips are made; `ClipSettings` as gin has set it when None.
+      scenes: one `MovingScenes` per data set (synthetic motion, pasted objects, changes of light),
+        or None for those whose clips are made as in the paper.
       probabilities: with several data sets, how often each is drawn from; equally when None.
-      crop_size: (height, width).
-      min_scale: smallest factor on the size of the frames.
-      max_scale: largest.
-      flip_probability: of mirroring left to right.
-      decoder_output_stride: at which objects must exist in the reference.
-      min_label_count: pixels every object and the background need there; else the clip is dropped.
-      first_frame_only: all three frames are made from frame 0, each with its own augmentation: for
-        fine-tuning on the given mask of a video.
-      max_frame_gap: the current frame comes 1 to this many frames after the previous one. More than
-        the paper's 1 makes the previous mask less trustworthy, as the model's own masks are.
-      damage_previous_mask: the previous frame's labels are made as wrong as a prediction might be
-        (see `mask_damage.py`).
-      scenes: one `MovingScenes` per data set: synthetic motion, pasted objects, changes of light.
-        None for those whose clips are made as in the paper. With it `min_scale`, `max_scale`,
-        `flip_probability`, `first_frame_only` and `max_frame_gap` of this function have no say.
-      rollout_steps: frames that follow the current one; needs `scenes` for all data sets.
-      shuffle_buffer: without effect since the order of all videos is drawn anew in every round;
-        settings written before may name it.
-      max_corrupt_records: so many records that cannot be read are named and left out; one more
-        ends the training. A file that ends inside a record counts as one.
+      max_corrupt_records: number of records that cannot be read that are named and skipped; one
+        more ends the training. A file that ends inside a record counts as one.
       seed: the same seed gives the same batches; None gives new ones every time.
-      deterministic: whether a clip that takes long is waited for, or the next ones overtake it,
-        which is faster where their times differ much; as there is a `seed` or not when None.
-      first_batch: number of the batch to begin with, for a run that is resumed.
+      deterministic: whether a slow clip is waited for or overtaken by the next ones, which is
+        faster where their times differ much; when None, True with a `seed` and False without.
+      first_batch: number of the batch to begin with, for a resumed run.
       share: what to return of each batch, for several devices.
-      otherwise_seed: stands in for `seed` where that is None; several workers need the same one.
+      otherwise_seed: used where `seed` is None; several workers need the same one.
 
     Raises:
-      InputError: no record file, a broken one, or a setting out of range.
+      InputError: no record file, a corrupt one, or a setting out of range.
     """
-    if batch_size < 1 or first_batch < 0 or max_corrupt_records < 0:
+    clips = ClipSettings() if clips is None else clips
+    if not isinstance(clips, ClipSettings):
         raise InputError(
-            "training_dataset: expected batch_size of 1 or more, max_corrupt_records and "
-            f"first_batch of 0 or more, found {batch_size}, {max_corrupt_records} and {first_batch}"
+            f"training_dataset.clips: expected @ClipSettings(), with brackets, found {clips!r}"
         )
-    settings = ClipSettings(
-        crop_size=tuple(crop_size),
-        min_scale=min_scale,
-        max_scale=max_scale,
-        flip_probability=flip_probability,
-        decoder_output_stride=decoder_output_stride,
-        min_label_count=min_label_count,
-        first_frame_only=first_frame_only,
-        max_frame_gap=max_frame_gap,
-        damage_previous_mask=damage_previous_mask,
-        rollout_steps=rollout_steps,
-    )
-    pipeline_settings.check_settings(settings)
-    patterns = pipeline_settings.checked_patterns(records)
-    weights = pipeline_settings.checked_probabilities(probabilities, patterns)
-    scenes = pipeline_settings.checked_scenes(scenes, patterns, rollout_steps)
+    patterns = tfrecords.as_list(records)
+    if not patterns:
+        raise InputError("training_dataset.records: expected a pattern or several, found none")
+    weights = _checked_probabilities(probabilities, len(patterns))
+    scenes = _checked_scenes(scenes, len(patterns), clips)
     base = next(s for s in (seed, otherwise_seed, secrets.randbits(31)) if s is not None)
-    damage = CorruptRecordLog(max_corrupt_records)
-    data_sets = [tfrecord_files.find_videos(pattern, damage.note_end) for pattern in patterns]
-    source = ClipSource(data_sets, weights, settings, scenes, base, damage)
+    log = CorruptRecordLog(max_corrupt_records)
+    data_sets = [tfrecords.find_videos(pattern, log.note_end) for pattern in patterns]
+    source = ClipSource(data_sets, weights, clips, scenes, base, log)
     return (
         share.numbers(batch_size, first_batch)
         .map(
@@ -135,3 +142,39 @@ def training_dataset(
         .batch(share.clips_per_replica(batch_size), drop_remainder=True)
         .prefetch(2)
     )
+
+
+def _checked_probabilities(probabilities: Sequence[float] | None, num_sets: int) -> list[float]:
+    """Returns one probability per data set, summing to 1."""
+    if probabilities is None:
+        return [1.0 / num_sets] * num_sets
+    if len(probabilities) != num_sets or abs(sum(probabilities) - 1.0) > 1e-3:
+        raise InputError(
+            f"training_dataset.probabilities: expected {num_sets} numbers (one per data set) with "
+            f"the sum 1, found {probabilities}"
+        )
+    return list(probabilities)
+
+
+def _checked_scenes(
+    scenes: Sequence[MovingScenes | None] | None, num_sets: int, clips: ClipSettings
+) -> list[MovingScenes | None]:
+    """Returns one entry per data set."""
+    scenes = [None] * num_sets if scenes is None else list(scenes)
+    if len(scenes) != num_sets:
+        raise InputError(
+            f"training_dataset.scenes: expected {num_sets} entries (one per data set), found "
+            f"{len(scenes)}"
+        )
+    for each in scenes:
+        if each is not None and not isinstance(each, MovingScenes):
+            raise InputError(
+                "training_dataset.scenes: expected @MovingScenes(), with brackets, or None for "
+                f"each data set, found {each!r}"
+            )
+    if clips.rollout_steps and None in scenes:
+        raise InputError(
+            "ClipSettings.rollout_steps: expected 0, or MovingScenes for all data sets, found "
+            f"{clips.rollout_steps}"
+        )
+    return scenes

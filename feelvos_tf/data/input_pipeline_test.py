@@ -1,3 +1,5 @@
+import dataclasses
+import re
 from pathlib import Path
 
 import gin
@@ -9,13 +11,14 @@ from PIL import Image
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import (
     clip_source,
+    corrupt_records,
     datasets,
     input_pipeline,
     record_shards,
-    tfrecord_files,
     tfrecords,
 )
-from feelvos_tf.data.moving_scenes import MovingScenes
+from feelvos_tf.data.paper_clips import ClipSettings
+from feelvos_tf.data.scene_composing import MovingScenes
 from feelvos_tf.media import masks
 
 HEIGHT, WIDTH = 48, 64
@@ -50,13 +53,18 @@ def two_videos(tmp_path_factory) -> str:
 
 
 def _batches(count: int, pattern, **settings) -> list:
-    settings = {"crop_size": (40, 56), "seed": 0, **settings}
-    dataset = input_pipeline.training_dataset(4, records=pattern, **settings)
+    names = [field.name for field in dataclasses.fields(ClipSettings)]
+    clips = {name: settings.pop(name) for name in names if name in settings}
+    clips = ClipSettings(**{"crop_size": (40, 56), **clips})
+    settings = {"seed": 0, **settings}
+    dataset = input_pipeline.training_dataset(4, records=pattern, clips=clips, **settings)
     return [{key: value.numpy() for key, value in b.items()} for b in dataset.take(count)]
 
 
 def test_batches_have_the_promised_shapes_and_types(two_videos):
-    dataset = input_pipeline.training_dataset(4, records=two_videos, crop_size=(40, 56))
+    dataset = input_pipeline.training_dataset(
+        4, records=two_videos, clips=ClipSettings(crop_size=(40, 56))
+    )
     assert {
         key: (spec.shape.as_list(), spec.dtype) for key, spec in dataset.element_spec.items()
     } == {
@@ -119,7 +127,7 @@ def test_the_same_seed_gives_the_same_batches_and_another_one_others(two_videos)
 def test_a_dataset_begins_with_any_batch_of_the_whole(tmp_path, two_videos):
     """Resumed runs see the clips of an uninterrupted one, dropped clips and all."""
     pattern = [two_videos, _records(tmp_path, {"short": 2, "c": 4})]
-    settings = {"crop_size": (30, 30), "min_label_count": 7, "shuffle_buffer": 8}
+    settings = {"crop_size": (30, 30), "min_label_count": 7}
     whole = _batches(6, pattern, **settings)
     for number, batch in enumerate(_batches(2, pattern, first_batch=4, **settings), start=4):
         for key in batch:
@@ -171,12 +179,12 @@ def test_nothing_usable_is_an_error_and_no_endless_search(tmp_path, two_videos, 
     short = _records(tmp_path, {"short": 2})
     with (
         pytest.raises(InputError, match="no video in .* has the 3 frames that training needs"),
-        tfrecord_files.readable_errors(),
+        corrupt_records.readable_errors(),
     ):
         _batches(1, short)
     with (
         pytest.raises(InputError, match="40 clips in a row .* fewer than 5000 pixels"),
-        tfrecord_files.readable_errors(),
+        corrupt_records.readable_errors(),
     ):
         _batches(1, two_videos, min_label_count=5000)
 
@@ -194,15 +202,15 @@ def test_records_that_are_not_there_or_cut_short_are_named(tmp_path):
         _batches(1, pattern)
 
 
-def test_a_damaged_record_is_named_while_training(tmp_path):
+def test_a_corrupt_record_is_named_while_training(tmp_path):
     pattern = _records(tmp_path, {"a": 3}, shards=1)
     path = tmp_path / "records" / "train-00000-of-00001.tfrecord"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 255
     path.write_bytes(data)
     with (
-        pytest.raises(InputError, match="00001.tfrecord: record 1 is damaged"),
-        tfrecord_files.readable_errors(pattern),
+        pytest.raises(InputError, match="00001.tfrecord: record 1 is corrupt"),
+        corrupt_records.readable_errors(),
     ):
         _batches(1, pattern)
 
@@ -215,7 +223,7 @@ def _with_frame(example: tf.train.SequenceExample, key: str, content: bytes) -> 
 @pytest.mark.parametrize("kind", ["truncated image", "palette mask", "wrong size"])
 def test_a_frame_that_cannot_be_used_is_named(tmp_path, kind):
     video = _video(tmp_path, "a", 3)
-    example = tfrecords.encode(video)
+    example, _ = tfrecords.encode(video)
     if kind == "truncated image":
         _with_frame(example, "image/encoded", video.frames[1].read_bytes()[:-200])
     elif kind == "palette mask":
@@ -227,23 +235,17 @@ def test_a_frame_that_cannot_be_used_is_named(tmp_path, kind):
     path = tmp_path / "train-00000-of-00001.tfrecord"
     with tf.io.TFRecordWriter(str(path)) as writer:
         writer.write(example.SerializeToString())
-    gin.bind_parameter("training_dataset.records", str(path))
-    try:
-        with (
-            pytest.raises(
-                InputError, match="tfrecord: frame 1 of video 'a' .record 1. cannot be read"
-            ),
-            tfrecord_files.readable_errors(),
-        ):
-            _batches(5, str(path))
-    finally:
-        gin.clear_config()
+    with (
+        pytest.raises(InputError, match="tfrecord: frame 1 of video 'a' .record 1. cannot be read"),
+        corrupt_records.readable_errors(),
+    ):
+        _batches(5, str(path))
 
 
-def test_other_failures_pass_unchanged(two_videos):
+def test_other_failures_pass_unchanged():
     with (
         pytest.raises(tf.errors.InvalidArgumentError, match="of the model"),
-        tfrecord_files.readable_errors(two_videos),
+        corrupt_records.readable_errors(),
     ):
         tf.debugging.assert_equal(1, 2, "an error of the model")
 
@@ -251,22 +253,34 @@ def test_other_failures_pass_unchanged(two_videos):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"crop_size": (0, 5)}, "crop_size must be"),
-        ({"min_scale": 1.5}, "min_scale <= max_scale"),
-        ({"flip_probability": 1.5}, "flip_probability must be"),
-        ({"max_frame_gap": 0}, "max_frame_gap must be 1 or more"),
-        ({"probabilities": [0.5, 0.5]}, "probabilities must be 1 numbers"),
-        ({"crop_size": 97}, "crop_size: expected"),
+        ({"crop_size": (0, 5)}, "ClipSettings.crop_size: expected tuple[int of 1 or more, int of"),
+        ({"crop_size": 97}, "crop_size: expected tuple"),
+        (
+            {"min_scale": 1.5},
+            "ClipSettings: expected 0 < min_scale <= max_scale, found 1.5 and 1.3",
+        ),
+        ({"flip_probability": 1.5}, "flip_probability: expected float of 0.0 to 1.0, found 1.5"),
+        ({"max_frame_gap": 0}, "max_frame_gap: expected int of 1 or more, found 0"),
         ({"first_frame_only": "False"}, "first_frame_only: expected bool, found 'False'"),
-        ({"first_batch": -1}, "first_batch of 0 or more"),
+        ({"probabilities": [0.5, 0.5]}, "probabilities: expected 1 numbers (one per data set)"),
+        ({"first_batch": -1}, "training_dataset.first_batch: expected int of 0 or more, found -1"),
+        ({"max_corrupt_records": -1}, "max_corrupt_records: expected int of 0 or more, found -1"),
         ({"pattern": 5}, "records: expected"),
-        ({"pattern": []}, "records must be a pattern"),
+        ({"pattern": []}, "records: expected a pattern or several, found none"),
         ({"pattern": ["/a", None]}, "records: expected"),
+        ({"scenes": [MovingScenes]}, "scenes: expected @MovingScenes(), with brackets"),
+        ({"scenes": [None, None]}, "scenes: expected 1 entries (one per data set), found 2"),
+        ({"rollout_steps": 1}, "rollout_steps: expected 0, or MovingScenes for all data sets"),
     ],
 )
 def test_settings_out_of_range_are_named(two_videos, settings, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=re.escape(message)):
         _batches(1, **{"pattern": two_videos, **settings})
+
+
+def test_settings_of_clips_without_brackets_are_refused(two_videos):
+    with pytest.raises(InputError, match="clips: expected @ClipSettings.., with brackets"):
+        input_pipeline.training_dataset(2, records=two_videos, clips=ClipSettings)
 
 
 CONFIGS = sorted((Path(__file__).parents[2] / "gin_configs" / "datasets").glob("*.gin"))
@@ -289,10 +303,11 @@ def test_every_data_set_config_builds(config, two_videos):
 
 def test_real_videos_become_clips(real_data, tmp_path):
     sequences = datasets.list_sequences(
-        real_data / "davis2016", "davis_2016", "train", "240p", ["hike", "bear"]
+        real_data / "davis2016", "davis_2016", "train", "480p", ["hike", "bear"]
     )
     record_shards.write_shards(sequences, tmp_path, "train", 1)
-    for batch in _batches(3, str(tmp_path / "train-*"), crop_size=(241, 427)):
+    settings = {"crop_size": (241, 427), "min_scale": 0.5, "max_scale": 0.65}
+    for batch in _batches(3, str(tmp_path / "train-*"), **settings):
         assert (batch["num_objects"] == 2).all()
         share = (batch["labels"] == 1).mean((2, 3))
         assert ((share > 0.01) & (share < 0.6)).all()
@@ -329,26 +344,14 @@ def test_data_sets_with_and_without_scenes_mix(tmp_path):
     assert names == {"s", "a", "b"}
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"scenes": [None, None]}, "scenes must have 1 entries .one per data set., got 2"),
-        ({"rollout_steps": 1}, "rollout_steps must be 0, or more where all data sets have scenes"),
-    ],
-)
-def test_scenes_that_do_not_fit_are_one_sentence(two_videos, settings, sentence):
-    with pytest.raises(InputError, match=sentence):
-        _batches(1, two_videos, **settings)
-
-
-def test_a_damaged_still_is_named(tmp_path):
+def test_a_corrupt_still_is_named(tmp_path):
     pattern = _records(tmp_path, {"s0": 1}, shards=1)
-    (path,) = set(tfrecord_files.find_videos(pattern).paths)
+    (path,) = set(tfrecords.find_videos(pattern).paths)
     with tf.io.TFRecordWriter(path) as writer:
         example = tfrecords._example("s0", [b"no JPEG"], [b"no PNG"], 48, 64)
         writer.write(example.SerializeToString())
     with (
         pytest.raises(InputError, match="frame 0 of video 's0' .record 1. cannot be read"),
-        tfrecord_files.readable_errors(pattern),
+        corrupt_records.readable_errors(),
     ):
         _batches(1, pattern, scenes=[_scenes()])

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import mask_damage
+
+NOBODY = np.zeros((60, 80), bool)
 
 
 def _square(size=61, top=20, left=24, side=14) -> tf.Tensor:
@@ -69,3 +72,64 @@ def test_damage_repeats_with_the_seed_and_differs_without():
     )
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_the_amount_of_damage_can_be_set():
+    labels = tf.cast(_square(), tf.int32)
+    amounts = {"max_shift": 0.0, "max_scale_change": 0.0, "max_rotation": 0.0}
+    none = mask_damage.damage_labels(labels, tf.constant(2), [1, 0], **amounts)
+    np.testing.assert_array_equal(none, labels)
+    far = mask_damage.damage_labels(labels, tf.constant(2), [1, 0], **{**amounts, "max_shift": 0.8})
+    little = mask_damage.damage_labels(labels, tf.constant(2), [1, 0])
+    assert (far != labels).numpy().sum() > 3 * (little != labels).numpy().sum() > 0
+    with pytest.raises(InputError, match="damage_labels.max_shift: expected float of 0.0 or more"):
+        mask_damage.damage_labels(labels, tf.constant(2), [1, 0], max_shift=-1.0)
+
+
+def drawn_labels():
+    labels = np.zeros((60, 80), np.uint8)
+    labels[10:40, 10:40] = 1
+    labels[10:40, 45:70] = 2
+    labels[55:] = 255
+    return labels
+
+
+def erroneous(kind, bystanders=NOBODY, seed=0):
+    inside = drawn_labels() == 1
+    return inside, mask_damage._changed(inside, bystanders, kind, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_an_error_changes_one_object_and_leaves_void_and_the_other_alone(seed):
+    before = drawn_labels()
+    after = mask_damage.draw_error(before, 3, NOBODY, np.random.default_rng(seed))
+    assert after.dtype == np.uint8
+    np.testing.assert_array_equal(after == 255, before == 255)
+    touched = [i for i in (1, 2) if ((after == i) != (before == i)).any()]
+    assert len(touched) <= 1
+    again = mask_damage.draw_error(before, 3, NOBODY, np.random.default_rng(seed))
+    np.testing.assert_array_equal(after, again)
+
+
+def test_every_kind_of_error_does_what_it_is_called():
+    for seed in range(10):
+        inside, changed = erroneous("part_lost", seed=seed)
+        assert not (changed & ~inside).any() and 0 < changed.sum() < inside.sum()
+        inside, changed = erroneous("leak", seed=seed)
+        assert (changed | inside == changed).all() and changed.sum() > inside.sum()
+        inside, changed = erroneous("outline", seed=seed)
+        assert 0.3 < changed.sum() / inside.sum() < 2.0 and changed.sum() != inside.sum()
+        assert not erroneous("lost", seed=seed)[1].any()
+
+
+def test_a_bystander_is_caught():
+    bystanders = NOBODY.copy()
+    bystanders[45:50, 20:30] = True
+    inside, changed = erroneous("bystander", bystanders)
+    np.testing.assert_array_equal(changed, inside | bystanders)
+
+
+def test_a_mask_without_objects_stays_as_it_is():
+    labels = np.zeros((20, 20), np.uint8)
+    result = mask_damage.draw_error(labels, 2, NOBODY[:20, :20], np.random.default_rng(0))
+    np.testing.assert_array_equal(result, labels)

@@ -1,9 +1,19 @@
-"""Writes the shards of a data set: in parallel, always the same bytes, going on where it was ended.
+"""Writes, describes and verifies the shards of a data set.
 
 OUTPUT/
-  train-00000-of-00010.tfrecord ...   appear when all of them are whole
-  dataset_info.json                   what is in them, see `records_info.py`
-  .writing-train/                     while they are written: those that are whole, and one more
+  train-00000-of-00010.tfrecord ...   appear together once all are complete
+  dataset_info.json                   what they hold
+  .writing-train/                     while they are written: those that are complete, and one more
+
+Shards are written in parallel, always with the same bytes; an interrupted run is resumed.
+
+dataset_info.json:
+
+{"train": {"source": {"dataset": "davis_2017", "split": "train", "resolution": "480p"},
+           "videos": 60, "frames": 4209, "objects": 144, "sizes": {"854x480": 60},
+           "sha256": "...",                       of the shards' checksums
+           "shards": {"train-00000-of-00010.tfrecord":
+                      {"sha256": "...", "videos": {"bear": {"frames": 82, "objects": [1]}}}}}}
 """
 
 from __future__ import annotations
@@ -15,24 +25,25 @@ import hashlib
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from feelvos_tf.core import atomic_files, working_folder
+from feelvos_tf.core import atomic_files, whole_files, working_folder
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import tfrecords
+from feelvos_tf.data import corrupt_records, tfrecords
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.data.tfrecords import VideoInfo
 
+INFO = "dataset_info.json"
 _PLAN = "plan"
 Progress = Callable[[Iterable[VideoFiles]], Iterable[VideoFiles]]
 
 
 class Shard(NamedTuple):
-    """A file that is whole.
+    """A file that is complete.
 
     Attributes:
       path: of the file.
@@ -53,18 +64,18 @@ def write_shards(
     progress: Progress = lambda items: items,
     workers: int = 1,
 ) -> list[Shard]:
-    """Writes `<split>-00000-of-00010.tfrecord`, ... and returns what they are, all or none.
+    """Writes `<split>-00000-of-00010.tfrecord`, ..., all or none, and returns the shards.
 
     Every sequence lands in exactly one shard; with fewer sequences than shards some files are
     empty. (The 2019 release rounds the shard size and can lose videos.) The same sequences give the
-    same bytes. What a run leaves that is killed, the same call goes on from.
+    same bytes. The same call resumes a run that was killed.
 
     Args:
       sequences: the videos, each with a mask for every frame.
       output_dir: made when missing.
       split: first part of the file names.
       num_shards: number of files.
-      progress: wraps the sequences that are left, for a progress bar.
+      progress: wraps the remaining sequences, for a progress bar.
       workers: threads that read and encode.
 
     Raises:
@@ -93,7 +104,7 @@ def write_shards(
 
 @contextlib.contextmanager
 def _kept_when_interrupted(folder: Path) -> Iterator[None]:
-    """Removes the folder in the end, but for Ctrl-C, after which the same call goes on."""
+    """Removes the folder at the end, except after Ctrl-C, so that the same call resumes."""
     try:
         yield
     except KeyboardInterrupt:
@@ -105,7 +116,7 @@ def _kept_when_interrupted(folder: Path) -> Iterator[None]:
 
 
 def _plan(sequences: Sequence[VideoFiles], num_shards: int) -> str:
-    """Returns a text that is another one where the shards would be others."""
+    """Returns a text that differs whenever the shards would."""
     digest = hashlib.sha256(str(num_shards).encode())
     for sequence in sequences:
         digest.update(f"{sequence.name} {sequence.binary_masks}".encode())
@@ -132,7 +143,7 @@ def _write(
 
 
 def _write_shard(path: Path, records: Iterable[tuple[bytes, VideoInfo]]) -> Shard:
-    """Writes a shard, which has its name only once it is whole."""
+    """Writes a shard, which has its name only once it is complete."""
     videos = []
     with (
         atomic_files.replacing(path) as temporary,
@@ -148,7 +159,7 @@ def _write_shard(path: Path, records: Iterable[tuple[bytes, VideoInfo]]) -> Shar
 
 
 def _finished(path: Path) -> Shard | None:
-    """Returns a shard that an earlier run has finished, None if there is none."""
+    """Returns a shard that an earlier run finished, None if there is none."""
     text = _read(_note(path))
     if text is None or not path.is_file():
         return None
@@ -161,7 +172,7 @@ def _note(path: Path) -> Path:
 
 
 def _encoded(sequences: Iterable[VideoFiles], workers: int) -> Iterator[tuple[bytes, VideoInfo]]:
-    """Yields the records in the order of the sequences, of which a few are encoded in advance."""
+    """Yields the records in the order of the sequences; encodes a few ahead."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         pending: collections.deque = collections.deque()
         try:
@@ -177,9 +188,82 @@ def _encoded(sequences: Iterable[VideoFiles], workers: int) -> Iterator[tuple[by
 
 
 def _encode(sequence: VideoFiles) -> tuple[bytes, VideoInfo]:
-    example, info = tfrecords.encode_with_info(sequence)
-    # The order of a protocol buffer's maps is otherwise another one in every process.
+    example, info = tfrecords.encode(sequence)
+    # Otherwise the order of a protocol buffer's maps differs from process to process.
     return example.SerializeToString(deterministic=True), info
+
+
+def write_info(
+    output_dir: Path, split: str, shards: Sequence[Shard], source: Mapping[str, str]
+) -> Path:
+    """Writes what the shards of a split hold to `dataset_info.json`, next to other splits.
+
+    Args:
+      output_dir: folder of the shards.
+      split: their name.
+      shards: all of them.
+      source: where the videos come from.
+    """
+    path = output_dir / INFO
+    splits = {**read_info(output_dir), split: _description(shards, source)}
+    with atomic_files.replacing(path) as temporary:
+        temporary.write_text(json.dumps(splits, indent=1) + "\n")
+    return path
+
+
+def read_info(output_dir: Path) -> dict[str, Any]:
+    """Returns what `dataset_info.json` says of each split; nothing where there is no such file.
+
+    Raises:
+      InputError: the file is corrupt.
+    """
+    path = output_dir / INFO
+    if not path.exists():
+        return {}
+    what = "what tools/build_tfrecords.py wrote"
+    splits = whole_files.read_json(path, what)
+    if not isinstance(splits, dict) or not all(map(_is_description, splits.values())):
+        raise InputError(f"{path}: expected {what}, found other JSON")
+    return splits
+
+
+def verify(
+    output_dir: Path,
+    split: str,
+    progress: Callable[[Iterable[str]], Iterable[str]] = lambda items: items,
+) -> dict[str, Any]:
+    """Reads every record, decodes every frame; returns what `write_info` wrote of the split.
+
+    Args:
+      output_dir: folder of the shards.
+      split: their name.
+      progress: wraps the shards' names, for a progress bar.
+
+    Raises:
+      InputError: a shard is missing, is not what was written, or cannot be read.
+    """
+    path = output_dir / INFO
+    if not path.exists():
+        raise InputError(
+            f"{path}: expected what tools/build_tfrecords.py wrote, found no such file"
+        )
+    splits = read_info(output_dir)
+    if split not in splits:
+        raise InputError(f"{path}: expected the split {split!r}, found {', '.join(splits)}")
+    shards = splits[split]["shards"]
+    surplus = {p.name for p in output_dir.glob(f"{split}-*-of-*.tfrecord")} - set(shards)
+    if surplus:
+        raise InputError(f"{output_dir / min(surplus)}: {INFO} does not list this file")
+    for name in progress(list(shards)):
+        shard = output_dir / name
+        if not shard.is_file():
+            raise InputError(f"{shard}: expected a shard of {INFO}, found no such file")
+        corrupt_records.check_file(shard)
+        if sha256_of(shard) != shards[name]["sha256"]:
+            raise InputError(
+                f"{shard}: can be read, but is not the file that was written (its SHA-256 differs)"
+            )
+    return splits[split]
 
 
 def sha256_of(path: Path) -> str:
@@ -203,3 +287,36 @@ def _refuse_other_shards(output_dir: Path, split: str, names: list[str]) -> None
                 f"{path} belongs to another set of shards of {split!r}: remove it, or choose "
                 "another output folder"
             )
+
+
+def _description(shards: Sequence[Shard], source: Mapping[str, str]) -> dict[str, Any]:
+    videos = [video for shard in shards for video in shard.videos]
+    sizes = collections.Counter(f"{video.width}x{video.height}" for video in videos)
+    checksums = " ".join(shard.sha256 for shard in shards)
+    return {
+        "source": dict(source),
+        "videos": len(videos),
+        "frames": sum(video.frames for video in videos),
+        "objects": sum(len(video.objects) for video in videos),
+        "sizes": dict(sorted(sizes.items())),
+        "sha256": hashlib.sha256(checksums.encode()).hexdigest(),
+        "shards": {
+            shard.path.name: {
+                "sha256": shard.sha256,
+                "videos": {
+                    v.name: {"frames": v.frames, "objects": v.objects} for v in shard.videos
+                },
+            }
+            for shard in shards
+        },
+    }
+
+
+def _is_description(split: object) -> bool:
+    """Returns whether `split` has the parts of a `_description` that are read again."""
+    return (
+        isinstance(split, dict)
+        and all(isinstance(split.get(name), int) for name in ("videos", "frames", "objects"))
+        and isinstance(split.get("shards"), dict)
+        and all(isinstance(s, dict) and "sha256" in s for s in split["shards"].values())
+    )

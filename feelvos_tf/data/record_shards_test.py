@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import datasets, record_shards, records_info
+from feelvos_tf.data import datasets, record_shards
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +87,7 @@ def test_what_was_left_of_other_videos_is_not_used(tmp_path, videos, monkeypatch
 @pytest.fixture
 def written(tmp_path, videos):
     shards = record_shards.write_shards(videos[:3], tmp_path, "train", 2)
-    records_info.write(tmp_path, "train", shards, {"dataset": "davis_2017", "split": "train"})
+    record_shards.write_info(tmp_path, "train", shards, {"dataset": "davis_2017", "split": "train"})
     return tmp_path
 
 
@@ -101,7 +101,7 @@ def test_the_information_says_what_is_there(written, videos):
     assert info["objects"] == sum(
         len(v["objects"]) for shard in info["shards"].values() for v in shard["videos"].values()
     )
-    assert records_info.verify(written, "train") == info
+    assert record_shards.verify(written, "train") == info
 
 
 def test_what_is_not_as_it_was_written_is_named(written, tmp_path):
@@ -109,28 +109,28 @@ def test_what_is_not_as_it_was_written_is_named(written, tmp_path):
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-4])
     with pytest.raises(InputError, match="00001-of-00002.tfrecord: the file ends inside record"):
-        records_info.verify(written, "train")
+        record_shards.verify(written, "train")
     shard.write_bytes(whole[:1000] + bytes([whole[1000] ^ 255]) + whole[1001:])
-    with pytest.raises(InputError, match="00001-of-00002.tfrecord: record 1 is damaged"):
-        records_info.verify(written, "train")
+    with pytest.raises(InputError, match="00001-of-00002.tfrecord: record 1 is corrupt"):
+        record_shards.verify(written, "train")
     shard.write_bytes((written / "train-00000-of-00002.tfrecord").read_bytes())
     with pytest.raises(InputError, match="is not the file that was written"):
-        records_info.verify(written, "train")
+        record_shards.verify(written, "train")
     shard.unlink()
-    with pytest.raises(InputError, match="expected a file of dataset_info.json"):
-        records_info.verify(written, "train")
+    with pytest.raises(InputError, match="expected a shard of dataset_info.json"):
+        record_shards.verify(written, "train")
     with pytest.raises(InputError, match="expected the split 'val', found train"):
-        records_info.verify(written, "val")
+        record_shards.verify(written, "val")
 
 
 @pytest.mark.parametrize(
     "content", ["{", "[]", '{"train": 5}', '{"train": {"shards": {"a.tfrecord": "abc"}}}', "\xff"]
 )
-def test_damaged_information_is_neither_believed_nor_replaced(written, content):
+def test_a_corrupt_info_file_is_neither_trusted_nor_replaced(written, content):
     path = written / "dataset_info.json"
     path.write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match="dataset_info.json: expected what tools/build_tfrecords"):
-        records_info.verify(written, "train")
+        record_shards.verify(written, "train")
     with pytest.raises(InputError, match="dataset_info.json: expected what tools/build_tfrecords"):
-        records_info.write(written, "val", [], {})
+        record_shards.write_info(written, "val", [], {})
     assert path.read_text(encoding="latin-1") == content

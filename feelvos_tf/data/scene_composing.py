@@ -1,9 +1,9 @@
-"""Training clips made of a photograph, or of a video's frames, and of objects that move over them.
+"""Draws clips of a photograph, or of a video's frames, and of objects that move over them.
 
-A clip of a photograph comes about in one of three ways: the whole picture moves; its objects move
-against the rest, with what they leave behind filled; or its objects move over another picture.
-Frames of a video keep their own motion. Over all of them further objects of other pictures can
-pass, to be followed as well or as distractors that must not be.
+A photograph becomes a clip in one of three ways: the whole picture moves; its objects move against
+the background, with the holes filled; or its objects move over another picture. Frames of a video
+keep their own motion. Objects of other pictures can pass over all of them, to be followed as well
+or as distractors. In the end light and camera change from frame to frame.
 
 Everything is NumPy and OpenCV, run by `tf.data` (`tf.numpy_function`): a clip of four frames takes
 a few hundredths of a second, a fraction of what TensorFlow's own operations would take.
@@ -11,27 +11,79 @@ a few hundredths of a second, a fraction of what TensorFlow's own operations wou
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
+from feelvos_tf.core import settings
 from feelvos_tf.core.constants import PREVIOUS, VOID
-from feelvos_tf.data import appearance_changes, prediction_errors, object_pasting, synthetic_motion
-from feelvos_tf.data.moving_scenes import MovingScenes
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import mask_damage, object_pasting, synthetic_motion
 from feelvos_tf.data.object_pasting import Cutout
 from feelvos_tf.data.synthetic_motion import View
 
-DONORS = 2
-"""Pictures that go into a clip beside its own."""
 _MIRRORED_SHARE = 0.5
 # A distractor can be the copy of an object that is followed: only its place tells them apart.
 _COPY_SHARE = 0.15
 # An object that is followed needs this many pixels in the reference: about 12 at stride 4.
 _FOLLOWED_PIXELS = 192
-# Ids, while the clip is made: objects that the picture has come first, then what is pasted.
+# Ids while the clip is made: the picture's own objects, then those that are pasted.
 _FIRST_PASTED_ID = 100
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@settings.register
+@dataclasses.dataclass(frozen=True)
+class MovingScenes:
+    """How the clips of a data set are made; probabilities are per clip.
+
+    Attributes:
+      min_scale: smallest factor on the size of the picture.
+      max_scale: largest.
+      motion: factor on all synthetic motion of photographs.
+      camera_motion: the same for the frames of videos, which move by themselves.
+      max_frame_gap: successive frames of a video are 1 to this many frames apart.
+      still_probability: of using one frame of a video as if it were a photograph.
+      cut_probability: of moving a photograph's objects against its background.
+      transplant_probability: of moving them over another picture.
+      paste_probability: of objects of other pictures that pass over the frames.
+      count_shares: how often 1, 2, ... objects are followed, where there are as many; all others
+        are background.
+      light: strength of the color changes of a clip, 0 for none; its frames differ by a third.
+      fault_probability: of blur, noise and JPEG artifacts, each, in a frame.
+      prediction_error_probability: of an error in the previous mask, see
+        `mask_damage.draw_error`.
+    """
+
+    min_scale: float = 1.0
+    max_scale: float = 1.6
+    motion: settings.NonNegative = 1.0
+    camera_motion: settings.NonNegative = 0.25
+    max_frame_gap: settings.PositiveInt = 6
+    still_probability: settings.Probability = 0.0
+    cut_probability: settings.Probability = 0.35
+    transplant_probability: settings.Probability = 0.3
+    paste_probability: settings.Probability = 0.4
+    count_shares: Sequence[settings.NonNegative] = (0.6, 0.3, 0.1)
+    light: settings.NonNegative = 0.7
+    fault_probability: settings.Probability = 0.25
+    prediction_error_probability: settings.Probability = 0.4
+
+    def __post_init__(self) -> None:
+        settings.check_scales("MovingScenes", self.min_scale, self.max_scale)
+        if self.cut_probability + self.transplant_probability > 1.0:
+            raise InputError(
+                "MovingScenes: expected cut_probability and transplant_probability to sum to at "
+                f"most 1, found {self.cut_probability} and {self.transplant_probability}"
+            )
+        if not sum(self.count_shares) > 0:
+            raise InputError(
+                "MovingScenes.count_shares: expected numbers with a sum above 0, found "
+                f"{self.count_shares}"
+            )
 
 
 class Picture(NamedTuple):
@@ -167,7 +219,7 @@ class _Stage:
         previous = labels[PREVIOUS]
         if rng.random() < scenes.prediction_error_probability:
             others = (ids[PREVIOUS] > 0) & (ids[PREVIOUS] != VOID) & (previous == 0)
-            previous = prediction_errors.draw_error(previous, len(followed) + 1, others, rng)
+            previous = mask_damage.draw_error(previous, len(followed) + 1, others, rng)
         return Clip(np.stack(self._in_light()), labels, previous)
 
     def _choose_followed(self) -> list[int]:
@@ -182,14 +234,14 @@ class _Stage:
 
     def _in_light(self) -> list[np.ndarray]:
         rng, scenes = self._rng, self._scenes
-        overall = appearance_changes.draw_light(rng, scenes.light)
+        overall = draw_light(rng, scenes.light)
         images = []
         for image in self._images:
-            image = appearance_changes.relight(image, overall)
-            own = appearance_changes.draw_light(rng, 0.35 * scenes.light)
-            image = appearance_changes.relight(image, own)
+            image = relight(image, overall)
+            own = draw_light(rng, 0.35 * scenes.light)
+            image = relight(image, own)
             faults = scenes.fault_probability
-            images.append(appearance_changes.draw_camera_faults(image, rng, faults))
+            images.append(draw_camera_faults(image, rng, faults))
         return images
 
     def _show(self, pictures: Sequence[Picture], views: Sequence[View]) -> None:
@@ -248,6 +300,63 @@ class _Stage:
         """Returns the scale, changed where the object would be tiny or larger than the frame."""
         side = min(self._size)
         return float(np.clip(scale, 0.15 * side / extent, 0.9 * side / extent))
+
+
+class Light(NamedTuple):
+    """A change of colors: saturation, then contrast about the middle grey, then shifts.
+
+    Attributes:
+      saturation: factor on the distance to grey.
+      contrast: factor on the distance to middle grey.
+      shift: added to R, G and B, float32 [3].
+    """
+
+    saturation: float
+    contrast: float
+    shift: np.ndarray
+
+
+def draw_light(rng: np.random.Generator, strength: float) -> Light:
+    """Returns a random change; `strength` 1 is a large one, 0 none."""
+    shift = rng.normal(0.0, 18.0 * strength) + rng.normal(0.0, 6.0 * strength, 3)
+    return Light(
+        saturation=float(np.exp(rng.normal(0.0, 0.3 * strength))),
+        contrast=float(np.exp(rng.normal(0.0, 0.18 * strength))),
+        shift=shift.astype(np.float32),
+    )
+
+
+def relight(image: np.ndarray, light: Light) -> np.ndarray:
+    """Returns uint8 [height, width, 3] in another light, for `image` of the same kind."""
+    grey = light.contrast * (1.0 - light.saturation) * np.outer(np.ones(3, np.float32), _LUMA)
+    matrix = grey + light.contrast * light.saturation * np.eye(3, dtype=np.float32)
+    shift = light.shift + 127.5 * (1.0 - light.contrast)
+    return cv2.transform(image, np.column_stack([matrix, shift]))
+
+
+def draw_camera_faults(
+    image: np.ndarray, rng: np.random.Generator, probability: float
+) -> np.ndarray:
+    """Returns uint8 [height, width, 3] with blur, noise and JPEG artifacts, each by chance.
+
+    Args:
+      image: uint8 [height, width, 3].
+      rng: the only source of randomness.
+      probability: of each of the three.
+    """
+    blurred, noisy, compressed = rng.random(3) < probability
+    if blurred:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6))
+    if noisy:
+        noise = np.empty(image.shape, np.int16)
+        cv2.setRNGSeed(int(rng.integers(2**31)))
+        cv2.randn(noise, 0, rng.uniform(1.0, 7.0))
+        image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    if compressed:
+        quality = int(rng.integers(30, 90))
+        _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+    return image
 
 
 def _mirrored(picture: Picture) -> Picture:

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from feelvos_tf.data import scene_composing
-from feelvos_tf.data.moving_scenes import MovingScenes
-from feelvos_tf.data.scene_composing import Picture
+from feelvos_tf.data.scene_composing import Light, MovingScenes, Picture
 
 SIZE = (97, 113)
 # Only what moves: the pictures' own colors tell which object a pixel belongs to.
@@ -17,6 +16,7 @@ PLAIN = MovingScenes(
     fault_probability=0.0,
     prediction_error_probability=0.0,
 )
+IMAGE = np.random.default_rng(0).integers(60, 190, (20, 30, 3)).astype(np.uint8)
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
 
 
@@ -104,7 +104,7 @@ def test_objects_that_are_cut_out_move_against_the_background():
     assert max(shifts) > 3
 
 
-def test_mistakes_touch_the_previous_mask_alone():
+def test_errors_touch_the_previous_mask_alone():
     wrong = dataclasses.replace(PLAIN, prediction_error_probability=1.0)
     changed = 0
     for seed in range(10):
@@ -118,3 +118,33 @@ def test_mistakes_touch_the_previous_mask_alone():
 def test_a_picture_without_objects_makes_a_clip_all_the_same():
     made = clip(0, PLAIN, [picture()], [picture(), picture()])
     assert set(np.unique(made.labels)) <= {0, 255}
+
+
+def test_colors_follow_saturation_contrast_and_shift_in_this_order():
+    light = Light(saturation=0.6, contrast=1.2, shift=np.array([5, -8, 0], np.float32))
+    grey = IMAGE @ np.array([0.299, 0.587, 0.114])
+    expected = grey[..., None] + 0.6 * (IMAGE - grey[..., None])
+    expected = (expected - 127.5) * 1.2 + 127.5 + [5, -8, 0]
+    expected = np.clip(expected, 0, 255)
+    np.testing.assert_allclose(scene_composing.relight(IMAGE, light), expected, atol=1.0)
+
+
+def test_light_of_no_strength_changes_nothing():
+    light = scene_composing.draw_light(np.random.default_rng(0), 0.0)
+    np.testing.assert_array_equal(scene_composing.relight(IMAGE, light), IMAGE)
+    untouched = scene_composing.draw_camera_faults(IMAGE, np.random.default_rng(0), 0.0)
+    np.testing.assert_array_equal(untouched, IMAGE)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_camera_faults_are_small_and_depend_on_the_seed_alone(seed):
+    first, again = (
+        scene_composing.draw_camera_faults(IMAGE, np.random.default_rng(seed), 1.0)
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert first.dtype == np.uint8 and first.shape == IMAGE.shape
+    difference = np.abs(first.astype(int) - IMAGE).mean()
+    # The picture is noise, of which blur leaves little but the mean.
+    assert 0 < difference < 40
+    assert abs(first.mean() - IMAGE.mean()) < 3

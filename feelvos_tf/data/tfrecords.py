@@ -21,9 +21,10 @@ encoded anew.
 
 from __future__ import annotations
 
+import glob
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
+from feelvos_tf.data.tfds import prepared
 from feelvos_tf.media import masks, pictures
 
 _RECORD_HEADER_BYTES = 12  # length (uint64, little endian) and its checksum
@@ -55,6 +57,18 @@ class EncodedVideo(NamedTuple):
     masks: tf.Tensor
 
 
+class VideoRecords(NamedTuple):
+    """Where the videos of a data set lie, in the order of the files.
+
+    Attributes:
+      paths: the file of each video.
+      offsets: the byte of the file at which its record begins.
+    """
+
+    paths: list[str]
+    offsets: list[int]
+
+
 class VideoInfo(NamedTuple):
     """What one video holds; `objects` are the ids in its masks, sizes are in pixels."""
 
@@ -66,10 +80,13 @@ class VideoInfo(NamedTuple):
 
 
 def parse(serialized: tf.Tensor) -> EncodedVideo:
-    """Returns the encoded frames of a record, string []: ours, or of TensorFlow Datasets.
+    """Returns the encoded frames of a serialized record, ours or one of TensorFlow Datasets.
 
-    The latter writes an `Example`, which on the wire is the context of a `SequenceExample`: one
-    parser reads both.
+    TensorFlow Datasets writes an `Example`, which on the wire is the context of a
+    `SequenceExample`: one parser reads both.
+
+    Args:
+      serialized: string [].
 
     Raises (when run):
       tf.errors.InvalidArgumentError: the record holds no video.
@@ -96,12 +113,31 @@ def parse(serialized: tf.Tensor) -> EncodedVideo:
     return EncodedVideo(name, images, masks)
 
 
-def encode(sequence: VideoFiles) -> tf.train.SequenceExample:
-    """Returns one video as a `SequenceExample`; see `encode_with_info`."""
-    return encode_with_info(sequence)[0]
+def decode_frame(
+    image: tf.Tensor, mask: tf.Tensor, dct_method: str = ""
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns (image uint8 [height, width, 3], object ids uint8 [height, width]).
+
+    Args:
+      image: JPEG file, string [].
+      mask: PNG file of one channel, string [].
+      dct_method: of `tf.io.decode_jpeg`. TensorFlow's default is fast and differs from the exact
+        "INTEGER_ACCURATE", which OpenCV and Pillow use, by 1 on average and up to 8 of 255.
+
+    Raises (when run):
+      tf.errors.InvalidArgumentError: corrupt file, palette or color mask, sizes that differ.
+    """
+    pixels = tf.io.decode_jpeg(image, channels=3, dct_method=dct_method)
+    # channels=0 keeps what is stored; channels=1 would turn a palette into gray values silently.
+    ids = tf.ensure_shape(tf.io.decode_png(mask, channels=0), [None, None, 1])[..., 0]
+    sizes_match = tf.debugging.assert_equal(
+        tf.shape(pixels)[:2], tf.shape(ids), "image and mask differ in size"
+    )
+    with tf.control_dependencies([] if tf.executing_eagerly() else [sizes_match]):
+        return tf.identity(pixels), ids
 
 
-def encode_with_info(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
+def encode(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
     """Returns one video as a `SequenceExample`, and what is in it.
 
     Raises:
@@ -125,12 +161,44 @@ def encode_with_info(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, Vi
     return example, VideoInfo(sequence.name, len(images), [int(i) for i in objects], height, width)
 
 
-def record_offsets(path: Path, note_damage: Callable[[str], None] | None = None) -> list[int]:
-    """Returns where each record of a TFRecord file begins, found by hopping over their lengths.
+def as_list(patterns: str | Sequence[str]) -> list[str]:
+    """Returns a list of patterns, one per data set."""
+    return [patterns] if isinstance(patterns, str) else list(patterns)
+
+
+def find_videos(pattern: str, on_corrupt: Callable[[str], None] | None = None) -> VideoRecords:
+    """Returns all videos in the record files that match the pattern.
+
+    Args:
+      pattern: of the files' paths, or a data set of TensorFlow Datasets: see `tfds/prepared.py`.
+      on_corrupt: see `record_offsets`.
+
+    Raises:
+      InputError: no file matches, one ends inside a record, or all are empty.
+    """
+    if prepared.is_prepared(pattern):
+        paths = [str(path) for path in prepared.record_files(pattern)]
+    else:
+        paths = sorted(glob.glob(pattern))
+    if not paths:
+        raise InputError(f"no training records match {pattern}")
+    videos = VideoRecords([], [])
+    for path in paths:
+        for offset in record_offsets(Path(path), on_corrupt):
+            videos.paths.append(path)
+            videos.offsets.append(offset)
+    if not videos.paths:
+        raise InputError(f"the training records {pattern} hold no video")
+    return videos
+
+
+def record_offsets(path: Path, on_corrupt: Callable[[str], None] | None = None) -> list[int]:
+    """Returns the byte at which each record of a TFRecord file begins.
 
     Args:
       path: of the file.
-      note_damage: told of a file that ends inside a record, which then is left out.
+      on_corrupt: called with a sentence on a file that ends inside a record, instead of raising;
+        that record is left out.
 
     Raises:
       InputError: the file is missing or ends inside a record.
@@ -152,9 +220,9 @@ def record_offsets(path: Path, note_damage: Callable[[str], None] | None = None)
     sentence = (
         f"{path}: the file ends inside record {len(offsets)} (is it a TFRecord file, copied whole?)"
     )
-    if note_damage is None:
+    if on_corrupt is None:
         raise InputError(sentence)
-    note_damage(sentence)
+    on_corrupt(sentence)
     return offsets[:-1]
 
 

@@ -35,7 +35,7 @@ def _read(paths) -> list[tf.train.SequenceExample]:
 
 def test_a_record_has_the_fields_of_the_release(tmp_path):
     video = _video(tmp_path, "bear", frames=3)
-    example = tfrecords.encode(video)
+    example, _ = tfrecords.encode(video)
     context = example.context.feature
     assert set(context) == {
         "video_id",
@@ -74,7 +74,7 @@ def test_what_exif_turns_is_upright_in_a_record_as_it_is_in_prediction(tmp_path,
     stored.save(tmp_path / "a.jpg", exif=exif, quality=100)
     masks.write_mask(tmp_path / "a.png", ids[: ids.shape[0] - 8])
     video = VideoFiles("a", (tmp_path / "a.jpg",), (tmp_path / "a.png",))
-    parsed = tfrecords.parse(tfrecords.encode(video).SerializeToString())
+    parsed = tfrecords.parse(tfrecords.encode(video)[0].SerializeToString())
     found = tf.io.decode_jpeg(parsed.images[0], channels=3).numpy().astype(int)
     expected = pictures.read_image(tmp_path / "a.jpg")
     assert found.shape[:2] == tuple(tf.io.decode_png(parsed.masks[0]).shape[:2])
@@ -82,14 +82,14 @@ def test_what_exif_turns_is_upright_in_a_record_as_it_is_in_prediction(tmp_path,
 
 
 def test_255_is_the_object_in_davis_2016_masks(tmp_path):
-    example = tfrecords.encode(_video(tmp_path, "bear", binary=True))
+    example, _ = tfrecords.encode(_video(tmp_path, "bear", binary=True))
     png = tf.io.decode_png(tfrecords.parse(example.SerializeToString()).masks[0])
     assert set(np.unique(png)) == {0, 1}
 
 
 def test_parse_returns_what_encode_wrote(tmp_path):
     video = _video(tmp_path, "bear", frames=3)
-    parsed = tfrecords.parse(tfrecords.encode(video).SerializeToString())
+    parsed = tfrecords.parse(tfrecords.encode(video)[0].SerializeToString())
     assert parsed.video_id == b"bear"
     assert parsed.images.shape == parsed.masks.shape == [3]
     assert parsed.images[2] == video.frames[2].read_bytes()

@@ -15,12 +15,12 @@
 | dynamic segmentation head: four layers, 7x7 kernels, 256 channels, logits | `feelvos_tf.models.dynamic_segmentation_head.SegmentationHead` |
 | a single forward pass for each video frame; predictions are fed back | `feelvos_tf.inference.predictor.Predictor` |
 | softmax over the object dimension | `feelvos_tf.inference.predictor.Predictor` |
-| three frames of a video: reference, previous, current | `feelvos_tf.data.frame_sampling.draw_frames` |
-| the ground truth of the previous frame stands in for its prediction | `feelvos_tf.models.clip_rollout.segment_clip` |
+| three frames of a video: reference, previous, current | `feelvos_tf.data.paper_clips.draw_frames` |
+| the ground truth of the previous frame stands in for its prediction | `feelvos_tf.training.clip_forward.roll_out` |
 | flipping, scaling, crops of 465x465 pixels | `feelvos_tf.data.augmentation.augment` |
 | cross entropy loss of the 15% hardest pixels | `feelvos_tf.training.losses.BootstrappedCrossEntropy` |
 | gradient descent with a momentum of 0.9 | `feelvos_tf.training.optimizers.MomentumOptimizer` |
-| learning rate of 0.0007 for 200,000 steps | `feelvos_tf.training.learning_rate.LearningRate` |
+| learning rate of 0.0007 for 200,000 steps | `feelvos_tf.training.optimizers.LearningRate` |
 
 Defaults are the values above, except where the 2019 release differs: README.md in this folder lists
 where. `layers/` holds what all of it is built of, `release_checkpoint.py` and `weights.py` bring in

@@ -13,8 +13,9 @@ import pytest
 
 from feelvos_tf.data import datasets, record_shards
 from feelvos_tf.data.input_pipeline import training_dataset
+from feelvos_tf.data.paper_clips import ClipSettings
 from feelvos_tf.testing import checkpoint_state
-from feelvos_tf.training import run_lock
+from feelvos_tf.training.checkpoints import only_process
 from feelvos_tf.training.optimizers import AdamOptimizer
 from feelvos_tf.training.trainer_test import make_trainer
 
@@ -27,8 +28,9 @@ train(*sys.argv[1:])
 
 def train(records, folder, num_steps):
     """Goes on with the training in a folder to its end, with a checkpoint after every step."""
-    clips = {"records": records, "crop_size": (17, 17), "seed": 3, "min_label_count": 1}
-    with run_lock.only_process(folder):
+    clips = ClipSettings(crop_size=(17, 17), min_label_count=1)
+    settings = {"records": records, "clips": clips, "seed": 3}
+    with only_process(folder):
         _, trainer = make_trainer(
             pathlib.Path(folder),
             num_steps=int(num_steps),
@@ -36,10 +38,9 @@ def train(records, folder, num_steps):
             average_decay=0.9,
             save_every_steps=1,
             log_every_steps=1,
-            picture_every_steps=0,
         )
         trainer.train(
-            lambda step, share: training_dataset(2, first_batch=step, share=share, **clips)
+            lambda step, share: training_dataset(2, first_batch=step, share=share, **settings)
         )
 
 

@@ -23,6 +23,7 @@ from PIL import Image
 from feelvos_tf import export
 from feelvos_tf.data import datasets, record_shards
 from feelvos_tf.data.input_pipeline import training_dataset
+from feelvos_tf.data.paper_clips import ClipSettings
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.boundary import tolerance_radius
 from feelvos_tf.inference.predictor import Predictor
@@ -31,6 +32,7 @@ from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.training.clip_forward import clip_logits
 
 _TRAINED_BACKBONES = {
     "mobilenet_v2": lambda: MobileNetV2(output_stride=16),
@@ -62,7 +64,7 @@ def train_cases(crop: int, objects: int) -> list[Case]:
         @tf.function
         def run():
             with tf.GradientTape() as tape:
-                clips = model.clip_logits(images, labels, tf.constant([objects]), training=True)
+                clips = clip_logits(model, images, labels, tf.constant([objects]), training=True)
                 loss = tf.reduce_mean(clips[0].logits ** 2)
             return tape.gradient(loss, variables) if backward else loss
 
@@ -91,9 +93,8 @@ def input_cases(root: str, split: str, crop: int) -> list[Case]:
     record_shards.write_shards(listed, folder, split, num_shards=2)
 
     def pipeline() -> Callable[[], object]:
-        dataset = training_dataset(
-            1, records=str(folder / f"{split}-*"), crop_size=(crop, crop), seed=0
-        )
+        clips = ClipSettings(crop_size=(crop, crop))
+        dataset = training_dataset(1, str(folder / f"{split}-*"), clips, seed=0)
         batches = iter(dataset)
         return lambda: [next(batches) for _ in range(_BATCHES)]
 

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import any_folder, datasets
+from feelvos_tf.data import datasets, own_folders
 from feelvos_tf.media import masks
 
 _FOLDER = "folder"
@@ -84,7 +84,7 @@ class FeelvosVideos(tfds.core.GeneratorBasedBuilder):
         if config.dataset == _FOLDER:
             if split != "train":
                 raise InputError("a folder has one split")
-            return any_folder.list_folder(root)
+            return own_folders.list_folder(root)
         resolution = config.resolution or "480p"
         listed = datasets.list_sequences(root, config.dataset, split, resolution, None, "none")
         return [datasets.with_masks_alone(video) for video in listed]

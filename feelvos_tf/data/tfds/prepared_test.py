@@ -10,6 +10,7 @@ import pytest
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets, record_shards
 from feelvos_tf.data.input_pipeline import training_dataset
+from feelvos_tf.data.paper_clips import ClipSettings
 from feelvos_tf.data.tfds import prepared
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs feelvos_tf[tfds]")
@@ -28,13 +29,13 @@ def root(tmp_path_factory, request):
 
 def decoded(pattern):
     """Returns name -> (images, masks) of all records, once; the shards are in no known order."""
-    from feelvos_tf.data import tfrecord_files, tfrecords, training_clip
+    from feelvos_tf.data import tfrecords
 
-    found = tfrecord_files.find_videos(pattern)
+    found = tfrecords.find_videos(pattern)
     videos = {}
     for path, offset in zip(*found):
         video = tfrecords.parse(tfrecords.read_record(path, offset))
-        frames = [training_clip.decode_frame(*pair) for pair in zip(video.images, video.masks)]
+        frames = [tfrecords.decode_frame(*pair) for pair in zip(video.images, video.masks)]
         videos[video.video_id.numpy().decode()] = [
             np.stack([np.asarray(frame[part]) for frame in frames]) for part in (0, 1)
         ]
@@ -64,7 +65,7 @@ def test_our_builder_prepares_the_same_examples(root, ours, tmp_path):
     builder.download_and_prepare(download_config=config)
     theirs = f"tfds:feelvos_videos/davis_2017_480p?data_dir={tmp_path}"
     assert_equal(decoded(ours), decoded(theirs))
-    spec = training_dataset(2, records=theirs, crop_size=(33, 33), seed=1)
+    spec = training_dataset(2, records=theirs, clips=ClipSettings(crop_size=(33, 33)), seed=1)
     batch = next(iter(spec))
     assert batch["images"].shape == [2, 3, 33, 33, 3]
 

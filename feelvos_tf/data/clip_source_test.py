@@ -1,7 +1,7 @@
 import numpy as np
 import tensorflow as tf
 
-from feelvos_tf.data.clip_order import ClipOrder
+from feelvos_tf.data.clip_source import ClipOrder
 
 
 def turns(order: ClipOrder, first: int, count: int) -> np.ndarray:
@@ -35,7 +35,7 @@ def test_another_seed_gives_another_order():
     assert (one != other).any()
 
 
-def test_the_first_round_is_told():
+def test_turns_say_whether_they_are_of_the_first_round():
     order = ClipOrder([4], [1.0], seed=0)
     first = [bool(order.turn(tf.constant(n, tf.int64)).is_first_round) for n in range(8)]
     assert first == [True] * 4 + [False] * 4

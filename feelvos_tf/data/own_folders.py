@@ -1,17 +1,23 @@
-"""Any tree of frames and masks -> `VideoFiles`: finds which masks belong to which frames.
+"""Lists the videos and photographs in your own folders, as `VideoFiles`.
 
-A folder with .jpg files is a video. Its masks are the .png files of the same names, in the same
-folder or in one whose path differs in one part:
+`list_folder` takes any tree of frames and masks. A folder with .jpg files is a video; its masks are
+the .png files of the same names, in the same folder or in one whose path differs in one part:
 
     images/a/0.jpg      JPEGImages/480p/a/0.jpg      a/frames/0.jpg      a/0.jpg
     masks/a/0.png       Annotations/480p/a/0.png     a/masks/0.png       a/0.png
 
-A mask holds 0 for background, 1, 2, ... for objects, 255 for unknown; one with nothing but 0 and
-255 is read as one object. Frames without a mask are left out.
+A mask holds 0 for background, 1, 2, ... for objects, 255 for void; one with nothing but 0 and 255
+is read as one object. Frames without a mask are left out.
+
+`list_stills` takes photographs with masks, which become videos of one frame:
+
+    images/<name>.jpg
+    masks/<name>.png
 """
 
 from __future__ import annotations
 
+import random
 from collections import defaultdict
 from pathlib import Path
 
@@ -22,6 +28,7 @@ from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.media import masks
 
 _FRAMES, _MASKS = (".jpg", ".jpeg"), (".png",)
+_SHUFFLE_SEED = 0
 Parts = tuple[str, ...]
 
 
@@ -29,7 +36,7 @@ def list_folder(root: str | Path) -> list[VideoFiles]:
     """Returns the videos below a folder that have masks, sorted by name.
 
     Raises:
-      InputError: there is none, or it cannot be told which masks belong to one.
+      InputError: there is none, or it is unclear which masks belong to one.
     """
     root = Path(root)
     if not root.is_dir():
@@ -49,6 +56,29 @@ def list_folder(root: str | Path) -> list[VideoFiles]:
     if twice:
         raise InputError(f"{root}: two folders of frames would both be the video {twice[0]!r}")
     return videos
+
+
+def list_stills(root: str | Path) -> list[VideoFiles]:
+    """Returns the photographs of a folder, shuffled, always in the same order.
+
+    Names often begin with the collection that a picture is from, and shards hold successive
+    records: sorted by name, each shard would hold one collection.
+
+    Raises:
+      InputError: a folder is missing or empty, or an image or mask lacks its partner.
+    """
+    images = _by_name(Path(root) / "images", (".jpg", ".jpeg"))
+    masks = _by_name(Path(root) / "masks", (".png",))
+    for found, wanted, what in ((images, masks, "mask"), (masks, images, "image")):
+        alone = sorted(set(found) - set(wanted))
+        if alone:
+            raise InputError(
+                f"{found[alone[0]]} has no {what} of the same name ({len(images)} images in "
+                f"{Path(root) / 'images'}, {len(masks)} masks in {Path(root) / 'masks'})"
+            )
+    names = sorted(images)
+    random.Random(_SHUFFLE_SEED).shuffle(names)
+    return [VideoFiles(name, (images[name],), (masks[name],)) for name in names]
 
 
 def _by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Parts, dict[str, Path]]:
@@ -110,3 +140,17 @@ def _are_binary(paths: tuple[Path, ...]) -> bool:
         if values - {0, 255}:
             return False
     return 255 in values
+
+
+def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Returns stem -> file of those with one of the suffixes."""
+    if not folder.is_dir():
+        raise InputError(f"folder of stills {folder} does not exist or is no folder")
+    found = {
+        path.stem: path
+        for path in sorted(folder.iterdir())
+        if path.suffix.lower() in suffixes and not path.name.startswith(".")
+    }
+    if not found:
+        raise InputError(f"{folder} holds no {suffixes[0]} file")
+    return found

@@ -2,15 +2,13 @@ from collections import Counter
 
 import tensorflow as tf
 
-from feelvos_tf.data import frame_sampling
+from feelvos_tf.data import paper_clips
 
 
 def _draw(num_frames, count, **options):
     return [
         tuple(
-            frame_sampling.draw_frames(
-                tf.constant(num_frames), tf.constant([5, i]), **options
-            ).numpy()
+            paper_clips.draw_frames(tf.constant(num_frames), tf.constant([5, i]), **options).numpy()
         )
         for i in range(count)
     ]

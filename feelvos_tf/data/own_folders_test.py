@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import own_folders, tfrecords
+
+
+def write(root, frames, found, value=1, stems=("0", "1", "2")):
+    for folder, suffix in ((frames, "jpg"), (found, "png")):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for stem in stems if suffix == "jpg" else stems[:2]:
+            image = Image.fromarray(np.full((8, 9), value, np.uint8))
+            image.convert("RGB" if suffix == "jpg" else "L").save(
+                root / folder / f"{stem}.{suffix}"
+            )
+
+
+@pytest.mark.parametrize(
+    ("frames", "found", "name"),
+    [
+        ("images/a", "masks/a", "a"),
+        ("JPEGImages/480p/a", "Annotations/480p/a", "480p_a"),
+        ("a/frames", "a/masks", "a"),
+        ("a", "a", "a"),
+    ],
+)
+def test_masks_are_found_and_frames_without_one_left_out(tmp_path, frames, found, name):
+    write(tmp_path, frames, found)
+    other = (frames.replace("a", "b", 1), found.replace("a", "b", 1))
+    if "images" not in frames and "JPEG" not in frames:
+        write(tmp_path, *other)
+    videos = own_folders.list_folder(tmp_path)
+    assert videos[0].name == name
+    assert [path.stem for path in videos[0].frames] == ["0", "1"]
+    assert [path.suffix for path in videos[0].masks] == [".png", ".png"]
+    assert tfrecords.encode(videos[0])[1].objects == [1]
+
+
+def test_masks_of_0_and_255_show_one_object(tmp_path):
+    write(tmp_path, "images/a", "masks/a", value=255)
+    (video,) = own_folders.list_folder(tmp_path)
+    assert video.binary_masks
+    assert tfrecords.encode(video)[1].objects == [1]
+
+
+def test_what_cannot_be_told_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match="expected a folder of frames and masks"):
+        own_folders.list_folder(tmp_path / "none")
+    with pytest.raises(InputError, match="found 0 folders of frames and 0 of masks"):
+        own_folders.list_folder(tmp_path)
+    write(tmp_path, "images/a", "masks/a")
+    write(tmp_path, "images/b", "masks/a")
+    with pytest.raises(InputError, match="images/b: expected one folder with masks .* found none"):
+        own_folders.list_folder(tmp_path)
+    write(tmp_path, "images/b", "masks/b")
+    write(tmp_path, "images/b", "other/b")
+    with pytest.raises(InputError, match="found .*masks/b and .*other/b"):
+        own_folders.list_folder(tmp_path)
+
+
+@pytest.fixture
+def root(tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for i in range(20):
+        picture = Image.fromarray(np.full((8, 9), i, np.uint8))
+        picture.convert("RGB").save(tmp_path / f"images/set_{i:02d}.jpg")
+        picture.save(tmp_path / f"masks/set_{i:02d}.png")
+    return tmp_path
+
+
+def test_every_image_comes_with_its_mask_mixed_and_always_in_the_same_order(root):
+    found = own_folders.list_stills(root)
+    names = [still.name for still in found]
+    assert sorted(names) == [f"set_{i:02d}" for i in range(20)] != names
+    assert names == [still.name for still in own_folders.list_stills(root)]
+    for still in found:
+        assert still.frames == (root / f"images/{still.name}.jpg",)
+        assert still.masks == (root / f"masks/{still.name}.png",)
+        assert not still.binary_masks
+
+
+@pytest.mark.parametrize(
+    ("lost", "sentence"),
+    [
+        ("masks/set_03.png", "set_03.jpg has no mask of the same name .20 images in .*, 19 masks"),
+        ("images/set_04.jpg", "set_04.png has no image of the same name"),
+    ],
+)
+def test_a_picture_without_partner_is_one_sentence(root, lost, sentence):
+    (root / lost).unlink()
+    with pytest.raises(InputError, match=sentence):
+        own_folders.list_stills(root)
+
+
+def test_missing_and_empty_folders_are_one_sentence(root):
+    with pytest.raises(InputError, match="folder of stills .*nowhere/images does not exist"):
+        own_folders.list_stills(root / "nowhere")
+    for mask in (root / "masks").iterdir():
+        mask.unlink()
+    with pytest.raises(InputError, match="masks holds no .png file"):
+        own_folders.list_stills(root)

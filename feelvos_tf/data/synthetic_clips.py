@@ -1,0 +1,193 @@
+"""Training clips with synthetic motion: of photographs, of videos, or of a single first frame.
+
+`MovingScenes` holds the settings, `scene_composing` draws the frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.data import paper_clips, scene_composing, tfrecords
+from feelvos_tf.data.paper_clips import ClipSettings, EncodedClip, TrainingClip
+from feelvos_tf.data.scene_composing import MovingScenes, Picture
+
+DONORS = 2
+"""Pictures that lend objects to a clip of `training_dataset`."""
+# Views drawn per clip that is asked for: of a small object, few show enough.
+_VIEWS_PER_CLIP = 10
+
+
+class Donors(NamedTuple):
+    """Pictures that lend objects to a clip, before decoding.
+
+    Attributes:
+      images: JPEG files, string [donors].
+      masks: PNG files, string [donors].
+    """
+
+    images: tf.Tensor
+    masks: tf.Tensor
+
+
+def choose_frames(
+    video: tfrecords.EncodedVideo, seed: tf.Tensor, clips: ClipSettings, scenes: MovingScenes
+) -> EncodedClip:
+    """Returns the frames of a video that a clip is made of; a single one for a still."""
+
+    def draw(count: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        return draw_frames(int(count), clips.num_frames, _generator(numbers, 0), scenes)
+
+    frames = tf.numpy_function(draw, [tf.size(video.images), seed], tf.int32, stateful=False)
+    frames = tf.ensure_shape(frames, [None])
+    return EncodedClip(
+        video.video_id, tf.gather(video.images, frames), tf.gather(video.masks, frames), seed
+    )
+
+
+def draw_frames(
+    num_frames: int, clip_frames: int, rng: np.random.Generator, scenes: MovingScenes
+) -> np.ndarray:
+    """Returns which frames of a video a clip consists of, int32 [clip_frames] or [1] for a still.
+
+    The first is the reference, any frame; the others follow one another, forward or backward, at
+    a random gap.
+    """
+    if num_frames < clip_frames or rng.random() < scenes.still_probability:
+        return rng.integers(num_frames, size=1, dtype=np.int32)
+    steps = clip_frames - 2
+    gap = int(rng.integers(1, min(scenes.max_frame_gap, (num_frames - 1) // steps) + 1))
+    start = rng.integers(num_frames - gap * steps)
+    following = start + gap * np.arange(steps + 1)
+    if rng.random() < 0.5:
+        following = following[::-1]
+    return np.concatenate([rng.integers(num_frames, size=1), following]).astype(np.int32)
+
+
+def choose_donors(videos: Sequence[tfrecords.EncodedVideo], seed: tf.Tensor) -> Donors:
+    """Returns one random frame of each video."""
+    images, masks = [], []
+    for number, video in enumerate(videos):
+        own = tf.random.experimental.stateless_fold_in(seed, number)
+        count = tf.size(video.images)
+        frame = tf.random.stateless_uniform([], own, maxval=count, dtype=tf.int32)
+        images.append(video.images[frame])
+        masks.append(video.masks[frame])
+    return Donors(tf.stack(images), tf.stack(masks))
+
+
+def make_clip(
+    encoded: EncodedClip, donors: Donors, clips: ClipSettings, scenes: MovingScenes
+) -> tuple[TrainingClip, tf.Tensor]:
+    """Returns the finished clip, and whether it can be trained on, bool []."""
+
+    def make(images, ids, seed, *lent):
+        return scene_composing.make_clip(
+            [Picture(*picture) for picture in zip(images, ids)],
+            [Picture(*picture) for picture in zip(lent[::2], lent[1::2])],
+            clips.crop_size,
+            clips.num_frames,
+            _generator(seed, 1),
+            scenes,
+        )
+
+    frames = tf.map_fn(
+        lambda frame: _decoded(*frame),
+        (encoded.images, encoded.masks),
+        fn_output_signature=(
+            tf.TensorSpec([None, None, 3], tf.uint8),
+            tf.TensorSpec([None, None], tf.uint8),
+        ),
+    )
+    pairs = zip(tf.unstack(donors.images), tf.unstack(donors.masks))
+    lent = [part for pair in pairs for part in _decoded(*pair)]
+    images, labels, previous = tf.numpy_function(
+        make, [*frames, encoded.seed, *lent], [tf.uint8] * 3, stateful=False
+    )
+    shape = [clips.num_frames, *clips.crop_size]
+    return paper_clips.finish_clip(
+        tf.cast(tf.ensure_shape(images, [*shape, 3]), tf.float32),
+        tf.ensure_shape(labels, shape),
+        tf.ensure_shape(previous, clips.crop_size),
+        encoded.video_id,
+        encoded.seed,
+        clips,
+    )
+
+
+def first_frame_clips(
+    image: np.ndarray,
+    mask: np.ndarray,
+    count: int,
+    crop_size: tuple[int, int],
+    seed: int,
+    scales: tuple[float, float] = (1.0, 1.4),
+) -> tf.data.Dataset:
+    """Returns batches of one clip each, like those of `training_dataset`, of one frame.
+
+    Every frame of a clip is another view of the first frame of a video, which is all that has a
+    mask before propagation: camera and objects move, the light changes. Every clip shows all
+    objects in its reference. Where too few views do, there are fewer clips than `count`, perhaps
+    none.
+
+    Args:
+      image: uint8 [height, width, 3] RGB.
+      mask: object ids, uint8 [height, width]; 0 is background, 255 void.
+      count: number of clips.
+      crop_size: (height, width) of the clips.
+      seed: the only source of randomness; the same seed gives the same clips.
+      scales: smallest and largest factor on the size of the image.
+    """
+    ids = [i for i in np.unique(mask) if i not in (0, VOID)]
+    # All are given: what gin binds is for the network's own training.
+    clips = ClipSettings(
+        crop_size=crop_size,
+        min_scale=1.0,
+        max_scale=1.0,
+        flip_probability=0.0,
+        decoder_output_stride=4,
+        min_label_count=10,
+        first_frame_only=True,
+        max_frame_gap=1,
+        damage_previous_mask=True,
+        rollout_steps=0,
+    )
+    # Nothing but the frame itself, with all objects followed.
+    scenes = MovingScenes(
+        min_scale=scales[0],
+        max_scale=scales[1],
+        transplant_probability=0.0,
+        paste_probability=0.0,
+        count_shares=[0.0] * (len(ids) - 1) + [1.0],
+    )
+    table = np.zeros(VOID + 1, np.uint8)
+    table[VOID] = VOID
+    table[ids] = np.arange(1, len(ids) + 1)
+    frame = tf.io.encode_png(image)[tf.newaxis]
+    labels = tf.io.encode_png(table[mask][..., np.newaxis])[tf.newaxis]
+    donors = Donors(frame, labels)  # These scenes do not use it.
+
+    def draw(number: tf.Tensor):
+        own_seed = tf.stack([tf.constant(seed, tf.int64), number])
+        encoded = EncodedClip(tf.constant("first frame"), frame, labels, own_seed)
+        clip, is_usable = make_clip(encoded, donors, clips, scenes)
+        return clip._asdict(), is_usable & (clip.num_objects == len(ids) + 1)
+
+    drawn = tf.data.Dataset.range(_VIEWS_PER_CLIP * count).map(
+        draw, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    usable = drawn.filter(lambda _, is_usable: is_usable).map(lambda clip, _: clip)
+    return usable.take(count).batch(1).prefetch(2)
+
+
+def _generator(seed: np.ndarray, purpose: int) -> np.random.Generator:
+    """Returns random numbers that depend on a clip's seed, int64 [2], and what they are for."""
+    return np.random.default_rng([*(int(number) % 2**63 for number in seed), purpose])
+
+
+def _decoded(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tfrecords.decode_frame(image, mask, dct_method="INTEGER_ACCURATE")
