@@ -27,15 +27,15 @@ from feelvos_tf.inference import input_video, video_flags
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.propagation import Outputs, Propagator, Report, propagate_videos
 from feelvos_tf.inference.video_predictor import VideoPredictor
-from feelvos_tf.media import object_files, video_writing
-from feelvos_tf.media.overlay_files import OverlayFiles
+from feelvos_tf.media import result_files, video_writing
+from feelvos_tf.media.result_files import OverlayFiles
 
 # What --save may ask for -> what writes it into the folder of the masks.
 FURTHER = {
-    "cutout": lambda folder: object_files.Cutout(folder / "cutout.webm"),
-    "object_videos": object_files.ObjectVideos,
-    "rle": lambda folder: object_files.RunLengths(folder / "masks.json"),
-    "csv": lambda folder: object_files.ObjectTable(folder / "objects.csv"),
+    "cutout": lambda folder: result_files.Cutout(folder / "cutout.webm"),
+    "object_videos": result_files.ObjectVideos,
+    "rle": lambda folder: result_files.RunLengths(folder / "masks.json"),
+    "csv": lambda folder: result_files.ObjectTable(folder / "objects.csv"),
 }
 
 

@@ -89,7 +89,7 @@ def test_a_live_video_whose_next_frame_does_not_come_ends_too(tmp_path, number):
 def test_sigterm_interrupts_like_ctrl_c(capsys):
     with pytest.raises(KeyboardInterrupt), command_line._stopping([]):
         os.kill(os.getpid(), signal.SIGTERM)
-    assert "the same command goes on where this one stopped" in capsys.readouterr().out
+    assert "run the same command again to go on from here" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

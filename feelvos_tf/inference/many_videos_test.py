@@ -8,7 +8,7 @@ from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video, many_videos
-from feelvos_tf.media import masks, video_writing
+from feelvos_tf.media import masks
 from feelvos_tf.media.selection import Selection
 from feelvos_tf.testing import drawn_videos
 
@@ -20,7 +20,7 @@ def tree(tmp_path):
     images, ids = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(4)))
     (root / "more" / "b").mkdir(parents=True)
     for name in ("a.mp4", "more/a.mp4"):
-        video_writing.write_video(root / name, images, 10)
+        drawn_videos.write_video(root / name, images, 10)
     for frame, image in enumerate(images):
         Image.fromarray(image).save(root / "more" / "b" / f"{frame:05d}.png")
     (root / "broken.mp4").write_text("no video")

@@ -48,6 +48,15 @@ def test_the_model_has_the_settings_and_weights_of_the_folder(files):
     np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
 
 
+def test_settings_may_have_any_spacing(files, tmp_path):
+    folder, _ = files
+    (tmp_path / model_loading.WEIGHTS).write_bytes((folder / model_loading.WEIGHTS).read_bytes())
+    spaced = SETTINGS.replace(" = ", "=").replace("=17", "   =  18  # Why.")
+    (tmp_path / model_loading.SETTINGS).write_text(spaced)
+    assert model_loading.bundled_inference_size(tmp_path) == 123
+    assert model_loading.build_bundled(tmp_path).max_reference_pixels == 18
+
+
 def test_settings_of_a_program_and_of_the_bundled_model_are_not_mixed(files):
     folder, _ = files
     gin.clear_config()
@@ -80,6 +89,7 @@ def test_damaged_settings_are_told_in_one_sentence(files, tmp_path):
         ("embedding_dimension = 8", "embedding_dimension = 9", "found shape"),
         ("embedding_dimension = 8", "embedding_dimension = (", "settings.gin: "),
         ("@MobileNetV2()", "@MobileNetV2", "expected a backbone such as @Xception"),
+        ("\nFeelvos.backbone", "\nimport os\nFeelvos.backbone", "line 5: expected NAME = VALUE"),
         ("Feelvos", "Feelv\xf6s", "expected settings of a model in UTF-8"),
     ):
         (tmp_path / model_loading.SETTINGS).write_text(SETTINGS.replace(old, new), "latin-1")
@@ -87,7 +97,7 @@ def test_damaged_settings_are_told_in_one_sentence(files, tmp_path):
             model_loading.build_bundled(tmp_path)
         assert "\n" not in str(caught.value)
     (tmp_path / model_loading.SETTINGS).write_text("inference_size = big\n")
-    with pytest.raises(InputError, match="a line like 'inference_size = 400'"):
+    with pytest.raises(InputError, match="a line such as 'inference_size = 400'"):
         model_loading.bundled_inference_size(tmp_path)
 
 

@@ -14,7 +14,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.propagation import Timing, propagated
 from feelvos_tf.inference.video_predictor import take_mask
-from feelvos_tf.media import masks, video, video_writing
+from feelvos_tf.media import masks, video
 from feelvos_tf.testing import drawn_videos
 from feelvos_tf.testing.by_color import ByColor, davis_videos, run, with_later_object
 
@@ -85,6 +85,9 @@ class BlankFrames:
         """Yields all frames."""
         for number in range(self._count):
             yield video.Frame(number, number / 24, self._on_frame(np.zeros((8, 8, 3), np.uint8)))
+
+    def name(self, number):
+        return str(number)
 
 
 @pytest.fixture
@@ -184,7 +187,7 @@ def test_masks_are_called_like_pictures_or_numbered_like_video_frames(tmp_path):
     (tmp_path / "folder").mkdir()
     for number, image in zip((9, 10, 11), images):
         Image.fromarray(image).save(tmp_path / "folder" / f"shot{number}.png")
-    video_writing.write_video(tmp_path / "video.mp4", images, 24)
+    drawn_videos.write_video(tmp_path / "video.mp4", images, 24)
     masks.write_mask(tmp_path / "first.png", given[0])
     for source, names in {
         "folder": ["shot9", "shot10", "shot11"],

@@ -69,6 +69,34 @@ def test_step_propagate_and_segment_clip_give_the_same_masks(clip):
         np.testing.assert_array_equal(found, stepped)
 
 
+def test_a_mask_without_background_is_propagated_and_its_state_restored(clip, network):
+    images, _ = clip
+    for mask in (
+        np.full(SIZE, 1, np.uint8),
+        np.repeat(np.uint8([[3], [7]]), 24, 0) * np.ones(80, "u1"),
+    ):
+        predictor = VideoPredictor(network)
+        found = predictor.segment_clip(images, mask, position=2)
+        assert set(np.unique(found)) <= set(np.unique(mask))
+        np.testing.assert_array_equal(found[2], mask)
+
+
+def test_a_mask_of_a_later_frame_adds_new_objects_and_corrects_known_ones(clip):
+    images, masks = clip
+    predictor = VideoPredictor(color_model.ColorModel())
+    predictor.step(images[0], only(masks[0], 7))
+    ids = predictor.step(images[1], only(masks[1], 3))
+    assert predictor.object_ids == [0, 3, 7]
+    np.testing.assert_array_equal(ids == 3, masks[1] == 3)
+    assert np.mean((ids == 7) == (masks[1] == 7)) > 0.98
+    corrected = np.roll(only(masks[2], 7), 5, 0)
+    np.testing.assert_array_equal(predictor.step(images[2], corrected) == 7, corrected == 7)
+    with pytest.raises(InputError, match="expected a call of start"):
+        predictor.another().step(images[0])
+    with pytest.raises(InputError, match="at least one object"):
+        predictor.step(images[3], 0 * corrected)
+
+
 def test_a_mask_in_the_middle_of_a_clip_goes_both_ways(clip, network):
     images, masks = clip
     predictor = VideoPredictor(network)
@@ -286,8 +314,6 @@ def test_a_saved_model_restores_its_states_as_well(clip, tmp_path):
     expected = predictor.step(images[1])
     predictor.restore(state)
     np.testing.assert_array_equal(predictor.step(images[1]), expected)
-    with pytest.raises(InputError, match="too old: it has no function remove; write it again"):
-        predictor.remove(3)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import feelvos_tf
 from feelvos_tf.data import datasets
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.propagation import Outputs, propagate_videos
-from feelvos_tf.media import object_files
+from feelvos_tf.media import result_files
 
 OUTPUT = pathlib.Path("examples_output")
 
@@ -20,7 +20,7 @@ OUTPUT = pathlib.Path("examples_output")
 def outputs_of(video: input_video.InputVideo) -> Outputs:
     """Returns where the masks of a video go, and what else is written."""
     folder = OUTPUT / video.name
-    return Outputs(folder, (object_files.RunLengths(folder / "masks.json"),))
+    return Outputs(folder, (result_files.RunLengths(folder / "masks.json"),))
 
 
 sequences = datasets.list_sequences("testdata", split="val", require_masks="first")
