@@ -22,7 +22,7 @@ from feelvos_tf import configurables  # noqa: F401
 from feelvos_tf import predict as program
 from feelvos_tf.core import gin_settings
 from feelvos_tf.inference import command_line, model_loading
-from feelvos_tf.media import masks, pictures, video, video_writing
+from feelvos_tf.media import masks, pictures, video
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import checkpoint_of
@@ -106,7 +106,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
 
 def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path):
     images, given = zip(*(drawn_videos.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
-    video_writing.write_video(tmp_path / "video.mp4", images, 24)
+    drawn_videos.write_video(tmp_path / "video.mp4", images, 24)
     masks.write_mask(tmp_path / "first.png", given[0])
     result = predict_here(
         f"--saved_model={saved_model}",
@@ -129,7 +129,7 @@ def test_part_of_a_video_with_masks_at_two_frames_and_one_that_corrects(saved_mo
         image, mask = drawn_videos.draw(frame, [1, 2] if frame >= 7 else [1], (64, 96))
         images.append(image)
         given.append(mask)
-    video_writing.write_video(tmp_path / "video.mp4", images, 24)
+    drawn_videos.write_video(tmp_path / "video.mp4", images, 24)
     part = [f"--video={tmp_path / 'video.mp4'}", "--start=3", "--end=11", "--every=2"]
     first = predict_here(*part, "--max_side=48", f"--first_frame={tmp_path / 'first_frame.png'}")
     assert first.returncode == 0 and "48x32 pixels: draw" in first.stdout, first.stderr
@@ -167,7 +167,7 @@ def test_part_of_a_video_with_masks_at_two_frames_and_one_that_corrects(saved_mo
 def test_many_videos_of_a_tree_of_which_one_is_broken(saved_model, tmp_path):
     for name in ("a", "more/b"):
         images, given = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(4)))
-        video_writing.write_video(tmp_path / "tree" / f"{name}.mp4", images, 24)
+        drawn_videos.write_video(tmp_path / "tree" / f"{name}.mp4", images, 24)
         masks.write_mask(tmp_path / "tree" / f"{name}.png", given[0])
     masks.write_mask(tmp_path / "tree/c.png", given[0])
     (tmp_path / "tree/c.mp4").write_text("no video")
@@ -237,7 +237,7 @@ def test_a_cut_video_keeps_its_masks_but_is_not_complete(saved_model, tmp_path):
 
 def test_the_bundled_model_segments_a_clip_without_further_arguments(testdata, tmp_path):
     frames = list(video.open_frames(testdata / "bunny.mp4"))[:2]
-    video_writing.write_video(tmp_path / "clip.mp4", frames, 25)
+    drawn_videos.write_video(tmp_path / "clip.mp4", frames, 25)
     arguments = [
         f"--video={tmp_path / 'clip.mp4'}",
         f"--mask={testdata / 'bunny.png'}",

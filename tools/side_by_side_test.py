@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from feelvos_tf.media import masks, video, video_writing
+from feelvos_tf.media import masks, video
 from feelvos_tf.testing import drawn_videos
 
 PROGRAM = pathlib.Path(__file__).with_name("side_by_side.py")
@@ -23,7 +23,7 @@ def run(tmp_path, right):
 
 def test_frames_that_both_runs_have_are_shown_under_both_masks(tmp_path):
     images, ids = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(6)))
-    video_writing.write_video(tmp_path / "clip.mp4", images, 12)
+    drawn_videos.write_video(tmp_path / "clip.mp4", images, 12)
     for frame in range(6):
         masks.write_mask(tmp_path / "left" / f"{frame:05d}.png", ids[frame])
         if frame % 2:

@@ -16,26 +16,42 @@ A program looks like this. It imports what takes long, TensorFlow above all, ins
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
+import gc
+import importlib.abc
+import importlib.util
 import logging
 import os
 import pathlib
 import re
+import shutil
+import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.quiet_import import import_quietly
 
 EXIT_INPUT_ERROR = 1
 EXIT_INTERRUPTED = 130
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+# Of the level "information", and the line above the first of them; warnings pass.
+_START_UP_LINES = (
+    "-e",
+    "/^WARNING: All log messages before absl::InitializeLog/d",
+    "-e",
+    "/^I[0-9]{4} /d",
+)
+_SECONDS_FOR_LAST_LINES = 1.0
 _GROUPS = "__groups_of_flags"  # The attribute that maps title of a group -> names.
 
 
@@ -55,6 +71,7 @@ def run(main: Callable[[list[str]], None]) -> None:
     `--` would otherwise be ignored silently.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # Of large pictures and odd metadata.
     prepare_tensorflow()
     _show_own_flags_in_help(flags.FLAGS)
 
@@ -99,11 +116,13 @@ def call_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
 
 
 def prepare_tensorflow() -> None:
-    """Chooses TensorFlow's settings, before it is imported, and keeps it from chatting.
+    """Chooses TensorFlow's settings for a program, before TensorFlow is imported.
 
-    Where it is imported already nothing is done: child processes alone would see the settings.
+    They hold for the whole process: a program may do that, a library must not. Where TensorFlow has
+    been imported already nothing is done, since only child processes would see the settings.
     """
     if "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         use_onednn_where_it_is_faster()
         import_quietly("tensorflow")
 
@@ -111,11 +130,11 @@ def prepare_tensorflow() -> None:
 def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> None:
     """Asks TensorFlow for oneDNN's kernels on processors with AVX2, before it is imported.
 
-    TensorFlow 2.15 takes them by itself from AVX512-VNNI on. With AVX2 alone they make a frame a
-    fifth faster. A user who has set TF_ENABLE_ONEDNN_OPTS keeps what was set.
+    TensorFlow 2.15 uses them by default only with AVX512-VNNI. With AVX2 alone they make a frame a
+    fifth faster. A user's own TF_ENABLE_ONEDNN_OPTS wins.
 
     Args:
-      cpuinfo: Linux's description of the processor; where there is none nothing is done.
+      cpuinfo: Linux's description of the processor; without it nothing is done.
     """
     try:
         text = pathlib.Path(cpuinfo).read_text()
@@ -123,6 +142,69 @@ def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuin
         return
     if re.search(r"^flags\s*:.*\bavx2\b", text, re.MULTILINE):
         os.environ.setdefault(ONEDNN, "1")
+
+
+def import_quietly(name: str) -> None:
+    """Makes the first import of module `name`, wherever it happens, drop its start-up lines.
+
+    From TensorFlow 2.18 on, lines about oneDNN and missing GPUs come before TF_CPP_MIN_LOG_LEVEL
+    takes effect, and drown what a user must read. The garbage collector pauses, too: it would take
+    a tenth of the time of importing TensorFlow, and find hardly anything.
+    """
+
+    class Finder:
+        @staticmethod
+        def find_spec(fullname: str, *_: object) -> ModuleSpec | None:
+            if fullname != name:
+                return None
+            sys.meta_path.remove(Finder)
+            spec = importlib.util.find_spec(name)
+            if spec is not None and spec.loader is not None:
+                spec.loader.exec_module = functools.partial(_load_quietly, spec.loader)
+            return spec
+
+    if name not in sys.modules:
+        sys.meta_path.insert(0, Finder)
+
+
+def _load_quietly(loader: importlib.abc.Loader, module: ModuleType) -> None:
+    del loader.exec_module  # That of its class is back.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with _without_start_up_lines():
+            loader.exec_module(module)
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _without_start_up_lines() -> Iterator[None]:
+    """Drops the start-up lines that this process, including its C++ libraries, writes to stderr.
+
+    A process of its own filters them, so that the last words of a library that aborts get through.
+    """
+    sed = shutil.which("sed")
+    if sed is None:
+        yield
+        return
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    filtering = subprocess.Popen(
+        [sed, "-u", "-E", *_START_UP_LINES], stdin=subprocess.PIPE, stdout=stderr
+    )
+    os.dup2(filtering.stdin.fileno(), 2)
+    filtering.stdin.close()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        # A child process started meanwhile may keep the pipe open: its lines go on being passed.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            filtering.wait(_SECONDS_FOR_LAST_LINES)
 
 
 def count(number: int, things: str) -> str:

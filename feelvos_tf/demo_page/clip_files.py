@@ -15,7 +15,7 @@ import numpy as np
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import masks, object_files, overlay, pictures, video_writing
+from feelvos_tf.media import masks, overlay, pictures, result_files, video_writing
 from feelvos_tf.media.result_files import Result, VideoFacts
 
 _CONTAINERS = "mov,mp4,matroska,webm,avi,gif,mpeg,mpegts,ogg,flv,asf"
@@ -124,7 +124,7 @@ def write_rle(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
     """Writes COCO's JSON of run lengths, boxes and areas."""
     facts = VideoFacts(clip.frames_per_second, clip.count, sorted(objects))
     rate = Fraction(clip.frames_per_second).limit_denominator(1001)
-    with object_files.RunLengths(path).writing(facts) as write:
+    with result_files.RunLengths(path).writing(facts) as write:
         for position in clip.masked():
             name = clip.mask_path(position).stem
             write(Result(name, position / rate, clip.image(position), clip.mask(position)))

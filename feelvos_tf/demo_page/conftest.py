@@ -12,7 +12,7 @@ import pytest
 
 from feelvos_tf.demo_page.visitors import Limits
 from feelvos_tf.inference.video_predictor import VideoPredictor
-from feelvos_tf.media import masks, video_writing
+from feelvos_tf.media import masks
 from feelvos_tf.testing import color_model, drawn_videos
 
 SIZE, FRAMES, IDS = (96, 160), 12, (1, 2)
@@ -32,7 +32,7 @@ def clip_folder(tmp_path_factory) -> pathlib.Path:
     """Returns a folder with a clip and a mask, called like those of `testdata/`."""
     folder = tmp_path_factory.mktemp("demo")
     images = [drawn_videos.draw(frame, IDS, SIZE)[0] for frame in range(FRAMES)]
-    video_writing.write_video(folder / "bunny.mp4", images, 10.0)
+    drawn_videos.write_video(folder / "bunny.mp4", images, 10.0)
     masks.write_mask(folder / "bunny.png", drawn_videos.draw(0, IDS[:1], SIZE)[1])
     return folder
 

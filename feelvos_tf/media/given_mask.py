@@ -1,8 +1,8 @@
-"""Reads masks that people draw or other programs write, whatever form they have.
+"""Reads masks that people draw or other programs write, in all their forms.
 
 A mask is an indexed or gray picture whose values are ids; one white object on black; a picture in
-which every color is an object; or JSON (see `mask_json`). What was understood is told by
-`ObjectNumbers.reading`.
+which every color is an object; or JSON (see `mask_json`). `ObjectNumbers.reading` says how colors
+and names were understood.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from collections.abc import Hashable
 
 import cv2
 import numpy as np
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import mask_json, masks, pictures
 
 MAX_DRAWN_OBJECTS = 100
-"""A mask from a paint program with more values than this was smoothed, and is no mask of ids."""
+"""A mask with more values than this was smoothed by a paint program."""
 MAX_COLORS = 40
-"""The same for a picture of colors."""
+"""The same for the colors of a picture."""
 _FORMATS = ("PNG", "BMP", "GIF", "TIFF", "WEBP")
 _WIDEST_RIM = 3.0  # Pixels of smoothed outline around a white object.
 _FEWEST_STEPS = 6  # Values of a picture that may come from a blurred outline.
-_SEEN = 128  # What is less opaque is background.
+_SEEN = 128  # Less opaque pixels are background.
+_NOISE = 16  # How far JPEG moves values away from black and white at quality 90 and above.
 
 
 class ObjectNumbers:
-    """The ids that colors and names get: the same in all masks of a video.
+    """The ids of colors and names, the same in all masks of a video.
 
-    A color of the DAVIS palette is the id it has there, a number is itself, and everything else
-    gets the lowest id that is free.
+    A color of the DAVIS palette gets its id there, a number is its own id, and everything else gets
+    the lowest free id.
     """
 
     def __init__(self):
@@ -43,7 +44,7 @@ class ObjectNumbers:
         """Returns the id of a color (tuple), name or number.
 
         Raises:
-          ValueError: the number is none of 1..254, or there are more objects than ids.
+          ValueError: the number is not in 1..254, or there are more objects than ids.
         """
         if key not in self._ids:
             self._ids[key] = self._new_id(key)
@@ -75,11 +76,11 @@ def read(path: str | os.PathLike[str], size: tuple[int, int], numbers: ObjectNum
 
     Args:
       path: the mask.
-      size: height and width of its frame, for polygons, which need not tell.
-      numbers: of the video's objects so far; takes those that are new.
+      size: height and width of its frame, for polygons, which need not say.
+      numbers: ids of the video's objects so far; new ones are added.
 
     Raises:
-      InputError: the file is no mask, or was smoothed.
+      InputError: the file is no mask, or has soft edges.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() == ".json":
@@ -92,7 +93,8 @@ def read(path: str | os.PathLike[str], size: tuple[int, int], numbers: ObjectNum
                 raise InputError(
                     f"{path}: expected object ids 0..{VOID}, found {values.min()}..{values.max()}"
                 )
-            return _ids_of_values(path, values.astype(np.uint8), image.mode == "P")
+            if image.mode != "P" or not _has_background_elsewhere(image, values):
+                return _ids_of_values(path, values.astype(np.uint8), image.mode == "P")
         colors = np.array(image.convert("RGBA"))
     return _ids_of_colors(path, colors, numbers)
 
@@ -102,10 +104,29 @@ def _ids_of_values(path: pathlib.Path, values: np.ndarray, is_indexed: bool = Fa
     found = np.unique(values)
     if set(found) == {0, VOID} or (found.tolist() == [VOID] and not is_indexed):
         return (values != 0).astype(np.uint8)
+    dark, light = found[found <= _NOISE], found[found >= VOID - _NOISE]
+    is_noisy = len(dark) + len(light) == len(found) and min(len(dark), len(light)) > 1
+    if is_noisy and not is_indexed:  # Once saved as JPEG.
+        return (values > VOID // 2).astype(np.uint8)
     _check_not_smoothed(path, values)
     if not is_indexed:
         _check_solid(path, values)
     return values
+
+
+def _has_background_elsewhere(image: Image.Image, indices: np.ndarray) -> bool:
+    """Returns whether pixels of an indexed picture are black or clear by another index than 0.
+
+    Paint programs sort a palette by colors or by frequency, as for GIF, so that the indices are no
+    ids. In a palette of ids, such as that of DAVIS, 0 is the background.
+    """
+    palette = np.asarray(image.getpalette("RGBA"), np.uint8).reshape(-1, 4)
+    is_background = ~palette[:, :3].any(1) | (palette[:, 3] < _SEEN)
+    clear = image.info.get("transparency")
+    if isinstance(clear, int) and clear < len(palette):
+        is_background[clear] = True
+    used = np.unique(indices)
+    return not is_background[0] and is_background[used[used < len(palette)]].any()
 
 
 def _ids_of_colors(path: pathlib.Path, colors: np.ndarray, numbers: ObjectNumbers) -> np.ndarray:
@@ -154,7 +175,7 @@ def _check_not_smoothed(path: pathlib.Path, ids: np.ndarray) -> None:
 
 
 def _check_solid(path: pathlib.Path, values: np.ndarray) -> None:
-    """Raises InputError where most values are lines or dots: the steps of a blurred outline."""
+    """Raises InputError where most values are lines or dots: steps of a blurred outline."""
     found = np.unique(values)
     if len(found) < _FEWEST_STEPS:
         return

@@ -75,7 +75,46 @@ def test_colors_of_the_davis_palette_are_its_ids(tmp_path):
     np.testing.assert_array_equal(ids, mask)
 
 
-def test_soft_edges_are_told_whatever_the_colors(tmp_path):
+@pytest.mark.parametrize("name", ["drawn.gif", "quantized.png", "clear.gif"])
+def test_indices_that_are_sorted_by_color_are_no_ids(tmp_path, name):
+    """Pillow puts the background last in these."""
+    colors = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
+    image = Image.fromarray(colors[drawn(1, 2)])
+    if name == "clear.gif":
+        indices = 2 - drawn(1, 2)  # Object 2 is index 0.
+        image = Image.fromarray(indices)
+        image.putpalette([0, 255, 0, 255, 0, 0, 200, 200, 200])
+        image.save(tmp_path / name, transparency=2)
+    elif name == "drawn.gif":
+        image.save(tmp_path / name)
+    else:
+        image.quantize(16).save(tmp_path / name)
+    assert np.asarray(Image.open(tmp_path / name))[0, 0] != 0
+    np.testing.assert_array_equal(read(tmp_path / name), drawn(2, 1))
+
+
+def test_indices_of_a_palette_whose_first_color_is_black_are_ids(tmp_path):
+    image = Image.fromarray(drawn(15, 40))
+    image.putpalette([0, 0, 0] + [200, 100, 0] * 39 + [0, 0, 9])
+    for name in ("ids.png", "ids.gif"):
+        image.save(tmp_path / name, optimize=False)
+        np.testing.assert_array_equal(read(tmp_path / name), drawn(15, 40))
+
+
+@pytest.mark.parametrize("quality", [99, 98, 95, 90])
+def test_white_on_black_that_was_once_a_jpeg_is_one_object(tmp_path, quality):
+    saved(tmp_path / "once.jpg", drawn(255), quality=quality)
+    with Image.open(tmp_path / "once.jpg") as image:
+        image.save(tmp_path / "mask.png")
+        assert set(np.unique(image)) > {0, 255}
+    np.testing.assert_array_equal(read(tmp_path / "mask.png"), drawn(1))
+    # Two small ids beside void are ids.
+    np.testing.assert_array_equal(
+        read(saved(tmp_path / "ids.png", drawn(1, 255, 2))), drawn(1, 255, 2)
+    )
+
+
+def test_soft_edges_are_refused_in_all_colors(tmp_path):
     disk = cv2.circle(np.zeros((4 * 48, 4 * 80), np.uint8), (100, 90), 60, 255, -1)
     soft = cv2.resize(disk, SIZE[::-1], interpolation=cv2.INTER_AREA)
     red = np.stack([soft, soft // 8, soft // 8], -1)

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from feelvos_tf.core import atomic_files, npz_file, working_folder
+from feelvos_tf.core import atomic_files, whole_files, working_folder
 from feelvos_tf.core.errors import InputError
 
 STAMP = "prediction.json"
@@ -152,7 +152,7 @@ def save_state(working: pathlib.Path, state: SavedState) -> None:
 def load_state(working: pathlib.Path) -> SavedState | None:
     """Returns the state that was saved in a partial folder; None where there is none of use."""
     try:
-        arrays = npz_file.read(working / STATE, "the state of a video")
+        arrays = whole_files.read_npz(working / STATE, "the state of a video")
         return SavedState(int(arrays.pop(_POSITION)), arrays)
     except (InputError, KeyError, ValueError, TypeError):
         return None

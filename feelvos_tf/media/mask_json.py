@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from feelvos_tf.core import json_file
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures, rle
 
@@ -57,7 +57,7 @@ def read(path: str | os.PathLike[str], size: tuple[int, int], id_of: Callable) -
     Raises:
       InputError: the file is no such JSON, or belongs to frames of another size.
     """
-    content = json_file.read(path, _WHAT)
+    content = whole_files.read_json(path, _WHAT)
     ids = np.zeros(_size(path, content, size), np.uint8)
     parts = 0
     try:

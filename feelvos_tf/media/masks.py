@@ -33,16 +33,17 @@ DAVIS_PALETTE = _davis_palette()
 
 
 def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
-    """Returns the object ids of an indexed, grayscale or one-bit PNG, uint8 [height, width].
+    """Returns the object ids of an indexed, gray or one-bit PNG, uint8 [height, width].
 
-    Palette indices are read as they are. (`tf.io.decode_png` would turn them into colors.) A mask
-    is turned only by EXIF data of its own, not by that of its picture.
+    Palette indices are read as they are. (`tf.io.decode_png` would turn them into colors.) Gray may
+    be stored as opaque LA, RGB or RGBA: some copies of DAVIS 2016 hold such files. A mask is turned
+    only by EXIF data of its own, not by that of its picture.
 
     Args:
       path: the PNG.
       binary: the mask is one object painted 255 on 0, as in DAVIS 2016: values above 127 become
         id 1, all others 0. Where no gray value is that high, or the PNG is indexed, the mask holds
-        ids (DAVIS 2017 files in the place of DAVIS 2016) and each of them becomes 1.
+        ids (DAVIS 2017 files in place of DAVIS 2016) and each of them becomes 1.
 
     Raises:
       InputError: the file is missing, unreadable, or holds colors instead of ids.
@@ -55,18 +56,25 @@ def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
 
 
 def _read_pixels(path: pathlib.Path) -> tuple[np.ndarray, bool]:
-    """Returns the values of a one-channel PNG, uint8 or bool, and whether it is indexed."""
+    """Returns the values of a gray or indexed PNG, uint8 or bool, and whether it is indexed."""
     with pictures.opened(path, "a mask PNG", ("PNG",)) as image:
-        if image.mode not in ("P", "L", "1"):
-            raise InputError(
-                f"{path}: expected a mask with one object id per pixel (indexed or grayscale "
-                f"PNG), found a {image.mode} image"
-            )
-        return np.array(ImageOps.exif_transpose(image)), image.mode == "P"
+        pixels = np.array(ImageOps.exif_transpose(image))
+        mode = image.mode
+    if mode in ("P", "L", "1"):
+        return pixels, mode == "P"
+    if mode in ("LA", "RGB", "RGBA"):
+        gray = pixels[..., : len(mode) - mode.count("A")]
+        is_opaque = mode[-1] != "A" or (pixels[..., -1] == 255).all()
+        if is_opaque and (gray == gray[..., :1]).all():
+            return gray[..., 0], False
+    raise InputError(
+        f"{path}: expected a mask with one object id per pixel (an indexed or gray PNG), found "
+        f"{'colors or transparency' if pixels.ndim == 3 else 'another kind'} ({mode})"
+    )
 
 
 def write_mask(path: str | os.PathLike[str], ids: np.ndarray) -> None:
-    """Writes an indexed PNG with the DAVIS palette, whole or not at all; parents are created.
+    """Writes an indexed PNG with the DAVIS palette, atomically; parent folders are created.
 
     Args:
       path: the PNG to write.

@@ -66,15 +66,27 @@ def test_one_bit_masks_hold_object_one(tmp_path, binary):
     np.testing.assert_array_equal(masks.read_mask(path, binary), [[0, 1]])
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16"])
-def test_colors_are_refused_with_the_file_and_what_was_found(tmp_path, mode):
+@pytest.mark.parametrize(
+    ("mode", "color"),
+    [("RGB", (1, 1, 2)), ("RGBA", (9, 9, 9, 254)), ("LA", (9, 0)), ("I;16", 3)],
+)
+def test_colors_and_transparency_are_refused_with_what_was_found(tmp_path, mode, color):
     path = tmp_path / "color.png"
-    Image.new(mode, (4, 3)).save(path)
-    with pytest.raises(InputError, match=r"color\.png: expected a mask .* found a"):
+    Image.new(mode, (4, 3), color).save(path)
+    with pytest.raises(InputError, match=rf"color\.png: expected a mask .* found .*\({mode}\)"):
         masks.read_mask(path)
 
 
-def test_missing_damaged_and_foreign_files_are_refused(tmp_path):
+@pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
+def test_opaque_gray_is_read_whatever_it_is_stored_as(tmp_path, mode):
+    """As `bear/00077.png` in some copies of DAVIS 2016."""
+    ids = np.array([[0, 7], [255, 0]], np.uint8)
+    Image.fromarray(ids).convert(mode).save(tmp_path / "gray.png")
+    np.testing.assert_array_equal(masks.read_mask(tmp_path / "gray.png"), ids)
+    np.testing.assert_array_equal(masks.read_mask(tmp_path / "gray.png", True), ids > 127)
+
+
+def test_missing_corrupt_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         masks.read_mask(tmp_path / "none.png")
     masks.write_mask(tmp_path / "cut.png", np.random.RandomState(0).randint(0, 9, [99, 99]))

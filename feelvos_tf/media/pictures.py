@@ -1,10 +1,10 @@
-"""Reads pictures as RGB, checked whole and of a bearable size; writes pictures."""
+"""Reads pictures as RGB, checked to be complete and of a sensible size; writes pictures."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import warnings
+import stat
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,15 +12,14 @@ from PIL import Image, ImageOps
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import regular_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 1 << 26
-"""Pictures, frames and masks with more pixels are refused: twice what 8K video has."""
-# Whatever the suffix says; PIL would start other programs for some formats, Ghostscript for EPS.
+"""Pictures, frames and masks with more pixels are refused: twice those of 8K video."""
+# Whatever the suffix says. For others PIL would start programs, such as Ghostscript for EPS.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-# What PIL reports damaged files with.
-_DAMAGE = (
+# What PIL raises for corrupt files.
+_CORRUPT = (
     OSError,
     SyntaxError,
     ValueError,
@@ -35,35 +34,50 @@ _DAMAGE = (
 def opened(
     path: str | os.PathLike[str], what: str, formats: tuple[str, ...] = _FORMATS
 ) -> Iterator[Image.Image]:
-    """Yields an opened picture whose size is bearable and, of a PNG, whose checksums are right.
+    """Yields an opened picture of a sensible size and, for a PNG, with the right checksums.
 
     Args:
       path: the file.
       what: what was expected there, e.g. "a picture".
-      formats: the names of those that are taken, see PIL.
+      formats: PIL's names of those that are accepted.
 
     Raises:
-      InputError: the file is missing, of another format, too large or damaged. What PIL reports
-        inside the block becomes one, too.
+      InputError: the file is missing, of another format, too large or corrupt; PIL's errors inside
+        the block as well.
     """
-    regular_file.check(path, what)
+    check_is_file(path, what)
     try:
-        with warnings.catch_warnings():
-            # PIL warns of large pictures and of odd metadata; what cannot be used is told below.
-            warnings.simplefilter("ignore")
-            with Image.open(path, formats=formats) as image:
-                check_size(path, image.height, image.width)
-                if image.format == "PNG":
-                    # Decoding skips the checksum of the pixels.
-                    image.verify()
-            with Image.open(path, formats=formats) as image:
-                yield image
-    except _DAMAGE as error:
+        with Image.open(path, formats=formats) as image:
+            check_size(path, image.height, image.width)
+            if image.format == "PNG":
+                # Decoding skips the checksum of the pixels.
+                image.verify()
+        with Image.open(path, formats=formats) as image:
+            yield image
+    except _CORRUPT as error:
         raise InputError(f"{path}: cannot be read as {what} ({error})") from error
 
 
+def check_is_file(path: str | os.PathLike[str], what: str) -> None:
+    """Raises InputError unless `path` is a regular file: reading a pipe or device could hang.
+
+    Args:
+      path: the file.
+      what: what was expected there, e.g. "a picture".
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected {what}, found no such file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected {what} ({error})") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "something that is no file"
+        raise InputError(f"{path}: expected {what}, found {kind}")
+
+
 def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
-    """Raises InputError where a picture has no pixels or more than memory should be asked for."""
+    """Raises InputError unless a picture has at least one pixel and at most `MAX_PIXELS`."""
     if not 0 < height * width <= MAX_PIXELS or min(height, width) < 0:
         raise InputError(
             f"{path}: expected 1 to {MAX_PIXELS} pixels in a picture, found {width}x{height}"
@@ -71,12 +85,12 @@ def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Returns a picture as uint8 [height, width, 3] RGB, turned as its EXIF data says.
+    """Returns a picture as uint8 [height, width, 3] RGB, turned upright by its EXIF data.
 
-    Gray values of 16 bits are scaled to 8. What is transparent keeps its color.
+    Gray values of 16 bits are scaled to 8. Transparent pixels keep their color.
 
     Raises:
-      InputError: the file is missing, no picture of 8 or 16 bits per channel, or damaged.
+      InputError: the file is missing, no picture of 8 or 16 bits per channel, or corrupt.
     """
     with opened(path, "a picture") as image:
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
@@ -97,6 +111,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Writes uint8 [height, width, 3] RGB as .jpg or .png, whole or not at all."""
+    """Writes uint8 [height, width, 3] RGB as .jpg or .png, atomically."""
     with atomic_files.replacing(path) as temporary:
         Image.fromarray(image).save(temporary, quality=90)

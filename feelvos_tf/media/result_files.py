@@ -1,14 +1,37 @@
-"""What may be written of a segmented video beside its masks: the interface of all such files."""
+"""Files written of a propagated video beside its masks.
+
+* `OverlayFiles`: the masks over their frames, as a video and as a picture of some frames.
+* `Cutout`: the objects alone, on a transparent background, as a .webm.
+* `ObjectVideos`: one black and white video per object, lossless.
+* `RunLengths`: COCO's JSON, which pycocotools reads.
+* `ObjectTable`: area, box and center of every object in every frame, as CSV.
+
+All are `ResultFiles`; see there.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Callable, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from feelvos_tf.core import atomic_files
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.media import overlay, pictures, rle, video_writing
+
+COLUMNS = ["frame", "time", "object", "area", "x", "y", "width", "height", "center_x", "center_y"]
+_SHEET_FRAMES = 6
+_SHEET_COLUMNS = 3
+_SHEET_TILE_WIDTH = 427
+_TILES_IN_MEMORY = 48
 
 
 class VideoFacts(NamedTuple):
@@ -16,9 +39,9 @@ class VideoFacts(NamedTuple):
 
     Attributes:
       frames_per_second: the average.
-      num_frames: how many there will be; None where nobody knows.
+      num_frames: how many there will be; None where unknown.
       object_ids: the ids of all objects, ascending.
-      sound: a file whose sound belongs to the frames' times; None for none.
+      sound: a file whose sound goes with the frames' times; None for none.
     """
 
     frames_per_second: float
@@ -31,7 +54,7 @@ class Result(NamedTuple):
     """One frame and its result.
 
     Attributes:
-      name: what its mask is called, without suffix.
+      name: file name of its mask, without suffix.
       time: seconds since the first frame of the source.
       image: uint8 [height, width, 3] RGB.
       ids: object ids, uint8 [height, width].
@@ -43,18 +66,229 @@ class Result(NamedTuple):
     ids: np.ndarray
 
 
+Write = Callable[[Result], None]
+
+
 class ResultFiles(Protocol):
     """Interface: files that are written from the results of one video."""
 
     def paths(self) -> Sequence[pathlib.Path]:
-        """Returns the files, or the folders, that tell whether all was written."""
+        """Returns the files that are there once everything has been written."""
 
-    def writing(self, facts: VideoFacts) -> AbstractContextManager[Callable[[Result], None]]:
-        """Yields a function that takes the next result; files appear when the block ends well."""
+    def writing(self, facts: VideoFacts) -> AbstractContextManager[Write]:
+        """Yields a function that takes the next result; files appear when the block succeeds."""
 
 
 def are_newer(files: ResultFiles, than: pathlib.Path) -> bool:
-    """Returns whether all files are there and none is older than the file `than`."""
+    """Returns whether all files exist and none is older than the file `than`."""
     return all(
         path.exists() and path.stat().st_mtime >= than.stat().st_mtime for path in files.paths()
     )
+
+
+class OverlayFiles(NamedTuple):
+    """The masks over their frames.
+
+    Attributes:
+      video: the .mp4.
+      sheet: a picture of six frames; None for none.
+    """
+
+    video: pathlib.Path
+    sheet: pathlib.Path | None = None
+
+    def paths(self) -> list[pathlib.Path]:
+        """Returns the files."""
+        return [path for path in self if path is not None]
+
+    @contextlib.contextmanager
+    def writing(self, facts: VideoFacts) -> Iterator[Write]:
+        """Yields a function that takes the next result."""
+        tiles = _Tiles(facts.num_frames)
+        with video_writing.writing_video(
+            self.video, facts.frames_per_second, facts.sound
+        ) as write_frame:
+
+            def write(result: Result) -> None:
+                picture = overlay.overlay(result.image, result.ids)
+                write_frame(picture, result.time)
+                if self.sheet is not None:
+                    tiles.add(picture)
+
+            yield write
+        if self.sheet is not None:
+            pictures.write_image(self.sheet, overlay.contact_sheet(tiles.chosen(), _SHEET_COLUMNS))
+
+
+class _Tiles:
+    """Small pictures of six frames, spread evenly over a video whose length may be unknown."""
+
+    def __init__(self, num_frames: int | None):
+        self._wanted = None if num_frames is None else set(_spread(num_frames))
+        self._every, self._count = 1, 0
+        self._tiles: dict[int, np.ndarray] = {}
+
+    def add(self, picture: np.ndarray) -> None:
+        """Keeps the next picture, uint8 [height, width, 3], where it may be chosen."""
+        position, self._count = self._count, self._count + 1
+        if position % self._every or (self._wanted is not None and position not in self._wanted):
+            return
+        self._tiles[position] = overlay.contact_sheet([picture], 1, _SHEET_TILE_WIDTH)
+        if len(self._tiles) > _TILES_IN_MEMORY:
+            self._every *= 2
+            self._tiles = {p: t for p, t in self._tiles.items() if p % self._every == 0}
+
+    def chosen(self) -> list[np.ndarray]:
+        """Returns up to six pictures in order."""
+        tiles = list(self._tiles.values())
+        return [tiles[i] for i in sorted(set(_spread(len(tiles))))]
+
+
+def _spread(count: int) -> list[int]:
+    """Returns the positions of six frames among `count`, from the first to the last."""
+    return np.linspace(0, count - 1, _SHEET_FRAMES).round().astype(int).tolist()
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """The objects alone, as a video with transparency."""
+
+    path: pathlib.Path
+
+    def paths(self) -> list[pathlib.Path]:
+        """Returns the file."""
+        return [self.path]
+
+    @contextlib.contextmanager
+    def writing(self, facts: VideoFacts) -> Iterator[Write]:
+        """Yields a function that takes the next result."""
+        encoding = video_writing.WITH_ALPHA
+        with video_writing.writing_video(
+            self.path, facts.frames_per_second, encoding=encoding
+        ) as write:
+
+            def cut_out(result: Result) -> None:
+                inside = (result.ids != 0) & (result.ids != VOID)
+                alpha = np.where(inside, np.uint8(255), np.uint8(0))
+                write(np.dstack([result.image * inside[..., None], alpha]), result.time)
+
+            yield cut_out
+
+
+@dataclass(frozen=True)
+class ObjectVideos:
+    """One video per object, 255 on 0: `object_3.mkv` for id 3."""
+
+    folder: pathlib.Path
+
+    def paths(self) -> list[pathlib.Path]:
+        """Returns the videos that exist, or else the first that should."""
+        found = sorted(self.folder.glob("object_*.mkv"))
+        return found or [self.folder / "object_1.mkv"]
+
+    @contextlib.contextmanager
+    def writing(self, facts: VideoFacts) -> Iterator[Write]:
+        """Yields a function that takes the next result."""
+        with contextlib.ExitStack() as stack:
+            writers = {
+                value: stack.enter_context(
+                    video_writing.writing_video(
+                        self.folder / f"object_{value}.mkv",
+                        facts.frames_per_second,
+                        encoding=video_writing.LOSSLESS_GRAY,
+                    )
+                )
+                for value in facts.object_ids
+            }
+
+            def write(result: Result) -> None:
+                for value, write_mask in writers.items():
+                    write_mask(np.where(result.ids == value, 255, 0).astype(np.uint8), result.time)
+
+            yield write
+
+
+@dataclass(frozen=True)
+class RunLengths:
+    """The masks as COCO writes them: a picture per frame, a category per object."""
+
+    path: pathlib.Path
+
+    def paths(self) -> list[pathlib.Path]:
+        """Returns the file."""
+        return [self.path]
+
+    @contextlib.contextmanager
+    def writing(self, facts: VideoFacts) -> Iterator[Write]:
+        """Yields a function that takes the next result."""
+        images = []
+        count = 0
+        with atomic_files.replacing(self.path) as temporary, open(temporary, "w") as file:
+            file.write('{"annotations": [')
+
+            def write(result: Result) -> None:
+                nonlocal count
+                height, width = result.ids.shape
+                image = {"id": len(images) + 1, "file_name": f"{result.name}.png"}
+                images.append({**image, "height": height, "width": width, "time": _time(result)})
+                for value in np.setdiff1d(result.ids, [0, VOID]).tolist():
+                    count += 1
+                    entry = _annotation(count, image["id"], value, result.ids == value)
+                    file.write(f"{',' if count > 1 else ''}\n{json.dumps(entry)}")
+
+            yield write
+            categories = [{"id": value, "name": f"object {value}"} for value in facts.object_ids]
+            rest = f'"images": {json.dumps(images)},\n"categories": {json.dumps(categories)}'
+            file.write(f"],\n{rest}}}\n")
+
+
+@dataclass(frozen=True)
+class ObjectTable:
+    """A line per object and frame, in pixels; without box and center where it is not visible."""
+
+    path: pathlib.Path
+
+    def paths(self) -> list[pathlib.Path]:
+        """Returns the file."""
+        return [self.path]
+
+    @contextlib.contextmanager
+    def writing(self, facts: VideoFacts) -> Iterator[Write]:
+        """Yields a function that takes the next result."""
+        replacing = atomic_files.replacing(self.path)
+        with replacing as temporary, open(temporary, "w", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(COLUMNS)
+
+            def write(result: Result) -> None:
+                for value in facts.object_ids:
+                    measures = _measures(result.ids == value)
+                    table.writerow([result.name, _time(result), value, *measures])
+
+            yield write
+
+
+def _annotation(number: int, image: int, value: int, mask: np.ndarray) -> dict[str, object]:
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": value,
+        "object_id": value,
+        "segmentation": rle.encode(mask),
+        "area": int(mask.sum()),
+        "bbox": rle.box(mask),
+        "iscrowd": 0,
+    }
+
+
+def _measures(mask: np.ndarray) -> list[object]:
+    """Returns area, box and the mean position of the pixels."""
+    rows, columns = np.nonzero(mask)
+    if not rows.size:
+        return [0] + [""] * 6
+    box = [int(side) for side in rle.box(mask)]
+    return [rows.size, *box, f"{columns.mean():.2f}", f"{rows.mean():.2f}"]
+
+
+def _time(result: Result) -> float:
+    return round(float(result.time), 6)

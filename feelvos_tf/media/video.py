@@ -15,7 +15,7 @@ import av.error
 import numpy as np
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import pictures, regular_file, whole_video
+from feelvos_tf.media import pictures, whole_video
 
 DEFAULT_FRAMES_PER_SECOND = 24.0
 
@@ -156,7 +156,7 @@ class VideoFrames:
         return frame.pts * Fraction(frame.time_base)
 
     def _open(self) -> av.container.InputContainer:
-        regular_file.check(self.paths[0], "a video")
+        pictures.check_is_file(self.paths[0], "a video")
         try:
             container = av.open(str(self.paths[0]))
         except (av.error.FFmpegError, OSError, ValueError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import warnings
 
 import av
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 from PIL import Image
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import masks, overlay, pictures, video, video_writing
+from feelvos_tf.media import masks, overlay, pictures, video
 from feelvos_tf.media.masks import DAVIS_PALETTE
+from feelvos_tf.testing import drawn_videos
 
 
 def color_bars(height: int = 48, width: int = 64, shift: int = 0) -> np.ndarray:
@@ -61,7 +63,7 @@ def test_video_written_and_read_back_keeps_frames_colors_and_rate(tmp_path, monk
         monkeypatch.setattr(av, "codecs_available", av.codecs_available - {"libx264"})
     path = tmp_path / "deeper" / "bars.mp4"
     images = [color_bars(47, 63, shift=8 * index) for index in range(5)]
-    video_writing.write_video(path, images, frames_per_second=30000 / 1001)
+    drawn_videos.write_video(path, images, frames_per_second=30000 / 1001)
     frames = video.open_frames(path)
     assert frames.frames_per_second == pytest.approx(30000 / 1001)
     assert frames.length == 5 and frames.name(12) == "00012"
@@ -74,7 +76,7 @@ def test_video_written_and_read_back_keeps_frames_colors_and_rate(tmp_path, monk
 
 def test_phone_video_is_turned_upright(tmp_path):
     path = tmp_path / "phone.mp4"
-    video_writing.write_video(path, [color_bars(32, 64)] * 3, frames_per_second=24)
+    drawn_videos.write_video(path, [color_bars(32, 64)] * 3, frames_per_second=24)
     content = path.read_bytes()
     # The display matrix stands 44 bytes into the track header; 90 degrees clockwise is b=1, c=-1.
     start = content.index(b"tkhd") + 44
@@ -91,7 +93,7 @@ def test_failing_frame_leaves_no_video_behind(tmp_path):
         raise InputError("second frame is damaged")
 
     with pytest.raises(InputError, match="damaged"):
-        video_writing.write_video(tmp_path / "out.mp4", images(), 24)
+        drawn_videos.write_video(tmp_path / "out.mp4", images(), 24)
     assert not list(tmp_path.iterdir())
 
 
@@ -127,6 +129,17 @@ def test_only_formats_of_pictures_are_opened_whatever_the_suffix(tmp_path):
         pictures.read_image(tmp_path / "float.tif")
 
 
+def test_reading_leaves_the_filters_of_warnings_alone(tmp_path):
+    """`warnings.catch_warnings` is not thread-safe: another thread's filters would be lost."""
+    Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
+    with warnings.catch_warnings():
+        before = list(warnings.filters)
+        with pictures.opened(tmp_path / "a.png", "a picture"):
+            warnings.simplefilter("error", ResourceWarning)  # As another thread may do meanwhile.
+            during = list(warnings.filters)
+        assert warnings.filters == during != before
+
+
 def test_gray_of_16_bits_is_scaled_to_8_and_turned(tmp_path):
     deep = np.array([[0, 257, 65535], [128 * 257, 129 * 257 + 100, 1]], np.uint16)
     exif = Image.Exif()
@@ -139,10 +152,10 @@ def test_gray_of_16_bits_is_scaled_to_8_and_turned(tmp_path):
     np.testing.assert_array_equal(turned, expected[::-1, ::-1])
 
 
-def test_damaged_video_tells_where_it_breaks_off(tmp_path):
+def test_a_corrupt_video_fails_with_the_place(tmp_path):
     path = tmp_path / "cut.mp4"
     noise = np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8)
-    video_writing.write_video(path, noise, frames_per_second=24)
+    drawn_videos.write_video(path, noise, frames_per_second=24)
     content = bytearray(path.read_bytes())
     middle = content.index(b"mdat") + 4
     content[middle + 20 : middle + 30000] = bytes(30000 - 20)

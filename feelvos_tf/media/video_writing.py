@@ -1,4 +1,4 @@
-"""Writes videos: every frame at its own time, with the sound of the source where it has some."""
+"""Writes videos: every frame at its own time, with the sound of the source."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
 
 import av
@@ -17,8 +17,8 @@ from av.video.reformatter import Colorspace
 from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
 
-_CLOCK = 90000  # Ticks a second: what videos of any rate are timed by.
-# What an .mp4 may hold and browsers play; other sound is left out.
+_CLOCK = 90000  # Ticks per second: exact for the usual frame rates.
+# What .mp4 may hold and browsers play; other sound is left out.
 _SOUND_CODECS = ("aac", "mp3", "mp3float", "opus", "flac", "ac3", "eac3")
 
 
@@ -27,12 +27,12 @@ class Encoding:
     """How pictures become a video.
 
     Attributes:
-      suffix: of the file, which tells the container.
+      suffix: of the file, which determines the container.
       codec: FFmpeg's name of the encoder.
       takes: pixel format of the arrays that are written.
       pixels: pixel format of the video.
-      options: the encoder's.
-      needs_even_sides: a side that is odd grows by one pixel, repeating the edge.
+      options: of the encoder.
+      needs_even_sides: odd sides are padded by one pixel, repeating the edge.
       metadata: of the stream.
     """
 
@@ -57,12 +57,12 @@ WITH_ALPHA = Encoding(
 )
 """VP9 with transparency, uint8 [height, width, 4] RGBA."""
 LOSSLESS_GRAY = Encoding(".mkv", "ffv1", "gray", "gray", {"level": "3"}, needs_even_sides=False)
-"""FFV1, from which uint8 [height, width] comes back bit by bit."""
+"""FFV1, lossless uint8 [height, width]."""
 _WITHOUT_H264 = dataclasses.replace(TO_LOOK_AT, codec="mpeg4", options={"b": "8000000"})
 
 
 class VideoWriter:
-    """A video that is being written. See `writing_video`."""
+    """Writes the frames of one video. See `writing_video`."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class VideoWriter:
 
         Args:
           image: uint8 as the encoding takes it, [height, width, 3] RGB by default.
-          time: when it was taken, seconds; None for one frame after the other.
+          time: seconds; None to follow the last frame at the frame rate.
         """
         if self._encoding.needs_even_sides:
             odd = [(0, size % 2) for size in image.shape[:2]]
@@ -102,14 +102,14 @@ class VideoWriter:
         if self._encoding.pixels != self._encoding.takes:
             frame = frame.reformat(format=self._encoding.pixels, dst_colorspace=context.colorspace)
         frame.time_base = context.time_base
-        # Two frames at one time are a defect of the source; encoders refuse them.
+        # Broken sources have two frames at one time; encoders refuse them.
         ticks = round((time - self._first_time) / Fraction(context.time_base))
         frame.pts = self._last = max(ticks, self._last + 1)
         self._count += 1
         self._container.mux(self._stream.encode(frame))
 
     def finish(self) -> int:
-        """Returns the number of frames, after writing what the encoder still has and the sound."""
+        """Flushes the encoder, writes the sound and returns the number of frames."""
         if self._stream is not None:
             self._container.mux(self._stream.encode())
             if self._sound is not None:
@@ -119,14 +119,14 @@ class VideoWriter:
 
 
 class Sound:
-    """The sound of a video file, copied as it is into another."""
+    """The sound of a video file, copied into another without re-encoding."""
 
     def __init__(self, container: av.container.OutputContainer, path: str | os.PathLike[str]):
         self._container, self._path = container, path
         self._stream = None
 
     def begin(self) -> None:
-        """Adds the stream, where the source has one that can be copied."""
+        """Adds the stream where the source has one that can be copied."""
         with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(self._path)) as source:
             if source.streams.audio and source.streams.audio[0].codec_context.name in _SOUND_CODECS:
                 self._stream = self._container.add_stream_from_template(source.streams.audio[0])
@@ -149,15 +149,6 @@ class Sound:
                 self._container.mux(packet)
 
 
-def write_video(
-    path: str | os.PathLike[str], images: Iterable[np.ndarray], frames_per_second: float
-) -> None:
-    """Writes an .mp4, whole or not at all. See `writing_video`."""
-    with writing_video(path, frames_per_second) as write:
-        for image in images:
-            write(image)
-
-
 @contextlib.contextmanager
 def writing_video(
     path: str | os.PathLike[str],
@@ -165,19 +156,19 @@ def writing_video(
     sound: str | os.PathLike[str] | None = None,
     encoding: Encoding = TO_LOOK_AT,
 ) -> Iterator[VideoWriter]:
-    """Yields what writes the next frame; the video appears when the block ends well.
+    """Yields a function that writes the next frame; the video appears when the block succeeds.
 
-    By default it is an .mp4 of H.264 where the encoder is there, else of MPEG-4, with its index in
-    front, so that browsers play it while it loads.
+    By default it is an .mp4 of H.264, or of MPEG-4 where that encoder is missing, with its index in
+    front so that browsers play it while it loads.
 
     Args:
-      path: the file to write, ending as the encoding demands.
-      frames_per_second: of the video; frames that come with their times keep them.
-      sound: a video file whose sound is copied, as far as the frames' times go.
+      path: the file to write, with the suffix of the encoding.
+      frames_per_second: of the video; frames with times of their own keep them.
+      sound: a video file whose sound is copied, up to the last frame.
       encoding: of the frames.
 
     Raises:
-      InputError: the path ends otherwise, no frame was written, or the encoder is not there.
+      InputError: the path has another suffix, no frame was written, or the encoder is missing.
     """
     path = pathlib.Path(path)
     check_video_path(path, encoding)
@@ -202,7 +193,7 @@ def check_video_path(path: str | os.PathLike[str], encoding: Encoding = TO_LOOK_
 
 @contextlib.contextmanager
 def _named_errors(path: pathlib.Path) -> Iterator[None]:
-    """Makes what FFmpeg says in the block an InputError; it does not tell which file."""
+    """Turns FFmpeg's errors, which do not name the file, into InputErrors that do."""
     try:
         yield
     except av.error.FFmpegError as error:
@@ -223,8 +214,8 @@ def _add_stream(
     stream.pix_fmt = encoding.pixels
     stream.metadata.update(encoding.metadata)
     context = stream.codec_context
-    # MPEG-4 cannot tell its color space, and players take it for the one of analog television; it
-    # knows no fine clock either.
+    # MPEG-4 cannot name its color space, and players assume that of analog television; nor does it
+    # have a fine clock.
     is_old = encoding.codec == "mpeg4"
     context.time_base = 1 / rate if is_old else Fraction(1, _CLOCK)
     if encoding.pixels != "gray":

@@ -11,6 +11,7 @@ import pytest
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import video, video_writing
+from feelvos_tf.testing import drawn_videos
 
 IMAGES = [np.full((32, 48, 3), 25 * n + 5, np.uint8) for n in range(8)]
 
@@ -65,7 +66,7 @@ def test_sound_of_the_source_is_copied_and_begins_with_the_first_frame(tmp_path,
 
 
 def test_a_source_without_sound_or_with_one_that_cannot_be_copied_gives_a_silent_video(tmp_path):
-    video_writing.write_video(tmp_path / "silent.mp4", IMAGES, 10)
+    drawn_videos.write_video(tmp_path / "silent.mp4", IMAGES, 10)
     with av.open(str(tmp_path / "raw.mkv"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), "s16", "mono")
@@ -93,7 +94,7 @@ def test_frames_keep_times_that_are_not_regular(tmp_path):
 
 
 def test_browsers_can_play_it_while_it_loads(tmp_path):
-    video_writing.write_video(tmp_path / "out.mp4", IMAGES, 10)
+    drawn_videos.write_video(tmp_path / "out.mp4", IMAGES, 10)
     content = (tmp_path / "out.mp4").read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
     with av.open(str(tmp_path / "out.mp4")) as container:
@@ -130,9 +131,9 @@ def test_gray_comes_back_bit_by_bit(tmp_path):
 
 def test_a_name_of_another_kind_and_a_video_without_frames_are_refused(tmp_path):
     with pytest.raises(InputError, match="a.avi: expected a name that ends in .mp4"):
-        video_writing.write_video(tmp_path / "a.avi", IMAGES, 10)
+        drawn_videos.write_video(tmp_path / "a.avi", IMAGES, 10)
     with pytest.raises(InputError, match="a.mp4: no frame to write"):
-        video_writing.write_video(tmp_path / "a.mp4", [], 10)
+        drawn_videos.write_video(tmp_path / "a.mp4", [], 10)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,6 +1,8 @@
-"""Videos that broke off are told from whole ones, in every container."""
+"""Videos that were cut off are told from complete ones, in every container."""
 
 from __future__ import annotations
+
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -19,17 +21,58 @@ CODECS = {
 }
 
 
-def write(path, options=None, count=12):
-    """Writes noise: frames that all need space."""
-    codec, pixels = CODECS[path.suffix[1:]]
+def write(path, options=None, count=12, times=None, sound=None, codec=None):
+    """Writes noise: frames that all need space.
+
+    Args:
+      path: the file.
+      options: of the container.
+      count: of the frames.
+      times: of the frames, in tenths of a second; the last one is when the last frame ends.
+      sound: (codec, seconds) of a silent track that begins at 0.
+      codec: another one than the suffix's.
+    """
+    codec, pixels = codec or CODECS[path.suffix[1:]]
     noise = np.random.default_rng(0).integers(0, 255, (count, 48, 64, 3), dtype=np.uint8)
+    times = list(range(count + 1)) if times is None else times
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
-        for image in noise:
+        if codec == "libx264":
+            stream.options = {"bf": "0"}
+        audio = container.add_stream(sound[0], rate=44100) if sound else None
+        packets = []
+        for image, time in zip(noise, times):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format=pixels)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+            frame.pts, frame.time_base = time, Fraction(1, 10)
+            packets += stream.encode(frame)
+        packets += stream.encode()
+        if sound:
+            packets += silence(audio, sound[1])
+        for packet in packets:
+            if packet.stream is stream:
+                packet.duration = round(0.1 / packet.time_base)
+        last = max((p for p in packets if p.stream is stream), key=lambda p: p.pts)
+        last.duration = round(
+            Fraction(times[len(noise)] - times[len(noise) - 1], 10) / last.time_base
+        )
+        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+            container.mux(packet)
+
+
+def silence(stream, seconds):
+    """Returns the packets of a silent track."""
+    context = stream.codec_context
+    context.bit_rate = 64000
+    context.open()
+    size = context.frame_size or 1024
+    packets = []
+    for number in range(int(seconds * 44100 / size)):
+        samples = np.zeros((context.layout.nb_channels, size), np.float32)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=context.layout.name)
+        frame.sample_rate, frame.pts, frame.time_base = 44100, number * size, Fraction(1, 44100)
+        packets += stream.encode(frame)
+    return packets + stream.encode()
 
 
 @pytest.mark.parametrize("suffix", CODECS)
@@ -44,7 +87,7 @@ def test_whole_videos_give_all_frames_with_their_times(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", CODECS)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.85])
-def test_cut_videos_are_told_after_the_frames_they_still_have(tmp_path, suffix, share):
+def test_cut_videos_fail_after_the_frames_they_still_have(tmp_path, suffix, share):
     path = tmp_path / f"clip.{suffix}"
     # With its index in front an .mp4 can still be opened.
     write(path, {"movflags": "faststart"} if suffix in ("mp4", "mov") else None)
@@ -64,3 +107,34 @@ def test_the_end_of_a_part_is_not_the_end_of_a_cut_video(tmp_path):
     write(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert len(list(video.open_frames(path).timed(0, 3))) == 3
+
+
+COMPLETE = {
+    # The pictures begin later than the sound.
+    "late.mkv": {"times": range(4, 17), "sound": ("aac", 1.4), "codec": ("libx264", "yuv420p")},
+    # The writer leaves empty places for frames 3 to 8.
+    "dropped.avi": {"times": [0, 1, 2, 9, 10, 11, 12], "count": 6},
+    "sound.flv": {"sound": ("aac", 4.0), "codec": ("flv1", "yuv420p")},
+    "sound.wmv": {"sound": ("wmav2", 4.0), "codec": ("wmv2", "yuv420p")},
+    # The last frame lasts 3 seconds, of which its packet says nothing.
+    "variable.mkv": {"times": [0, 1, 5, 6, 20, 50], "count": 5},
+    "variable.webm": {"times": [0, 1, 5, 6, 20, 50], "count": 5},
+    "variable.mp4": {"times": [0, 1, 5, 6, 20, 50], "count": 5},
+}
+
+
+@pytest.mark.parametrize("name", COMPLETE)
+def test_complete_videos_pass_though_their_declared_length_is_an_estimate(tmp_path, name):
+    write(tmp_path / name, **COMPLETE[name])
+    frames = list(video.open_frames(tmp_path / name).timed())
+    assert len(frames) == COMPLETE[name].get("count", 12)
+
+
+def test_a_length_that_is_an_estimate_warns(tmp_path, capfd):
+    write(tmp_path / "sound.flv", **COMPLETE["sound.flv"])
+    assert len(list(video.open_frames(tmp_path / "sound.flv").timed())) == 12
+    (line,) = [x for x in capfd.readouterr().err.splitlines() if "sound.flv" in x]
+    assert line.startswith("warning: ") and "may be cut off after 12 frames: expected" in line
+    write(tmp_path / "clip.mkv")
+    list(video.open_frames(tmp_path / "clip.mkv").timed())
+    assert "warning" not in capfd.readouterr().err

@@ -9,7 +9,7 @@ from feelvos_tf.data import datasets
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.propagation import Outputs, propagate_videos
 from feelvos_tf.media import masks, video
-from feelvos_tf.media.overlay_files import OverlayFiles
+from feelvos_tf.media.result_files import OverlayFiles
 from feelvos_tf.testing import drawn_videos
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
-from feelvos_tf.media import masks
+from feelvos_tf.media import masks, video_writing
 
 COLORS = np.array([[90, 110, 90], [220, 40, 40], [40, 60, 220], [230, 200, 40]], np.uint8)
 """Of the background and of the objects in the order they are drawn."""
@@ -47,3 +47,10 @@ def write_davis(
     split.parent.mkdir(parents=True)
     split.write_text("\n".join(sequences) + "\n")
     return root
+
+
+def write_video(path: pathlib.Path, images: Iterable[np.ndarray], frames_per_second: float) -> None:
+    """Writes an .mp4 of frames that follow one another at a constant rate."""
+    with video_writing.writing_video(path, frames_per_second) as write:
+        for image in images:
+            write(image)

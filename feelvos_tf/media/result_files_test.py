@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from feelvos_tf.media import object_files, rle, video
+from feelvos_tf.media import pictures, result_files, rle, video
 from feelvos_tf.media.result_files import Result, VideoFacts
 
 
@@ -34,7 +34,7 @@ def write(files):
 
 
 def test_run_lengths_boxes_and_areas_are_read_by_pycocotools(tmp_path):
-    [path] = write(object_files.RunLengths(tmp_path / "masks.json"))
+    [path] = write(result_files.RunLengths(tmp_path / "masks.json"))
     coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed")
     with contextlib.redirect_stdout(None):
         dataset = coco.COCO(str(path))
@@ -54,7 +54,7 @@ def test_run_lengths_boxes_and_areas_are_read_by_pycocotools(tmp_path):
 
 
 def test_run_lengths_are_json_with_all_frames_also_without_objects(tmp_path):
-    files = object_files.RunLengths(tmp_path / "masks.json")
+    files = result_files.RunLengths(tmp_path / "masks.json")
     with files.writing(VideoFacts(10.0, 1, [3])) as write_result:
         ids = np.zeros((4, 4), np.uint8)
         write_result(Result("a", Fraction(0), np.zeros((4, 4, 3), np.uint8), ids))
@@ -64,10 +64,10 @@ def test_run_lengths_are_json_with_all_frames_also_without_objects(tmp_path):
 
 
 def test_table_has_a_line_for_every_object_and_frame(tmp_path):
-    [path] = write(object_files.ObjectTable(tmp_path / "objects.csv"))
+    [path] = write(result_files.ObjectTable(tmp_path / "objects.csv"))
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == object_files.COLUMNS
+    assert list(rows[0]) == result_files.COLUMNS
     assert [(row["frame"], row["object"]) for row in rows] == [
         (f"0001{frame}", value) for frame in range(3) for value in "37"
     ]
@@ -76,30 +76,52 @@ def test_table_has_a_line_for_every_object_and_frame(tmp_path):
 
 
 def test_every_object_has_a_video_of_its_own_bit_by_bit(tmp_path):
-    paths = write(object_files.ObjectVideos(tmp_path))
+    paths = write(result_files.ObjectVideos(tmp_path))
     assert [path.name for path in paths] == ["object_3.mkv", "object_7.mkv"]
     for path, value in zip(paths, (3, 7)):
         for image, result in zip(video.open_frames(path), results()):
             np.testing.assert_array_equal(image[..., 0], np.where(result.ids == value, 255, 0))
 
 
-def test_cutout_has_one_frame_per_frame(tmp_path):
-    [path] = write(object_files.Cutout(tmp_path / "cutout.webm"))
+def test_cutout_has_as_many_frames_as_the_video(tmp_path):
+    [path] = write(result_files.Cutout(tmp_path / "cutout.webm"))
     frames = list(video.open_frames(path))
     assert len(frames) == 3 and frames[0].shape == (32, 48, 3)
 
 
 @pytest.mark.parametrize("kind", ["RunLengths", "ObjectTable"])
 def test_a_failure_leaves_nothing(tmp_path, kind):
-    files = getattr(object_files, kind)(tmp_path / "file")
+    files = getattr(result_files, kind)(tmp_path / "file")
     with pytest.raises(RuntimeError), files.writing(VideoFacts(10.0, 3, [3, 7])):
         raise RuntimeError
     assert not list(tmp_path.iterdir())
 
 
 def test_the_runs_of_a_written_annotation_decode_without_pycocotools(tmp_path):
-    [path] = write(object_files.RunLengths(tmp_path / "masks.json"))
+    [path] = write(result_files.RunLengths(tmp_path / "masks.json"))
     first = json.loads(path.read_text())["annotations"][0]["segmentation"]
     np.testing.assert_array_equal(
         rle.decode(first["counts"], *first["size"]), next(results()).ids == 3
     )
+
+
+@pytest.mark.parametrize(("told", "count"), [(None, 100), (100, 100), (None, 4), (100, 30)])
+def test_the_contact_sheet_spans_a_video_of_known_and_unknown_length(tmp_path, told, count):
+    files = result_files.OverlayFiles(tmp_path / "a.mp4", tmp_path / "sheet.png")
+    with files.writing(VideoFacts(10.0, told, [3])) as write_result:
+        for frame in range(count):
+            image = np.full((32, 48, 3), 2 * frame, np.uint8)
+            ids = np.zeros((32, 48), np.uint8)
+            write_result(Result(f"{frame:05d}", Fraction(frame, 10), image, ids))
+    tile_height, tile_width = round(32 * 427 / 48) + 6, 427 + 6
+    sheet = pictures.read_image(tmp_path / "sheet.png")
+    shown = sheet[10::tile_height, 10::tile_width, 0].ravel() // 2
+    if told == count:
+        np.testing.assert_array_equal(shown, [0, 20, 40, 59, 79, 99])
+    elif count < 6:
+        assert [n for n in shown if n < count] == [0, 1, 2, 3]
+    elif told is None:
+        assert len(shown) == 6 and shown[0] == 0 and shown[-1] >= 90
+        assert (np.diff(shown.astype(int)) >= 15).all()
+    else:  # Fewer frames than were promised: those that were due.
+        assert list(shown)[:2] == [0, 20]
