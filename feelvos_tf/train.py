@@ -1,28 +1,36 @@
 """Trains a model: `python -m feelvos_tf.train --gin_file=FILE --model_dir=DIR`.
 
-The same command again goes on from the last checkpoint in DIR. DIR receives checkpoints, the
-settings that were really used (operative_config.gin), TensorBoard files (`tensorboard
---logdir=DIR`) and their numbers as a table (metrics.csv). With --dry_run nothing is written: one
-step tells whether everything is there, and what the training will need.
+The same command resumes from the last checkpoint in DIR. DIR receives checkpoints, the settings
+(operative_config.gin), TensorBoard files (`tensorboard --logdir=DIR`) and their numbers as a table
+(metrics.csv). With --dry_run nothing is written: one step shows whether everything works, and what
+the training will need.
 
-SIGINT (Ctrl-C) and SIGTERM end the step under way and save a checkpoint; the exit code is then 130
-or 143, while 0 is the end of the training and 1 bad input.
+SIGINT (Ctrl-C) and SIGTERM end the training after the current step, with a checkpoint; the exit
+code is then 130 or 143. It is 0 at the end of the training and 1 for bad input.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import signal
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from feelvos_tf.core import cli, gin_flags, gin_settings
+from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from feelvos_tf.training.trainer import Trainer
+
 _FLAGS = cli.flag_values(__name__)
-_GIN_FILE, _GIN_PARAM = gin_flags.define(
+_GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
     _FLAGS, "Settings of the training", "Trainer.num_steps = 100"
 )
 _MODEL_DIR = flags.DEFINE_string(
@@ -31,12 +39,12 @@ _MODEL_DIR = flags.DEFINE_string(
 _DRY_RUN = flags.DEFINE_boolean(
     "dry_run",
     False,
-    "Check settings, data, checkpoint and one step, and tell what the training will need; nothing "
+    "Check settings, data, checkpoint and one step, and print what the training will need; nothing "
     "is written.",
     flag_values=_FLAGS,
 )
 
-# Plus the signal's number it is what a shell expects of a process that a signal stopped.
+# A shell expects this plus the signal's number of a process that a signal stopped.
 _EXIT_STOPPED = 128
 
 
@@ -45,96 +53,90 @@ def main(argv: list[str]) -> None:
     del argv
     if not _GIN_FILE.value and not _GIN_PARAM.value:
         raise InputError("--gin_file: expected at least one, e.g. gin_configs/quickstart.gin")
-    gin_settings.parse(_GIN_FILE.value, _GIN_PARAM.value)
-    if _DRY_RUN.value:
-        dry_run(_MODEL_DIR.value)
-        return
-    stopped_by = train(_MODEL_DIR.value)
+    files = [gin_settings.find(name) for name in _GIN_FILE.value]  # Before seconds of imports.
+    from feelvos_tf import configurables  # noqa: F401
+
+    gin_settings.parse(files, _GIN_PARAM.value)
+    stopped_by = train(_MODEL_DIR.value, _DRY_RUN.value)
     if stopped_by:
         name = signal.Signals(stopped_by).name
-        print(f"stopped by {name}; the same command goes on from here", file=sys.stderr)
+        print(f"stopped by {name}; the same command resumes from here", file=sys.stderr)
         sys.exit(_EXIT_STOPPED + stopped_by)
 
 
-def train(model_dir: str) -> int:
-    """Trains with the settings parsed before; returns the signal that stopped it, 0 if none."""
-    from feelvos_tf.data import tfrecord_files
-    from feelvos_tf.data.input_pipeline import training_dataset
-    from feelvos_tf.models import release_checkpoint
+def train(model_dir: str, is_dry_run: bool = False) -> int:
+    """Trains with the settings parsed before; returns the signal that stopped it, 0 if none.
+
+    Args:
+      model_dir: folder of the run.
+      is_dry_run: prints what the training will need, after trying a step, and writes nothing.
+    """
+    from feelvos_tf.data.input_pipeline import WHOLE, training_dataset
     from feelvos_tf.models.feelvos import Feelvos
-    from feelvos_tf.training import mixed_precision, run_lock
+    from feelvos_tf.models.release_checkpoint import release_names
+    from feelvos_tf.training import mixed_precision
+    from feelvos_tf.training.checkpoints import only_process
     from feelvos_tf.training.devices import Workers, distribution, joining_again
     from feelvos_tf.training.trainer import Trainer, set_random_seed
     from feelvos_tf.training.validation import evaluation_of
 
-    with gin_settings.input_errors(), tfrecord_files.readable_errors():
+    with gin_settings.input_errors():
         strategy = distribution()
         policy = mixed_precision.set_mixed_precision()
         seed = set_random_seed()
-        training_dataset()  # Wrong settings and records are told before anything is written.
         workers = Workers(strategy)
-        with joining_again(workers):
+        with joining_again(workers, model_dir):
             clip_seed = workers.from_chief(secrets.randbits(31))
+
+            @functools.cache
+            def batches_from(step=0, share=WHOLE):
+                return training_dataset(first_batch=step, share=share, otherwise_seed=clip_seed)
+
+            batches_from()  # Reports wrong settings and records before anything is written.
             with strategy.scope(), mixed_precision.layers(policy):
                 model = Feelvos()
                 model.create_variables()
-            names = release_checkpoint.release_names(model)
             evaluate = evaluation_of(model, model_dir) if workers.is_chief else None
-            only_process = run_lock.only_process if workers.is_chief else contextlib.nullcontext
-            with only_process(model_dir):
-                trainer = Trainer(model, names, model_dir, strategy, evaluate, seed=seed)
-                trainer.train(
-                    lambda step, share: training_dataset(
-                        first_batch=step, share=share, otherwise_seed=clip_seed
-                    )
-                )
+            make_trainer = functools.partial(
+                Trainer,
+                model,
+                release_names(model),
+                strategy=strategy,
+                evaluate=evaluate,
+                seed=seed,
+            )
+            if is_dry_run:
+                _dry_run(make_trainer, model_dir, batches_from, strategy.num_replicas_in_sync)
+                return 0
+            with only_process(model_dir) if workers.is_chief else contextlib.nullcontext():
+                trainer = make_trainer(model_dir)
+                trainer.train(batches_from)
                 return trainer.stopped_by
 
 
-def dry_run(model_dir: str) -> None:
-    """Prints what a training with the settings parsed before will need, after trying a step."""
+def _dry_run(
+    make_trainer: Callable[..., Trainer],
+    model_dir: str,
+    batches_from: Callable[..., tf.data.Dataset],
+    replicas: int,
+) -> None:
+    """Prints what a training will need, after trying a step with one clip per replica."""
     import gin
 
-    from feelvos_tf.data import tfrecord_files
-    from feelvos_tf.data.batch_share import BatchShare
-    from feelvos_tf.data.input_pipeline import training_dataset
-    from feelvos_tf.models import release_checkpoint
-    from feelvos_tf.models.feelvos import Feelvos
-    from feelvos_tf.training import mixed_precision
-    from feelvos_tf.training import dry_run as trials
-    from feelvos_tf.training.devices import distribution
-    from feelvos_tf.training.trainer import Trainer, set_random_seed
-    from feelvos_tf.training.validation import evaluation_of
+    from feelvos_tf.data import tfrecords
+    from feelvos_tf.data.input_pipeline import BatchShare
+    from feelvos_tf.training import dry_run
 
-    with gin_settings.input_errors(), tfrecord_files.readable_errors():
-        strategy = distribution()
-        policy = mixed_precision.set_mixed_precision()
-        seed = set_random_seed()
-        batch_size = training_dataset().element_spec["images"].shape[0]
-        parts = gin.get_bindings("Trainer").get("gradient_accumulation_steps", 1)
-        BatchShare(parts, strategy.num_replicas_in_sync).clips_per_replica(batch_size)
-        with strategy.scope(), mixed_precision.layers(policy):
-            model = Feelvos()
-            model.create_variables()
-        names = release_checkpoint.release_names(model)
-        evaluate = evaluation_of(model, model_dir)
-        with trials.copy_of_run(model_dir) as copy:
-            trainer = Trainer(
-                model,
-                names,
-                copy,
-                strategy,
-                evaluate,
-                gradient_accumulation_steps=batch_size // strategy.num_replicas_in_sync,
-                seed=seed,
-            )
-            trial = trainer.try_out(
-                lambda step, share: training_dataset(first_batch=step, share=share)
-            )
-        for pattern in tfrecord_files.as_list(gin.get_bindings("training_dataset")["records"]):
-            videos = tfrecord_files.find_videos(pattern)
-            told = cli.count(len(videos.paths), "videos")
-            print(f"data: {told} in {cli.count(len(set(videos.paths)), 'files')}, {pattern}")
+    batch_size = batches_from().element_spec["images"].shape[0]
+    parts = gin.get_bindings("Trainer").get("gradient_accumulation_steps", 1)
+    BatchShare(parts, replicas).clips_per_replica(batch_size)
+    with dry_run.copy_of_run(model_dir) as copy:
+        trainer = make_trainer(copy, gradient_accumulation_steps=batch_size // replicas)
+        trial = trainer.try_out(batches_from)
+    for pattern in tfrecords.as_list(gin.get_bindings("training_dataset")["records"]):
+        videos = tfrecords.find_videos(pattern)
+        found = cli.count(len(videos.paths), "videos")
+        print(f"data: {found} in {cli.count(len(set(videos.paths)), 'files')}, {pattern}")
     for line in trainer.forecast(trial, parts, batch_size):
         print(line)
 

@@ -15,10 +15,10 @@ from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing import checkpoint_state
 from feelvos_tf.training import trainer, validation
-from feelvos_tf.training.learning_rate import LearningRate
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
-from feelvos_tf.training.optimizers import MomentumOptimizer
-from feelvos_tf.training.trainer import Trainer
+from feelvos_tf.training.optimizers import LearningRate, MomentumOptimizer
+from feelvos_tf.training.train_step import Objective
+from feelvos_tf.training.trainer import InitialWeights, Trainer
 
 SETTINGS = sorted((gin_settings.PROJECT_ROOT / "gin_configs/train").glob("*.gin"))
 
@@ -45,7 +45,16 @@ def test_every_training_file_is_read_and_opens_with_what_it_stands_for(path):
 
 
 @pytest.mark.parametrize(
-    "part", [BootstrappedCrossEntropy, Feelvos, LearningRate, MomentumOptimizer, Trainer]
+    "part",
+    [
+        BootstrappedCrossEntropy,
+        Feelvos,
+        InitialWeights,
+        LearningRate,
+        MomentumOptimizer,
+        Objective,
+        Trainer,
+    ],
 )
 def test_the_python_defaults_are_the_values_of_the_release(part):
     gin_settings.parse(["gin_configs/train/davis_2017_as_released.gin"], [])
@@ -91,34 +100,38 @@ def test_bad_settings_end_in_one_sentence_and_leave_no_folder(
 
 
 def test_a_training_that_a_signal_stopped_says_by_its_exit_code_which(monkeypatch, capsys):
-    monkeypatch.setattr(train, "train", lambda _: signal.SIGTERM)
+    monkeypatch.setattr(train, "train", lambda *_: signal.SIGTERM)
     train._FLAGS.unparse_flags()
     train._FLAGS(["train", "--model_dir=run", "--gin_file=gin_configs/quickstart.gin"])
     with pytest.raises(SystemExit) as caught:
         train.main(["train"])
     assert caught.value.code == 143
-    assert "stopped by SIGTERM; the same command goes on" in capsys.readouterr().err
+    assert "stopped by SIGTERM; the same command resumes" in capsys.readouterr().err
 
 
 def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
     weights = []
 
     class TrainerThatLooks:
-        def __init__(self, model, *_, seed):
-            del seed
+        def __init__(self, model, *_, **__):
             weights.append(np.concatenate([np.ravel(v) for v in release_names(model).values()]))
 
         stopped_by = 0
 
-        def train(self, _):
-            return True
+        def train(self, batches_from):
+            return batches_from(0, input_pipeline.WHOLE)
 
-    monkeypatch.setattr(input_pipeline, "training_dataset", lambda: None)
+    datasets_built = []
+    monkeypatch.setattr(
+        input_pipeline, "training_dataset", lambda **_: datasets_built.append(True)
+    )
     monkeypatch.setattr(validation, "evaluation_of", lambda *_: None)
     monkeypatch.setattr(trainer, "Trainer", TrainerThatLooks)
     for seed in (3, 3, 4, None):
         gin_settings.parse(["gin_configs/quickstart.gin"], [f"set_random_seed.seed = {seed}"])
         assert train.train(tmp_path / "run") == 0
+    # The dataset that settings and records were checked with is the one that is trained on.
+    assert len(datasets_built) == 4
     np.testing.assert_array_equal(weights[0], weights[1])
     for other in weights[2:]:
         assert (weights[0] != other).mean() > 0.5
@@ -137,9 +150,9 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
         "Feelvos.embedding_dimension = 8",
         "Feelvos.train_max_neighbors_per_object = 16",
         "TripletLoss.max_pixels_per_object = 8",
-        "Trainer.calibration_clips = 2",
+        "InitialWeights.calibration_clips = 2",
         "Trainer.num_steps = 4",
-        "Trainer.save_every_steps = 2",
+        "Intervals.save_every_steps = 2",
     ]
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     gin_settings.parse(["gin_configs/quickstart.gin"], settings)

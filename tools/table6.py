@@ -1,15 +1,15 @@
-r"""Trains and scores the six lines of the paper's ablation (table 6) and shows them beside it.
+r"""Trains and scores the six lines of the paper's ablation (table 6) and compares them with it.
 
     python tools/table6.py --output_dir=runs/table6 --steps=1500 --seeds=1,2 \
-        --gin_file=gin_configs/train/small_model_1_stills.gin \
+        --gin_file=gin_configs/train/small_model_1_frozen.gin \
         --gin_param="stills_records = 'RECORDS/stills/train-*.tfrecord'" \
         --gin_param="davis_2016_records = 'RECORDS/davis_2016/train-*.tfrecord'" \
-        --gin_param="Trainer.init_checkpoint = 'deeplab_mnv2_dm1.0_pascal/model.ckpt'" \
+        --gin_param="InitialWeights.checkpoint = 'deeplab_mnv2_dm1.0_pascal/model.ckpt'" \
         --dataset_root=DAVIS2016 --year=2016 --split=val --inference_size=320
 
-Every line is a training of its own with the same recipe, steps and seeds. The folder receives
-runs/, scores.csv (one row per training), table6.md and table6.png. The same command goes on where
-it was stopped; more --seeds or --lines later add to what is there.
+Every line is a separate training with the same recipe, steps and seeds. The folder receives runs/,
+scores.csv (one row per training), table6.md and table6.png. The same command resumes an interrupted
+one; more --seeds or --lines add to the results.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Line(NamedTuple):
     paper: float
 
     def bindings(self) -> list[str]:
-        """Returns the settings of the network."""
+        """Returns the gin settings of the network."""
         return [
             f"Feelvos.{name} = {getattr(self, name)!r}" for name in self._fields if name != "paper"
         ]
@@ -118,14 +118,14 @@ def main(argv: list[str]) -> None:
 
 
 def _train_and_score(folder: pathlib.Path, number: str, seed: str) -> dict[str, str]:
-    """Returns the row of one training, which goes on where it was stopped."""
+    """Returns the row of one training, which is resumed if it was interrupted."""
     run = folder / "runs" / f"line{number}_seed{seed}"
     print(f"== line {number}, seed {seed}: {LINES[number].cues()}", flush=True)
     settings = [
         *_GIN_PARAM.value,
         *LINES[number].bindings(),
         f"Trainer.num_steps = {_STEPS.value}",
-        "Trainer.evaluate_every_steps = 0",
+        "Intervals.evaluate_every_steps = 0",
         f"set_random_seed.seed = {int(seed)}",
         f"training_dataset.seed = {int(seed)}",
     ]
@@ -141,14 +141,14 @@ def _train_and_score(folder: pathlib.Path, number: str, seed: str) -> dict[str, 
     printed = _run("evaluate", f"--model_dir={run}", "--once", *arguments)
     j, f, mean = _SCORE.search(printed).groups()
     row = (number, seed, str(_STEPS.value), j, f, mean)
-    return dict(zip(_COLUMNS, row, strict=True))
+    return dict(zip(_COLUMNS, row))
 
 
 def _run(program: str, *arguments: str) -> str:
-    """Runs a program of ours; returns what it printed.
+    """Runs a program of this project; returns its output.
 
     Raises:
-      InputError: it failed; it has said why.
+      InputError: it failed, after it printed why.
     """
     command = [sys.executable, "-m", f"feelvos_tf.{program}", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -178,7 +178,7 @@ def _read_scores(folder: pathlib.Path) -> list[dict[str, str]]:
 
 
 def _write(folder: pathlib.Path, scores: list[dict[str, str]]) -> None:
-    """Writes scores, table and picture, each of them whole."""
+    """Writes scores, table and picture, each atomically."""
     with atomic_files.replacing(folder / "scores.csv") as path, open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
@@ -237,7 +237,7 @@ def draw(scores: list[dict[str, str]], path: pathlib.Path) -> None:
 
 
 def _import_matplotlib():
-    """Returns matplotlib's pyplot, for files instead of a screen."""
+    """Returns matplotlib's pyplot, set up to write files."""
     try:
         import matplotlib
     except ImportError as error:

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from feelvos_tf.data.batch_share import WHOLE, BatchShare
+from feelvos_tf.data.input_pipeline import WHOLE, BatchShare
+from feelvos_tf.models.feelvos import ClipOutput, Features
 
 SIZE = 17
 STRIDE_4_SIZE = 5
 
 
-class ClipOutput(NamedTuple):
-    """What the real model returns per clip."""
-
-    logits: tf.Tensor
-    global_map: tf.Tensor
-    local_map: tf.Tensor
-    embeddings: tf.Tensor | None = None
-    further_logits: tuple[tf.Tensor, ...] = ()
-
-
 class TinyModel(tf.keras.Model):
     """Logits linear in the colors of the current frame; the same interface as the real model."""
+
+    freeze_backbone = False
+    train_max_neighbors_per_object = 0
 
     def __init__(self):
         super().__init__()
@@ -40,21 +33,20 @@ class TinyModel(tf.keras.Model):
             "unused/depthwise_weights": self.unused,
         }
 
-    def clip_logits(self, images, labels, num_objects, training, seeds=None):
+    def extract(self, images, training, seeds=None):
         del seeds
         assert training
         assert images.shape[0] is not None
-        return [self._clip(images[i], num_objects[i]) for i in range(images.shape[0])]
+        colors = tf.image.resize(images, [STRIDE_4_SIZE] * 2) / 255.0 - 0.5
+        return Features(colors, colors)
 
-    def _clip(self, images, num_objects):
-        small = tf.image.resize(images[2:], [STRIDE_4_SIZE] * 2) / 255.0 - 0.5
+    def segment(self, features, embeddings, reference, previous, training=False, seed=None):
+        del embeddings, reference, seed
+        num_objects = tf.shape(previous.masks)[0]
         signs = tf.cast(tf.range(num_objects), tf.float32)[:, tf.newaxis, tf.newaxis, tf.newaxis]
-        logits, *further = (
-            signs * (small[i : i + 1] @ self.weights_ + self.biases)
-            for i in range(images.shape[0] - 2)
-        )
+        logits = signs * (features[tf.newaxis] @ self.weights_ + self.biases)
         distances = tf.abs(logits[..., 0])
-        return ClipOutput(logits, distances, distances, further_logits=tuple(further))
+        return ClipOutput(logits, distances, distances)
 
 
 def tiny_batch(clips: int, seed: int, frames: int = 3) -> dict[str, np.ndarray]:

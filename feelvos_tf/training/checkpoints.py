@@ -1,38 +1,40 @@
-"""Saves the state of a training run, and restores it from the last checkpoint that is whole."""
+"""Saves the state of a training run, restores the last intact checkpoint, and locks the folder."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import tensorflow as tf
 
-from feelvos_tf.core import atomic_files, gin_settings
+from feelvos_tf.core import atomic_files, gin_settings, settings, working_folder
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import packed_weights, release_checkpoint
 from feelvos_tf.models.release_checkpoint import DamagedCheckpointError
-from feelvos_tf.models.weights import checkpoint_of, holds_weights_by_name, load_weights
+from feelvos_tf.models.weights import checkpoint_of, load_weights
 from feelvos_tf.training.devices import Workers
-from feelvos_tf.training.loss_scale import LossScale
-from feelvos_tf.training.optimizers import Optimizer
 from feelvos_tf.training.progress_log import say
-from feelvos_tf.training.weight_averaging import WeightAverage
+from feelvos_tf.training.train_step import TrainState
 
-# Every checkpoint that TensorFlow 2 writes holds this key, those of TensorFlow 1 do not.
+# Every checkpoint of TensorFlow 2 holds this key, those of TensorFlow 1 do not.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NAME = "ckpt"
-# TensorFlow's reader raises an IndexError for a file that is cut short.
+# TensorFlow's reader raises an IndexError for a truncated file.
 _DAMAGE = (tf.errors.OpError, IndexError)
+# A file, not the folder: network file systems, on which several machines train, lock no folders.
+_LOCK_FILE = ".training.lock"
 
 
-class RunCheckpoints:
-    """Checkpoints of one run: weights, momentum and step, with the settings beside them.
+@settings.configurable
+class Checkpoints:
+    """Checkpoints of one run: weights, optimizer, averages and step, with the settings beside them.
 
-    All by the variables' names in the 2019 release: see `models.weights`, which reads the weights
-    alone.
+    All variables go by their names in the 2019 release: see `models.weights`, which reads the
+    weights alone.
     """
 
     def __init__(
@@ -40,25 +42,19 @@ class RunCheckpoints:
         model_dir: str | os.PathLike[str],
         model: tf.keras.Model,
         named_variables: Mapping[str, tf.Variable],
-        optimizer: Optimizer,
-        step: tf.Variable,
-        max_to_keep: int,
-        average: WeightAverage | None = None,
-        loss_scale: LossScale | None = None,
+        state: TrainState,
         workers: Workers | None = None,
+        max_to_keep: settings.PositiveInt = 5,
     ):
-        """Finds the checkpoints that are there already, of which none is read yet.
+        """Finds the checkpoints that exist already, without reading them.
 
         Args:
           model_dir: folder of the run.
           model: with its variables created.
           named_variables: all of them by their names in the 2019 release.
-          optimizer: whose slots are saved, too.
-          step: int64 [], number of updates made so far.
-          max_to_keep: older ones are deleted.
-          average: of the weights, if there is one.
-          loss_scale: of a training in float16.
+          state: what is saved beside the variables.
           workers: that train together: all read, only the chief writes; None for one process.
+          max_to_keep: older checkpoints are deleted.
         """
         self._workers = workers
         if self._is_chief:
@@ -67,15 +63,21 @@ class RunCheckpoints:
         self._model_dir = model_dir
         self._model = model
         self._named_variables = dict(named_variables)
-        self._optimizer = optimizer
-        self._step = step
-        self._average = {} if average is None else {"average": average.state}
-        self._loss_scale = {} if loss_scale is None else {"loss_scale": loss_scale}
-        others = {**self._average, **self._loss_scale}
-        self._checkpoint = checkpoint_of(named_variables, optimizer=optimizer, step=step, **others)
+        self._state = state
+        self.max_to_keep = max_to_keep
+        checkpoint = checkpoint_of(named_variables, **self._saved("optimizer", "loss_scale"))
         self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(model_dir), max_to_keep=max_to_keep, checkpoint_name=_NAME
+            checkpoint, str(model_dir), max_to_keep=max_to_keep, checkpoint_name=_NAME
         )
+
+    def _saved(self, *optional: str) -> dict[str, tf.Module | tf.Variable]:
+        """Returns what is saved beside the weights, of the optional parts those that are named."""
+        saved = {
+            "step": self._state.step,
+            "average": self._state.average and self._state.average.state,
+            **{name: getattr(self._state, name) for name in optional},
+        }
+        return {name: part for name, part in saved.items() if part is not None}
 
     @property
     def _is_chief(self) -> bool:
@@ -87,13 +89,13 @@ class RunCheckpoints:
         return self._manager.latest_checkpoint
 
     def save(self) -> str:
-        """Writes a checkpoint named by the step, and the operative config; returns its path.
+        """Writes a checkpoint named after the step, and the settings; returns its path.
 
         Raises:
-          InputError: the disk does not take it; nothing of it is left there.
+          InputError: it cannot be written; nothing of it is left behind.
         """
         try:
-            path = self._manager.save(checkpoint_number=int(self._step.numpy()))
+            path = self._manager.save(checkpoint_number=int(self._state.step.numpy()))
         except tf.errors.OpError as error:
             _remove_unfinished(pathlib.Path(self._model_dir))
             raise InputError(
@@ -105,8 +107,9 @@ class RunCheckpoints:
     def resume(self) -> str | None:
         """Restores the last checkpoint; returns its path, None if there is none.
 
-        A damaged one is named and the one before it taken. A checkpoint of weights alone, such as a
-        converted one, starts with fresh momentum. Of several workers the chief chooses.
+        If it is damaged, that is reported and the one before it is taken. A checkpoint of weights
+        alone, such as a converted one, starts with fresh momentum. The chief chooses for all
+        workers.
 
         Raises:
           InputError: a checkpoint does not fit the model, or all are damaged.
@@ -120,7 +123,7 @@ class RunCheckpoints:
         path = os.path.join(self._model_dir, f"{_NAME}-{step}")
         if not os.path.exists(path + ".index"):
             raise InputError(
-                f"{path}: expected the checkpoint that the chief goes on from, found no such file; "
+                f"{path}: expected the checkpoint that the chief resumes from, found no such file; "
                 "--model_dir must be a folder that all workers share"
             )
         self._restore_state(path)
@@ -137,33 +140,38 @@ class RunCheckpoints:
                 return path
         if paths:
             raise InputError(
-                f"{self._model_dir}: expected a checkpoint to go on from, found damaged ones alone "
+                f"{self._model_dir}: expected a checkpoint to resume from, found only damaged ones "
                 f"({', '.join(os.path.basename(path) for path in paths)})"
             )
         return None
 
     def _restore_state(self, path: str) -> None:
         names = [name for name, _ in _list_variables(path)]
-        others = {"step": self._step, **self._average}
-        if any(name.startswith("optimizer/") for name in names):
-            others["optimizer"] = self._optimizer
-        if any(name.startswith("loss_scale/") for name in names):
-            others.update(self._loss_scale)
-        if holds_weights_by_name(names):
-            _restore(checkpoint_of(self._named_variables, **others), path)
-        else:
-            say(f"{path}: written by version 0.1, weights are found by their place in the network")
-            load_weights(self._model, path, averaged=False)
-            _restore(tf.train.Checkpoint(**others), path)
+        parts = {name.split("/")[0] for name in names}
+        optional = [part for part in ("optimizer", "loss_scale") if part in parts]
+        if "optimizer" in parts:
+            self._check_optimizer(
+                path, {n.split("/")[1] for n in names if n.startswith("optimizer/")}
+            )
+        _restore(checkpoint_of(self._named_variables, **self._saved(*optional)), path)
 
-    def initialize(self, prefix: str, initialize_last_layer: bool) -> Collection[str]:
-        """Starts from other weights, at step 0; returns which variables they set, by release name.
+    def _check_optimizer(self, path: str, slots: Collection[str]) -> None:
+        """Raises InputError if the slots in a checkpoint are those of another optimizer."""
+        if not all(hasattr(self._state.optimizer, slot) for slot in slots):
+            raise InputError(
+                f"{path}: expected a checkpoint of Trainer.optimizer = "
+                f"@{type(self._state.optimizer).__name__}, found one of another optimizer "
+                f"({', '.join(sorted(slots))}); use another --model_dir or that run's optimizer"
+            )
+
+    def initialize(self, prefix: str, last_layers: bool) -> Collection[str]:
+        """Loads other weights, at step 0; returns which variables they set, by release name.
 
         Args:
           prefix: a DeepLab checkpoint of the TF1 era, a checkpoint of this project, or a file of
             packed weights (.npz), such as the bundled model's.
-          initialize_last_layer: whether a DeepLab checkpoint's ASPP and decoder are taken too,
-            not the backbone alone.
+          last_layers: whether a DeepLab checkpoint's ASPP and decoder are loaded too, not only the
+            backbone.
 
         Raises:
           InputError: no such checkpoint, or it does not fit the model.
@@ -173,19 +181,19 @@ class RunCheckpoints:
             return list(self._named_variables)
         if not os.path.exists(prefix + ".index"):
             raise InputError(
-                f"Trainer.init_checkpoint: expected a checkpoint {prefix}.index, found no such file"
+                f"InitialWeights.checkpoint: expected a file {prefix}.index, found no such file"
             )
         if _OBJECT_GRAPH in dict(_list_variables(prefix)):
             load_weights(self._model, prefix)
             return list(self._named_variables)
         restored = release_checkpoint.initialize_from_deeplab(
-            self._model, prefix, initialize_last_layer=initialize_last_layer
+            self._model, prefix, initialize_last_layer=last_layers
         )
         return restored.matched
 
 
 def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
-    """Restores all that `checkpoint` holds; refuses a file that lacks some or has other shapes."""
+    """Restores all of `checkpoint`; refuses a file that lacks some of it or has other shapes."""
     try:
         checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError) as error:
@@ -214,9 +222,9 @@ def _reason(error: Exception) -> str:
 
 
 def _remove_unfinished(folder: pathlib.Path) -> None:
-    """Deletes what is left of a checkpoint whose writing was killed or found the disk full.
+    """Deletes the remains of a checkpoint whose writing was killed or found the disk full.
 
-    TensorFlow first writes to names of its own, which nobody would read or delete again.
+    TensorFlow first writes to temporary names, which nobody would read or delete again.
     """
     for pattern in (f"{_NAME}-*_temp*", f"{_NAME}-*.tempstate*", "checkpoint.tmp*"):
         for path in folder.glob(pattern):
@@ -224,9 +232,9 @@ def _remove_unfinished(folder: pathlib.Path) -> None:
 
 
 def _find_again(folder: pathlib.Path) -> None:
-    """Writes the file `checkpoint`, by which TensorFlow knows the others, where it is missing.
+    """Writes the file `checkpoint`, TensorFlow's list of the others, if it is missing.
 
-    Or where it has no times, as after an edit by hand: TensorFlow would then find none.
+    Or if it has no timestamps, as after an edit by hand: TensorFlow would then find none.
     """
     if not folder.is_dir():
         return
@@ -247,3 +255,29 @@ def _find_again(folder: pathlib.Path) -> None:
             lines.append(f"all_model_checkpoint_timestamps: {written}")
         with atomic_files.replacing(folder / "checkpoint") as temporary:
             temporary.write_text("\n".join(lines) + "\n")
+
+
+@contextlib.contextmanager
+def only_process(model_dir: str | os.PathLike[str]) -> Iterator[None]:
+    """Keeps other training processes out of a folder inside the block; creates it if need be.
+
+    The operating system releases the lock when the process ends, however it ends.
+
+    Raises:
+      InputError: another process is training there, or the folder cannot be written to.
+    """
+    folder = pathlib.Path(model_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / _LOCK_FILE, os.O_CREAT | os.O_WRONLY, 0o666)
+    except OSError as error:
+        raise atomic_files.refusal(folder, error) from error
+    try:
+        working_folder.lock(
+            handle,
+            f"{folder}: another process is training in this folder; wait until it ends or choose "
+            "another --model_dir",
+        )
+        yield
+    finally:
+        os.close(handle)

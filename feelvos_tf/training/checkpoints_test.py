@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
+import subprocess
+import sys
+from unittest import mock
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.models import packed_weights
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.layers.walk import convolutions_by_path
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing.tiny_model import TinyModel
-from feelvos_tf.training.checkpoints import RunCheckpoints
-from feelvos_tf.training.optimizers import MomentumOptimizer
+from feelvos_tf.training.checkpoints import Checkpoints, only_process
+from feelvos_tf.training.optimizers import AdamOptimizer, MomentumOptimizer
+from feelvos_tf.training.train_step import TrainState
+from feelvos_tf.training.trainer import Trainer
 
 DATA = ".data-00000-of-00001"
 
@@ -23,12 +30,12 @@ DATA = ".data-00000-of-00001"
 class Run:
     """A tiny run whose biases are its step."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, optimizer=MomentumOptimizer):
         self.model = TinyModel()
         self.step = tf.Variable(0, dtype=tf.int64)
         names = self.model.named_variables()
-        optimizer = MomentumOptimizer(names)
-        self.checkpoints = RunCheckpoints(folder, self.model, names, optimizer, self.step, 5)
+        state = TrainState(self.step, optimizer(names))
+        self.checkpoints = Checkpoints(folder, self.model, names, state)
 
     def save(self, step):
         self.step.assign(step)
@@ -74,10 +81,10 @@ def test_of_damaged_checkpoints_the_one_before_is_taken(folder, suffix, damage, 
     assert again.state() == (20, 20.0)
 
 
-def test_damaged_checkpoints_alone_are_one_sentence(folder):
+def test_only_damaged_checkpoints_are_one_sentence(folder):
     for step in (5, 10, 20):
         cut(folder / f"ckpt-{step}{DATA}")
-    with pytest.raises(InputError, match="damaged ones alone .ckpt-5, ckpt-10, ckpt-20") as caught:
+    with pytest.raises(InputError, match="only damaged ones .ckpt-5, ckpt-10, ckpt-20") as caught:
         Run(folder).checkpoints.resume()
     assert "\n" not in str(caught.value)
 
@@ -121,16 +128,31 @@ def test_a_run_can_start_from_the_weights_of_another(tmp_path):
     for name in ("source", "target"):
         model, step = small_feelvos(len(runs)), tf.Variable(0, dtype=tf.int64)
         names = release_names(model)
-        optimizer = MomentumOptimizer(names)
-        runs.append(
-            (names, step, RunCheckpoints(tmp_path / name, model, names, optimizer, step, 5))
-        )
+        state = TrainState(step, MomentumOptimizer(names))
+        runs.append((names, step, Checkpoints(tmp_path / name, model, names, state)))
     (source, step, checkpoints), (target, target_step, others) = runs
     step.assign(6)
     assert others.initialize(checkpoints.save(), False) == list(target)
     assert int(target_step.numpy()) == 0
     for name, variable in source.items():
         np.testing.assert_array_equal(variable, target[name])
+
+
+def test_a_run_can_start_from_packed_weights_and_so_do_its_averages(tmp_path):
+    source, model = small_feelvos(1), small_feelvos(2)
+    packed_weights.write(source, tmp_path / "weights.npz")
+    names = release_names(model)
+    gin.parse_config(f"InitialWeights.checkpoint = '{tmp_path}/weights.npz'")
+    strategy = tf.distribute.get_strategy()
+    trainer = Trainer(model, names, tmp_path / "run", strategy, average_decay=0.5)
+    gin.clear_config()
+    assert int(trainer.step.numpy()) == 0
+    averages = trainer._state.average.averages
+    for name, variable in release_names(source).items():
+        # Kernels are packed as float16.
+        np.testing.assert_allclose(names[name], variable, rtol=1e-3, atol=1e-7, err_msg=name)
+        if name in averages:
+            np.testing.assert_array_equal(averages[name], names[name], err_msg=name)
 
 
 def test_an_empty_folder_has_nothing_to_go_on_from(tmp_path):
@@ -162,49 +184,13 @@ def test_a_full_disk_keeps_nothing_that_is_half_written(folder, monkeypatch):
     assert sorted(folder.iterdir()) == before
 
 
-def test_a_run_of_version_0_1_goes_on_with_its_momentum(tmp_path, capsys):
-    """Its checkpoints named weights by their place in the network."""
-    source, model = small_feelvos(1), small_feelvos(2)
-    names = release_names(source)
-    slots = MomentumOptimizer({n: v for n, v in names.items() if v.trainable})
-    for accumulator in slots.accumulators.values():
-        accumulator.assign(tf.fill(accumulator.shape, 0.5))
-    step = tf.Variable(7, dtype=tf.int64)
-    old = tf.train.Checkpoint(model=by_place(source), optimizer=slots, step=step)
-    tf.train.CheckpointManager(old, str(tmp_path), 1, checkpoint_name="ckpt").save(7)
-
-    found = release_names(model)
-    learned = {n: v for n, v in found.items() if v.trainable}
-    fresh, new_step = MomentumOptimizer(learned), tf.Variable(0, dtype=tf.int64)
-    checkpoints = RunCheckpoints(tmp_path, model, found, fresh, new_step, 5)
-    assert checkpoints.resume() == str(tmp_path / "ckpt-7")
-    assert "ckpt-7: written by version 0.1" in capsys.readouterr().err
-    assert int(new_step.numpy()) == 7
-    for name, variable in names.items():
-        np.testing.assert_array_equal(variable, found[name])
-    assert all(np.all(a == 0.5) for a in fresh.accumulators.values())
-
-
-def by_place(model):
-    """Returns the variables as version 0.1 saved them: in a tree like that of the layers."""
-    tree = {}
-    for path, layer in convolutions_by_path(model):
-        for name, variable in layer.release_variables().items():
-            *places, leaf = f"{path}/{name[len(layer.scope) + 1 :]}".split("/")
-            node = tree
-            for place in places:
-                node = node.setdefault({"BatchNorm": "norm"}.get(place, place), {})
-            node[leaf] = variable
-    return tree
-
-
 def test_checkpoints_know_nothing_of_keras_but_the_release_s_names(tmp_path):
     """So that one Keras reads what another wrote."""
     model = small_feelvos(1)
     names, step = release_names(model), tf.Variable(3, dtype=tf.int64)
     learned = {n: v for n, v in names.items() if v.trainable}
     optimizer = MomentumOptimizer(learned)
-    path = RunCheckpoints(tmp_path, model, names, optimizer, step, 5).save()
+    path = Checkpoints(tmp_path, model, names, TrainState(step, optimizer)).save()
     value = "/.ATTRIBUTES/VARIABLE_VALUE"
     expected = {f"weights/{name.replace('/', '.S')}{value}" for name in names}
     expected |= {f"optimizer/accumulators/{name.replace('/', '.S')}{value}" for name in learned}
@@ -212,3 +198,49 @@ def test_checkpoints_know_nothing_of_keras_but_the_release_s_names(tmp_path):
     assert expected <= keys
     others = {"_CHECKPOINTABLE_OBJECT_GRAPH", "step" + value, "save_counter" + value}
     assert keys - expected == others
+
+
+def test_a_checkpoint_of_another_optimizer_is_told_as_such(folder):
+    with pytest.raises(InputError, match="@AdamOptimizer, found one of another optimizer .accumul"):
+        Run(folder, AdamOptimizer).checkpoints.resume()
+
+
+HOLD = """
+import sys
+from feelvos_tf.training.checkpoints import only_process
+with only_process(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_in_one_folder_is_refused_until_the_first_is_gone(tmp_path):
+    folder = tmp_path / "run"
+    first = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match="another process is training"), only_process(folder):
+        pass
+    with only_process(tmp_path / "other"):
+        pass
+    first.kill()
+    first.communicate()
+    with only_process(folder):
+        pass
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path):
+    (tmp_path / "run").write_text("a file")
+    for folder in (tmp_path / "run", tmp_path / "run" / "deeper"):
+        with pytest.raises(InputError, match="a part of the path is a file"), only_process(folder):
+            pass
+
+
+def test_a_file_system_without_locks_is_trained_on_as_well(tmp_path):
+    no_locks = OSError(errno.ENOLCK, "No locks available")
+    with mock.patch("fcntl.flock", side_effect=no_locks), only_process(tmp_path / "run"):
+        pass

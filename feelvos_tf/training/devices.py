@@ -1,11 +1,12 @@
-"""Which devices, of how many machines, train one model together.
+"""Which devices, of how many machines, train one model together, and what each of them gets.
 
-    distribution.strategy = 'auto'            # several workers where TF_CONFIG names them, else
-                            'mirrored'        # all GPUs of this machine, or its processor
-                            'one_device'      # the first GPU alone, or the processor
+    distribution.strategy = 'auto'            # 'multi_worker' if TF_CONFIG names several workers,
+                                              # else 'mirrored'
+                            'mirrored'        # all GPUs of this machine, or its CPU
+                            'one_device'      # the first GPU alone, or the CPU
                             'multi_worker'    # a process per machine, by TF_CONFIG
 
-`feelvos_tf/training/README.md` shows how the processes of several machines are started.
+`feelvos_tf/training/README.md` shows how to start the processes of several machines.
 """
 
 from __future__ import annotations
@@ -16,16 +17,19 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Literal
 
-import gin
 import tensorflow as tf
 
+from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.setting_types import checked
+from feelvos_tf.data.corrupt_records import readable_errors
+from feelvos_tf.data.input_pipeline import BatchShare
+from feelvos_tf.training.clip_forward import BATCH_KEYS
 from feelvos_tf.training.progress_log import say
 
-_STRATEGIES = ("auto", "mirrored", "one_device", "multi_worker")
+BatchesFrom = Callable[[int, BatchShare], tf.data.Dataset]
 _WORKERS = ("chief", "worker")
 _LOST_WORKER = (
     tf.errors.AbortedError,
@@ -35,29 +39,31 @@ _LOST_WORKER = (
     tf.errors.InternalError,
     tf.errors.UnavailableError,
 )
-_SECONDS_BEFORE_JOINING = 2.0
+_SECONDS_BEFORE_REJOINING = 2.0
+# A worker that is restarted by hand or by a scheduler may take its time; an error that recurs at
+# the same step does not go away.
+_MOST_RESTARTS = 10
+_RESTARTS = "FEELVOS_RESTARTS"
+# In batches, beside `BATCH_KEYS`: the videos' names, truncated to so many bytes.
+_NAME, _NAME_BYTES = "video_name", 64
 
 
-@gin.configurable
-@checked("distribution")
+@settings.configurable
 def distribution(
-    strategy: str = "auto", devices: Sequence[str] | None = None
+    strategy: Literal["auto", "mirrored", "one_device", "multi_worker"] = "auto",
+    devices: Sequence[str] | None = None,
 ) -> tf.distribute.Strategy:
     """Returns the strategy that the settings name.
 
-    One for several workers must be made before TensorFlow does anything else in the process.
+    One for several workers must be created before TensorFlow does anything else in the process.
 
     Args:
-      strategy: one of those in the module's docstring.
+      strategy: see the module's docstring.
       devices: such as `('GPU:0', 'GPU:1')`, for 'mirrored'; all GPUs when None.
 
     Raises:
-      InputError: there is no such strategy, or TF_CONFIG and it contradict each other.
+      InputError: TF_CONFIG is wrong, or contradicts the strategy.
     """
-    if strategy not in _STRATEGIES:
-        raise InputError(
-            f"distribution.strategy: expected one of {', '.join(_STRATEGIES)}, found {strategy!r}"
-        )
     workers = _workers_of_tf_config()
     if strategy == "auto":
         strategy = "multi_worker" if workers > 1 else "mirrored"
@@ -71,41 +77,42 @@ def distribution(
     if workers > 1:
         raise InputError(
             f"distribution.strategy = {strategy!r}: expected 'multi_worker' where TF_CONFIG names "
-            f"{workers} workers, which would each train a model of their own"
+            f"{workers} workers, each of which would otherwise train a model of its own"
         )
     if strategy == "one_device":
-        return tf.distribute.OneDeviceStrategy(_first_device())
+        has_gpu = tf.config.list_physical_devices("GPU")
+        return tf.distribute.OneDeviceStrategy("/gpu:0" if has_gpu else "/cpu:0")
     return tf.distribute.MirroredStrategy(_checked_devices(devices))
 
 
 def _checked_devices(devices: Sequence[str] | None) -> Sequence[str] | None:
-    """Returns the devices, all of which are there."""
+    """Returns the devices, all of which exist."""
     if devices is None:
         return None
-    there = [
+    existing = [
         f"{device.device_type}:{i}"
         for kind in ("GPU", "CPU")
         for i, device in enumerate(tf.config.list_logical_devices(kind))
     ]
-    unknown = [device for device in devices if device.lstrip("/").upper() not in there]
+    unknown = [device for device in devices if device.lstrip("/").upper() not in existing]
     if unknown or not devices:
         raise InputError(
-            f"distribution.devices: expected some of {', '.join(there)}, found {devices!r}"
+            f"distribution.devices: expected some of {', '.join(existing)}, found {devices!r}"
         )
     return devices
 
 
 class Workers:
-    """The processes that train one model together; most often there is one.
+    """The processes that train one model together; usually there is one.
 
     Attributes:
       count: how many.
       index: number of this one.
-      is_chief: whether this is the one that writes checkpoints, scores and log files.
+      is_chief: whether this one writes checkpoints, scores and log files.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        """Asks the strategy; its methods must be called by all workers in the same order."""
+        """Asks the strategy. All workers must call the methods in the same order."""
         self._strategy = strategy
         resolver = strategy.cluster_resolver
         self.count = _count(resolver)
@@ -113,20 +120,20 @@ class Workers:
         self.is_chief = self.index == 0
 
     def from_chief(self, number: int) -> int:
-        """Returns the `number` that the chief gave, to all workers."""
+        """Returns the chief's `number`, on all workers."""
         if self.count == 1:
             return number
         return int(self._sum(tf.constant(number if self.is_chief else 0, tf.int64)))
 
     def any(self, number: int) -> int:
-        """Returns a `number` that is not 0 if one of the workers gave one, the largest of them."""
+        """Returns the largest `number` of all workers: not 0 if any of them is not."""
         if self.count == 1:
             return number
         slots = tf.one_hot(self.index, self.count, on_value=number, off_value=0, dtype=tf.int64)
         return int(tf.reduce_max(self._sum(slots)))
 
     def broadcast(self, variables: Mapping[str, tf.Variable]) -> None:
-        """Gives all workers the chief's values of the variables."""
+        """Gives the variables the chief's values, on all workers."""
         if self.count == 1:
             return
         for variable in variables.values():
@@ -135,10 +142,10 @@ class Workers:
 
     @tf.function(reduce_retracing=True)
     def _sum(self, value: tf.Tensor) -> tf.Tensor:
-        """Returns the sum of what the workers gave."""
+        """Returns the sum over all workers."""
 
         def own() -> tf.Tensor:
-            # Of a worker's replicas one speaks.
+            # One replica speaks for its worker.
             replica = tf.distribute.get_replica_context()
             first = replica.replica_id_in_sync_group % self._replicas_per_worker() == 0
             mine = tf.where(first, value, tf.zeros_like(value))
@@ -151,22 +158,35 @@ class Workers:
 
 
 @contextlib.contextmanager
-def joining_again(workers: Workers) -> Iterator[None]:
-    """Starts this process anew when another worker is lost inside the block.
+def joining_again(workers: Workers, model_dir: str | os.PathLike[str]) -> Iterator[None]:
+    """Restarts this process when another worker is lost inside the block.
 
-    TensorFlow cannot replace a worker in a cluster that is running. So all begin again, as soon as
-    the lost one has been started again, and go on from the last checkpoint.
+    TensorFlow cannot replace a worker in a running cluster. So all processes start over, as soon
+    as the lost one has been restarted, and resume from the last checkpoint. An error that recurs
+    without a new checkpoint in between is raised after some restarts: it has another cause, such
+    as a broken device, which raises the same kinds of errors.
+
+    Args:
+      workers: of the training.
+      model_dir: where its checkpoints are.
     """
     try:
         yield
     except _LOST_WORKER as error:
         if workers.count == 1:
             raise
+        latest = tf.train.latest_checkpoint(str(model_dir)) or ""
+        number, before = os.environ.get(_RESTARTS, "0:").split(":", 1)
+        number = 1 + (int(number) if before == latest else 0)
+        if number > _MOST_RESTARTS:
+            say(f"worker {workers.index}: giving up after {_MOST_RESTARTS} restarts without a step")
+            raise
+        os.environ[_RESTARTS] = f"{number}:{latest}"
         say(
             f"worker {workers.index} lost another worker ({_first_line(error)}); starting again "
-            "from the last checkpoint, as soon as all workers are there"
+            "from the last checkpoint as soon as all workers are back"
         )
-        time.sleep(_SECONDS_BEFORE_JOINING)
+        time.sleep(_SECONDS_BEFORE_REJOINING)
         command = getattr(sys, "orig_argv", None) or [sys.executable, *sys.argv]
         os.execv(sys.executable, [sys.executable, *command[1:]])
 
@@ -175,39 +195,95 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def logical_processors(count: int) -> list[str]:
-    """Returns names of `count` devices that share the processor, to try a strategy out on.
+class DistributedBatches:
+    """What this worker's replicas train on, from a step on; it makes no other worker's clips.
 
-    Call it before TensorFlow does anything else in the process.
+    Attributes:
+      clips_per_replica: of one part of a batch.
     """
-    [processor] = tf.config.list_physical_devices("CPU")
-    parts = [tf.config.LogicalDeviceConfiguration()] * count
-    tf.config.set_logical_device_configuration(processor, parts)
-    return [f"CPU:{number}" for number in range(count)]
+
+    def __init__(
+        self, strategy: tf.distribute.Strategy, batches_from: BatchesFrom, step: int, parts: int
+    ):
+        """Makes the dataset.
+
+        Args:
+          strategy: of the training.
+          batches_from: step, share -> the endless batches from a step on, or the share of them.
+          step: number of updates made so far.
+          parts: portions of a batch whose gradients are accumulated.
+
+        Raises:
+          InputError: batches cannot be divided.
+        """
+        clips: list[int | None] = []
+
+        def own(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            share = BatchShare(
+                parts,
+                context.num_replicas_in_sync,
+                context.num_input_pipelines,
+                context.input_pipeline_id,
+            )
+            dataset = batches_from(step, share)
+            clips.append(dataset.element_spec["images"].shape[0])
+            return _with_numeric_names(dataset)
+
+        dataset = strategy.distribute_datasets_from_function(own)
+        if clips[0] is None:
+            raise InputError("training batches: expected a fixed number of clips, found none")
+        self.clips_per_replica = clips[0]
+        self._strategy = strategy
+        self._parts = parts
+        self._batches = iter(dataset)
+
+    def parts_of(self, step: int, names: list[tf.Tensor]) -> Iterator[Mapping[str, tf.Tensor]]:
+        """Yields the parts of the next batch, and appends the names of their videos to `names`.
+
+        Args:
+          step: of the batch, for the error message.
+          names: receives uint8 [clips, bytes] of every replica and part.
+
+        Raises:
+          InputError: there is no next batch, or a record of it cannot be read.
+        """
+        for _ in range(self._parts):
+            with readable_errors():
+                batch = next(self._batches, None)
+            if batch is None:
+                raise InputError(f"the training data ended at step {step}: expected it to repeat")
+            names.extend(self._strategy.experimental_local_results(batch.pop(_NAME)))
+            yield batch
+
+
+def _with_numeric_names(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns the dataset with the videos' names as uint8 [clips, bytes]: GPUs take no strings."""
+
+    def convert(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        names = tf.io.decode_raw(batch["video_id"], tf.uint8, fixed_length=_NAME_BYTES)
+        return {_NAME: names, **{key: batch[key] for key in BATCH_KEYS}}
+
+    return dataset.map(convert)
 
 
 def _count(resolver) -> int:
-    """Returns the number of workers of a cluster, 1 where there is no cluster."""
+    """Returns the number of workers of a cluster, 1 without a cluster."""
     if resolver is None or not resolver.task_type:
         return 1
     return sum(len(resolver.cluster_spec().as_dict().get(job, ())) for job in _WORKERS) or 1
 
 
 def _index(resolver) -> int:
-    """Returns the number of this worker: a chief comes before all others."""
+    """Returns the number of this worker; a chief comes first."""
     chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
     return 0 if resolver.task_type == "chief" else chiefs + resolver.task_id
 
 
-def _first_device() -> str:
-    return "/gpu:0" if tf.config.list_physical_devices("GPU") else "/cpu:0"
-
-
 def _workers_of_tf_config() -> int:
-    """Returns how many workers TF_CONFIG names, 0 where it names none.
+    """Returns how many workers TF_CONFIG names, 0 if none.
 
     Raises:
-      InputError: TF_CONFIG is no description of a cluster of workers.
+      InputError: TF_CONFIG does not describe a cluster of workers.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
@@ -237,7 +313,7 @@ def _workers_of_tf_config() -> int:
 
 
 def _whole_number(index: object) -> int:
-    """Returns the index of a task, which scripts also write as text."""
+    """Returns the index of a task, which some scripts write as text."""
     if not re.fullmatch(r"\d+", str(index)):
         raise ValueError(f"index {index!r}")
     return int(str(index))

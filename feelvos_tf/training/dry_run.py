@@ -1,7 +1,7 @@
-"""Tries a training out: settings, data, checkpoint and one step, and says what it will need.
+"""Tries a training out, settings, data, checkpoint and one step, and reports what it will need.
 
-Nothing is written into the run's folder. The step is made with one clip per device, which takes
-the memory of one; what a whole batch takes follows from it.
+Nothing is written into the run's folder. The step is made with one clip per device, in the memory
+of one; the needs of a whole batch are extrapolated.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Trial(NamedTuple):
       step: number of updates made before.
       scalars: its losses and J, by name.
       clips: of all devices together.
-      seconds: it took, once the graph was built.
+      seconds: its duration, once the graph was built.
       bytes_before: memory of weights, optimizer and program.
-      bytes_more: memory that the clips of one device take beside.
+      bytes_more: additional memory for each clip of a device.
       place: where that memory is, such as "GPU:0".
     """
 
@@ -59,19 +59,19 @@ def copy_of_run(model_dir: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 class MemoryWatch:
-    """How much memory a step takes at its peak: of the first GPU, or of the process."""
+    """The peak memory of a step: of the first GPU, or of the process."""
 
     def __init__(self):
-        """Finds out where to look."""
+        """Finds out which memory to watch."""
         self.place = "GPU:0" if tf.config.list_physical_devices("GPU") else "this machine"
 
     def reset(self) -> int:
-        """Begins a measurement; returns the bytes in use."""
+        """Starts a measurement; returns the bytes in use."""
         if self.place == "GPU:0":
             tf.config.experimental.reset_memory_stats(self.place)
             return tf.config.experimental.get_memory_info(self.place)["current"]
-        # What was freed before would otherwise be in use already, and not count again.
-        with contextlib.suppress(AttributeError, OSError):  # Not every C library has it.
+        # Memory that the C library keeps after it was freed would not count when it is used again.
+        with contextlib.suppress(AttributeError, OSError):  # Not every C library has this.
             ctypes.CDLL(None).malloc_trim(0)
         process_memory.reset_peak()
         return process_memory.resident()
@@ -86,6 +86,7 @@ class MemoryWatch:
 def report(
     trial: Trial,
     variables: Mapping[str, tf.Variable],
+    learned: Mapping[str, tf.Variable],
     batch_size: int,
     parts: int,
     replicas: int,
@@ -98,21 +99,22 @@ def report(
     Args:
       trial: of one part.
       variables: of the model, by name.
+      learned: those of them that are trained.
       batch_size: clips of an update.
-      parts: in which the training will work them off.
+      parts: in which the training will process them.
       replicas: devices.
       num_steps: of the whole training.
       save_every_steps: how often a checkpoint is written.
-      max_checkpoints: how many of them stay.
+      max_checkpoints: how many of them are kept.
     """
     weights = {name: v.shape.num_elements() for name, v in variables.items()}
-    trained = sum(weights[name] for name, v in variables.items() if v.trainable)
+    trained = sum(weights[name] for name in learned)
     per_replica = batch_size // (parts * replicas)
     memory = trial.bytes_before + per_replica * trial.bytes_more
     seconds = trial.seconds * batch_size / trial.clips
     left = max(num_steps - trial.step, 0)
     checkpoints = -(-left // save_every_steps) if save_every_steps else 1
-    # Weights, momentum, and what else an optimizer or an average keeps of each.
+    # Weights, and up to three slots of each for the optimizer and the average.
     largest = 4 * 4 * sum(weights.values())
     losses = ", ".join(f"{n} {s:.4f}" for n, s in trial.scalars.items() if n != "learning_rate")
     return [
@@ -120,11 +122,12 @@ def report(
         f"a step with {trial.clips} clips: {losses}",
         f"batch: {batch_size} clips = {parts} parts x {replicas} devices x {per_replica} clips",
         f"memory: {_gib(trial.bytes_before)} and {_gib(trial.bytes_more)} for each clip of a "
-        f"device, so about {_gib(memory)} of {trial.place} (less: Trainer.gradient_accumulation_steps)",
+        f"device, so about {_gib(memory)} of {trial.place} (more "
+        "Trainer.gradient_accumulation_steps: less memory)",
         f"steps: {left} of {num_steps}, about {seconds:.1f} s each, in all "
         f"{duration(left * seconds)}",
-        f"checkpoints: {checkpoints}, of which {min(checkpoints, max_checkpoints)} stay, each at "
-        f"most {_gib(largest)}",
+        f"checkpoints: {checkpoints}, of which {min(checkpoints, max_checkpoints)} are kept, each "
+        f"at most {_gib(largest)}",
     ]
 
 

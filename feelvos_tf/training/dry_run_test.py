@@ -32,7 +32,7 @@ def test_it_goes_on_from_the_run_s_checkpoint_and_writes_nothing(tmp_path):
     text = "\n".join(lines)
     assert "parameters: 5 in 3 variables, 5 trained" in text
     assert "batch: 4 clips = 2 parts x 1 devices x 2 clips" in text
-    assert "steps: 994 of 1000" in text and "checkpoints: 4, of which 4 stay" in text
+    assert "steps: 994 of 1000" in text and "checkpoints: 4, of which 4 are kept" in text
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -61,7 +61,7 @@ def test_a_folder_that_is_not_there_is_not_made(tmp_path):
 def test_memory_is_that_of_the_clips_of_one_device():
     trial = dry_run.Trial(0, {"loss": 1.0}, 2, 3.0, 10 * 2**30, 2**30, "GPU:0")
     weight = {"a/weights": tf.Variable(tf.zeros([1000, 1000]))}
-    text = "\n".join(dry_run.report(trial, weight, 48, 4, 2, 10, 5, 5))
+    text = "\n".join(dry_run.report(trial, weight, weight, 48, 4, 2, 10, 5, 5))
     assert "so about 16.00 GiB of GPU:0" in text
     assert "about 72.0 s each, in all 0 h 12 min" in text
 

@@ -1,47 +1,75 @@
-"""Fine-tunes a network on the first frame of every video before it segments the others.
+"""Fine-tunes a network on the first frame of every video before it propagates the masks.
 
-No other frame of a video comes with a mask. So the network is trained for some steps on views of
-that one, see `first_frame_clips`. The 2019 release has clips of the first frame for it
+No other frame of a video comes with a mask, so the network is trained for some steps on views of
+that one, see `first_frame_clips`. The 2019 release makes clips of the first frame for this purpose
 (`sample_only_first_frame_for_finetuning` of feelvos/train.py); the paper does without, as a matter
-of principle (section 1). FINE_TUNING.md tells what it brings and costs.
+of principle (section 1). FINE_TUNING.md shows gain and cost.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
+from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.synthetic_clips import first_frame_clips
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.inference.video_predictor import (
     VideoPredictor,
+    check_mask,
     downsample_mask,
     model_size,
     scaled,
 )
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
-from feelvos_tf.training.learning_rate import LearningRate
+from feelvos_tf.training.clip_forward import BATCH_KEYS
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
-from feelvos_tf.training.optimizers import AdamOptimizer, is_head
-from feelvos_tf.training.train_step import BATCH_KEYS, TrainStep
+from feelvos_tf.training.optimizers import AdamOptimizer, LearningRate, is_head
+from feelvos_tf.training.train_step import Objective, TrainState, TrainStep, new_step
 
-# Checked, not tuned, on four training videos of DAVIS 2016 that the bundled model never saw.
-_LEARNING_RATE = 1e-4
-_CROP_SIZE = (257, 449)
-_HARDEST_SHARE = 0.2
-_SEED = 0
+
+@settings.configurable
+@dataclasses.dataclass(frozen=True)
+class FineTuning:
+    """How a network is trained on a first frame.
+
+    The defaults were checked, not tuned, on four training videos of DAVIS 2016 that the bundled
+    model never saw.
+
+    Attributes:
+      learning_rate: of Adam, decaying to 0.
+      beta_2: decay of Adam's mean squared gradient.
+      adaptive_gradient_clipping: see `AdamOptimizer`.
+      top_k_percent_pixels: share of the pixels that count, the hardest ones.
+      crop_size: short and long side of the clips, which are as upright or wide as the frames.
+      scales: smallest and largest factor on the size of the frame.
+      seed: of the clips and of dropout.
+    """
+
+    learning_rate: settings.NonNegative = 1e-4
+    beta_2: settings.Decay = 0.99
+    adaptive_gradient_clipping: settings.NonNegative = 3.0
+    top_k_percent_pixels: settings.Probability = 0.2
+    crop_size: tuple[settings.PositiveInt, settings.PositiveInt] = (257, 449)
+    scales: tuple[float, float] = (1.0, 1.4)
+    seed: settings.Count = 0
+
+    def __post_init__(self) -> None:
+        settings.check_scales("FineTuning.scales", *self.scales)
 
 
 class FineTunedPredictor(VideoPredictor):
-    """A predictor whose network is trained on the first frame of each video that it starts.
+    """A predictor whose network learns every video's first frame before it propagates the mask.
 
-    Each video begins with the weights that the network had at first. There is one network, so
-    starting a video ends the one before.
+    Each video starts with the network's original weights. There is only one network, so only the
+    video that was started last can continue.
     """
 
     def __init__(
@@ -52,7 +80,7 @@ class FineTunedPredictor(VideoPredictor):
         inference_size: int | None = None,
         identity: str = "",
     ):
-        """Prepares the training; all layers behind the backbone take part in it.
+        """Prepares the training, in which all layers but the backbone take part.
 
         Args:
           model: with its variables created and its batch norm not fused.
@@ -62,77 +90,103 @@ class FineTunedPredictor(VideoPredictor):
           identity: see `VideoPredictor`.
         """
         super().__init__(predictor, inference_size, identity=identity)
-        self._num_steps = num_steps
-        names = release_names(model)
-        learned = {n: v for n, v in names.items() if v.trainable and is_head(n)}
-        step = tf.Variable(0, dtype=tf.int64, trainable=False)
-        # All settings are given: those of the network's own training are for something else.
-        optimizer = AdamOptimizer(
-            learned, beta_1=0.9, beta_2=0.99, epsilon=1e-8, adaptive_gradient_clipping=3.0
-        )
-        loss = BootstrappedCrossEntropy(
-            top_k_percent_pixels=_HARDEST_SHARE,
-            hard_example_mining_step=0,
-            upsample_logits=True,
-            weight=1.0,
-        )
-        rate = LearningRate(policy="poly", base=_LEARNING_RATE, power=0.9, slow_start_step=0)
-        self._train_step = TrainStep(
-            model,
-            learned,
-            step,
-            optimizer,
-            num_steps,
-            weight_decay=0.0,
-            losses=[loss],
-            seed=_SEED,
-            learning_rate=rate,
-        )
-        variables = [step, *names.values(), *optimizer.variables]
-        self._at_first = [(variable, variable.numpy()) for variable in variables]
+        self._training = _FirstFrameTraining(model, num_steps)
 
     def another(self) -> FineTunedPredictor:
-        """Returns this predictor: there is one network."""
+        """Returns the predictor itself: it has one network, and one video at a time."""
         return self
 
     def start(self, image: np.ndarray, mask: np.ndarray) -> None:
-        """Trains on the first frame and starts the video. See `VideoPredictor.start`.
+        """Starts a video, after the training. See `VideoPredictor.start`.
 
         Raises:
           InputError: the mask holds no object or has another size than the image, or the training
-            came to nothing.
+            diverged.
         """
+        check_mask(mask, image.shape[:2])
         size = model_size(image.shape[:2], self.inference_size)
-        self._fine_tune(scaled(image, size), downsample_mask(mask, size))
+        self._training.run(scaled(image, size), downsample_mask(mask, size))
         super().start(image, mask)
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Refuses, so that a video that was interrupted begins anew.
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Refuses, so that an interrupted video starts over.
 
         Raises:
-          InputError: always, for the weights of its first frame are gone.
+          InputError: always, because the weights fine-tuned on its first frame are gone.
         """
         raise InputError("a network fine-tuned on another video's first frame cannot go on")
 
-    def _fine_tune(self, image: np.ndarray, mask: np.ndarray) -> None:
+
+class _FirstFrameTraining:
+    """Trains a network on one frame after another, each time from its original weights."""
+
+    def __init__(self, model: Feelvos, num_steps: int):
+        self._settings = FineTuning()
+        self._model = model
+        self._num_steps = num_steps
+        names = release_names(model)
+        self._learned = {n: v for n, v in names.items() if v.trainable and is_head(n)}
+        # All settings are given: those that gin binds are for the network's own training.
+        optimizer = AdamOptimizer(
+            self._learned,
+            beta_1=0.9,
+            beta_2=self._settings.beta_2,
+            epsilon=1e-8,
+            backbone_rate_multiplier=1.0,
+            adaptive_gradient_clipping=self._settings.adaptive_gradient_clipping,
+        )
+        self._state = TrainState(new_step(), optimizer)
+        variables = [self._state.step, *names.values(), *optimizer.variables]
+        self._original = [(variable, variable.numpy()) for variable in variables]
+        self._crop_size: tuple[int, int] | None = None
+        self._train_step: TrainStep | None = None
+
+    def run(self, image: np.ndarray, mask: np.ndarray) -> None:
         """Trains on a frame and its mask, at the size at which the network will run."""
-        for variable, value in self._at_first:
+        for variable, value in self._original:
             variable.assign(value)
-        long, short = max(_CROP_SIZE), min(_CROP_SIZE)
-        crop_size = (long, short) if mask.shape[0] > mask.shape[1] else (short, long)
-        crop_size = tuple(map(min, crop_size, mask.shape))
-        clips = first_frame_clips(image, mask, self._num_steps, crop_size, _SEED)
+        crop_size = self._crop_size_of(mask)
+        if crop_size != self._crop_size:
+            # Every size has a graph of its own, of which only the newest is kept.
+            self._crop_size, self._train_step = crop_size, self._new_train_step()
+        clips = first_frame_clips(
+            image, mask, self._num_steps, crop_size, self._settings.seed, self._settings.scales
+        )
         with tqdm(clips, "fine-tuning", self._num_steps, unit="step", leave=False) as progress:
             losses = [self._step(clip, progress) for clip in progress]
         if not losses:
             tqdm.write("not fine-tuned: the objects of the first frame are too small")
         elif not math.isfinite(losses[-1]):
             raise InputError(
-                f"fine-tuning: expected a loss that is a number, found {losses[-1]} after "
-                f"{len(losses)} steps"
+                f"fine-tuning: expected a finite loss, found {losses[-1]} after {len(losses)} steps"
             )
 
-    def _step(self, clip: dict[str, tf.Tensor], progress: tqdm) -> float:
+    def _crop_size_of(self, mask: np.ndarray) -> tuple[int, int]:
+        short, long = sorted(self._settings.crop_size)
+        crop_size = (long, short) if mask.shape[0] > mask.shape[1] else (short, long)
+        return tuple(map(min, crop_size, mask.shape))
+
+    def _new_train_step(self) -> TrainStep:
+        loss = BootstrappedCrossEntropy(
+            top_k_percent_pixels=self._settings.top_k_percent_pixels,
+            hard_example_mining_step=0,
+            upsample_logits=True,
+            weight=1.0,
+        )
+        rate = LearningRate(
+            policy="poly", base=self._settings.learning_rate, power=0.9, slow_start_step=0
+        )
+        return TrainStep(
+            self._model,
+            self._learned,
+            self._state,
+            self._num_steps,
+            Objective([loss], weight_decay=0.0, summed_clips=None),
+            learning_rate=rate,
+            seed=self._settings.seed,
+        )
+
+    def _step(self, clip: Mapping[str, tf.Tensor], progress: tqdm) -> float:
         """Returns the loss of one clip before the update that it leads to."""
         batch = {key: clip[key] for key in BATCH_KEYS}
         loss = float(self._train_step(batch, 1).scalars["loss"])

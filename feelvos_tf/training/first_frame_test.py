@@ -1,17 +1,20 @@
-"""A network that learns the first frame of a video segments it better, and forgets it again."""
+"""A network that learns the first frame of a video predicts it better, and forgets it again."""
 
 from __future__ import annotations
 
+import gc
+
+import gin
 import numpy as np
 import pytest
+from tensorflow.python.framework.func_graph import FuncGraph
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.synthetic_clips import first_frame_clips
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing import small_model
-from feelvos_tf.training import first_frame
-from feelvos_tf.training.first_frame import FineTunedPredictor
+from feelvos_tf.training.first_frame import FineTunedPredictor, FineTuning
 
 SIZE = (96, 128)
 CROP = (65, 97)
@@ -49,19 +52,16 @@ def test_objects_too_small_for_every_view_give_no_clip(frame):
 
 
 @pytest.fixture(scope="module")
-def segmenter():
+def predictors():
     model = small_model.create()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(first_frame, "_LEARNING_RATE", 0.003)
-        predictor = Predictor(model)
-        yield model, predictor, FineTunedPredictor(model, predictor, num_steps=12)
+    gin.parse_config(f"FineTuning.learning_rate = 0.003\nFineTuning.crop_size = {CROP}")
+    predictor = Predictor(model)
+    yield model, predictor, FineTunedPredictor(model, predictor, num_steps=12)
+    gin.clear_config()
 
 
-def test_every_video_is_learned_from_the_weights_that_the_network_came_with(
-    frame, segmenter, monkeypatch, capsys
-):
-    monkeypatch.setattr(first_frame, "_CROP_SIZE", CROP)
-    model, predictor, fine_tuned = segmenter
+def test_every_video_is_learned_from_the_original_weights(frame, predictors, capsys):
+    model, predictor, fine_tuned = predictors
     before = {name: v.numpy() for name, v in release_names(model).items()}
     untrained = _step(predictor, frame)
     fine_tuned.start(*frame)
@@ -80,10 +80,8 @@ def test_every_video_is_learned_from_the_weights_that_the_network_came_with(
     assert "fine-tuning" in capsys.readouterr().err
 
 
-def test_a_frame_that_cannot_be_learned_is_segmented_with_the_weights_as_they_came(
-    frame, segmenter, capsys
-):
-    _, predictor, fine_tuned = segmenter
+def test_a_frame_that_cannot_be_learned_leaves_the_original_weights(frame, predictors, capsys):
+    _, predictor, fine_tuned = predictors
     image, mask = frame[0], np.zeros(SIZE, np.uint8)
     mask[5, 5] = 1
     fine_tuned.start(image, mask)
@@ -95,3 +93,25 @@ def test_a_frame_that_cannot_be_learned_is_segmented_with_the_weights_as_they_ca
 def _step(predictor, frame):
     ids, _, _ = predictor.step(frame[0], predictor.start(*frame))
     return ids.numpy()
+
+
+def graphs_of_train_steps():
+    gc.collect()
+    graphs = [each for each in gc.get_objects() if isinstance(each, FuncGraph)]
+    return [each for each in graphs if each.name == "__call__" and each.inputs]
+
+
+def test_only_the_graph_of_the_newest_size_is_kept(frame, predictors):
+    _, _, fine_tuned = predictors
+    image, mask = frame
+    fine_tuned.start(image, mask)
+    before = len(graphs_of_train_steps())
+    fine_tuned.start(image[:64].copy(), mask[:64].copy())
+    assert len(graphs_of_train_steps()) == before > 0
+
+
+def test_settings_out_of_range_are_refused():
+    with pytest.raises(InputError, match="FineTuning.crop_size: expected tuple"):
+        FineTuning(crop_size=(257,))
+    with pytest.raises(InputError, match="FineTuning.scales: expected 0 < min_scale"):
+        FineTuning(scales=(1.4, 1.0))

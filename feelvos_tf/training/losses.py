@@ -6,26 +6,25 @@ import abc
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import gin
 import tensorflow as tf
 
+from feelvos_tf.core import settings
 from feelvos_tf.core.constants import CURRENT, VOID
 from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
-from feelvos_tf.core.setting_types import checked
-from feelvos_tf.models.features import ClipOutput
+from feelvos_tf.models.feelvos import ClipOutput
 
 
 class LossInputs(NamedTuple):
-    """What a loss may look at: one clip, and what the network says about it.
+    """What a loss sees: one clip, and what the network says about it.
 
     Attributes:
-      output: logits float32 [num_objects, h, w, 1] of the current frame at stride 4 and of those
-        that follow it, if any, distance maps, and embeddings float32 [3, h, w, channels] of
-        reference, previous and current frame.
+      output: logits float32 [num_objects, h, w, 1] of the current frame at stride 4 and of the
+        frames that follow it, if any; distance maps; and embeddings float32 [3, h, w, channels] of
+        the reference, previous and current frame.
       labels: int32 [frames, height, width], object indices; 255 is void and never counts.
       num_objects: int32 [], background included.
       step: int64 [], number of updates made so far.
-      seed: integer [2], for random choices that are the same when a run is repeated; or None.
+      seed: integer [2] for reproducible random choices; or None.
     """
 
     output: ClipOutput
@@ -38,7 +37,7 @@ class LossInputs(NamedTuple):
 class Loss(abc.ABC):
     """A part of what training minimizes: the sum of `weight * loss(clip)` over losses and clips.
 
-    To add one, write a gin-configurable subclass and name it in `Trainer.losses`; log and
+    To add one, write a gin-configurable subclass and list it in `Objective.losses`; log and
     TensorBoard show it under its name.
 
     Attributes:
@@ -54,11 +53,11 @@ class Loss(abc.ABC):
         """Returns the loss of one clip without the weight, float32 []."""
 
 
-@gin.configurable
+@settings.configurable
 class BootstrappedCrossEntropy(Loss):
     """Mean cross entropy over the hardest pixels of the current frame.
 
-    The share of pixels that count falls linearly from all of them at step 0 to
+    The share of pixels that count decreases linearly from all of them at step 0 to
     `top_k_percent_pixels` at `hard_example_mining_step` (0: from the start), a warm-up of the
     release that the paper does not mention.
 
@@ -67,25 +66,19 @@ class BootstrappedCrossEntropy(Loss):
 
     name = "cross_entropy"
 
-    @checked(
-        "BootstrappedCrossEntropy",
-        top_k_percent_pixels=(0.0, 1.0),
-        hard_example_mining_step=(0, None),
-        weight=(0.0, None),
-    )
     def __init__(
         self,
-        top_k_percent_pixels: float = 0.15,
-        hard_example_mining_step: int = 100_000,
+        top_k_percent_pixels: settings.Probability = 0.15,
+        hard_example_mining_step: settings.Count = 100_000,
         upsample_logits: bool = True,
-        weight: float = 1.0,
+        weight: settings.NonNegative = 1.0,
     ):
         """Stores the settings.
 
         Args:
-          top_k_percent_pixels: share of the pixels that count in the end, 0..1.
+          top_k_percent_pixels: final share of the pixels that count, 0..1.
           hard_example_mining_step: step at which that share is reached.
-          upsample_logits: whether logits are resized to the labels, or else the labels to them.
+          upsample_logits: whether logits are resized to the labels, or the labels to the logits.
           weight: factor in the total loss.
         """
         self.weight = weight
@@ -96,7 +89,7 @@ class BootstrappedCrossEntropy(Loss):
     def __call__(self, clip: LossInputs) -> tf.Tensor:
         """Returns the loss of the clip's current frame, float32 [].
 
-        Where further frames were predicted, it is the mean over all of them.
+        With a rollout, it is the mean over all predicted frames.
         """
         logits = [clip.output.logits, *clip.output.further_logits]
         losses = [

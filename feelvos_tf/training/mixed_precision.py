@@ -1,41 +1,36 @@
-"""The precision of arithmetic in training: float32, or Keras' mixed precision policies."""
+"""Mixed precision in training: Keras' policies, and the loss scale that float16 needs."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
-import gin
 import tensorflow as tf
 
-from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.setting_types import checked
+from feelvos_tf.core import settings
 
-_POLICIES = ("float32", "mixed_bfloat16", "mixed_float16")
+_FIRST_SCALE = 2.0**15
+_STEPS_BEFORE_GROWTH = 2000.0
 
 
-@gin.configurable
-@checked("set_mixed_precision")
-def set_mixed_precision(policy: str = "float32", onednn_bfloat16: bool = False) -> str:
-    """Returns the Keras policy under whose `layers` the training model must be built.
+@settings.configurable
+def set_mixed_precision(
+    policy: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32",
+    onednn_bfloat16: bool = False,
+) -> str:
+    """Returns the Keras policy; build the model under it, in `layers`.
 
-    Call it before anything else is built: `onednn_bfloat16` holds for the whole process.
+    Call it before anything else is built: `onednn_bfloat16` applies to the whole process.
 
     Args:
-      policy: "float32", "mixed_bfloat16" or "mixed_float16". With the mixed ones, convolutions and
-        their outputs have 16 bits; weights, batch-norm statistics, embeddings in matching, softmax
-        and losses keep 32. With float16 the loss is scaled, see `LossScale`.
-      onednn_bfloat16: lets TensorFlow's rewriter for oneDNN use bfloat16 for convolutions and
-        matrix products. On processors with AVX-512 BF16 or AMX a step takes two thirds of the
-        time; on others it is slower.
-
-    Raises:
-      InputError: no such policy.
+      policy: with a mixed one, convolutions and their outputs have 16 bits; weights, batch-norm
+        statistics, embeddings in matching, softmax and losses keep 32. With float16 the loss is
+        scaled, see `LossScale`.
+      onednn_bfloat16: lets TensorFlow's graph rewriter for oneDNN use bfloat16 in convolutions and
+        matrix products. A step takes two thirds of the time on processors with AVX-512 BF16 or
+        AMX, and longer on others.
     """
-    if policy not in _POLICIES:
-        raise InputError(
-            f"set_mixed_precision.policy: expected one of {', '.join(_POLICIES)}, found {policy!r}"
-        )
     if onednn_bfloat16:
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision_onednn_bfloat16": True})
     return policy
@@ -43,10 +38,51 @@ def set_mixed_precision(policy: str = "float32", onednn_bfloat16: bool = False) 
 
 @contextlib.contextmanager
 def layers(policy: str) -> Iterator[None]:
-    """Applies a Keras policy to the layers that are built inside the block, and to no others."""
+    """Applies a Keras policy to the layers built inside the block, and to no others."""
     before = tf.keras.mixed_precision.global_policy()
     tf.keras.mixed_precision.set_global_policy(policy)
     try:
         yield
     finally:
         tf.keras.mixed_precision.set_global_policy(before)
+
+
+class LossScale(tf.Module):
+    """A factor on the loss, as large as possible without gradients overflowing.
+
+    Small gradients underflow in float16, so the loss is multiplied before gradients are taken, and
+    gradients are divided in float32. If one is not finite, the update is skipped and the scale
+    halved; after 2000 updates in a row it doubles (Micikevicius et al., Mixed Precision Training,
+    ICLR 2018, section 3.2).
+
+    Ours instead of Keras' `LossScaleOptimizer`, whose numbers these are: that one wraps Keras'
+    optimizers alone, which cannot do what `optimizers.py` does.
+
+    Attributes:
+      scale: float32 [].
+      good_steps: updates since it changed, float32 [].
+    """
+
+    def __init__(self):
+        """Creates the variables; call inside the strategy's scope."""
+        super().__init__()
+        first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.scale = tf.Variable(_FIRST_SCALE, trainable=False, aggregation=first)
+        self.good_steps = tf.Variable(0.0, trainable=False, aggregation=first)
+
+    def unscaled(self, gradients: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Returns the gradients of the unscaled loss."""
+        return {name: g / self.scale.read_value() for name, g in gradients.items()}
+
+    def update(self, are_finite: tf.Tensor) -> None:
+        """Adjusts the scale after a step; call in a replica, in every replica alike.
+
+        Args:
+          are_finite: bool [], whether all gradients were.
+        """
+        steps = self.good_steps.read_value() + 1.0
+        grows = steps >= _STEPS_BEFORE_GROWTH
+        scale = self.scale.read_value()
+        larger = tf.where(grows, 2.0 * scale, scale)
+        self.scale.assign(tf.where(are_finite, larger, tf.maximum(0.5 * scale, 1.0)))
+        self.good_steps.assign(tf.where(are_finite & ~grows, steps, 0.0))

@@ -11,10 +11,11 @@ from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing import small_model
 from feelvos_tf.testing.tiny_model import TinyModel, tiny_batch
 from feelvos_tf.training import mixed_precision
-from feelvos_tf.training.loss_scale import LossScale
+from feelvos_tf.training.clip_forward import clip_logits
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
+from feelvos_tf.training.mixed_precision import LossScale
 from feelvos_tf.training.optimizers import AdamOptimizer, MomentumOptimizer
-from feelvos_tf.training.train_step import TrainStep
+from feelvos_tf.training.train_step import Objective, TrainState, TrainStep, new_step
 from feelvos_tf.training.triplet_loss import TripletLoss
 
 PRECISIONS = {"mixed_bfloat16": "bfloat16", "mixed_float16": "float16"}
@@ -26,12 +27,10 @@ def update(precision):
         model = small_model.create()
     variables = release_names(model)
     names = {name: v for name, v in variables.items() if v.trainable}
-    step = tf.Variable(0, dtype=tf.int64)
     loss_scale = LossScale() if model.compute_dtype == "float16" else None
+    state = TrainState(new_step(), MomentumOptimizer(names), loss_scale=loss_scale)
     losses = [BootstrappedCrossEntropy(), TripletLoss(weight=1.0)]
-    train_step = TrainStep(
-        model, names, step, MomentumOptimizer(names), 100, 0.01, losses, loss_scale=loss_scale
-    )
+    train_step = TrainStep(model, names, state, 100, Objective(losses, weight_decay=0.01))
     batch = {key: tf.constant(value) for key, value in tiny_batch(2, seed=1).items()}
     gradients, result = train_step.gradients(batch, tf.constant([[1, 2], [3, 4]], tf.int64))
     return model, variables, batch, gradients, result.scalars
@@ -52,8 +51,8 @@ def test_the_network_computes_in_16_bits_and_all_around_it_in_32(precision, exac
     assert low_level.dtype == deep.dtype == PRECISIONS[precision]
     features = model.extract(batch["images"][:, 0])
     assert features.embeddings.dtype == features.decoder_features.dtype == tf.float32
-    [clip, _] = model.clip_logits(
-        batch["images"], batch["labels"], batch["num_objects"], training=True
+    [clip, _] = clip_logits(
+        model, batch["images"], batch["labels"], batch["num_objects"], training=True
     )
     maps = (clip.logits, clip.global_map, clip.local_map, clip.embeddings)
     assert {each.dtype for each in maps} == {tf.float32}
@@ -68,6 +67,12 @@ def test_the_network_computes_in_16_bits_and_all_around_it_in_32(precision, exac
     assert 0.9 < cosine < 1.0 - 1e-9
 
 
+def make_step(model, optimizer, loss_scale):
+    state = TrainState(new_step(), optimizer, loss_scale=loss_scale)
+    objective = Objective(weight_decay=0.01)
+    return TrainStep(model, model.named_variables(), state, 100, objective)
+
+
 class Overflowing(TinyModel):
     """Has a gradient that is not finite while its `spoiled` is 1."""
 
@@ -75,17 +80,17 @@ class Overflowing(TinyModel):
         super().__init__()
         self.spoiled = tf.Variable(0.0, trainable=False)
 
-    def clip_logits(self, images, *args, **kwargs):
+    def extract(self, images, training, seeds=None):
         factor = tf.where(self.spoiled > 0, np.inf, 1.0)
-        return super().clip_logits(images * factor, *args, **kwargs)
+        return super().extract(images * factor, training, seeds)
 
 
 @pytest.mark.parametrize("optimizer", [MomentumOptimizer, AdamOptimizer])
 def test_an_update_that_overflows_is_left_out_and_the_scale_halved(optimizer):
     model = Overflowing()
-    names, step, scale = model.named_variables(), tf.Variable(0, dtype=tf.int64), LossScale()
+    names, scale = model.named_variables(), LossScale()
     updates = optimizer(names)
-    train_step = TrainStep(model, names, step, updates, 100, 0.01, loss_scale=scale)
+    train_step = make_step(model, updates, scale)
     before = scale.scale.numpy()
     train_step(tiny_batch(2, seed=1), 2)
     assert scale.scale.numpy() == before and scale.good_steps.numpy() == 1
@@ -104,9 +109,8 @@ def test_a_scaled_loss_gives_the_same_weights():
     weights = []
     for scale in (None, LossScale()):
         model = TinyModel()
-        names, step = model.named_variables(), tf.Variable(0, dtype=tf.int64)
-        optimizer = MomentumOptimizer(names)
-        train_step = TrainStep(model, names, step, optimizer, 100, 0.01, loss_scale=scale)
+        names = model.named_variables()
+        train_step = make_step(model, MomentumOptimizer(names), scale)
         for seed in range(3):
             train_step(tiny_batch(2, seed=seed), 2)
         weights.append(names["logits/weights"].numpy())
@@ -123,6 +127,6 @@ def test_the_scale_grows_after_many_good_steps():
 
 def test_an_unknown_precision_is_one_sentence():
     with pytest.raises(
-        InputError, match="set_mixed_precision.policy: expected one of float32, mix"
+        InputError, match="set_mixed_precision.policy: expected 'float32', 'mixed_bfloat16' or"
     ):
         mixed_precision.set_mixed_precision(policy="float16")

@@ -1,27 +1,92 @@
-"""Updates weights from gradients: momentum as in the release, or Adam."""
+"""The learning rate of every step, and how weights follow from gradients: momentum, or Adam."""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Mapping
+from typing import Literal
 
-import gin
 import tensorflow as tf
 
-from feelvos_tf.core.setting_types import checked
+from feelvos_tf.core import settings
 from feelvos_tf.models.release_checkpoint import LAST_LAYERS
-from feelvos_tf.training.loss_scale import LossScale
+from feelvos_tf.training.mixed_precision import LossScale
 
-# How the names of variables begin that are not the backbone's, whichever it is.
+# How the names of all variables but the backbone's begin, whichever backbone it is.
 _HEAD_SCOPES = (*LAST_LAYERS, "embedding")
 # Updates after which the mean squares of gradients can be trusted.
 _USUAL_AFTER = 20.0
 
 
-class Optimizer(tf.Module):
+@settings.configurable
+class LearningRate:
+    """The learning rate at every step, under one of the release's two policies.
+
+    `poly` decays from `base` to 0 at the last step, as in the paper; `step` multiplies by
+    `decay_factor` every `decay_step` steps. A slow start holds `slow_start_rate` for the first
+    `slow_start_step` steps; the policy then runs from its beginning to the same end.
+
+    Source: section 3, Implementation Details (base 0.0007); deeplab/utils/train_utils.py.
+    """
+
+    def __init__(
+        self,
+        policy: Literal["poly", "step"] = "poly",
+        base: settings.NonNegative = 0.0007,
+        power: settings.NonNegative = 0.9,
+        decay_step: settings.PositiveInt = 2000,
+        decay_factor: settings.NonNegative = 0.1,
+        slow_start_step: settings.Count = 0,
+        slow_start_rate: settings.NonNegative = 1e-4,
+    ):
+        """Stores the settings.
+
+        Args:
+          policy: how the rate decays.
+          base: initial learning rate.
+          power: exponent of the decay, with 'poly'.
+          decay_step: updates between two decays, with 'step'.
+          decay_factor: factor of each decay, with 'step'.
+          slow_start_step: number of updates before the policy begins.
+          slow_start_rate: learning rate during these updates.
+        """
+        self._policy = policy
+        self._base = base
+        self._power = power
+        self._decay_step = decay_step
+        self._decay_factor = decay_factor
+        self._slow_start_step = slow_start_step
+        self._slow_start_rate = slow_start_rate
+
+    def __call__(self, step: tf.Tensor, num_steps: int) -> tf.Tensor:
+        """Returns the learning rate of one step, float32 [].
+
+        Args:
+          step: int64 [], number of updates made so far.
+          num_steps: number of updates of the whole training.
+        """
+        step = tf.cast(step, tf.int64)
+        if self._slow_start_step == 0:
+            return self._after_start(step, num_steps)
+        return tf.where(
+            step < self._slow_start_step,
+            self._slow_start_rate,
+            self._after_start(step - self._slow_start_step, num_steps - self._slow_start_step),
+        )
+
+    def _after_start(self, step: tf.Tensor, num_steps: int) -> tf.Tensor:
+        if self._policy == "poly":
+            done = tf.cast(tf.clip_by_value(step, 0, num_steps), tf.float32)
+            return self._base * tf.pow(1.0 - done / float(num_steps), self._power)
+        decays = tf.cast(step // self._decay_step, tf.float32)
+        return self._base * tf.pow(self._decay_factor, decays)
+
+
+class Optimizer(tf.Module, abc.ABC):
     """Sums the gradients of all replicas and updates every variable on every device.
 
-    Subclasses say how one variable follows from its gradient. The learning rate comes with every
-    update, because it falls with the training step.
+    Subclasses define how one variable follows from its gradient. The learning rate comes with
+    every update, because it depends on the training step.
     """
 
     def __init__(self, named_variables: Mapping[str, tf.Variable]):
@@ -38,10 +103,9 @@ class Optimizer(tf.Module):
         """Updates the variables; call in a replica, in every replica alike.
 
         Args:
-          gradients: this replica's gradients by release name. Those of all replicas are added.
+          gradients: this replica's gradients by release name; those of all replicas are summed.
           learning_rate: float32 [].
-          loss_scale: told whether the gradients are finite; where they are not, nothing else is
-            changed.
+          loss_scale: adjusted afterwards. If a gradient is not finite, nothing else changes.
         """
         replica = tf.distribute.get_replica_context()
         names = list(gradients)
@@ -54,13 +118,18 @@ class Optimizer(tf.Module):
         replica.merge_call(self._update_if, args=(are_finite, final, learning_rate))
         loss_scale.update(are_finite)
 
+    @abc.abstractmethod
     def transform(self, name: str, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the gradient as it enters the update."""
-        raise NotImplementedError
+        """Returns the gradient as it enters the update; runs in a replica."""
 
-    def _update(self, strategy, gradients, learning_rate) -> None:
-        """Updates all variables; runs across replicas."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def _update(
+        self,
+        strategy: tf.distribute.Strategy,
+        gradients: Mapping[str, tf.Tensor],
+        learning_rate: tf.Tensor,
+    ) -> None:
+        """Updates slots and variables on every device; runs across replicas."""
 
     def _update_if(self, strategy, condition, gradients, learning_rate) -> None:
         """Does the same, or nothing; `condition` is equal on all replicas."""
@@ -79,35 +148,34 @@ class Optimizer(tf.Module):
         }
 
 
-@gin.configurable
+@settings.configurable
 class MomentumOptimizer(Optimizer):
     """Momentum in the release's form and order.
 
     Each gradient (weight decay included) is multiplied, then clipped by its own norm, then
     accumulated: a = momentum * a + g, w -= learning_rate * a. The learning rate stays outside of
-    the accumulator, unlike in `tf.keras.optimizers`, where other weights follow when it falls.
+    the accumulator. Keras' SGD puts it inside, which gives other weights when the rate decays.
 
     Source: section 3, Implementation Details (momentum 0.9); deeplab/utils/train_utils.py and
     slim.learning. The paper mentions neither the doubled biases nor the clipping.
     """
 
-    @checked("MomentumOptimizer", momentum=(0.0, 0.999999), clip_gradient_norm=(0.0, None))
     def __init__(
         self,
         named_variables: Mapping[str, tf.Variable],
-        momentum: float = 0.9,
-        clip_gradient_norm: float = 5.0,
+        momentum: settings.Decay = 0.9,
+        clip_gradient_norm: settings.NonNegative = 5.0,
         bias_gradient_multiplier: float = 2.0,
         last_layer_gradient_multiplier: float = 1.0,
     ):
-        """Makes an accumulator of zeros for every variable; call inside the strategy's scope.
+        """Creates an accumulator of zeros for every variable; call inside the strategy's scope.
 
         Args:
           named_variables: trainable variables by their names in the 2019 release.
-          momentum: share of the accumulator that survives a step.
-          clip_gradient_norm: largest norm of one variable's gradient; 0 for no limit.
+          momentum: decay of the accumulator.
+          clip_gradient_norm: largest norm of one variable's gradient; 0 for no clipping.
           bias_gradient_multiplier: factor for the gradients of `biases` (2 in the release).
-          last_layer_gradient_multiplier: factor for DeepLab's own layers behind the backbone.
+          last_layer_gradient_multiplier: factor for DeepLab's own layers after the backbone.
         """
         super().__init__(named_variables)
         self._momentum = momentum
@@ -127,7 +195,6 @@ class MomentumOptimizer(Optimizer):
         return tf.clip_by_norm(gradient, self._clip_norm) if self._clip_norm else gradient
 
     def _update(self, strategy, gradients, learning_rate) -> None:
-        """Updates accumulators and variables on every device; runs across replicas."""
         for name, gradient in gradients.items():
             accumulator = self.accumulators[name]
             strategy.extended.update(accumulator, self._accumulate, args=(gradient,))
@@ -139,93 +206,80 @@ class MomentumOptimizer(Optimizer):
         accumulator.assign(self._momentum * accumulator + gradient)
 
 
-@gin.configurable
+@settings.configurable
 class AdamOptimizer(Optimizer):
     """Adam, for trainings too short for momentum: `Trainer.optimizer = @AdamOptimizer`.
 
-    Every weight moves by about the learning rate, however small its gradient. New layers whose
-    gradients differ by orders of magnitude so learn at the same pace, which momentum needs many
-    thousands of steps for. Neither the paper nor the release uses it.
+    Every weight moves by about the learning rate, however small its gradient, so new layers whose
+    gradients differ by orders of magnitude learn at the same pace. With momentum that takes many
+    thousands of steps. Neither the paper nor the release uses Adam.
 
-    Weights are those of Keras' Adam, which is not used because it has one learning rate for all
-    variables, and other names for its slots than the checkpoints of earlier runs.
+    The weights are those of Keras' Adam, which is not used because it has one learning rate for
+    all variables and names its slots by position, so that checkpoints would depend on the order.
 
     Source: Kingma and Ba, ICLR 2015, algorithm 1 in the order of its section 2 (the bias
     corrections are part of the learning rate).
     """
 
-    @checked(
-        "AdamOptimizer",
-        beta_1=(0.0, 0.999999),
-        beta_2=(0.0, 0.999999),
-        epsilon=(0.0, None),
-        backbone_rate_multiplier=(0.0, None),
-        adaptive_gradient_clipping=(0.0, None),
-    )
     def __init__(
         self,
         named_variables: Mapping[str, tf.Variable],
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-8,
-        backbone_rate_multiplier: float = 1.0,
-        adaptive_gradient_clipping: float = 0.0,
+        beta_1: settings.Decay = 0.9,
+        beta_2: settings.Decay = 0.999,
+        epsilon: settings.NonNegative = 1e-8,
+        backbone_rate_multiplier: settings.NonNegative = 1.0,
+        adaptive_gradient_clipping: settings.NonNegative = 0.0,
     ):
-        """Makes two slots of zeros for every variable; call inside the strategy's scope.
+        """Creates two slots of zeros for every variable; call inside the strategy's scope.
 
         Args:
           named_variables: trainable variables by their names in the 2019 release.
-          beta_1: share of the mean gradient that survives a step.
-          beta_2: share of the mean squared gradient that survives a step.
+          beta_1: decay of the mean gradient.
+          beta_2: decay of the mean squared gradient.
           epsilon: added to the root of the latter.
           backbone_rate_multiplier: factor for the learning rate of the pre-trained backbone.
-          adaptive_gradient_clipping: a variable's gradient is shortened to this many times its usual length,
-            the root of the sum of its mean squares; 0 for no limit. A constant rate needs one: a
-            single odd clip can otherwise throw a training off its course.
+          adaptive_gradient_clipping: a variable's gradient is clipped to this many times its usual
+            norm, the root of the sum of its mean squares; 0 for no clipping. A constant learning
+            rate needs it: a single odd clip can otherwise throw a training off course.
         """
         super().__init__(named_variables)
         self._betas = (beta_1, beta_2)
         self._epsilon = epsilon
         self._backbone_rate_multiplier = backbone_rate_multiplier
-        self._largest_gradient = adaptive_gradient_clipping
+        self._clip_factor = adaptive_gradient_clipping
         self.first_moments = self._zeros()
         self.second_moments = self._zeros()
         self.num_updates = tf.Variable(0.0, trainable=False)
 
     def transform(self, name: str, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the gradient as it is: Adam does not see a constant factor."""
-        return gradient
+        """Returns the gradient, clipped where its norm is unusual for its variable.
+
+        Other factors would have no effect: Adam is invariant to the scale of the gradients.
+        """
+        if not self._clip_factor:
+            return gradient
+        updates = self.num_updates.read_value()
+        correction = tf.maximum(1.0 - tf.pow(self._betas[1], updates), 1e-9)
+        usual = tf.sqrt(tf.reduce_sum(self.second_moments[name].read_value()) / correction)
+        norm, limit = tf.norm(gradient), self._clip_factor * usual
+        # In the first steps nobody knows what is usual.
+        is_odd = (updates >= _USUAL_AFTER) & (norm > limit)
+        return tf.where(is_odd, limit / tf.where(is_odd, norm, 1.0), 1.0) * gradient
 
     def _update(self, strategy, gradients, learning_rate) -> None:
         beta_1, beta_2 = self._betas
-        if self._largest_gradient:
-            gradients = self._shortened(gradients, self.num_updates.read_value())
-        strategy.extended.update(self.num_updates, _count)
+        strategy.extended.update(self.num_updates, count_up)
         updates = self.num_updates.read_value()
         correction = tf.sqrt(1.0 - tf.pow(beta_2, updates)) / (1.0 - tf.pow(beta_1, updates))
         for name, gradient in gradients.items():
             first, second = self.first_moments[name], self.second_moments[name]
-            strategy.extended.update(first, _average, args=(gradient, beta_1))
+            strategy.extended.update(first, move_average, args=(gradient, beta_1))
             strategy.extended.update(second, _average_squares, args=(gradient, beta_2))
             step_size = learning_rate * correction
             if not is_head(name):
                 step_size *= self._backbone_rate_multiplier
             args = (first, second, step_size)
             strategy.extended.update(self._variables[name], self._descend, args=args)
-
-    def _shortened(self, gradients, updates: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Returns the gradients, of which none is longer than is usual for its variable."""
-        correction = tf.maximum(1.0 - tf.pow(self._betas[1], updates), 1e-9)
-        # In the first steps nobody knows what is usual.
-        knows = updates >= _USUAL_AFTER
-        shortened = {}
-        for name, gradient in gradients.items():
-            usual = tf.sqrt(tf.reduce_sum(self.second_moments[name]) / correction)
-            length, largest = tf.norm(gradient), self._largest_gradient * usual
-            is_odd = knows & (length > largest)
-            factor = tf.where(is_odd, largest / tf.where(is_odd, length, 1.0), 1.0)
-            shortened[name] = factor * gradient
-        return shortened
 
     def _descend(self, variable, first, second, step_size) -> None:
         variable.assign_sub(step_size * first / (tf.sqrt(second) + self._epsilon))
@@ -244,17 +298,19 @@ def gradient_multiplier(
     return factor * last_layer_multiplier if any(l in name for l in LAST_LAYERS) else factor
 
 
+def move_average(average: tf.Variable, value: tf.Tensor, decay: float | tf.Tensor) -> None:
+    """Moves an exponential average towards a value."""
+    average.assign(decay * average + (1.0 - decay) * value)
+
+
+def count_up(counter: tf.Variable) -> None:
+    """Adds 1."""
+    counter.assign_add(1.0)
+
+
 def _descend(variable: tf.Variable, accumulator: tf.Tensor, learning_rate: tf.Tensor) -> None:
     variable.assign_sub(learning_rate * accumulator)
 
 
-def _average(slot: tf.Variable, value: tf.Tensor, kept: float) -> None:
-    slot.assign(kept * slot + (1.0 - kept) * value)
-
-
-def _average_squares(slot: tf.Variable, value: tf.Tensor, kept: float) -> None:
-    slot.assign(kept * slot + (1.0 - kept) * tf.square(value))
-
-
-def _count(slot: tf.Variable) -> None:
-    slot.assign_add(1.0)
+def _average_squares(average: tf.Variable, value: tf.Tensor, decay: float) -> None:
+    move_average(average, tf.square(value), decay)

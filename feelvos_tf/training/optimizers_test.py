@@ -2,12 +2,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.training import optimizers
-from feelvos_tf.training.optimizers import AdamOptimizer, MomentumOptimizer, gradient_multiplier
+from feelvos_tf.training.optimizers import (
+    AdamOptimizer,
+    LearningRate,
+    MomentumOptimizer,
+    gradient_multiplier,
+)
 
 
 @pytest.fixture
@@ -84,7 +90,7 @@ def test_the_accumulators_survive_a_checkpoint_by_name(variables, tmp_path):
     np.testing.assert_allclose(fresh.accumulators["embedding/biases"], [2.0])
 
 
-def test_every_backbone_s_variables_are_told_from_those_behind_it():
+def test_the_head_s_variables_are_told_from_every_backbone_s():
     """By name: `backbone_rate_multiplier` needs no list of backbones."""
     for backbone in (MobileNetV2(0.1, output_stride=16), Xception(41, output_stride=16)):
         model = Feelvos(backbone)
@@ -111,7 +117,7 @@ def test_adam_against_its_definition(variables):
     np.testing.assert_allclose(variables["MobilenetV2/Conv/weights"], backbone, rtol=1e-5)
 
 
-def test_a_gradient_out_of_the_ordinary_is_shortened_to_what_is_usual(variables):
+def test_a_gradient_of_unusual_norm_is_clipped_to_the_limit(variables):
     limited = AdamOptimizer(variables, beta_2=0.9, adaptive_gradient_clipping=3.0)
     name, mean_square = "logits/semantic/weights", np.zeros(2)
     for _ in range(30):
@@ -124,7 +130,7 @@ def test_a_gradient_out_of_the_ordinary_is_shortened_to_what_is_usual(variables)
     np.testing.assert_allclose(limited.second_moments[name], expected, rtol=1e-4)
 
 
-def test_an_ordinary_gradient_is_not_shortened(variables):
+def test_an_ordinary_gradient_is_not_clipped(variables):
     limited = AdamOptimizer(variables, adaptive_gradient_clipping=3.0)
     copies = {name: tf.Variable(variable) for name, variable in variables.items()}
     free = AdamOptimizer(copies)
@@ -152,3 +158,36 @@ def test_adam_gives_the_weights_of_keras_s(variables):
         keras.apply_gradients(pairs)
     for name, variable in variables.items():
         np.testing.assert_allclose(variable, keras_variables[name], rtol=1e-6)
+
+
+NUM_STEPS = 200_000
+
+
+@pytest.fixture(scope="module")
+def release(golden):
+    return dict(np.load(golden / "loss.npz"))
+
+
+@pytest.mark.parametrize("policy", ["poly", "step"])
+@pytest.mark.parametrize("slow_start_step", [0, 1000])
+def test_the_learning_rate_equals_the_release_s(release, policy, slow_start_step):
+    learning_rate = LearningRate(policy, slow_start_step=slow_start_step)
+    values = [learning_rate(tf.constant(step, tf.int64), NUM_STEPS) for step in release["lr_steps"]]
+    # The release's step policy ends in float32 denormals, which processors round to 0 or not.
+    expected = release[f"lr_{policy}_slow{slow_start_step}"]
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-30)
+
+
+def test_the_default_is_poly_without_slow_start(release):
+    np.testing.assert_allclose(
+        [LearningRate()(tf.constant(s, tf.int64), NUM_STEPS) for s in release["lr_steps"]],
+        release["lr_poly_slow0"],
+        rtol=1e-5,
+    )
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(
+        InputError, match="LearningRate.policy: expected 'poly' or 'step', found 'cosine'"
+    ):
+        LearningRate("cosine")

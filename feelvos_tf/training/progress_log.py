@@ -1,7 +1,10 @@
-"""Logs the progress of a training, on stderr and in TensorBoard: losses, speed, time to go."""
+"""Reports the progress of a training: on stderr, in TensorBoard, and in the table metrics.csv."""
 
 from __future__ import annotations
 
+import csv
+import os
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +13,13 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.training import tensorboard
-from feelvos_tf.training.metrics_file import MetricsFile
+from feelvos_tf.training.summaries import write_scalars
+
+# Steps after which the scalars are read also where no line is due: they must not pile up, and a
+# loss that is not finite must be noticed.
+_MOST_PENDING = 100
 
 
 def say(text: str) -> None:
@@ -21,14 +28,15 @@ def say(text: str) -> None:
 
 
 class _Pending(NamedTuple):
-    """One step that is not logged yet."""
+    """One step whose scalars have not been read yet."""
 
+    step: int
     scalars: Mapping[str, tf.Tensor]
     video_names: Sequence[tf.Tensor]
 
 
 class ProgressLog:
-    """Means of the scalars since the last line, and how long the rest will take.
+    """Means of the scalars since the last line, and the time left.
 
     Attributes:
       is_first: whether no line was written yet.
@@ -42,7 +50,7 @@ class ProgressLog:
         metrics: MetricsFile | None = None,
         last_checkpoint: Callable[[], str | None] = lambda: None,
     ):
-        """Begins at a step of a run.
+        """Starts at a step of a run.
 
         Args:
           step: number of updates made so far.
@@ -56,19 +64,29 @@ class ProgressLog:
         self._metrics = metrics
         self._last_checkpoint = last_checkpoint
         self._pending: list[_Pending] = []
+        self._sums: dict[str, float] = {}
+        self._num_summed = 0
         self._started = self._last_time = time.monotonic()
         self._first_step = step
         self.is_first = True
         say(f"step {step} of {num_steps}: building the training graph, this takes a while")
 
-    def add(self, scalars: Mapping[str, tf.Tensor], video_names: Sequence[tf.Tensor] = ()) -> None:
-        """Keeps one step's scalars without waiting for the device to have computed them.
+    def add(
+        self, step: int, scalars: Mapping[str, tf.Tensor], video_names: Sequence[tf.Tensor] = ()
+    ) -> None:
+        """Keeps one step's scalars, most often without waiting for the device to compute them.
 
         Args:
+          step: number of the step, from 1 on.
           scalars: by name, float32 [] each.
           video_names: of the clips that they are from, uint8 [clips, bytes] for every replica.
+
+        Raises:
+          InputError: a loss since the last reading is not finite.
         """
-        self._pending.append(_Pending(scalars, video_names))
+        self._pending.append(_Pending(step, scalars, video_names))
+        if len(self._pending) >= _MOST_PENDING:
+            self._read_pending()
 
     def write(self, step: int) -> None:
         """Writes a line, and the means to TensorBoard and the table, if there is anything new.
@@ -77,16 +95,14 @@ class ProgressLog:
           step: number of the last step added.
 
         Raises:
-          InputError: a loss since the last line is not finite.
+          InputError: a loss since the last reading is not finite.
         """
-        if not self._pending:
+        self._read_pending()
+        if not self._num_summed:
             return
-        names = self._pending[0].scalars
-        values = {n: np.array([float(p.scalars[n]) for p in self._pending]) for n in names}
-        self._refuse_not_finite(values["loss"], step)
-        means = {name: float(v.mean()) for name, v in values.items()}
+        means = {name: total / self._num_summed for name, total in self._sums.items()}
         now = time.monotonic()
-        steps_per_second = len(self._pending) / max(now - self._last_time, 1e-9)
+        steps_per_second = self._num_summed / max(now - self._last_time, 1e-9)
         speed = {
             "steps_per_second": steps_per_second,
             "clips_per_second": steps_per_second * self._clips_per_step,
@@ -94,30 +110,35 @@ class ProgressLog:
         self._write_numbers({**means, **speed}, step)
         say(self._line(step, means, steps_per_second))
         if self.is_first:
-            # The first step built the graph: its time tells nothing about the others.
+            # The first step built the graph: its time says nothing about the others.
             self._started, self._first_step, self.is_first = now, step, False
         self._last_time = now
-        self._pending = []
+        self._sums, self._num_summed = {}, 0
 
     def write_scores(self, scores: Mapping[str, float], step: int) -> None:
-        """Writes what an evaluation found, each score in 0..1, by name."""
+        """Writes the scores of an evaluation, each in 0..1, by name."""
         self._write_numbers({f"eval/{name}": score for name, score in scores.items()}, step)
         say(f"step {step}: " + ", ".join(f"{name} {s:.4f}" for name, s in scores.items()))
 
+    def _read_pending(self) -> None:
+        """Adds the scalars of the steps that have not been read yet to the sums."""
+        for each in self._pending:
+            loss = float(each.scalars["loss"])
+            if not np.isfinite(loss):
+                videos = ", ".join(_texts(each.video_names)) or "unknown videos"
+                raise InputError(
+                    f"the loss became {loss} at step {each.step}, with clips of {videos}: expected "
+                    f"a number; {where_to_go_on(self._last_checkpoint())}"
+                )
+            for name, value in each.scalars.items():
+                self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        self._num_summed += len(self._pending)
+        self._pending = []
+
     def _write_numbers(self, numbers: Mapping[str, float], step: int) -> None:
-        tensorboard.write_scalars(numbers, step)
+        write_scalars(numbers, step)
         if self._metrics is not None:
             self._metrics.write(numbers, step)
-
-    def _refuse_not_finite(self, losses: np.ndarray, last_step: int) -> None:
-        """Raises InputError naming the first step whose loss is not a finite number."""
-        for index in np.flatnonzero(~np.isfinite(losses))[:1]:
-            videos = ", ".join(_texts(self._pending[index].video_names))
-            raise InputError(
-                f"the loss became {losses[index]} at step {last_step - len(losses) + 1 + index}, "
-                f"with clips of {videos or 'unknown videos'}: expected a number; "
-                f"{where_to_go_on(self._last_checkpoint())}"
-            )
 
     def _line(self, step: int, means: Mapping[str, float], steps_per_second: float) -> str:
         rest = ("loss", "training_miou", "learning_rate")
@@ -145,11 +166,65 @@ def duration(seconds: float) -> str:
 def where_to_go_on(checkpoint: str | None) -> str:
     """Returns what to do after numbers that are not finite; `checkpoint`: the last one, if any."""
     if checkpoint is None:
-        return "no checkpoint is from before, start again with a smaller LearningRate.base"
-    return f"{checkpoint} is from before, go on from there with a smaller LearningRate.base"
+        return "there is no earlier checkpoint, start again with a smaller LearningRate.base"
+    return f"resume from {checkpoint}, saved before, with a smaller LearningRate.base"
 
 
 def _texts(names: Sequence[tf.Tensor]) -> list[str]:
     """Returns the names that uint8 [clips, bytes] tensors spell."""
     rows = [row for replica in names for row in np.asarray(replica)]
     return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in rows]
+
+
+class MetricsFile:
+    """The table `metrics.csv`: one row per logged step; what has no number there stays empty.
+
+    A resumed run continues in its file: rows after the checkpoint's step, which will be made
+    again, are dropped.
+    """
+
+    _NAME = "metrics.csv"
+    _STEP = "step"
+
+    def __init__(self, model_dir: str | os.PathLike[str], step: int):
+        """Opens the file in a run's folder, up to and including a step."""
+        self._path = pathlib.Path(model_dir) / self._NAME
+        self._columns = [self._STEP]
+        rows = []
+        if self._path.is_file():
+            with self._path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                rows = [row for row in reader if self._is_until(row, step)]
+                self._columns = list(reader.fieldnames or self._columns)
+        self._rewrite(rows)
+
+    def write(self, numbers: Mapping[str, float], step: int) -> None:
+        """Adds the numbers of a step, to its row if that is the last one."""
+        row = {self._STEP: step, **{name: f"{value:.6g}" for name, value in numbers.items()}}
+        new = [name for name in row if name not in self._columns]
+        is_same = self._last is not None and self._last[self._STEP] == str(step)
+        if new or is_same:
+            self._columns += new
+            with self._path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            rows[-1:] = [{**rows[-1], **row}] if is_same else [*rows[-1:], row]
+            self._rewrite(rows)
+            return
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(row)
+        self._last = {name: str(value) for name, value in row.items()}
+
+    def _rewrite(self, rows: list[Mapping[str, object]]) -> None:
+        with (
+            atomic_files.replacing(self._path) as temporary,
+            temporary.open("w", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, self._columns)
+            writer.writeheader()
+            writer.writerows(rows)
+        self._last = {n: str(v) for n, v in rows[-1].items()} if rows else None
+
+    def _is_until(self, row: Mapping[str, str | None], step: int) -> bool:
+        """Returns whether a row is complete and of this step or an earlier one."""
+        text = row.get(self._STEP) or ""
+        return text.isdigit() and int(text) <= step

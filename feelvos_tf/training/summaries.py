@@ -1,50 +1,51 @@
-"""What a training shows besides its log: pictures, histograms of the weights, a profile."""
+"""What TensorBoard shows of a training: numbers, pictures, histograms of the weights, a profile."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 
-import gin
 import numpy as np
 import tensorflow as tf
 
+from feelvos_tf.core import settings
+from feelvos_tf.core.constants import CURRENT, REFERENCE
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.setting_types import checked
-from feelvos_tf.training import tensorboard
+from feelvos_tf.media import overlay
+
+GAP = 4
 
 
-@gin.configurable
+@settings.configurable
 class Summaries:
-    """TensorBoard's pictures, histograms and profile of a run, each at steps that settings name."""
+    """Pictures, histograms and profile of a run, each at the steps that settings name."""
 
-    @checked("Summaries", picture_every_steps=(0, None), histogram_every_steps=(0, None))
     def __init__(
         self,
         model_dir: str | os.PathLike[str],
         weights: Mapping[str, tf.Variable],
         writes: bool = True,
-        picture_every_steps: int = 0,
-        histogram_every_steps: int = 0,
+        picture_every_steps: settings.Count = 500,
+        histogram_every_steps: settings.Count = 0,
         profile_steps: tuple[int, int] | None = None,
     ):
         """Stores the settings.
 
         Args:
           model_dir: the profile goes into `train` there, where TensorBoard finds it.
-          weights: of which histograms are made, by name.
+          weights: shown in histograms, by name.
           writes: whether this process writes at all.
           picture_every_steps: how often a picture of a clip is written, 0 for never.
-          histogram_every_steps: how often the weights' histograms are, 0 for never.
-          profile_steps: (first, last) step that the profiler watches, such as (20, 25).
+          histogram_every_steps: how often histograms of the weights are written, 0 for never.
+          profile_steps: (first, last) step that the profiler records, such as (20, 25).
 
         Raises:
           InputError: the last step of the profile is before the first.
         """
         if profile_steps is not None and not 0 < profile_steps[0] <= profile_steps[1]:
             raise InputError(
-                "Summaries.profile_steps: expected (first, last), 1 or more and in this order, found "
-                f"{profile_steps}"
+                "Summaries.profile_steps: expected (first, last), 1 or more and in this order, "
+                f"found {profile_steps}"
             )
         self._logdir = os.path.join(model_dir, "train")
         self._weights = dict(weights)
@@ -54,7 +55,7 @@ class Summaries:
         self._is_profiling = False
 
     def before(self, step: int) -> None:
-        """Begins the profile where `step`, about to be made, is its first, or after it."""
+        """Starts the profile if it includes `step`, which is about to be made."""
         if self._profile_steps is None or self._is_profiling:
             return
         first, last = self._profile_steps
@@ -66,19 +67,83 @@ class Summaries:
         """Writes what is due after a step to the default summary writer."""
         if self._is_profiling and step >= self._profile_steps[1]:
             self.end()
-        if _is_due(step, self._picture_every_steps):
+        if is_due(step, self._picture_every_steps):
             clip = {name: np.asarray(value) for name, value in first_clip.items()}
-            tensorboard.write_picture(clip, step)
-        if _is_due(step, self._histogram_every_steps):
+            tf.summary.image("clip", training_picture(clip)[np.newaxis], step=step)
+        if is_due(step, self._histogram_every_steps):
             for name, weight in self._weights.items():
                 tf.summary.histogram(name, tf.convert_to_tensor(weight), step=step)
 
     def end(self) -> None:
-        """Ends the profile, if there is one under way."""
+        """Ends the profile, if one is being recorded."""
         if self._is_profiling:
             tf.profiler.experimental.stop()
             self._is_profiling, self._profile_steps = False, None
 
 
-def _is_due(step: int, every: int) -> bool:
+def is_due(step: int, every: int) -> bool:
+    """Returns whether something that happens every so many steps, 0 for never, happens now."""
     return every > 0 and step % every == 0
+
+
+def write_scalars(scalars: Mapping[str, float], step: int) -> None:
+    """Writes numbers to the default summary writer."""
+    for name, value in scalars.items():
+        tf.summary.scalar(name, value, step=step)
+
+
+def training_picture(clip: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Returns all inputs and outputs of one clip in one picture.
+
+    First row: the reference with its mask, the current frame, the prediction and the ground
+    truth over it. Then one row per object, background first: its global and its local distance
+    map, dark for near.
+
+    Args:
+      clip: images float32 [3, height, width, 3] of 0..255; labels int32 [3, height, width];
+        prediction int32 [height, width]; global_map and local_map float32 [num_objects, h, w]
+        of 0..1; a map that the model does not use is missing.
+
+    Returns:
+      uint8 [rows * height + gaps, 4 * width + gaps, 3].
+    """
+    images = np.clip(np.asarray(clip["images"]), 0, 255).astype(np.uint8)
+    labels = np.asarray(clip["labels"])
+    rows = [
+        _joined(
+            [
+                _overlay(images[REFERENCE], labels[REFERENCE]),
+                images[CURRENT],
+                _overlay(images[CURRENT], clip["prediction"]),
+                _overlay(images[CURRENT], labels[CURRENT]),
+            ],
+            axis=1,
+        )
+    ]
+    maps = [np.asarray(clip[k]) for k in ("global_map", "local_map") if k in clip]
+    for distances in zip(*maps):
+        row = [_distance_picture(d, labels.shape[1:]) for d in distances]
+        blank = [np.zeros_like(row[0])] * (4 - len(row))
+        rows.append(_joined(row + blank, axis=1))
+    return _joined(rows, axis=0)
+
+
+def _overlay(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Returns the image tinted and outlined where the integers `ids` are objects."""
+    return overlay.overlay(image, np.asarray(ids).astype(np.uint8))
+
+
+def _distance_picture(distances: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns a gray uint8 [height, width, 3] picture of a distance map [h, w]."""
+    rows = np.arange(size[0]) * distances.shape[0] // size[0]
+    columns = np.arange(size[1]) * distances.shape[1] // size[1]
+    gray = (255 * np.clip(distances, 0, 1)).astype(np.uint8)[rows][:, columns]
+    return np.repeat(gray[..., np.newaxis], 3, axis=-1)
+
+
+def _joined(pictures: list[np.ndarray], axis: int) -> np.ndarray:
+    """Returns the pictures below (axis 0) or beside (axis 1) each other, with white gaps."""
+    shape = list(pictures[0].shape)
+    shape[axis] = GAP
+    gap = np.full(shape, 255, np.uint8)
+    return np.concatenate([part for p in pictures for part in (p, gap)][:-1], axis=axis)

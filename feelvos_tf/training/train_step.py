@@ -2,123 +2,182 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from feelvos_tf.core.constants import CURRENT
+from feelvos_tf.core import settings
+from feelvos_tf.core.constants import CURRENT, VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.training.learning_rate import LearningRate
-from feelvos_tf.training.loss_scale import LossScale
+from feelvos_tf.core.resizing import resize_bilinear
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.training.clip_forward import BATCH_KEYS, clip_logits, fold_in
 from feelvos_tf.training.losses import (
     BootstrappedCrossEntropy,
     Loss,
     LossInputs,
     weight_decay_loss,
 )
-from feelvos_tf.training.optimizers import Optimizer
-from feelvos_tf.training.training_iou import mean_object_iou, predicted_indices
+from feelvos_tf.training.mixed_precision import LossScale
+from feelvos_tf.training.optimizers import LearningRate, Optimizer
 from feelvos_tf.training.triplet_loss import TripletLoss
 from feelvos_tf.training.weight_averaging import WeightAverage
 
-BATCH_KEYS = ("images", "labels", "num_objects")
+
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """What an update changes beside the weights; a checkpoint holds all of it.
+
+    Attributes:
+      step: int64 [], number of updates made so far.
+      optimizer: applies the gradients.
+      average: of the weights, if there is one.
+      loss_scale: of a training in float16.
+    """
+
+    step: tf.Variable
+    optimizer: Optimizer
+    average: WeightAverage | None = None
+    loss_scale: LossScale | None = None
+
+
+def new_step() -> tf.Variable:
+    """Returns a counter of updates, int64 []; call inside the strategy's scope."""
+    first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    return tf.Variable(0, dtype=tf.int64, trainable=False, aggregation=first)
+
+
+@settings.configurable
+class Objective:
+    """What training minimizes: the losses of a batch's clips, summed, and weight decay, once.
+
+    As in the release (feelvos/train.py), which sums over the clips of one replica and averages the
+    replicas: the loss, and with it the effective learning rate, grows with the number of clips.
+    `summed_clips` says how many are summed, so that a recipe does not depend on the number of
+    devices: a batch is divided among replicas and into parts as memory permits.
+    """
+
+    def __init__(
+        self,
+        losses: Sequence[Loss] | None = None,
+        weight_decay: settings.NonNegative = 0.00004,
+        summed_clips: settings.PositiveInt | None = None,
+    ):
+        """Stores the settings.
+
+        Args:
+          losses: each has a weight of its own; `[@BootstrappedCrossEntropy(), @TripletLoss()]`
+            when None.
+          weight_decay: factor of the L2 loss.
+          summed_clips: losses are summed over so many clips of a batch, and averaged over these
+            groups: 3 of the paper's batch of 48; over the whole batch when None.
+
+        Raises:
+          InputError: there are no losses, or two have one name.
+        """
+        losses = (BootstrappedCrossEntropy(), TripletLoss()) if losses is None else losses
+        if not all(isinstance(loss, Loss) for loss in losses):
+            raise InputError(
+                "Objective.losses: expected a list such as [@BootstrappedCrossEntropy(), "
+                f"@TripletLoss()], found {losses}"
+            )
+        names = [loss.name for loss in losses]
+        if not names or len(set(names)) < len(names):
+            raise InputError(f"Objective.losses: expected losses of different names, found {names}")
+        self._losses = losses
+        self._weight_decay = weight_decay
+        self._summed_clips = summed_clips
+
+    def __call__(
+        self, clips: Sequence[LossInputs], learned: Mapping[str, tf.Variable], portions: int
+    ) -> dict[str, tf.Tensor]:
+        """Returns one portion's terms of the loss, by name, float32 []; their sum is the loss.
+
+        Args:
+          clips: of this portion.
+          learned: the trainable variables by their names in the 2019 release.
+          portions: into which the batch is divided; the losses of all of them are added up.
+        """
+        clips_in_batch = len(clips) * portions
+        share = (self._summed_clips or clips_in_batch) / clips_in_batch
+        terms = {
+            loss.name: share * loss.weight * tf.add_n([loss(clip) for clip in clips])
+            for loss in self._losses
+            if loss.weight
+        }
+        decay = weight_decay_loss(learned, self._weight_decay)
+        return {**terms, "regularization": decay / portions}
 
 
 class StepResult(NamedTuple):
-    """What one update tells: scalars for the log, and the first clip for the pictures."""
+    """What one update reports: scalars for the log, and the first clip for the pictures."""
 
     scalars: dict[str, tf.Tensor]
     first_clip: dict[str, tf.Tensor]
 
 
 class TrainStep:
-    """The update. The losses of a batch's clips are summed, weight decay is added once.
-
-    As in the release (feelvos/train.py), where it is the clips of one replica that are summed, and
-    replicas are averaged: the loss, and with it the effective learning rate, grows with the number
-    of clips. `summed_clips` tells how many are summed, so that a recipe does not depend on the
-    number of devices: a batch is divided among replicas and into parts as the memory wants it.
-    """
+    """The update, from a whole batch or from the accumulated gradients of its parts."""
 
     def __init__(
         self,
-        model: tf.keras.Model,
-        named_variables: Mapping[str, tf.Variable],
-        step: tf.Variable,
-        optimizer: Optimizer,
+        model: Feelvos,
+        learned: Mapping[str, tf.Variable],
+        state: TrainState,
         num_steps: int,
-        weight_decay: float,
-        losses: Sequence[Loss] | None = None,
-        seed: int = 0,
-        average: WeightAverage | None = None,
-        summed_clips: int | None = None,
-        parts: int = 1,
-        loss_scale: LossScale | None = None,
+        objective: Objective | None = None,
+        *,
         learning_rate: LearningRate | None = None,
+        seed: int = 0,
+        parts: int = 1,
     ):
         """Stores what an update needs; call inside the strategy's scope.
 
         Args:
-          model: offers `clip_logits(images, labels, num_objects, training, seeds)`.
-          named_variables: the trainable variables by their names in the 2019 release.
-          step: int64 [], number of updates made so far; counted up here.
-          optimizer: applies the gradients.
-          num_steps: length of the whole training, to which the learning rate falls.
-          weight_decay: factor of the L2 loss.
-          losses: what is minimized beside it; cross entropy and, as far as its weight is not 0, the
-            triplet loss when None.
-          seed: random choices of a step follow from this number and the step's.
-          average: moved along with every update.
-          summed_clips: over so many the losses are summed, and averaged over such groups; over the
-            whole batch when None.
-          parts: portions of a batch whose gradients are added up before the update.
-          loss_scale: for gradients in float16.
-          learning_rate: as the settings say when None.
-
-        Raises:
-          InputError: the losses are none, or two have one name.
+          model: the network.
+          learned: the trainable variables by their names in the 2019 release.
+          state: moved along with every update.
+          num_steps: length of the whole training, over which the learning rate decays.
+          objective: `Objective()` when None, as the settings say.
+          learning_rate: `LearningRate()` when None, as the settings say.
+          seed: the random choices of a step derive from this number and the step's.
+          parts: portions of a batch whose gradients are accumulated before the update.
         """
         self._model = model
-        self._named_variables = dict(named_variables)
-        self._step = step
-        self._optimizer = optimizer
+        self._learned = dict(learned)
+        self._state = state
         self._num_steps = num_steps
-        self._weight_decay = weight_decay
-        self._losses = _checked_losses(losses)
-        self._seed = seed
-        self._average = average
-        self._summed_clips = summed_clips
-        self._parts = parts
-        self._loss_scale = loss_scale
+        self._objective = objective or Objective()
         self._learning_rate = learning_rate or LearningRate()
+        self._seed = seed
+        self._parts = parts
         # Each replica's own; added up when the update is made.
-        self._sums = (
-            {} if parts == 1 else {n: _sum_of_replica(v) for n, v in named_variables.items()}
-        )
+        self._sums = {} if parts == 1 else {n: _sum_of_replica(v) for n, v in learned.items()}
 
     @tf.function
     def __call__(self, batch: Mapping[str, Any], clips_per_replica: int) -> StepResult:
-        """Makes one update, from a batch of one part.
+        """Makes one update from a batch that has one part.
 
         Args:
           batch: images float32 [clips, frames, height, width, 3], labels int32 [clips, frames,
             height, width], 3 frames or more, and num_objects int32 [clips] on every replica.
-          clips_per_replica: a Python number, for distribution forgets it.
+          clips_per_replica: a Python number, because distribution loses the static shape.
         """
         strategy = tf.distribute.get_strategy()
         learning_rate = self._current_rate()
         args = (batch, clips_per_replica, learning_rate, self._step_seed())
         result = _of_all_replicas(strategy.run(self._update, args=args))
         result.scalars["learning_rate"] = learning_rate
-        self._step.assign_add(1)
+        self._state.step.assign_add(1)
         return result
 
     def of_parts(self, batches: Iterable[Mapping[str, Any]], clips_per_replica: int) -> StepResult:
         """Makes one update from the parts of a batch, each as the batch of `__call__`.
 
         Args:
-          batches: as many as the batch has parts; only one at a time is held.
+          batches: as many as the batch has parts; only one at a time is held in memory.
           clips_per_replica: of one part.
         """
         scalars: dict[str, tf.Tensor] = {}
@@ -130,7 +189,7 @@ class TrainStep:
         return StepResult({**scalars, "learning_rate": self._update_from_sums()}, first_clip)
 
     def build_graph(self, batch: Mapping[str, Any], clips_per_replica: int) -> None:
-        """Builds the graph that is called for every batch, or part, without running it."""
+        """Traces the function that is called for every batch, or part, without running it."""
         if self._parts == 1:
             self.__call__.get_concrete_function(batch, clips_per_replica)
         else:
@@ -146,47 +205,47 @@ class TrainStep:
 
     @tf.function
     def _update_from_sums(self) -> tf.Tensor:
-        """Makes the update that the sums ask for, empties them; returns the learning rate."""
+        """Makes the update from the accumulated gradients, resets them; returns the rate."""
         learning_rate = self._current_rate()
         tf.distribute.get_strategy().run(self._apply_sums, args=(learning_rate,))
-        self._step.assign_add(1)
+        self._state.step.assign_add(1)
         return learning_rate
 
     def gradients(
         self, batch: Mapping[str, tf.Tensor], seeds: tf.Tensor | None = None
     ) -> tuple[dict[str, tf.Tensor], StepResult]:
-        """Returns one replica's raw gradients by release name, and what the batch told.
+        """Returns one replica's raw gradients by release name, and the report of the batch.
 
         Variables that a setting leaves unused have no gradient and are left out.
 
         Args:
           batch: as in `__call__`, of this replica.
-          seeds: integer [clips, 2] that all random choices follow from; others every time where
-            None.
+          seeds: integer [clips, 2] that all random choices derive from; None for others every time.
         """
+        loss_scale = self._state.loss_scale
         with tf.GradientTape() as tape:
-            outputs = self._model.clip_logits(
-                batch["images"], batch["labels"], batch["num_objects"], training=True, seeds=seeds
+            outputs = clip_logits(
+                self._model, *(batch[key] for key in BATCH_KEYS), training=True, seeds=seeds
             )
-            losses = self._weighted_losses(outputs, batch, seeds)
+            losses = self._losses(outputs, batch, seeds)
             total = tf.add_n(list(losses.values()))
-            scaled = total if self._loss_scale is None else total * self._loss_scale.scale
-        found = tape.gradient(scaled, self._named_variables)
+            scaled = total if loss_scale is None else total * loss_scale.scale
+        found = tape.gradient(scaled, self._learned)
         gradients = {name: g for name, g in found.items() if g is not None}
-        if self._loss_scale is not None:
-            gradients = self._loss_scale.unscaled(gradients)
+        if loss_scale is not None:
+            gradients = loss_scale.unscaled(gradients)
         return gradients, self._report({"loss": total, **losses}, outputs, batch)
 
     def _current_rate(self) -> tf.Tensor:
-        return self._learning_rate(self._step.read_value(), self._num_steps)
+        return self._learning_rate(self._state.step.read_value(), self._num_steps)
 
     def _step_seed(self) -> tf.Tensor:
-        return tf.stack([tf.constant(self._seed, tf.int64), self._step.read_value()])
+        return tf.stack([tf.constant(self._seed, tf.int64), self._state.step.read_value()])
 
     def _gradients_of_replica(
         self, batch, clips_per_replica: int, seed: tf.Tensor, part: int | tf.Tensor = 0
     ) -> tuple[dict[str, tf.Tensor], StepResult]:
-        """Returns `gradients` of the clips of this replica, each with the seed of its place."""
+        """Returns `gradients` of this replica's clips, each seeded by its place in the batch."""
         batch = {
             key: tf.ensure_shape(batch[key], [clips_per_replica, *batch[key].shape[1:]])
             for key in BATCH_KEYS
@@ -194,7 +253,7 @@ class TrainStep:
         replica = tf.distribute.get_replica_context()
         portion = part * replica.num_replicas_in_sync
         portion += tf.cast(replica.replica_id_in_sync_group, tf.int64)
-        seeds = [_fold_in(seed, portion * clips_per_replica + i) for i in range(clips_per_replica)]
+        seeds = [fold_in(seed, portion * clips_per_replica + i) for i in range(clips_per_replica)]
         return self.gradients(batch, tf.stack(seeds))
 
     def _update(self, batch, clips_per_replica: int, learning_rate, seed) -> StepResult:
@@ -217,13 +276,13 @@ class TrainStep:
             each.assign(tf.zeros_like(each))
 
     def _apply(self, gradients: Mapping[str, tf.Tensor], learning_rate: tf.Tensor) -> None:
-        self._optimizer.apply(gradients, learning_rate, self._loss_scale)
-        if self._average is not None:
-            self._average.update()
+        self._state.optimizer.apply(gradients, learning_rate, self._state.loss_scale)
+        if self._state.average is not None:
+            self._state.average.update()
 
-    def _weighted_losses(self, outputs, batch, seeds) -> dict[str, tf.Tensor]:
-        """Returns this replica's shares of the parts of the loss, which is their sum."""
-        step = self._step.read_value()
+    def _losses(self, outputs, batch, seeds) -> dict[str, tf.Tensor]:
+        """Returns this replica's terms of the loss, by name."""
+        step = self._state.step.read_value()
         clips = [
             LossInputs(
                 output,
@@ -234,23 +293,15 @@ class TrainStep:
             )
             for i, output in enumerate(outputs)
         ]
-        clips_in_batch = len(clips) * self._portions()
-        share = (self._summed_clips or clips_in_batch) / clips_in_batch
-        losses = {
-            loss.name: share * loss.weight * tf.add_n([loss(clip) for clip in clips])
-            for loss in self._losses
-            if loss.weight
-        }
-        decay = weight_decay_loss(self._named_variables, self._weight_decay)
-        return {**losses, "regularization": decay / self._portions()}
+        return self._objective(clips, self._learned, self._portions())
 
     def _portions(self) -> int:
-        """Returns into how many portions a batch is divided: parts, and replicas."""
+        """Returns into how many portions a batch is divided: parts times replicas."""
         return self._parts * tf.distribute.get_strategy().num_replicas_in_sync
 
     def _report(self, scalars: dict[str, tf.Tensor], outputs, batch) -> StepResult:
         labels = batch["labels"]
-        predictions = [predicted_indices(output.logits, tf.shape(labels)[2:]) for output in outputs]
+        predictions = [_predicted_indices(o.logits, tf.shape(labels)[2:]) for o in outputs]
         scores = [
             mean_object_iou(predicted, labels[i, CURRENT], batch["num_objects"][i])
             for i, predicted in enumerate(predictions)
@@ -265,6 +316,41 @@ class TrainStep:
         }
         first_clip = {name: value for name, value in first_clip.items() if value is not None}
         return StepResult(scalars, first_clip)
+
+
+def mean_object_iou(predicted: tf.Tensor, labels: tf.Tensor, num_objects: tf.Tensor) -> tf.Tensor:
+    """Returns the mean IoU over the objects in `labels`, 1 if there are none.
+
+    Background (index 0) is not an object here, and void pixels do not count.
+
+    Args:
+      predicted: int32 [..., height, width], object indices.
+      labels: int32 of the same shape, 255 for void.
+      num_objects: int32 [], background included.
+
+    Returns:
+      float32 []. Source: calculate_multi_object_miou_tf in feelvos/utils/eval_utils.py.
+    """
+    indices = tf.range(1, num_objects)
+    void = labels == VOID
+    ours = (predicted[..., tf.newaxis] == indices) & ~void[..., tf.newaxis]
+    truth = labels[..., tf.newaxis] == indices
+    common = tf.math.count_nonzero(ours & truth, axis=(-3, -2), dtype=tf.float32)
+    union = tf.math.count_nonzero(ours | truth, axis=(-3, -2), dtype=tf.float32)
+    present = tf.cast(tf.reduce_any(truth, axis=(-3, -2)), tf.float32)
+    count = tf.reduce_sum(present)
+    mean = tf.reduce_sum(tf.math.divide_no_nan(common, union) * present) / tf.maximum(count, 1.0)
+    return tf.where(count > 0, mean, 1.0)
+
+
+def _predicted_indices(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Returns int32 [height, width]: the object of the largest upsampled logit.
+
+    Args:
+      logits: float32 [num_objects, h, w, 1].
+      size: int32 [2], height and width.
+    """
+    return tf.argmax(resize_bilinear(logits, size)[..., 0], axis=0, output_type=tf.int32)
 
 
 def _of_all_replicas(result: StepResult) -> StepResult:
@@ -282,29 +368,10 @@ def _of_all_replicas(result: StepResult) -> StepResult:
 
 
 def _sum_of_replica(variable: tf.Variable) -> tf.Variable:
-    """Returns zeros like `variable`, which every replica has for itself."""
+    """Returns zeros like `variable`, separate on every replica."""
     return tf.Variable(
         tf.zeros_like(variable),
         trainable=False,
         synchronization=tf.VariableSynchronization.ON_READ,
         aggregation=tf.VariableAggregation.NONE,
     )
-
-
-def _fold_in(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
-    return tf.random.experimental.stateless_fold_in(seed, number)
-
-
-def _checked_losses(losses: Sequence[Loss] | None) -> Sequence[Loss]:
-    """Returns the losses of a training, of which each has a name of its own."""
-    if losses is None:
-        return BootstrappedCrossEntropy(), TripletLoss()
-    if not isinstance(losses, (list, tuple)) or not all(isinstance(x, Loss) for x in losses):
-        raise InputError(
-            "Trainer.losses: expected a list such as [@BootstrappedCrossEntropy(), @TripletLoss()],"
-            f" found {losses}"
-        )
-    names = [loss.name for loss in losses]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"Trainer.losses: expected losses of different names, found {names}")
-    return losses

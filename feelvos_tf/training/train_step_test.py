@@ -2,22 +2,28 @@ import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.testing.tiny_model import TinyModel, tiny_batch
+from feelvos_tf.training.clip_forward import BATCH_KEYS, clip_logits
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
 from feelvos_tf.training.optimizers import MomentumOptimizer
-from feelvos_tf.training.train_step import TrainStep
+from feelvos_tf.training.train_step import (
+    Objective,
+    TrainState,
+    TrainStep,
+    mean_object_iou,
+    new_step,
+)
 
 DECAY = 0.1
 
 
 def make_step(model, optimizer=None, **settings):
     names = model.named_variables()
-    step = tf.Variable(0, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
-    optimizer = optimizer or MomentumOptimizer(names)
-    return TrainStep(model, names, step, optimizer, 100, DECAY, **settings)
+    state = TrainState(new_step(), optimizer or MomentumOptimizer(names))
+    return TrainStep(model, names, state, 100, Objective(weight_decay=DECAY, **settings))
 
 
 def clip_losses(model, batch):
-    clips = model.clip_logits(batch["images"], batch["labels"], batch["num_objects"], True)
+    clips = clip_logits(model, *(tf.constant(batch[key]) for key in BATCH_KEYS), True)
     loss = BootstrappedCrossEntropy()
     return [
         float(loss.frame_loss(clip.logits, batch["labels"][i, 2], tf.constant(0, tf.int64)))
@@ -88,7 +94,7 @@ def test_the_loss_of_a_rollout_is_the_mean_over_its_frames():
     model = TinyModel()
     batch = tiny_batch(1, seed=1, frames=5)
     loss = BootstrappedCrossEntropy()
-    (clip,) = model.clip_logits(batch["images"], batch["labels"], batch["num_objects"], True)
+    (clip,) = clip_logits(model, *(tf.constant(batch[key]) for key in BATCH_KEYS), True)
     losses = [
         float(loss.frame_loss(logits, batch["labels"][0, 2 + frame], tf.constant(0, tf.int64)))
         for frame, logits in enumerate([clip.logits, *clip.further_logits])
@@ -96,3 +102,22 @@ def test_the_loss_of_a_rollout_is_the_mean_over_its_frames():
     assert len(losses) == 3
     scalars = make_step(model)(batch, 1).scalars
     np.testing.assert_allclose(scalars["cross_entropy"], np.mean(losses), rtol=1e-5)
+
+
+def test_training_miou_equals_the_release_s(golden):
+    release = np.load(golden / "ious.npz")
+    predicted, truth = release["pred"].astype(np.int32), release["gt"].astype(np.int32)
+    np.testing.assert_allclose(
+        mean_object_iou(predicted, truth, 3), release["multi_object_miou_tf"], rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        [mean_object_iou(p, t, 3) for p, t in zip(predicted, truth)],
+        release["multi_object_miou_tf_frames"],
+        rtol=1e-5,
+    )
+    assert float(mean_object_iou(predicted, np.zeros_like(truth), 3)) == 1.0
+
+
+def test_training_miou_leaves_void_out():
+    labels = np.array([[0, 1, 255, 255]], np.int32)
+    assert float(mean_object_iou(np.array([[0, 1, 1, 0]], np.int32), labels, 2)) == 1.0

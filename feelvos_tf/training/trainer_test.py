@@ -8,15 +8,25 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf import configurables  # noqa: F401
+from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import corrupt_records
+from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.weights import checkpoint_of
+from feelvos_tf.testing import small_model
 from feelvos_tf.testing.tiny_model import TinyModel, tiny_batches, tiny_dataset
 from feelvos_tf.training import trainer as trainer_module
 from feelvos_tf.training.losses import Loss, LossInputs
-from feelvos_tf.training.progress_log import duration
 from feelvos_tf.training.trainer import Trainer
 
 EVENTS = "train/events.*"
+SETTINGS_OF_PARTS = {
+    "Intervals": {"log_every_steps", "save_every_steps", "evaluate_every_steps"},
+    "InitialWeights": {"checkpoint", "calibration_clips"},
+    "Objective": {"losses", "weight_decay"},
+    "Summaries": {"picture_every_steps"},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -31,6 +41,9 @@ def make_trainer(model_dir, model=None, **settings):
     with strategy.scope():
         model = model or TinyModel()
     settings = {"num_steps": 6, "weight_decay": 0.01, **settings}
+    for part, names in SETTINGS_OF_PARTS.items():
+        for name in names & settings.keys():
+            gin.bind_parameter(f"{part}.{name}", settings.pop(name))
     return model, Trainer(model, model.named_variables(), model_dir, strategy, **settings)
 
 
@@ -52,7 +65,7 @@ def test_training_writes_checkpoints_settings_scalars_and_pictures(tmp_path, cap
         "MomentumOptimizer.bias_gradient_multiplier = 2.0",
         "BootstrappedCrossEntropy.top_k_percent_pixels = 0.15",
         "LearningRate.base = 0.0007",
-        "Trainer.max_checkpoints = 5",
+        "Checkpoints.max_to_keep = 5",
     ):
         assert line in config
     events = read_events(tmp_path)
@@ -75,8 +88,8 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path):
     resumed.train(tiny_batches(2))
     for name, variable in whole.named_variables().items():
         np.testing.assert_array_equal(variable, second.named_variables()[name])
-        average = trainer._average.averages[name]
-        np.testing.assert_array_equal(average, resumed._average.averages[name])
+        average = trainer._state.average.averages[name]
+        np.testing.assert_array_equal(average, resumed._state.average.averages[name])
 
 
 def stop_after(trainer, steps):
@@ -99,7 +112,10 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(tmp_path, capsys):
     written = (tmp_path / "ckpt-6.index").stat().st_mtime_ns
     _, trainer = make_trainer(tmp_path)
     assert trainer.train(tiny_batches(1))
-    assert "has ended already, at step 6; Trainer.num_steps = 6 must" in capsys.readouterr().err
+    assert (
+        "this training ended at step 6 already; Trainer.num_steps = 6 must"
+        in capsys.readouterr().err
+    )
     assert (tmp_path / "ckpt-6.index").stat().st_mtime_ns == written
 
 
@@ -127,7 +143,7 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence_and_saves_nothing_after(
         trainer.train(named_batches)
     # The third batch is the one after the two that were trained on.
     assert "clips of balloon 2, ball 2: expected a number" in str(caught.value)
-    assert f"{tmp_path / 'ckpt-2'} is from before, go on from there" in str(caught.value)
+    assert f"resume from {tmp_path / 'ckpt-2'}, saved before" in str(caught.value)
     assert not (tmp_path / "ckpt-3.index").exists()
 
 
@@ -188,16 +204,12 @@ class OtherModel(TinyModel):
 
 def test_checkpoints_that_are_missing_or_do_not_fit_are_refused(tmp_path):
     with pytest.raises(InputError, match="nowhere.index, found no such file"):
-        make_trainer(tmp_path / "a", init_checkpoint=str(tmp_path / "nowhere"))
+        make_trainer(tmp_path / "a", checkpoint=str(tmp_path / "nowhere"))
+    gin.clear_config()
     _, trainer = make_trainer(tmp_path / "b")
     trainer.train(tiny_batches(1))
     with pytest.raises(InputError, match="ckpt-6: expected a checkpoint of the model"):
         make_trainer(tmp_path / "b", model=OtherModel())
-
-
-def test_durations_read_well():
-    assert duration(59) == "59 s"
-    assert duration(3700) == "1 h 01 min"
 
 
 EXIT = """
@@ -246,7 +258,7 @@ def test_a_signal_while_scores_are_made_saves_nothing_after_a_loss_that_is_no_nu
     model, trainer = make_trainer(tmp_path, log_every_steps=100, **settings)
     spoil_weights_after(trainer, model, 2)
     with pytest.raises(
-        InputError, match="loss became nan at step 3.* no checkpoint is from before"
+        InputError, match="loss became nan at step 3.* there is no earlier checkpoint"
     ):
         trainer.train(tiny_batches(1))
     assert not list(tmp_path.glob("ckpt-*"))
@@ -273,10 +285,10 @@ def test_the_average_begins_at_the_initial_weights_and_is_what_is_scored(tmp_pat
         evaluate_every_steps=6,
         evaluate=lambda step: scored.append(model.weights_.numpy()) or {"J": 0.0},
     )
-    first = trainer._average.averages["logits/weights"].numpy()
+    first = trainer._state.average.averages["logits/weights"].numpy()
     np.testing.assert_array_equal(first, model.weights_)
     trainer.train(tiny_batches(2))
-    np.testing.assert_array_equal(scored[0], trainer._average.averages["logits/weights"])
+    np.testing.assert_array_equal(scored[0], trainer._state.average.averages["logits/weights"])
     assert not np.array_equal(scored[0], model.weights_)
 
 
@@ -297,7 +309,7 @@ class ShareOfObjects(Loss):
 def test_a_new_loss_is_one_line_of_gin_and_shows_in_log_and_tensorboard(tmp_path, capsys):
     gin.parse_config(
         """
-        Trainer.losses = [@BootstrappedCrossEntropy(), @ShareOfObjects(), @TripletLoss()]
+        Objective.losses = [@BootstrappedCrossEntropy(), @ShareOfObjects(), @TripletLoss()]
         ShareOfObjects.weight = 0.5
         """
     )
@@ -315,7 +327,7 @@ def test_a_new_loss_is_one_line_of_gin_and_shows_in_log_and_tensorboard(tmp_path
     assert "@ShareOfObjects()" in written and "ShareOfObjects.weight = 0.5" in written
     gin.clear_config()
     gin.parse_config(written)
-    assert [loss.name for loss in gin.get_bindings("Trainer")["losses"]] == [
+    assert [loss.name for loss in gin.get_bindings("Objective")["losses"]] == [
         "cross_entropy",
         "share_of_objects",
         "triplet",
@@ -327,7 +339,7 @@ def test_a_new_loss_is_one_line_of_gin_and_shows_in_log_and_tensorboard(tmp_path
     [["TripletLoss"], [ShareOfObjects], [], [ShareOfObjects(), ShareOfObjects()], "TripletLoss"],
 )
 def test_what_is_no_list_of_losses_is_refused(tmp_path, losses):
-    with pytest.raises(InputError, match="Trainer.losses: expected"):
+    with pytest.raises(InputError, match="Objective.losses: expected"):
         make_trainer(tmp_path, losses=losses)
 
 
@@ -345,3 +357,47 @@ def test_calibration_reads_a_dataset_of_its_own(tmp_path, monkeypatch):
     trainer.train(batches_from)
     assert calibrated == [6]
     assert datasets == [0, 0]
+
+
+class Refusing(Loss):
+    """A loss with an error of its own, of the kind that reading corrupt records raises."""
+
+    name, weight = "refusing", 1.0
+
+    def __call__(self, clip: LossInputs):
+        with tf.control_dependencies([tf.debugging.assert_less(clip.num_objects, 1)]):
+            return tf.constant(0.0)
+
+
+def test_an_error_of_a_loss_is_raised_as_it_is_and_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        corrupt_records, "check_file", lambda _: pytest.fail("looked for corrupt records")
+    )
+    gin.parse_config("training_dataset.records = 'nowhere/train-*'")
+    _, trainer = make_trainer(tmp_path, losses=[Refusing()])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="refusing|assert"):
+        trainer.train(tiny_batches(1))
+
+
+def test_an_error_of_the_input_pipeline_is_one_sentence(tmp_path):
+    def failing(batch):
+        sentence = f"{corrupt_records.ERROR_MARK}train-1: record 2 is corrupt"
+        check = tf.debugging.Assert(tf.constant(False), [sentence])
+        with tf.control_dependencies([check]):
+            return {key: tf.identity(value) for key, value in batch.items()}
+
+    _, trainer = make_trainer(tmp_path)
+    with pytest.raises(InputError, match="^train-1: record 2 is corrupt$"):
+        trainer.train(lambda step, share: tiny_batches(1)(step, share).map(failing))
+
+
+def test_settings_that_only_other_programs_use_are_kept(tmp_path):
+    gin.parse_config("Predictor.max_reference_pixels = 512\nevaluation/Feelvos.window_radius = 9")
+    _, trainer = make_trainer(tmp_path)
+    trainer.train(tiny_batches(1))
+    gin.clear_config()
+    gin_settings.parse_model_dir(tmp_path, [])
+    with gin_settings.evaluation_scope():
+        model = small_model.create()
+        assert model.window_radius == 9
+        assert Predictor(model).max_reference_pixels == 512

@@ -3,72 +3,55 @@
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
-import gin
 import tensorflow as tf
 
+from feelvos_tf.core import settings
 from feelvos_tf.core.constants import VOID
-from feelvos_tf.core.errors import InputError
 from feelvos_tf.core.resizing import resize_nearest
-from feelvos_tf.core.setting_types import checked
 from feelvos_tf.models.global_matching import Reference, prepare_reference
 from feelvos_tf.models.object_labels import NO_OBJECT
 from feelvos_tf.training.losses import Loss, LossInputs
 
-_POSITIVES = ("farthest", "nearest")
 
-
-@gin.configurable
+@settings.configurable
 class TripletLoss(Loss):
     """Mean of max(0, d(anchor, positive) - d(anchor, negative) + margin) over anchor pixels.
 
     Anchors are pixels of the current frame. A positive is a pixel of the same object, a negative
     one of another object, both in the reference or the previous frame; d is the squared distance
     of matching. The negative is the nearest one. The positive is the farthest ("batch hard",
-    Hermans et al. 2017) or the nearest, since an object, and the background all the more, has
-    parts that look nothing like each other (the choice of pixel-wise metric learning, PML, Chen
-    et al. 2018, on whose embedding the paper builds). An anchor without a positive or without a
-    negative does not count.
+    Hermans et al. 2017) or the nearest, because an object, and even more so the background, has
+    parts that look nothing alike (the choice of pixel-wise metric learning, PML, Chen et al. 2018,
+    whose embedding the paper builds on). An anchor without a positive or a negative does not count.
 
-    The paper trains without a loss on the embedding (section 3, Overview). It is known that the
-    2019 release can be told to use a triplet loss, but not with which sampling, margin or weight:
-    what is here follows the two publications above, and no number is the release's.
+    The paper trains without a loss on the embedding (section 3, Overview). The 2019 release has an
+    option for a triplet loss, whose sampling, margin and weight are not known: this one follows
+    the two publications above, and no number is the release's.
     """
 
     name = "triplet"
 
-    @checked("TripletLoss")
     def __init__(
         self,
-        weight: float = 0.0,
-        margin: float = 1.0,
-        positive: str = "farthest",
-        max_pixels_per_object: int = 256,
+        weight: settings.NonNegative = 0.0,
+        margin: settings.NonNegative = 1.0,
+        positive: Literal["farthest", "nearest"] = "farthest",
+        max_pixels_per_object: settings.PositiveInt = 256,
         use_previous_frame: bool = True,
     ):
         """Stores the settings.
 
         Args:
-          weight: factor in the total loss; 0 leaves the triplet loss out.
-          margin: by how much a negative shall be farther than the positive.
-          positive: which pixel of the anchor's object is meant, "farthest" or "nearest".
-          max_pixels_per_object: this many pixels of each object are drawn as anchors, and as many
-            of the two other frames to compare them with.
-          use_previous_frame: False takes positives and negatives from the reference alone: right
-            where the previous frame's labels are made wrong on purpose.
-
-        Raises:
-          InputError: a setting is out of range.
+          weight: factor in the total loss; 0 turns the triplet loss off.
+          margin: by how much a negative should be farther away than the positive.
+          positive: which pixel of the anchor's object is taken.
+          max_pixels_per_object: how many pixels of each object are sampled as anchors, and as many
+            again from the two other frames to compare them with.
+          use_previous_frame: False takes positives and negatives from the reference alone, for
+            trainings in which the previous frame's labels are damaged on purpose.
         """
-        if weight < 0 or margin < 0 or max_pixels_per_object < 1:
-            raise InputError(
-                "TripletLoss: expected weight and margin of 0 or more and max_pixels_per_object of "
-                f"1 or more, found {weight}, {margin} and {max_pixels_per_object}"
-            )
-        if positive not in _POSITIVES:
-            raise InputError(
-                f"TripletLoss.positive: expected 'farthest' or 'nearest', found {positive!r}"
-            )
         self.weight = weight
         self._margin = margin
         self._positive = positive
@@ -92,7 +75,7 @@ class TripletLoss(Loss):
           embeddings: float32 [3, h, w, channels] of reference, previous and current frame.
           labels: int32 [3 or more, height, width], object indices; 255 never counts.
           num_objects: int32 [].
-          seed: integer [2] that the pixels drawn follow from; others every time where None.
+          seed: integer [2] that the sampled pixels derive from; None for others every time.
         """
         grid = tf.shape(embeddings)[1:3]
         reduced = resize_nearest(labels[:3], grid)
@@ -120,7 +103,7 @@ class TripletLoss(Loss):
         else:
             positive = tf.reduce_min(tf.where(same, distances, highest), -1)
         counts = tf.reduce_any(same, -1) & tf.reduce_any(~same, -1)
-        # Where an anchor has no partner, its infinite difference must not reach the gradient.
+        # The infinite difference of an anchor without a partner must not reach the gradient.
         difference = tf.where(counts, positive, 0.0) - tf.where(counts, negative, 0.0)
         triplets = tf.where(counts, tf.nn.relu(difference + self._margin), 0.0)
         num_anchors = tf.math.count_nonzero(counts, dtype=tf.float32)

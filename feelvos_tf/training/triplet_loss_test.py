@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.testing.tiny_model import TinyModel, tiny_batch
+from feelvos_tf.training.clip_forward import BATCH_KEYS, clip_logits
 from feelvos_tf.training.optimizers import MomentumOptimizer
-from feelvos_tf.training.train_step import TrainStep
+from feelvos_tf.training.train_step import Objective, TrainState, TrainStep, new_step
 from feelvos_tf.training.triplet_loss import TripletLoss
 
 GRID = (5, 6)
@@ -112,15 +113,15 @@ class WithEmbeddings(TinyModel):
     def named_variables(self):
         return {**super().named_variables(), "embedding/biases": self.scale}
 
-    def _clip(self, images, num_objects):
-        clip = super()._clip(images, num_objects)
-        return clip._replace(embeddings=tf.image.resize(images, [5, 5]) * self.scale)
+    def extract(self, images, training, seeds=None):
+        features = super().extract(images, training, seeds)
+        return features._replace(embeddings=tf.image.resize(images, [5, 5]) * self.scale)
 
 
 def train(model, batch):
     names = model.named_variables()
-    step = tf.Variable(0, dtype=tf.int64, aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)
-    return TrainStep(model, names, step, MomentumOptimizer(names), 100, 0.0)(batch, 2).scalars
+    state = TrainState(new_step(), MomentumOptimizer(names))
+    return TrainStep(model, names, state, 100, Objective(weight_decay=0.0))(batch, 2).scalars
 
 
 def test_training_adds_the_weighted_loss_of_every_clip():
@@ -129,7 +130,7 @@ def test_training_adds_the_weighted_loss_of_every_clip():
     assert "triplet" not in plain
     gin.parse_config("TripletLoss.weight = 0.5")
     model = WithEmbeddings()
-    clips = model.clip_logits(batch["images"], batch["labels"], batch["num_objects"], True)
+    clips = clip_logits(model, *(tf.constant(batch[key]) for key in BATCH_KEYS), True)
     expected = 0.5 * sum(
         float(TripletLoss().embedding_loss(clip.embeddings, batch["labels"][i], tf.constant(2 + i)))
         for i, clip in enumerate(clips)
@@ -153,7 +154,7 @@ def test_training_can_do_without_cross_entropy():
 
 def test_settings_out_of_range_are_refused():
     for settings in ({"weight": -1}, {"margin": -0.1}, {"max_pixels_per_object": 0}):
-        with pytest.raises(InputError, match="TripletLoss: expected"):
+        with pytest.raises(InputError, match="TripletLoss.*: expected"):
             TripletLoss(**settings)
     with pytest.raises(InputError, match="TripletLoss.positive: .*found 'hard'"):
         TripletLoss(positive="hard")

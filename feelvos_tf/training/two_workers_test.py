@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -29,8 +30,9 @@ def work(folder, num_steps, optimizer):
     """Trains as one of the workers that TF_CONFIG names."""
     strategy = devices.distribution()
     workers = devices.Workers(strategy)
-    with devices.joining_again(workers):
-        trained(tiny, strategy, folder, optimizer, num_steps=int(num_steps), save_every_steps=5)
+    saving = "Intervals.save_every_steps = 5"
+    with devices.joining_again(workers, folder):
+        trained(tiny, strategy, folder, optimizer, int(num_steps), saving)
 
 
 def free_addresses():
@@ -137,12 +139,38 @@ def test_a_killed_worker_comes_back_and_the_weights_are_those_of_a_run_without(t
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
+class Restarted(BaseException):
+    """Stands for a process that is replaced by its successor."""
+
+
+def test_an_error_that_recurs_without_a_new_checkpoint_ends_the_restarts(monkeypatch, tmp_path):
+    workers = mock.Mock(count=2, index=1)
+    monkeypatch.setattr(devices.os, "execv", mock.Mock(side_effect=Restarted))
+    monkeypatch.setattr(devices.time, "sleep", lambda _: None)
+    monkeypatch.setenv(devices._RESTARTS, "0:")
+
+    def fail():
+        with devices.joining_again(workers, tmp_path):
+            raise tf.errors.InternalError(None, None, "cuDNN failed")
+
+    for _ in range(devices._MOST_RESTARTS):
+        with pytest.raises(Restarted):
+            fail()
+    # A checkpoint is progress, after which restarts are counted anew.
+    tf.train.Checkpoint(step=tf.Variable(1)).save(str(tmp_path / "ckpt"))
+    for _ in range(devices._MOST_RESTARTS):
+        with pytest.raises(Restarted):
+            fail()
+    with pytest.raises(tf.errors.InternalError, match="cuDNN failed"):
+        fail()
+
+
 def set_workers(monkeypatch, cluster, task):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
 
 
 @pytest.mark.parametrize("strategy", ["mirrored", "one_device"])
-def test_a_cluster_is_no_number_of_trainings_of_their_own(monkeypatch, strategy):
+def test_a_strategy_for_one_machine_is_refused_in_a_cluster(monkeypatch, strategy):
     task = {"type": "worker", "index": 1}
     set_workers(monkeypatch, {"worker": ["a:1", "b:1"]}, task)
     with pytest.raises(InputError, match="'multi_worker' where TF_CONFIG names 2 workers"):
@@ -167,7 +195,7 @@ def test_a_cluster_is_no_number_of_trainings_of_their_own(monkeypatch, strategy)
         ({"chief": ["a:1", "b:1"]}, {"type": "chief", "index": 1}),
     ],
 )
-def test_a_cluster_that_cannot_be_is_one_sentence(monkeypatch, cluster, task):
+def test_an_impossible_cluster_is_refused_in_one_sentence(monkeypatch, cluster, task):
     set_workers(monkeypatch, cluster, task)
     with (
         pytest.raises(InputError, match="TF_CONFIG: expected") as caught,
@@ -177,9 +205,9 @@ def test_a_cluster_that_cannot_be_is_one_sentence(monkeypatch, cluster, task):
     assert "\n" not in str(caught.value)
 
 
-def test_strategies_that_are_not_there_are_one_sentence(monkeypatch):
+def test_unknown_strategies_and_devices_are_refused_in_one_sentence(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    with pytest.raises(InputError, match="distribution.strategy: expected one of auto, mirrored"):
+    with pytest.raises(InputError, match="distribution.strategy: expected 'auto', 'mirrored'"):
         devices.distribution("parameter_server")
     with pytest.raises(InputError, match="addresses of the workers in the environment variable"):
         devices.distribution("multi_worker")

@@ -1,4 +1,4 @@
-"""Scores a model in training: segments a split of a data set and measures J and F."""
+"""Scores a model in training: propagates the masks of a data set's split and measures J and F."""
 
 from __future__ import annotations
 
@@ -7,43 +7,39 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import gin
 import tensorflow as tf
 
-from feelvos_tf.core import gin_settings
+from feelvos_tf.core import gin_settings, settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.setting_types import checked, warn_of_renamed
 from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.region_and_contour import Summary
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.model_loading import build_evaluated
-from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.inference.propagation import Outputs, propagate_videos
+from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.models.release_checkpoint import release_names
 
 
-@gin.configurable
+@settings.configurable
 class Validation:
     """A split of a data set, with its ground truth, that a model is scored on.
 
-    Masks are written like those of `feelvos_tf.predict` and scored like by `tools/eval_davis.py`,
-    so that its numbers are those that a later evaluation of the same weights gives.
+    Masks are written like those of `feelvos_tf.predict` and scored as by `tools/eval_davis.py`, so
+    the numbers are those of a later evaluation of the same weights.
 
     Args:
       dataset_root: folder of the data set, see `feelvos_tf.data.datasets`.
       dataset: one of `datasets.DATASETS`.
       split: list of sequences.
       resolution: DAVIS only.
-      sequences: names to keep, all when None; a few short ones keep a training from waiting.
+      sequences: names to keep, all when None; a few short ones hardly delay a training.
       inference_size: pixels of the short side at which the model runs; None for the frames' own.
-      davis_root: the name of `dataset_root` in settings written earlier.
 
     Raises:
-      InputError: the data set is not there or not whole.
+      InputError: the data set is missing or incomplete.
     """
 
-    @checked("Validation")
     def __init__(
         self,
         dataset_root: str | os.PathLike[str] | None = None,
@@ -51,12 +47,8 @@ class Validation:
         split: str = "val",
         resolution: str = "480p",
         sequences: Sequence[str] | None = None,
-        inference_size: int | None = None,
-        davis_root: str | os.PathLike[str] | None = None,
+        inference_size: settings.PositiveInt | None = None,
     ):
-        if dataset_root is None and davis_root is not None:
-            dataset_root = davis_root
-            warn_of_renamed("Validation.davis_root", "Validation.dataset_root")
         if dataset_root is None:
             raise InputError(
                 "Validation.dataset_root: expected the folder of a data set, found none; bind it "
@@ -91,20 +83,20 @@ class Validation:
 def evaluation_of(
     trained: tf.keras.Model, model_dir: str | os.PathLike[str]
 ) -> Callable[[int], Mapping[str, float]] | None:
-    """Returns what `Trainer` calls to have its model scored: step -> scores; None if not asked for.
+    """Returns the function by which `Trainer` scores its model: step -> scores; None if unwanted.
 
-    Call it outside the strategy's scope: the evaluated model is another one than the trained, on
-    one device, and takes over its weights. Its settings are those of the training where
-    `evaluation/...` does not bind others.
+    Call it outside the strategy's scope: the evaluated model is separate from the trained one, on
+    one device, and copies its weights. Its settings are those of the training unless
+    `evaluation/...` binds others.
 
     Args:
       trained: the model in training.
-      model_dir: the run's folder; the masks of the last evaluation lie in `eval/masks` there.
+      model_dir: the run's folder; the masks of the last evaluation are in `eval/masks` there.
 
     Raises:
       InputError: the settings of `Validation` are wrong.
     """
-    if not any(map(gin_settings.is_bound, ("Validation.dataset_root", "Validation.davis_root"))):
+    if not gin_settings.is_bound("Validation.dataset_root"):
         return None
     validation = Validation()
     model, predictor = build_evaluated()
@@ -119,7 +111,7 @@ def evaluation_of(
 
 
 def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> None:
-    """Gives every variable of `target` the value of its namesake in `source`."""
+    """Gives every variable of `target` the value of the variable of that name in `source`."""
     values = release_names(source)
     for name, variable in release_names(target).items():
         variable.assign(tf.convert_to_tensor(values[name]))

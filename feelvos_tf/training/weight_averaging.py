@@ -1,8 +1,8 @@
-"""An exponential moving average of the weights: validated and exported instead of the last ones.
+"""An exponential moving average of the weights: validated and exported in place of the last ones.
 
-With a constant learning rate weights keep jumping about a good place; their average lies nearer to
-it, so a training can be stopped at any time without a falling rate. Polyak and Juditsky, SIAM 1992;
-the paper and its release do without.
+With a constant learning rate weights keep moving around a good point; their average is closer to
+it, so that a training can be stopped at any time without decaying the rate first (Polyak and
+Juditsky, SIAM 1992). The paper and its release do without.
 """
 
 from __future__ import annotations
@@ -12,25 +12,30 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
+from feelvos_tf.training.optimizers import count_up, move_average
+
 
 class WeightAverage:
     """average <- decay * average + (1 - decay) * weight after every step, for every weight.
 
-    In the beginning the decay is smaller, (1 + n) / (10 + n) at step n, so that the average does
+    At the beginning the decay is smaller, (1 + n) / (10 + n) at step n, so that the average does
     not stick to the initial weights (`tf.train.ExponentialMovingAverage` with `num_updates`).
+
+    Ours because Keras' average (`use_ema`) is part of its optimizers and has no such warm-up, and
+    `tf.train.ExponentialMovingAverage` itself rounds differently and cannot be checkpointed.
 
     Attributes:
       averages: by the variables' names in the 2019 release.
-      num_updates: how often they were moved, float32 [].
+      num_updates: number of updates so far, float32 [].
       state: both, to be saved with a training.
     """
 
     def __init__(self, named_variables: Mapping[str, tf.Variable], decay: float):
-        """Makes a copy of every variable; call inside the strategy's scope.
+        """Creates zeros for every variable; call inside the strategy's scope, then `restart`.
 
         Args:
           named_variables: trainable variables by their names in the 2019 release.
-          decay: share of the average that survives a step in the long run, 0 to below 1.
+          decay: share of the average that a step keeps in the long run, 0 to below 1.
         """
         self._variables = dict(named_variables)
         self._decay = decay
@@ -46,21 +51,17 @@ class WeightAverage:
         tf.distribute.get_replica_context().merge_call(self._update)
 
     def restart(self) -> None:
-        """Makes the averages equal to the weights, as after weights were loaded from elsewhere."""
+        """Sets the averages to the weights, as after weights were loaded from elsewhere."""
         for name, average in self.averages.items():
             average.assign(tf.convert_to_tensor(self._variables[name]))
         self.num_updates.assign(0.0)
 
-    def hand_over(self) -> None:
-        """Gives the variables the values of their averages."""
-        for name, variable in self._variables.items():
-            variable.assign(tf.convert_to_tensor(self.averages[name]))
-
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Lets the variables hold their averages inside the block."""
+        """Gives the variables the values of their averages inside the block."""
         trained = {name: variable.numpy() for name, variable in self._variables.items()}
-        self.hand_over()
+        for name, variable in self._variables.items():
+            variable.assign(tf.convert_to_tensor(self.averages[name]))
         try:
             yield
         finally:
@@ -72,13 +73,5 @@ class WeightAverage:
         updates = self.num_updates.read_value()
         decay = tf.minimum(self._decay, (1.0 + updates) / (10.0 + updates))
         for name, average in self.averages.items():
-            strategy.extended.update(average, _mix, args=(self._variables[name], decay))
-        strategy.extended.update(self.num_updates, _count)
-
-
-def _mix(average: tf.Variable, weight: tf.Variable, decay: tf.Tensor) -> None:
-    average.assign(decay * average + (1.0 - decay) * weight)
-
-
-def _count(slot: tf.Variable) -> None:
-    slot.assign_add(1.0)
+            strategy.extended.update(average, move_average, args=(self._variables[name], decay))
+        strategy.extended.update(self.num_updates, count_up)

@@ -11,14 +11,16 @@ import tensorflow as tf
 from measure import Case
 from training import temporary_folder
 
+from feelvos_tf import configurables  # noqa: F401
 from feelvos_tf.core import gin_settings
 from feelvos_tf.data import record_shards
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.training.clip_forward import BATCH_KEYS
 from feelvos_tf.training.optimizers import MomentumOptimizer
-from feelvos_tf.training.train_step import BATCH_KEYS, TrainStep
+from feelvos_tf.training.train_step import TrainState, TrainStep, new_step
 from feelvos_tf.training.weight_averaging import WeightAverage
 
 # Title -> file of settings, names of its records, and what replaces some of it.
@@ -31,7 +33,7 @@ _RECIPES = {
     "xception_65, one clip of 233x233": (
         "gin_configs/train/paper.gin",
         ("davis_2017_records", "youtube_vos_records"),
-        ("training_dataset.crop_size = (233, 233)", "training_dataset.batch_size = 1"),
+        ("ClipSettings.crop_size = (233, 233)", "training_dataset.batch_size = 1"),
     ),
 }
 _BATCHES = 10
@@ -43,7 +45,7 @@ class _Step:
     def __init__(self, recipe: str, records: str):
         """Builds model, data set and update as the recipe's settings say, but in float32.
 
-        Not every processor has the 16-bit products that a recipe may ask for (`set_mixed_precision`).
+        Not every processor has the 16-bit products that a recipe may set (`set_mixed_precision`).
         """
         file, names, params = _RECIPES[recipe]
         gin_settings.parse([file], [f"{name} = {records!r}" for name in names] + list(params))
@@ -53,15 +55,9 @@ class _Step:
         learned = {n: v for n, v in release_names(model).items() if v.trainable}
         self._optimizer = settings.get("optimizer", MomentumOptimizer)(learned)
         decay = settings.get("average_decay")
-        self._step = TrainStep(
-            model,
-            learned,
-            tf.Variable(0, dtype=tf.int64, trainable=False),
-            self._optimizer,
-            settings["num_steps"],
-            settings.get("weight_decay", 0.00004),
-            average=WeightAverage(learned, decay) if decay else None,
-        )
+        average = WeightAverage(learned, decay) if decay else None
+        state = TrainState(new_step(), self._optimizer, average)
+        self._step = TrainStep(model, learned, state, settings["num_steps"])
         self._dataset = training_dataset(seed=0)
         batch = next(iter(self._dataset))
         self._batch = {key: batch[key] for key in BATCH_KEYS}

@@ -1,6 +1,10 @@
 import csv
 
-from feelvos_tf.training.metrics_file import MetricsFile
+import pytest
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.training import progress_log
+from feelvos_tf.training.progress_log import MetricsFile, ProgressLog, duration
 
 
 def rows(folder):
@@ -41,3 +45,24 @@ def test_lines_are_in_the_file_at_once(tmp_path):
     for step in range(1, 4):
         metrics.write({"loss": 1.0}, step)
         assert len(rows(tmp_path)) == step
+
+
+def test_durations_read_well():
+    assert duration(59) == "59 s"
+    assert duration(3700) == "1 h 01 min"
+
+
+def scalars(loss):
+    return {"loss": loss, "training_miou": 0.5, "learning_rate": 0.1}
+
+
+def test_without_lines_scalars_do_not_pile_up_and_a_loss_that_is_not_finite_is_noticed(capsys):
+    log = ProgressLog(0, 10**6, 1)
+    for step in range(1, 10 * progress_log._MOST_PENDING):
+        log.add(step, scalars(2.0 * step))
+        assert len(log._pending) < progress_log._MOST_PENDING
+    log.write(step)
+    assert f"step {step}/1000000  loss {step + 1:.4f}" in capsys.readouterr().err
+    with pytest.raises(InputError, match=f"the loss became nan at step {step + 3}"):
+        for more in range(1, progress_log._MOST_PENDING + 1):
+            log.add(step + more, scalars(float("nan") if more == 3 else 1.0))

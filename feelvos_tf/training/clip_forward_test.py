@@ -1,12 +1,13 @@
-"""Frames behind the current one: each is segmented with the mask predicted for the one before."""
+"""Frames after the current one: each is predicted with the mask predicted for the one before."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.models import clip_rollout
 from feelvos_tf.models.feelvos_test import SIZE, small_model
+from feelvos_tf.training import clip_forward
+from feelvos_tf.training.clip_forward import clip_logits
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +27,9 @@ def rollout_batch(frames):
 
 def test_further_frames_leave_the_current_one_as_it_is(model):
     batch = rollout_batch(5)
-    (long,) = model.clip_logits(**batch, training=False)
+    (long,) = clip_logits(model, **batch, training=False)
     short = {**batch, "images": batch["images"][:, :3], "labels": batch["labels"][:, :3]}
-    (single,) = model.clip_logits(**short, training=False)
+    (single,) = clip_logits(model, **short, training=False)
     assert len(long.further_logits) == 2 and single.further_logits == ()
     np.testing.assert_allclose(long.logits, single.logits, atol=1e-5)
 
@@ -38,7 +39,7 @@ def test_a_rollout_is_what_the_predictor_does(model):
     # The predictor's first step has the reference itself as the frame before.
     images = tf.stack([batch["images"][0, i] for i in (0, 0, 2, 3)])[tf.newaxis]
     labels = tf.stack([batch["labels"][0, i] for i in (0, 0, 2, 3)])[tf.newaxis]
-    (clip,) = model.clip_logits(images, labels, batch["num_objects"], training=False)
+    (clip,) = clip_logits(model, images, labels, batch["num_objects"], training=False)
     predictor = Predictor(model)
     frames = tf.cast(images[0], tf.uint8)
     state = predictor.start(frames[0], tf.cast(labels[0, 0], tf.uint8))
@@ -53,12 +54,12 @@ def test_a_rollout_is_what_the_predictor_does(model):
 def test_no_gradient_passes_the_mask_that_is_fed_back(model):
     batch = rollout_batch(4)
     with tf.GradientTape() as tape:
-        (clip,) = model.clip_logits(**batch, training=True)
+        (clip,) = clip_logits(model, **batch, training=True)
         following = tf.reduce_sum(clip.further_logits[0])
     assert tape.gradient(following, model.head.logits.trainable_variables)[0] is not None
     logits = tf.Variable(clip.logits)
     with tf.GradientTape() as tape:
         embeddings = tf.zeros([*logits.shape[1:3], 8])
-        masks = clip_rollout._fed_back(logits, embeddings, tf.constant(SIZE)).masks
+        masks = clip_forward._fed_back(logits, embeddings, tf.constant(SIZE)).masks
         total = tf.reduce_sum(masks**2)
     assert tape.gradient(total, logits) is None
