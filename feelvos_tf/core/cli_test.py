@@ -8,12 +8,12 @@ from feelvos_tf.core import cli
 
 PROGRAM = """
 from absl import flags, logging
-from feelvos_tf.core import cli, gin_flags
+from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 
 _FLAGS = cli.flag_values(__name__)
 _WHAT = flags.DEFINE_string("what", None, "What to do.", flag_values=_FLAGS)
-gin_flags.define(_FLAGS, "Settings", "a.b = 1")
+gin_settings.define_flags(_FLAGS, "Settings", "a.b = 1")
 
 
 class ResourceExhaustedError(Exception):
@@ -107,5 +107,93 @@ def test_nothing_is_chosen_once_tensorflow_is_imported(monkeypatch):
     assert not os.environ
 
 
-def test_one_thing_is_told_as_one():
+_NOISY = """
+import gc, os
+os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called\\n")
+os.write(2, b"I0000 00:00:1795526941.145839   23617 port.cc:153] oneDNN is on.\\n")
+os.write(2, b"W0000 00:00:1795526941.145839   23617 port.cc:153] a warning\\n")
+IS_COLLECTING = gc.isenabled()
+"""
+_IMPORT = """
+from feelvos_tf.core import cli
+cli.import_quietly("module")
+import module
+"""
+
+
+@pytest.fixture
+def run_code(tmp_path):
+    """Returns a function that runs code next to a `module.py`, in a process of its own."""
+
+    def start(module: str, code: str, timeout: float = 60) -> subprocess.CompletedProcess:
+        (tmp_path / "module.py").write_text(module)
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=environment,
+        )
+
+    return start
+
+
+def test_only_start_up_lines_are_dropped_and_only_during_the_import(run_code):
+    code = """
+import os, sys
+from feelvos_tf.core import cli
+cli.import_quietly("module")
+print("before", file=sys.stderr)
+import module
+os.write(2, b"I0000 later\\n")
+loader = module.__loader__
+print(module.__spec__.loader is loader, type(loader).__name__, "exec_module" in vars(loader))
+"""
+    done = run_code(_NOISY, code)
+    lines = done.stderr.splitlines()
+    assert lines[0] == "before"
+    assert "a warning" in lines[1]
+    assert lines[2:] == ["I0000 later"]
+    assert done.stdout.split() == ["True", "SourceFileLoader", "False"]
+
+
+def test_the_garbage_collector_pauses_during_the_import_alone(run_code):
+    code = f"import gc; gc.{{}}(){_IMPORT}print(module.IS_COLLECTING, gc.isenabled())"
+    assert run_code(_NOISY, code.format("enable")).stdout.split() == ["False", "True"]
+    assert run_code(_NOISY, code.format("disable")).stdout.split() == ["False", "False"]
+
+
+def test_the_last_words_of_a_library_that_aborts_get_through(run_code):
+    done = run_code("import os; os.write(2, b'needs AVX\\n'); os.abort()", _IMPORT)
+    assert done.returncode != 0
+    assert "needs AVX" in done.stderr
+
+
+def test_a_child_started_during_the_import_neither_blocks_it_nor_loses_lines(run_code):
+    child = "import os, time; time.sleep(4); os.write(2, b'I0000 x\\nlast words\\n')"
+    module = f"""
+import subprocess, sys
+subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.DEVNULL)
+"""
+    code = "import time; begin = time.monotonic()" + _IMPORT + "print(time.monotonic() - begin)"
+    done = run_code(module, code)
+    assert float(done.stdout) < 3
+    assert done.stderr == "last words\n"
+
+
+def test_a_module_that_is_missing_or_fails_raises_as_usual(run_code):
+    failing = run_code("raise RuntimeError('broken inside')", _IMPORT)
+    assert failing.returncode == 1 and "broken inside" in failing.stderr
+    absent = run_code("", _IMPORT.replace("module", "absent"))
+    assert absent.returncode == 1 and "No module named 'absent'" in absent.stderr
+
+
+def test_programs_import_tensorflow_without_a_word(run_code):
+    code = "from feelvos_tf.core import cli; cli.prepare_tensorflow(); import tensorflow"
+    assert run_code("", code).stderr == ""
+
+
+def test_one_thing_is_counted_in_the_singular():
     assert [cli.count(n, "videos") for n in (0, 1, 2)] == ["0 videos", "1 video", "2 videos"]

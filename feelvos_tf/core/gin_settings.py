@@ -1,17 +1,22 @@
-"""Reads the settings of gin files and single bindings, and saves those that were really used."""
+"""Reads the settings of gin files and single bindings, and saves those that were used.
+
+Gin knows only what has been imported: programs import `feelvos_tf.configurables` before they parse.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
 import os
 import pathlib
 import re
 import tokenize
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import gin
+from absl import flags
+from gin import config_parser
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
@@ -22,28 +27,9 @@ _EVALUATION = "evaluation"
 _MACRO_SET = re.compile(r"^([\w/]+) =", re.MULTILINE)
 _MACRO_USED = re.compile(r"%([\w/]+)")
 _STRING = re.compile(r"""(['"]).*?\1""")
+# A binding's name, and its value with the indented lines that it goes on in.
+_STATEMENT = re.compile(r"^([\w./]+)( = .*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
 _INCLUDE = re.compile(r"""include\s+(['"])(.+)\1\s*(#.*)?""")
-
-# Gin knows a name only after the module that defines it was imported. Everything a gin file may
-# bind is listed here, so that one file serves training, export and prediction alike.
-CONFIGURABLE_MODULES = (
-    "feelvos_tf.data.input_pipeline",
-    "feelvos_tf.data.moving_scenes",
-    "feelvos_tf.training.mixed_precision",
-    "feelvos_tf.training.devices",
-    "feelvos_tf.training.losses",
-    "feelvos_tf.models.backbones.mobilenet_v2",
-    "feelvos_tf.models.backbones.xception",
-    "feelvos_tf.models.feelvos",
-    "feelvos_tf.training.optimizers",
-    "feelvos_tf.inference.predictor",
-    "feelvos_tf.training.learning_rate",
-    "feelvos_tf.training.trainer",
-    "feelvos_tf.training.triplet_loss",
-    "feelvos_tf.training.validation",
-    "feelvos_tf.training.summaries",
-)
-
 _PARSE_ERRORS = (
     ImportError,
     OSError,
@@ -56,86 +42,70 @@ _PARSE_ERRORS = (
 _MISSING_BINDING = ("No values supplied by Gin", "Required bindings for")
 
 
-def parse(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
-    """Sets all settings from files and single bindings; what was set before is forgotten.
+class _Text(NamedTuple):
+    """Statements for gin, and the file or flag that they come from."""
+
+    place: str
+    statements: str
+
+
+def define_flags(
+    flag_values: flags.FlagValues, use: str, example: str
+) -> tuple[flags.FlagHolder[list[str]], flags.FlagHolder[list[str]]]:
+    """Defines a program's flags --gin_file and --gin_param, and returns both.
 
     Args:
-      gin_files: paths, looked up from the working directory, then from the project root; so are
-        the `include` statements within. Later files win over earlier ones.
+      flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
+      use: what the settings do, e.g. "Settings of the model".
+      example: one setting, e.g. "Trainer.num_steps = 100".
+    """
+    files = flags.DEFINE_multi_string(
+        "gin_file", [], f"{use}; later files win over earlier ones.", flag_values=flag_values
+    )
+    params = flags.DEFINE_multi_string(
+        "gin_param",
+        [],
+        f"One setting, e.g. '{example}'; wins over the files.",
+        flag_values=flag_values,
+    )
+    return files, params
+
+
+def parse(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
+    """Adds the settings of files and single bindings to those already bound, and wins over them.
+
+    Args:
+      gin_files: paths, relative to the working directory or else to the project root, as are the
+        `include` statements in them. Later files win over earlier ones.
       gin_params: single bindings such as "Trainer.num_steps = 100"; they win over the files.
 
     Raises:
-      InputError: a file is missing, a line cannot be read, or a name is unknown.
+      InputError: a file is missing, a line cannot be parsed, or a name is unknown.
     """
-    _parse(gin_files, gin_params)
-    _refuse_unused_macros()
+    _bind([], _given(gin_files, gin_params))
 
 
-def _parse(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
-    """Does what `parse` does, for settings that only together with others make sense."""
-    paths = [_find(name) for name in gin_files]  # Before seconds of imports.
-    for module in CONFIGURABLE_MODULES:
-        importlib.import_module(module)
-    gin.clear_config()
-    for path in paths:
-        _parse_file(path)
-    with _parse_errors(", ".join(gin_files)):
-        gin.parse_config_files_and_bindings([], list(gin_params), finalize_config=False)
-    _refuse_unset_macros()
-    with _parse_errors(", ".join(gin_files)):
-        gin.finalize()
-
-
-def evaluation_scope() -> contextlib.AbstractContextManager:
-    """Returns the scope in which models are built that predict or are scored, not trained.
-
-    What holds for them alone is bound as `evaluation/Feelvos.atrous_rates = (12, 24, 36)`.
-    """
-    return gin.config_scope(_EVALUATION)
-
-
-@contextlib.contextmanager
-def input_errors() -> Iterator[None]:
-    """Turns what gin makes of bad settings into one-sentence `InputError`s.
-
-    Wrap the code that builds configured objects: only there gin notices that a required binding is
-    missing, and it appends its call chain to every exception that passes a configurable.
-
-    Raises:
-      InputError: a required binding is missing, or the wrapped code raised one.
-    """
-    try:
-        yield
-    except InputError as error:
-        raise InputError(_without_call_chain(error)) from error
-    except (RuntimeError, TypeError) as error:
-        if not any(mark in str(error) for mark in _MISSING_BINDING):
-            raise
-        raise InputError(
-            f"gin settings: {_without_call_chain(error).splitlines()[0]} "
-            f"(of {_innermost_configurable(error)}); bind it in a --gin_file or with --gin_param"
-        ) from error
-
-
-def save_operative(model_dir: str | os.PathLike[str]) -> pathlib.Path:
-    """Writes the settings that were really used, defaults included; returns the path.
+def parse_model_dir(
+    model_dir: str | os.PathLike[str], gin_params: Sequence[str], gin_files: Sequence[str] = ()
+) -> None:
+    """Restores the settings of the training run in `model_dir`.
 
     Args:
-      model_dir: folder in which `operative_config.gin` is written, whole or not at all.
+      model_dir: folder of a training run.
+      gin_params: single bindings that win over the saved ones and over the files.
+      gin_files: files that win over the saved settings, including those that the run has saved for
+        the `evaluation/` scope.
+
+    Raises:
+      InputError: the folder holds no operative config, or something cannot be parsed.
     """
-    path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
-    with atomic_files.replacing(path) as temporary:
-        temporary.write_text(gin.operative_config_str(max_line_length=100))
-    return path
-
-
-def is_bound(name: str) -> bool:
-    """Returns whether the settings parsed say something about `name`, e.g. "Trainer.num_steps"."""
-    try:
-        gin.query_parameter(name)
-    except ValueError:
-        return False
-    return True
+    given = _given(gin_files, gin_params)
+    _bind(_texts(str(operative_config_of(model_dir).resolve())), given)
+    names = [(s.scope, f"{s.selector}.{s.arg_name}") for s in _bindings(given) if s.arg_name]
+    with gin.unlock_config():
+        for scope, name in names:
+            if not scope and (_EVALUATION, name) not in names:
+                gin.bind_parameter(f"{_EVALUATION}/{name}", gin.query_parameter(name))
 
 
 def operative_config_of(model_dir: str | os.PathLike[str]) -> pathlib.Path:
@@ -153,24 +123,140 @@ def operative_config_of(model_dir: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
-def parse_model_dir(
-    model_dir: str | os.PathLike[str], gin_params: Sequence[str], gin_files: Sequence[str] = ()
-) -> None:
-    """Sets all settings as the training run in `model_dir` had them.
+def save_operative(model_dir: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes the settings that were used, including defaults, and those that were only bound.
+
+    The latter are for other programs: a training without `Validation` does not use those of the
+    `Predictor`, but the export of its model will.
 
     Args:
-      model_dir: folder of a training run.
-      gin_params: single bindings that win over the saved ones and over the files.
-      gin_files: files that win over the saved settings, also over those saved for the
-        `evaluation/` scope.
+      model_dir: folder in which `operative_config.gin` is written, whole or not at all.
+
+    Returns:
+      The path of the file.
+    """
+    used = gin.operative_config_str(max_line_length=100)
+    names = {name for name, _ in _STATEMENT.findall(used)}
+    bound = _STATEMENT.findall(gin.config_str(max_line_length=100))
+    unused = [f"{name}{value}" for name, value in bound if name not in names]
+    lines = [used, "# Bound, but not used by this program:", *unused, ""]
+    path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
+    with atomic_files.replacing(path) as temporary:
+        temporary.write_text("\n".join(lines))
+    return path
+
+
+def evaluation_scope() -> contextlib.AbstractContextManager:
+    """Returns the scope in which models are built to predict or to be scored, not trained.
+
+    Settings for them alone are bound as `evaluation/Feelvos.atrous_rates = (12, 24, 36)`.
+    """
+    return gin.config_scope(_EVALUATION)
+
+
+def is_bound(name: str) -> bool:
+    """Returns whether `name`, e.g. "Trainer.num_steps", is bound."""
+    try:
+        gin.query_parameter(name)
+    except ValueError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def input_errors() -> Iterator[None]:
+    """Turns gin's errors about bad settings into one-sentence `InputError`s.
+
+    Wrap the code that builds configured objects: only there does gin notice that a required binding
+    is missing, and it appends its call chain to every exception that passes a configurable.
 
     Raises:
-      InputError: the folder holds no operative config, or it cannot be read.
+      InputError: a required binding is missing, or the wrapped code raised one.
     """
-    path = operative_config_of(model_dir)
-    _parse(gin_files, gin_params)
-    given = re.sub(r"^([\w.]+\.\w+ =)", rf"{_EVALUATION}/\1", gin.config_str(), flags=re.M)
-    parse([str(path.resolve()), *gin_files], [*gin_params, given])
+    try:
+        yield
+    except InputError as error:
+        raise InputError(_without_call_chain(error)) from error
+    except (RuntimeError, TypeError) as error:
+        if not any(mark in str(error) for mark in _MISSING_BINDING):
+            raise
+        raise InputError(
+            f"gin settings: {_without_call_chain(error).splitlines()[0]} "
+            f"(of {_innermost_configurable(error)}); bind it in a --gin_file or with --gin_param"
+        ) from error
+
+
+def find(name: str) -> str:
+    """Returns the path of a gin file, relative to the working directory or the project root.
+
+    Raises:
+      InputError: neither holds it.
+    """
+    for folder in (pathlib.Path(), PROJECT_ROOT):
+        if (folder / name).is_file():
+            return str(folder / name)
+    raise InputError(f"{name}: expected a gin file, found none here nor in {PROJECT_ROOT}")
+
+
+def _given(gin_files: Sequence[str], gin_params: Sequence[str]) -> list[_Text]:
+    """Returns the statements of the flags."""
+    paths = [find(name) for name in gin_files]
+    params = [_Text("--gin_param", param) for param in gin_params]
+    return [text for path in paths for text in _texts(path)] + params
+
+
+def _texts(path: str, including: tuple[str, ...] = ()) -> Iterator[_Text]:
+    """Yields the statements of a gin file, and of those that it includes, in their order.
+
+    Gin's own `include` also searches Python packages, takes our folder of gin files for one, and
+    fails; there is no public way to switch that off.
+    """
+    if path in including:
+        raise InputError(f"gin settings ({path}): the file includes itself")
+    with _parse_errors(path):
+        lines = pathlib.Path(path).read_text().splitlines()
+    begin = 0
+    for number, line in enumerate([*lines, None]):
+        include = line is not None and _INCLUDE.fullmatch(line)
+        if line is None or include:
+            # Empty lines in front keep the line numbers in messages right.
+            yield _Text(path, "\n" * begin + "\n".join(lines[begin:number]))
+            begin = number + 1
+        if include:
+            with _parse_errors(f"{path}, line {begin}"):
+                included = find(include[2])
+            yield from _texts(included, (*including, path))
+
+
+def _bind(saved: Iterable[_Text], given: Sequence[_Text]) -> None:
+    """Binds the saved settings, then those given, whose macros must be used."""
+    with gin.unlock_config():
+        for place, statements in (*saved, *given):
+            with _parse_errors(place):
+                gin.parse_config(statements)
+    _refuse_unset_macros()
+    macros = [s for s in _bindings(given) if not s.arg_name]
+    _refuse_unused_macros([f"{s.scope}/{s.selector}".lstrip("/") for s in macros])
+
+
+class _IgnoreValues(config_parser.ParserDelegate):
+    """Reads the names that gin statements bind, and leaves references alone."""
+
+    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> None:
+        del scoped_configurable_name, evaluate
+
+    def macro(self, scoped_name: str) -> None:
+        del scoped_name
+
+
+def _bindings(texts: Sequence[_Text]) -> list[Any]:
+    """Returns gin's `BindingStatement`s (scope, selector, arg_name) of texts that it has parsed."""
+    return [
+        statement
+        for text in texts
+        for statement in config_parser.ConfigParser(text.statements, _IgnoreValues())
+        if isinstance(statement, config_parser.BindingStatement)
+    ]
 
 
 def _refuse_unset_macros() -> None:
@@ -184,14 +270,14 @@ def _refuse_unset_macros() -> None:
         )
 
 
-def _refuse_unused_macros() -> None:
-    """Raises InputError for a macro that no setting refers to: a name that was misspelt.
+def _refuse_unused_macros(names: Sequence[str]) -> None:
+    """Raises InputError for a macro that no setting refers to: probably a misspelled name.
 
-    Gin takes `outputstride = 8` for the definition of a macro, and says nothing.
+    Gin silently takes `outputstride = 8` for the definition of a macro.
     """
     settings = gin.config_str()
     used = sorted(set(_MACRO_USED.findall(settings)))
-    for name in _MACRO_SET.findall(settings):
+    for name in names:
         if name not in used:
             near = difflib.get_close_matches(name, used)
             near += re.findall(rf"^(\w+\.{name}) =", settings, flags=re.M)
@@ -201,56 +287,18 @@ def _refuse_unused_macros() -> None:
                 else f"there are {', '.join(used) or 'none'}"
             )
             raise InputError(
-                f"gin settings: {name}: expected Part.setting, or a short name that other settings "
-                f"refer to as %name, found one that none refers to; {hint}"
+                f"gin settings: {name}: expected Part.setting, or a macro that another setting "
+                f"uses as %name, found a name that none uses; {hint}"
             )
 
 
-def _parse_file(path: str, including: tuple[str, ...] = ()) -> None:
-    """Parses a gin file and what it includes.
-
-    Gin's own `include` would search Python packages, too. It takes our folder of gin files for one,
-    which fails, and there is no public way to switch that off.
-    """
-    if path in including:
-        raise InputError(f"gin settings ({path}): the file includes itself")
-    with _parse_errors(path):
-        lines = pathlib.Path(path).read_text().splitlines()
-    begin = 0
-    for number, line in enumerate(lines):
-        include = _INCLUDE.fullmatch(line)
-        if not include:
-            continue
-        _parse_lines(path, lines, begin, number)
-        begin = number + 1
-        with _parse_errors(f"{path}, line {begin}"):
-            included = _find(include[2])
-        _parse_file(included, (*including, path))
-    _parse_lines(path, lines, begin, len(lines))
-
-
-def _parse_lines(path: str, lines: list[str], begin: int, end: int) -> None:
-    """Parses a part of a file; empty lines before it keep the numbers in messages right."""
-    with _parse_errors(path):
-        gin.parse_config("\n" * begin + "\n".join(lines[begin:end]))
-
-
 @contextlib.contextmanager
-def _parse_errors(where: str) -> Iterator[None]:
-    """Turns what gin says about text that it cannot read into one sentence."""
+def _parse_errors(place: str) -> Iterator[None]:
+    """Turns gin's errors about text that it cannot parse into one sentence."""
     try:
         yield
     except (InputError, *_PARSE_ERRORS) as error:
-        place = f" ({where})" if where else ""
-        raise InputError(f"gin settings{place}: {_one_line(error)}") from error
-
-
-def _find(name: str) -> str:
-    """Returns the path of a gin file, looked up from here, then from the project root."""
-    for folder in (pathlib.Path(), PROJECT_ROOT):
-        if (folder / name).is_file():
-            return str(folder / name)
-    raise InputError(f"{name}: expected a gin file, found none here nor in {PROJECT_ROOT}")
+        raise InputError(f"gin settings ({place}): {_one_line(error)}") from error
 
 
 def _one_line(error: Exception) -> str:
@@ -264,6 +312,6 @@ def _without_call_chain(error: Exception) -> str:
 
 
 def _innermost_configurable(error: Exception) -> str:
-    """Returns the name of the configurable gin was calling when it raised `error`."""
+    """Returns the name of the configurable that gin was calling when it raised `error`."""
     parts = str(error).split("In call to configurable '")
     return parts[1].split("'")[0] if len(parts) > 1 else "a configurable"

@@ -41,7 +41,7 @@ def test_single_bindings_win_over_files_and_later_files_over_earlier_ones(tmp_pa
         ("nonsense = 8", "there are output_stride"),
     ],
 )
-def test_a_short_name_that_no_setting_refers_to_is_refused(tmp_path, binding, hint):
+def test_a_macro_that_no_setting_uses_is_refused(tmp_path, binding, hint):
     file = tmp_path / "model.gin"
     file.write_text("output_stride = 16\n_settings_probe.required = %output_stride\n")
     file.write_text(file.read_text() + "_settings_probe.optional = 1\n")
@@ -51,7 +51,7 @@ def test_a_short_name_that_no_setting_refers_to_is_refused(tmp_path, binding, hi
     assert _settings_probe() == (8, 1)
 
 
-def test_short_names_that_nothing_sets_are_told_together(tmp_path):
+def test_macros_that_nothing_sets_are_reported_together(tmp_path):
     file = tmp_path / "data.gin"
     file.write_text("_settings_probe.required = [%one, %two]\n")
     with pytest.raises(InputError) as caught:
@@ -62,8 +62,19 @@ def test_short_names_that_nothing_sets_are_told_together(tmp_path):
     assert _settings_probe()[0] == [1, "%three"]
 
 
-def test_parsing_again_forgets_the_settings_before(tmp_path):
-    gin_settings.parse([], ["_settings_probe.required = 1", "_settings_probe.optional = 9"])
+def test_parsing_keeps_what_was_bound_before_and_wins_over_it():
+    """Also what a program that uses the package has bound, and its lock on the settings."""
+    gin.bind_parameter("_settings_probe.optional", 9)
+    gin.finalize()
+    gin_settings.parse([], ["_settings_probe.required = 1"])
+    assert _settings_probe() == (1, 9)
+    assert gin.config_is_locked()
+    gin_settings.parse([], ["_settings_probe.optional = 8"])
+    assert _settings_probe() == (1, 8)
+
+
+def test_a_macro_of_the_program_that_nothing_uses_is_no_mistake():
+    gin.parse_config("theirs = 3")
     gin_settings.parse([], ["_settings_probe.required = 1"])
     assert _settings_probe() == (1, 3)
 
@@ -109,7 +120,16 @@ def test_a_missing_gin_file_and_a_bad_binding_give_one_line():
         gin_settings.parse([], ["no_such_thing.a = 3"])
 
 
-def test_a_required_binding_that_is_missing_gives_one_line_naming_the_setting():
+@pytest.mark.parametrize("param", ["no_such_thing.a = 3", "_settings_probe.optional = = 3"])
+def test_a_mistake_in_a_flag_is_not_put_on_a_file(tmp_path, param):
+    file = tmp_path / "good.gin"
+    file.write_text("_settings_probe.required = 1\n")
+    with pytest.raises(InputError, match=r"^gin settings \(--gin_param\): ") as caught:
+        gin_settings.parse([str(file)], [param])
+    assert "good.gin" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_missing_required_binding_gives_one_line_naming_the_setting():
     gin_settings.parse([], ["_settings_probe.optional = 4"])
     with (
         pytest.raises(InputError, match="'required'.*_settings_probe") as caught,
@@ -147,8 +167,8 @@ def test_a_folder_without_a_training_run_is_refused(tmp_path):
         gin_settings.parse_model_dir(tmp_path, [])
 
 
-def test_what_is_given_beside_a_run_wins_over_all_its_settings(tmp_path):
-    """Also over what was saved for the evaluated model, defaults included."""
+def test_given_settings_win_over_all_settings_of_a_run(tmp_path):
+    """Including those saved for the evaluated model, which hold its defaults."""
     gin_settings.parse(
         [], ["_settings_probe.required = 1", "evaluation/_settings_probe.optional = 5"]
     )
@@ -167,6 +187,23 @@ def test_what_is_given_beside_a_run_wins_over_all_its_settings(tmp_path):
     gin_settings.parse_model_dir(tmp_path, ["_settings_probe.optional = 9"], [str(override)])
     with gin_settings.evaluation_scope():
         assert _settings_probe() == (7, 9)
+    in_scope = "evaluation/_settings_probe.optional = 2"
+    gin_settings.parse_model_dir(tmp_path, [in_scope, "_settings_probe.optional = 4"])
+    assert _settings_probe()[1] == 4
+    with gin_settings.evaluation_scope():
+        assert _settings_probe()[1] == 2
+
+
+def test_a_block_of_settings_wins_over_a_run_as_single_lines_do(tmp_path):
+    gin_settings.parse([], ["_settings_probe.required = 1"])
+    with gin_settings.evaluation_scope():
+        _settings_probe()
+    gin_settings.save_operative(tmp_path / "run")
+    override = tmp_path / "override.gin"
+    override.write_text("_settings_probe:\n  optional = 6\n")
+    gin_settings.parse_model_dir(tmp_path / "run", [], [str(override)])
+    with gin_settings.evaluation_scope():
+        assert _settings_probe() == (1, 6)
 
 
 def test_an_included_file_with_a_mistake_is_named_with_its_line(tmp_path):

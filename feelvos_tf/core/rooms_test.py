@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import pathlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,6 +51,15 @@ def rooms_imported(path: pathlib.Path) -> set[str]:
     return {p[1] for p in parts if p[0] == PACKAGE.name and len(p) > 1}
 
 
+def module_of(name: str) -> pathlib.Path | None:
+    """Returns the file of a module of this package, given its name or that of something in it."""
+    for parts in (name.split("."), name.split(".")[:-1]):
+        path = PACKAGE.parent.joinpath(*parts)
+        if parts and parts[0] == PACKAGE.name and path.with_suffix(".py").is_file():
+            return path.with_suffix(".py")
+    return None
+
+
 @pytest.mark.parametrize("room", MAY_IMPORT)
 def test_a_room_imports_only_the_rooms_below_it(room):
     modules = [path for path in MODULES if path.relative_to(PACKAGE).parts[0] == room]
@@ -56,6 +67,34 @@ def test_a_room_imports_only_the_rooms_below_it(room):
     for path in modules:
         upward = rooms_imported(path) - {room} - MAY_IMPORT[room]
         assert not upward, f"{name_of(path)} imports {', '.join(sorted(upward))}"
+
+
+def test_the_ground_floor_imports_nothing_by_a_name_in_a_string():
+    """There the test above would not see it; `cli` may, which imports what its callers name."""
+    for path in MODULES:
+        if path.relative_to(PACKAGE).parts[0] != "core":
+            continue
+        text = path.read_text()
+        called = {
+            node.attr if isinstance(node, ast.Attribute) else node.id
+            for node in ast.walk(ast.parse(text))
+            if isinstance(node, (ast.Attribute, ast.Name))
+        }
+        assert not called & {"import_module", "__import__", "exec", "run_module"}, name_of(path)
+        rooms = set(MAY_IMPORT) - {"core"}
+        dotted = re.findall(rf"""["']{PACKAGE.name}\.(\w+)[\w.]*["']""", text)
+        assert not rooms & set(dotted), name_of(path)
+
+
+def test_configurables_imports_every_module_with_settings():
+    seen, waiting = set(), [PACKAGE / "configurables.py"]
+    while waiting:
+        seen.add(path := waiting.pop())
+        waiting += {module_of(name) for name in imported(path)} - seen - {None}
+    registers = re.compile(r"^@(?:gin|settings)\.(?:configurable|register)\b", re.M)
+    offering = {path for path in MODULES if registers.search(path.read_text())}
+    assert len(offering) > 10
+    assert not [name_of(path) for path in offering - seen]
 
 
 def test_every_folder_is_a_known_room():
@@ -85,6 +124,33 @@ def test_importing_the_package_imports_nothing_else():
     assert PACKAGE.name in new
     heavy = ("tensorflow", "numpy", "absl", "gin", f"{PACKAGE.name}.")
     assert not [name for name in new if name.startswith(heavy)]
+
+
+def test_importing_the_package_leaves_the_environment_and_the_import_hooks_alone():
+    program = f"""
+import os, sys
+before = dict(os.environ), list(sys.meta_path)
+import {PACKAGE.name}
+assert (dict(os.environ), sys.meta_path) == before
+try:
+    {PACKAGE.name}.load("no such folder")
+except Exception as error:
+    assert type(error).__name__ == "InputError", error
+assert "tensorflow" not in sys.modules
+changed = {{name for name, _ in set(os.environ.items()) ^ set(before[0].items())}}
+assert not {{name for name in changed if not name.startswith(("LD_", "QT_"))}}, changed  # OpenCV's
+ours = [hook for hook in sys.meta_path if hook.__module__.startswith("{PACKAGE.name}")]
+assert not ours, ours
+"""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=PACKAGE.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_reading_flags_and_settings_needs_no_tensorflow():

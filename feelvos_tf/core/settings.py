@@ -1,6 +1,6 @@
-"""Functions and classes whose arguments gin files set, each checked against its annotation.
+"""Functions and classes whose arguments gin files bind, each checked against its annotation.
 
-The annotation of an argument says all that is known of its values, and is the only place that does:
+An argument's annotation is the only place that states which values make sense:
 
     @settings.configurable
     def blur(
@@ -11,9 +11,9 @@ The annotation of an argument says all that is known of its values, and is the o
         sizes: Sequence[int] | None = None,
     ): ...
 
-Gin hands over whatever a file says: `first_frame_only = 'False'` is a string, and true. Numbers,
-strings, truth values, None, choices, and sequences of them are checked; other annotations accept
-everything.
+Gin passes on whatever a file says: `first_frame_only = 'False'` binds a string, which is true.
+Numbers, strings, booleans, None, choices, and sequences of them are checked; other annotations
+accept everything.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import math
 import sys
 import typing
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Optional, TypeVar, Union
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union
 
 import gin
 
@@ -40,8 +40,8 @@ _LARGEST_INT = 2**63
 class Between(NamedTuple):
     """The smallest and the largest number that make sense; None for no bound."""
 
-    least: Optional[float]
-    most: Optional[float]
+    least: float | None
+    most: float | None
 
 
 def AtLeast(least: float) -> Between:  # noqa: N802 - It stands where classes do.
@@ -53,39 +53,51 @@ Count = Annotated[int, AtLeast(0)]
 PositiveInt = Annotated[int, AtLeast(1)]
 NonNegative = Annotated[float, AtLeast(0.0)]
 Probability = Annotated[float, Between(0.0, 1.0)]
-# Of what a moving average keeps: 1 would never move.
+# The share that a moving average keeps: at 1 it would never move.
 Decay = Annotated[float, Between(0.0, 0.999999)]
 
 
 def configurable(target: Target) -> Target:
-    """Registers a function or class with gin under its name; calls check the arguments.
+    """Registers a function or class with gin; its arguments are checked at every call.
 
     A wrong value raises an InputError that names the setting.
     """
-    if not inspect.isclass(target):
-        return gin.configurable(_checked(target, target.__name__))
-    target.__init__ = _checked(target.__init__, target.__name__)
-    return gin.configurable(target)
+    return gin.configurable(_with_checks(target))
+
+
+def register(target: Target) -> Target:
+    """Does what `configurable` does, but bindings apply only where gin files say `@Name`.
+
+    Calls in code get the defaults of the code.
+    """
+    return gin.register(_with_checks(target))
 
 
 def check(setting: str, annotation: Any, value: Any) -> None:
-    """Raises InputError unless a value is one of those that an evaluated annotation allows."""
+    """Raises InputError unless an evaluated annotation allows the value of a setting."""
     if not _fits(value, annotation):
         raise InputError(f"{setting}: expected {_described(annotation)}, found {value!r}")
 
 
 def check_scales(part: str, min_scale: float, max_scale: float) -> None:
-    """Raises InputError unless both are positive, and in this order.
+    """Raises InputError unless 0 < min_scale <= max_scale.
 
     Args:
       part: the configurable, for the sentence.
       min_scale: smallest factor on the size of an image.
-      max_scale: largest.
+      max_scale: largest factor.
     """
     if not 0.0 < min_scale <= max_scale:
         raise InputError(
             f"{part}: expected 0 < min_scale <= max_scale, found {min_scale} and {max_scale}"
         )
+
+
+def _with_checks(target: Target) -> Target:
+    if not inspect.isclass(target):
+        return _checked(target, target.__name__)
+    target.__init__ = _checked(target.__init__, target.__name__)
+    return target
 
 
 def _checked(function: Callable, part: str) -> Callable:
@@ -104,9 +116,9 @@ def _checked(function: Callable, part: str) -> Callable:
     return wrapper
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _annotations(function: Callable) -> dict[str, Any]:
-    """Returns argument -> evaluated annotation; those that cannot be evaluated are left out."""
+    """Returns argument -> evaluated annotation, without those that cannot be evaluated."""
     names = {**vars(typing), **vars(sys.modules[function.__module__])}
     evaluated = {}
     for name, annotation in function.__annotations__.items():
@@ -118,7 +130,7 @@ def _annotations(function: Callable) -> dict[str, Any]:
                 annotation = eval(
                     compile(expression, "<annotation>", "eval"), dict(names, Union=Union)
                 )
-            except (NameError, AttributeError, TypeError):  # Of a type for the reader alone.
+            except (NameError, AttributeError, TypeError):  # A type that only type checkers import.
                 continue
         evaluated[name] = annotation
     return evaluated
@@ -177,7 +189,7 @@ def _is_in(value: Any, allowed: Any) -> bool:
 
 
 def _described(kind: Any) -> str:
-    """Returns a type as a user reads it: `int of 1 or more`, `tuple[int, int]`, `'max' or 'avg'`."""
+    """Returns a type as users read it: `int of 1 or more`, `tuple[int, int]`, `'max' or 'avg'`."""
     outer, inner = typing.get_origin(kind), typing.get_args(kind)
     if outer is Annotated:
         ranges = [_described_range(each) for each in inner[1:] if isinstance(each, Between)]
