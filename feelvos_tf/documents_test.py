@@ -14,6 +14,7 @@ import gin
 import pytest
 from absl import flags
 
+from feelvos_tf import configurables  # noqa: F401
 from feelvos_tf.core import gin_settings
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -31,7 +32,7 @@ PROGRAMS = sorted(
 
 
 def text_of(path: pathlib.Path) -> str:
-    """Returns a document's text; of a gin file and of a program, what it says about itself."""
+    """Returns a document's text; of a gin file and of a program, its header."""
     text = (ROOT / path).read_text()
     if path.suffix == ".gin":
         return "\n".join(line[2:] for line in text.splitlines() if line.startswith("# "))
@@ -45,13 +46,13 @@ def commands(text: str) -> list[list[str]]:
     joined = re.sub(r"\\\n\s*#?", " ", text)
     found = re.findall(r"^\s*(?:\.venv/bin/)?python (?:-m feelvos_tf|tools/).*$", joined, re.M)
     found += re.findall(r"`(?:\.venv/bin/)?(python (?:-m feelvos_tf|tools/)[^`]*)`", joined)
-    # Square brackets stand around what may be left out.
+    # Square brackets enclose what is optional.
     return [shlex.split(re.sub(r"[\[\]](?=--|\s|$)", " ", line), comments=True) for line in found]
 
 
 @functools.cache
 def flags_of(*program: str) -> set[str]:
-    """Returns the names of a program's flags; that --help shows them, programs_test tells."""
+    """Returns the names of a program's flags; programs_test checks that --help shows them."""
     if program[0] == "-m":
         module = importlib.import_module(program[1])
     else:
@@ -78,7 +79,7 @@ def test_links_lead_to_files_that_exist(path):
 
 @pytest.mark.parametrize("path", MARKDOWN, ids=str)
 def test_files_that_are_named_exist(path):
-    """Names with a folder of the project in front, or with the ending of its source files."""
+    """Names that begin with a folder of the project or end like its source files."""
     everything = {p.name for top in FOLDERS for p in (ROOT / top).rglob("*")}
     everything |= {p.name for p in ROOT.iterdir()}
     everything |= {gin_settings.OPERATIVE_CONFIG, "train.sh"}  # a run's; the release's
@@ -101,7 +102,7 @@ def test_commands_that_are_named_know_their_flags(path):
 
 
 def test_settings_in_commands_are_known():
-    """Also one that nobody knows, to see that it would be found."""
+    """Including an unknown one, to see that it would be found."""
     found = [
         word.split("=", 1)[1]
         for path in (*MARKDOWN, *GIN_FILES, *PROGRAMS)
@@ -110,7 +111,7 @@ def test_settings_in_commands_are_known():
         if word.startswith("--gin_param=") and word != "--gin_param=..."
     ]
     assert len(found) > 20
-    # Short names, such as davis_2016_records, mean something where a gin file refers to them.
+    # Macros, such as davis_2016_records, make sense if a gin file refers to them.
     short = {binding.split("=")[0].strip() for binding in found if "." not in binding.split("=")[0]}
     referred = set(re.findall(r"%(\w+)", "".join((ROOT / path).read_text() for path in GIN_FILES)))
     assert short <= referred
@@ -118,6 +119,16 @@ def test_settings_in_commands_are_known():
     with pytest.raises(gin_settings.InputError):
         gin_settings.parse([], [*found, "Trainer.no_such_setting = 1"])
     gin.clear_config()
+
+
+def test_the_list_of_settings_names_all_parts_and_no_others():
+    table = text_of(pathlib.Path("gin_configs/README.md")).split("| settings |")[1].split("\n\n")[0]
+    listed = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.M)))
+    part = re.compile(
+        r"^@(?:gin|settings)\.(?:configurable|register)\n(?:@.*\n)*(?:class|def) (\w+)", re.M
+    )
+    paths = (p for p in (ROOT / "feelvos_tf").rglob("*.py") if not p.name.endswith("_test.py"))
+    assert sorted(listed) == sorted(name for p in paths for name in part.findall(p.read_text()))
 
 
 def test_all_programs_are_in_the_documents():
@@ -131,7 +142,7 @@ def test_all_programs_are_in_the_documents():
 
 
 def test_the_programs_say_what_the_readme_explains():
-    """The errors under Troubleshooting, word by word; ... stands for what differs."""
+    """The errors under Troubleshooting, word for word; ... stands for what varies."""
     table = text_of(pathlib.Path("README.md")).split("## Troubleshooting")[1].split("\n## ")[0]
     quoted = re.findall(r"^\| `([^`]+)`", table, re.M)
     assert len(quoted) >= 4

@@ -4,9 +4,13 @@
         [--gin_file=gin_configs/evaluation.gin] [--gin_param="output_stride = 8"] [--once]
 
 prints one line per checkpoint and writes J, F and J&F to DIR/eval for TensorBoard; the masks of the
-last one lie in DIR/eval/masks. It can run beside the training, on another machine too if DIR is
-shared. A checkpoint that is replaced by a newer one while another is evaluated is left out. The
-settings are those of the training run, in which --gin_file and --gin_param replace some.
+last one are in DIR/eval/masks. It can run next to the training, even on another machine if DIR is
+shared. A checkpoint that is replaced while another is being scored is skipped. The settings are
+those of the training run; --gin_file and --gin_param override single ones.
+
+Which when: this program scores the checkpoints of a run from another process. `Validation` are the
+settings of a split that the training scores itself, and waits for. `feelvos_tf.predict` writes
+masks and scores nothing. `tools/eval_davis.py` scores a folder of masks, whoever wrote them.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
-from feelvos_tf.core import cli, gin_flags, gin_settings
+from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
 
@@ -32,7 +36,7 @@ _MODEL_DIR = flags.DEFINE_string(
 )
 _DATASET = dataset_flags.define(
     _FLAGS,
-    "Folder of the data set; by default the one the training was told.",
+    "Folder of the data set; by default that of the training's settings.",
     otherwise="the training's",
 )
 _INFERENCE_SIZE = flags.DEFINE_integer(
@@ -42,7 +46,7 @@ _INFERENCE_SIZE = flags.DEFINE_integer(
     lower_bound=16,
     flag_values=_FLAGS,
 )
-_GIN_FILE, _GIN_PARAM = gin_flags.define(
+_GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
     _FLAGS, "Settings that replace the training's", "output_stride = 8"
 )
 _ONCE = flags.DEFINE_bool(
@@ -51,7 +55,7 @@ _ONCE = flags.DEFINE_bool(
 _TIMEOUT = flags.DEFINE_float(
     "timeout",
     None,
-    "Stop when no new checkpoint appeared for so many seconds; never.",
+    "Stop after so many seconds without a new checkpoint; by default never.",
     flag_values=_FLAGS,
 )
 
@@ -73,9 +77,10 @@ def main(argv: list[str]) -> None:
             f"{_MODEL_DIR.value}: expected a checkpoint of the trainer beside "
             f"{gin_settings.OPERATIVE_CONFIG}, found none"
         )
-    gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
+    from feelvos_tf import configurables  # noqa: F401
     from feelvos_tf.training.validation import Validation
 
+    gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
     with gin_settings.input_errors():
         evaluation = CheckpointEvaluation(_MODEL_DIR.value, Validation(**_validation_settings()))
         print(evaluation(first), flush=True)
@@ -84,11 +89,11 @@ def main(argv: list[str]) -> None:
 
 
 def new_checkpoints(model_dir: str, timeout: float | None) -> Iterator[str]:
-    """Yields the prefix of the latest checkpoint whenever it is another than the last.
+    """Yields the prefix of each new checkpoint; skips those already replaced by a newer one.
 
     Args:
-      model_dir: the run's folder. Until its settings are there, too, no checkpoint counts.
-      timeout: ends after so many seconds without a new one; None waits for ever.
+      model_dir: the run's folder. Checkpoints count once its settings exist, too.
+      timeout: ends after so many seconds without a new one; None waits forever.
     """
     import tensorflow as tf
 
@@ -106,7 +111,7 @@ def new_checkpoints(model_dir: str, timeout: float | None) -> Iterator[str]:
 
 
 class CheckpointEvaluation:
-    """Scores checkpoints of one run, one after the other, with the settings parsed before."""
+    """Scores checkpoints of one run with the current settings."""
 
     def __init__(self, model_dir: str, validation: Validation):
         """Builds the model.
@@ -117,15 +122,15 @@ class CheckpointEvaluation:
         """
         import tensorflow as tf
 
-        from feelvos_tf.inference.evaluated_model import build_evaluated_model
+        from feelvos_tf.inference.model_loading import build_evaluated
 
         self._folder = pathlib.Path(model_dir) / "eval"
         self._validation = validation
-        self._model, self._predictor = build_evaluated_model()
+        self._model, self._predictor = build_evaluated()
         self._writer = tf.summary.create_file_writer(str(self._folder))
 
     def __call__(self, prefix: str) -> str:
-        """Returns `ckpt-1000: J 0.6123, F 0.6345, J&F 0.6234`; TensorBoard has them, too.
+        """Returns `ckpt-1000: J 0.6123, F 0.6345, J&F 0.6234`; writes the same to TensorBoard.
 
         Raises:
           InputError: the checkpoint does not fit the model.
@@ -133,21 +138,21 @@ class CheckpointEvaluation:
         import tensorflow as tf
 
         from feelvos_tf.models.weights import load_weights
-        from feelvos_tf.training import tensorboard
+        from feelvos_tf.training.summaries import write_scalars
 
         load_weights(self._model, prefix)
         reader = tf.train.load_checkpoint(prefix)
         step = int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
         scores = self._validation.score(self._predictor, self._folder / "masks")
         with self._writer.as_default():
-            tensorboard.write_scalars({f"eval/{name}": s for name, s in scores.items()}, step)
+            write_scalars({f"eval/{name}": s for name, s in scores.items()}, step)
         self._writer.flush()
         values = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
         return f"{os.path.basename(prefix)}: {values}"
 
 
 def _validation_settings() -> dict[str, Any]:
-    """Returns what the flags say about the data; the rest is up to the training's settings."""
+    """Returns the flags' settings of the data; the training's apply to the rest."""
     settings = _DATASET.given()
     if "root" in settings:
         settings["dataset_root"] = settings.pop("root")

@@ -211,11 +211,7 @@ def test_one_checkpoint_has_one_score_in_training_and_afterwards(dataset_root, t
     assert evaluate.CheckpointEvaluation(str(tmp_path), Validation())._predictor.scales == (1.0,)
 
 
-def test_the_earlier_name_of_the_data_set_s_folder_is_still_read(dataset_root, tmp_path):
-    gin_settings.parse([], [f"Validation.davis_root = '{dataset_root}'"])
-    with pytest.warns(FutureWarning, match="davis_root is now Validation.dataset_root"):
-        Validation()
-    Validation(dataset_root=str(dataset_root))
+def test_a_missing_data_set_is_refused(tmp_path):
     with pytest.raises(InputError, match=f"{tmp_path}/none"):
         Validation(dataset_root=f"{tmp_path}/none")
 
@@ -225,7 +221,8 @@ def test_training_without_a_validation_split_is_not_evaluated(tmp_path):
     assert evaluation_of(None, tmp_path) is None
     with pytest.raises(InputError, match="expected Validation.dataset_root to be bound"):
         strategy = tf.distribute.get_strategy()
-        Trainer(None, {}, tmp_path, strategy, evaluate=None, evaluate_every_steps=5)
+        gin.parse_config("Intervals.evaluate_every_steps = 5")
+        Trainer(None, {}, tmp_path, strategy, evaluate=None)
     with pytest.raises(InputError, match="Validation.dataset_root: expected the folder of a"):
         Validation()
 

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 import feelvos_tf
-from feelvos_tf.core import atomic_files, cli, gin_flags, gin_settings
+from feelvos_tf.core import atomic_files, cli, gin_settings
 from feelvos_tf.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ _PRECISION = flags.DEFINE_enum(
     "TFLite: of the weights.",
     flag_values=_FLAGS,
 )
-_GIN_FILE, _GIN_PARAM = gin_flags.define(
+_GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
     _FLAGS,
     "Settings that replace the training's, e.g. gin_configs/evaluation.gin",
     "output_stride = 8",
@@ -131,7 +131,7 @@ def _save(predictor: Predictor, folder: pathlib.Path) -> None:
     import gin
     import tensorflow as tf
 
-    from feelvos_tf.inference.serving_signatures import signatures
+    from feelvos_tf.inference.deploy.serving_signatures import signatures
 
     tf.saved_model.save(predictor, str(folder), signatures(predictor))
     kind = type(predictor)
@@ -156,9 +156,9 @@ def load_run(model_dir: str, checkpoint: str | None = None) -> Predictor:
     Raises:
       InputError: there is no such checkpoint, or it does not fit the settings.
     """
-    from feelvos_tf.inference.evaluated_model import build_evaluated_model
+    from feelvos_tf.inference.model_loading import build_evaluated
 
-    return build_evaluated_model(find_checkpoint(model_dir, checkpoint))[1]
+    return build_evaluated(find_checkpoint(model_dir, checkpoint))[1]
 
 
 def main(argv: list[str]) -> None:
@@ -172,6 +172,8 @@ def main(argv: list[str]) -> None:
     size = _frame_size() if _FORMAT.value == "tflite" else None
     print("loading TensorFlow and the model ...", flush=True)
     if not _BUNDLED.value:
+        from feelvos_tf import configurables  # noqa: F401
+
         gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
     with gin_settings.input_errors():
         predictor = _predictor()
@@ -186,9 +188,9 @@ def main(argv: list[str]) -> None:
 def _predictor() -> Predictor:
     """Returns the model that the flags name."""
     if _BUNDLED.value:
-        from feelvos_tf.inference import bundled_model
+        from feelvos_tf.inference import model_loading
 
-        return bundled_model.build()
+        return model_loading.build_bundled()
     return load_run(_MODEL_DIR.value, _CHECKPOINT.value)
 
 
@@ -202,7 +204,7 @@ def _frame_size() -> tuple[int, int]:
 
 def _export_tflite(predictor: Predictor, size: tuple[int, int]) -> pathlib.Path:
     """Returns the file that was written."""
-    from feelvos_tf.inference import tflite_model
+    from feelvos_tf.inference.deploy import tflite_model
 
     predictor.check_weights(_EXPORT_DIR.value)
     fixed = tflite_model.Fixed(*size, _NUM_OBJECTS.value + 1)

@@ -1,0 +1,87 @@
+"""Reads whole files that somebody else wrote: bytes, text, JSON, and NumPy's .npz archives.
+
+Args that all functions share: `path` of the file, and `what` was expected there, e.g. "a list of
+videos", for the sentence of the InputError that each raises where the file is missing, damaged, too
+large, or something else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+from feelvos_tf.core.errors import InputError
+
+MAX_TEXT_BYTES = 1 << 26
+MAX_JSON_BYTES = 1 << 28
+# How NumPy and zipfile report damaged files.
+_NPZ_ERRORS = (
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    EOFError,
+    RuntimeError,  # Encrypted, or in a later version of the format.
+    SyntaxError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+def read_bytes(path: str | os.PathLike[str], what: str, max_bytes: int) -> bytes:
+    """Returns the contents of a file of at most `max_bytes`."""
+    file = pathlib.Path(path)
+    try:
+        if not file.is_file():
+            found = "something that is no file" if file.exists() else "no such file"
+            raise InputError(f"{path}: expected {what}, found {found}")
+        if file.stat().st_size > max_bytes:
+            raise InputError(
+                f"{path}: expected {what} of at most {max_bytes >> 20} MiB, found "
+                f"{file.stat().st_size >> 20}"
+            )
+        return file.read_bytes()
+    # A path that contains NUL is a ValueError.
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected {what} ({error})") from error
+
+
+def read_text(path: str | os.PathLike[str], what: str) -> str:
+    """Returns the text of a UTF-8 file, with or without a byte order mark."""
+    try:
+        return read_bytes(path, what, MAX_TEXT_BYTES).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: expected {what} in UTF-8, found other bytes ({error.reason} at byte "
+            f"{error.start})"
+        ) from error
+
+
+def read_json(path: str | os.PathLike[str], what: str) -> Any:
+    """Returns the value in a JSON file."""
+    content = read_bytes(path, what, MAX_JSON_BYTES)
+    try:
+        return json.loads(content)
+    # Text that is not UTF-8 and numbers of thousands of digits are a ValueError, too.
+    except ValueError as error:
+        raise InputError(f"{path}: expected {what} ({error})") from error
+    except RecursionError as error:
+        raise InputError(f"{path}: expected {what}, found JSON nested too deep") from error
+
+
+def read_npz(path: str | os.PathLike[str], what: str) -> dict[str, np.ndarray]:
+    """Returns all arrays of an .npz archive; only numbers and text are read, never objects."""
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: expected {what}, found no such file")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except _NPZ_ERRORS as error:
+        raise InputError(f"{path}: expected {what}, found {str(error)[:200]}") from error
