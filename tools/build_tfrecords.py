@@ -87,11 +87,11 @@ def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
     if chosen.dataset.startswith("davis"):
         source["resolution"] = chosen.resolution
     record_shards.write_info(output_dir, chosen.split, shards, source)
-    told = cli.count(len(sequences), kind)
+    written = cli.count(len(sequences), kind)
     if kind == "videos":
-        told += f", {cli.count(sum(len(s.frames) for s in sequences), 'frames')}"
+        written += f", {cli.count(sum(len(s.frames) for s in sequences), 'frames')}"
     pattern = output_dir / f"{chosen.split}-*.tfrecord"
-    print(f"{told} in {cli.count(len(shards), 'files')}: {pattern}")
+    print(f"{written} in {cli.count(len(shards), 'files')}: {pattern}")
     print(f"""train with --gin_param="training_dataset.records='{pattern.resolve()}'\"""")
 
 
@@ -99,9 +99,11 @@ def _verify(output_dir: pathlib.Path, split: str) -> None:
     from feelvos_tf.data import record_shards
 
     info = record_shards.verify(output_dir, split, _bar("files"))
-    told = ", ".join(cli.count(info[things], things) for things in ("videos", "frames", "objects"))
+    counts = ", ".join(
+        cli.count(info[things], things) for things in ("videos", "frames", "objects")
+    )
     files = cli.count(len(info["shards"]), "files")
-    print(f"{told} in {files}: all complete, as written")
+    print(f"{counts} in {files}: all complete, as written")
 
 
 def _bar(kind: str) -> Callable[[Iterable], Iterable]:

@@ -120,6 +120,15 @@ def test_any_folder_of_frames_and_masks_becomes_records(root):
     assert "3 videos, 9 frames in 10 files" in result.stdout
 
 
+def test_one_gray_mask_with_an_opaque_alpha_channel_is_read(root):
+    """As `bear/00077.png` in some copies of DAVIS 2016."""
+    path = root / "Annotations/480p/b/00001.png"
+    Image.open(path).convert("LA").save(path)
+    result = _run(root, f"--output_dir={root}/records", "--num_shards=1")
+    assert result.returncode == 0, result.stderr
+    assert "3 videos, 9 frames in 1 file" in result.stdout
+
+
 def test_frames_without_a_mask_are_left_out_of_youtube_vos(tmp_path):
     for kind, suffix, mode in (("JPEGImages", "jpg", "RGB"), ("Annotations", "png", "L")):
         folder = tmp_path / "train" / kind / "v"

@@ -42,15 +42,18 @@ _REPORT = flags.DEFINE_string(
     "report", None, "HTML file to write: curves, pictures, tables.", flag_values=_FLAGS
 )
 _COMPARE = flags.DEFINE_string(
-    "compare", None, "Other predictions of the same, to compare with.", flag_values=_FLAGS
+    "compare", None, "Folder of other predictions to compare with.", flag_values=_FLAGS
 )
 _ALLOW_MISSING = flags.DEFINE_bool(
-    "allow_missing", False, "Score what is there and say what was not.", flag_values=_FLAGS
+    "allow_missing",
+    False,
+    "Score incomplete predictions; list what is missing.",
+    flag_values=_FLAGS,
 )
 
 
 def main(argv: list[str]) -> None:
-    """Scores what the flags name."""
+    """Scores the predictions that the flags name."""
     del argv
     if _PREDICTIONS.value is None:
         raise InputError("--predictions=DIR is needed: the folder of masks to score")
@@ -70,7 +73,9 @@ def main(argv: list[str]) -> None:
 
 def _ground_truths(chosen: dataset_flags.Choice) -> list[SequenceGroundTruth]:
     if (_GROUND_TRUTH.value is None) == (chosen.root is None):
-        raise InputError("give the ground truth by either --dataset_root=DIR or --ground_truth=DIR")
+        raise InputError(
+            "expected either --dataset_root=DIR or --ground_truth=DIR, found both or neither"
+        )
     if _GROUND_TRUTH.value is not None:
         return protocols.folder_ground_truths(_GROUND_TRUTH.value, chosen.sequences)
     return protocols.dataset_ground_truths(

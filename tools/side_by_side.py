@@ -3,7 +3,7 @@
     python tools/side_by_side.py --video=clip.mp4 --left=masks --right=other_masks \\
         --output=compare.mp4
 
-Frames count for which both folders have a mask. The video has the source's times and sound.
+Frames without a mask in both folders are left out. The video has the source's times and sound.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ _GAP = 6
 
 
 def main(argv: list[str]) -> None:
-    """Writes what the flags name."""
+    """Writes the comparison."""
     del argv
     frames = video.open_frames(_VIDEO.value)
     folders = [pathlib.Path(folder) for folder in (_LEFT.value, _RIGHT.value)]
     video_writing.check_video_path(_OUTPUT.value)
     for folder in folders:
         if not folder.is_dir():
-            raise InputError(f"{folder}: expected a folder of masks, found no folder")
+            raise InputError(f"{folder}: expected a folder of masks, found none")
     sound = frames.paths[0] if len(frames.paths) == 1 else None
     with video_writing.writing_video(_OUTPUT.value, frames.frames_per_second, sound) as write:
         for frame in tqdm(frames.timed(), unit="frame", total=frames.length):
@@ -54,11 +54,11 @@ def main(argv: list[str]) -> None:
 
 
 def beside(image: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Returns the image twice, each time under a mask, with a white line between.
+    """Returns the image with either mask, side by side with a white line between.
 
     Args:
       image: uint8 [height, width, 3] RGB.
-      left: uint8 ids; its size is that of both pictures.
+      left: uint8 ids; both pictures get its size.
       right: uint8 ids.
     """
     size = left.shape[::-1]

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
-from feelvos_tf.media.masks import VOID
 
 MEAN_PIXEL = 127.5
 """Value of image padding: becomes 0 in the network, whose input is 2 / 255 * x - 1."""
@@ -58,7 +58,7 @@ def scale_dimension(dim: int, scale: float) -> int:
 def augment(
     images: tf.Tensor, labels: tf.Tensor, augmentation: Augmentation, crop_size: tuple[int, int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns frames scaled, padded where too small, cropped and flipped, all alike.
+    """Returns frames scaled, padded where too small, cropped and flipped, all in the same way.
 
     Source: `deeplab/input_preprocess.py` of the 2019 release, in its order.
 
@@ -120,7 +120,7 @@ def flip(images: tf.Tensor, labels: tf.Tensor, do_flip: tf.Tensor) -> tuple[tf.T
 
 
 def reference_ids(reference: tf.Tensor, output_stride: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the objects a clip is about: sorted ids, and how many low-resolution pixels each has.
+    """Returns the objects of a clip: sorted ids, and how many low-resolution pixels each has.
 
     Only ids that survive at the decoder's resolution have a pixel to be matched.
     Void is no object. (In the 2019 release padding became one; its other ids are the same.)
@@ -145,7 +145,7 @@ def remap_labels(labels: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
 
     Ids that are not in `ids` become 0, void stays void. The 2019 release
     (`utils/video_input_generator.py`) left the reference frame itself unmapped and made void in
-    the other frames background; both are mended here.
+    the other frames background; both are corrected here.
 
     Args:
       labels: object ids, any integer dtype, values 0..255.

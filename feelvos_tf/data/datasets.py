@@ -34,12 +34,12 @@ class DatasetLayout:
     """Where the frames, masks and lists of a data set lie below its root.
 
     Attributes:
-      split_files: files that may list a split, the first one there counts. `{split}` and
-        `{resolution}` stand for what the user asked for. Without any, the folders are the list.
+      split_files: files that may list a split; the first that exists counts. `{split}` and
+        `{resolution}` are filled in. Without any, the folders are the list.
       needs_split_file: whether one of them must be there.
-      has_resolutions: `JPEGImages` and `Annotations` hold one folder per resolution.
-      has_split_folders: every split is a folder of its own, with `JPEGImages` inside.
-      split_folder_aliases: split -> the folder that stands for it where it has none of its name.
+      has_resolutions: `JPEGImages` and `Annotations` contain one folder per resolution.
+      has_split_folders: every split is a folder that contains `JPEGImages`.
+      split_folder_aliases: split -> its folder, where none has its name.
       binary_masks: masks hold 0 and 255, and 255 is the one object (not void).
       begins_at_first_mask: frames before a sequence's first mask are left out.
       meta_file: JSON file, beside `JPEGImages`, that lists the frames of every object.
@@ -69,7 +69,7 @@ DATASETS = {
         split_files=("ImageSets/{split}.txt",),
         needs_split_file=False,
         binary_masks=True,
-        # Nothing can be segmented before the first mask, and frame 0 does not always have one.
+        # Propagation needs a mask to begin with, and frame 0 does not always have one.
         begins_at_first_mask=True,
     ),
 }
@@ -140,7 +140,7 @@ def list_sequences(
 
 
 def with_masks_alone(video: VideoFiles) -> VideoFiles:
-    """Returns the video without the frames that have no mask.
+    """Returns the video reduced to the frames with a mask.
 
     Raises:
       InputError: none has one.
@@ -324,7 +324,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _folder(path: Path, what: str) -> Path:
-    """Returns the path of a folder that must be there."""
+    """Returns the path of a folder, which must exist."""
     if not path.is_dir():
         raise InputError(f"{what} {path} does not exist or is no folder")
     return path

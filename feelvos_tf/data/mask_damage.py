@@ -92,7 +92,7 @@ def draw_error(
     Args:
       labels: object indices, uint8 [height, width]; 0 is background, 255 void.
       num_objects: indices are below this, background included.
-      bystanders: bool [height, width], what could be taken for an object; may be empty.
+      bystanders: bool [height, width], what could be mistaken for an object; may be empty.
       rng: the only source of randomness.
     """
     present = [i for i in range(1, num_objects) if (labels == i).any()]

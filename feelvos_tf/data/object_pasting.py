@@ -1,4 +1,4 @@
-"""Objects cut out of pictures, what is left behind filled, and objects pasted over frames."""
+"""Cuts objects out of pictures, fills the holes, and pastes objects over frames."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from feelvos_tf.core.constants import VOID
 from feelvos_tf.data.synthetic_motion import View, sampling_grid
 
 _MARGIN = 2
-# Objects smaller than this, in pixels of their picture, are not worth cutting out.
+# Smaller objects, in pixels of their picture, are not worth cutting out.
 MIN_PIXELS = 150
 
 
 class Cutout(NamedTuple):
-    """An object without its surroundings.
+    """An object without its background.
 
     Attributes:
       pixels: uint8 [h, w, 4], RGB and opacity (255 inside the object).
-      center: (x, y) centre of mass, in pixels of the cutout.
+      center: (x, y) center of mass, in pixels of the cutout.
       extent: square root of the object's bounding box's area, in pixels.
     """
 
@@ -50,11 +50,10 @@ def mirrored(cutout: Cutout) -> Cutout:
 
 
 def fill(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Returns uint8 [h, w, 3] `image` with the pixels `inside` (bool [h, w]) painted over.
+    """Returns uint8 [h, w, 3] `image` with the pixels `inside` (bool [h, w]) filled in.
 
-    Each is the mean of the known pixels around it, near ones first: blurs of growing width, as
-    wide as it takes to reach anything known. Cheap, and smooth enough for what is mostly covered
-    again.
+    Each is the mean of the known pixels around it, taken from blurs of growing width until one
+    reaches a known pixel. Cheap, and smooth enough for holes that are mostly covered again.
     """
     hidden = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
     known = (~hidden).astype(np.float32)
@@ -87,7 +86,7 @@ def paste(
       labels: uint8 [height, width].
       cutout: the object.
       view: where it lies in the frame.
-      label: what pixels that are more object than not are called.
+      label: of pixels that are at least half object.
     """
     grid = sampling_grid(view, labels.shape)
     pixels = cv2.remap(

@@ -120,7 +120,7 @@ def _video(
     mask_parts: Parts,
     found: dict[str, Path],
 ) -> VideoFiles:
-    """Returns a video of the frames that have masks, named by what its two folders share."""
+    """Returns a video of the frames that have masks, named by the common part of both paths."""
     shared = [a for a, b in zip(parts, mask_parts) if a == b]
     stems = [stem for stem in frames if stem in found]
     chosen = tuple(found[stem] for stem in stems)

@@ -48,7 +48,7 @@ class Shard(NamedTuple):
     Attributes:
       path: of the file.
       sha256: of its bytes, in hexadecimal digits.
-      videos: what is in it, in order.
+      videos: its contents, in order.
     """
 
     path: Path

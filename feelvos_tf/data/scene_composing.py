@@ -26,7 +26,7 @@ from feelvos_tf.data.object_pasting import Cutout
 from feelvos_tf.data.synthetic_motion import View
 
 _MIRRORED_SHARE = 0.5
-# A distractor can be the copy of an object that is followed: only its place tells them apart.
+# A distractor can copy a followed object: only the position distinguishes them.
 _COPY_SHARE = 0.15
 # An object that is followed needs this many pixels in the reference: about 12 at stride 4.
 _FOLLOWED_PIXELS = 192
@@ -94,13 +94,13 @@ class Picture(NamedTuple):
 
 
 class Clip(NamedTuple):
-    """What a network is trained on.
+    """A drawn clip.
 
     Attributes:
       images: uint8 [frames, height, width, 3].
       labels: uint8 [frames, height, width] object indices, 0 background, 255 void.
       previous: uint8 [height, width], the previous frame's labels as they are handed to the
-        network, with a mistake or without.
+        network, with an error or without.
     """
 
     images: np.ndarray
@@ -120,7 +120,7 @@ def make_clip(
 
     Args:
       frames: `clip_frames` frames of a video, or one photograph.
-      donors: pictures to take further objects from.
+      donors: pictures that lend objects.
       size: (height, width) of the clip.
       clip_frames: length of the clip.
       rng: the only source of randomness.
@@ -140,7 +140,7 @@ def make_clip(
 
 
 class _Stage:
-    """The frames of one clip while things are put into them, the farthest first."""
+    """The frames of one clip while they are drawn, from back to front."""
 
     def __init__(self, size, clip_frames: int, rng: np.random.Generator, scenes: MovingScenes):
         self._size = size
@@ -153,7 +153,7 @@ class _Stage:
         self._cutouts: list[Cutout] = []
 
     def play(self, frames: Sequence[Picture]) -> None:
-        """Puts the frames of a video in, under a camera that hardly moves but for the reference."""
+        """Draws the frames of a video, under a camera that moves little except to the reference."""
         rng, scenes = self._rng, self._scenes
         seen = self._view_of(frames[PREVIOUS])
         views = synthetic_motion.path(seen, rng, self._count, scenes.camera_motion)
@@ -161,7 +161,7 @@ class _Stage:
         self._show(frames, views)
 
     def animate(self, still: Picture, donor: Picture) -> None:
-        """Puts a photograph in and sets it in motion in one of the three ways."""
+        """Draws a photograph, moved in one of the three ways."""
         rng, scenes = self._rng, self._scenes
         objects = object_pasting.object_masks(still.ids)
         way = rng.random() if objects else 1.0
@@ -184,7 +184,7 @@ class _Stage:
             self._show([still] * self._count, views)
 
     def paste_one_of(self, donor: Picture) -> None:
-        """Lets an object of another picture pass, or a copy of one that is there already."""
+        """Draws a passing object of another picture, or a copy of one that is there already."""
         rng = self._rng
         if self._cutouts and rng.random() < _COPY_SHARE:
             cutout = self._cutouts[int(rng.integers(len(self._cutouts)))]
@@ -208,7 +208,7 @@ class _Stage:
         self._pasted += 1
 
     def finish(self) -> Clip:
-        """Returns the clip: which objects are followed, light, faults, the previous mask."""
+        """Returns the clip after choosing objects, light, camera faults and the previous mask."""
         rng, scenes = self._rng, self._scenes
         followed = self._choose_followed()
         table = np.zeros(VOID + 1, np.uint8)
@@ -245,14 +245,14 @@ class _Stage:
         return images
 
     def _show(self, pictures: Sequence[Picture], views: Sequence[View]) -> None:
-        """Puts pictures in that fill the frames."""
+        """Draws pictures that fill the frames."""
         for picture, view in zip(pictures, views):
             image, ids = synthetic_motion.sample_picture(*picture, view, self._size, VOID)
             self._images.append(image)
             self._ids.append(ids)
 
     def _move_objects(self, still: Picture, objects, view: View) -> None:
-        """Lets every object of a photograph, which lies as `view` says, go its own way."""
+        """Draws every object of a photograph, seen by `view`, with a motion of its own."""
         rng = self._rng
         for number in rng.permutation(len(objects)):
             object_id, inside = objects[number]
@@ -290,14 +290,14 @@ class _Stage:
         scale = np.exp(rng.uniform(np.log(scenes.min_scale), np.log(scenes.max_scale)))
         frame = np.array(self._size[::-1], np.float64)
         position = rng.uniform(0.25, 0.75, 2) * frame
-        # The picture should reach the frame's borders where it is large enough to.
+        # A picture that is large enough should fill the frame.
         lowest = frame - 1 - scale * (np.array([width, height]) - 1 - anchor)
         highest = scale * anchor
         inside = np.clip(position, np.minimum(lowest, highest), np.maximum(lowest, highest))
         return View(anchor=tuple(anchor), position=inside, scale=float(scale))
 
     def _sensible_scale(self, scale: float, extent: float) -> float:
-        """Returns the scale, changed where the object would be tiny or larger than the frame."""
+        """Returns the scale, limited where the object would be tiny or exceed the frame."""
         side = min(self._size)
         return float(np.clip(scale, 0.15 * side / extent, 0.9 * side / extent))
 

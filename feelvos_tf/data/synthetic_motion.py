@@ -1,11 +1,11 @@
-"""How a still picture moves: a path of views, and the pixels that every view looks at.
+"""Moves a still picture: a path of views, and the pixels that every view shows.
 
-A `View` says which point of a picture lies where in a frame, how large and how turned; small smooth
-deformations come on top. Pictures are sampled backwards: for every pixel of the frame, the place in
-the picture that it shows. Image and mask are sampled at the same places, so they move alike.
+A `View` places a point of a picture in a frame, scaled and rotated; small smooth deformations come
+on top. Sampling is backward: for every pixel of the frame, the point of the picture that it shows.
+Image and mask are sampled at the same points, so they move together.
 
-The idea: pre-training on stills by random affine motion, as successors of the paper do (STM, Oh et
-al., ICCV 2019, section 4.1). Neither the paper nor its release has it.
+Pre-training on stills by random affine motion follows successors of the paper (STM, Oh et al., ICCV
+2019, section 4.1). Neither the paper nor its release has it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 
 _BEND_POINTS = 4
-# Translation from one frame to the next, in its pixels: little, ordinary, fast; and how often.
+# Translation per frame in pixels: slow, ordinary, fast; and how often.
 _SPEEDS = (1.5, 7.0, 18.0)
 _SPEED_SHARES = (0.3, 0.5, 0.2)
 MAX_SPEED = 44.0
-"""Pixels per frame and direction. Local matching sees 15 pixels of stride 4, which is 60."""
+"""Pixels per frame and direction. The window of local matching is 15 pixels of stride 4, or 60."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class View:
     """Where a picture lies in a frame.
 
     Attributes:
-      anchor: (x, y), the point of the picture that everything turns about, in its pixels.
+      anchor: (x, y), the fixed point of scaling and rotation, in pixels of the picture.
       position: (x, y), where that point lies in the frame, in the frame's pixels.
       scale: pixels of the frame per pixel of the picture.
       rotation: radians.
@@ -51,7 +51,7 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Velocity:
-    """What changes in a view from one frame to the next; the fields are those of `View`."""
+    """The change of a view from one frame to the next; fields as in `View`."""
 
     position: np.ndarray
     log_scale: float
@@ -86,7 +86,7 @@ def moved(view: View, velocity: Velocity, frames: float = 1.0) -> View:
 
 
 def differing(view: View, rng: np.random.Generator, strength: float = 1.0) -> View:
-    """Returns the view at quite another time: other place, size, turn and shape."""
+    """Returns the view at a distant time: with another place, scale, rotation and shape."""
     return dataclasses.replace(
         view,
         position=view.position + rng.normal(0.0, 30.0 * strength, 2),
@@ -122,14 +122,14 @@ def sampling_grid(view: View, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
       size: (height, width) of the frame.
 
     Returns:
-      x and y, float32 [height, width], in pixels of the picture; they may lie outside of it.
+      x and y, float32 [height, width], in pixels of the picture, which they may leave.
     """
     height, width = size
     cosine, sine = np.cos(view.rotation), np.sin(view.rotation)
     turn = np.array([[cosine, -sine], [sine, cosine]])
     shape = np.array([[view.stretch, view.shear], [0.0, 1.0]])
     (a, b), (c, d) = view.scale * turn @ shape
-    # By hand: NumPy's inversion wakes up all threads of its library, for two by two numbers.
+    # By hand: NumPy's inversion would start all threads of its library for a 2x2 matrix.
     inverse = (np.array([[d, -b], [-c, a]]) / (a * d - b * c)).astype(np.float32)
     bend = cv2.resize(view.bend, (width, height), interpolation=cv2.INTER_CUBIC)
     x = np.arange(width, dtype=np.float32)[None, :] - np.float32(view.position[0]) - bend[..., 0]
@@ -150,7 +150,7 @@ def sample_picture(
       ids: uint8 [h, w].
       view: where the picture lies in the frame.
       size: (height, width) of the frame.
-      outside: id beyond the picture's border, where the image is its own mirror image.
+      outside: id beyond the picture's border, where the image is mirrored.
 
     Returns:
       image: uint8 [height, width, 3], bilinear.

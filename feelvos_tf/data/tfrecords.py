@@ -12,11 +12,10 @@ ours are interchangeable:
                    segmentation/object/height    int64   pixels, equal to the image's
                    segmentation/object/width     int64
     feature lists  image/encoded                 bytes   one JPEG file per frame, byte for byte
-                                                         (encoded anew where EXIF data turns it)
+                                                         (re-encoded where EXIF data turns it)
                    segmentation/object/encoded   bytes   one single-channel PNG of ids per frame
 
-`tf.io.decode_png` turns palette PNGs, as DAVIS ships them, into colors: that is why the masks are
-encoded anew.
+`tf.io.decode_png` turns palette PNGs, as DAVIS ships them, into colors; so masks are re-encoded.
 """
 
 from __future__ import annotations
@@ -70,7 +69,7 @@ class VideoRecords(NamedTuple):
 
 
 class VideoInfo(NamedTuple):
-    """What one video holds; `objects` are the ids in its masks, sizes are in pixels."""
+    """Description of one video; `objects` are the ids in its masks, sizes are in pixels."""
 
     name: str
     frames: int
@@ -138,7 +137,7 @@ def decode_frame(
 
 
 def encode(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
-    """Returns one video as a `SequenceExample`, and what is in it.
+    """Returns one video as a `SequenceExample`, and a description of it.
 
     Raises:
       InputError: a file cannot be read, sizes differ, or no mask holds an object.
@@ -247,9 +246,9 @@ class _Jpeg(NamedTuple):
 
 
 def _read_jpeg(path: Path) -> _Jpeg:
-    """Returns the file's bytes and size; decodes it once to be sure that it can be.
+    """Returns the file's bytes and size, after decoding it once as a check.
 
-    TensorFlow does not look at EXIF data: what it turns is encoded anew, upright as in prediction.
+    TensorFlow ignores EXIF data: what they turn is re-encoded upright, as in prediction.
     """
     with pictures.opened(path, "a JPEG image") as image:
         image.load()

@@ -1,9 +1,9 @@
 """Contour accuracy F (the boundary F-measure) of DAVIS.
 
 The definitions are those of the DAVIS evaluation (Perazzi et al., CVPR 2016, section 5.1): contour
-pixels match when a disk around one holds a pixel of the other contour. Dilating images by that disk
-byte for byte is slow. Here a whole map is one long integer, a bit per pixel, and a dilation a few
-shifts of it. The counts are the same integers.
+pixels match when a disk around one contains a pixel of the other contour. Dilating byte images by
+that disk is slow. Here a whole map is one long integer, a bit per pixel, and a dilation is a few
+shifts of it. The counts are exactly the same.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BLOCK = np.ones([2, 2], np.uint8)
 
 
 def tolerance_radius(height: int, width: int) -> int:
-    """Returns within how many pixels contours match: 0.008 of the diagonal, rounded up."""
+    """Returns the distance in pixels at which contours match: 0.008 of the diagonal, rounded up."""
     return int(np.ceil(TOLERANCE * np.linalg.norm((height, width))))
 
 
@@ -82,8 +82,8 @@ def _pack(contour_map: np.ndarray, radius: int) -> tuple[int, int]:
 
 def _dilate(bits: int, stride: int, radius: int) -> int:
     """Returns the packed map dilated by a disk; bits outside the pixels are left undefined."""
-    # While it is built, everything sits `radius` rows and columns too far, where no shift is
-    # negative. `bits` becomes the map smeared to the right over `length` pixels.
+    # Meanwhile everything is `radius` rows and columns too far, so that no shift is negative, and
+    # `bits` becomes the map smeared to the right over `length` pixels.
     dilated, length = 0, 1
     for half_width, rows in _disk_rows(radius):
         while length < 2 * half_width + 1:

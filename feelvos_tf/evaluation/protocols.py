@@ -20,12 +20,12 @@ from feelvos_tf.media import masks
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SequenceGroundTruth:
-    """What is scored of one sequence.
+    """The scored frames and objects of one sequence.
 
     Attributes:
-      name: folder below the predictions, too.
+      name: of the sequence, and of its folder below the predictions.
       masks: the ground truth of the scored frames, in order.
-      images: the frames themselves, for pictures; None where there are none.
+      images: the frames themselves, for the report; None where there are none.
       objects: the ids that are scored, ascending. A prediction may hold these and 0 only.
       scored: bool [objects, masks]: whether the object counts in the frame.
       binary: the one object is painted 255, and any id of a prediction stands for it.
@@ -44,7 +44,7 @@ class Protocol:
     """How one data set is scored.
 
     Attributes:
-      plan: returns what is scored of one sequence.
+      plan: returns the scored frames and objects of one sequence.
       require_masks: which masks a sequence must have, see `datasets.list_sequences`.
       measures_f: whether F is measured beside J.
     """
@@ -61,7 +61,7 @@ def dataset_ground_truths(
     resolution: str = "480p",
     sequences: Iterable[str] | None = None,
 ) -> list[SequenceGroundTruth]:
-    """Returns what the protocol of a data set scores, a sequence each.
+    """Returns the ground truth of every sequence that the protocol of a data set scores.
 
     Args:
       root: the data set's folder, see `feelvos_tf.data.datasets`.
@@ -81,7 +81,7 @@ def dataset_ground_truths(
 
 
 def measures_f(dataset: str) -> bool:
-    """Returns whether a data set's protocol has F beside J; YouTube-Objects has not."""
+    """Returns whether a data set's protocol measures F; YouTube-Objects has J alone."""
     return _protocol(dataset).measures_f
 
 
@@ -96,8 +96,8 @@ def _davis(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
     objects = (1,)
     if not sequence.binary_masks:
         first = masks.read_mask(sequence.masks[0])
-        # The official tool counts the first mask's ids up to the largest, void left out. An id in
-        # between that is nowhere to be seen is an object, too: it is always empty.
+        # The official tool counts up to the largest id of the first mask, void excluded. A missing
+        # id in between is an object as well, always empty.
         objects = tuple(range(1, max(masks.object_ids(first), default=0) + 1))
         if not objects:
             raise InputError(f"{sequence.masks[0]}: expected at least one object, found none")
@@ -158,7 +158,7 @@ PROTOCOLS = {
 def folder_ground_truths(
     folder: str | os.PathLike[str], sequences: Iterable[str] | None = None
 ) -> list[SequenceGroundTruth]:
-    """Returns what is scored against any tree of masks; object ids may have gaps.
+    """Returns the ground truth of any tree of masks; object ids may have gaps.
 
     Every folder that holds PNGs is a sequence. As in DAVIS its first and last frame are left out.
     An object that appears later is scored from the frame after its first mask.

@@ -22,7 +22,7 @@ _DECAY_BINS = 4
 
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """What one measure did over the frames of an object, or its average over objects.
+    """Statistics of one measure over the frames of an object, or their average over objects.
 
     Attributes:
       mean: over the frames, in 0..1.
@@ -64,7 +64,7 @@ class SequenceScores:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The score: averages over objects, all weighing the same however long their sequence."""
+    """The score: averages over objects, all of equal weight however long their sequence."""
 
     j: Statistics
     f: Statistics | None

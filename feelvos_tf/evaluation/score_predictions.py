@@ -1,6 +1,6 @@
-"""Scores a folder of predicted masks against the ground truth, on as many processes as one likes.
+"""Scores a folder of predicted masks against the ground truth, in several processes.
 
-Every mask is read once and none is kept: memory does not grow with the number of frames.
+Every mask is read once and then dropped: memory does not grow with the number of frames.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from feelvos_tf.evaluation.protocols import SequenceGroundTruth
 from feelvos_tf.media import masks
 
 _FRAMES_PER_JOB = 8
-# A process takes as long to start as scoring so many frames of 854x480.
+# Starting a process takes as long as scoring this many frames of 854x480.
 _FRAMES_PER_PROCESS = 200
 
 
@@ -34,7 +34,7 @@ class Scores:
 
     Attributes:
       sequences: in the order of the data set.
-      missing: one sentence per sequence that was to be scored and was not, or not wholly, there.
+      missing: one sentence per sequence whose predictions are missing or incomplete.
     """
 
     sequences: list[region_and_contour.SequenceScores]
@@ -67,25 +67,25 @@ def score_folder(
 ) -> Scores:
     """Returns the scores of `predictions/<sequence>/<frame>.png` against the ground truth.
 
-    Everything is checked to be there before the first mask is read. Nothing is cached.
+    Missing files are found before the first mask is read. Nothing is cached.
 
     Args:
       ground_truths: what to score, from `protocols`.
       predictions: the folder.
       measure_f: False measures J only.
-      workers: number of processes, this one among them; fewer where starting one does not pay.
-      allow_missing: leave out sequences and frames that are not there instead of failing.
+      workers: number of processes, this one included; fewer where starting one takes too long.
+      allow_missing: skip sequences and frames that are missing instead of failing.
       progress: show a bar on stderr.
 
     Raises:
-      InputError: a prediction is missing, unreadable, of another size, or holds foreign ids.
+      InputError: a prediction is missing, unreadable, of another size, or has unknown ids.
     """
     folder = pathlib.Path(predictions)
     _check_folder(folder)
     ground_truths, missing = _keep_present(ground_truths, folder)
     if missing and not allow_missing:
         more = f" (and in {len(missing) - 1} more sequences)" if len(missing) > 1 else ""
-        raise InputError(f"{missing[0]}{more}; --allow_missing scores what is there")
+        raise InputError(f"{missing[0]}{more}; --allow_missing scores the others")
     if not any(ground_truth.scored.any() for ground_truth in ground_truths):
         raise InputError(f"{folder} holds no prediction of a frame that is scored")
     tables = [np.full([2, *ground_truth.scored.shape], np.nan) for ground_truth in ground_truths]
@@ -122,7 +122,7 @@ def read_prediction(
       size: (height, width) of the true mask.
 
     Raises:
-      InputError: the mask is unreadable, of another size, or holds ids that it must not hold.
+      InputError: the mask is unreadable, of another size, or has unknown ids.
     """
     ids = masks.read_mask(path)
     if ids.shape != size:
@@ -155,7 +155,7 @@ def _with_known_ids(ids: np.ndarray, path: pathlib.Path, objects: tuple[int, ...
 def _binarize(ids: np.ndarray, path: pathlib.Path) -> np.ndarray:
     """Returns 1 where a prediction of a single-object data set holds any id."""
     if ids.max() > 127:
-        # Ids are small and a painted object is 255 alone; shades between come from resizing.
+        # Ids are small and a painted object is 255 alone; values between come from resizing.
         levels = np.unique(ids)
         if np.count_nonzero(levels) > 1:
             raise InputError(
@@ -182,7 +182,7 @@ def _check_folder(folder: pathlib.Path) -> None:
 def _keep_present(
     ground_truths: list[SequenceGroundTruth], folder: pathlib.Path
 ) -> tuple[list[SequenceGroundTruth], list[str]]:
-    """Returns what can be scored, and one sentence per sequence that lacks masks."""
+    """Returns what can be scored, and one sentence per sequence with missing masks."""
     present, missing = [], []
     for ground_truth in ground_truths:
         path = folder / ground_truth.name
@@ -236,8 +236,8 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, np.ndarray]]:
     with concurrent.futures.ProcessPoolExecutor(helpers, context, _use_one_thread) as pool:
         waiting = collections.deque((job, pool.submit(_score, job)) for job in jobs)
         try:
-            # The helpers work from the front, this process from the back: it need not wait for
-            # them to start.
+            # The helpers work from the front, this process from the back without waiting for their
+            # start.
             while waiting:
                 job, future = waiting.pop()
                 yield job, _score(job) if future.cancel() else future.result()
@@ -249,7 +249,7 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, np.ndarray]]:
 
 
 def _use_one_thread() -> None:
-    """Keeps the processes from getting into each other's way."""
+    """Keeps the processes from competing for cores."""
     cv2.setNumThreads(1)
 
 

@@ -82,7 +82,7 @@ def format_table(scores: Scores) -> str:
 
 
 def ranking_value(summary: region_and_contour.Summary) -> float:
-    """Returns what sequences are ranked by: J&F, or J where F is not measured."""
+    """Returns the value that ranks sequences: J&F, or J where F is not measured."""
     return summary.j.mean if summary.j_and_f is None else summary.j_and_f
 
 

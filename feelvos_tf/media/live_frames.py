@@ -1,4 +1,4 @@
-"""Frames that come as they are made: from a camera, or from another program through a pipe."""
+"""Live frames: from a camera, or from another program through a pipe."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from feelvos_tf.media import video
 from feelvos_tf.media.video import DEFAULT_FRAMES_PER_SECOND, Frame
 
 _PIPE = "standard input"
-_LOOK_UP = 0.1  # Seconds after which who waits looks whether somebody has stopped the video.
-# Their frames come one after the other, and nothing says when.
+_POLL_SECONDS = 0.1  # How often waiting threads check whether the video was stopped.
+# Formats whose frames have no times.
 _WITHOUT_TIME = ("mjpeg", "rawvideo", "jpeg_pipe", "png_pipe", "image2pipe")
 
 
 class LiveFrames:
-    """Frames that can be read once, until they end or somebody stops. `Frames`; see there.
+    """Frames that can be read once, until they end or are stopped. `Frames`; see there.
 
-    A thread of its own waits for the source, so that a video can be stopped whose next frame does
-    not come. Nobody waits for that thread when the program ends.
+    A daemon thread waits for the source, so that a video can be stopped while its next frame does
+    not come, and the program can end.
     """
 
     is_live = True
@@ -42,7 +42,7 @@ class LiveFrames:
 
         Args:
           source: its frames.
-          frames_per_second: the average, as far as it is known before.
+          frames_per_second: the average, if known.
         """
         self.paths = []
         self.frames_per_second = frames_per_second
@@ -72,10 +72,10 @@ class LiveFrames:
             self.stop()
 
     def _next(self) -> Frame | None:
-        """Returns the next frame, None at the end; raises what reading it has raised."""
+        """Returns the next frame, None at the end; reraises the errors of the reader."""
         while not self._is_stopped.is_set():
             try:
-                arrived = self._arrived.get(timeout=_LOOK_UP)
+                arrived = self._arrived.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
             if isinstance(arrived, Exception):
@@ -84,7 +84,7 @@ class LiveFrames:
         return None
 
     def _read(self) -> None:
-        """Hands over what the source gives, and at last None or what it has raised."""
+        """Passes on the frames of the source, then None or its error."""
         last = None
         try:
             for frame in self._source:
@@ -100,7 +100,7 @@ class LiveFrames:
     def _hand_over(self, item: Frame | Exception | None) -> None:
         while not self._is_stopped.is_set():
             with contextlib.suppress(queue.Full):
-                self._arrived.put(item, timeout=_LOOK_UP)
+                self._arrived.put(item, timeout=_POLL_SECONDS)
                 return
 
     def name(self, number: int) -> str:
@@ -109,7 +109,7 @@ class LiveFrames:
 
 
 def open_camera(index: int) -> LiveFrames:
-    """Returns the frames of a camera of this machine, each with the time it came.
+    """Returns the frames of a camera of this machine, each with its time of arrival.
 
     Args:
       index: 0 for the first one.
@@ -127,7 +127,7 @@ def open_camera(index: int) -> LiveFrames:
 
 
 def _camera_frames(camera: Any) -> Iterator[Frame]:
-    """Yields what a `cv2.VideoCapture` gives until it gives nothing more."""
+    """Yields the frames of a `cv2.VideoCapture` until its end."""
     begin, number = None, 0
     try:
         while True:
@@ -149,13 +149,13 @@ def open_pipe(
     raw_format: str = "rgb24",
     frames_per_second: float = DEFAULT_FRAMES_PER_SECOND,
 ) -> LiveFrames:
-    """Returns the frames of a stream: MJPEG or another one that players know, or bare pixels.
+    """Returns the frames of a stream: MJPEG or any other format, or raw pixels.
 
     Args:
       file: to read from; standard input by default.
-      raw_size: height and width of bare frames, one after the other; None for a stream that tells.
-      raw_format: pixel format of bare frames, as FFmpeg calls it.
-      frames_per_second: of bare frames and of MJPEG, which carry no time.
+      raw_size: height and width of raw frames; None for a stream in a format.
+      raw_format: pixel format of raw frames, as FFmpeg calls it.
+      frames_per_second: of raw frames and of MJPEG, which carry no time.
 
     Raises:
       InputError: no frame can be read from it.
@@ -173,9 +173,9 @@ def open_pipe(
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         what = (
-            f"bare frames of the pixel format {raw_format}"
+            f"raw frames of the pixel format {raw_format}"
             if raw_size
-            else "a video or MJPEG (bare frames need --raw_size=WxH)"
+            else "a video or MJPEG (raw frames need --raw_size=WxH)"
         )
         raise InputError(f"{_PIPE}: expected {what} ({error})") from error
     if not container.streams.video or container.streams.video[0].codec_context is None:
@@ -187,10 +187,10 @@ def open_pipe(
 
 
 class _Readable:
-    """A file of which nothing but `read` is to be used: a pipe cannot go back.
+    """A file with nothing but `read`: a pipe cannot seek.
 
-    Without a buffer, `read` returns what is there already. Nor does it lock anything: Python would
-    wait at its end for a thread that reads from `sys.stdin.buffer`.
+    Without a buffer, `read` returns what has arrived. Nor does it lock: Python would wait at exit
+    for a thread that reads from `sys.stdin.buffer`.
     """
 
     def __init__(self, file: BinaryIO):

@@ -1,11 +1,11 @@
-"""Writes folders of predicted masks that appear whole, with a stamp that tells what made them.
+"""Writes folders of predicted masks atomically, with a stamp that records how they were made.
 
 OUT/<sequence>/
   00000.png ...       the masks
-  prediction.json     the stamp: settings, names and checksums of the masks, whether all are there
+  prediction.json     the stamp: settings, names and checksums of the masks, whether it is complete
 
-Until all are there the folder is called OUT/<sequence>.partial; a run that was interrupted goes on
-in it, from the state of the video that it saved there in `state.npz`.
+Until it is complete the folder is called OUT/<sequence>.partial; an interrupted run resumes there,
+from the state of the video saved in `state.npz`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SavedState(NamedTuple):
 
 
 def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
-    """Returns whether the folder holds every mask of a run with exactly these settings, unchanged.
+    """Returns whether the folder holds all masks of a run with exactly these settings, unchanged.
 
     Args:
       folder: the masks'.
@@ -57,18 +57,18 @@ def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
 
 
 def is_prediction(folder: pathlib.Path) -> bool:
-    """Returns whether there is a stamp in the folder: some run has written to it."""
+    """Returns whether a run has written to the folder, which then has a stamp."""
     return bool(_read_stamp(folder))
 
 
 def check_replaceable(folder: pathlib.Path) -> None:
-    """Raises InputError where the folder holds files but no stamp: they are not ours to replace."""
+    """Raises InputError where the folder holds files but no stamp: those must not be replaced."""
     for path in (folder, partial(folder)):
         if path.is_symlink() and path != folder:
             raise InputError(f"{path}: expected a folder to write masks to, found a link")
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: expected a folder to write masks to, found a file")
-        # Hidden files are another output on its way, or what systems leave in every folder.
+        # Hidden files are unfinished output, or what systems leave in every folder.
         visible = path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir())
         if visible and not _read_stamp(path):
             raise InputError(
@@ -78,7 +78,7 @@ def check_replaceable(folder: pathlib.Path) -> None:
 
 
 def partial(folder: pathlib.Path) -> pathlib.Path:
-    """Returns the folder in which masks are until all are there.
+    """Returns the folder that holds the masks until all are there.
 
     Raises:
       InputError: the folder is a loop of links.
@@ -91,21 +91,21 @@ def partial(folder: pathlib.Path) -> pathlib.Path:
 def replacing(
     folder: pathlib.Path, settings: dict[str, Any], start_over: bool = False
 ) -> Iterator[pathlib.Path]:
-    """Yields the partial folder, which takes the place of `folder` when the block ends well.
+    """Yields the partial folder, which replaces `folder` when the block succeeds.
 
-    What an interrupted run with the same settings left in it stays; otherwise it is empty. A block
-    that fails leaves it, marked as incomplete, with the masks it has by then.
+    The partial folder keeps what an interrupted run with the same settings left; otherwise it is
+    empty. A block that fails leaves it, marked as incomplete, with its masks so far.
 
-    Of an earlier prediction in `folder` only the masks and the stamp are replaced; files somebody
-    else put there stay.
+    Only the masks and the stamp of an earlier prediction in `folder` are replaced; other files
+    stay.
 
     Args:
       folder: where the masks belong. See `check_replaceable`.
-      settings: what made the masks, JSON values; `is_complete` compares them.
-      start_over: leave nothing of an interrupted run.
+      settings: how the masks are made, JSON values; `is_complete` compares them.
+      start_over: discard what an interrupted run left.
 
     Raises:
-      InputError: the folder is not ours to replace, or another process is writing to it.
+      InputError: the folder must not be replaced, or another process is writing to it.
     """
     check_replaceable(folder)
     folder, working = _resolved(folder), partial(folder)
@@ -144,13 +144,13 @@ def _resolved(folder: pathlib.Path) -> pathlib.Path:
 
 
 def save_state(working: pathlib.Path, state: SavedState) -> None:
-    """Saves the state of a video in its partial folder, in place of an earlier one."""
+    """Saves the state of a video in its partial folder, replacing an earlier one."""
     with atomic_files.replacing(working / STATE) as temporary:
         np.savez(temporary, **{_POSITION: np.array(state.position)}, **state.arrays)
 
 
 def load_state(working: pathlib.Path) -> SavedState | None:
-    """Returns the state that was saved in a partial folder; None where there is none of use."""
+    """Returns the state saved in a partial folder; None where there is none, or a corrupt one."""
     try:
         arrays = whole_files.read_npz(working / STATE, "the state of a video")
         return SavedState(int(arrays.pop(_POSITION)), arrays)
@@ -172,23 +172,18 @@ def _replace_contents(folder: pathlib.Path, temporary: pathlib.Path) -> None:
 
 
 def _read_stamp(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns the folder's stamp, empty where there is none that can be used."""
+    """Returns the folder's stamp, empty where there is none, or a corrupt one."""
     try:
         path = folder / STAMP
         stamp = json.loads(path.read_text()) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return {}
     names = stamp.get("masks") if isinstance(stamp, dict) else None
-    if isinstance(names, list):
-        # Written before there were checksums: ours, but not known to be whole.
-        stamp["complete"] = False
-    if not isinstance(names, (list, dict)) or not all(map(_is_file_name, names)):
-        return {}
-    return {**stamp, "masks": names if isinstance(names, dict) else dict.fromkeys(names)}
+    return stamp if isinstance(names, dict) and all(map(_is_file_name, names)) else {}
 
 
 def _is_file_name(name: Any) -> bool:
-    """Returns whether `name` is the name of a file in this folder, and leads nowhere else."""
+    """Returns whether `name` is the name of a file in this very folder."""
     return isinstance(name, str) and name.isprintable() and pathlib.PurePath(name).name == name
 
 

@@ -1,6 +1,6 @@
 """Reads the objects of one frame from JSON: COCO's run lengths and polygons, labelme's shapes.
 
-Taken are, each told by its keys:
+Accepted are, recognized by their keys:
 
     {"size": [h, w], "counts": ...}                              one object, or a list of such
     [{"segmentation": ..., "object_id": 3}, ...]                 COCO results
@@ -29,16 +29,16 @@ _WHAT = "objects as JSON (COCO run lengths or polygons, or labelme)"
 _SUBPIXEL_BITS = 4
 _FINER = 5
 _MAX_COORDINATE = 1e5
-_MAX_PARTS = 2000  # Polygons of one file; each may take as long as it takes to fill the frame.
+_MAX_PARTS = 2000  # Polygons of one file; each may take as long as filling the frame.
 
 
 class Shape(NamedTuple):
     """One object of a file, or a part of one.
 
     Attributes:
-      key: what tells it from the others: an id 1..254, a name, or its place in the file.
+      key: its identity: an id 1..254, a name, or its place in the file.
       draw: the frame's height and width -> bool mask of that size.
-      parts: how many polygons it has.
+      parts: number of polygons.
     """
 
     key: Hashable
@@ -47,7 +47,7 @@ class Shape(NamedTuple):
 
 
 def read(path: str | os.PathLike[str], size: tuple[int, int], id_of: Callable) -> np.ndarray:
-    """Returns the ids of a frame, uint8 [height, width]; of shapes that overlap the last one wins.
+    """Returns the ids of a frame, uint8 [height, width]; where shapes overlap the last one wins.
 
     Args:
       path: the file.
@@ -55,7 +55,7 @@ def read(path: str | os.PathLike[str], size: tuple[int, int], id_of: Callable) -
       id_of: key of an object (see `Shape`) -> its id, 1..254.
 
     Raises:
-      InputError: the file is no such JSON, or belongs to frames of another size.
+      InputError: the file is no such JSON, or is of another size than the frame.
     """
     content = whole_files.read_json(path, _WHAT)
     ids = np.zeros(_size(path, content, size), np.uint8)
@@ -92,7 +92,7 @@ def _size(path: Any, content: Any, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _shapes(content: Any) -> Iterator[Shape]:
-    """Yields the objects of a file. Raises ValueError and its kin where it is none of those."""
+    """Yields the objects of a file; raises ValueError and the like for other contents."""
     if isinstance(content, dict) and isinstance(content.get("shapes"), list):
         for shape in content["shapes"]:
             yield _labelme(shape)
@@ -108,7 +108,7 @@ def _shapes(content: Any) -> Iterator[Shape]:
 
 
 def _of_one_image(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the annotations; raises ValueError where they are of several pictures."""
+    """Returns the annotations; raises ValueError where they belong to several pictures."""
     entries = content["annotations"]
     images = {entry.get("image_id") for entry in entries}
     if len(images) > 1:
@@ -117,7 +117,7 @@ def _of_one_image(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _coco(segmentation: Any) -> Callable[[int, int], np.ndarray]:
-    """Returns what draws run lengths or polygons [[x, y, x, y, ...], ...]."""
+    """Returns a function that draws run lengths or polygons [[x, y, x, y, ...], ...]."""
     if isinstance(segmentation, dict):
         height, width = segmentation["size"]
         counts = segmentation["counts"]
@@ -138,7 +138,7 @@ def _coco(segmentation: Any) -> Callable[[int, int], np.ndarray]:
 
 
 def _labelme(shape: dict[str, Any]) -> Shape:
-    """Returns one shape; equal labels with equal groups are one object."""
+    """Returns one shape; shapes with the same label and group are one object."""
     label, group = str(shape["label"]), shape.get("group_id")
     key = int(label) if label.isdecimal() and len(label) < 4 else label
     points = np.asarray(shape["points"], np.float64).reshape(-1, 2)
@@ -167,14 +167,14 @@ def _outline(kind: str, points: np.ndarray) -> np.ndarray:
 
 
 def _filled(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Returns bool [height, width]: the middle of the pixel lies inside of one of the polygons."""
+    """Returns bool [height, width]: the center of the pixel lies inside one of the polygons."""
     canvas = np.zeros((height, width), bool)
     for points in polygons:
         if len(points) < 3 or not np.abs(points).max() <= _MAX_COORDINATE:
             raise ValueError("a polygon needs three points or more, near the frame")
         low = np.clip(np.floor(points.min(0)), 0, (width, height)).astype(int)
         high = np.clip(np.ceil(points.max(0)), low, (width, height)).astype(int)
-        # OpenCV fills the outline as well; on a finer grid that is too little to reach a middle.
+        # OpenCV fills the outline, too; on a finer grid that is too little to reach a center.
         fine = np.zeros((high - low)[::-1] * _FINER, np.uint8)
         fixed = np.round(((points - low) * _FINER - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
         if fine.size:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from feelvos_tf.media.masks import DAVIS_PALETTE, VOID
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.media.masks import DAVIS_PALETTE
 
 _SHEET_GAP = 6
 

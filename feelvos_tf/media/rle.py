@@ -1,7 +1,9 @@
-"""Run lengths of binary masks as COCO writes them, and the boxes and areas beside them.
+"""Run lengths and boxes of binary masks in COCO's format.
 
-The form is that of pycocotools: runs go down the columns, the first one is of zeros; as text, each
-number is the difference to the one two before, in groups of five bits, lowest first, plus 48.
+The format is that of pycocotools: runs go down the columns and begin with zeros; as text, each
+number is the difference from the one two before, in groups of five bits, lowest first, plus 48.
+pycocotools itself (2.0.11) cannot be used on files of strangers: runs that do not fill the mask
+return uninitialized memory, and a polygon with a coordinate of 1e9 ends the process.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A part of a video: from one frame to another, every n-th, not larger than asked for."""
+"""A part of a video: a range of frames, every n-th of it, scaled down to a maximum size."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from feelvos_tf.media.video import Frame, Frames
 
 @dataclass(frozen=True)
 class Selection:
-    """Which frames, and how large.
+    """The frames to take, and their size.
 
     Attributes:
       start: number of the first frame, from 0.
       end: number of the frame after the last; None for all.
-      every: take one frame of so many.
-      max_side: frames whose long side has more pixels are scaled down to it; None for never.
+      every: take every n-th frame.
+      max_side: frames with a longer side are scaled down to it, in pixels; None for never.
     """
 
     start: int = 0
@@ -33,7 +33,7 @@ class Selection:
         return self.start + position * self.every
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Returns height and width that a frame of this size gets."""
+        """Returns the height and width to which a frame of this size is scaled."""
         longest = max(height, width)
         if self.max_side is None or longest <= self.max_side:
             return height, width
@@ -42,15 +42,15 @@ class Selection:
 
 
 class SelectedFrames:
-    """The frames of a source that a selection leaves.
+    """The selected frames of a source.
 
-    They have positions, 0, 1, 2, ..., in the selection, and keep their numbers in the source.
+    They have positions 0, 1, 2, ... in the selection, and keep their numbers in the source.
 
     Attributes:
-      source: where they are from.
-      selection: which.
-      length: how many, as far as the source tells.
-      frames_per_second: of what is left.
+      source: all frames.
+      selection: which of them.
+      length: how many, as far as the source knows; an estimate.
+      frames_per_second: of the selection.
     """
 
     def __init__(self, source: Frames, selection: Selection):
@@ -80,7 +80,7 @@ class SelectedFrames:
         if not self.source.is_live:
             first = next(self._frames(), None)
         elif self._live is None:
-            # What was taken out of a stream does not come again.
+            # A stream does not give a frame twice.
             self._live = self._frames()
             first = self._taken = next(self._live, None)
         else:
@@ -88,7 +88,7 @@ class SelectedFrames:
         return first and first.image
 
     def name(self, position: int) -> str:
-        """Returns what the mask of the frame at a position is called."""
+        """Returns the file name, without suffix, of the mask of the frame at a position."""
         return self.source.name(self.selection.number(position))
 
     def _frames(self) -> Iterator[Frame]:

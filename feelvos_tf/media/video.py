@@ -1,4 +1,4 @@
-"""Frames of videos, folders and lists of pictures, read one at a time as they are asked for."""
+"""Frames of videos, folders and lists of pictures, read lazily."""
 
 from __future__ import annotations
 
@@ -39,10 +39,9 @@ class Frames(Protocol):
 
     Attributes:
       paths: the files they come from.
-      length: the number of frames, as far as the files tell (good for a progress bar, not more);
-        None where they tell nothing.
+      length: the number of frames, an estimate for progress bars; None where unknown.
       frames_per_second: the average.
-      is_live: they come as they are made, once, and nobody knows how many.
+      is_live: the frames arrive once, in real time, and their number is unknown.
     """
 
     paths: list[pathlib.Path]
@@ -54,14 +53,14 @@ class Frames(Protocol):
         """Yields the images of all frames. See `Frame`."""
 
     def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
-        """Yields the frames start, start + every, ... below `end`; all to the last with None.
+        """Yields the frames start, start + every, ... below `end`; to the last one with None.
 
         Raises:
           InputError: a frame cannot be read, or the source breaks off.
         """
 
     def name(self, number: int) -> str:
-        """Returns what the mask of a frame is called."""
+        """Returns the file name, without suffix, of a frame's mask."""
 
 
 class ImageFrames:
@@ -69,7 +68,7 @@ class ImageFrames:
 
     Attributes:
       names: one name per frame: the file name without its suffix.
-      frames_per_second: pictures carry no time; by default it is what DAVIS was recorded at.
+      frames_per_second: pictures carry no time; by default that of DAVIS.
     """
 
     is_live = False
@@ -105,7 +104,7 @@ class VideoFrames:
     is_live = False
 
     def __init__(self, path: str | os.PathLike[str]):
-        """Opens the file once to see that it is a video.
+        """Opens the file once to check that it is a video.
 
         Raises:
           InputError: the file is missing or no video.
@@ -114,7 +113,7 @@ class VideoFrames:
         with self._open() as container:
             stream = container.streams.video[0]
             self.length = stream.frames or None
-            # 1000 and more: the clock of a container that knows no rate.
+            # 1000 and more is the clock of a container without a rate.
             average = stream.average_rate or 0
             self.frames_per_second = float(
                 average if 0 < average < 1000 else DEFAULT_FRAMES_PER_SECOND
@@ -177,7 +176,7 @@ def open_frames(
 ) -> Frames:
     """Returns the frames of a video file, or of the pictures of a folder or a pattern.
 
-    Pictures are ordered as people count: `frame2.jpg` before `frame10.jpg`.
+    Pictures are in natural order: `frame2.jpg` before `frame10.jpg`.
 
     Args:
       source: a file, a folder, or a pattern like `shots/*.jpg`.
@@ -191,7 +190,7 @@ def open_frames(
         found, where = list(path.iterdir()), f"{path}: expected pictures in this folder"
     elif glob.has_magic(str(source)) and not path.exists():
         found = list(map(pathlib.Path, glob.glob(str(source), recursive=True)))
-        where = f"{source}: expected pictures of such names"
+        where = f"{source}: expected pictures with such names"
     else:
         return VideoFrames(path)
     paths = [entry for entry in found if _is_picture(entry)]
@@ -206,10 +205,10 @@ def open_frames(
 
 
 def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
-    """Returns a decoded frame as RGB, turned as the file's display matrix says (phone videos).
+    """Returns a decoded frame as RGB, turned by the file's display matrix (phone videos).
 
     Raises:
-      InputError: it is larger than memory should be asked for.
+      InputError: it has more than `pictures.MAX_PIXELS`.
     """
     pictures.check_size(path, frame.height, frame.width)
     image = frame.to_ndarray(format="rgb24")
@@ -219,7 +218,7 @@ def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
 def _decoded(
     container: av.container.InputContainer, seen: whole_video.Seen
 ) -> Iterator[av.VideoFrame]:
-    """Yields the frames of a video; where it breaks off, those that can still be had before."""
+    """Yields the frames of a video, down to the last that can be decoded where it breaks off."""
     stream = container.streams.video[0]
     packets, failure = container.demux(stream), None
     while failure is None:
@@ -230,7 +229,7 @@ def _decoded(
         except StopIteration:
             return
         except av.error.FFmpegError as error:
-            # Decoders are some frames late.
+            # Decoders lag some frames behind.
             failure, frames = error, stream.codec_context.decode(None)
         yield from frames
     raise failure

@@ -60,16 +60,16 @@ def check(
       seen: what was read.
       num_frames: how many frames it gave.
     """
-    told = f"{path}: the video is cut off after {num_frames} frames"
+    prefix = f"{path}: the video is cut off after {num_frames} frames"
     if container.format.name == "gif" and not _gif_is_whole(pathlib.Path(path)):
-        raise InputError(f"{told}: expected the mark that ends a GIF, found none")
+        raise InputError(f"{prefix}: expected the mark that ends a GIF, found none")
     declared_bytes, found_bytes = _declared_bytes(path), os.stat(path).st_size
     if found_bytes + 1 < declared_bytes:  # Some count a byte of padding.
-        raise InputError(f"{told}: expected {declared_bytes} bytes, found {found_bytes}")
+        raise InputError(f"{prefix}: expected {declared_bytes} bytes, found {found_bytes}")
     declared, is_exact = _declared_end(container)
     rate = container.streams.video[0].average_rate or 10
     is_short = declared - seen.end > _SLACK / Fraction(rate)
-    sentence = f"{told}: expected {float(declared):.2f} s, found {float(seen.end):.2f} s"
+    sentence = f"{prefix}: expected {float(declared):.2f} s, found {float(seen.end):.2f} s"
     if seen.is_corrupt or (is_short and is_exact):
         raise InputError(sentence)
     if is_short:

@@ -1,4 +1,4 @@
-"""All that a checkpoint of a training holds, to be compared with another one's."""
+"""The contents of a training checkpoint, for comparing two of them."""
 
 from __future__ import annotations
 

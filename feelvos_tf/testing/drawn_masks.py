@@ -19,7 +19,7 @@ def draw(frame: int, objects: Iterable[int], error: int = 0) -> np.ndarray:
     Args:
       frame: position in the sequence.
       objects: the ids.
-      error: pixels by which the disks sit too low, as predictions do.
+      error: pixels by which predicted disks are too low.
     """
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     ids = np.zeros(SIZE, np.uint8)

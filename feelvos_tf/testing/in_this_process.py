@@ -1,6 +1,6 @@
 """Runs a program in the test's own process, which has TensorFlow already: seconds less a run.
 
-For what a program does once it runs. That it starts as users start it, a test of its own shows.
+For what a program does once it runs; that it starts at all has a test of its own.
 """
 
 from __future__ import annotations

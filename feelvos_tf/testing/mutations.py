@@ -28,7 +28,7 @@ _VALUES = (
 
 
 def mutated(content: bytes, rng: np.random.Generator) -> bytes:
-    """Returns a damaged copy of a file: bytes changed, cut, repeated, moved or added.
+    """Returns a corrupted copy of a file: bytes changed, cut, repeated, moved or added.
 
     Args:
       content: of the file.

@@ -1,4 +1,4 @@
-"""Runs a program where importing TensorFlow is an error: what must be told at once, is."""
+"""Runs a program where importing TensorFlow is an error: what must work without it, does."""
 
 from __future__ import annotations
 

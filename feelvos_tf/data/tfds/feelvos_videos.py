@@ -1,8 +1,9 @@
 """A TensorFlow Datasets builder for every data set that this project knows, from its folders.
 
-    tfds build feelvos_tf/data/tfds/feelvos_videos.py --config=davis_2017_480p --manual_dir=DAVIS
+    folder = tfds.download.DownloadConfig(manual_dir="DAVIS")
+    tfds.builder("feelvos_videos/davis_2017_480p").download_and_prepare(download_config=folder)
 
-prepares it in ~/tensorflow_datasets/feelvos_videos/davis_2017_480p. The features are those of
+prepares one in ~/tensorflow_datasets/feelvos_videos/davis_2017_480p. The features are those of
 tfds's own `davis`: a video is one example. (`pip install -e '.[tfds]'`.)
 """
 
@@ -74,7 +75,7 @@ class FeelvosVideos(tfds.core.GeneratorBasedBuilder):
             try:
                 found[split] = self._list(root, split)
             except InputError:
-                # Not every data set has a list of every split; one it must have.
+                # Only the training split is required.
                 if split == "train":
                     raise
         return {split: self._generate_examples(videos) for split, videos in found.items()}

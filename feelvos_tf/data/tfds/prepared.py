@@ -1,4 +1,4 @@
-"""Finds the record files of a data set that TensorFlow Datasets has prepared.
+"""Finds the record files of data sets that TensorFlow Datasets has prepared.
 
 tfds:davis/480p                                       the split "train"
 tfds:davis/480p?split=validation&data_dir=/data/tfds
@@ -28,7 +28,7 @@ def record_files(pattern: str) -> list[Path]:
       pattern: such as "tfds:davis/480p?split=train".
 
     Raises:
-      InputError: the library or the data set is not there, or it is not prepared.
+      InputError: the library or the data set is missing, or not prepared.
     """
     name, _, query = pattern[len(PREFIX) :].partition("?")
     options = dict(urllib.parse.parse_qsl(query))
@@ -41,7 +41,7 @@ def record_files(pattern: str) -> list[Path]:
     split = options.get("split", "train")
     splits = builder.info.splits
     if split not in splits:
-        there = ", ".join(splits) or "none: it is not prepared, see `tfds build --help`"
+        there = ", ".join(splits) or "none: it is not prepared, see feelvos_tf/data/README.md"
         raise InputError(f"{pattern}: expected the split {split!r}, found {there}")
     paths = [Path(path) for path in splits[split].filepaths]
     for path in paths:

@@ -58,9 +58,9 @@ def ours(root, tmp_path_factory):
 
 
 def test_our_builder_prepares_the_same_examples(root, ours, tmp_path):
-    from feelvos_tf.data.tfds import feelvos_videos
+    from feelvos_tf.data.tfds import feelvos_videos  # noqa: F401 - Registers it.
 
-    builder = feelvos_videos.FeelvosVideos(data_dir=tmp_path, config="davis_2017_480p")
+    builder = tfds.builder("feelvos_videos/davis_2017_480p", data_dir=tmp_path)
     config = tfds.download.DownloadConfig(manual_dir=str(root))
     builder.download_and_prepare(download_config=config)
     theirs = f"tfds:feelvos_videos/davis_2017_480p?data_dir={tmp_path}"
@@ -90,7 +90,7 @@ def test_tfds_s_own_davis_gives_the_same_examples(root, ours, tmp_path, monkeypa
         ("tfds:davis/480p?data_dir=/nowhere", "found none: it is not prepared"),
     ],
 )
-def test_what_is_not_there_is_one_sentence(pattern, sentence):
+def test_a_missing_data_set_or_option_is_one_sentence(pattern, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         prepared.record_files(pattern)
     assert "\n" not in str(caught.value)
