@@ -41,7 +41,7 @@ last_checkpoint() {  # last_checkpoint FOLDER
   sed -n 's/^model_checkpoint_path: "\(.*\)"/\1/p' "$1/checkpoint"
 }
 
-# The older pair first: the times in gin_configs/train/README.md are of TensorFlow 2.15.
+# The older pair first: the times in gin_configs/train/LOG.md are of TensorFlow 2.15.
 set_up_environment '' .venv $OLDER_PAIR $NEWEST_PAIR
 mkdir -p "$FEELVOS_RUN"
 echo "== Records ($(date))"
