@@ -1,1 +1,1 @@
-"""A page to paint masks on and to see them followed through a clip: see README.md."""
+"""A page on which masks are painted and propagated through a clip: see README.md."""

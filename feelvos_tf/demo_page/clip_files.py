@@ -27,10 +27,10 @@ Objects = Mapping[int, Mapping[str, str]]
 
 
 class ClipFiles:
-    """The frames of a clip as `00000.jpg ...`, their masks as `00000.png ...`.
+    """The frames of a clip as `00000.jpg ...` and their masks as `00000.png ...`.
 
     Attributes:
-      folder: of the files.
+      folder: holds the files.
       count: number of frames.
       size: height and width.
       frames_per_second: of the clip.
@@ -133,7 +133,7 @@ def write_rle(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
 def check_is_video(path: pathlib.Path) -> None:
     """Raises InputError unless the file holds pictures itself.
 
-    A playlist would make the decoder open whatever it names, on this machine or elsewhere.
+    A playlist would make the decoder open any file or address that it names.
     """
     try:
         av.open(str(path), options={"format_whitelist": _CONTAINERS}).close()

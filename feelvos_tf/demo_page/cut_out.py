@@ -1,4 +1,4 @@
-"""A rough box or scribble becomes the mask of an object, by OpenCV's GrabCut."""
+"""Turns a rough box or scribble into the mask of an object, by OpenCV's GrabCut."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 # What a hint says about a pixel.
 UNKNOWN, OBJECT, BACKGROUND, BOX = range(4)
 _ROUNDS = 4
-# GrabCut's time grows with the pixels; outlines are found well enough at this size.
+# GrabCut's time grows with the number of pixels, and its outlines are good enough at this size.
 _LONG_SIDE = 640
 
 
@@ -17,9 +17,9 @@ def cut_out(image: np.ndarray, hint: np.ndarray) -> np.ndarray:
 
     Args:
       image: uint8 [height, width, 3] RGB.
-      hint: uint8 [height, width]: `OBJECT` and `BACKGROUND` where scribbles are, `BOX` inside of a
-        box around the object, `UNKNOWN` elsewhere. Without a box, the object is looked for around
-        its scribbles, at up to their own extent.
+      hint: uint8 [height, width]: `OBJECT` and `BACKGROUND` on scribbles, `BOX` inside a box around
+        the object, `UNKNOWN` elsewhere. Without a box, the object is searched for around its
+        scribbles, up to half their extent away.
     """
     if not ((hint == OBJECT) | (hint == BOX)).any():
         return np.zeros(hint.shape, bool)
@@ -27,7 +27,7 @@ def cut_out(image: np.ndarray, hint: np.ndarray) -> np.ndarray:
     scale = min(1, _LONG_SIDE / max(hint.shape))
     size = tuple(max(1, round(s * scale)) for s in hint.shape[::-1])
     small_image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    # Thin scribbles would fall between the pixels of a smaller picture.
+    # Nearest neighbor, since a hint is one of four values.
     small_hint = cv2.resize(hint, size, interpolation=cv2.INTER_NEAREST)
     found = _grab(np.ascontiguousarray(small_image[..., ::-1]), small_hint)
     found = cv2.resize(found.astype(np.float32), hint.shape[::-1]) > 0.5

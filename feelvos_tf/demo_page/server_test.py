@@ -1,4 +1,4 @@
-"""What the server takes and refuses, asked as a browser or a stranger asks."""
+"""What the server accepts and refuses, from browsers and from strangers."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-// The page: paints masks on frames, asks the server to follow them, and shows what it finds.
+// The page: paints masks on frames, asks the server to propagate them, and shows the results.
 
 const $ = (selector) => document.querySelector(selector);
 const COLORS = ["#ff6b4a", "#3ec1d3", "#ffc145", "#8f7bff", "#4ade80", "#ff7ab6", "#9aa5b1", "#d2e603"];
 // What a hint says about a pixel; see cut_out.py.
 const HINT = { unknown: 0, object: 1, background: 2, box: 3 };
-const MAX_UNDO = 20;
+const MAX_UNDO = 50;
 
 const view = {
   clip: null, masked: new Set(), given: new Set(), objects: {}, running: false,
-  position: 0, image: null, mask: null, undo: [],
-  tool: "brush", current: 1, playing: false, drag: null,
+  position: 0, image: null, mask: null, undo: [], redo: [],
+  tool: "brush", current: 1, playing: false, loading: false, drag: null,
 };
 const canvas = $("#canvas");
 const context = canvas.getContext("2d");
@@ -19,7 +19,9 @@ const layer = document.createElement("canvas");  // The mask in colors.
 
 async function ask(path, options = {}) {
   const headers = { "x-feelvos": "1", ...options.headers };
-  const response = await fetch(`/api/${path}`, { ...options, headers });
+  const response = await fetch(`/api/${path}`, { ...options, headers }).catch(() => {
+    throw new Error("the server does not answer: is it still running?");
+  });
   if (!response.ok) {
     const { error } = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
     throw new Error(error);
@@ -28,6 +30,14 @@ async function ask(path, options = {}) {
 }
 
 const send = async (path, method, body) => take(await (await ask(path, { method, body })).json());
+
+// Runs changes one after the other: requests sent at the same time may overtake each other.
+let queue = Promise.resolve();
+function inOrder(action) {
+  const done = queue.then(action);
+  queue = done.catch(() => {});
+  return done;
+}
 
 function report(error) {
   const toast = $("#toast");
@@ -41,6 +51,17 @@ const guarded = (action) => async (...values) => {
   try { return await action(...values); } catch (error) { report(error); }
 };
 
+// Returns whether the person in front of the page agrees.
+async function agrees(question, action) {
+  const dialog = $("#question");
+  dialog.querySelector("p").textContent = question;
+  dialog.querySelector("[value=yes]").textContent = action;
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((resolve) => { dialog.onclose = resolve; });
+  return dialog.returnValue === "yes";
+}
+
 // ---- State
 
 function take(state) {
@@ -51,10 +72,12 @@ function take(state) {
   if (state.clip) {
     view.masked = new Set(state.masked);
     view.given = new Set(state.given);
-    if (!view.naming) view.objects = state.objects;
+    view.objects = state.objects;
     view.run = state.run;
+    if (!view.objects[view.current]) view.current = Number(Object.keys(view.objects)[0] || 1);
   }
   if (isNew) begin();
+  if (isNew && !view.objects[view.current]) addObject();
   refresh();
   return state;
 }
@@ -63,9 +86,7 @@ function begin() {
   const { width, height, frames } = view.clip;
   for (const each of [canvas, layer]) { each.width = width; each.height = height; }
   $("#scrub").max = frames - 1;
-  if (!Object.keys(view.objects).length) addObject();
-  view.current = Number(Object.keys(view.objects)[0]);
-  view.position = -1;
+  Object.assign(view, { undo: [], redo: [], position: -1 });
   go(0);
   if (view.clip.cut) report(`the clip is longer: its first ${frames} frames are shown`);
 }
@@ -76,6 +97,9 @@ function refresh() {
   canvas.hidden = $("#transport").hidden = !has;
   for (const each of document.querySelectorAll("#tools button, [data-run], #add")) each.disabled = !idle;
   $("#undo").disabled = !idle || !view.undo.length;
+  $("#redo").disabled = !idle || !view.redo.length;
+  $("#clear").disabled = !idle || !view.masked.has(view.position);
+  $("#choose").disabled = $("#example").disabled = view.loading;
   $("#play").disabled = !idle;
   for (const each of document.querySelectorAll("[data-tool]")) each.setAttribute("aria-pressed", each.dataset.tool === view.tool);
   $("#stop").hidden = !view.running;
@@ -101,7 +125,7 @@ function showRun() {
   let text = "";
   if (view.running) text = `frame ${run.position + 1}, ${run.done} of ${run.total} done`;
   else if (run.error) text = run.error;
-  else if (run.total !== undefined) text = run.done < run.total ? `stopped after ${run.done} of ${run.total} frames` : `${run.done} frames followed`;
+  else if (run.total !== undefined) text = run.done < run.total ? `stopped after ${run.done} of ${run.total} frames` : `${run.done} frames tracked`;
   $("#status").textContent = text;
 }
 
@@ -120,33 +144,73 @@ function showMarks() {
 
 function showObjects() {
   const list = $("#objects");
-  if (view.naming) return;
-  list.replaceChildren(...Object.entries(view.objects).map(([id, object]) => {
-    const item = document.createElement("li");
-    item.setAttribute("aria-current", Number(id) === view.current);
-    item.dataset.id = id;
-    const color = Object.assign(document.createElement("input"), { type: "color", value: object.color, title: "Color" });
-    const name = Object.assign(document.createElement("input"), { type: "text", value: object.name, maxLength: 40, ariaLabel: "Name" });
-    const number = Object.assign(document.createElement("small"), { textContent: id, title: "Its id in the masks" });
-    item.append(color, name, number);
-    item.onclick = () => { view.current = Number(id); for (const each of list.children) each.setAttribute("aria-current", each === item); };
-    color.oninput = () => { object.color = color.value; draw(); };
-    color.onchange = saveObjects;
-    name.onfocus = () => { view.naming = true; item.onclick(); };
-    name.onblur = guarded(async () => { view.naming = false; object.name = name.value; await saveObjects(); });
-    name.onkeydown = (event) => { event.stopPropagation(); if (event.key === "Enter") name.blur(); };
-    return item;
-  }));
+  const shown = JSON.stringify([view.objects, view.current, view.running]);
+  if (list.dataset.shown === shown || list.querySelector("[type=text]")) return;  // Keeps the focus.
+  list.dataset.shown = shown;
+  list.replaceChildren(...Object.entries(view.objects).map(([id, object]) => objectRow(Number(id), object)));
 }
 
-const saveObjects = guarded(() => send("objects", "PUT", JSON.stringify(view.objects)));
+function objectRow(id, object) {
+  const make = (tag, values) => Object.assign(document.createElement(tag), values);
+  const item = make("li", { onclick: () => select(id) });
+  item.setAttribute("aria-current", id === view.current);
+  item.dataset.id = id;
+  const color = make("input", { type: "color", value: object.color, title: "Color", ariaLabel: `Color of ${object.name}` });
+  color.oninput = () => { object.color = color.value; draw(); };
+  color.onchange = () => saveObjects({ ...view.objects, [id]: { ...object, color: color.value } });
+  const name = make("button", { className: "name", textContent: object.name, title: "Paint this object" });
+  const startRenaming = () => rename(id, object, name);
+  name.ondblclick = startRenaming;
+  item.append(
+    color, name, make("small", { textContent: id, title: "Its id in the masks" }),
+    make("button", { className: "rename", textContent: "\u270E", title: "Rename", ariaLabel: `Rename ${object.name}`, onclick: startRenaming }),
+    make("button", { className: "remove", textContent: "\u2715", title: "Remove", ariaLabel: `Remove ${object.name}`, disabled: view.running, onclick: guarded(() => removeObject(id, object)) }),
+  );
+  return item;
+}
+
+function select(id) {
+  view.current = id;
+  for (const each of $("#objects").children) each.setAttribute("aria-current", Number(each.dataset.id) === id);
+  $("#objects").dataset.shown = JSON.stringify([view.objects, id, view.running]);
+}
+
+function rename(id, object, button) {
+  const field = Object.assign(document.createElement("input"), { type: "text", value: object.name, maxLength: 40, ariaLabel: "Name" });
+  let isOver = false;
+  const end = (name) => {
+    if (isOver) return;
+    isOver = true;
+    field.replaceWith(button);
+    $("#objects").dataset.shown = "";
+    refresh();
+    if (name && name !== object.name) saveObjects({ ...view.objects, [id]: { ...object, name } });
+  };
+  field.onblur = () => end(field.value.trim());
+  field.onkeydown = (event) => {
+    if (event.key === "Enter") end(field.value.trim());
+    if (event.key === "Escape") end("");
+  };
+  button.replaceWith(field);
+  field.select();
+}
+
+const saveObjects = guarded((objects) => inOrder(() => send("objects", "PUT", JSON.stringify(objects))));
 
 function addObject() {
-  const ids = Object.keys(view.objects).map(Number);
-  const id = ids.length ? Math.max(...ids) + 1 : 1;
-  view.objects[id] = { name: `object ${id}`, color: COLORS[(id - 1) % COLORS.length] };
+  let id = 1;
+  while (view.objects[id]) id++;
   view.current = id;
-  saveObjects();
+  return saveObjects({ ...view.objects, [id]: { name: `object ${id}`, color: COLORS[(id - 1) % COLORS.length] } });
+}
+
+async function removeObject(id, object) {
+  if (view.masked.size && !(await agrees(`Remove \u201C${object.name}\u201D and its masks in all frames? This cannot be undone.`, "Remove"))) return;
+  await inOrder(() => send(`objects/${id}`, "DELETE"));
+  view.undo = [];
+  view.redo = [];
+  if (!Object.keys(view.objects).length) await addObject();
+  await go(view.position, true);
 }
 
 // ---- Frames
@@ -157,7 +221,6 @@ const go = guarded(async (position, again = false) => {
   const number = ++latest;
   const [image, mask] = await Promise.all([loadImage(position), loadMask(position)]);
   if (number !== latest) return;  // Another frame was asked for meanwhile.
-  if (position !== view.position) view.undo = [];
   Object.assign(view, { position, image, mask });
   draw();
   refresh();
@@ -237,9 +300,8 @@ function stroke(array, from, to, radius, value) {
 canvas.onpointerdown = (event) => {
   if (!view.clip || view.running || view.playing || !view.mask || event.button) return;
   canvas.setPointerCapture(event.pointerId);
-  remember();
   const radius = Math.max(1, Number($("#size").value) / 2);
-  view.drag = { tool: view.tool, radius: view.tool === "scribble" ? Math.max(2, radius / 2) : radius, points: [at(event)], position: view.position };
+  view.drag = { tool: view.tool, radius: view.tool === "scribble" ? Math.max(2, radius / 2) : radius, points: [at(event)], position: view.position, before: snapshot() };
   paintTo(at(event));
 };
 canvas.onpointermove = (event) => { if (view.drag) paintTo(at(event)); };
@@ -249,7 +311,7 @@ canvas.onpointerup = canvas.onpointercancel = guarded(async () => {
   if (!drag) return;
   if ((drag.tool === "box" || drag.tool === "scribble") && !(await cutOut(drag))) return draw();
   draw();
-  await save();
+  await change({ position: drag.position, before: drag.before, after: { mask: view.mask.slice(), given: true } });
 });
 
 function paintTo(point) {
@@ -271,62 +333,93 @@ async function cutOut(drag) {
   } else {
     for (let i = 1; i < drag.points.length; i++) stroke(hint, drag.points[i - 1], drag.points[i], drag.radius, HINT.object);
   }
-  $("#status").textContent = "looking for the outline";
+  $("#status").textContent = "finding the outline \u2026";
   const found = new Uint8Array(await (await ask(`cut_out/${drag.position}`, { method: "POST", body: hint })).arrayBuffer());
   $("#status").textContent = "";
   if (view.position !== drag.position) return false;
   if (!found.includes(1)) {
-    report("no outline was found there: leave some room around the object, or use the brush");
+    report("no outline found: leave some room around the object, or use the brush");
     return false;
   }
   for (let i = 0; i < found.length; i++) if (found[i]) view.mask[i] = view.current;
   return true;
 }
 
-function remember() {
-  view.undo.push(view.mask.slice());
-  if (view.undo.length > MAX_UNDO) view.undo.shift();
+// ---- Undo and redo: changes of all frames in one list
+
+// Returns what there is of the frame in view. `mask` is null if it has none, and `given` tells whether
+// it counts as painted.
+function snapshot() {
+  const { position } = view;
+  return { mask: view.masked.has(position) ? view.mask.slice() : null, given: view.given.has(position) };
 }
 
-const save = () => send(`mask/${view.position}`, "PUT", view.mask);
+const put = (position, { mask, given }) => mask
+  ? send(`mask/${position}?given=${given ? 1 : 0}`, "PUT", mask)
+  : send(`mask/${position}`, "DELETE");
 
-$("#undo").onclick = guarded(async () => {
-  if (!view.undo.length || view.running) return;
-  view.mask = view.undo.pop();
-  draw();
-  await save();
-});
+// Sends a change, and remembers it once the server has taken it.
+function change(entry) {
+  return inOrder(async () => {
+    try {
+      await put(entry.position, entry.after);
+    } catch (error) {
+      await go(view.position, true);
+      throw error;
+    }
+    view.undo.push(entry);
+    if (view.undo.length > MAX_UNDO) view.undo.shift();
+    view.redo = [];
+    refresh();
+  });
+}
+
+// Takes the newest entry of one list back, or does it again, and moves it to the other list.
+const travel = (from, to, side) => guarded(() => inOrder(async () => {
+  if (view.running || view.drag || !view[from].length) return;
+  stopPlaying();
+  const entry = view[from][view[from].length - 1];
+  await put(entry.position, entry[side]);
+  view[to].push(view[from].pop());
+  await go(entry.position, true);
+}));
+
+$("#undo").onclick = travel("undo", "redo", "before");
+$("#redo").onclick = travel("redo", "undo", "after");
 
 $("#clear").onclick = guarded(async () => {
-  remember();
-  view.mask = new Uint8Array(view.mask.length);
-  draw();
-  await send(`mask/${view.position}`, "DELETE");
+  const entry = { position: view.position, before: snapshot(), after: { mask: null, given: false } };
+  await change(entry);
+  await go(entry.position, true);
 });
 
 // ---- Running
 
-async function follow(direction) {
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+async function track(direction) {
   stopPlaying();
-  await send("run", "POST", JSON.stringify({ position: view.position, direction }));
+  await inOrder(() => send("run", "POST", JSON.stringify({ position: view.position, direction })));
   watch();
 }
 
-const summaries = guarded(async () => {
+// Shows every new frame, unless somebody looks at another one.
+const watch = guarded(async () => {
+  let shown = view.position;
   while (view.running) {
-    await new Promise((resolve) => setTimeout(resolve, 250));
-    const state = await send("state", "GET");
-    if (state.run && state.run.done) await go(state.run.position, true);
+    await pause(250);
+    const { run } = await send("state", "GET");
+    if (!run || !run.done || view.position !== shown) continue;
+    await go(run.position, true);
+    shown = view.position;
   }
   await go(view.position, true);
 });
 
-for (const button of document.querySelectorAll("[data-run]")) button.onclick = guarded(() => follow(button.dataset.run));
+for (const button of document.querySelectorAll("[data-run]")) button.onclick = guarded(() => track(button.dataset.run));
 $("#stop").onclick = guarded(() => send("stop", "POST"));
 
 // ---- Playing and scrubbing
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 function stopPlaying() { view.playing = false; if (view.clip) showWhere(); }
 
@@ -347,29 +440,55 @@ $("#scrub").oninput = (event) => {
 // ---- Clips, objects, tools, keys
 
 const load = guarded(async (path, body) => {
-  $("#empty").textContent = "reading the clip";
-  try { await send(path, "POST", body); } finally { $("#empty").textContent = "Choose a clip, or begin with the example."; }
+  const count = view.masked.size;
+  if (count && !(await agrees(`Another clip replaces this one and its masks (${frames(count)}).`, "Replace"))) return;
+  stopPlaying();
+  view.loading = true;
+  $("#empty").textContent = "Reading the clip \u2026";
+  refresh();
+  try {
+    await inOrder(() => send(path, "POST", body));
+  } finally {
+    view.loading = false;
+    $("#empty").textContent = "Choose a clip, or start with the example.";
+    refresh();
+  }
 });
+const frames = (count) => `${count} frame${count === 1 ? "" : "s"}`;
 $("#example").onclick = () => load("example");
+$("#choose").onclick = () => $("#file").click();
 $("#file").onchange = async (event) => { if (event.target.files[0]) await load("clip", event.target.files[0]); event.target.value = ""; };
 $("#add").onclick = addObject;
-$("#leave").onclick = guarded(async () => { await ask("leave", { method: "POST" }); location.reload(); });
+$("#leave").onclick = guarded(async () => {
+  const count = view.masked.size;
+  if (!(await agrees(`Remove this clip and its masks (${frames(count)}) from this machine?`, "Remove"))) return;
+  await ask("leave", { method: "POST" });
+  location.reload();
+});
 for (const button of document.querySelectorAll("[data-tool]")) button.onclick = () => { view.tool = button.dataset.tool; refresh(); };
 
 const KEYS = { b: "brush", e: "eraser", x: "box", s: "scribble" };
 document.addEventListener("keydown", (event) => {
-  if (!view.clip || event.target.type === "text") return;
-  if ((event.ctrlKey || event.metaKey) && event.key === "z") { $("#undo").click(); event.preventDefault(); return; }
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (KEYS[event.key]) $(`[data-tool=${KEYS[event.key]}]`).click();
-  else if (event.key === " ") { $("#play").click(); event.preventDefault(); }
-  else if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
+  const { target } = event, key = event.key.toLowerCase();
+  if (!view.clip || target.type === "text" || $("#question").open) return;
+  if (event.ctrlKey || event.metaKey) {
+    const button = key === "y" || (key === "z" && event.shiftKey) ? "#redo" : key === "z" ? "#undo" : "";
+    if (button) { $(button).click(); event.preventDefault(); }
+    return;
+  }
+  if (event.altKey) return;
+  if (KEYS[key]) $(`[data-tool=${KEYS[key]}]`).click();
+  else if (key === " " && !target.closest("button, a, [type=color]")) { $("#play").click(); event.preventDefault(); }
+  else if ((key === "arrowleft" || key === "arrowright") && target.id !== "size") {
     stopPlaying();
-    go(Math.max(0, Math.min(view.clip.frames - 1, view.position + (event.key === "ArrowLeft" ? -1 : 1))));
+    go(Math.max(0, Math.min(view.clip.frames - 1, view.position + (key === "arrowleft" ? -1 : 1))));
     event.preventDefault();
   }
 });
-// As large as the room for it, without black bars, so that a click's place is that of a pixel.
+// What was clicked does not keep the keyboard; what was reached with Tab does.
+document.addEventListener("click", (event) => { if (event.detail) event.target.closest("button, a, [type=range]")?.blur(); });
+
+// Fits the canvas into its room without black bars: a click's place is that of a pixel.
 function fit() {
   const room = $("#picture"), style = getComputedStyle(room), { width, height } = view.clip;
   const [wide, high] = [room.clientWidth - parseFloat(style.paddingLeft) * 2, room.clientHeight - parseFloat(style.paddingTop) * 2];
