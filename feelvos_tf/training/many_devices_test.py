@@ -20,7 +20,6 @@ from feelvos_tf.training.optimizers import AdamOptimizer, MomentumOptimizer
 from feelvos_tf.training.progress_log import ProgressLog
 from feelvos_tf.training.trainer import Trainer
 
-CLIPS = 4
 OPTIMIZERS = {"momentum": MomentumOptimizer, "adam": AdamOptimizer}
 # Hard pixels alone, for the loss whose clips are summed.
 SETTINGS = """
@@ -41,20 +40,17 @@ def feelvos():
     return model, release_names(model)
 
 
-def frozen():
-    """Returns the same with a backbone that does not learn."""
-    model, names = feelvos()
+def frozen_float16():
+    """Returns the same in 16 bits, so that the loss is scaled, with a backbone that is frozen."""
+    with mixed_precision.layers("mixed_float16"):
+        model, names = feelvos()
     model.freeze_backbone = True
     return model, names
 
 
-def in_float16():
-    """Returns the same in 16 bits, whose loss is scaled."""
-    with mixed_precision.layers("mixed_float16"):
-        return feelvos()
-
-
-def trained(make, strategy, folder, optimizer="momentum", num_steps=3, settings="", **arguments):
+def trained(
+    make, strategy, folder, optimizer="momentum", num_steps=3, settings="", clips=4, **arguments
+):
     """Returns the losses of all steps and the weights, and averages, after the last."""
     gin.clear_config()
     gin.parse_config(SETTINGS + settings)
@@ -73,7 +69,7 @@ def trained(make, strategy, folder, optimizer="momentum", num_steps=3, settings=
     )
     found = []
     with mock.patch.object(ProgressLog, "add", lambda _, __, scalars, ___: found.append(scalars)):
-        assert trainer.train(tiny_batches(CLIPS))
+        assert trainer.train(tiny_batches(clips))
     gin.clear_config()
     losses = {name: np.array([float(s[name]) for s in found]) for name in found[0]}
     weights = {name: variable.numpy() for name, variable in names.items()}
@@ -103,7 +99,13 @@ def test_accumulated_gradients_give_the_weights_of_the_whole_batch(tmp_path, opt
     assert len(whole[0]["loss"]) == 3 and whole[0]["loss"].std() > 0
 
 
-TRIPLET = "TripletLoss.weight = 1.0\n"
+def test_accumulation_keeps_the_network_s_dropout_and_sampled_pixels(tmp_path, eagerly):
+    case = {"settings": "TripletLoss.weight = 1.0", "num_steps": 2, "clips": 2}
+    whole = trained(feelvos, one_device(), tmp_path / "whole", **case)
+    case["gradient_accumulation_steps"] = 2
+    assert_equal(whole, trained(feelvos, one_device(), tmp_path / "parts", **case))
+
+
 ADAM = "AdamOptimizer.{} = {}\n"
 CASES = {
     "momentum": {"make": tiny},
@@ -114,16 +116,18 @@ CASES = {
         "optimizer": "adam",
         "settings": ADAM.format("adaptive_gradient_clipping", 0.01),
     },
-    "network": {"make": feelvos, "settings": TRIPLET},
+    "network": {
+        "make": feelvos,
+        "settings": "TripletLoss.weight = 1.0\nInitialWeights.calibration_clips = 3",
+        "num_steps": 2,
+    },
     # Without the epsilon, rounding decides the direction of Adam's step where a gradient is tiny.
-    "rates": {
+    "backbone rate": {
         "make": feelvos,
         "optimizer": "adam",
         "settings": ADAM.format("backbone_rate_multiplier", 0.1) + ADAM.format("epsilon", 0.1),
     },
-    "frozen": {"make": frozen, "settings": TRIPLET},
-    "calibrated": {"make": feelvos, "settings": "InitialWeights.calibration_clips = 3"},
-    "float16": {"make": in_float16, "rtol": 1e-3, "atol": 1e-4},
+    "frozen, float16": {"make": frozen_float16, "rtol": 1e-3, "atol": 1e-4},
 }
 
 
@@ -140,11 +144,15 @@ def compare_on_two_devices(folder, names):
         # Building the network's graphs would take most of the time.
         tf.config.run_functions_eagerly(case["make"] is not tiny)
         tolerance = {key: case.pop(key) for key in ("rtol", "atol") if key in case}
-        case["num_steps"] = 3 if case["make"] is tiny else 2
+        if case["make"] is not tiny:
+            # One clip for each device, so that the weights differ after one step if anything does.
+            case = {"num_steps": 1, "clips": 2, **case}
         one = trained(strategy=one_device(), folder=f"{folder}/{name} one", **case)
+        before = {name: variable.numpy() for name, variable in case["make"]()[1].items()}
+        assert any((one[1][name] != value).any() for name, value in before.items())
         two = trained(strategy=strategy, folder=f"{folder}/{name} two", **case)
         assert_equal(one, two, **tolerance)
-        if name in ("clipping", "momentum", "summed clips", "frozen"):
+        if case["make"] is tiny:
             case["gradient_accumulation_steps"] = 2
             in_parts = trained(strategy=strategy, folder=f"{folder}/{name} parts", **case)
             assert_equal(one, in_parts, **tolerance)

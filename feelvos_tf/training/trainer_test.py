@@ -401,3 +401,31 @@ def test_settings_that_only_other_programs_use_are_kept(tmp_path):
         model = small_model.create()
         assert model.window_radius == 9
         assert Predictor(model).max_reference_pixels == 512
+
+
+@pytest.mark.parametrize(
+    ("binding", "expected"),
+    [
+        ("set_random_seed.seed = -1", "int of 0 to 4294967295 | None"),
+        ("LearningRate.decay_step = 0", "int of 1 or more"),
+        ("LearningRate.base = -0.1", "float of 0.0 or more"),
+        ("BootstrappedCrossEntropy.top_k_percent_pixels = 15.0", "float of 0.0 to 1.0"),
+        ("MomentumOptimizer.momentum = 1.0", "float of 0.0 to 0.999999"),
+        ("AdamOptimizer.beta_2 = 1.0", "float of 0.0 to 0.999999"),
+        ("Trainer.average_decay = 1.0", "float of 0.0 to 0.999999"),
+        ("Trainer.gradient_accumulation_steps = 0", "int of 1 or more"),
+        ("Objective.summed_clips = 0", "int of 1 or more | None"),
+        ("Intervals.save_every_steps = -1", "int of 0 or more"),
+        ("Checkpoints.max_to_keep = 0", "int of 1 or more"),
+        ("InitialWeights.last_layers = 'False'", "bool"),
+    ],
+)
+def test_values_out_of_range_are_refused_with_the_name_of_the_setting(binding, expected):
+    name, value = binding.split(" = ")
+    part = name.split(".")[0]
+    given = {"Trainer": (None, {}, "", None), "Checkpoints": (None,) * 4}
+    given.update(dict.fromkeys(("MomentumOptimizer", "AdamOptimizer"), ({},)))
+    gin.parse_config(binding)
+    with pytest.raises(InputError) as caught:
+        gin.get_configurable(part)(*given.get(part, ()))
+    assert str(caught.value).startswith(f"{name}: expected {expected}, found {value}")
