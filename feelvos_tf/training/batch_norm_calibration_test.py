@@ -26,7 +26,7 @@ def backbone_names(model):
     return [name for name in release_names(model) if name.startswith("MobilenetV2")]
 
 
-def test_new_layers_get_the_statistics_of_the_images_behind_a_restored_backbone(model):
+def test_new_layers_get_the_statistics_of_images_seen_through_a_restored_backbone(model):
     images = some_images()
     low_level, deep = model.backbone(images)
     deep = model.aspp(deep, training=False, batch_statistics=True)
@@ -45,7 +45,7 @@ def test_new_layers_get_the_statistics_of_the_images_behind_a_restored_backbone(
         np.testing.assert_array_equal(before, release_names(model)[name])
 
 
-def test_a_restored_branch_among_new_ones_acts_and_stays_as_it_is(model):
+def test_a_restored_branch_among_new_ones_is_used_and_left_unchanged(model):
     names = [name for name in release_names(model) if name.startswith(("MobilenetV2", "aspp0"))]
     branch = model.aspp.branches[0].norm
     branch.moving_mean.assign(tf.fill(branch.moving_mean.shape, 0.25))
@@ -54,7 +54,7 @@ def test_a_restored_branch_among_new_ones_acts_and_stays_as_it_is(model):
     assert not branch.is_frozen
 
 
-def test_a_random_backbone_passes_its_signal_on_when_it_is_calibrated_too(model):
+def test_a_random_backbone_is_calibrated_too_and_keeps_the_signal(model):
     images = some_images()
 
     def deep_signal():

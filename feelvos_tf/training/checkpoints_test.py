@@ -68,7 +68,7 @@ def flip(path):
 
 @pytest.mark.parametrize("suffix", [".index", DATA])
 @pytest.mark.parametrize("damage", [cut, flip, lambda path: path.unlink()])
-def test_of_damaged_checkpoints_the_one_before_is_taken(folder, suffix, damage, capsys):
+def test_the_checkpoint_before_a_damaged_one_is_restored(folder, suffix, damage, capsys):
     damage(folder / f"ckpt-20{suffix}")
     run = Run(folder)
     assert run.checkpoints.resume() == str(folder / "ckpt-10")
@@ -81,7 +81,7 @@ def test_of_damaged_checkpoints_the_one_before_is_taken(folder, suffix, damage, 
     assert again.state() == (20, 20.0)
 
 
-def test_only_damaged_checkpoints_are_one_sentence(folder):
+def test_damaged_checkpoints_without_an_intact_one_are_refused_in_one_sentence(folder):
     for step in (5, 10, 20):
         cut(folder / f"ckpt-{step}{DATA}")
     with pytest.raises(InputError, match="only damaged ones .ckpt-5, ckpt-10, ckpt-20") as caught:
@@ -92,7 +92,7 @@ def test_only_damaged_checkpoints_are_one_sentence(folder):
 @pytest.mark.parametrize(
     "content", [None, "no checkpoint state", 'model_checkpoint_path: "ckpt-10"\n']
 )
-def test_a_run_goes_on_without_the_file_that_lists_its_checkpoints(folder, content, capsys):
+def test_a_run_resumes_without_the_file_that_lists_its_checkpoints(folder, content, capsys):
     (folder / "checkpoint").unlink()
     if content:
         (folder / "checkpoint").write_text(content)
@@ -106,7 +106,7 @@ def test_a_run_goes_on_without_the_file_that_lists_its_checkpoints(folder, conte
     assert not (folder / "ckpt-5.index").exists()
 
 
-def test_what_a_killed_process_was_writing_goes_and_nothing_else(folder):
+def test_only_the_partial_files_of_a_killed_process_are_removed(folder):
     kept = {path.name for path in folder.iterdir()}
     (folder / "ckpt-30_temp").mkdir()
     (folder / "ckpt-30_temp/part-00000-of-00001.data-00000-of-00001").write_text("half")
@@ -138,7 +138,7 @@ def test_a_run_can_start_from_the_weights_of_another(tmp_path):
         np.testing.assert_array_equal(variable, target[name])
 
 
-def test_a_run_can_start_from_packed_weights_and_so_do_its_averages(tmp_path):
+def test_a_run_and_its_averages_can_start_from_packed_weights(tmp_path):
     source, model = small_feelvos(1), small_feelvos(2)
     packed_weights.write(source, tmp_path / "weights.npz")
     names = release_names(model)
@@ -155,11 +155,11 @@ def test_a_run_can_start_from_packed_weights_and_so_do_its_averages(tmp_path):
             np.testing.assert_array_equal(averages[name], names[name], err_msg=name)
 
 
-def test_an_empty_folder_has_nothing_to_go_on_from(tmp_path):
+def test_an_empty_folder_has_nothing_to_resume_from(tmp_path):
     assert Run(tmp_path / "new").checkpoints.resume() is None
 
 
-def test_a_folder_that_cannot_be_written_is_one_sentence(folder):
+def test_a_folder_that_cannot_be_written_is_reported_in_one_sentence(folder):
     run = Run(folder)
     shutil.rmtree(folder)
     folder.write_text("a file")
@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(folder):
     assert "\n" not in str(caught.value)
 
 
-def test_a_full_disk_keeps_nothing_that_is_half_written(folder, monkeypatch):
+def test_a_full_disk_leaves_no_partial_checkpoint(folder, monkeypatch):
     run = Run(folder)
     before = sorted(folder.iterdir())
 
@@ -184,7 +184,7 @@ def test_a_full_disk_keeps_nothing_that_is_half_written(folder, monkeypatch):
     assert sorted(folder.iterdir()) == before
 
 
-def test_checkpoints_know_nothing_of_keras_but_the_release_s_names(tmp_path):
+def test_checkpoints_hold_the_release_s_names_and_none_of_keras(tmp_path):
     """So that one Keras reads what another wrote."""
     model = small_feelvos(1)
     names, step = release_names(model), tf.Variable(3, dtype=tf.int64)
@@ -200,7 +200,7 @@ def test_checkpoints_know_nothing_of_keras_but_the_release_s_names(tmp_path):
     assert keys - expected == others
 
 
-def test_a_checkpoint_of_another_optimizer_is_told_as_such(folder):
+def test_a_checkpoint_of_another_optimizer_is_refused_as_such(folder):
     with pytest.raises(InputError, match="@AdamOptimizer, found one of another optimizer .accumul"):
         Run(folder, AdamOptimizer).checkpoints.resume()
 
@@ -214,7 +214,7 @@ with only_process(sys.argv[1]):
 """
 
 
-def test_a_second_process_in_one_folder_is_refused_until_the_first_is_gone(tmp_path):
+def test_a_second_process_in_a_folder_is_refused_until_the_first_ends(tmp_path):
     folder = tmp_path / "run"
     first = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)],
@@ -233,14 +233,14 @@ def test_a_second_process_in_one_folder_is_refused_until_the_first_is_gone(tmp_p
         pass
 
 
-def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path):
+def test_a_file_in_place_of_the_folder_is_refused_in_one_sentence(tmp_path):
     (tmp_path / "run").write_text("a file")
     for folder in (tmp_path / "run", tmp_path / "run" / "deeper"):
         with pytest.raises(InputError, match="a part of the path is a file"), only_process(folder):
             pass
 
 
-def test_a_file_system_without_locks_is_trained_on_as_well(tmp_path):
+def test_a_file_system_without_locks_is_accepted(tmp_path):
     no_locks = OSError(errno.ENOLCK, "No locks available")
     with mock.patch("fcntl.flock", side_effect=no_locks), only_process(tmp_path / "run"):
         pass

@@ -17,7 +17,7 @@ def listing(folder):
     return {(path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in folder.iterdir()}
 
 
-def test_it_goes_on_from_the_run_s_checkpoint_and_writes_nothing(tmp_path):
+def test_it_resumes_from_the_run_s_checkpoint_and_writes_nothing(tmp_path):
     _, trainer = make_trainer(tmp_path)
     trainer.train(tiny_batches(4))
     before = listing(tmp_path)
@@ -52,7 +52,7 @@ def test_memory_that_tensorflow_keeps_after_the_first_step_counts(tmp_path, part
     assert trial.bytes_more * 2 // parts > 48 * 2**20
 
 
-def test_a_folder_that_is_not_there_is_not_made(tmp_path):
+def test_a_missing_folder_is_not_created(tmp_path):
     with dry_run.copy_of_run(tmp_path / "new") as copy:
         assert not list(copy.iterdir())
     assert not (tmp_path / "new").exists()
@@ -66,7 +66,7 @@ def test_memory_is_that_of_the_clips_of_one_device():
     assert "about 72.0 s each, in all 0 h 12 min" in text
 
 
-def test_the_peak_of_the_process_is_seen():
+def test_the_peak_memory_of_the_process_is_measured():
     memory = dry_run.MemoryWatch()
     if memory.place != "this machine":
         pytest.skip("looks at the GPU")

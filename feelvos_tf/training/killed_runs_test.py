@@ -63,7 +63,9 @@ def kill(process, moment):
 @pytest.mark.parametrize(
     ("kills", "steps"), [(2, 15), pytest.param(20, 40, marks=pytest.mark.slow)]
 )
-def test_a_run_that_is_killed_ends_like_one_that_is_not(tmp_path, testdata, kills, steps, capsys):
+def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
+    tmp_path, testdata, kills, steps, capsys
+):
     videos = datasets.list_sequences(testdata, split="train")[:3]
     record_shards.write_shards(videos, tmp_path / "records", "train", 2)
     records = str(tmp_path / "records/train-*")
@@ -79,7 +81,7 @@ def test_a_run_that_is_killed_ends_like_one_that_is_not(tmp_path, testdata, kill
             folder = tmp_path / f"killed-{killed}"
     assert any(folder.glob("ckpt-*.index"))
     train(records, folder, steps)
-    assert "going on from" in capsys.readouterr().err
+    assert "resuming from" in capsys.readouterr().err
     expected, found = (checkpoint_state.read(path, steps) for path in (tmp_path / "whole", folder))
     assert len(expected) > 10 and found.keys() == expected.keys()
     for name, value in expected.items():

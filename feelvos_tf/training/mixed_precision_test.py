@@ -86,7 +86,7 @@ class Overflowing(TinyModel):
 
 
 @pytest.mark.parametrize("optimizer", [MomentumOptimizer, AdamOptimizer])
-def test_an_update_that_overflows_is_left_out_and_the_scale_halved(optimizer):
+def test_an_update_that_overflows_is_skipped_and_the_scale_halved(optimizer):
     model = Overflowing()
     names, scale = model.named_variables(), LossScale()
     updates = optimizer(names)
@@ -125,7 +125,7 @@ def test_the_scale_grows_after_many_good_steps():
     assert scale.scale.numpy() == 2 * before and scale.good_steps.numpy() == 0
 
 
-def test_an_unknown_precision_is_one_sentence():
+def test_an_unknown_policy_is_refused_in_one_sentence():
     with pytest.raises(
         InputError, match="set_mixed_precision.policy: expected 'float32', 'mixed_bfloat16' or"
     ):

@@ -90,7 +90,7 @@ def test_the_accumulators_survive_a_checkpoint_by_name(variables, tmp_path):
     np.testing.assert_allclose(fresh.accumulators["embedding/biases"], [2.0])
 
 
-def test_the_head_s_variables_are_told_from_every_backbone_s():
+def test_the_head_s_variables_are_distinguished_from_every_backbone_s():
     """By name: `backbone_rate_multiplier` needs no list of backbones."""
     for backbone in (MobileNetV2(0.1, output_stride=16), Xception(41, output_stride=16)):
         model = Feelvos(backbone)

@@ -12,7 +12,7 @@ def rows(folder):
         return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
-def test_every_step_is_one_line_and_scores_join_theirs(tmp_path):
+def test_every_step_is_one_row_and_scores_join_theirs(tmp_path):
     metrics = MetricsFile(tmp_path, 0)
     metrics.write({"loss": 1.5}, 1)
     metrics.write({"loss": 0.25}, 2)
@@ -25,7 +25,7 @@ def test_every_step_is_one_line_and_scores_join_theirs(tmp_path):
     ]
 
 
-def test_a_resumed_run_drops_the_lines_that_it_makes_again(tmp_path):
+def test_a_resumed_run_drops_the_rows_that_it_will_repeat(tmp_path):
     first = MetricsFile(tmp_path, 0)
     for step in (1, 2, 3, 4):
         first.write({"loss": float(step)}, step)
@@ -40,7 +40,7 @@ def test_a_resumed_run_drops_the_lines_that_it_makes_again(tmp_path):
     ]
 
 
-def test_lines_are_in_the_file_at_once(tmp_path):
+def test_rows_are_written_at_once(tmp_path):
     metrics = MetricsFile(tmp_path, 0)
     for step in range(1, 4):
         metrics.write({"loss": 1.0}, step)

@@ -71,7 +71,7 @@ def test_the_loss_sees_the_current_frame_only():
     np.testing.assert_allclose(make_step(model)(batch, 1).scalars["loss"], expected)
 
 
-def test_steps_with_other_object_counts_do_not_build_the_graph_again():
+def test_other_object_counts_do_not_retrace_the_graph():
     train_step = make_step(TinyModel())
     for seed in range(3):
         batch = tiny_batch(2, seed)
@@ -80,7 +80,7 @@ def test_steps_with_other_object_counts_do_not_build_the_graph_again():
     assert train_step.__call__.experimental_get_tracing_count() == 1
 
 
-def test_the_losses_of_as_many_clips_are_summed_as_a_setting_says():
+def test_summed_clips_sets_how_many_losses_are_summed():
     """Three groups of one clip: their mean, as the release has it on three GPUs."""
     batch = tiny_batch(3, seed=1)
     expected = sum(clip_losses(TinyModel(), batch)) / 3
@@ -118,6 +118,6 @@ def test_training_miou_equals_the_release_s(golden):
     assert float(mean_object_iou(predicted, np.zeros_like(truth), 3)) == 1.0
 
 
-def test_training_miou_leaves_void_out():
+def test_training_miou_ignores_void():
     labels = np.array([[0, 1, 255, 255]], np.int32)
     assert float(mean_object_iou(np.array([[0, 1, 1, 0]], np.int32), labels, 2)) == 1.0

@@ -260,7 +260,7 @@ class Trainer:
         """Returns whether there was a checkpoint to resume from."""
         path = self._checkpoints.resume()
         if path:
-            say(f"going on from {path}, step {int(self.step.numpy())}")
+            say(f"resuming from {path}, step {int(self.step.numpy())}")
         return path is not None
 
     def _initialize(self) -> list[str]:

@@ -106,7 +106,7 @@ def stop_after(trainer, steps):
     trainer._train_step = counting
 
 
-def test_a_finished_run_says_so_and_is_left_as_it_is(tmp_path, capsys):
+def test_a_finished_run_says_so_and_is_left_unchanged(tmp_path, capsys):
     _, trainer = make_trainer(tmp_path)
     trainer.train(tiny_batches(1))
     written = (tmp_path / "ckpt-6.index").stat().st_mtime_ns
@@ -119,7 +119,7 @@ def test_a_finished_run_says_so_and_is_left_as_it_is(tmp_path, capsys):
     assert (tmp_path / "ckpt-6.index").stat().st_mtime_ns == written
 
 
-def test_a_signal_stops_after_the_step_with_a_checkpoint_and_handlers_come_back(tmp_path):
+def test_a_signal_stops_after_the_step_with_a_checkpoint_and_handlers_are_restored(tmp_path):
     before = signal.getsignal(signal.SIGTERM)
     _, trainer = make_trainer(tmp_path, save_every_steps=100)
     stop_after(trainer, 2)
@@ -129,7 +129,7 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint_and_handlers_come_back(
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_loss_that_is_no_number_stops_with_a_sentence_and_saves_nothing_after(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_training_and_nothing_more_is_saved(tmp_path):
     model, trainer = make_trainer(tmp_path, save_every_steps=1, log_every_steps=1)
     update = trainer._train_step
 
@@ -168,7 +168,7 @@ def test_data_that_ends_and_batches_that_replicas_cannot_share_are_refused(tmp_p
         trainer.train(lambda *_: loose)
 
 
-def test_scores_are_asked_for_and_written(tmp_path):
+def test_the_model_is_scored_at_its_intervals_and_the_scores_are_written(tmp_path):
     asked = []
 
     def evaluate(step):
@@ -248,7 +248,7 @@ def spoil_weights_after(trainer, model, step):
     trainer._train_step = spoiling
 
 
-def test_a_signal_while_scores_are_made_saves_nothing_after_a_loss_that_is_no_number(tmp_path):
+def test_a_signal_during_an_evaluation_saves_nothing_after_a_loss_that_is_not_finite(tmp_path):
     def evaluate(step):
         if step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -264,7 +264,7 @@ def test_a_signal_while_scores_are_made_saves_nothing_after_a_loss_that_is_no_nu
     assert not list(tmp_path.glob("ckpt-*"))
 
 
-def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     model, trainer = make_trainer(tmp_path, save_every_steps=2)
     spoil_weights_after(trainer, model, 4)
     with pytest.raises(InputError, match="a weight is not a finite number after step 4"):
@@ -272,7 +272,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
     assert {p.name for p in tmp_path.glob("ckpt-*.index")} == {"ckpt-2.index"}
 
 
-def test_an_optimizer_that_is_a_mere_name_is_refused(tmp_path):
+def test_an_optimizer_given_as_a_string_is_refused(tmp_path):
     with pytest.raises(InputError, match="Trainer.optimizer: .*@AdamOptimizer, found 'Adam"):
         make_trainer(tmp_path, optimizer="AdamOptimizer")
 
@@ -306,7 +306,7 @@ class ShareOfObjects(Loss):
         return tf.reduce_mean(tf.nn.softmax(clip.output.logits, axis=0)[1:])
 
 
-def test_a_new_loss_is_one_line_of_gin_and_shows_in_log_and_tensorboard(tmp_path, capsys):
+def test_a_new_loss_takes_one_line_of_gin_and_shows_in_log_and_tensorboard(tmp_path, capsys):
     gin.parse_config(
         """
         Objective.losses = [@BootstrappedCrossEntropy(), @ShareOfObjects(), @TripletLoss()]
@@ -338,12 +338,12 @@ def test_a_new_loss_is_one_line_of_gin_and_shows_in_log_and_tensorboard(tmp_path
     "losses",
     [["TripletLoss"], [ShareOfObjects], [], [ShareOfObjects(), ShareOfObjects()], "TripletLoss"],
 )
-def test_what_is_no_list_of_losses_is_refused(tmp_path, losses):
+def test_anything_but_a_list_of_losses_is_refused(tmp_path, losses):
     with pytest.raises(InputError, match="Objective.losses: expected"):
         make_trainer(tmp_path, losses=losses)
 
 
-def test_calibration_reads_a_dataset_of_its_own(tmp_path, monkeypatch):
+def test_calibration_reads_the_first_clips(tmp_path, monkeypatch):
     datasets, calibrated = [], []
     monkeypatch.setattr(
         trainer_module, "calibrate_batch_norm", lambda _, images, __: calibrated.append(len(images))
@@ -369,7 +369,7 @@ class Refusing(Loss):
             return tf.constant(0.0)
 
 
-def test_an_error_of_a_loss_is_raised_as_it_is_and_at_once(tmp_path, monkeypatch):
+def test_an_error_of_a_loss_is_raised_unchanged_and_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         corrupt_records, "check_file", lambda _: pytest.fail("looked for corrupt records")
     )

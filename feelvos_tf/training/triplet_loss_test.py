@@ -57,7 +57,7 @@ def slow_loss(embeddings, labels, margin, pick):
 
 
 @pytest.mark.parametrize(("positive", "pick"), [("farthest", np.max), ("nearest", np.min)])
-def test_loss_is_the_definition_s_with_void_and_absent_objects_left_out(positive, pick):
+def test_the_loss_follows_its_definition_without_void_and_absent_objects(positive, pick):
     embeddings, labels = make_clip()
     assert 2 in labels[2] and 2 not in labels[:2]
     for margin in (0.0, 0.3):
@@ -92,7 +92,7 @@ def test_descending_separates_the_objects():
     assert float(loss.embedding_loss(embeddings, labels, tf.constant(3))) < 0.2 * before
 
 
-def test_pixels_are_drawn_per_object():
+def test_pixels_are_sampled_per_object():
     embeddings, labels = make_clip()
     draws = {
         float(
@@ -142,7 +142,7 @@ def test_training_adds_the_weighted_loss_of_every_clip():
     assert float(model.scale[0]) != np.float32(0.01)
 
 
-def test_training_can_do_without_cross_entropy():
+def test_training_works_without_cross_entropy():
     gin.parse_config("TripletLoss.weight = 1.0\nBootstrappedCrossEntropy.weight = 0.0")
     model = WithEmbeddings()
     scalars = train(model, tiny_batch(2, seed=1))

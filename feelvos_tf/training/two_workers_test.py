@@ -124,7 +124,7 @@ def test_two_processes_train_like_one_and_the_chief_alone_writes(tmp_path, optim
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_killed_worker_comes_back_and_the_weights_are_those_of_a_run_without(tmp_path, killed):
+def test_a_killed_worker_rejoins_and_the_weights_are_those_of_an_undisturbed_run(tmp_path, killed):
     with Cluster(tmp_path / "undisturbed", 400) as cluster:
         cluster.end()
     with Cluster(tmp_path / "killed", 400) as cluster:
@@ -132,7 +132,7 @@ def test_a_killed_worker_comes_back_and_the_weights_are_those_of_a_run_without(t
         cluster.kill_and_start_again(killed)
         logs = cluster.end()
     assert "starting again from the last checkpoint" in logs[1 - killed]
-    assert all("going on from" in log for log in logs)
+    assert all("resuming from" in log for log in logs)
     expected, found = (weights_of(tmp_path / name, 400) for name in ("undisturbed", "killed"))
     assert len(expected) > 5 and found.keys() == expected.keys()
     for name, value in expected.items():

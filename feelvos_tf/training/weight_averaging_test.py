@@ -12,7 +12,7 @@ def strategy(request):
     return tf.distribute.get_strategy()
 
 
-def test_the_average_follows_a_numpy_loop(strategy):
+def test_the_average_equals_a_numpy_loop(strategy):
     with strategy.scope():
         weight = tf.Variable([1.0, -2.0])
         average = WeightAverage({"w": weight}, decay=0.9)
@@ -27,7 +27,7 @@ def test_the_average_follows_a_numpy_loop(strategy):
         np.testing.assert_allclose(average.averages["w"], expected, rtol=1e-5)
 
 
-def test_the_averages_stand_in_for_the_weights_inside_the_block_only():
+def test_the_averages_replace_the_weights_inside_the_block_only():
     weight = tf.Variable(1.0)
     average = WeightAverage({"w": weight}, decay=0.9)
     average.averages["w"].assign(5.0)
