@@ -18,8 +18,9 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
 
-# Whether a click on the middle of an element reaches it.
+# Whether a click on the middle of an element reaches it, unless it is disabled.
 IS_ON_TOP = """element => {
+    if (element.matches(":disabled, [aria-disabled=true]")) return true;
     const box = element.getBoundingClientRect();
     const hit = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
     return element.contains(hit);
@@ -366,9 +367,9 @@ def test_masks_are_discarded_only_when_the_question_is_answered(person, clip_fol
 def test_keys_and_enter_reach_every_button(person):
     """Enter on "Choose a clip" opens the file dialog; Space on a focused button presses it."""
     page = person.page
-    page.focus("#choose")
+    page.wait_for_selector("#example", state="visible")  # The page is ready.
     with page.expect_file_chooser():
-        page.keyboard.press("Enter")
+        page.press("#choose", "Enter")
     person.open_example()
     page.focus("[data-tool=box]")
     page.keyboard.press("Space")
