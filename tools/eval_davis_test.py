@@ -28,7 +28,7 @@ def predictions(tmp_path):
 
 
 def test_the_tool_prints_the_table_and_writes_the_csvs(davis, predictions):
-    result = run(f"--davis_root={davis}", f"--predictions={predictions}", "--workers=2")
+    result = run(f"--dataset_root={davis}", f"--predictions={predictions}", "--workers=2")
     assert result.returncode == 0, result.stderr
     with (predictions / "global_results-val.csv").open() as file:
         (row,) = csv.DictReader(file)
@@ -41,7 +41,7 @@ def test_the_tool_prints_the_table_and_writes_the_csvs(davis, predictions):
 def test_year_sequences_and_split_select_what_is_scored(tmp_path, predictions):
     root = drawn_masks.write_davis(tmp_path / "d16", OBJECTS, split="mini", year="2016")
     result = run(
-        f"--davis_root={root}",
+        f"--dataset_root={root}",
         f"--predictions={predictions}",
         "--year=2016",
         "--split=mini",
@@ -62,7 +62,7 @@ def test_any_tree_of_masks_can_be_the_ground_truth(davis, predictions):
 def test_a_report_compares_two_folders(davis, predictions, tmp_path):
     other = drawn_masks.write_predictions(tmp_path / "other", OBJECTS, error=5)
     result = run(
-        f"--davis_root={davis}",
+        f"--dataset_root={davis}",
         f"--predictions={predictions}",
         f"--compare={other}",
         f"--report={tmp_path}/new/report.html",
@@ -83,8 +83,8 @@ def check_refusal(result, predictions, *words):
 
 
 def test_bad_predictions_are_one_sentence_and_no_csv(davis, predictions):
-    arguments = f"--davis_root={davis}", f"--predictions={predictions}"
-    Image.new("RGB", (80, 48)).save(predictions / "one/00002.png")
+    arguments = f"--dataset_root={davis}", f"--predictions={predictions}"
+    Image.new("RGB", (80, 48), (128, 0, 0)).save(predictions / "one/00002.png")
     check_refusal(run(*arguments), predictions, "one/00002.png", "RGB")
     (predictions / "one/00002.png").unlink()
     check_refusal(run(*arguments), predictions, "sequence one", "00002.png")
@@ -92,7 +92,7 @@ def test_bad_predictions_are_one_sentence_and_no_csv(davis, predictions):
 
 def test_missing_predictions_are_scored_around_on_request(davis, predictions):
     (predictions / "one/00002.png").unlink()
-    result = run(f"--davis_root={davis}", f"--predictions={predictions}", "--allow_missing")
+    result = run(f"--dataset_root={davis}", f"--predictions={predictions}", "--allow_missing")
     assert result.returncode == 0, result.stderr
     assert "not scored: sequence one: expected 6 predicted masks" in result.stdout
 
@@ -102,11 +102,11 @@ def test_missing_predictions_are_scored_around_on_request(davis, predictions):
     [
         ((), ["--predictions=DIR is needed"]),
         (("--predictions={out}",), ["either --dataset_root=DIR or --ground_truth=DIR"]),
-        (("--predictions={out}", "--davis_root=/nowhere"), ["/nowhere does not exist"]),
-        (("--predictions=/nowhere", "--davis_root={davis}"), ["/nowhere does not exist"]),
-        (("--predictions={out}", "--davis_root={davis}", "--split=train"), ["train.txt"]),
-        (("--predictions={out}", "--davis_root={davis}", "--sequences=dog"), ["'dog'"]),
-        (("--predictions={out}", "--davis_root={davis}", "--year=2016"), ["2016/val.txt"]),
+        (("--predictions={out}", "--dataset_root=/nowhere"), ["/nowhere does not exist"]),
+        (("--predictions=/nowhere", "--dataset_root={davis}"), ["/nowhere does not exist"]),
+        (("--predictions={out}", "--dataset_root={davis}", "--split=train"), ["train.txt"]),
+        (("--predictions={out}", "--dataset_root={davis}", "--sequences=dog"), ["'dog'"]),
+        (("--predictions={out}", "--dataset_root={davis}", "--year=2016"), ["2016/val.txt"]),
     ],
 )
 def test_wrong_requests_are_one_sentence(davis, predictions, arguments, words):

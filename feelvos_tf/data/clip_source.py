@@ -197,21 +197,18 @@ class ClipSource:
         """Returns what `_attempt` does, for clips as in the paper."""
 
         def make() -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
-            encoded = self._record(row)
-            long_enough = paper_clips.is_long_enough(encoded, self._clips, report)
-            clip, usable = tf.cond(long_enough, lambda: self._make_clip(encoded, seed), self._blank)
+            video = self._record(row)
+            long_enough = paper_clips.is_long_enough(video, self._clips, report)
+            clip, usable = tf.cond(
+                long_enough,
+                lambda: paper_clips.make_clip(
+                    paper_clips.choose_frames(video, seed, self._clips), self._clips
+                ),
+                lambda: (paper_clips.blank_clip(self._clips), tf.constant(False)),
+            )
             return long_enough, usable, clip
 
         return self._unless_corrupt(make, row[tf.newaxis])
-
-    def _make_clip(
-        self, encoded: tfrecords.EncodedVideo, seed: tf.Tensor
-    ) -> tuple[TrainingClip, tf.Tensor]:
-        chosen = paper_clips.choose_frames(encoded, seed, self._clips)
-        return paper_clips.make_clip(chosen, self._clips)
-
-    def _blank(self) -> tuple[TrainingClip, tf.Tensor]:
-        return paper_clips.blank_clip(self._clips), tf.constant(False)
 
     def _unless_corrupt(self, make: Callable, rows: tf.Tensor):
         """Returns what `make` does, or that nothing is usable where one of the records is corrupt.

@@ -19,7 +19,7 @@ import numpy as np
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import video
-from feelvos_tf.media.video import DEFAULT_FRAMES_PER_SECOND, Frame
+from feelvos_tf.media.video import DEFAULT_FRAMES_PER_SECOND, Frame, Frames
 
 _PIPE = "standard input"
 _POLL_SECONDS = 0.1  # How often waiting threads check whether the video was stopped.
@@ -27,8 +27,8 @@ _POLL_SECONDS = 0.1  # How often waiting threads check whether the video was sto
 _WITHOUT_TIME = ("mjpeg", "rawvideo", "jpeg_pipe", "png_pipe", "image2pipe")
 
 
-class LiveFrames:
-    """Frames that can be read once, until they end or are stopped. `Frames`; see there.
+class LiveFrames(Frames):
+    """Frames that can be read once, until they end or are stopped.
 
     A daemon thread waits for the source, so that a video can be stopped while its next frame does
     not come, and the program can end.
@@ -54,10 +54,6 @@ class LiveFrames:
     def stop(self) -> None:
         """Ends the video."""
         self._is_stopped.set()
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields uint8 [height, width, 3] RGB."""
-        return (frame.image for frame in self.timed())
 
     def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
         """Yields chosen frames. See `Frames`."""
@@ -102,10 +98,6 @@ class LiveFrames:
             with contextlib.suppress(queue.Full):
                 self._arrived.put(item, timeout=_POLL_SECONDS)
                 return
-
-    def name(self, number: int) -> str:
-        """Returns the frame's number: `00012`."""
-        return f"{number:05d}"
 
 
 def open_camera(index: int) -> LiveFrames:

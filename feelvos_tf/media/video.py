@@ -8,7 +8,7 @@ import pathlib
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import av
 import av.error
@@ -34,8 +34,8 @@ class Frame(NamedTuple):
     image: np.ndarray
 
 
-class Frames(Protocol):
-    """Interface: the frames of one source.
+class Frames:
+    """The frames of one source.
 
     Attributes:
       paths: the files they come from.
@@ -47,10 +47,11 @@ class Frames(Protocol):
     paths: list[pathlib.Path]
     length: int | None
     frames_per_second: float
-    is_live: bool
+    is_live = False
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields the images of all frames. See `Frame`."""
+        return (frame.image for frame in self.timed())
 
     def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
         """Yields the frames start, start + every, ... below `end`; to the last one with None.
@@ -58,20 +59,20 @@ class Frames(Protocol):
         Raises:
           InputError: a frame cannot be read, or the source breaks off.
         """
+        raise NotImplementedError
 
     def name(self, number: int) -> str:
-        """Returns the file name, without suffix, of a frame's mask."""
+        """Returns the file name, without suffix, of a frame's mask: `00012`."""
+        return f"{number:05d}"
 
 
-class ImageFrames:
-    """The pictures of a sequence in the given order. `Frames`; see there.
+class ImageFrames(Frames):
+    """The pictures of a sequence in the given order.
 
     Attributes:
       names: one name per frame: the file name without its suffix.
       frames_per_second: pictures carry no time; by default that of DAVIS.
     """
-
-    is_live = False
 
     def __init__(
         self,
@@ -82,10 +83,6 @@ class ImageFrames:
         self.names = [path.stem for path in self.paths]
         self.length = len(self.names)
         self.frames_per_second = frames_per_second
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields uint8 [height, width, 3] RGB; InputError where a picture cannot be read."""
-        return map(pictures.read_image, self.paths)
 
     def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
         """Yields chosen frames. See `Frames`."""
@@ -98,10 +95,8 @@ class ImageFrames:
         return self.names[number]
 
 
-class VideoFrames:
-    """The frames of a video file. `Frames`; see there."""
-
-    is_live = False
+class VideoFrames(Frames):
+    """The frames of a video file."""
 
     def __init__(self, path: str | os.PathLike[str]):
         """Opens the file once to check that it is a video.
@@ -118,10 +113,6 @@ class VideoFrames:
             self.frames_per_second = float(
                 average if 0 < average < 1000 else DEFAULT_FRAMES_PER_SECOND
             )
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """Yields uint8 [height, width, 3] RGB, upright; InputError where decoding fails."""
-        return (frame.image for frame in self.timed())
 
     def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
         """Yields chosen frames. See `Frames`."""
@@ -144,10 +135,6 @@ class VideoFrames:
                     f"{self.paths[0]}: the video cannot be decoded after frame {number} ({error})"
                 ) from error
             whole_video.check(self.paths[0], container, seen, number)
-
-    def name(self, number: int) -> str:
-        """Returns the frame's number: `00012`."""
-        return f"{number:05d}"
 
     def _time(self, frame: av.VideoFrame, number: int) -> Fraction:
         if frame.pts is None or frame.time_base is None:

@@ -79,17 +79,19 @@ def check(
 def _declared_end(container: av.container.InputContainer) -> tuple[Fraction, bool]:
     """Returns when the last picture should end, seconds, 0 for unknown; and whether it must."""
     stream = container.streams.video[0]
-    begin = (stream.start_time or 0) * Fraction(stream.time_base)
-    if stream.duration:
-        end = begin + stream.duration * Fraction(stream.time_base)
-        return end, container.format.name.startswith("mov")
-    # Matroska and WebM have it among the tags, in hours, minutes and seconds from time 0.
+    # Matroska and WebM count from time 0; the tag is in hours, minutes and seconds.
     found = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
     if found:
         hours, minutes, seconds = map(Fraction, found.groups())
         return 3600 * hours + 60 * minutes + seconds, False
     tolerance = _OTHER_STREAMS_SECONDS if len(container.streams) > 1 else 0
-    return begin + Fraction(container.duration or 0, av.time_base) - tolerance, False
+    length = Fraction(container.duration or 0, av.time_base) - tolerance
+    if "matroska" in container.format.name:
+        return length, False
+    if stream.duration:
+        length = stream.duration * Fraction(stream.time_base)
+    begin = (stream.start_time or 0) * Fraction(stream.time_base)
+    return begin + length, bool(stream.duration) and container.format.name.startswith("mov")
 
 
 def _declared_bytes(path: str | os.PathLike[str]) -> int:
