@@ -1,1 +1,1 @@
-"""What every room uses: command lines, errors, gin settings, files that appear whole, constants."""
+"""Shared by all rooms: command lines, errors, gin settings, atomic files, constants."""

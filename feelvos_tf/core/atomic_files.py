@@ -1,4 +1,4 @@
-"""Writes files that appear whole or not at all."""
+"""Writes files atomically: they appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Yields a temporary path beside `path` that takes its name when the block ends well.
+    """Yields a temporary path beside `path` that replaces it when the block succeeds.
 
     A reader never sees half a file, and a block that fails leaves the old file as it was. Parent
     folders are created.
 
     Args:
-      path: the file to write. The temporary name keeps its suffix, by which many writers choose
+      path: the file to write. The temporary name keeps its suffix, from which many writers infer
         the format.
 
     Raises:
@@ -54,10 +54,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 def _create_beside(target: pathlib.Path) -> pathlib.Path:
-    """Returns a new empty file that only this process knows.
+    """Returns a new empty file with a random name.
 
     Unlike those of `tempfile` it has the permissions that the user's umask gives to any new file.
-    Asking for the umask would mean to change it for a moment, for other threads as well.
+    (The umask can be read only by changing it for a moment, which affects other threads.)
     """
     while True:
         path = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
@@ -69,11 +69,11 @@ def _create_beside(target: pathlib.Path) -> pathlib.Path:
 
 
 def refusal(target: pathlib.Path, error: Exception) -> InputError:
-    """Returns what to raise where something cannot be written.
+    """Returns the error to raise if something cannot be written.
 
     Args:
       target: the file or folder.
-      error: an OSError, or TensorFlow's word for one.
+      error: an OSError or TensorFlow's equivalent.
     """
     number = getattr(error, "errno", None)
     if os.strerror(errno.ENOSPC) in str(error):  # TensorFlow's errors have no number.

@@ -1,29 +1,29 @@
-"""Makes the next items, and uses the last ones, in threads of their own."""
+"""Prefetches items, and consumes results, in background threads."""
 
 from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Callable, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 _END = object()
 
 
 class Stopwatch:
-    """Adds up the seconds that one thread has waited for another.
+    """Adds up the seconds for which one thread has waited for another.
 
     Attributes:
-      seconds: so far.
+      seconds: the sum so far.
     """
 
     def __init__(self):
         self.seconds = 0.0
 
     def result(self, future: Future) -> object:
-        """Returns the result of a future, once it is there."""
+        """Waits for a future and returns its result."""
         begin = time.perf_counter()
         try:
             return future.result()
@@ -32,12 +32,12 @@ class Stopwatch:
 
 
 def prefetched(items: Iterable[T], waited: Stopwatch | None = None, depth: int = 2) -> Iterator[T]:
-    """Yields the items, the next ones being made in the background meanwhile.
+    """Yields the items while the next ones are computed in the background.
 
     Args:
-      items: made in one thread, one after the other.
-      waited: takes the time for which an item was not there yet.
-      depth: how many are made in advance.
+      items: computed in one thread, in order.
+      waited: measures the time spent waiting for items.
+      depth: how many are computed in advance.
     """
     waited = waited or Stopwatch()
     iterator = iter(items)
@@ -49,18 +49,18 @@ def prefetched(items: Iterable[T], waited: Stopwatch | None = None, depth: int =
 
 
 class Background:
-    """Calls functions one after the other in a thread of its own; `with` waits for the last.
+    """Calls functions in order in a background thread; leaving the `with` block waits for the last.
 
-    What a call raises is raised by a later `submit` or at the end of the block; calls that wait
-    behind it are not made.
+    A later `submit` or the end of the block raises what a call has raised; the calls queued after
+    it are dropped.
     """
 
     def __init__(self, waited: Stopwatch | None = None, depth: int = 2):
         """Starts the thread.
 
         Args:
-          waited: takes the time for which `submit` waited.
-          depth: how many calls may wait.
+          waited: measures the time that `submit` waits.
+          depth: how many calls may be queued.
         """
         self._waited = waited or Stopwatch()
         self._depth = depth
@@ -73,12 +73,12 @@ class Background:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         self._worker.shutdown(wait=True)
-        # Where the block has failed, that is what is told.
+        # If the block itself has failed, its error is the one to report.
         while self._pending and kind is None:
             self._pending.popleft().result()
 
     def submit(self, function: Callable[..., object], *arguments: object) -> None:
-        """Calls a function, later."""
+        """Queues a call; waits while the queue is full."""
         while len(self._pending) >= self._depth:
             self._waited.result(self._pending.popleft())
         self._pending.append(self._worker.submit(self._call, function, *arguments))

@@ -1,7 +1,7 @@
-"""How every command-line program of the project starts and fails.
+"""How the project's command-line programs start and fail.
 
-A program looks like this. It imports what takes long, TensorFlow above all, inside `main`: so
-`--help` and a wrong flag are answered at once, and `run` can still choose TensorFlow's settings.
+A program looks like this. Slow imports, above all TensorFlow, belong inside `main`: then `--help`
+and a wrong flag are answered at once, and `run` can still choose TensorFlow's settings.
 
     _FLAGS = cli.flag_values(__name__)
     _NAME = flags.DEFINE_string("name", None, "What it is.", flag_values=_FLAGS)
@@ -56,16 +56,16 @@ _GROUPS = "__groups_of_flags"  # The attribute that maps title of a group -> nam
 
 
 def flag_values(module: str) -> flags.FlagValues:
-    """Returns where a program defines its flags, given its `__name__`.
+    """Returns where a program, given its `__name__`, defines its flags.
 
-    The program that runs uses the global flags. A program that another module merely imports keeps
-    its flags to itself, so that two programs can have flags of the same name.
+    The program that runs uses the global flags. One that is only imported keeps its flags to
+    itself, so that two programs can have flags of the same name.
     """
     return flags.FLAGS if module == "__main__" else flags.FlagValues()
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Runs `main(argv)` under absl flags; bad input becomes one line on stderr and exit code 1.
+    """Runs `main(argv)` with absl flags; bad input becomes one line on stderr and exit code 1.
 
     Positional arguments are refused: every option of the project is a named flag, and a forgotten
     `--` would otherwise be ignored silently.
@@ -79,10 +79,9 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def _parsed(argv: Sequence[str]) -> list[str]:
-    """Returns what is left of a command line without its flags.
+    """Returns the command line without its flags.
 
-    Ends the process where --help was asked for, with success, which absl calls a failure, and where
-    a flag is wrong.
+    A wrong flag ends the process, and so does --help, with success, unlike absl's.
     """
     try:
         return flags.FLAGS(argv)
@@ -93,13 +92,13 @@ def _parsed(argv: Sequence[str]) -> list[str]:
 
 
 def call_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
-    """Calls `main`; ends the process with a sentence where a user or the machine is the cause.
+    """Calls `main`; ends the process with one sentence if the user or the machine is the cause.
 
     Args:
-      main: what `run` is given.
-      argv: name of the program, and whatever on the command line was no flag, which is refused.
+      main: of the program.
+      argv: name of the program, and positional arguments, which are refused.
     """
-    # What libraries note in passing would hide what a user must read.
+    # Notes of libraries would hide what a user must read.
     if not flags.FLAGS["verbosity"].present:
         absl_logging.set_verbosity(absl_logging.WARNING)
     try:
@@ -213,12 +212,12 @@ def count(number: int, things: str) -> str:
 
 
 def group_flags(values: flags.FlagValues, title: str, names: Sequence[str]) -> None:
-    """Puts flags under a title of --help, whose titles stand in the order of these calls.
+    """Groups flags under a title in --help, in the order of these calls.
 
     Args:
       values: the program's, see `flag_values`.
       title: of the group.
-      names: of flags that are defined.
+      names: of flags already defined.
     """
     values.__dict__.setdefault(_GROUPS, {}).setdefault(title, []).extend(names)
 
@@ -244,12 +243,12 @@ def _show_own_flags_in_help(values: flags.FlagValues) -> None:
         ]
         return "\n\n".join(parts)
 
-    # What absl asks for where --help is given.
+    # absl calls it for --help.
     values.__dict__["main_module_help"] = text
 
 
 def _help_of(flag: flags.Flag) -> str:
-    """Returns the lines of --help about one flag."""
+    """Returns the lines of one flag in --help."""
     name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
     default = "" if flag.default in (None, False, [], "") else f" (default: {flag.default})"
     text = re.sub(r";\s+repeat this option.*", " May be repeated.", flag.help)  # absl's words.
@@ -258,10 +257,10 @@ def _help_of(flag: flags.Flag) -> str:
 
 
 def _sentence(error: Exception) -> str | None:
-    """Returns one sentence for bad input and for what the machine lacks, None for a defect."""
+    """Returns one sentence for bad input and a lack of memory or disk space, None for a defect."""
     if isinstance(error, InputError):
         return str(error)
-    # TensorFlow's errors are told by their names: it need not be imported for this.
+    # TensorFlow's errors are recognized by name, so that it need not be imported.
     from_tensorflow = type(error).__module__.startswith("tensorflow.")
     if isinstance(error, MemoryError) or (from_tensorflow and "OOM when" in str(error)):
         found = re.search(r"shape\s*\[[\d,]*\]", str(error))
@@ -278,7 +277,7 @@ def _sentence(error: Exception) -> str | None:
 
 
 def _file_name(error: Exception) -> str | None:
-    """Returns the file that an error is about, which TensorFlow tells before what is wrong."""
+    """Returns the file of an error, which comes first in TensorFlow's messages."""
     if isinstance(error, OSError):
         return error.filename
     found = re.search(r"(\S+); ", str(error))
@@ -286,7 +285,7 @@ def _file_name(error: Exception) -> str | None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    # Names of files may hold line breaks and what terminals take for commands.
+    # File names may contain line breaks and terminal escape sequences.
     printable = "".join(c if c.isprintable() else " " for c in message)
     print(f"error: {printable}", file=sys.stderr)
     sys.exit(code)

@@ -1,8 +1,8 @@
-"""Numbers that several rooms must agree on."""
+"""Numbers that several rooms share."""
 
 from __future__ import annotations
 
-# The id, in a mask, of pixels that belong to nothing: never an object, never a target.
+# The id of void pixels in a mask: never an object, never a target.
 VOID = 255
-# Positions of a training clip's three frames, in its images and in its labels.
+# Positions of a training clip's first three frames in its images and labels.
 REFERENCE, PREVIOUS, CURRENT = range(3)

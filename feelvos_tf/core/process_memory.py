@@ -1,4 +1,4 @@
-"""Memory of this process, as Linux tells it; elsewhere its peak since it began, for everything."""
+"""Memory of this process, from Linux; elsewhere all figures are its peak since it started."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ STATUS = "/proc/self/status"
 
 
 def reset_peak() -> None:
-    """Makes Linux forget the peak so far; `ru_maxrss` would keep it, even the parent's.
+    """Resets the peak, which `ru_maxrss` cannot do, and which starts with the parent's.
 
-    Where that is not possible, as on macOS and in some containers, the old peak stays.
+    Where that is impossible, as on macOS and in some containers, the old peak stays.
     """
     # 5 resets the peak, see proc(5).
     with contextlib.suppress(OSError):
@@ -23,12 +23,12 @@ def reset_peak() -> None:
 
 
 def peak(status: str | os.PathLike[str] = STATUS) -> int:
-    """Returns the most bytes that this process has held."""
+    """Returns the peak resident memory of this process in bytes."""
     return _of_field("VmHWM", status)
 
 
 def resident(status: str | os.PathLike[str] = STATUS) -> int:
-    """Returns the bytes that this process holds."""
+    """Returns the resident memory of this process in bytes."""
     return _of_field("VmRSS", status)
 
 

@@ -1,4 +1,4 @@
-"""A folder for one process to work in, emptied of what a killed one left there."""
+"""A folder that one process works in, cleared of what a killed one has left there."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from feelvos_tf.core.errors import InputError
 
 @contextlib.contextmanager
 def only_process(folder: pathlib.Path, in_use: str) -> Iterator[None]:
-    """Makes `folder`, empty, for this process alone; it is removed when the block ends.
+    """Locks `folder`, empty, for this process; it is removed when the block ends.
 
     Args:
-      folder: made if need be.
-      in_use: the sentence where another process has it.
+      folder: created if necessary.
+      in_use: the message if another process holds it.
 
     Raises:
-      InputError: another process has it.
+      InputError: another process holds it.
     """
     with locked(folder, in_use):
         try:
@@ -34,16 +34,16 @@ def only_process(folder: pathlib.Path, in_use: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, in_use: str) -> Iterator[None]:
-    """Makes `folder`, where it is not there, and keeps it for this process alone in the block.
+    """Locks `folder` for this process until the block ends.
 
-    The operating system gives the lock back when the process ends, however it ends.
+    The operating system releases the lock when the process ends, however it ends.
 
     Args:
-      folder: made if need be; it may be renamed or removed in the block.
-      in_use: the sentence where another process has it.
+      folder: created if necessary; the block may rename or remove it.
+      in_use: the message if another process holds it.
 
     Raises:
-      InputError: another process has it, or it cannot be made.
+      InputError: another process holds it, or it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,25 +58,25 @@ def locked(folder: pathlib.Path, in_use: str) -> Iterator[None]:
 
 
 def empty(folder: pathlib.Path) -> None:
-    """Removes what is in a folder; links are removed, not followed."""
+    """Removes the contents of a folder; links are removed, not followed."""
     for entry in folder.iterdir():
         is_folder = entry.is_dir() and not entry.is_symlink()
         shutil.rmtree(entry) if is_folder else entry.unlink()
 
 
 def lock(handle: int, in_use: str) -> None:
-    """Locks an open file or folder until it is closed, at the latest by the end of the process.
+    """Locks an open file or folder until it is closed or the process ends.
 
     Args:
       handle: its descriptor.
-      in_use: the sentence where another process has it.
+      in_use: the message if another process holds it.
 
     Raises:
-      InputError: another process has it.
+      InputError: another process holds it.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # Some network file systems know no locks; one process works there, too.
+        # Some network file systems have no locks; a single process works there, too.
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             raise InputError(in_use) from None

@@ -18,8 +18,7 @@ from feelvos_tf.inference import state as video_state
 from feelvos_tf.inference.reference_pixels import cluster_reference
 from feelvos_tf.inference.state import PredictorState, ScaleState, State
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.features import Previous
-from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, prepare_reference, sort_reference
 from feelvos_tf.models.release_checkpoint import release_names
 
@@ -56,8 +55,8 @@ class Predictor(tf.Module):
     `start`, `step` and `segment_clip` follow objects; `add_objects`, `correct` and `remove` edit
     what the last frame shows. The reference frame's embeddings are computed once; each later frame
     costs one forward pass (paper section 3, Inference). The state of a video is a flat dict of
-    tensors, see `feelvos_tf/inference/state.py`. It does not grow with the number of frames, only
-    with the number of objects and of frames that were corrected.
+    tensors, see `feelvos_tf/inference/state.py`. Its size is bounded however long the video is; it
+    grows with the number of objects and of frames that were corrected.
 
     Args:
       model: with its variables created.
@@ -72,6 +71,11 @@ class Predictor(tf.Module):
       merge: how the logits of several scales become one: their "max" (the release's) or "avg".
       max_total_reference_pixels: pixels that an object keeps of all its reference frames together,
         however often its mask is corrected (0: no bound). Above it, all frames are thinned alike.
+      memory_every: a frame out of so many is remembered: its confident pixels become further
+        references, see `state.remember` (0: no memory, as in paper and release).
+      memory_pixels: pixels of each object that a remembered frame contributes.
+      max_memory_pixels: pixels of each object that the memory holds.
+      memory_probability: least probability of a remembered pixel.
       gate_radius: in pixels of the stride-4 grid; parts of a mask farther than this from the
         object's previous mask are dropped, see `gating` (0: no gate, as in paper and release).
 
@@ -88,6 +92,10 @@ class Predictor(tf.Module):
         scales: Sequence[float] = (1.0,),
         merge: Literal["max", "avg"] = "max",
         max_total_reference_pixels: settings.Count = 65536,
+        memory_every: settings.Count = 0,
+        memory_pixels: settings.PositiveInt = 256,
+        max_memory_pixels: settings.PositiveInt = 1024,
+        memory_probability: settings.Probability = 0.9,
         gate_radius: Annotated[int, Between(0, 1000)] = 0,
     ):
         super().__init__(name="predictor")
@@ -103,12 +111,18 @@ class Predictor(tf.Module):
         self.reference_reduction = reference_reduction
         self.scales = tuple(float(scale) for scale in scales)
         self.merge = merge
+        self.memory_every = memory_every
+        self.memory_pixels = memory_pixels
+        self.max_memory_pixels = max_memory_pixels
+        self.memory_probability = memory_probability
         self.gate_radius = gate_radius
         # Traced once for all functions, and without autograph, which needs several times as long.
         self._extract = tf.function(model.extract, input_signature=[_BATCH_OF_ONE], autograph=False)
         self._segment = model.segment
         # One signature for all sizes and object counts: traced once, never again.
-        specs = video_state.flat_specs(model.embedding.dimension, len(self.scales))
+        specs = video_state.flat_specs(
+            model.embedding_dimension, len(self.scales), memory_every > 0
+        )
         self.step = tf.function(self._step, input_signature=[_IMAGE, specs], autograph=False)
         self.add_objects = tf.function(self._add_objects, input_signature=[_MASK, specs])
         self.correct = tf.function(self._correct, input_signature=[_MASK, specs, _BOUND])
@@ -140,7 +154,8 @@ class Predictor(tf.Module):
         _assert_object_in(mask)
         object_ids = object_labels.present_ids(mask)
         scales = tuple(self._start_scale(image, mask, object_ids, scale) for scale in self.scales)
-        return video_state.to_flat(PredictorState(object_ids, tf.constant(True), scales))
+        frames = tf.constant(0) if self.memory_every else None
+        return video_state.to_flat(PredictorState(object_ids, tf.constant(True), scales, frames))
 
     def _start_scale(
         self, image: tf.Tensor, mask: tf.Tensor, object_ids: tf.Tensor, scale: float
@@ -153,7 +168,10 @@ class Predictor(tf.Module):
         num_objects = tf.size(object_ids)
         reference = self._reference(embeddings, indices, num_objects)
         masks = object_labels.one_hot(indices, num_objects)
-        return ScaleState(reference, Previous(embeddings, indices, masks))
+        memory = None
+        if self.memory_every:
+            memory = video_state.empty_memory(embeddings.shape[-1], num_objects)
+        return ScaleState(reference, Previous(embeddings, indices, masks), memory)
 
     def _reference(
         self, embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor
@@ -233,7 +251,7 @@ class Predictor(tf.Module):
         """
         before = video_state.from_flat(state, len(self.scales))
         results = [
-            self._segment_scale(image, *of_scale) for of_scale in zip(before.scales, self.scales)
+            self._segment_scale(image, *at_scale) for at_scale in zip(before.scales, self.scales)
         ]
         size = tf.shape(image)[:2]
         logits = multi_scale.merged_logits(
@@ -246,10 +264,19 @@ class Predictor(tf.Module):
         full_logits = resize_bilinear(logits, size)[0]
         winners = tf.argmax(full_logits, -1, output_type=tf.int32)
         scales = tuple(
-            ScaleState(of_scale.reference, self._fed_back(winners, logits, embeddings, scale))
-            for of_scale, (_, embeddings), scale in zip(before.scales, results, self.scales)
+            at_scale._replace(previous=self._fed_back(winners, logits, embeddings, scale))
+            for at_scale, (_, embeddings), scale in zip(before.scales, results, self.scales)
         )
-        after = PredictorState(before.object_ids, tf.constant(False), scales)
+        after = before._replace(previous_is_reference=tf.constant(False), scales=scales)
+        if after.frames is not None:
+            after = video_state.remember(
+                after,
+                tf.nn.softmax(logits),
+                self.memory_every,
+                self.memory_pixels,
+                self.max_memory_pixels,
+                self.memory_probability,
+            )
         ids = tf.cast(tf.gather(before.object_ids, winners), tf.uint8)
         return ids, tf.nn.softmax(full_logits), video_state.to_flat(after)
 
@@ -258,7 +285,12 @@ class Predictor(tf.Module):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns logits `[1, h, w, objects]` and embeddings of the frame at one scale."""
         features = self._extract(multi_scale.scaled_image(image, scale))
-        output = self._segment(features.decoder_features[0], features.embeddings[0], *state)
+        output = self._segment(
+            features.decoder_features[0],
+            features.embeddings[0],
+            video_state.matched(state),
+            state.previous,
+        )
         return tf.transpose(output.logits, [3, 1, 2, 0]), features.embeddings[0]
 
     def _fed_back(

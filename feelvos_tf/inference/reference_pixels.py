@@ -13,7 +13,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from feelvos_tf.models.global_matching import Reference, sort_reference
-from feelvos_tf.models.similarity import fold_query, fold_reference
+from feelvos_tf.models.large_products import fold_query, fold_reference
 
 _KMEANS_ROUNDS = 10
 

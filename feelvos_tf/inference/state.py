@@ -1,4 +1,4 @@
-"""The state of a video between two frames, and its edits: objects added, corrected and removed.
+"""The state of a video between two frames, its memory, and its edits: adding, correcting, removing.
 
 No edit runs the network: the embeddings of the last frame are in the state already, and all objects
 share one softmax. The paper knows only the objects of the first frame; YouTube-VOS has others.
@@ -15,10 +15,11 @@ from typing import Callable, NamedTuple
 import tensorflow as tf
 
 from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.inference import multi_scale, reference_pixels
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.features import Previous
-from feelvos_tf.models.global_matching import Reference
+from feelvos_tf.models.feelvos import Previous
+from feelvos_tf.models.global_matching import Reference, prepare_reference
 from feelvos_tf.models.object_labels import NO_OBJECT
 
 State = dict[str, tf.Tensor]
@@ -29,13 +30,15 @@ class ScaleState(NamedTuple):
     """What is known at one scale of the image pyramid.
 
     Attributes:
-      reference: the pixels of every object that frames are compared with globally. All of the
+      reference: given pixels of every object, which frames are matched with globally. Those of the
         background are from the first frame, those of an object from the frame it was given in.
       previous: the last frame, with its embeddings, labels and masks.
+      memory: predicted pixels, which frames are matched with too; None without a memory.
     """
 
     reference: Reference
     previous: Previous
+    memory: Reference | None = None
 
 
 class PredictorState(NamedTuple):
@@ -45,11 +48,13 @@ class PredictorState(NamedTuple):
       object_ids: int32 `[objects]`, ascending; 0 is the background.
       previous_is_reference: bool scalar: no frame was segmented yet, the last one is the first.
       scales: one for each scale.
+      frames: int32 scalar, frames propagated so far; None without a memory.
     """
 
     object_ids: tf.Tensor
     previous_is_reference: tf.Tensor
     scales: tuple[ScaleState, ...]
+    frames: tf.Tensor | None = None
 
 
 def to_flat(state: PredictorState) -> State:
@@ -58,9 +63,11 @@ def to_flat(state: PredictorState) -> State:
         "object_ids": state.object_ids,
         "previous_is_reference": state.previous_is_reference,
     }
+    if state.frames is not None:
+        flat["frames"] = state.frames
     for position, scale in enumerate(state.scales):
         for part, values in scale._asdict().items():
-            for name, value in values._asdict().items():
+            for name, value in values._asdict().items() if values is not None else ():
                 flat[_flat_name(part, name, position)] = value
     return flat
 
@@ -71,25 +78,37 @@ def from_flat(flat: State, num_scales: int) -> PredictorState:
     def part(name: str, kind: type, position: int):
         return kind(*(flat[_flat_name(name, field, position)] for field in kind._fields))
 
+    has_memory = "frames" in flat
     scales = tuple(
-        ScaleState(part("reference", Reference, position), part("previous", Previous, position))
+        ScaleState(
+            part("reference", Reference, position),
+            part("previous", Previous, position),
+            part("memory", Reference, position) if has_memory else None,
+        )
         for position in range(num_scales)
     )
-    return PredictorState(flat["object_ids"], flat["previous_is_reference"], scales)
+    return PredictorState(
+        flat["object_ids"], flat["previous_is_reference"], scales, flat.get("frames")
+    )
 
 
-def flat_specs(channels: int, num_scales: int) -> dict[str, tf.TensorSpec]:
+def flat_specs(channels: int, num_scales: int, has_memory: bool) -> dict[str, tf.TensorSpec]:
     """Returns shape, type and name of every entry of a flat state, for any size and objects."""
+    reference = Reference(tf.TensorSpec([None, channels]), tf.TensorSpec([None], tf.int32))
     scale = ScaleState(
-        Reference(tf.TensorSpec([None, channels]), tf.TensorSpec([None], tf.int32)),
+        reference,
         Previous(
             tf.TensorSpec([None, None, channels]),
             tf.TensorSpec([None, None], tf.int32),
             tf.TensorSpec([None, None, None]),
         ),
+        reference if has_memory else None,
     )
     state = PredictorState(
-        tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.bool), (scale,) * num_scales
+        tf.TensorSpec([None], tf.int32),
+        tf.TensorSpec([], tf.bool),
+        (scale,) * num_scales,
+        tf.TensorSpec([], tf.int32) if has_memory else None,
     )
     return {
         name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in to_flat(state).items()
@@ -105,7 +124,7 @@ def add_objects(
     state: PredictorState,
     mask: tf.Tensor,
     scales: tuple[float, ...],
-    prepare_reference: PrepareReference,
+    make_reference: PrepareReference,
     max_pixels: tf.Tensor,
 ) -> PredictorState:
     """Returns the state in which the last frame holds the objects of `mask` as well.
@@ -122,7 +141,7 @@ def add_objects(
       state: after any frame.
       mask: uint8 `[height, width]` ids, of the frames' size.
       scales: of the image pyramid.
-      prepare_reference: embeddings `[h, w, channels]`, object indices `[h, w]` and the number of
+      make_reference: embeddings `[h, w, channels]`, object indices `[h, w]` and the number of
         objects -> reference.
       max_pixels: int32 scalar, reference pixels that an object keeps of all frames (0: all).
     """
@@ -143,12 +162,12 @@ def add_objects(
         owner = tf.maximum(previous.indices, 0)
         renewed = (previous.indices != NO_OBJECT) & tf.gather(is_new | gives_up, owner)
         given = tf.where(renewed, previous.indices, NO_OBJECT)
-        added = prepare_reference(previous.embeddings, given, tf.size(object_ids))
+        added = make_reference(previous.embeddings, given, tf.size(object_ids))
         reference = reference_pixels.joined(before.reference, added, gives_up, max_pixels)
-        return ScaleState(reference, previous)
+        return ScaleState(reference, previous, before.memory)
 
     at_scales = tuple(add_at_scale(*each) for each in zip(state.scales, scales))
-    return PredictorState(object_ids, state.previous_is_reference, at_scales)
+    return state._replace(object_ids=object_ids, scales=at_scales)
 
 
 def _renumbered(state: ScaleState, known: tf.Tensor, num_objects: tf.Tensor) -> ScaleState:
@@ -159,16 +178,21 @@ def _renumbered(state: ScaleState, known: tf.Tensor, num_objects: tf.Tensor) -> 
       known: int32 `[objects before]`, ascending new indices of the objects.
       num_objects: int32 scalar, after.
     """
-    reference, previous = state
-    sizes = reference.offsets[1:] - reference.offsets[:-1]
-    sizes = tf.scatter_nd(known[:, tf.newaxis], sizes, [num_objects])
-    offsets = tf.concat([[0], tf.cumsum(sizes)], 0)
+    reference, previous, memory = state
+
+    def with_room(pixels: Reference) -> Reference:
+        sizes = pixels.offsets[1:] - pixels.offsets[:-1]
+        sizes = tf.scatter_nd(known[:, tf.newaxis], sizes, [num_objects])
+        return Reference(pixels.embeddings, tf.concat([[0], tf.cumsum(sizes)], 0))
+
     renumbered = tf.gather(known, tf.maximum(previous.indices, 0))
     indices = tf.where(previous.indices == NO_OBJECT, NO_OBJECT, renumbered)
     shape = tf.concat([[num_objects], tf.shape(previous.masks)[1:]], 0)
     masks = tf.scatter_nd(known[:, tf.newaxis], previous.masks, shape)
     return ScaleState(
-        Reference(reference.embeddings, offsets), Previous(previous.embeddings, indices, masks)
+        with_room(reference),
+        Previous(previous.embeddings, indices, masks),
+        None if memory is None else with_room(memory),
     )
 
 
@@ -201,7 +225,7 @@ def correct(
     state: PredictorState,
     mask: tf.Tensor,
     scales: tuple[float, ...],
-    prepare_reference: PrepareReference,
+    make_reference: PrepareReference,
     max_pixels: tf.Tensor,
 ) -> PredictorState:
     """Returns the state in which the last frame has the labels of `mask`.
@@ -209,13 +233,14 @@ def correct(
     Where the mask says something, its labels replace those of the last frame, and its pixels join
     the reference pixels of their objects. As long as the last frame is the first, the pixels
     replace what was given before: it is as if the video had been started with the corrected mask.
+    The memory is emptied.
 
     Args:
       state: after any frame.
       mask: uint8 `[height, width]` ids that the state knows, 0 being the background; void, and
         ids that it does not know, say nothing.
       scales: of the image pyramid.
-      prepare_reference: see `add_objects`.
+      make_reference: see `add_objects`.
       max_pixels: int32 scalar, reference pixels that an object keeps of all frames (0: all).
     """
     num_objects = tf.size(state.object_ids)
@@ -227,12 +252,19 @@ def correct(
         previous, is_marked = _marked(at_scale.previous, full, marked_indices, scale)
         is_given = is_marked | state.previous_is_reference
         given = tf.where(is_given, previous.indices, NO_OBJECT)
-        added = prepare_reference(previous.embeddings, given, num_objects)
+        added = make_reference(previous.embeddings, given, num_objects)
         reference = reference_pixels.joined(at_scale.reference, added, replaced, max_pixels)
-        return ScaleState(reference, previous)
+        return ScaleState(reference, previous, _emptied(at_scale.memory))
 
     at_scales = tuple(correct_at_scale(*each) for each in zip(state.scales, scales))
-    return PredictorState(state.object_ids, state.previous_is_reference, at_scales)
+    return state._replace(scales=at_scales)
+
+
+def _emptied(memory: Reference | None) -> Reference | None:
+    """Returns a memory without pixels: what was remembered may be what led to a mistake."""
+    if memory is None:
+        return None
+    return Reference(memory.embeddings[:0], tf.zeros_like(memory.offsets))
 
 
 def remove(state: PredictorState, object_id: tf.Tensor, max_pixels: tf.Tensor) -> PredictorState:
@@ -256,7 +288,7 @@ def remove(state: PredictorState, object_id: tf.Tensor, max_pixels: tf.Tensor) -
         _remove_at_scale(at_scale, stays, renumbered, has_background, max_pixels)
         for at_scale in state.scales
     )
-    return PredictorState(object_ids, state.previous_is_reference, at_scales)
+    return state._replace(object_ids=object_ids, scales=at_scales)
 
 
 def _remove_at_scale(
@@ -275,20 +307,89 @@ def _remove_at_scale(
       has_background: bool scalar.
       max_pixels: see `remove`.
     """
-    reference, (embeddings, indices, masks) = state
-    of_pixels = tf.gather(renumbered, reference_pixels.owners(reference))
-    left = of_pixels != NO_OBJECT
+    reference, (embeddings, indices, masks), memory = state
     count = tf.math.count_nonzero(stays, dtype=tf.int32)
-    reference = reference_pixels.grouped(
-        tf.boolean_mask(reference.embeddings, left),
-        tf.boolean_mask(of_pixels, left),
-        count,
-        max_pixels,
-    )
+
+    def without(pixels: Reference) -> Reference:
+        of_pixels = tf.gather(renumbered, reference_pixels.owners(pixels))
+        left = of_pixels != NO_OBJECT
+        return reference_pixels.grouped(
+            tf.boolean_mask(pixels.embeddings, left),
+            tf.boolean_mask(of_pixels, left),
+            count,
+            max_pixels,
+        )
+
     renamed = tf.gather(renumbered, tf.maximum(indices, 0))
     indices = tf.where(indices == NO_OBJECT, NO_OBJECT, renamed)
     freed = tf.reduce_sum(tf.boolean_mask(masks, ~stays), 0)
     masks = tf.boolean_mask(masks, stays)
     inherits = has_background & (tf.range(count) == 0)
     masks += tf.where(inherits[:, tf.newaxis, tf.newaxis], freed, 0.0)
-    return ScaleState(reference, Previous(embeddings, indices, masks))
+    return ScaleState(
+        without(reference),
+        Previous(embeddings, indices, masks),
+        None if memory is None else without(memory),
+    )
+
+
+def empty_memory(channels: int, num_objects: tf.Tensor) -> Reference:
+    """Returns the memory of a video that has just begun."""
+    return Reference(tf.zeros([0, channels]), tf.zeros([num_objects + 1], tf.int32))
+
+
+def remember(
+    state: PredictorState,
+    probabilities: tf.Tensor,
+    every: int,
+    pixels_per_frame: int,
+    max_pixels: int,
+    min_probability: float,
+) -> PredictorState:
+    """Returns the state after one more frame, of whose confident pixels the memory takes some.
+
+    A network that is shown its own confident predictions as further references can follow objects
+    that change, as STM (Oh et al., ICCV 2019) and its successors do with a second encoder; here
+    global matching takes any pixels. The given reference pixels stay beside them.
+
+    Args:
+      state: with the frame as its last one.
+      probabilities: float32 `[1, h, w, objects]` of the frame.
+      every: a frame is remembered out of so many.
+      pixels_per_frame: so many pixels of each object are, drawn at random.
+      max_pixels: so many of each object are kept; all frames are thinned alike, so that earlier
+        ones fade.
+      min_probability: of pixels that are remembered.
+    """
+    frames = state.frames + 1
+    num_objects = tf.size(state.object_ids)
+
+    def remember_at_scale(at_scale: ScaleState) -> Reference:
+        _, (embeddings, indices, _), memory = at_scale
+        at_grid = resize_bilinear(probabilities, tf.shape(indices))[0]
+        of_winner = tf.gather(at_grid, tf.maximum(indices, 0), batch_dims=2)
+        chosen = tf.where(of_winner >= min_probability, indices, NO_OBJECT)
+        # The same pixels every time: a restored state goes on in the same way.
+        seed = tf.stack([frames, 0])
+        added = prepare_reference(embeddings, chosen, num_objects, pixels_per_frame, seed)
+        return reference_pixels.joined(
+            memory, added, tf.fill([num_objects], False), tf.constant(max_pixels)
+        )
+
+    memories = tf.cond(
+        frames % every == 0,
+        lambda: tuple(map(remember_at_scale, state.scales)),
+        lambda: tuple(at_scale.memory for at_scale in state.scales),
+    )
+    scales = tuple(
+        at_scale._replace(memory=memory) for at_scale, memory in zip(state.scales, memories)
+    )
+    return state._replace(scales=scales, frames=frames)
+
+
+def matched(state: ScaleState) -> Reference:
+    """Returns all pixels that a frame is matched with globally: the given ones and the memory."""
+    if state.memory is None:
+        return state.reference
+    replaced = tf.zeros([tf.size(state.reference.offsets) - 1], tf.bool)
+    return reference_pixels.joined(state.reference, state.memory, replaced, tf.constant(0))

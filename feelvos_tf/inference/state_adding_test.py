@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.models.features import Previous
+from feelvos_tf.models.feelvos import Previous
 from feelvos_tf.models.global_matching import Reference
 from feelvos_tf.testing import small_model
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from feelvos_tf.inference import state as video_state
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.models import global_matching, reference_blocks
+from feelvos_tf.models import global_matching, large_products
 from feelvos_tf.testing import small_model
 
 SIZE = (65, 81)
@@ -197,7 +197,7 @@ def test_global_distances_are_exact_after_references_were_added(model, eagerly, 
         elif frame < 3:
             state = predictor.remove(np.int32(IDS[frame]), state)
     reference = video_state.from_flat(state, 1).scales[0].reference
-    assert len(reference.embeddings) > 4 * reference_blocks.BLOCK
+    assert len(reference.embeddings) > 4 * large_products.BLOCK
     query = state["previous_embeddings"] + 0.01
     found = global_matching.global_distances_inference(query, reference)
     ((pixels, *_),) = parts(state, 1)

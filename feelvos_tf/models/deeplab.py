@@ -2,73 +2,85 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Annotated
+
 import tensorflow as tf
 
+from feelvos_tf.core import settings
 from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.models.layers.batch_norm import BatchNorm
-from feelvos_tf.models.layers.convolution import Convolution
-from feelvos_tf.models.layers.separable import SeparableConv
+from feelvos_tf.models.layers.convolution import Convolution, SeparableConv
 from feelvos_tf.models.layers.variables import maps
 
 FILTERS = 256
 _LOW_LEVEL_FILTERS = 48
-_DROPOUT_RATE = 0.1
 
 
-def _norm() -> BatchNorm:
-    return BatchNorm(epsilon=1e-5, decay=0.9997)
+@settings.configurable
+def decoder_batch_norm(
+    epsilon: settings.NonNegative = 1e-5, decay: settings.Decay = 0.9997
+) -> BatchNorm:
+    """Returns a batch norm of ASPP or decoder, by default the release's: see `BatchNorm`."""
+    return BatchNorm(epsilon, decay)
 
 
 def _convolution(scope: str, filters: int) -> Convolution:
     return Convolution(
         scope,
         filters,
-        norm=_norm(),
+        norm=decoder_batch_norm(),
         activation=tf.nn.relu,
         initializer=tf.keras.initializers.GlorotUniform(),
     )
 
 
-def _dropout(x: tf.Tensor, seeds: tf.Tensor | None) -> tf.Tensor:
-    """Returns `x` with a share of it set to 0, which follows from the seeds where they are given.
+def _dropout(x: tf.Tensor, seeds: tf.Tensor | None, rate: float) -> tf.Tensor:
+    """Returns `x` with a share `rate` of it set to 0.
 
-    One for each of as many equal parts of the batch: what happens to a clip does not depend on the
-    others beside it.
+    Args:
+      x: `[n, h, w, channels]`.
+      seeds: integer `[clips, 2]`, one for each of so many equal parts of the batch: dropout in a
+        clip does not depend on the clips beside it. None draws at random.
+      rate: 0..1.
     """
     if seeds is None:
-        return tf.nn.dropout(x, _DROPOUT_RATE)
+        return tf.nn.dropout(x, rate)
     clips = tf.split(x, seeds.shape[0])
     dropped = [
-        tf.nn.experimental.stateless_dropout(clip, _DROPOUT_RATE, seeds[i])
-        for i, clip in enumerate(clips)
+        tf.nn.experimental.stateless_dropout(clip, rate, seeds[i]) for i, clip in enumerate(clips)
     ]
     return tf.concat(dropped, 0)
 
 
-@tf.keras.utils.register_keras_serializable("feelvos_tf")
+@settings.configurable
 class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
     """Image pooling, a 1x1 branch and one branch per atrous rate, projected to 256 channels.
 
-    Reproduction trap: the dropout behind the projection is active whenever training, also with
+    Reproduction trap: the dropout after the projection is active whenever training, even with
     frozen batch norm. Source: 2019 release, deeplab/model.extract_features.
 
+    Args:
+      atrous_rates: of the branches.
+      dropout_rate: of the dropout while training; the paper does not mention it.
+
     Attributes:
-      dropout: what is called with the projection's output and the seeds while training.
+      dropout: function of the projection's output and the seeds, called while training.
     """
 
-    def __init__(self, atrous_rates: tuple[int, ...]):
+    def __init__(
+        self,
+        atrous_rates: tuple[settings.PositiveInt, ...],
+        dropout_rate: Annotated[float, settings.Between(0.0, 0.99)] = 0.1,
+    ):
         super().__init__(name="aspp")
-        self.atrous_rates = tuple(atrous_rates)
         self.image_pooling = _convolution("image_pooling", FILTERS)
         self.branches = [_convolution("aspp0", FILTERS)] + [
-            SeparableConv(f"aspp{i}", FILTERS, 3, atrous_rate=atrous_rate, norm=_norm)
+            SeparableConv(f"aspp{i}", FILTERS, 3, atrous_rate=atrous_rate, norm=decoder_batch_norm)
             for i, atrous_rate in enumerate(atrous_rates, start=1)
         ]
         self.projection = _convolution("concat_projection", FILTERS)
-        self.dropout = _dropout
-
-    def get_config(self) -> dict[str, tuple[int, ...]]:
-        return {"atrous_rates": self.atrous_rates}
+        self.dropout = functools.partial(_dropout, rate=dropout_rate)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         for layer in (self.image_pooling, *self.branches):
@@ -83,7 +95,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
         batch_statistics: bool,
         seeds: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Returns `[n, h, w, 256]` of the same size as `x`; `seeds` are those of the dropout."""
+        """Returns `[n, h, w, 256]` for `x` `[n, h, w, channels]`; `seeds` are for the dropout."""
         pooled = self.image_pooling(_mean_of_image(x, training), batch_statistics=batch_statistics)
         pooled = tf.broadcast_to(pooled, tf.concat([tf.shape(x)[:3], [FILTERS]], 0))
         outputs = [branch(x, batch_statistics=batch_statistics) for branch in self.branches]
@@ -94,17 +106,16 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
 def _mean_of_image(x: tf.Tensor, training: bool) -> tf.Tensor:
     """Returns `[n, 1, 1, channels]`.
 
-    While training, by an average pooling as large as the image, as in the release: it sums in
-    another order than a plain mean, which gradients of the golden numbers notice.
+    While training it is an average pooling as large as the image, as in the release: that sums in
+    another order than a plain mean, which shows in gradients of the golden numbers.
     """
-    x = tf.cast(x, tf.float32)  # So many numbers are too much for a sum of 16 bits.
+    x = tf.cast(x, tf.float32)  # 16 bits are too few for the sum of so many numbers.
     size = x.shape[1:3]
     if training and size.is_fully_defined():
         return tf.nn.avg_pool2d(x, size, 1, "VALID")
     return tf.reduce_mean(x, [1, 2], keepdims=True)
 
 
-@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class Decoder(tf.keras.layers.Layer):
     """Joins upsampled deep features with projected low-level ones at stride 4.
 
@@ -119,11 +130,9 @@ class Decoder(tf.keras.layers.Layer):
         self.low_level_channels = low_level_channels
         self.projection = _convolution("decoder/feature_projection0", _LOW_LEVEL_FILTERS)
         self.convolutions = [
-            SeparableConv(f"decoder/decoder_conv{i}", FILTERS, 3, norm=_norm) for i in range(2)
+            SeparableConv(f"decoder/decoder_conv{i}", FILTERS, 3, norm=decoder_batch_norm)
+            for i in range(2)
         ]
-
-    def get_config(self) -> dict[str, int]:
-        return {"low_level_channels": self.low_level_channels}
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.projection.build(maps(self.low_level_channels))
@@ -132,7 +141,7 @@ class Decoder(tf.keras.layers.Layer):
         self.built = True
 
     def call(self, deep: tf.Tensor, low_level: tf.Tensor, batch_statistics: bool) -> tf.Tensor:
-        """Returns `[n, h, w, 256]`, h and w being those of `low_level`."""
+        """Returns `[n, h, w, 256]` for `low_level` `[n, h, w, channels]`."""
         projected = self.projection(low_level, batch_statistics=batch_statistics)
         resized = resize_bilinear(deep, tf.shape(low_level)[1:3])
         x = tf.concat([tf.cast(resized, projected.dtype), projected], -1)

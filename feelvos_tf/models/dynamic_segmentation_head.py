@@ -4,49 +4,60 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from feelvos_tf.models.layers.convolution import Convolution, truncated_normal
-from feelvos_tf.models.layers.separable import SeparableConv
+from feelvos_tf.core import settings
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.models.layers.convolution import Convolution, SeparableConv, truncated_normal
 from feelvos_tf.models.layers.variables import maps
 
-_LAYERS = 4
-_KERNEL_SIZE = 7
-_FILTERS = 256
-# Of a 480x854 frame this many objects' activations take 100 MB per layer.
+# For a 480x854 frame the activations of so many objects take 100 MB per layer.
 _OBJECTS_AT_ONCE = 4
 
 
-@tf.keras.utils.register_keras_serializable("feelvos_tf")
+@settings.configurable
 class SegmentationHead(tf.keras.layers.Layer):
     """Four separable 7x7 convolutions and a 1x1 convolution to one logit per object and pixel.
 
-    The features are the same for all objects, only the few cues differ. The first depthwise
-    convolution and its ReLU act per channel and the first pointwise convolution is linear before
-    its ReLU, so the features' part of the first layer is computed once and added to each object's.
+    All objects share the features and differ in the few cues alone. The first depthwise convolution
+    and its ReLU act per channel, and the first pointwise convolution is linear before its ReLU, so
+    the features' part of the first layer is computed once and added to each object's.
 
-    Reproduction traps: biases and no batch norm; a ReLU behind both convolutions of every layer.
+    Reproduction traps: biases and no batch norm; a ReLU after both convolutions of every layer.
     Source: paper section 3; 2019 release, embedding_utils.create_embedding_segmentation_features
     and deeplab/model.get_branch_logits.
 
     Args:
-      num_cues: how many maps tell one object from another.
+      num_cues: how many maps differ between the objects.
+      layers: how many separable convolutions there are.
+      kernel_size: of their depthwise convolutions, odd.
+      channels: of their outputs.
+
+    Raises:
+      InputError: a setting is out of range.
     """
 
-    def __init__(self, num_cues: int):
+    def __init__(
+        self,
+        num_cues: settings.PositiveInt,
+        layers: settings.PositiveInt = 4,
+        kernel_size: settings.PositiveInt = 7,
+        channels: settings.PositiveInt = 256,
+    ):
+        if kernel_size % 2 == 0:
+            raise InputError(
+                f"SegmentationHead.kernel_size: expected an odd number, found {kernel_size}"
+            )
         super().__init__(name="embedding_seg")
-        self.num_cues = num_cues
+        self.num_cues, self.channels = num_cues, channels
         self.convolutions = [
-            SeparableConv(f"embedding_seg/split_separable_conv2d_{i}", _FILTERS, _KERNEL_SIZE)
-            for i in range(_LAYERS)
+            SeparableConv(f"embedding_seg/split_separable_conv2d_{i}", channels, kernel_size)
+            for i in range(layers)
         ]
         self.logits = Convolution("logits/semantic", 1, initializer=truncated_normal(0.01))
-
-    def get_config(self) -> dict[str, int]:
-        return {"num_cues": self.num_cues}
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.convolutions[0].build(maps(input_shape[-1] + self.num_cues))
         for layer in (*self.convolutions[1:], self.logits):
-            layer.build(maps(_FILTERS))
+            layer.build(maps(self.channels))
         self.built = True
 
     def call(self, features: tf.Tensor, cues: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -55,7 +66,7 @@ class SegmentationHead(tf.keras.layers.Layer):
         Args:
           features: `[1, h, w, channels]` decoder features.
           cues: `[objects, h, w, cues]` global map, previous mask, local map, in this order.
-          training: whether gradients are needed; without, the objects take turns a few at a time.
+          training: whether gradients are needed. If not, a few objects at a time save memory.
         """
         shared = self.convolutions[0].share(features)
         cues = tf.cast(cues, features.dtype)

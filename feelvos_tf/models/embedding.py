@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from feelvos_tf.models.layers.separable import SeparableConv
+from feelvos_tf.models.layers.convolution import SeparableConv
 
 
-@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class NoisyIdentity(tf.keras.initializers.Initializer):
     """Ones where input and output channel agree at the kernel's center, plus noise.
 
     Reproduction trap: a depthwise kernel `[h, w, channels, 1]` has one output per channel, so only
-    its channel 0 gets a one; all others start as pure noise. Source: 2019 release,
+    its channel 0 gets a one; the others start as pure noise. Source: 2019 release,
     embedding_utils, conv2d_identity_initializer.
     """
 
@@ -25,18 +24,16 @@ class NoisyIdentity(tf.keras.initializers.Initializer):
         return identity + tf.random.truncated_normal(shape, stddev=self._NOISE_STDDEV, dtype=dtype)
 
 
-@tf.keras.utils.register_keras_serializable("feelvos_tf")
 class Embedding(tf.keras.layers.Layer):
     """Separable 3x3 convolution `[n, h, w, 256]` -> `[n, h, w, dimension]`.
 
-    Reproduction trap: a ReLU stands behind both of its convolutions, so embedding vectors are
-    never negative; there is no batch norm and no unit length. Source: paper section 3
+    Reproduction trap: a ReLU follows both of its convolutions, so embedding vectors are never
+    negative; there is no batch norm and no normalization to unit length. Source: paper section 3
     (Implementation Details); 2019 release, feelvos/utils/embedding_utils.
     """
 
     def __init__(self, dimension: int):
         super().__init__(name="embedding")
-        self.dimension = dimension
         self.convolution = SeparableConv(
             "embedding/split_separable_conv2d",
             dimension,
@@ -44,9 +41,6 @@ class Embedding(tf.keras.layers.Layer):
             depthwise_initializer=NoisyIdentity(),
             pointwise_initializer=NoisyIdentity(),
         )
-
-    def get_config(self) -> dict[str, int]:
-        return {"dimension": self.dimension}
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.convolution.build(input_shape)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models import local_matching, query_chunks, reference_blocks
+from feelvos_tf.models import large_products, local_matching
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.global_matching import (
     NO_PIXEL_DISTANCE,
@@ -70,9 +70,9 @@ def test_steps_of_global_matching_fit_together(monkeypatch):
     query, other, labels, count = _case(30, 30, 3)
     reference = prepare_reference(other, labels, count)
     whole = global_distances_inference(query, reference)
-    monkeypatch.setattr(reference_blocks, "BLOCK", 7)
-    monkeypatch.setattr(reference_blocks, "_BLOCKS_PER_STEP", 10)
-    monkeypatch.setattr(query_chunks, "IN_CACHE", 100)
+    monkeypatch.setattr(large_products, "BLOCK", 7)
+    monkeypatch.setattr(large_products, "_BLOCKS_PER_STEP", 10)
+    monkeypatch.setattr(large_products, "IN_CACHE", 100)
     np.testing.assert_allclose(global_distances_inference(query, reference), whole, atol=1e-6)
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Collection
-from typing import Any
+from typing import Literal, NamedTuple
 
 import gin
 import tensorflow as tf
 
+from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.setting_types import checked
-from feelvos_tf.models import clip_rollout
 from feelvos_tf.models.deeplab import FILTERS, AtrousSpatialPyramidPooling, Decoder
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.embedding import Embedding
-from feelvos_tf.models.features import ClipOutput, Features, Previous
 from feelvos_tf.models.global_matching import (
     Reference,
     global_distances,
@@ -23,44 +19,71 @@ from feelvos_tf.models.global_matching import (
     normalize_distance,
     prepare_reference,
 )
-from feelvos_tf.models.layers.convolution import ConvNormActivation
+from feelvos_tf.models.layers.convolution import ConvNormActivation, convolutions_of
 from feelvos_tf.models.layers.variables import maps
-from feelvos_tf.models.layers.walk import convolutions_by_path
 from feelvos_tf.models.local_matching import (
     LOCAL_MATCHINGS,
     LOCAL_MATCHINGS_INFERENCE,
     import_addons,
 )
 
-_PREVIOUS_FRAME_MATCHINGS = ("local", "global", "none")
-_ARGUMENTS_KEPT_BY_NAME = (
-    "atrous_rates",
-    "embedding_dimension",
-    "window_radius",
-    "nearest_neighbors",
-    "train_max_neighbors_per_object",
-    "first_frame_matching",
-    "previous_frame_matching",
-    "previous_frame_predictions",
-    "local_matching",
-    "fine_tune_batch_norm",
-    "freeze_backbone",
-    "recompute_backbone",
-)
+
+class Features(NamedTuple):
+    """What the network extracts from single frames.
+
+    Attributes:
+      decoder_features: float32 `[n, h, w, 256]` at stride 4.
+      embeddings: float32 `[n, h, w, embedding_dimension]` at stride 4.
+    """
+
+    decoder_features: tf.Tensor
+    embeddings: tf.Tensor
 
 
-@gin.configurable
-@tf.keras.utils.register_keras_serializable("feelvos_tf")
+class Previous(NamedTuple):
+    """What the network uses of the previous frame.
+
+    Attributes:
+      embeddings: float32 `[h, w, embedding_dimension]`.
+      indices: int32 `[h, w]` object indices, negative for none.
+      masks: float32 `[objects, h, w]` predictions fed back, 0 or 1, or probabilities.
+    """
+
+    embeddings: tf.Tensor
+    indices: tf.Tensor
+    masks: tf.Tensor
+
+
+class ClipOutput(NamedTuple):
+    """What the network computes for the current frame of a clip.
+
+    Attributes:
+      logits: float32 `[objects, h, w, 1]` at stride 4.
+      global_map: float32 `[objects, h, w]` distances to the reference frame, 0..1, or None.
+      local_map: float32 `[objects, h, w]` distances to the previous frame, 0..1, or None.
+      embeddings: float32 `[3, h, w, channels]` of reference, previous and current frame; None
+        for a single frame.
+      further_logits: logits of the frames after the current one, each computed with the mask
+        predicted for the frame before it.
+    """
+
+    logits: tf.Tensor
+    global_map: tf.Tensor | None
+    local_map: tf.Tensor | None
+    embeddings: tf.Tensor | None = None
+    further_logits: tuple[tf.Tensor, ...] = ()
+
+
+@settings.configurable
 class Feelvos(tf.keras.Model):
     """FEELVOS (paper section 3, figures 1 and 3).
 
     As a Keras model, `model(images)` is the part that looks at single frames: see `call`. Matching
-    and head need two more frames and their masks: `segment` for one frame, `clip_logits` for a
-    training batch.
+    and head need two more frames and their masks: `segment` for one frame.
 
     Args:
-      backbone: layer that maps images to low-level and deep features, and knows how many channels
-        they have; `Xception` or `MobileNetV2`.
+      backbone: layer from images to low-level and deep features, with attributes for their numbers
+        of channels; `Xception` or `MobileNetV2`.
       atrous_rates: of the ASPP branches; (6, 12, 18) at output stride 16, (12, 24, 36)
         at 8; () leaves only image pooling and the 1x1 branch.
       embedding_dimension: channels of the embedding.
@@ -72,33 +95,32 @@ class Feelvos(tf.keras.Model):
       previous_frame_matching: "local" (PF-LM), "global" (PF-GM) or "none".
       previous_frame_predictions: whether the head sees the previous masks (PFP).
       local_matching: "tiles", or "correlation" (tensorflow_addons): the same numbers.
-      fold_batch_norm: whether frozen batch norm is part of the convolution before it. False keeps
-        it an operation of its own, in the order of the release's arithmetic: with
+      fold_batch_norm: fold frozen batch norm into the convolution before it. False keeps it an
+        operation of its own, in the order of the release's arithmetic: with
         TF_ENABLE_ONEDNN_OPTS=0 in the environment the numbers are the release's to rounding. That
         costs a fifth of a training step's time and two fifths of its memory.
-      fine_tune_batch_norm: train with the statistics of the batch and update the running ones.
-      freeze_backbone: leave the backbone's weights alone and stop the gradients there, which saves
-        about a third of a training step.
-      recompute_backbone: while training, compute the activations inside the backbone's blocks
-        again for the gradient instead of keeping them: less memory, more time.
+      fine_tune_batch_norm: train with batch statistics and update the running averages.
+      freeze_backbone: keep the backbone's weights fixed and stop gradients there, which saves about
+        a third of a training step.
+      recompute_backbone: while training, recompute the activations inside the backbone's blocks for
+        the gradient instead of keeping them: less memory, more time.
 
     Raises:
       InputError: a setting is out of range.
     """
 
-    @checked("Feelvos")
     def __init__(
         self,
         backbone: tf.keras.layers.Layer = gin.REQUIRED,
-        atrous_rates: tuple[int, ...] = (6, 12, 18),
-        embedding_dimension: int = 100,
-        window_radius: int = 15,
-        nearest_neighbors: int = 1,
-        train_max_neighbors_per_object: int = 1024,
+        atrous_rates: tuple[settings.PositiveInt, ...] = (6, 12, 18),
+        embedding_dimension: settings.PositiveInt = 100,
+        window_radius: settings.Count = 15,
+        nearest_neighbors: settings.PositiveInt = 1,
+        train_max_neighbors_per_object: settings.Count = 1024,
         first_frame_matching: bool = True,
-        previous_frame_matching: str = "local",
+        previous_frame_matching: Literal["local", "global", "none"] = "local",
         previous_frame_predictions: bool = True,
-        local_matching: str = "tiles",
+        local_matching: Literal["tiles", "correlation"] = "tiles",
         fold_batch_norm: bool = True,
         fine_tune_batch_norm: bool = False,
         freeze_backbone: bool = False,
@@ -109,77 +131,36 @@ class Feelvos(tf.keras.Model):
             raise InputError(
                 f"Feelvos.backbone: expected a backbone such as @Xception(), found {backbone!r}"
             )
-        _check_choice("previous_frame_matching", previous_frame_matching, _PREVIOUS_FRAME_MATCHINGS)
-        if local_matching == "auto":
-            # What settings saved by version 0.1 say.
-            local_matching = "tiles"
-        _check_choice("local_matching", local_matching, LOCAL_MATCHINGS)
         if local_matching == "correlation":
             import_addons()
         if not first_frame_matching and previous_frame_matching == "none":
             raise InputError(
                 "Feelvos: expected first_frame_matching or a previous_frame_matching, found neither"
             )
-        _check_at_least("embedding_dimension", embedding_dimension, 1)
-        _check_at_least("window_radius", window_radius, 0)
-        _check_at_least("nearest_neighbors", nearest_neighbors, 1)
-        _check_at_least("train_max_neighbors_per_object", train_max_neighbors_per_object, 0)
-        for atrous_rate in atrous_rates:
-            _check_at_least("atrous_rates", atrous_rate, 1)
         if recompute_backbone and fine_tune_batch_norm:
             raise InputError(
                 "Feelvos.recompute_backbone: expected False with fine_tune_batch_norm, because "
-                "running averages must move once per step, found True"
+                "running averages must be updated once per step, found True"
             )
+        cues = [first_frame_matching, previous_frame_matching != "none", previous_frame_predictions]
         self.backbone = backbone
-        self.atrous_rates = tuple(atrous_rates)
-        self.aspp = AtrousSpatialPyramidPooling(self.atrous_rates)
+        self.aspp = AtrousSpatialPyramidPooling(tuple(atrous_rates))
         self.decoder = Decoder(backbone.low_level_channels)
         self.embedding = Embedding(embedding_dimension)
-        cues = [first_frame_matching, previous_frame_matching != "none", previous_frame_predictions]
-        self.head = SegmentationHead(sum(cues))
         self.embedding_dimension = embedding_dimension
-        self.window_radius = window_radius
-        self.nearest_neighbors = nearest_neighbors
+        self.head = SegmentationHead(sum(cues))
+        self.window_radius, self.nearest_neighbors = window_radius, nearest_neighbors
         self.train_max_neighbors_per_object = train_max_neighbors_per_object
         self.first_frame_matching = first_frame_matching
         self.previous_frame_matching = previous_frame_matching
         self.previous_frame_predictions = previous_frame_predictions
-        self.local_matching = local_matching
         self.local_distances = LOCAL_MATCHINGS[local_matching]
         self.local_distances_inference = LOCAL_MATCHINGS_INFERENCE[local_matching]
         self.fine_tune_batch_norm = fine_tune_batch_norm
-        self.freeze_backbone = freeze_backbone
-        self.recompute_backbone = recompute_backbone
-        self.is_batch_norm_folded = fold_batch_norm
+        self.freeze_backbone, self.recompute_backbone = freeze_backbone, recompute_backbone
         for layer in self.convolutions():
             if layer.norm is not None:
                 layer.norm.is_folded = fold_batch_norm
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the constructor's arguments in numbers and words, as Keras saves them."""
-        backbone = dict(tf.keras.layers.serialize(self.backbone))
-        # `build` builds it; Keras would do so before.
-        backbone.pop("build_config", None)
-        return {
-            "backbone": backbone,
-            "fold_batch_norm": self.is_batch_norm_folded,
-            **{name: getattr(self, name) for name in _ARGUMENTS_KEPT_BY_NAME},
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Feelvos:
-        """Returns a new network, without weights, of what `get_config` returned."""
-        backbone = tf.keras.layers.deserialize(dict(config["backbone"]))
-        return cls(**{**config, "backbone": backbone})
-
-    def get_build_config(self) -> dict[str, Any]:
-        # Without it Keras 3 leaves a loaded network with random weights, and says nothing.
-        return {"input_shape": [None, None, None, 3]}
-
-    def build_from_config(self, config: dict[str, Any]) -> None:
-        del config
-        self.create_variables()
 
     def create_variables(self) -> None:
         """Creates all variables, with random values; no image is needed."""
@@ -211,10 +192,10 @@ class Feelvos(tf.keras.Model):
 
     def convolutions(self) -> list[ConvNormActivation]:
         """Returns every layer that owns variables."""
-        return [layer for _, layer in convolutions_by_path(self)]
+        return list(convolutions_of(self))
 
     def fuse_batch_norm(self) -> None:
-        """Moves every batch norm into the convolution before it, for good; for inference only."""
+        """Fuses every batch norm into the convolution before it, irreversibly; for inference."""
         for layer in self.convolutions():
             layer.fuse_batch_norm()
 
@@ -223,7 +204,7 @@ class Feelvos(tf.keras.Model):
     ) -> Features:
         """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size.
 
-        They are float32 also in mixed precision: matching compares distances that differ little.
+        They are float32 even in mixed precision: matching compares distances that differ little.
         """
         features = self.backbone_to_decoder(
             images, training, training and self.fine_tune_batch_norm, seeds
@@ -243,9 +224,9 @@ class Feelvos(tf.keras.Model):
         Args:
           images: float32 `[n, height, width, 3]`, RGB 0..255.
           training: whether dropout is active and gradients are needed.
-          batch_statistics: normalize by the statistics of `images` and move the running ones.
-          seeds: integer `[clips, 2]`, of the dropout, for each of so many equal parts of `images`;
-            another one every time where None.
+          batch_statistics: normalize by the statistics of `images`, update the running averages.
+          seeds: integer `[clips, 2]`, of the dropout in each of so many equal parts of `images`;
+            None draws at random.
         """
         low_level, deep = self.backbone(
             images,
@@ -274,9 +255,9 @@ class Feelvos(tf.keras.Model):
           features: `[h, w, 256]` decoder features of the current frame.
           embeddings: `[h, w, channels]` embeddings of the current frame.
           reference: from `prepare_reference`.
-          previous: the frame before.
+          previous: the previous frame.
           training: whether gradients are needed.
-          seed: integer `[2]`, of the previous frame's pixels where they are matched globally.
+          seed: integer `[2]`, for the choice of previous pixels if they are matched globally.
         """
         global_map = local_map = None
         if self.first_frame_matching:
@@ -287,49 +268,6 @@ class Feelvos(tf.keras.Model):
         cues = tf.stack([cue for cue in (global_map, masks, local_map) if cue is not None], -1)
         logits = self.head(features[tf.newaxis], cues, training=training)
         return ClipOutput(logits, global_map, local_map)
-
-    def clip_logits(
-        self,
-        images: tf.Tensor,
-        labels: tf.Tensor,
-        num_objects: tf.Tensor,
-        training: bool,
-        seeds: tf.Tensor | None = None,
-    ) -> list[ClipOutput]:
-        """Returns the logits of the current frame of every clip, for training.
-
-        The ground truth of the previous frame stands in for its prediction (paper section 3,
-        Training procedure).
-
-        Args:
-          images: float32 `[batch, 3 or more, height, width, 3]` reference, previous and current
-            frames, and those that follow (a rollout, which the paper does without).
-          labels: int32 `[batch, 3 or more, height, width]` object indices; 255 is void.
-          num_objects: int32 `[batch]`.
-          training: whether dropout is active and gradients are needed.
-          seeds: integer `[batch, 2]` that dropout and the pixels kept for matching follow from,
-            whatever clips are beside; others every time where None.
-        """
-        batch, frames = images.shape[:2]
-        features = self.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seeds)
-        # Taken apart at once: the gradient of slices would be padded and summed, frame by frame.
-        decoder_features = tf.unstack(features.decoder_features, batch * frames)
-        embeddings = tf.unstack(features.embeddings, batch * frames)
-        outputs = []
-        for clip in range(batch):
-            own = slice(clip * frames, (clip + 1) * frames)
-            outputs.append(
-                clip_rollout.segment_clip(
-                    self,
-                    decoder_features[own],
-                    embeddings[own],
-                    labels[clip],
-                    num_objects[clip],
-                    training,
-                    None if seeds is None else seeds[clip],
-                )
-            )
-        return outputs
 
     def _match_globally(
         self, embeddings: tf.Tensor, reference: Reference, training: bool
@@ -353,20 +291,3 @@ class Feelvos(tf.keras.Model):
                 embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
             )
         )
-
-
-# Keras 3 looks at the arguments of the constructor, which gin's wrapper would hide from it.
-Feelvos.__init__.__signature__ = inspect.signature(Feelvos.__init__)
-
-
-def _check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    """Raises InputError unless a setting of `Feelvos` is one of the choices."""
-    if value not in choices:
-        known = ", ".join(repr(choice) for choice in choices)
-        raise InputError(f"Feelvos.{name}: expected one of {known}, found {value!r}")
-
-
-def _check_at_least(name: str, value: int, least: int) -> None:
-    """Raises InputError where a setting of `Feelvos` is too small."""
-    if value < least:
-        raise InputError(f"Feelvos.{name}: expected {least} or more, found {value}")

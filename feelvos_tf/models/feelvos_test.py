@@ -5,6 +5,7 @@ import tensorflow as tf
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.training.clip_forward import clip_logits
 
 SIZE = (49, 65)
 
@@ -38,12 +39,12 @@ def batch():
 
 
 def logits(model, batch, **changes):
-    clips = model.clip_logits(**{**batch, **changes}, training=False)
+    clips = clip_logits(model, **{**batch, **changes}, training=False)
     return np.stack([clip.logits[..., 0] for clip in clips])
 
 
 def test_every_clip_gets_logits_and_maps_at_stride_4(model, batch):
-    for clip in model.clip_logits(**batch, training=False):
+    for clip in clip_logits(model, **batch, training=False):
         assert clip.logits.shape == [3, 13, 17, 1]
         assert clip.embeddings.shape == [3, 13, 17, 8]
         for distances in (clip.global_map, clip.local_map):
@@ -75,14 +76,14 @@ def test_the_current_frame_s_labels_are_not_seen(model, batch):
 def test_void_pixels_of_the_reference_match_nothing(model, batch):
     labels = batch["labels"].numpy()
     labels[:, 0] = 255
-    for clip in model.clip_logits(**{**batch, "labels": tf.constant(labels)}, training=False):
+    for clip in clip_logits(model, **{**batch, "labels": tf.constant(labels)}, training=False):
         np.testing.assert_array_equal(clip.global_map, np.ones([3, 13, 17]))
 
 
 def test_a_frame_matched_with_itself_has_distance_zero(model, batch):
     images = tf.repeat(batch["images"][:, :1], 3, axis=1)
     labels = tf.repeat(batch["labels"][:, :1], 3, axis=1)
-    for clip in model.clip_logits(images, labels, batch["num_objects"], training=False):
+    for clip in clip_logits(model, images, labels, batch["num_objects"], training=False):
         for distances in (clip.global_map, clip.local_map):
             np.testing.assert_allclose(tf.reduce_min(distances, 0), 0.0, atol=1e-4)
 
@@ -101,7 +102,7 @@ def test_a_frame_matched_with_itself_has_distance_zero(model, batch):
 def test_the_switches_of_table_6_take_cues_away(settings, cues, batch):
     model = small_model(**settings)
     assert model.head.convolutions[0].depthwise.kernel.shape == [7, 7, 256 + cues, 1]
-    [clip, _] = model.clip_logits(**batch, training=False)
+    [clip, _] = clip_logits(model, **batch, training=False)
     assert clip.logits.shape == [3, 13, 17, 1]
 
 
@@ -110,8 +111,8 @@ def test_dropout_and_the_pixels_kept_follow_from_the_seed(batch):
     one, again, other = (
         [
             clip.logits
-            for clip in model.clip_logits(
-                **batch, training=True, seeds=tf.constant([[seed, 7]] * 2)
+            for clip in clip_logits(
+                model, **batch, training=True, seeds=tf.constant([[seed, 7]] * 2)
             )
         ]
         for seed in (1, 1, 2)

@@ -16,8 +16,7 @@ import tensorflow as tf
 from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.features import ClipOutput, Features, Previous
-from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.feelvos import ClipOutput, Features, Feelvos, Previous
 from feelvos_tf.models.global_matching import (
     global_distances,
     global_distances_inference,

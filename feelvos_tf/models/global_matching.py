@@ -1,9 +1,7 @@
 """Global matching: the distance of each query pixel to the nearest pixel of every object.
 
-Paper section 3, equations 1 and 2. Squared distances |p - q|^2 come from a matrix product; the
-reference side is prepared once per video: its pixels are sorted by object. The squared norm is part
-of the product, as one more channel, so the nearest neighbor is the largest entry of the product.
-Distances exist for a chunk of the queries at a time only.
+Paper section 3, equations 1 and 2. Squared distances |p - q|^2 come from matrix products (see
+large_products.py). The reference side is prepared once per video: its pixels are sorted by object.
 """
 
 from __future__ import annotations
@@ -13,26 +11,30 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from feelvos_tf.models import pruned_matching, query_chunks
-from feelvos_tf.models.reference_blocks import (
+from feelvos_tf.models import large_products, pruned_matching
+from feelvos_tf.models.large_products import (
     block_rows,
+    fold_query,
+    fold_reference,
     in_steps,
+    join_queries,
     largest_of_steps,
+    map_chunks,
     sort_into_blocks,
+    split_queries,
 )
-from feelvos_tf.models.similarity import fold_query, fold_reference
 
 # Stands for the squared distance to an object without any pixel; maps to 1 (equation 3).
 NO_PIXEL_DISTANCE = 1e20
 _LOWEST = tf.float32.min
-# Queries that are compared with all reference pixels at a time.
+# Queries compared with all reference pixels at a time.
 _CHUNK = 512
-# Pruning begins to pay at some thousand reference pixels, and where a third of the pairs of query
-# and block are left it does no more; a sample of the queries tells.
+# Pruning pays from some thousand reference pixels on, unless it leaves more than a third of the
+# pairs of query and block, which a sample of the queries tells.
 _LEAST_PIXELS_TO_PRUNE = 8192
 _LARGEST_SHARE_TO_PRUNE = 0.35
 _SAMPLE = 512
-# Bounds the memory of the distances between queries and blocks. One chunk is all of a 480p frame.
+# Bounds the memory of the distances between queries and blocks; all of a 480p frame is one chunk.
 _QUERIES_TO_PRUNE = 32768
 
 
@@ -66,9 +68,9 @@ def prepare_reference(
       embeddings: float32 `[h, w, channels]`.
       indices: int32 `[h, w]` object indices; pixels with a negative one are left out.
       num_objects: int32 scalar.
-      max_pixels: at most this many pixels of an object are kept, chosen at random
-        (0: all of them). The paper keeps 1024 while training.
-      seed: integer `[2]` that the choice follows from; another one every time where None.
+      max_pixels: at most this many pixels of an object are kept, chosen at random (0: all of
+        them). The paper keeps 1024 while training.
+      seed: integer `[2]`, for the choice; None draws at random.
     """
     labels = tf.reshape(indices, [-1])
     order = tf.argsort(labels, stable=True)
@@ -95,7 +97,7 @@ def _shuffle(values: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
 def sort_reference(reference: Reference) -> Reference:
     """Returns the reference with each object's pixels in an order that makes matching fast.
 
-    Worth its time where many frames are compared with it. Results stay the same.
+    It pays if many frames are matched with it. Results stay the same.
     """
 
     def in_blocks() -> tf.Tensor:
@@ -110,14 +112,14 @@ def sort_reference(reference: Reference) -> Reference:
 def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.Tensor:
     """Returns the squared distances to the nearest pixels of every object.
 
-    Differentiable: only the nearest neighbors are looked up without a gradient, the distance to
-    them is computed again from the embeddings.
+    Differentiable: the nearest neighbors are found without a gradient, then the distance to them is
+    recomputed from the embeddings.
 
     Args:
       query: float32 `[h, w, channels]`.
       reference: from `prepare_reference`.
-      k: the mean over this many nearest neighbors is taken; an object with fewer pixels repeats
-        its farthest one.
+      k: the distance is the mean over this many nearest neighbors; an object with fewer pixels
+        repeats its farthest one.
 
     Returns:
       float32 `[objects, h, w]`; `NO_PIXEL_DISTANCE` for an object without pixels. (The 2019 release
@@ -139,7 +141,7 @@ def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.T
 def global_distances_inference(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.Tensor:
     """Returns `global_distances` faster and without a gradient.
 
-    |p - q|^2 is taken apart into norms and a product, so a distance is exact to about 1e-6 of the
+    |p - q|^2 is computed from norms and a product, so a distance is exact to about 1e-6 of the
     squared norms.
     """
     height_width = tf.shape(query)[:2]
@@ -154,10 +156,10 @@ def global_distances_inference(query: tf.Tensor, reference: Reference, k: int = 
 def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
 
-    Only what can win is compared (see pruned_matching.py) where that is little enough to pay.
+    Pixels that cannot win are left out (see pruned_matching.py) if that saves enough to pay.
     """
     if tf.config.list_physical_devices("GPU"):
-        # Some hundred small products, one after the other, are no work for a GPU.
+        # Some hundred small products in sequence would leave a GPU idle.
         return _compare_all(pixels, reference)
     return tf.cond(
         _pruning_pays(pixels, reference),
@@ -167,7 +169,7 @@ def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
 
 
 def _pruning_pays(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
-    """Returns bool `[]`: whether some of the queries need few enough of the blocks."""
+    """Returns bool `[]`: whether a sample of the queries needs few enough of the blocks."""
 
     def is_little_needed() -> tf.Tensor:
         blocks = pruned_matching.make_blocks(*reference)
@@ -181,7 +183,7 @@ def _pruning_pays(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
 
 
 class _Pruned(NamedTuple):
-    """The similarities in the most promising blocks, and where else a query must be compared."""
+    """The similarities in the most promising blocks, and the blocks that are still to compare."""
 
     similarity: tf.Tensor
     needed: tf.Tensor
@@ -208,25 +210,26 @@ def _compare_needed(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns what `_compare_all` returns, up to distances whose normalized value is 1 anyway."""
     num_objects = tf.size(reference.offsets) - 1
     blocks = pruned_matching.make_blocks(*reference)
-    queries, count = query_chunks.split(pixels, _QUERIES_TO_PRUNE)
+    queries, count = split_queries(pixels, _QUERIES_TO_PRUNE)
 
     def of_queries(chunk: tf.Tensor) -> tf.Tensor:
         similarity, needed = _pruned(chunk, blocks, num_objects)
         rest = _similarity_in_blocks(chunk, blocks, needed, num_objects)
         return tf.maximum(similarity, rest)
 
-    return query_chunks.join(query_chunks.map_chunks(of_queries, queries), count)
+    return join_queries(map_chunks(of_queries, queries), count)
 
 
 def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
 
-    Some queries against some reference pixels at a time: the product stays in the processor's
-    cache. Blocks of pixels of one object become their maximum first; a segmented maximum, which
-    does not use all cores, is left with little to do. Any number of objects costs the same.
+    It compares some queries with some reference pixels at a time, so that the product stays in the
+    processor's cache. Blocks of one object are reduced to their maximum first, which leaves little
+    to a segmented maximum, which does not use all cores. The cost is the same for any number of
+    objects.
     """
     num_objects = tf.size(reference.offsets) - 1
-    queries, count = query_chunks.split(fold_query(pixels), query_chunks.IN_CACHE)
+    queries, count = split_queries(fold_query(pixels), large_products.IN_CACHE)
     owners, rows = block_rows(reference.offsets)
     # The additional row stands in where there is no pixel at all.
     folded = fold_reference(tf.pad(reference.embeddings, [[0, 1], [0, 0]]))
@@ -238,8 +241,8 @@ def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     def of_queries(chunk: tf.Tensor) -> tf.Tensor:
         return tf.reduce_max(largest_of_steps(steps, chunk, of_objects), 0)
 
-    # A second chunk keeps the cores busy while the first one is in between two products.
-    return query_chunks.join(query_chunks.map_chunks(of_queries, queries, at_once=2), count)
+    # A second chunk keeps the cores busy while the first one is between two products.
+    return join_queries(map_chunks(of_queries, queries, at_once=2), count)
 
 
 def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
@@ -249,7 +252,7 @@ def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tens
     """
     folded = tf.transpose(fold_reference(reference.embeddings))
     num_objects = tf.size(reference.offsets) - 1
-    queries, count = query_chunks.split(fold_query(pixels), _CHUNK)
+    queries, count = split_queries(fold_query(pixels), _CHUNK)
 
     def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
         similarity = tf.matmul(chunk, folded)
@@ -262,16 +265,16 @@ def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tens
             farthest = own[:, tf.clip_by_value(size, 1, k) - 1]
             return tf.reduce_mean(tf.maximum(own, farthest[:, tf.newaxis]), -1)
 
-        return query_chunks.map_chunks(of_object, tf.range(num_objects))
+        return map_chunks(of_object, tf.range(num_objects))
 
-    return query_chunks.join(query_chunks.map_chunks(of_chunk, queries), count)
+    return join_queries(map_chunks(of_chunk, queries), count)
 
 
 def _nearest_pixels(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
     """Returns int32 `[objects, queries, k]` rows of `reference.embeddings`, -1 for none."""
     folded = tf.transpose(fold_reference(tf.stop_gradient(reference.embeddings)))
     num_objects = tf.size(reference.offsets) - 1
-    queries, count = query_chunks.split(fold_query(tf.stop_gradient(pixels)), _CHUNK)
+    queries, count = split_queries(fold_query(tf.stop_gradient(pixels)), _CHUNK)
 
     def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
         similarity = tf.matmul(chunk, folded)
@@ -283,6 +286,6 @@ def _nearest_pixels(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tenso
             columns = tf.math.top_k(own, k, sorted=False).indices
             return tf.where(columns < stop - start, columns + start, -1)
 
-        return query_chunks.map_chunks(of_object, tf.range(num_objects), tf.int32)
+        return map_chunks(of_object, tf.range(num_objects), tf.int32)
 
-    return query_chunks.join(query_chunks.map_chunks(of_chunk, queries, tf.int32), count)
+    return join_queries(map_chunks(of_chunk, queries, tf.int32), count)

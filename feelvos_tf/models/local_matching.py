@@ -1,30 +1,29 @@
-"""Local matching: each pixel's distance to the nearest pixel of every object in the previous frame.
-
-Only previous pixels in a square window around it count.
+"""Local matching: each pixel's distance to the nearest previous pixel of every object in a window.
 
 Paper section 3, equation 4. Window radius k means offsets -k..k in both directions, in stride-4
-pixels; positions outside the frame and pixels of other objects do not count.
+pixels; positions outside the frame do not count.
 
 Square tiles of queries are compared with their common neighborhood in one matrix product, for one
 row of tiles (or a part of it) at a time. As in global matching the squared norm is folded into the
-product, so the nearest pixel is the largest entry; one segmented maximum serves all objects.
+product, so the nearest pixel has the largest entry; one segmented maximum serves all objects.
 """
 
 from __future__ import annotations
 
 import types
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.global_matching import NO_PIXEL_DISTANCE
-from feelvos_tf.models.similarity import fold_query, fold_reference
+from feelvos_tf.models.large_products import fold_query, fold_reference
 
 _TILE = 8
 _LOWEST = tf.float32.min
-# Floats in flight at a time: the neighborhoods of some tiles and their products with the queries.
+# Floats held at a time: the neighborhoods of some tiles and their products with the queries.
 _STEP_FLOATS = 8_000_000
 
 
@@ -37,8 +36,8 @@ def local_distances(
 ) -> tf.Tensor:
     """Returns the squared distances to the nearest previous pixel of every object in the window.
 
-    Differentiable: the nearest neighbors are looked up without a gradient, the distance to them
-    is computed again from the embeddings.
+    Differentiable: the nearest neighbors are found without a gradient, then the distance to them is
+    recomputed from the embeddings.
 
     Args:
       query: float32 `[h, w, channels]` embeddings of the current frame.
@@ -98,11 +97,11 @@ def local_distances_correlation(
     num_objects: tf.Tensor,
     radius: int,
 ) -> tf.Tensor:
-    """Returns what `local_distances` returns, by the correlation layer of tensorflow_addons.
+    """Returns `local_distances`, computed by the correlation layer of tensorflow_addons.
 
-    Here, too, the nearest neighbors are looked up without a gradient. The layer's own is not to be
-    trusted: on CPUs the threads that sum that of its second input get into each other's way, and
-    one result in a hundred is wrong.
+    Here, too, the nearest neighbors are found without a gradient. That of the layer is unreliable:
+    on CPUs the threads that sum the gradient of its second input race, and one result in a hundred
+    is wrong.
     """
     layer = import_addons().layers.CorrelationCost(
         kernel_size=1,
@@ -122,7 +121,7 @@ def local_distances_correlation(
 
     def position_of_nearest(i: tf.Tensor) -> tf.Tensor:
         norms = tf.where(previous_indices == i, previous_norms, np.inf)
-        # The query's own norm is left out: it is the same for all pixels of the window.
+        # Without the query's own norm, which is the same for all pixels of the window.
         window = _windows(norms, radius, outside=np.inf) - 2.0 * products
         nearest = tf.argmin(window, -1, output_type=tf.int32)
         position = own_position + (nearest // side - radius) * width + nearest % side - radius
@@ -138,10 +137,10 @@ def local_distances_correlation(
 
 
 def import_addons() -> types.ModuleType:
-    """Returns tensorflow_addons, which everything else works without.
+    """Returns tensorflow_addons, which nothing else needs.
 
     Raises:
-      InputError: it is not there, or it does not load in this TensorFlow.
+      InputError: it is not installed, or does not load in this TensorFlow.
     """
     try:
         import tensorflow_addons
@@ -201,9 +200,9 @@ def _over_tiles(
     num_objects: tf.Tensor,
     radius: int,
 ) -> tf.Tensor:
-    """Returns `[objects, h, w]`, what `function` says of the tiles put together."""
+    """Returns `[objects, h, w]`: `function` of all tiles, joined."""
     height, width = tf.shape(query)[0], tf.shape(query)[1]
-    # A window larger than the image sees no more than the image.
+    # A window larger than the image covers no more than the image.
     reach = tf.minimum(radius, tf.stack([height, width]) - 1)
     side = _TILE + 2 * reach
     num_tiles = (tf.stack([height, width]) + _TILE - 1) // _TILE
@@ -261,7 +260,7 @@ def _query_tiles(query: tf.Tensor, padding: tf.Tensor, group: tf.Tensor) -> tf.T
 def _columns_first(
     values: tf.Tensor, reach: tf.Tensor, padding: tf.Tensor, outside: float
 ) -> tf.Tensor:
-    """Returns `values` `[h, w, ...]` as `[w, h, ...]` with a margin that every tile can look into.
+    """Returns `values` `[h, w, ...]` as `[w, h, ...]` with a margin for the tiles at the border.
 
     A tile's neighborhood is then a run of whole rows of a strip, which is quick to copy.
     """
@@ -283,7 +282,7 @@ def _window_penalty(reach: tf.Tensor) -> tf.Tensor:
 
 
 LOCAL_MATCHINGS = {"tiles": local_distances, "correlation": local_distances_correlation}
-# Without a gradient there is no need to know which pixel is the nearest.
+# Without a gradient it does not matter which pixel is the nearest.
 LOCAL_MATCHINGS_INFERENCE = {
     "tiles": local_distances_inference,
     "correlation": local_distances_correlation,

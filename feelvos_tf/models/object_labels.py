@@ -1,4 +1,4 @@
-"""Object ids of a full-size mask become object indices on the stride-4 grid, and back."""
+"""Object ids of a full-size mask become object indices on the stride-4 grid, and one-hot masks."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def downsample_reference(mask: tf.Tensor, object_ids: tf.Tensor, size: tf.Tensor
     """Returns `[h, w]` object indices of the reference mask, every object keeping a pixel.
 
     The release loses an object that falls between the points of the stride-4 grid. Here such an
-    object takes the grid point nearest to its center that is not another object's only one.
+    object gets the grid point nearest to its center that is not another object's only one.
 
     Args:
       mask: `[height, width]` ids.
@@ -66,7 +66,7 @@ def keep_objects(full: tf.Tensor, grid: tf.Tensor, indices: tf.Tensor) -> tf.Ten
 
 
 def _claim(full: tf.Tensor, grid: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """Returns `grid` with the free point nearest to the center of object `index` given to it."""
+    """Returns `grid` in which object `index` has the free point nearest to its center."""
     full_size, size = tf.shape(full), tf.shape(grid)
     scale = tf.cast(size - 1, tf.float32) / tf.cast(tf.maximum(full_size - 1, 1), tf.float32)
     center = tf.reduce_mean(tf.cast(tf.where(full == index), tf.float32), 0) * scale

@@ -1,8 +1,8 @@
-"""A model's weights in one small file: half the size of float32, read without TensorFlow's help.
+"""A model's weights in one small file: half the size of float32, readable without TensorFlow.
 
-The file is an .npz archive with one array per variable, called as in the 2019 release. Kernels,
-which are nearly all of it, are float16; vectors (biases and what belongs to batch norm) stay
-float32, because a variance may be too large or too small for float16.
+The file is an .npz archive with one array per variable, named as in the 2019 release. Kernels,
+which make up nearly all of it, are float16; vectors (biases and those of batch norm) stay float32,
+because a variance may be too large or too small for float16.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from feelvos_tf.core import atomic_files, npz_file
+from feelvos_tf.core import atomic_files, whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 
 
 class Rounding(NamedTuple):
-    """What rounding to float16 did to the weights.
+    """The effect of rounding weights to float16.
 
     Attributes:
-      variable: in which the difference is largest.
-      difference: the largest one, as a share of that variable's largest value.
-      parameters: how many numbers the model has.
+      variable: that with the largest difference.
+      difference: the largest one, relative to the variable's largest value.
+      parameters: number of the model's parameters.
     """
 
     variable: str
@@ -33,14 +33,14 @@ class Rounding(NamedTuple):
 
 
 def write(model: Feelvos, path: str | os.PathLike[str]) -> Rounding:
-    """Writes the weights of `model`, whole or not at all, and returns what was lost.
+    """Writes the weights of `model`, whole or not at all, and returns the rounding error.
 
     Args:
       model: with its variables created and its batch norm not fused.
       path: of the file, ending in .npz.
 
     Raises:
-      InputError: a weight is not finite, also one that float16 cannot hold.
+      InputError: a weight is not finite, or not in float16.
     """
     exact = {name: variable.numpy() for name, variable in release_names(model).items()}
     packed = {name: _rounded(value) for name, value in exact.items()}
@@ -54,7 +54,7 @@ def write(model: Feelvos, path: str | os.PathLike[str]) -> Rounding:
 
 
 def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
-    """Gives every variable of `model` its value in the file; all or none.
+    """Sets all variables of `model`, or none, to their values in the file.
 
     Args:
       model: with its variables created and its batch norm not fused.
@@ -63,7 +63,7 @@ def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
     Raises:
       InputError: the file is missing, damaged or another model's, or a weight is not finite.
     """
-    values = npz_file.read(path, "a whole file of weights")
+    values = whole_files.read_npz(path, "a whole file of weights")
     variables = release_names(model)
     for name, variable in variables.items():
         shape = tuple(variable.shape)

@@ -6,7 +6,7 @@ import re
 import gin
 import pytest
 
-from feelvos_tf import models
+from feelvos_tf import configurables, models  # noqa: F401
 from feelvos_tf.core import gin_settings
 
 README = gin_settings.PROJECT_ROOT / "feelvos_tf/models/README.md"

@@ -1,14 +1,15 @@
 """Exact nearest neighbors without comparing what cannot win.
 
-A pixel's projection is the pixel on the principal axes of the reference, 16 of some 100 dimensions, and
-the length of what the axes leave out. The distance between two projections is never larger than that
-between the two pixels, a sixth of the arithmetic, and close to it: the axes hold nine tenths of the
-variance of a trained network's embeddings. A query needs a block of 64 reference pixels (see
-reference_blocks.py) only if the nearest projection in the block is nearer than the best pixel of the
-block whose projection is nearest of all. Only what is needed is compared, and the result is the same.
+A pixel's projection consists of its coordinates on the 16 principal axes of the reference (of some
+100 dimensions) and the length of what they leave out. The distance between two projections takes a
+sixth of the arithmetic. It is never larger than that between the two pixels, and close to it: the
+axes hold nine tenths of the variance of a trained network's embeddings. A query needs a block of 64
+reference pixels (see large_products.py) only if the nearest projection in the block is nearer than
+the best pixel of the block whose projection is nearest of all. Only needed blocks are compared, and
+the result is the same.
 
-On embeddings of a trained network a twentieth of the pairs of query and block is left. Where too
-many are, as with random embeddings, the caller compares everything instead.
+For embeddings of a trained network a twentieth of the pairs of query and block is left. If too many
+are left, as with random embeddings, the caller compares everything instead.
 """
 
 from __future__ import annotations
@@ -17,21 +18,29 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from feelvos_tf.models import query_chunks
-from feelvos_tf.models.reference_blocks import block_rows, in_steps, largest_of_steps
-from feelvos_tf.models.similarity import fold_query, fold_reference
+from feelvos_tf.models import large_products
+from feelvos_tf.models.large_products import (
+    block_rows,
+    fold_query,
+    fold_reference,
+    in_steps,
+    join_queries,
+    largest_of_steps,
+    map_chunks,
+    split_queries,
+)
 
-# Above this squared distance the normalized one (paper equation 1) is 1 in float32 whatever it is.
+# From this squared distance on, the normalized one (paper equation 1) is 1 in float32.
 SATURATED_DISTANCE = 17.4
-# What rounding may do to a squared distance, relative to the squared norms it is the difference of.
+# Rounding error of a squared distance, relative to the squared norms that it is a difference of.
 _ROUNDING = 1e-5
 _AXES = 16
-# Products of some blocks run beside each other, since one alone is too small for all cores.
+# Products of several blocks run in parallel, since one alone is too small for all cores.
 _BLOCKS_AT_ONCE = 4
 
 
 class Axes(NamedTuple):
-    """Where projections are cast: `mean` float32 `[channels]`, `directions` `[channels, axes]`."""
+    """The axes of projections: `mean` float32 `[channels]`, `directions` `[channels, axes]`."""
 
     mean: tf.Tensor
     directions: tf.Tensor
@@ -44,7 +53,7 @@ class Blocks(NamedTuple):
       owners: int32 `[blocks]`, ascending, the object of each block.
       pixels: float32 `[blocks, BLOCK, channels]`; a block that is not full repeats a pixel.
       projections: float32 `[blocks, BLOCK, axes + 1]` of the pixels.
-      axes: that cast them.
+      axes: of the projections.
     """
 
     owners: tf.Tensor
@@ -64,8 +73,8 @@ def principal_axes(embeddings: tf.Tensor) -> Axes:
 def projections(pixels: tf.Tensor, axes: Axes) -> tf.Tensor:
     """Returns float32 `[pixels, axes + 1]` of `[pixels, channels]`.
 
-    The rest is computed as a vector: its length as a difference of squares would be wrong by more
-    than rounding where it is short.
+    The rest is computed as a vector: if it is short, a difference of squares would give its length
+    with more than a rounding error.
     """
     centered = pixels - axes.mean
     on_axes = tf.matmul(centered, axes.directions)
@@ -82,12 +91,12 @@ def make_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> Blocks:
     """
     owners, rows = block_rows(offsets)
     axes = principal_axes(embeddings)
-    cast = projections(embeddings, axes)
-    return Blocks(owners, tf.gather(embeddings, rows), tf.gather(cast, rows), axes)
+    projected = projections(embeddings, axes)
+    return Blocks(owners, tf.gather(embeddings, rows), tf.gather(projected, rows), axes)
 
 
 def least_distances(queries: tf.Tensor, blocks: Blocks) -> tf.Tensor:
-    """Returns what the squared distance of a query to any pixel of a block is at least.
+    """Returns a lower bound of the squared distance of each query to any pixel of each block.
 
     Args:
       queries: float32 `[queries, channels]`.
@@ -97,14 +106,14 @@ def least_distances(queries: tf.Tensor, blocks: Blocks) -> tf.Tensor:
       float32 `[blocks, queries]`, exact to rounding: see `needed_blocks`.
     """
     own = projections(queries, blocks.axes)
-    chunks, count = query_chunks.split(fold_query(own), query_chunks.IN_CACHE)
+    chunks, count = split_queries(fold_query(own), large_products.IN_CACHE)
     steps = in_steps(fold_reference(blocks.projections))
 
     def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
         largest = largest_of_steps(steps, chunk, lambda _, largest: largest)
         return tf.reshape(largest, [-1, tf.shape(chunk)[0]])
 
-    similarity = query_chunks.join(query_chunks.map_chunks(of_chunk, chunks, at_once=2), count)
+    similarity = join_queries(map_chunks(of_chunk, chunks, at_once=2), count)
     return tf.reduce_sum(tf.square(own), -1) - similarity[: tf.size(blocks.owners)]
 
 
@@ -126,9 +135,9 @@ def nearest_blocks(least: tf.Tensor, owners: tf.Tensor, num_objects: tf.Tensor) 
 def needed_blocks(
     queries: tf.Tensor, blocks: Blocks, least: tf.Tensor, known: tf.Tensor
 ) -> tf.Tensor:
-    """Returns which blocks may hold a pixel that is nearer to a query than what is known.
+    """Returns which blocks may hold a pixel nearer to a query than the one already known.
 
-    A block is not needed if the normalized distance of all its pixels is 1 in any case.
+    A block is not needed either if the normalized distance of all its pixels is 1.
 
     Args:
       queries: float32 `[queries, channels]`.

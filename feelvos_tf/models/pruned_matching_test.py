@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models import global_matching, pruned_matching, reference_blocks
+from feelvos_tf.models import global_matching, large_products, pruned_matching
 from feelvos_tf.models.global_matching import Reference
 
 CHANNELS = 12
@@ -37,7 +37,7 @@ def _oracle(queries: np.ndarray, reference: Reference) -> np.ndarray:
 @pytest.mark.parametrize("offsets", [[0, 1000], [0, 700, 700, 701, 1000], [0, 64, 192, 1000]])
 def test_sorting_permutes_each_object_within_itself_and_makes_small_blocks(offsets):
     pixels = _alike(np.random.default_rng(0), 1000)
-    order = reference_blocks.sort_into_blocks(tf.constant(pixels), tf.constant(offsets)).numpy()
+    order = large_products.sort_into_blocks(tf.constant(pixels), tf.constant(offsets)).numpy()
     for first, end in zip(offsets, offsets[1:]):
         np.testing.assert_array_equal(np.sort(order[first:end]), np.arange(first, end))
     before = pruned_matching.make_blocks(*_reference(pixels, offsets))

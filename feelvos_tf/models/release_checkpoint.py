@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.layers.convolution import convolutions_of
 
-# How the names of DeepLab's own layers behind the backbone begin, which the release does not take
-# from a checkpoint unless told to (2019 release, deeplab/model.get_extra_layer_scopes).
+# First parts of the names of DeepLab's layers after the backbone, which the release restores only
+# on request (2019 release, deeplab/model.get_extra_layer_scopes).
 LAST_LAYERS = ("logits", "image_pooling", "aspp", "concat_projection", "decoder")
 _NEVER_RESTORED = ("logits",)
 _STEP = "global_step"
@@ -24,13 +25,13 @@ class DamagedCheckpointError(InputError):
 
 
 class Restored(NamedTuple):
-    """How a checkpoint and a model matched, as names of the 2019 release.
+    """How a checkpoint and a model matched, by names in the 2019 release.
 
     Attributes:
       matched: variables that were set.
       missing: variables of the model that the checkpoint lacks or that were left out.
       unused: variables of the checkpoint that the model lacks or that were left out.
-      ignored: what the checkpoint holds besides: optimizer slots, averages, the step.
+      ignored: what else the checkpoint holds: optimizer slots, averages, the step.
     """
 
     matched: list[str]
@@ -42,7 +43,7 @@ class Restored(NamedTuple):
 def release_names(model: Feelvos) -> dict[str, tf.Variable]:
     """Returns the model's variables by their names in the 2019 release."""
     names = {}
-    for layer in model.convolutions():
+    for layer in convolutions_of(model):
         names.update(layer.release_variables())
     return names
 
@@ -81,7 +82,7 @@ def _is_bookkeeping(name: str) -> bool:
 
 
 def read_global_step(prefix: str) -> int:
-    """Returns the training step that the checkpoint was written at, 0 if it does not say."""
+    """Returns the training step at which the checkpoint was written, 0 if it holds none."""
     reader = tf.train.load_checkpoint(prefix)
     return int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
 
@@ -143,14 +144,14 @@ def restore(
 def initialize_from_deeplab(
     model: Feelvos, prefix: str, initialize_last_layer: bool = False
 ) -> Restored:
-    """Sets what a DeepLab checkpoint can give, as the release does, and returns what matched.
+    """Sets variables from a DeepLab checkpoint, as the release does, and returns what matched.
 
-    Reproduction trap: by default only the backbone is taken; ASPP, decoder and logits start anew.
+    Reproduction trap: by default only the backbone is restored; ASPP, decoder and logits are not.
 
     Args:
       model: with its variables created.
       prefix: of the checkpoint.
-      initialize_last_layer: take ASPP and decoder too, where the shapes agree.
+      initialize_last_layer: restore ASPP and decoder, too, where the shapes agree.
 
     Raises:
       InputError: the checkpoint cannot be read, a shape in the backbone differs or nothing fits.

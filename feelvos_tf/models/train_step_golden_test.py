@@ -14,9 +14,10 @@ import tensorflow as tf
 
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing.golden import assert_close_to_golden, build_rule_model
+from feelvos_tf.training.clip_forward import clip_logits
 from feelvos_tf.training.losses import BootstrappedCrossEntropy, is_regularized
 from feelvos_tf.training.optimizers import MomentumOptimizer
-from feelvos_tf.training.train_step import TrainStep
+from feelvos_tf.training.train_step import Objective, TrainState, TrainStep
 
 NUM_STEPS = 200_000
 WEIGHT_DECAY = 0.00004
@@ -90,7 +91,8 @@ def step():
 
 @pytest.fixture(scope="module")
 def train_step(model, variables, optimizer, step):
-    return TrainStep(model, variables, step, optimizer, NUM_STEPS, WEIGHT_DECAY)
+    objective = Objective(weight_decay=WEIGHT_DECAY)
+    return TrainStep(model, variables, TrainState(step, optimizer), NUM_STEPS, objective)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +121,7 @@ def made(request, release, train_step, model, batch, dropout_mask) -> Made:
 
 def rounds_the_same(model, batch, golden_embeddings) -> bool:
     """Returns whether the forward pass gives the golden embeddings to the last bit."""
-    [clip] = model.clip_logits(**batch, training=True)
+    [clip] = clip_logits(model, **batch, training=True)
     return np.array_equal(clip.embeddings[:, ::4, ::4], golden_embeddings)
 
 
@@ -179,14 +181,14 @@ def test_gradients_of_chosen_variables(release, made):
 def test_logits_and_embeddings_of_the_clip(release, model, batch, dropout_mask):
     for which, mask in (("nodrop", None), ("drop", dropout_mask.astype(np.float32))):
         model.aspp.dropout = fixed_dropout(mask)
-        [clip] = model.clip_logits(**batch, training=True)
+        [clip] = clip_logits(model, **batch, training=True)
         assert_close_to_golden(clip.logits[..., 0], release[f"{which}_logits"])
         assert_close_to_golden(clip.embeddings[:, ::4, ::4], release[f"{which}_embeddings_sub"])
 
 
 def test_cross_entropy_over_the_hardest_pixels_later_in_training(release, model, batch):
     model.aspp.dropout = fixed_dropout(None)
-    [clip] = model.clip_logits(**batch, training=True)
+    [clip] = clip_logits(model, **batch, training=True)
     for step, expected in release["cross_entropy_at_steps"]:
         loss = BootstrappedCrossEntropy().frame_loss(clip.logits, batch["labels"][0, 2], int(step))
         np.testing.assert_allclose(loss, expected, rtol=1e-4)
@@ -216,6 +218,6 @@ def test_three_steps_descend_as_in_the_release(release, train_step, model, varia
             for name in release["watch_names"]:
                 expected = release[f"after_step{i + 1}/{name}"]
                 assert_close_to_golden(sample(variables[name]), expected)
-    [clip] = model.clip_logits(**batch, training=True)
+    [clip] = clip_logits(model, **batch, training=True)
     loss = BootstrappedCrossEntropy().frame_loss(clip.logits, batch["labels"][0, 2], 3)
     np.testing.assert_allclose(loss, release["step_losses"][3, 1], rtol=rtol)

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models import release_checkpoint
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
-from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import checkpoint_of, load_weights
-
-_VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def mobilenet(**settings) -> Feelvos:
     settings = {"atrous_rates": (6,), **settings}
     model = Feelvos(MobileNetV2(0.35, output_stride=16), **settings)
-    model.create_variables()
-    return model
-
-
-def xception() -> Feelvos:
-    model = Feelvos(Xception(41, output_stride=16), atrous_rates=())
     model.create_variables()
     return model
 
@@ -42,43 +31,16 @@ def write(prefix: str, tensors: dict[str, np.ndarray]) -> str:
     return prefix
 
 
-def random_values(model: Feelvos) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    variables = release_names(model).items()
-    return {name: rng.standard_normal(v.shape).astype(np.float32) for name, v in variables}
-
-
 def assert_holds(model: Feelvos, values: dict[str, np.ndarray]) -> None:
     for name, variable in release_names(model).items():
         np.testing.assert_array_equal(variable, values[name], err_msg=name)
 
 
-@pytest.mark.parametrize(
-    ("written_by", "make"),
-    [
-        ("mobilenet_v2_trained", mobilenet),
-        ("mobilenet_v2_weights", mobilenet),
-        ("xception_41_weights", xception),
-    ],
-)
-def test_checkpoints_of_version_0_1_are_read(written_by, make, golden, tmp_path):
-    """The keys are those that version 0.1 wrote with its optimizer, or without (converted)."""
-    model = make()
-    values = random_values(model)
-    keys = dict(np.load(golden / "old_checkpoint_keys.npz")[written_by].astype(str))
-    assert set(keys) == set(values)
-    tensors = {keys[name] + _VALUE: value for name, value in values.items()}
-    load_weights(model, write(str(tmp_path / "ckpt-5"), tensors))
-    assert_holds(model, values)
-
-
-def test_settings_of_version_0_1_still_build_their_network(golden):
-    gin_settings.parse([str(golden / "operative_config_0.1.gin")], [])
-    try:
-        model = Feelvos()
-    finally:
-        gin.clear_config()
-    assert model.backbone.name == "MobilenetV2"
+def test_checkpoints_of_trainings_and_conversions_are_read(tmp_path):
+    source, model = mobilenet(), mobilenet()
+    prefix = checkpoint_of(release_names(source)).write(str(tmp_path / "ckpt"))
+    load_weights(model, prefix)
+    assert_holds(model, {name: v.numpy() for name, v in release_names(source).items()})
 
 
 def test_checkpoints_of_the_release_are_read(tmp_path):
@@ -122,7 +84,7 @@ def test_a_damaged_checkpoint_is_refused_and_changes_nothing(tmp_path):
     assert_holds(model, before)
 
 
-def test_an_average_of_the_weights_counts_more_than_the_weights(tmp_path):
+def test_a_moving_average_of_the_weights_is_preferred_unless_asked_otherwise(tmp_path):
     model = mobilenet(atrous_rates=())
     names = release_names(model)
     averages = {"logits/semantic/biases": tf.Variable([7.0])}
@@ -134,3 +96,5 @@ def test_an_average_of_the_weights_counts_more_than_the_weights(tmp_path):
     for name, variable in release_names(other).items():
         expected = averages.get(name, names[name])
         np.testing.assert_array_equal(variable, expected)
+    load_weights(other, prefix, averaged=False)
+    assert_holds(other, {name: v.numpy() for name, v in names.items()})

@@ -16,7 +16,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import state as video_state
 from feelvos_tf.inference.state import PredictorState, ScaleState
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.features import Previous
+from feelvos_tf.models.feelvos import Previous
 from feelvos_tf.models.global_matching import Reference
 
 if TYPE_CHECKING:

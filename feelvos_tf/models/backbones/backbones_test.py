@@ -9,12 +9,12 @@ import tensorflow as tf
 from feelvos_tf.models.backbones.common import normalize_image
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
-from feelvos_tf.models.layers.walk import convolutions_by_path
+from feelvos_tf.models.layers.convolution import convolutions_of
 from feelvos_tf.testing.golden import recorded_outputs, rule_weight
 
 
 def convolutions(backbone):
-    return [layer for _, layer in convolutions_by_path(backbone)]
+    return list(convolutions_of(backbone))
 
 
 def with_rule_weights(backbone, size=(33, 33)):

@@ -1,18 +1,17 @@
-"""What backbones share: input normalization, the atrous schedule, and how their blocks are run."""
+"""What backbones share: input normalization, the atrous schedule, and how their blocks run."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 import tensorflow as tf
 
-from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.layers.convolution import DepthwiseConvolution
-from feelvos_tf.models.layers.space_to_batch import SpaceToBatch
 
-OUTPUT_STRIDES = (8, 16)
+OutputStride = Literal[8, 16]
 _ROOT_STRIDE = 2
 
 
@@ -24,12 +23,7 @@ def normalize_image(images: tf.Tensor) -> tf.Tensor:
 class AtrousSchedule:
     """Turns strides into atrous rates once the output stride is reached."""
 
-    def __init__(self, output_stride: int):
-        if output_stride not in OUTPUT_STRIDES:
-            raise InputError(
-                f"output_stride of the backbone: expected one of {OUTPUT_STRIDES}, found "
-                f"{output_stride}"
-            )
+    def __init__(self, output_stride: OutputStride):
         self.output_stride = output_stride
         self.stride = _ROOT_STRIDE
         self.atrous_rate = 1
@@ -44,6 +38,41 @@ class AtrousSchedule:
         return 1, atrous_rate
 
 
+class SpaceToBatch:
+    """Splits images so that every n-th pixel makes an image of its own, n being the atrous rate.
+
+    In these, an atrous convolution is an ordinary one. TensorFlow splits and joins around every
+    atrous layer; for consecutive layers of one atrous rate once is enough, since 1x1 convolutions,
+    activations and sums act on each pixel alone. Values stay the same to the last bit.
+
+    Where the atrous rate does not divide the size, pixels beyond the border fill up some images.
+    They must be zero whenever a kernel reads them, which `blank` ensures. Nothing that averages
+    over an image may run between `split` and `join`.
+
+    Args:
+      x: float32 `[n, h, w, channels]`, of the size of all images to split.
+      atrous_rate: more than 1.
+    """
+
+    def __init__(self, x: tf.Tensor, atrous_rate: int):
+        height, width = tf.shape(x)[1], tf.shape(x)[2]
+        self._block_shape = [atrous_rate, atrous_rate]
+        self._missing = [[0, -height % atrous_rate], [0, -width % atrous_rate]]
+        self._inside = self.split(tf.ones_like(x[..., :1]))
+
+    def split(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns `[r * r * n, ceil(h / r), ceil(w / r), channels]` for the atrous rate r."""
+        return tf.space_to_batch(x, self._block_shape, self._missing)
+
+    def blank(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns what `split` returned, with zeros beyond the border."""
+        return x * self._inside
+
+    def join(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns `[n, h, w, channels]` from what `split` returned."""
+        return tf.batch_to_space(x, self._block_shape, self._missing)
+
+
 def run_blocks(
     blocks: Sequence[tf.keras.layers.Layer],
     x: tf.Tensor,
@@ -53,8 +82,8 @@ def run_blocks(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the second output of the block at `low_level_index` and the first of the last block.
 
-    Blocks of one atrous rate above 1 share a space-to-batch, unless statistics are taken of what
-    they compute. `recompute` keeps nothing but the blocks' outputs for the gradient.
+    Consecutive blocks of one atrous rate above 1 share a space-to-batch, unless they use batch
+    statistics. With `recompute`, only the blocks' outputs are kept for the gradient.
     """
     low_level = None
     by_atrous_rate = itertools.groupby(enumerate(blocks), lambda block: block[1].atrous_rate)
@@ -76,7 +105,7 @@ def atrous_depthwise(
     batch_statistics: bool,
     space_to_batch: SpaceToBatch | None,
 ) -> tf.Tensor:
-    """Returns `layer(x)`, also where `space_to_batch` has taken `x` apart."""
+    """Returns `layer(x)`, also if `space_to_batch` has split `x`."""
     if space_to_batch is None:
         return layer(x, batch_statistics=batch_statistics)
     return layer(space_to_batch.blank(x), atrous_rate=1)

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
-import gin
 import tensorflow as tf
 
+from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.setting_types import checked
 from feelvos_tf.models.backbones.common import (
     AtrousSchedule,
+    OutputStride,
+    SpaceToBatch,
     atrous_depthwise,
     normalize_image,
     run_blocks,
 )
-from feelvos_tf.models.layers.activation import relu6
 from feelvos_tf.models.layers.batch_norm import BatchNorm
-from feelvos_tf.models.layers.convolution import Convolution, DepthwiseConvolution, layer_name
-from feelvos_tf.models.layers.space_to_batch import SpaceToBatch
+from feelvos_tf.models.layers.convolution import (
+    Convolution,
+    DepthwiseConvolution,
+    layer_name,
+    relu6,
+)
 from feelvos_tf.models.layers.variables import maps
 
 
-def _mobilenet_norm() -> BatchNorm:
-    return BatchNorm(epsilon=1e-3, decay=0.997)
+@settings.configurable
+def mobilenet_v2_batch_norm(
+    epsilon: settings.NonNegative = 1e-3, decay: settings.Decay = 0.997
+) -> BatchNorm:
+    """Returns a batch norm of the backbone, by default the release's: see `BatchNorm`."""
+    return BatchNorm(epsilon, decay)
 
 
 def _round_channels(channels: float, divisor: int = 8) -> int:
@@ -46,7 +54,7 @@ class _InvertedResidual(tf.keras.layers.Layer):
             self.expand = Convolution(
                 f"{scope}/expand",
                 self.expanded_channels,
-                norm=_mobilenet_norm(),
+                norm=mobilenet_v2_batch_norm(),
                 activation=relu6,
             )
         self.depthwise = DepthwiseConvolution(
@@ -54,10 +62,10 @@ class _InvertedResidual(tf.keras.layers.Layer):
             3,
             stride=stride,
             atrous_rate=atrous_rate,
-            norm=_mobilenet_norm(),
+            norm=mobilenet_v2_batch_norm(),
             activation=relu6,
         )
-        self.project = Convolution(f"{scope}/project", filters, norm=_mobilenet_norm())
+        self.project = Convolution(f"{scope}/project", filters, norm=mobilenet_v2_batch_norm())
         self.has_shortcut = stride == 1 and channels == filters
 
     def build(self, input_shape: tf.TensorShape) -> None:
@@ -79,8 +87,7 @@ class _InvertedResidual(tf.keras.layers.Layer):
         return (x + y if self.has_shortcut else y), depthwise
 
 
-@gin.register
-@tf.keras.utils.register_keras_serializable("feelvos_tf")
+@settings.register
 class MobileNetV2(tf.keras.layers.Layer):
     """MobileNetV2 without its last 1x1 convolution (2019 release, slim mobilenet_v2).
 
@@ -93,7 +100,7 @@ class MobileNetV2(tf.keras.layers.Layer):
       channels: of the deep features, 320 at depth multiplier 1.
 
     Raises:
-      InputError: there is no such backbone.
+      InputError: a setting is out of range.
     """
 
     # (expansion, filters, repeats, stride of the first)
@@ -109,17 +116,14 @@ class MobileNetV2(tf.keras.layers.Layer):
     # The decoder's low-level feature is this block's depthwise output: "layer_4" of the release.
     _LOW_LEVEL_INDEX = 2
 
-    @checked("MobileNetV2")
-    def __init__(self, depth_multiplier: float = 1.0, output_stride: int = 8):
+    def __init__(self, depth_multiplier: float = 1.0, output_stride: OutputStride = 8):
         if depth_multiplier <= 0:
             raise InputError(
                 f"MobileNetV2.depth_multiplier: expected more than 0, found {depth_multiplier}"
             )
         super().__init__(name="MobilenetV2")
-        self.depth_multiplier = depth_multiplier
-        self.output_stride = output_stride
         schedule = AtrousSchedule(output_stride)
-        # DeepLab's checkpoints of other widths keep the product as it is, to the next integer.
+        # DeepLab's checkpoints of other widths round the product to the nearest integer.
         divisor = 8 if depth_multiplier == 1.0 else 1
         channels = _round_channels(32 * depth_multiplier, divisor)
         self.root = Convolution(
@@ -127,7 +131,7 @@ class MobileNetV2(tf.keras.layers.Layer):
             channels,
             3,
             stride=2,
-            norm=_mobilenet_norm(),
+            norm=mobilenet_v2_batch_norm(),
             activation=relu6,
         )
         blocks = []
@@ -144,9 +148,6 @@ class MobileNetV2(tf.keras.layers.Layer):
         self.low_level_channels = blocks[self._LOW_LEVEL_INDEX].expanded_channels
         self.channels = channels
 
-    def get_config(self) -> dict[str, float]:
-        return {"depth_multiplier": self.depth_multiplier, "output_stride": self.output_stride}
-
     def build(self, input_shape: tf.TensorShape) -> None:
         self.root.build(input_shape)
         channels = self.root.filters
@@ -162,7 +163,7 @@ class MobileNetV2(tf.keras.layers.Layer):
 
         Args:
           images: `[n, h, w, 3]`, RGB 0..255.
-          batch_statistics: normalize by the statistics of `images` and move the running averages.
+          batch_statistics: normalize by the statistics of `images` and update the running averages.
           recompute: keep only the blocks' outputs for the gradient.
         """
         x = self.root(normalize_image(images), batch_statistics=batch_statistics)

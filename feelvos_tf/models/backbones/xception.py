@@ -3,47 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-import gin
 import tensorflow as tf
 
-from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.setting_types import checked
+from feelvos_tf.core import settings
 from feelvos_tf.models.backbones.common import (
     AtrousSchedule,
+    OutputStride,
+    SpaceToBatch,
     atrous_depthwise,
     normalize_image,
     run_blocks,
 )
 from feelvos_tf.models.layers.batch_norm import BatchNorm
 from feelvos_tf.models.layers.convolution import Convolution, DepthwiseConvolution, layer_name
-from feelvos_tf.models.layers.space_to_batch import SpaceToBatch
 from feelvos_tf.models.layers.variables import maps
 
 
 @tf.custom_gradient
 def _relu_of_sum(x: tf.Tensor) -> tf.Tensor:
-    """Returns the ReLU of `x`, a sum that is needed without ReLU, too.
+    """Returns the ReLU of `x`, a sum that is also needed without ReLU.
 
-    TensorFlow's remapper takes a ReLU that follows such a sum into the convolution before it, finds
-    that the sum is still needed, and gives up fusing anything in the whole graph. A maximum it
-    leaves alone.
+    TensorFlow's remapper tries to fuse a ReLU after such a sum into the convolution before it,
+    finds that the sum is still needed, and stops fusing in the whole graph. It leaves a maximum
+    alone.
     """
     y = tf.maximum(x, 0.0)
     return y, lambda dy: tf.raw_ops.ReluGrad(gradients=dy, features=y)
 
 
-def _xception_norm() -> BatchNorm:
-    return BatchNorm(epsilon=1e-3, decay=0.9997)
+@settings.configurable
+def xception_batch_norm(
+    epsilon: settings.NonNegative = 1e-3, decay: settings.Decay = 0.9997
+) -> BatchNorm:
+    """Returns a batch norm of the backbone, by default the release's: see `BatchNorm`."""
+    return BatchNorm(epsilon, decay)
 
 
 class _XceptionModule(tf.keras.layers.Layer):
     """Three separable convolutions and a shortcut.
 
-    Reproduction traps: the input ReLU stands before the depthwise convolution and the shortcut
-    sees the input without it; `rectified_inside` (exit flow block 2) has its ReLUs after each batch
-    norm instead; nothing follows the residual sum. The stride is in the third convolution.
+    Reproduction traps: the input ReLU comes before the depthwise convolution, and the shortcut
+    skips it; `rectified_inside` (exit flow block 2) has its ReLUs after each batch norm instead;
+    nothing follows the residual sum. The stride is in the third convolution.
 
     Source: 2019 release, deeplab/core/xception.
     """
@@ -71,20 +74,23 @@ class _XceptionModule(tf.keras.layers.Layer):
                     3,
                     stride=stride if i == 2 else 1,
                     atrous_rate=atrous_rate,
-                    norm=_xception_norm(),
+                    norm=xception_batch_norm(),
                     activation=activation,
                     fixed_padding=True,
                 )
             )
             pointwise.append(
                 Convolution(
-                    f"{convolution}_pointwise", depth, norm=_xception_norm(), activation=activation
+                    f"{convolution}_pointwise",
+                    depth,
+                    norm=xception_batch_norm(),
+                    activation=activation,
                 )
             )
         self.depthwise, self.pointwise = depthwise, pointwise
         if skip == "conv":
             self.shortcut = Convolution(
-                f"{scope}/shortcut", depths[-1], stride=stride, norm=_xception_norm()
+                f"{scope}/shortcut", depths[-1], stride=stride, norm=xception_batch_norm()
             )
 
     def build(self, input_shape: tf.TensorShape) -> None:
@@ -125,8 +131,7 @@ class _Unit(NamedTuple):
     rectified_inside: bool = False
 
 
-@gin.register
-@tf.keras.utils.register_keras_serializable("feelvos_tf")
+@settings.register
 class Xception(tf.keras.layers.Layer):
     """Aligned Xception with 41, 65 or 71 layers (paper section 3; 2019 release, core/xception).
 
@@ -139,7 +144,7 @@ class Xception(tf.keras.layers.Layer):
       channels: of the deep features, 2048.
 
     Raises:
-      InputError: there is no such backbone.
+      InputError: a setting is none of these.
     """
 
     _ENTRY = {
@@ -151,15 +156,8 @@ class Xception(tf.keras.layers.Layer):
     # Entry-flow block whose second separable convolution is the decoder's low-level feature.
     _LOW_LEVEL_BLOCK = {41: 2, 65: 2, 71: 3}
 
-    @checked("Xception")
-    def __init__(self, layers: int = 65, output_stride: int = 8):
-        if layers not in self._ENTRY:
-            raise InputError(
-                f"Xception.layers: expected one of {tuple(self._ENTRY)}, found {layers}"
-            )
+    def __init__(self, layers: Literal[41, 65, 71] = 65, output_stride: OutputStride = 8):
         super().__init__(name=f"xception_{layers}")
-        self.layers = layers
-        self.output_stride = output_stride
         self.root = [self._root_layer("1", 32, 2), self._root_layer("2", 64, 1)]
         schedule = AtrousSchedule(output_stride)
         self.blocks = [
@@ -176,16 +174,13 @@ class Xception(tf.keras.layers.Layer):
         self.low_level_channels = self.blocks[self.low_level_index].depths[1]
         self.channels = self.blocks[-1].depths[-1]
 
-    def get_config(self) -> dict[str, int]:
-        return {"layers": self.layers, "output_stride": self.output_stride}
-
     def _root_layer(self, number: str, filters: int, stride: int) -> Convolution:
         return Convolution(
             f"{self.name}/entry_flow/conv1_{number}",
             filters,
             3,
             stride=stride,
-            norm=_xception_norm(),
+            norm=xception_batch_norm(),
             activation=tf.nn.relu,
             fixed_padding=True,
         )
@@ -217,7 +212,7 @@ class Xception(tf.keras.layers.Layer):
 
         Args:
           images: `[n, h, w, 3]`, RGB 0..255.
-          batch_statistics: normalize by the statistics of `images` and move the running averages.
+          batch_statistics: normalize by the statistics of `images` and update the running averages.
           recompute: keep only the blocks' outputs for the gradient.
         """
         x = normalize_image(images)

@@ -1,4 +1,4 @@
-"""Batch normalization with frozen statistics, folded into the convolution before it."""
+"""Batch normalization, folded into the convolution before it while its statistics are frozen."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from feelvos_tf.models.layers.variables import add_variable
 
 
 class BatchNorm(tf.keras.layers.Layer):
-    """Scale and offset of batch normalization, as numbers to multiply and add per channel.
+    """Batch normalization as a scale and an offset per channel.
 
-    With frozen statistics (the release's default) normalization is one affine map per channel, so
-    the convolution before it takes it into its kernel: no pass over the activations and no copy of
-    them is kept for the gradient (but see `is_folded`). `gamma` and `beta` are trained all the same
-    (the release freezes only the moving statistics).
+    With frozen statistics (the release's default) normalization is affine, so the convolution
+    before it folds it into its kernel, which saves a pass over the activations and a copy of them
+    for the gradient (but see `is_folded`). `gamma` and `beta` are still trained: the release
+    freezes only the moving statistics.
+
+    Args:
+      epsilon: added to the variance.
+      decay: share that the running averages keep at each update.
 
     Attributes:
-      is_frozen: keep the statistics also where those of the batch are asked for.
-      is_folded: whether frozen statistics become part of the convolution. If not, they are an
-        operation behind it, in the release's order of arithmetic.
+      is_frozen: keep the running averages even if batch statistics are asked for.
+      is_folded: whether frozen statistics are folded into the convolution. If not, they are an
+        operation after it, in the release's order of arithmetic.
 
     Source: 2019 release, slim batch_norm with is_training = fine_tune_batch_norm.
     """
@@ -39,7 +43,7 @@ class BatchNorm(tf.keras.layers.Layer):
         self.built = True
 
     def frozen_scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns `[channels]` scale and offset that stand for the whole normalization."""
+        """Returns the scale and offset `[channels]` that amount to the whole normalization."""
         scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
         return scale, self.beta - self.moving_mean * scale
 
@@ -57,7 +61,7 @@ class BatchNorm(tf.keras.layers.Layer):
         return y
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Returns `x` normalized by its own statistics, and moves the running averages."""
+        """Returns `x` normalized by its own statistics, and updates the running averages."""
         dtype, x = x.dtype, tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(x, [0, 1, 2])
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):

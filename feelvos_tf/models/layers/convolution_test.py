@@ -1,4 +1,4 @@
-"""Convolutions: gradients, padding, folding."""
+"""Convolutions: gradients, padding, folding, activations."""
 
 import functools
 
@@ -10,9 +10,10 @@ from feelvos_tf.models.layers.batch_norm import BatchNorm
 from feelvos_tf.models.layers.convolution import (
     Convolution,
     DepthwiseConvolution,
+    SeparableConv,
     depthwise_with_fast_gradient,
+    relu6,
 )
-from feelvos_tf.models.layers.separable import SeparableConv
 
 
 def _random(*shape: int) -> tf.Tensor:
@@ -76,7 +77,7 @@ def test_frozen_batch_norm_equals_normalizing_the_output(is_folded):
         np.testing.assert_allclose(layer(x), expected * norm.gamma + norm.beta, atol=1e-5)
 
 
-def test_folding_keeps_the_output():
+def test_fusing_keeps_the_output():
     x = _random(2, 5, 6, 4)
     for layer in _layers_with_random_norm():
         before = layer(x)
@@ -111,3 +112,18 @@ def test_every_atrous_rate_equals_shifted_multiply_adds(atrous_rate):
         for j in range(3)
     )
     np.testing.assert_allclose(layer.convolve(x, kernel), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
+def test_relu6_and_its_gradient_equal_tensorflows(dtype):
+    x = tf.cast([-np.inf, -1.0, -0.0, 0.0, 1e-3, 3.0, 5.99, 6.0, 6.01, 1e9, np.inf], dtype)
+    results = []
+    for function in (relu6, tf.nn.relu6):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        results.append([y, tape.gradient(y, x, tf.cast(tf.range(1, 12), dtype))])
+    for ours, theirs in zip(*results):
+        assert ours.dtype == dtype
+        np.testing.assert_array_equal(tf.cast(ours, tf.float32), tf.cast(theirs, tf.float32))
+    assert 0 < np.count_nonzero(tf.cast(ours, tf.float32)) < 11

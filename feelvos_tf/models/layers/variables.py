@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 IS_KERAS_3 = hasattr(tf.keras, "ops")
-# Weights stay float32 in mixed precision: whoever uses one says in which type.
+# Weights stay float32 in mixed precision: where one is used it is cast explicitly.
 _NO_AUTOCAST = {"autocast": False} if IS_KERAS_3 else {"experimental_autocast": False}
-# By whether a variable is an average.
+# Key: whether a variable is an average.
 _AGGREGATION = {
     False: "none" if IS_KERAS_3 else tf.VariableAggregation.NONE,
     True: "mean" if IS_KERAS_3 else tf.VariableAggregation.MEAN,
@@ -26,12 +26,12 @@ def add_variable(
     """Adds a weight to `layer` and returns the `tf.Variable` that holds it.
 
     Args:
-      layer: that Keras counts the weight for.
+      layer: the owner of the weight.
       name: of the weight within the layer.
       shape: of the weight.
       initializer: a Keras initializer or its name.
-      is_average: not trained but assigned, by every replica of a distribution strategy: all get
-        the mean of what the replicas assign.
+      is_average: not trained but assigned by every replica of a distribution strategy; each gets
+        the mean of the assigned values.
     """
     weight = layer.add_weight(
         name=name,
@@ -42,10 +42,10 @@ def add_variable(
         dtype="float32",
         **_NO_AUTOCAST,
     )
-    # The variable of Keras 3 is an object around TensorFlow's.
+    # A Keras 3 variable wraps TensorFlow's.
     return weight.value if IS_KERAS_3 else weight
 
 
 def maps(channels: int) -> tf.TensorShape:
-    """Returns the shape of feature maps of any size, which is all a layer needs to be built."""
+    """Returns the shape of feature maps of any size, which is all that a layer needs to build."""
     return tf.TensorShape([None, None, None, channels])

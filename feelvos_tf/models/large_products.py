@@ -1,25 +1,67 @@
-"""Reference pixels in blocks of 64 of one object each, so that matching is a few large products.
+"""Squared distances of many pixels to many others as a few large matrix products.
 
-A block is what one maximum is taken over, and what can be left out as a whole
-(pruned_matching.py). A k-d tree puts pixels of similar embeddings into a block.
+The squared norm is one more channel of a product, so that the nearest pixel has the largest entry.
+Queries come in chunks: distances exist for some of them at a time only. Reference pixels come in
+blocks of 64 of one object each. A block is what one maximum is taken over, and what can be left out
+as a whole (pruned_matching.py). A k-d tree puts pixels of similar embeddings into a block.
 """
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import tensorflow as tf
 
 BLOCK = 64
-# Blocks whose product with some queries is taken at a time: it stays in the processor's cache.
+# Queries and blocks whose product stays in the processor's cache.
+IN_CACHE = 512
 _BLOCKS_PER_STEP = 32
 
 
-def sort_into_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-    """Returns the order of the pixels in which any 64 that follow each other are alike.
+def fold_query(pixels: tf.Tensor) -> tf.Tensor:
+    """Returns `[p, 1]` for pixels `[..., channels]`: see `fold_reference`."""
+    return tf.concat([pixels, tf.ones_like(pixels[..., :1])], -1)
 
-    A k-d tree: the pixels of an object are split at the median along the axis of their largest
-    variance, and so on, at multiples of 64: no block but an object's last one is partly full.
+
+def fold_reference(pixels: tf.Tensor) -> tf.Tensor:
+    """Returns `[2 q, -|q|^2]` for pixels `[..., channels]`.
+
+    Its product with `[p, 1]` is the similarity 2 p.q - |q|^2, which is |p|^2 - |p - q|^2: largest
+    for the nearest pixel, in a single matrix product.
+    """
+    norms = tf.reduce_sum(tf.square(pixels), -1, keepdims=True)
+    return tf.concat([2.0 * pixels, -norms], -1)
+
+
+def map_chunks(
+    function: Callable, elements: tf.Tensor, dtype: tf.DType = tf.float32, at_once: int = 1
+) -> tf.Tensor:
+    """Returns what `function` makes of each element, some of them at once, stacked."""
+    return tf.map_fn(function, elements, fn_output_signature=dtype, parallel_iterations=at_once)
+
+
+def split_queries(pixels: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns `[chunks, size or less, channels]`, zeros at the end, and the number of pixels."""
+    count = tf.shape(pixels)[0]
+    size = tf.clip_by_value(count, 1, size)
+    chunks = tf.maximum((count + size - 1) // size, 1)
+    padded = tf.pad(pixels, [[0, chunks * size - count], [0, 0]])
+    return tf.reshape(padded, [chunks, size, pixels.shape[-1]]), count
+
+
+def join_queries(chunks: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Returns `[objects, queries, ...]` from `[chunks, objects, size, ...]`."""
+    joined = tf.experimental.numpy.swapaxes(chunks, 0, 1)
+    shape = tf.shape(joined)
+    flat = tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0)
+    return tf.reshape(joined, flat)[:, :count]
+
+
+def sort_into_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
+    """Returns an order of the pixels in which any 64 consecutive ones are alike.
+
+    It is that of a k-d tree, which splits an object's pixels at the median along the axis of their
+    largest variance, and so on, at multiples of 64: only an object's last block is partly full.
 
     Args:
       embeddings: float32 `[pixels, channels]`, sorted by object.
@@ -49,7 +91,7 @@ def _largest(nodes: tf.Tensor) -> tf.Tensor:
 def _split_nodes(
     embeddings: tf.Tensor, order: tf.Tensor, nodes: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns order and nodes after one more level of the tree; nodes count up along the order."""
+    """Returns order and nodes after one more level of the tree; nodes ascend along the order."""
     pixels = tf.gather(embeddings, order)
     counts = tf.math.bincount(nodes)
     mean = tf.math.segment_mean(pixels, nodes)
@@ -65,7 +107,7 @@ def _split_nodes(
 
 
 def block_rows(offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns how reference pixels go into blocks of one object each.
+    """Returns which reference pixels form which block.
 
     An object whose pixels do not fill its last block repeats one of them.
 
@@ -86,9 +128,9 @@ def block_rows(offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def in_steps(blocks: tf.Tensor, fill: float = 0) -> tf.Tensor:
-    """Returns `[steps, blocks per step, ...]` for `[blocks, ...]`, with `fill` at the end.
+    """Returns `[steps, blocks per step, ...]` for `[blocks, ...]`, padded at the end with `fill`.
 
-    There is a step even where there is no block.
+    There is at least one step, even without blocks.
     """
     total = tf.shape(blocks)[0]
     steps = tf.maximum(-(-total // _BLOCKS_PER_STEP), 1)
@@ -102,13 +144,13 @@ def in_steps(blocks: tf.Tensor, fill: float = 0) -> tf.Tensor:
 def largest_of_steps(
     steps: tf.Tensor, queries: tf.Tensor, of_step: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 ) -> tf.Tensor:
-    """Returns what `of_step` makes of the largest product of every block with every query.
+    """Returns `of_step` of the largest product of every block with every query.
 
-    Max pooling takes the maxima because it uses all cores.
+    Max pooling computes the maxima because it uses all cores.
 
     Args:
       steps: float32 `[steps, blocks, BLOCK, channels]`, from `in_steps`.
-      queries: float32 `[queries, channels]`, so few that a step's product stays in the cache.
+      queries: float32 `[queries, channels]`, few enough for a step's product to stay in the cache.
       of_step: step, float32 `[blocks, queries]` -> float32 of any shape.
 
     Returns:

@@ -1,10 +1,10 @@
-"""Atrous layers on an image taken apart equal atrous layers on the image."""
+"""Atrous layers on a split image equal atrous layers on the image."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models.layers.space_to_batch import SpaceToBatch
+from feelvos_tf.models.backbones.common import SpaceToBatch
 
 
 def _random(*shape: int) -> tf.Tensor:
