@@ -1,4 +1,4 @@
-r"""Benchmarks the fast paths side by side with plain implementations of the same work.
+r"""Times the fast paths beside plain implementations of the same work.
 
     python tools/benchmark matching   global and local matching
     python tools/benchmark frame      one frame, its parts, the head, dilated layers
@@ -9,9 +9,9 @@ r"""Benchmarks the fast paths side by side with plain implementations of the sam
     python tools/benchmark eval       scoring masks
     python tools/benchmark export     a SavedModel in a fresh process
 
-Each group of lines does the same work; "x ours" is the time relative to the group's first line.
-Runs of a group take turns, the median counts. Peak memory is what a single run adds in a process of
-its own. `--only=TEXT` keeps the groups whose title holds TEXT, `--json` prints JSON.
+All lines of a group do the same work; "x ours" is the time relative to the group's first line.
+Runs of a group are interleaved, and the median counts. Peak memory is what a single run adds in a
+process of its own. `--only=TEXT` keeps the groups with TEXT in their titles, `--json` prints JSON.
 """
 
 from __future__ import annotations
@@ -43,21 +43,23 @@ _define_integer("crop", 465, "Side of a training frame in pixels.", lower_bound=
 _define_integer("repeats", 5, "Timed runs of each line.", lower_bound=1)
 _define_integer("threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0)
 _DATASET = dataset_flags.define(
-    FLAGS, "Data set for matching, input and eval; by default the bundled one."
+    FLAGS, "Data set for matching, step, input and eval; the bundled one by default."
 )
-flags.DEFINE_string("only", "", "Keeps the groups whose title holds this text.", flag_values=FLAGS)
+flags.DEFINE_string(
+    "only", "", "Keep the groups with this text in their titles.", flag_values=FLAGS
+)
 flags.DEFINE_bool("memory", True, "Measure peak memory.", flag_values=FLAGS)
 flags.DEFINE_bool(
     "processor_time",
     False,
-    "Measure the processor's seconds, of all threads together: where other programs run as well.",
+    "Measure processor seconds, summed over threads: for machines that run other programs.",
     flag_values=FLAGS,
 )
 flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
 flags.DEFINE_string(
     "peak_of",
     None,
-    "Print the peak memory of this line alone (used internally).",
+    "Print only the peak memory of this line (used internally).",
     flag_values=FLAGS,
 )
 
@@ -73,7 +75,6 @@ def cases_of(command: str) -> list[measure.Case]:
     """Returns the cases of a subcommand at the sizes of the flags."""
     import frame
     import matching
-    import trained_matching
     import training
     import training_step
 
@@ -85,7 +86,7 @@ def cases_of(command: str) -> list[measure.Case]:
     make = {
         "matching": lambda: [
             *matching.matching_cases(matching.Sizes(*grid, FLAGS.objects, FLAGS.radius)),
-            *trained_matching.trained_cases(videos(), FLAGS.height, FLAGS.width),
+            *matching.trained_cases(videos(), FLAGS.height, FLAGS.width),
         ],
         "frame": lambda: frame.frame_cases(image),
         "train": lambda: training.train_cases(FLAGS.crop, FLAGS.objects),
@@ -98,9 +99,9 @@ def cases_of(command: str) -> list[measure.Case]:
 
 
 def run(command: str | None) -> None:
-    """Measures and prints what the subcommand and the flags ask for."""
+    """Runs a subcommand and prints its table."""
     if command not in COMMANDS:
-        raise InputError(f"expected one of {', '.join(COMMANDS)}, got {command or 'nothing'}")
+        raise InputError(f"expected one of {', '.join(COMMANDS)}, found {command or 'nothing'}")
     if command == "sizes":
         print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
         for line in sizes.table(FLAGS.repeats):
@@ -150,7 +151,7 @@ _SIZES = {
 
 
 def _sizes(command: str) -> dict[str, object]:
-    """Returns the flags that the subcommand's numbers depend on."""
+    """Returns the flags on which the subcommand's numbers depend."""
     values = {name: FLAGS[name].value for name in _SIZES[command]}
     return {name: value for name, value in values.items() if value not in (None, "")}
 

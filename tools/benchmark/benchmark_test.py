@@ -14,11 +14,11 @@ import sizes
 import tensorflow as tf
 import training_step
 import yardsticks
+from matching import trained_cases
 from measure import Case, Row
-from trained_matching import trained_cases
 
 from feelvos_tf.data import datasets
-from feelvos_tf.inference import bundled_model
+from feelvos_tf.inference import model_loading
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.global_matching import global_distances_inference, prepare_reference
 from feelvos_tf.models.layers.convolution import DepthwiseConvolution
@@ -94,15 +94,15 @@ def test_a_training_step_is_taken_apart_for_two_recipes():
     }
 
 
-def test_seconds_of_the_processor_leave_out_waiting():
+def test_processor_seconds_leave_out_waiting():
     case = Case("asleep", "group", lambda: lambda: time.sleep(0.2))
     [by_clock] = measure.measure([case], 1, None)
     [by_processor] = measure.measure([case], 1, None, time.process_time)
     assert by_clock.seconds >= 0.2 > by_processor.seconds
 
 
-def test_costs_of_sizes_are_a_table_with_a_line_for_each_number_of_objects(monkeypatch):
-    """In this process, with a model that takes no time."""
+def test_the_table_of_sizes_has_a_line_for_each_number_of_objects(monkeypatch):
+    """In this process, with a tiny model."""
 
     class Pool:
         def __enter__(self):
@@ -119,7 +119,7 @@ def test_costs_of_sizes_are_a_table_with_a_line_for_each_number_of_objects(monke
         "get_context",
         lambda _: types.SimpleNamespace(Pool=lambda *_, **__: Pool()),
     )
-    monkeypatch.setattr(bundled_model, "build", lambda: Predictor(small_model.create()))
+    monkeypatch.setattr(model_loading, "build_bundled", lambda: Predictor(small_model.create()))
     lines = list(sizes.table(1, (32,), (1, 2), ("mobilenet_v2",)))
     assert lines[0].startswith("| size | objects | mobilenet_v2: processor, s |")
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
@@ -146,7 +146,7 @@ def test_the_command_is_the_word_without_dashes():
     assert done.returncode == 1
     assert "--only=head: no group of matching has this in its title" in done.stderr
     assert "expected one of matching, frame, " in run(*small).stderr
-    assert "got marching" in run("marching").stderr
+    assert "found marching" in run("marching").stderr
 
 
 def test_a_command_prints_its_table():

@@ -21,13 +21,12 @@ from yardsticks import (
 from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.inference.predictor import Predictor, State
 from feelvos_tf.models import object_labels
+from feelvos_tf.models.backbones.common import SpaceToBatch
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
-from feelvos_tf.models.features import Previous
-from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, normalize_distance
-from feelvos_tf.models.layers.space_to_batch import SpaceToBatch
 
 BACKBONES = {
     "xception_65": lambda: Xception(65, output_stride=8),

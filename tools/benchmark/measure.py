@@ -1,4 +1,4 @@
-"""Times and peak memory of cases that are to be compared, and the tables they are shown in."""
+"""Measures the time and peak memory of cases to compare, and formats the tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from feelvos_tf.core import process_memory
 
 _PACKAGES = ("tensorflow", "tensorflow-addons", "numpy", "opencv-python-headless", "pillow")
 _MEGABYTE = 2**20
-# A process with TensorFlow's libraries that hangs would otherwise block the whole table.
+# Otherwise, a process that hangs would block the whole table.
 _MEMORY_TIMEOUT_SECONDS = 1800
 
 
@@ -27,14 +27,14 @@ class Case:
     """One thing to measure.
 
     Attributes:
-      name: unique within a subcommand; says what is done.
-      group: cases of a group do the same work and are compared with each other; the first of a
-        group is ours, the others are its yardsticks.
-      make: returns a function without arguments that does the work once; building inputs and
-        loading weights belong here, for they are not measured.
-      items: what one call handles (frames, clips), for numbers per second.
-      whole_process: the peak memory that is shown is that of the whole process, libraries and
-        weights included, not what the call adds.
+      name: unique within its group; says what is done.
+      group: cases of a group do the same work and are compared; the first is ours, the others are
+        yardsticks.
+      make: returns a function that does the work once. Building inputs and loading weights belong
+        here, where they are not measured.
+      items: how many frames or clips one call handles, for rates per second.
+      whole_process: whether the peak memory is that of the whole process, with libraries and
+        weights, rather than what the call adds.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of the table: `ratio` is the time relative to the first line of its group."""
+    """One line of the table; `ratio` is the time relative to the first line of its group."""
 
     group: str
     name: str
@@ -64,14 +64,14 @@ def measure(
 ) -> list[Row]:
     """Returns a row per case.
 
-    Memory comes first, each case in a process of its own. Then all cases of a group are made and
-    run in turns: what slows the machine down for a while slows all of them.
+    Memory comes first, each case in a process of its own. Then the cases of a group run
+    interleaved, so that whatever slows the machine down for a while affects all of them.
 
     Args:
       cases: of any groups.
-      repeats: timed runs per case, after one that warms up.
-      memory_command: the command line that measures a case's peak memory; None leaves it out.
-      clock: returns seconds; `time.process_time` counts those of all threads, and nobody else's.
+      repeats: timed runs per case, after one to warm up.
+      memory_command: returns the command line that measures a case's peak memory; None skips it.
+      clock: returns seconds; `time.process_time` sums those of this process's threads.
     """
     groups = list(dict.fromkeys(case.group for case in cases))
     steps = len(cases) * (repeats + 1 + (memory_command is not None))
@@ -110,7 +110,7 @@ def _interleaved_medians(
 
 
 def peak_of(case: Case) -> float:
-    """Returns the peak memory in MB of one call, for which this process should be a fresh one."""
+    """Returns the peak memory of one call in MB; the process should be a fresh one."""
     function = case.make()
     if not case.whole_process:
         process_memory.reset_peak()
@@ -129,12 +129,12 @@ def _peak_in_subprocess(command: list[str]) -> float:
 
 
 def peak_mb() -> float:
-    """Returns the most memory that this process has held, in MB."""
+    """Returns the peak memory of this process in MB."""
     return process_memory.peak() / _MEGABYTE
 
 
 def environment() -> dict[str, str]:
-    """Returns what a time depends on besides the code: machine and versions."""
+    """Returns what times depend on besides the code: machine and versions."""
     found = {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -177,7 +177,7 @@ def format_table(rows: Sequence[Row]) -> str:
 
 
 def to_json(command: str, sizes: dict[str, object], rows: Sequence[Row]) -> str:
-    """Returns everything that is printed as one JSON object."""
+    """Returns everything printed, as one JSON object."""
     return json.dumps(
         {
             "benchmark": command,

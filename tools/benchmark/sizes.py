@@ -1,4 +1,4 @@
-"""`tools/benchmark sizes`: what a frame costs by its size, its objects and the backbone."""
+"""`tools/benchmark sizes`: the cost of a frame by size, number of objects and backbone."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ BACKBONES = ("mobilenet_v2", "xception_65")
 
 
 class Cost(NamedTuple):
-    """Of one more frame.
+    """Cost of one frame.
 
     Attributes:
-      objects: beside the background.
-      processor_seconds: of all cores together.
-      seconds: by the clock.
-      peak_mb: the most memory that the process has held so far.
+      objects: number of them, without the background.
+      processor_seconds: summed over all cores.
+      seconds: wall-clock time.
+      peak_mb: peak memory of the process so far.
     """
 
     objects: int
@@ -40,8 +40,8 @@ def table(
     """Yields the lines of a table; each size and backbone is measured in a process of its own.
 
     Args:
-      repeats: frames of which the median counts.
-      short_sides: of the frames in pixels; the long side is 16/9 of it.
+      repeats: frames per median.
+      short_sides: of the frames, in pixels; the long side is 16/9 of it.
       objects: numbers of them, ascending.
       backbones: mobilenet_v2 as in the bundled model, xception_65 with random weights.
     """
@@ -60,19 +60,19 @@ def table(
 
 
 def long_side(short_side: int) -> int:
-    """Returns the other side of a frame of 16:9 in pixels."""
+    """Returns the long side of a 16:9 frame in pixels."""
     return round(short_side * 16 / 9)
 
 
 def costs_of(backbone: str, side: int, objects: Sequence[int], repeats: int) -> list[Cost]:
-    """Returns what a frame costs with each number of objects; the process should be a fresh one."""
+    """Returns the cost with each number of objects; the process should be a fresh one."""
     from frame import Sizes, fused_model, image_and_mask
 
-    from feelvos_tf.inference import bundled_model
+    from feelvos_tf.inference import model_loading
     from feelvos_tf.inference.predictor import Predictor
 
     is_bundled = backbone == "mobilenet_v2"
-    predictor = bundled_model.build() if is_bundled else Predictor(fused_model(backbone))
+    predictor = model_loading.build_bundled() if is_bundled else Predictor(fused_model(backbone))
     costs = []
     for count in objects:
         image, mask = image_and_mask(Sizes(side, long_side(side), count + 1))

@@ -1,11 +1,12 @@
-"""Largest differences between two installations: the same weights, frames and training step.
+"""Prints the largest differences between the numbers of two installations.
 
     python3.11 tools/benchmark/versions.py --output=2.15.npz
     python3.13 tools/benchmark/versions.py --output=2.21.npz
     python3.13 tools/benchmark/versions.py --compare=2.15.npz,2.21.npz
 
-Weights follow the rule of the golden numbers, frames are theirs (testdata/golden), every frame is
-fed the release's labels of the one before. The last command prints a table.
+Both compute the same weights, frames and training step: those of the golden numbers
+(testdata/golden); each frame is given the release's labels of the previous one. The last command
+prints a table.
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ from __future__ import annotations
 import numpy as np
 from absl import flags
 
-from feelvos_tf.core import atomic_files, cli, gin_settings, npz_file
+from feelvos_tf.core import atomic_files, cli, gin_settings, whole_files
 from feelvos_tf.core.errors import InputError
 
 _FLAGS = cli.flag_values(__name__)
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "File to write what this installation computes.", flag_values=_FLAGS
+    "output", None, "File to write the numbers of this installation to.", flag_values=_FLAGS
 )
 _COMPARE = flags.DEFINE_list("compare", None, "Two such files.", flag_values=_FLAGS)
 _GOLDEN = gin_settings.PROJECT_ROOT / "testdata/golden"
 _NUM_OBJECTS = 3
-# Softmax does not see an offset common to all logits: this gradient is rounding noise alone.
+# Softmax ignores an offset common to all logits: this gradient is rounding noise.
 _WITHOUT_GRADIENT = "logits/semantic/biases"
 
 
 def maps(variant: str) -> dict[str, np.ndarray]:
-    """Returns what the network computes of the golden clip, stacked over its frames."""
+    """Returns the network's outputs for the golden clip, stacked over its frames."""
     import tensorflow as tf
 
     from feelvos_tf.core.resizing import resize_nearest
     from feelvos_tf.models import object_labels
-    from feelvos_tf.models.features import Previous
+    from feelvos_tf.models.feelvos import Previous
     from feelvos_tf.models.global_matching import prepare_reference
     from feelvos_tf.testing.golden import build_rule_model
 
@@ -68,13 +69,13 @@ def maps(variant: str) -> dict[str, np.ndarray]:
 
 
 def training_step() -> dict[str, np.ndarray]:
-    """Returns the loss and the gradients' norms of xception_65 without dropout."""
+    """Returns the loss and gradient norms of xception_65 without dropout."""
     import tensorflow as tf
 
     from feelvos_tf.models.release_checkpoint import release_names
     from feelvos_tf.testing.golden import build_rule_model
     from feelvos_tf.training.optimizers import MomentumOptimizer
-    from feelvos_tf.training.train_step import TrainStep
+    from feelvos_tf.training.train_step import Objective, TrainState, TrainStep
 
     model = build_rule_model("xception_65", 16)
     model.aspp.dropout = lambda x, seed: x
@@ -85,8 +86,8 @@ def training_step() -> dict[str, np.ndarray]:
         "num_objects": tf.constant([_NUM_OBJECTS]),
     }
     learned = {n: v for n, v in release_names(model).items() if v.trainable}
-    step = tf.Variable(0, dtype=tf.int64)
-    train_step = TrainStep(model, learned, step, MomentumOptimizer(learned), 200_000, 0.00004)
+    state = TrainState(tf.Variable(0, dtype=tf.int64), MomentumOptimizer(learned))
+    train_step = TrainStep(model, learned, state, 200_000, Objective(weight_decay=0.00004))
     gradients, result = train_step.gradients(batch)
     names = sorted(name for name in gradients if name != _WITHOUT_GRADIENT)
     return {
@@ -96,13 +97,13 @@ def training_step() -> dict[str, np.ndarray]:
 
 
 def difference(name: str, a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the largest difference, relative to the largest value or, of norms, to each one."""
+    """Returns the largest difference, relative to the largest value; of norms, to each value."""
     scale = np.abs(a) if name.endswith("each") else np.abs(a).max()
     return float(np.max(np.abs(a - b) / scale))
 
 
 def compute() -> dict[str, np.ndarray]:
-    """Returns all that is compared, by name, and TensorFlow's version."""
+    """Returns all arrays to compare by name, and TensorFlow's version."""
     import tensorflow as tf
 
     arrays = {
@@ -115,24 +116,24 @@ def compute() -> dict[str, np.ndarray]:
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-    """Returns what another installation wrote.
+    """Returns the arrays that an installation wrote.
 
     Raises:
-      InputError: the file is not there, or none of this program.
+      InputError: the file is missing, or was not written by this program.
     """
     what = "a file that --output wrote"
-    arrays = npz_file.read(path, what)
+    arrays = whole_files.read_npz(path, what)
     if "version" not in arrays:
         raise InputError(f"{path}: expected {what}, found {', '.join(arrays)}")
     return arrays
 
 
 def main(argv: list[str]) -> None:
-    """Writes what this installation computes, or compares two."""
+    """Writes the numbers of this installation, or compares two."""
     del argv
     if _OUTPUT.value:
         arrays = compute()
-        # By its handle, lest NumPy add a suffix to the name.
+        # Opened here, or NumPy would add a suffix to the name.
         with atomic_files.replacing(_OUTPUT.value) as path, path.open("wb") as file:
             np.savez_compressed(file, **arrays)
     elif _COMPARE.value and len(_COMPARE.value) == 2:

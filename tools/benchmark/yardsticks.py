@@ -1,4 +1,4 @@
-"""What the fast paths are measured against: the same maths, written down plainly."""
+"""Yardsticks of the fast paths: the same maths, written plainly."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import importlib.util
 
 import tensorflow as tf
 
-# What needs CorrelationCost is left out of the tables where no TensorFlow loads it.
+# Lines that need CorrelationCost are left out where the add-ons are not installed.
 HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
-# Squared distance that stands for "no pixel of the object".
+# Squared distance where there is no pixel of the object.
 FAR = 1e20
-# The 2019 release handles the query pixels of a frame in this many pieces.
+# The 2019 release splits the query pixels of a frame into this many pieces.
 RELEASE_CHUNKS = 500
 
 
@@ -20,7 +20,7 @@ def bare_product(query: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
 
 
 def chunked_product(query: tf.Tensor, reference: tf.Tensor, chunk: int = 512) -> tf.Tensor:
-    """Returns one entry per chunk of queries: the product's flops without its memory."""
+    """Returns one entry per chunk of queries: the FLOPs of the product without its memory."""
     transposed = tf.transpose(reference)
     pieces = _pieces(query, -(-query.shape[0] // chunk))
     return _map(lambda piece: tf.matmul(piece, transposed)[0, 0], pieces)
@@ -31,13 +31,13 @@ def release_global(
 ) -> tf.Tensor:
     """Returns `[objects, queries]` squared distances by the 2019 release's formula.
 
-    All distances of a piece of the queries, then per object a mask and a minimum.
+    It computes all distances of a piece of the queries, then a mask and a minimum per object.
 
     Args:
       query: `[queries, channels]`.
       reference: `[pixels, channels]`.
       labels: `[pixels]` object indices.
-      num_objects: how many.
+      num_objects: background included.
     """
     reference_norms = tf.reduce_sum(reference**2, -1)
 
@@ -72,7 +72,7 @@ def correlation_local(
       query: `[h, w, channels]`.
       previous: `[h, w, channels]`.
       labels: `[h, w]` object indices of the previous frame.
-      num_objects: how many.
+      num_objects: background included.
       radius: of the window.
     """
     import tensorflow_addons as tfa
@@ -80,7 +80,7 @@ def correlation_local(
     layer = tfa.layers.CorrelationCost(1, radius, 1, 1, radius, "channels_last")
     products = layer([query[tf.newaxis], previous[tf.newaxis]])[0] * query.shape[-1]
     norms = _window_patches(tf.reduce_sum(previous**2, -1), radius)
-    # The label 0 in the margin would be an object; shifted by one it is none.
+    # Labels are shifted by one, since the margin is filled with 0.
     owners = _window_patches(tf.cast(labels + 1, tf.float32), radius)
     distances = tf.reduce_sum(query**2, -1, keepdims=True) + norms - 2.0 * products
     masked = [tf.where(owners == i + 1.0, distances, FAR) for i in range(num_objects)]
@@ -90,7 +90,7 @@ def correlation_local(
 def shifted_local(
     query: tf.Tensor, previous: tf.Tensor, labels: tf.Tensor, num_objects: int, radius: int
 ) -> tf.Tensor:
-    """Returns what `correlation_local` returns: one shift after the other, a running minimum."""
+    """Returns what `correlation_local` returns, by a running minimum over all shifts."""
     margin = [[radius, radius], [radius, radius]]
     previous = tf.pad(previous, [*margin, [0, 0]])
     owners = tf.pad(labels, margin, constant_values=-1)
@@ -117,7 +117,7 @@ def plain_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Ten
 def grouped_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
     """Returns the same by a full convolution in one group per channel.
 
-    TensorFlow does so fast with oneDNN's kernels only, and refuses to add a bias without them.
+    Without oneDNN, TensorFlow is slow at this and refuses to add a bias.
     """
     return tf.nn.conv2d(x, tf.transpose(kernel, [0, 1, 3, 2]), 1, "SAME", dilations=atrous_rate)
 
