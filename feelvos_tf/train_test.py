@@ -122,9 +122,7 @@ def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
             return batches_from(0, input_pipeline.WHOLE)
 
     datasets_built = []
-    monkeypatch.setattr(
-        input_pipeline, "training_dataset", lambda **_: datasets_built.append(True)
-    )
+    monkeypatch.setattr(input_pipeline, "training_dataset", lambda **_: datasets_built.append(True))
     monkeypatch.setattr(validation, "evaluation_of", lambda *_: None)
     monkeypatch.setattr(trainer, "Trainer", TrainerThatLooks)
     for seed in (3, 3, 4, None):

@@ -6,7 +6,7 @@
 writes a SavedModel for feelvos_tf.predict from the archive as it was downloaded; an unpacked one is
 given as its prefix, feelvos_davis17_trained/model.ckpt-200004. --model_dir=converted, with or
 instead of --export_dir, writes converted/ckpt-200004 (the number is the release's step) and the
-settings beside it, to train from with --gin_param="Trainer.init_checkpoint =
+settings beside it, to train from with --gin_param="InitialWeights.checkpoint =
 'converted/ckpt-200004'". Optimizer slots are left behind: training begins with fresh momentum.
 """
 
@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from feelvos_tf import export
-from feelvos_tf.core import cli, gin_flags, gin_settings
+from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ _TF1_CHECKPOINT = flags.DEFINE_string(
     required=True,
     flag_values=_FLAGS,
 )
-_GIN_FILE, _GIN_PARAM = gin_flags.define(_FLAGS, "Settings of the model", "atrous_rates = ()")
+_GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
+    _FLAGS, "Settings of the model", "atrous_rates = ()"
+)
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
     None,
@@ -196,6 +198,8 @@ def main(argv: list[str]) -> None:
 
     if model_dir is not None and os.path.isdir(model_dir) and tf.train.latest_checkpoint(model_dir):
         raise InputError(f"{model_dir}: expected a folder without checkpoints, found some there")
+    from feelvos_tf import configurables  # noqa: F401
+
     gin_settings.parse(_GIN_FILE.value, _GIN_PARAM.value)
     with unpacked(_TF1_CHECKPOINT.value) as prefix, gin_settings.input_errors():
         model = load(prefix, _ALLOW_MISSING.value)
