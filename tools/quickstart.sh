@@ -1,15 +1,20 @@
 #!/usr/bin/env bash
-# From an empty machine to masks, first with the bundled model, then with one trained here:
+# From an empty machine to masks:
 #
-#   bash tools/quickstart.sh
+#   bash tools/quickstart.sh            installs into .venv; masks of the clips in testdata/, with scores
+#   bash tools/quickstart.sh --train    then shows the whole way of a training, on a tiny data set
 #
-# makes .venv, installs, and fills quickstart_output/: bundled_model/ (masks, scores, overlays of the
-# clips in testdata/), then records, model, SavedModel, masks, scores, overlays of a tiny training. A
-# second run goes on where the first one stopped and repeats nothing that is done.
+# Both fill quickstart_output/. A second run goes on where the first one stopped and repeats nothing
+# that is done.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/setup_environment.sh
 
+case "${1:-}" in
+  "") TRAIN=false ;;
+  --train) TRAIN=true ;;
+  *) fail "$1: expected --train or nothing" ;;
+esac
 OUT=quickstart_output
 SHARDS=2
 STARTED=$SECONDS
@@ -38,18 +43,38 @@ has_current_scores() {
 set_up_environment '' .venv $NEWEST_PAIR $OLDER_PAIR
 mkdir -p "$OUT"
 
-step "1/7 Masks of a clip, with the bundled model: no training needed"
+step "Masks of a clip, with the bundled model"
 "$PYTHON" -m feelvos_tf.predict --video=testdata/bunny.mp4 --mask=testdata/bunny.png --fast \
   --output_dir="$OUT/bundled_model/bunny" --overlay="$OUT/bundled_model/bunny.mp4"
 echo "Look at $OUT/bundled_model/bunny.mp4"
 
-step "2/7 The bundled model on drawn videos, and its score: J and F as DAVIS defines them"
+step "Three drawn videos, and their scores: J and F as DAVIS defines them"
 "$PYTHON" -m feelvos_tf.predict --dataset_root=testdata --year=2017 --split=val --fast \
   --output_dir="$OUT/bundled_model/masks" --overlays="$OUT/bundled_model/overlays"
 "$PYTHON" tools/eval_davis.py --dataset_root=testdata --predictions="$OUT/bundled_model/masks" \
   --year=2017 --split=val
 
-step "3/7 Records: one TFRecord per training video"
+if [ "$TRAIN" = false ]; then
+  cat << END
+
+Done in $(((SECONDS - STARTED) / 60)) min $(((SECONDS - STARTED) % 60)) s. Look at
+  $OUT/bundled_model/bunny.mp4  the clip with its masks
+  $OUT/bundled_model/overlays/  the drawn videos with theirs, a video and a picture each
+
+Your own video: draw the objects of its first frame into a PNG (0 is background, one value per
+object), then
+  $PYTHON -m feelvos_tf.predict --video=my_video.mp4 --mask=my_first_mask.png \\
+    --output_dir=my_masks --overlay=my_overlay.mp4
+This runs the bundled model at its best size; --fast is several times as fast. What it was trained on
+and where it fails is in feelvos_tf/pretrained/MODEL_CARD.md.
+
+The whole way of a training (records, training, SavedModel, masks, scores), in some minutes:
+  bash tools/quickstart.sh --train
+END
+  exit
+fi
+
+step "1/5 Records: one TFRecord per training video"
 if has_records; then
   echo "$OUT/records is complete already"
 else
@@ -57,11 +82,11 @@ else
     --num_shards="$SHARDS" --output_dir="$OUT/records"
 fi
 
-step "4/7 Training: a small network from random weights, some minutes"
+step "2/5 Training: a small network from random weights, some minutes"
 "$PYTHON" -m feelvos_tf.train --gin_file=gin_configs/quickstart.gin \
   --gin_param="training_dataset.records = '$OUT/records/train-*.tfrecord'" --model_dir="$OUT/model"
 
-step "5/7 SavedModel: the trained network as one folder that needs no code of ours"
+step "3/5 SavedModel: the trained network as one folder that needs no code of ours"
 if has_current_saved_model; then
   echo "$OUT/saved_model is up to date already"
 else
@@ -69,11 +94,11 @@ else
   "$PYTHON" -m feelvos_tf.export --model_dir="$OUT/model" --export_dir="$OUT/saved_model"
 fi
 
-step "6/7 Masks: each validation video from its first mask, with the network trained here"
+step "4/5 Masks: each validation video from its first mask, with the network trained here"
 "$PYTHON" -m feelvos_tf.predict --saved_model="$OUT/saved_model" --dataset_root=testdata \
   --year=2017 --split=val --output_dir="$OUT/masks" --overlays="$OUT/overlays"
 
-step "7/7 Score"
+step "5/5 Score"
 if has_current_scores; then
   echo "$OUT/report.html is up to date already"
   cat "$OUT/masks/global_results-val.csv"
@@ -84,20 +109,13 @@ fi
 
 cat << END
 
-Done in $(((SECONDS - STARTED) / 60)) min $(((SECONDS - STARTED) % 60)) s. What lies where:
-  $OUT/bundled_model/  look here first: bunny.mp4, overlays/ of the drawn videos, masks, scores
-  $OUT/overlays/       the same by the network that was trained just now: a video and a picture each
-  $OUT/report.html     its scores as curves, with the best and the worst frames
-  $OUT/masks/          its masks, and its scores as two CSV files
-  $OUT/saved_model/    the network itself, for TensorFlow anywhere
-  $OUT/model/          checkpoints, settings, TensorBoard files
+Done in $(((SECONDS - STARTED) / 60)) min $(((SECONDS - STARTED) % 60)) s:
+  $OUT/overlays/     masks by the network that was trained just now, over the videos
+  $OUT/report.html   its scores as curves, with the best and the worst frames
+  $OUT/masks/        its masks, and its scores as two CSV files
+  $OUT/saved_model/  the network itself, which any TensorFlow can run
+  $OUT/model/        checkpoints, settings, TensorBoard files
 
-Your own video: draw the objects of its first frame into a PNG (0 is background, one value per
-object), then
-  $PYTHON -m feelvos_tf.predict --video=my_video.mp4 --mask=my_first_mask.png \\
-    --output_dir=my_masks --overlay=my_overlay.mp4
-That is the bundled model, at its best size; --fast is several times as fast. What it was trained on
-and where it fails is in feelvos_tf/pretrained/MODEL_CARD.md. The network trained here has seen six
-drawn films for two minutes and is not fit for video of your own. README.md tells how to train a
-larger one, gin_configs/train/README.md what was reached.
+It has seen six drawn films for two minutes and is not fit for video of your own. README.md shows how
+to train a larger one; gin_configs/train/README.md lists what was reached.
 END

@@ -53,9 +53,12 @@ set_up_environment() {
   fi
   stamp=$venv/.feelvos-installed
   if ! is_installed "$stamp" "$extras"; then
-    echo "== Installing feelvos_tf$extras and what it needs (TensorFlow is about 500 MB)"
+    echo "== Installing feelvos_tf$extras and its dependencies: some 500 MB of TensorFlow, and two minutes" \
+      "on two cores once they are downloaded"
     rm -f "$stamp"
-    "$PYTHON" -m pip install --disable-pip-version-check \
+    # Bytecode included: where Python must not write any (PYTHONDONTWRITEBYTECODE, as in many
+    # containers), every start would otherwise compile TensorFlow again, for ten seconds.
+    "$PYTHON" -m pip install --disable-pip-version-check --compile \
       -e ".$extras" \
       || fail "pip could not install the project; its message above says what it lacks"
     { cat setup.py; echo "extras: $extras"; } > "$stamp"

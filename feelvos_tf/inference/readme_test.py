@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 
+from feelvos_tf.inference.video_predictor import VideoPredictor
+
 PAGE = pathlib.Path(__file__).with_name("README.md")
 ROOT = PAGE.parents[2]
 
@@ -32,3 +34,10 @@ def test_the_blocks_of_the_page_run_and_do_what_they_say(tmp_path, monkeypatch, 
     # Back in the first frame, the object is where its mask was.
     first, mask = found["backward"][-1] == 1, found["mask"] == 1
     assert (first & mask).sum() > 0.7 * (first | mask).sum()
+
+
+def test_every_call_of_the_predictor_is_in_the_table_of_calls():
+    table = (pathlib.Path(__file__).parent / "API.md").read_text()
+    names = [name for name in vars(VideoPredictor) if not name.startswith("_")]
+    assert len(names) > 10
+    assert not [name for name in names if f"`{name}(" not in table and f"`{name}`" not in table]
