@@ -89,10 +89,11 @@ def train(model_dir: str, is_dry_run: bool = False) -> int:
             clip_seed = workers.from_chief(secrets.randbits(31))
 
             @functools.cache
-            def batches_from(step=0, share=WHOLE):
+            def batches_from(step, share):
                 return training_dataset(first_batch=step, share=share, otherwise_seed=clip_seed)
 
-            batches_from()  # Reports wrong settings and records before anything is written.
+            # Wrong settings and records are reported before anything is written.
+            batches_from(0, WHOLE)
             with strategy.scope(), mixed_precision.layers(policy):
                 model = Feelvos()
                 model.create_variables()
@@ -124,10 +125,10 @@ def _dry_run(
     import gin
 
     from feelvos_tf.data import tfrecords
-    from feelvos_tf.data.input_pipeline import BatchShare
+    from feelvos_tf.data.input_pipeline import WHOLE, BatchShare
     from feelvos_tf.training import dry_run
 
-    batch_size = batches_from().element_spec["images"].shape[0]
+    batch_size = batches_from(0, WHOLE).element_spec["images"].shape[0]
     parts = gin.get_bindings("Trainer").get("gradient_accumulation_steps", 1)
     BatchShare(parts, replicas).clips_per_replica(batch_size)
     with dry_run.copy_of_run(model_dir) as copy:

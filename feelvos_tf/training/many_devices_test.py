@@ -108,18 +108,15 @@ def test_accumulation_keeps_the_network_s_dropout_and_sampled_pixels(tmp_path, e
 
 ADAM = "AdamOptimizer.{} = {}\n"
 CASES = {
-    "momentum": {"make": tiny},
-    "summed clips": {"make": tiny, "settings": "Objective.summed_clips = 2"},
-    "adam": {"make": tiny, "optimizer": "adam"},
-    "clipping": {
+    "momentum, summed clips": {"make": tiny, "settings": "Objective.summed_clips = 2"},
+    "adam, clipping": {
         "make": tiny,
         "optimizer": "adam",
         "settings": ADAM.format("adaptive_gradient_clipping", 0.01),
     },
-    "network": {
+    "calibration, triplet loss": {
         "make": feelvos,
         "settings": "TripletLoss.weight = 1.0\nInitialWeights.calibration_clips = 3",
-        "num_steps": 2,
     },
     # Without the epsilon, rounding decides the direction of Adam's step where a gradient is tiny.
     "backbone rate": {
