@@ -4,6 +4,7 @@ import pathlib
 import re
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = pathlib.Path(__file__).parent
 FROM_3_11 = "python_version >= '3.11'"
@@ -19,6 +20,15 @@ TFDS = [
 ]
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "feelvos_tf/__init__.py").read_text())[1]
 
+
+class BuildWithoutTests(build_py):
+    """Leaves tests out of wheels; they stand beside the code."""
+
+    def find_package_modules(self, package, package_dir):
+        found = super().find_package_modules(package, package_dir)
+        return [each for each in found if each[1] != "conftest" and not each[1].endswith("_test")]
+
+
 setup(
     name="feelvos_tf",
     version=VERSION,
@@ -26,7 +36,8 @@ setup(
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
-    packages=find_packages(include=["feelvos_tf", "feelvos_tf.*"]),
+    packages=find_packages(include=["feelvos_tf", "feelvos_tf.*"], exclude=["feelvos_tf.testing"]),
+    cmdclass={"build_py": BuildWithoutTests},
     package_data={
         "feelvos_tf": ["pretrained/*"],
         "feelvos_tf.demo_page": ["static/*"],

@@ -49,3 +49,11 @@ def test_every_dependency_is_imported(arguments):
     packages = [re.split(r"[<>=\[;]", line)[0] for line in arguments["install_requires"]]
     modules = [MODULES.get(package, package.replace("-", "_")) for package in packages]
     assert not [module for module in modules if module not in imported | BY_TENSORFLOW]
+
+
+def test_wheels_hold_no_tests(arguments):
+    command = arguments["cmdclass"]["build_py"](setuptools.Distribution())
+    folders = {package: package.replace(".", "/") for package in arguments["packages"]}
+    modules = [m for each in folders.items() for _, m, _ in command.find_package_modules(*each)]
+    assert "predictor" in modules and "video_predictor" in modules
+    assert not [m for m in modules if m.endswith("_test") or m in ("conftest", "small_model")]

@@ -95,7 +95,7 @@ class Predictor(tf.Module):
         memory_every: settings.Count = 0,
         memory_pixels: settings.PositiveInt = 256,
         max_memory_pixels: settings.PositiveInt = 1024,
-        memory_probability: settings.Probability = 0.9,
+        memory_probability: settings.Probability = 0.8,
         gate_radius: Annotated[int, Between(0, 1000)] = 0,
     ):
         super().__init__(name="predictor")

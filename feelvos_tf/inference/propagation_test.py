@@ -244,6 +244,17 @@ def test_one_broken_video_of_several_is_reported_and_does_not_stop_the_others(tm
     assert len(list((tmp_path / "out/cows.partial").glob("*.png"))) == 2
 
 
+def test_a_frame_that_cannot_be_opened_fails_its_video_alone(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
+    run(davis_videos(root), tmp_path / "out")
+    frame = root / "JPEGImages/480p/bear/00002.jpg"
+    frame.unlink()
+    frame.symlink_to("nowhere")
+    report = run(davis_videos(root), tmp_path / "out")
+    assert report.complete == ["cows"] and list(report.failed) == ["bear"]
+    assert "00002.jpg: cannot be read (No such file" in report.failed["bear"]
+
+
 def test_damaged_or_smaller_frame_is_named_and_leaves_the_masks_before_it(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]})
     frame = root / "JPEGImages/480p/bear/00003.jpg"
