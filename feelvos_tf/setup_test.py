@@ -52,8 +52,11 @@ def test_every_dependency_is_imported(arguments):
 
 
 def test_wheels_hold_no_tests(arguments):
-    command = arguments["cmdclass"]["build_py"](setuptools.Distribution())
-    folders = {package: package.replace(".", "/") for package in arguments["packages"]}
-    modules = [m for each in folders.items() for _, m, _ in command.find_package_modules(*each)]
+    distribution = setuptools.Distribution(
+        {"packages": arguments["packages"], "script_name": "setup.py"}
+    )
+    command = arguments["cmdclass"]["build_py"](distribution)
+    command.finalize_options()
+    modules = [module for _, module, _ in command.find_all_modules()]
     assert "predictor" in modules and "video_predictor" in modules
     assert not [m for m in modules if m.endswith("_test") or m in ("conftest", "small_model")]
