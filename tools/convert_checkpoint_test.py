@@ -16,8 +16,9 @@ from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import load_weights
 from feelvos_tf.testing import in_this_process
-from feelvos_tf.training.checkpoints import RunCheckpoints
+from feelvos_tf.training.checkpoints import Checkpoints
 from feelvos_tf.training.optimizers import MomentumOptimizer
+from feelvos_tf.training.train_step import TrainState
 
 TOOL = Path(__file__).with_name("convert_checkpoint.py")
 SETTINGS = """
@@ -166,8 +167,8 @@ def test_training_goes_on_from_a_converted_checkpoint(tmp_path, variables):
     model = small_model()
     step = tf.Variable(0, dtype=tf.int64)
     names = release_names(model)
-    optimizer = MomentumOptimizer(names)
-    checkpoints = RunCheckpoints(tmp_path / "converted", model, names, optimizer, step, 2)
+    state = TrainState(step, MomentumOptimizer(names))
+    checkpoints = Checkpoints(tmp_path / "converted", model, names, state)
     assert checkpoints.resume()
     assert int(step) == 17
     np.testing.assert_array_equal(release_names(model)[LOGITS], variables[LOGITS])
