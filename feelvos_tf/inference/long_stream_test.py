@@ -20,7 +20,10 @@ def peak_mib() -> float:
 
 @pytest.mark.slow
 def test_memory_stays_flat_over_ten_thousand_frames_with_a_correction_every_hundred():
-    predictor = VideoPredictor(Predictor(small_model.create()), max_total_reference_pixels=50)
+    predictor = VideoPredictor(
+        Predictor(small_model.create(), memory_every=5, memory_pixels=20, max_memory_pixels=50),
+        max_total_reference_pixels=50,
+    )
     frames = [drawn_videos.draw(frame, [3, 7], SIZE) for frame in range(10)]
     predictor.start(*frames[0])
     peaks, sizes = [], []

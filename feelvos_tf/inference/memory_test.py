@@ -107,6 +107,13 @@ def test_a_frame_is_matched_with_the_memory_as_with_given_pixels(model, frames):
     assert np.abs(unremembered - found).max() > 1e-4
 
 
+def test_stepping_and_the_whole_clip_remember_the_same(model, frames):
+    predictor = Predictor(model, memory_probability=0.0, **MEMORY)
+    images = np.stack([image for image, _ in frames])
+    stepped = VideoPredictor(predictor).segment_clip(images, frames[0][1])
+    np.testing.assert_array_equal(predictor.segment_clip(images, frames[0][1]), stepped)
+
+
 @pytest.mark.parametrize("settings", [{}, {"scales": (1.0, 0.5)}])
 def test_edits_keep_the_memory_in_step_with_the_objects(model, frames, settings):
     predictor = VideoPredictor(Predictor(model, memory_probability=0.0, **MEMORY, **settings))

@@ -335,7 +335,9 @@ def _remove_at_scale(
 
 def empty_memory(channels: int, num_objects: tf.Tensor) -> Reference:
     """Returns the memory of a video that has just begun."""
-    return Reference(tf.zeros([0, channels]), tf.zeros([num_objects + 1], tf.int32))
+    # No pixels, but a shape that loops may change.
+    none = tf.zeros([0 * num_objects, channels])
+    return Reference(none, tf.zeros([num_objects + 1], tf.int32))
 
 
 def remember(
