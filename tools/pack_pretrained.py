@@ -69,9 +69,8 @@ inference_size = {inference_size}
 
 """
 _MACRO = re.compile(r"^(\w+) = (.*)$", re.MULTILINE)
-_EVALUATION = re.compile(
-    r"^evaluation/((?:Feelvos|MobileNetV2|Xception|Predictor)\.\w+ = .*)$", re.M
-)
+_EVALUATION = re.compile(r"^evaluation/(\w+\.\w+ = .*)$", re.MULTILINE)
+_SEQUENCES = 20
 _NOT_SCORED = "These weights have not been scored yet."
 _NEVER_BROKEN = 10**6
 
@@ -138,7 +137,7 @@ def settings_of_evaluation() -> str:
 
 
 def scores_table(path: str) -> str:
-    """Returns the table of the card: J, F and J&F per sequence and their means, in percent.
+    """Returns the card's scores: J, F and J&F per sequence and their means, in percent.
 
     Args:
       path: `per-sequence_results-<split>.csv` of `tools/eval_davis.py`.
@@ -160,7 +159,13 @@ def scores_table(path: str) -> str:
         raise InputError(f"{path}: expected scores of at least one sequence, found none")
     objects = collections.Counter(row_name.rsplit("_", 1)[0] for row_name, _, _ in rows)
     means = [statistics.fmean(values) for values in zip(*((j, f) for _, j, f in rows))]
-    lines = ["| sequence | J&F | J | F |", "|---|---|---|---|", _row("**mean**", *means)]
+    lines = [
+        f"{len(objects)} of the {_SEQUENCES} sequences of DAVIS 2016 validation:",
+        "",
+        "| sequence | J&F | J | F |",
+        "|---|---|---|---|",
+        _row("**mean**", *means),
+    ]
     for row_name, j, f in rows:
         name, number = row_name.rsplit("_", 1)
         lines.append(_row(name if objects[name] == 1 else f"{name}, object {number}", j, f))

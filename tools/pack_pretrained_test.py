@@ -81,6 +81,7 @@ def test_a_run_becomes_the_bundled_model_with_its_averaged_weights(run_folder, b
     result = run(f"--scores={box / 'scores.csv'}", f"--output_dir={box}")
     assert result.returncode == 0, result.stderr
     card = (box / pack_pretrained.CARD).read_text()
+    assert " of the 20 sequences of DAVIS 2016 validation:\n\n| sequence |" in card
     assert "| **mean** | 55.0 | 50.0 | 60.0 |\n| blackswan | 85.0 | 90.0 | 80.0 |\n" in card
     assert "have not been scored yet" not in card and "ckpt-4200" in card
 
@@ -88,7 +89,7 @@ def test_a_run_becomes_the_bundled_model_with_its_averaged_weights(run_folder, b
 def test_objects_of_one_sequence_are_told_apart(tmp_path):
     (tmp_path / "scores.csv").write_text(CSV)
     table = pack_pretrained.scores_table(str(tmp_path / "scores.csv"))
-    assert [line.split(" | ")[0] for line in table.splitlines()[3:]] == [
+    assert [line.split(" | ")[0] for line in table.splitlines()[5:]] == [
         "| blackswan",
         "| cows, object 1",
         "| cows, object 2",
