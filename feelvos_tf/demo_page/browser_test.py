@@ -389,5 +389,9 @@ def test_everything_can_be_reached_on_a_phone(person, size):
         assert box["x"] >= 0 and box["x"] + box["width"] < size[0] + 1, button.text_content()
         assert box["y"] >= 0 and box["y"] + box["height"] < size[1] + 1, button.text_content()
         assert button.evaluate(IS_ON_TOP), button.text_content()
+    # The page itself does not scroll, only its columns do.
+    root = "document.documentElement"
+    whole = page.evaluate(f"[{root}.scrollWidth, {root}.scrollHeight]")
+    assert whole[0] <= size[0] and whole[1] <= size[1]
     canvas = page.locator("#canvas").bounding_box()
     assert canvas["width"] >= 0.4 * size[0]
