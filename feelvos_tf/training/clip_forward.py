@@ -37,7 +37,8 @@ def clip_logits(
         that a clip's result does not depend on the others; None for a different result every time.
     """
     batch, frames = images.shape[:2]
-    features = model.extract(tf.reshape(images, [-1, *images.shape[2:]]), training, seeds)
+    sizes = [tf.shape(images)[i] if n is None else n for i, n in enumerate(images.shape)]
+    features = model.extract(tf.reshape(images, [-1, *sizes[2:]]), training, seeds)
     # Unstacked at once: the gradient of slices would be padded and summed, frame by frame.
     decoder_features = tf.unstack(features.decoder_features, batch * frames)
     embeddings = tf.unstack(features.embeddings, batch * frames)

@@ -138,17 +138,15 @@ class _FirstFrameTraining:
         self._state = TrainState(new_step(), optimizer)
         variables = [self._state.step, *names.values(), *optimizer.variables]
         self._original = [(variable, variable.numpy()) for variable in variables]
-        self._crop_size: tuple[int, int] | None = None
-        self._train_step: TrainStep | None = None
+        self._train_step = self._new_train_step()
 
     def run(self, image: np.ndarray, mask: np.ndarray) -> None:
         """Trains on a frame and its mask, at the size at which the network will run."""
         for variable, value in self._original:
             variable.assign(value)
-        crop_size = self._crop_size_of(mask)
-        if crop_size != self._crop_size:
-            # Every size has a graph of its own, of which only the newest is kept.
-            self._crop_size, self._train_step = crop_size, self._new_train_step()
+        short, long = sorted(self._settings.crop_size)
+        crop_size = (long, short) if mask.shape[0] > mask.shape[1] else (short, long)
+        crop_size = tuple(map(min, crop_size, mask.shape))
         clips = first_frame_clips(
             image, mask, self._num_steps, crop_size, self._settings.seed, self._settings.scales
         )
@@ -160,11 +158,6 @@ class _FirstFrameTraining:
             raise InputError(
                 f"fine-tuning: expected a finite loss, found {losses[-1]} after {len(losses)} steps"
             )
-
-    def _crop_size_of(self, mask: np.ndarray) -> tuple[int, int]:
-        short, long = sorted(self._settings.crop_size)
-        crop_size = (long, short) if mask.shape[0] > mask.shape[1] else (short, long)
-        return tuple(map(min, crop_size, mask.shape))
 
     def _new_train_step(self) -> TrainStep:
         loss = BootstrappedCrossEntropy(

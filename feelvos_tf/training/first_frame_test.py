@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import gc
-
 import gin
 import numpy as np
 import pytest
-from tensorflow.python.framework.func_graph import FuncGraph
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.synthetic_clips import first_frame_clips
@@ -95,19 +92,14 @@ def _step(predictor, frame):
     return ids.numpy()
 
 
-def graphs_of_train_steps():
-    gc.collect()
-    graphs = [each for each in gc.get_objects() if isinstance(each, FuncGraph)]
-    return [each for each in graphs if each.name == "__call__" and each.inputs]
-
-
-def test_only_the_graph_of_the_newest_size_is_kept(frame, predictors):
+def test_frames_of_many_sizes_share_a_graph(frame, predictors):
     _, _, fine_tuned = predictors
     image, mask = frame
-    fine_tuned.start(image, mask)
-    before = len(graphs_of_train_steps())
-    fine_tuned.start(image[:64].copy(), mask[:64].copy())
-    assert len(graphs_of_train_steps()) == before > 0
+    for height, width in ((96, 128), (60, 90), (58, 88)):
+        fine_tuned.start(image[:height, :width].copy(), mask[:height, :width].copy())
+    step = fine_tuned._training._train_step
+    assert step.__call__.experimental_get_tracing_count() <= 2
+    assert int(fine_tuned._training._state.step.numpy()) > 0
 
 
 def test_settings_out_of_range_are_refused():

@@ -156,7 +156,8 @@ class TrainStep:
         # Each replica's own; added up when the update is made.
         self._sums = {} if parts == 1 else {n: _sum_of_replica(v) for n, v in learned.items()}
 
-    @tf.function
+    # Reduced retracing bounds the number of graphs, which TensorFlow never frees, if sizes differ.
+    @tf.function(reduce_retracing=True)
     def __call__(self, batch: Mapping[str, Any], clips_per_replica: int) -> StepResult:
         """Makes one update from a batch that has one part.
 
