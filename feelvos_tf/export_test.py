@@ -13,7 +13,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 from feelvos_tf import export as export_module
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.export import export, find_checkpoint
-from feelvos_tf.inference import saved_model as saved_model_folder
+from feelvos_tf.inference import model_loading
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.release_checkpoint import release_names
@@ -164,7 +164,7 @@ def test_weights_that_are_not_finite_are_refused_in_a_saved_model(tmp_path):
         model._model_variables = variables
         tf.saved_model.save(model, str(tmp_path / name))
         with pytest.raises(InputError, match=f"{name}: expected finite weights, found 1 of 2 in "):
-            saved_model_folder.load(tmp_path / name)
+            model_loading.load_saved_model(tmp_path / name)
 
 
 @pytest.mark.parametrize(
