@@ -17,7 +17,7 @@ from feelvos_tf.testing import checkpoint_state
 from feelvos_tf.training import trainer, validation
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
 from feelvos_tf.training.optimizers import LearningRate, MomentumOptimizer
-from feelvos_tf.training.train_step import Objective
+from feelvos_tf.training.train_step import Objective, TrainStep
 from feelvos_tf.training.trainer import InitialWeights, Trainer
 
 SETTINGS = sorted((gin_settings.PROJECT_ROOT / "gin_configs/train").glob("*.gin"))
@@ -136,7 +136,7 @@ def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
 
 
 def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
-    tmp_path, testdata, eagerly
+    tmp_path, testdata, eagerly, capsys, monkeypatch
 ):
     """Clips, dropout, pixels drawn and calibration included, to the last bit."""
     videos = datasets.list_sequences(testdata, split="train")
@@ -168,3 +168,12 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
     different = [name for name in expected if not np.array_equal(found[name], expected[name])]
     assert not different, f"{len(different)} of {len(expected)}"
     assert sum((before[name] != expected[name]).any() for name in expected) > 100
+
+    left = {(path.name, path.stat().st_mtime_ns) for path in whole.iterdir()}
+    capsys.readouterr()
+    monkeypatch.setattr(TrainStep, "build_graph", lambda *_: None)  # It runs eagerly.
+    assert train.train(whole, is_dry_run=True) == 0
+    printed = capsys.readouterr().out
+    for words in ("data: 6 videos in 2 files", "batch: 2 clips = 1 parts x 1 devices x 2 clips"):
+        assert words in printed
+    assert {(path.name, path.stat().st_mtime_ns) for path in whole.iterdir()} == left

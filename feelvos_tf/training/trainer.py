@@ -268,7 +268,9 @@ class Trainer:
         restored, source = [], self._initial.checkpoint
         if source:
             restored = list(self._checkpoints.initialize(source, self._initial.last_layers))
-        say(f"starting from {source or 'random weights'}, {len(restored)} variables restored")
+            say(f"starting from {source}, {len(restored)} variables")
+        else:
+            say("starting from random weights")
         if self._state.average is not None:
             with self._strategy.scope():
                 self._state.average.restart()
