@@ -170,11 +170,14 @@ def main(argv: list[str]) -> None:
         raise InputError("--export_dir: expected a folder, got nothing")
     check_new(_EXPORT_DIR.value)
     size = _frame_size() if _FORMAT.value == "tflite" else None
+    files = [gin_settings.find(name) for name in _GIN_FILE.value]
+    if not _BUNDLED.value:
+        gin_settings.operative_config_of(_MODEL_DIR.value)
     print("loading TensorFlow and the model ...", flush=True)
     if not _BUNDLED.value:
         from feelvos_tf import configurables  # noqa: F401
 
-        gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
+        gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, files)
     with gin_settings.input_errors():
         predictor = _predictor()
         print(f"writing {_EXPORT_DIR.value}, which takes up to a minute ...", flush=True)
