@@ -316,8 +316,10 @@ def propagated(
     mask = video.first_mask()
     done = earlier.position if earlier else -1
     position = -1
+    # Held by a name, or it would end, and wait for its thread, before the source is stopped.
+    frames = background.prefetched(video.frames, timing.reading)
     try:
-        for position, frame in enumerate(background.prefetched(video.frames, timing.reading)):
+        for position, frame in enumerate(frames):
             _check_size(video, position, frame.image, mask)
             if position <= done:
                 ids = earlier.read_ids(position)
