@@ -5,12 +5,16 @@ Reads `PREDICTIONS/<sequence>/00000.png ...` and writes `global_results-<split>.
 
     python tools/eval_davis.py --dataset_root=DAVIS --predictions=OUT --year=2017 --split=val
     python tools/eval_davis.py --dataset=youtube_vos --dataset_root=YTVOS --predictions=OUT
+    python tools/eval_davis.py --dataset=youtube_objects --dataset_root=YTO --predictions=OUT
     python tools/eval_davis.py --ground_truth=MASKS --predictions=OUT --report=report.html \
         --compare=OTHER
+
+A data set needs its masks and lists alone; its frames are for the report's pictures.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 
@@ -50,6 +54,12 @@ _ALLOW_MISSING = flags.DEFINE_bool(
     "Score incomplete predictions; list what is missing.",
     flag_values=_FLAGS,
 )
+_COUNT_FIRST_FRAME = flags.DEFINE_bool(
+    "count_first_frame",
+    False,
+    "YouTube-Objects: score the first annotated frame, too, whose mask is given. Papers do either.",
+    flag_values=_FLAGS,
+)
 
 
 def main(argv: list[str]) -> None:
@@ -59,11 +69,13 @@ def main(argv: list[str]) -> None:
         raise InputError("--predictions=DIR is needed: the folder of masks to score")
     chosen = _DATASET.choice()
     measure_f = _GROUND_TRUTH.value is not None or protocols.measures_f(chosen.dataset)
-    ground_truths = _ground_truths(chosen)
     folders = [_PREDICTIONS.value] + ([_COMPARE.value] if _COMPARE.value else [])
+    ground_truths = _ground_truths(chosen, folders)
     scored = [_score(ground_truths, pathlib.Path(folder), measure_f) for folder in folders]
     for one in scored:
         _print(one, with_name=len(scored) > 1)
+        if _GROUND_TRUTH.value is None and chosen.dataset == "youtube_objects":
+            print(f"\n{tables.format_class_means(one.scores)}")
     for path in tables.write_csvs(scored[0].scores, _PREDICTIONS.value, chosen.split):
         print(f"written: {path}")
     if _REPORT.value:
@@ -71,15 +83,17 @@ def main(argv: list[str]) -> None:
         print(f"written: {_REPORT.value}")
 
 
-def _ground_truths(chosen: dataset_flags.Choice) -> list[SequenceGroundTruth]:
+def _ground_truths(chosen: dataset_flags.Choice, folders: list[str]) -> list[SequenceGroundTruth]:
     if (_GROUND_TRUTH.value is None) == (chosen.root is None):
         raise InputError(
             "expected either --dataset_root=DIR or --ground_truth=DIR, found both or neither"
         )
     if _GROUND_TRUTH.value is not None:
-        return protocols.folder_ground_truths(_GROUND_TRUTH.value, chosen.sequences)
+        if _COUNT_FIRST_FRAME.value:
+            raise InputError("--count_first_frame is for --dataset=youtube_objects")
+        return protocols.folder_ground_truths(_GROUND_TRUTH.value, chosen.sequences, folders)
     return protocols.dataset_ground_truths(
-        chosen.root, chosen.dataset, chosen.split, chosen.resolution, chosen.sequences
+        *dataclasses.astuple(chosen), count_first_frame=_COUNT_FIRST_FRAME.value
     )
 
 

@@ -1,4 +1,5 @@
 import csv
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,38 @@ def test_any_tree_of_masks_can_be_the_ground_truth(davis, predictions):
     result = run(f"--ground_truth={truth}", f"--predictions={predictions}")
     assert result.returncode == 0, result.stderr
     assert len((predictions / "per-sequence_results-val.csv").read_text().splitlines()) == 5
+
+
+def test_clips_of_a_tree_without_predictions_are_not_read(davis, predictions):
+    truth = davis / "Annotations/480p"
+    Image.new("LA", (80, 48), (1, 100)).save(truth / "three/00001.png")
+    shutil.rmtree(predictions / "three")
+    arguments = f"--ground_truth={truth}", f"--predictions={predictions}"
+    check_refusal(run(*arguments), predictions, "sequence three", "--allow_missing")
+    result = run(*arguments, "--allow_missing")
+    assert result.returncode == 0, result.stderr
+    assert "not scored: sequence three: expected 6 predicted masks" in result.stdout
+
+
+def test_youtube_objects_has_a_mean_of_each_class(tmp_path):
+    names = {"cat-0001-001": 0, "cat-0002-001": 3, "dog-0001-001": 0}
+    for name, error in names.items():
+        truth = [drawn_masks.draw(i, [255]) for i in range(4)]
+        drawn_masks.write_masks(tmp_path / "yto/Annotations" / name, truth)
+        predicted = [drawn_masks.draw(i, [1], error) for i in range(4)]
+        drawn_masks.write_masks(tmp_path / "out" / name, predicted)
+    result = run(
+        "--dataset=youtube_objects",
+        f"--dataset_root={tmp_path}/yto",
+        f"--predictions={tmp_path}/out",
+    )
+    assert result.returncode == 0, result.stderr
+    lines = [line.split() for line in result.stdout.splitlines()]
+    cat, overall = (next(x for x in lines if x[:1] == [word]) for word in ("cat", "mean"))
+    assert cat[1] == "2"
+    assert 0.5 < float(cat[2]) < 0.95
+    assert ["dog", "1", "1.000"] in lines
+    assert float(overall[-1]) == pytest.approx((float(cat[2]) + 1) / 2, abs=1e-3)
 
 
 def test_a_report_compares_two_folders(davis, predictions, tmp_path):

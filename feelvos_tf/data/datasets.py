@@ -102,6 +102,7 @@ def list_sequences(
     resolution: str = "480p",
     sequences: Iterable[str] | None = None,
     require_masks: str = "all",
+    require_frames: bool = True,
 ) -> list[VideoFiles]:
     """Returns the files of every sequence of a split, in the order of its list.
 
@@ -112,6 +113,7 @@ def list_sequences(
       resolution: the folder below `JPEGImages` and `Annotations`; DAVIS only.
       sequences: names to keep; all when None.
       require_masks: `all`: every frame needs a mask; `first`: the first one does; `none`.
+      require_frames: False takes a root without `JPEGImages`, where the masks stand for the frames.
 
     Raises:
       InputError: a folder, list, sequence, frame or required mask is missing.
@@ -127,11 +129,14 @@ def list_sequences(
     root = _folder(Path(root), "data root")
     base = _split_folder(root, split, layout)
     subfolder = resolution if layout.has_resolutions else ""
-    images = _folder(base / "JPEGImages" / subfolder, f"image folder of {dataset}")
+    annotations = base / "Annotations" / subfolder
+    images = base / "JPEGImages" / subfolder
+    if not require_frames and not images.is_dir():
+        images = annotations
+    _folder(images, f"{'mask' if images == annotations else 'image'} folder of {dataset}")
     names = _split_names(images, _split_file(root, split, resolution, layout))
     if sequences is not None:
         names = _selected(names, list(sequences), split)
-    annotations = base / "Annotations" / subfolder
     appearances = _read_meta(base / layout.meta_file) if layout.meta_file else {}
     return [
         _sequence(name, images, annotations, layout, require_masks, appearances.get(name, {}))
@@ -222,9 +227,10 @@ def _sequence(
     appearances: dict[int, list[str]],
 ) -> VideoFiles:
     """Returns one sequence after checking that its masks are there as required."""
-    frames = _files(images / name, (".jpg", ".jpeg"))
+    suffixes = (".png",) if images == annotations else (".jpg", ".jpeg")
+    frames = _files(images / name, suffixes)
     if not frames:
-        raise InputError(f"{images / name} holds no .jpg frame")
+        raise InputError(f"{images / name} holds no {suffixes[0]} frame")
     by_stem = {path.stem: path for path in _files(annotations / name, (".png",))}
     if layout.begins_at_first_mask and by_stem:
         frames = [frame for frame in frames if frame.stem >= min(by_stem)]

@@ -7,12 +7,14 @@ A protocol is one entry of `PROTOCOLS`, under the name that the data set has in
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
 from feelvos_tf.media import masks
@@ -47,11 +49,13 @@ class Protocol:
       plan: returns the scored frames and objects of one sequence.
       require_masks: which masks a sequence must have, see `datasets.list_sequences`.
       measures_f: whether F is measured beside J.
+      plan_with_first: the variant that scores the given mask's frame, too; None for none.
     """
 
     plan: Callable[[datasets.VideoFiles], SequenceGroundTruth]
     require_masks: str = "all"
     measures_f: bool = True
+    plan_with_first: Callable[[datasets.VideoFiles], SequenceGroundTruth] | None = None
 
 
 def dataset_ground_truths(
@@ -60,8 +64,11 @@ def dataset_ground_truths(
     split: str = "val",
     resolution: str = "480p",
     sequences: Iterable[str] | None = None,
+    count_first_frame: bool = False,
 ) -> list[SequenceGroundTruth]:
     """Returns the ground truth of every sequence that the protocol of a data set scores.
+
+    Masks and lists are enough: without `JPEGImages` the report has no pictures.
 
     Args:
       root: the data set's folder, see `feelvos_tf.data.datasets`.
@@ -69,15 +76,20 @@ def dataset_ground_truths(
       split: name of the list of sequences.
       resolution: DAVIS only.
       sequences: names to keep; all when None.
+      count_first_frame: YouTube-Objects only: score the first annotated frame, too, as some papers
+        do. Its mask is given, so it counts as 1.
 
     Raises:
       InputError: something of the ground truth is missing.
     """
     protocol = _protocol(dataset)
+    plan = protocol.plan_with_first if count_first_frame else protocol.plan
+    if plan is None:
+        raise InputError(f"{dataset}: expected a protocol that counts the first frame, found none")
     listed = datasets.list_sequences(
-        root, dataset, split, resolution, sequences, protocol.require_masks
+        root, dataset, split, resolution, sequences, protocol.require_masks, require_frames=False
     )
-    return [protocol.plan(sequence) for sequence in listed]
+    return [plan(sequence) for sequence in listed]
 
 
 def measures_f(dataset: str) -> bool:
@@ -104,10 +116,12 @@ def _davis(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
     return _everywhere(sequence, objects, range(1, len(sequence.masks) - 1))
 
 
-def _youtube_objects(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
-    """Scores the one object in every annotated frame but the first."""
+def _youtube_objects(
+    sequence: datasets.VideoFiles, count_first_frame: bool = False
+) -> SequenceGroundTruth:
+    """Scores the one object in every annotated frame, the first left out unless asked for."""
     annotated = [i for i, mask in enumerate(sequence.masks) if mask is not None]
-    return _everywhere(sequence, (1,), annotated[1:])
+    return _everywhere(sequence, (1,), annotated if count_first_frame else annotated[1:])
 
 
 def _everywhere(
@@ -118,11 +132,17 @@ def _everywhere(
     return SequenceGroundTruth(
         name=sequence.name,
         masks=tuple(sequence.masks[i] for i in frames),
-        images=tuple(sequence.frames[i] for i in frames),
+        images=_images(sequence, frames),
         objects=objects,
         scored=np.ones([len(objects), len(frames)], bool),
         binary=sequence.binary_masks,
     )
+
+
+def _images(sequence: datasets.VideoFiles, frames: list[int]) -> tuple[pathlib.Path | None, ...]:
+    """Returns the pictures of some frames; None where there are masks alone."""
+    pairs = [(sequence.frames[i], sequence.masks[i]) for i in frames]
+    return tuple(None if image == mask else image for image, mask in pairs)
 
 
 def _youtube_vos(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
@@ -140,7 +160,7 @@ def _youtube_vos(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
     return SequenceGroundTruth(
         name=sequence.name,
         masks=tuple(sequence.masks[i] for i in frames),
-        images=tuple(sequence.frames[i] for i in frames),
+        images=_images(sequence, frames),
         objects=tuple(after_first),
         scored=np.array([[i in listed for i in frames] for listed in after_first.values()]),
     )
@@ -150,27 +170,53 @@ PROTOCOLS = {
     "davis_2016": Protocol(_davis),
     "davis_2017": Protocol(_davis),
     "youtube_vos": Protocol(_youtube_vos, require_masks="first"),
-    "youtube_objects": Protocol(_youtube_objects, require_masks="first", measures_f=False),
+    "youtube_objects": Protocol(
+        _youtube_objects,
+        require_masks="first",
+        measures_f=False,
+        plan_with_first=functools.partial(_youtube_objects, count_first_frame=True),
+    ),
 }
 """The protocol of each of `datasets.DATASETS`, by the same names."""
 
 
 def folder_ground_truths(
-    folder: str | os.PathLike[str], sequences: Iterable[str] | None = None
+    folder: str | os.PathLike[str],
+    sequences: Iterable[str] | None = None,
+    predictions: Iterable[str | os.PathLike[str]] | None = None,
 ) -> list[SequenceGroundTruth]:
     """Returns the ground truth of any tree of masks; object ids may have gaps.
 
     Every folder that holds PNGs is a sequence. As in DAVIS its first and last frame are left out.
-    An object that appears later is scored from the frame after its first mask.
+    An object that appears later is scored from the frame after its first mask. Where a sequence has
+    no value beside 0 and 255, 255 is its one object, as in DAVIS 2016.
 
     Args:
       folder: the tree.
       sequences: paths below it to keep; all when None.
+      predictions: folders of predictions. A sequence that none of them holds has no object to
+        score, and its masks are not read.
 
     Raises:
       InputError: the tree or a sequence is missing, or a sequence holds no object.
     """
     root = pathlib.Path(folder)
+    found = _mask_folders(root)
+    names = list(found) if sequences is None else list(sequences)
+    for name in names:
+        if name not in found:
+            raise InputError(f"ground truth folder {root} has no sequence {name!r}")
+    folders = None if predictions is None else [pathlib.Path(path) for path in predictions]
+    return [
+        _folder_ground_truth(name, found[name])
+        if folders is None or any((path / name).is_dir() for path in folders)
+        else _of_objects(name, found[name], {})
+        for name in names
+    ]
+
+
+def _mask_folders(root: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+    """Returns path below `root` -> its mask PNGs, of every folder that holds some."""
     if not root.is_dir():
         raise InputError(f"ground truth folder {root} does not exist or is no folder")
     found = {}
@@ -182,25 +228,36 @@ def folder_ground_truths(
             found[base.relative_to(root).as_posix()] = [base / name for name in pngs]
     if not found:
         raise InputError(f"ground truth folder {root} holds no mask PNG")
-    names = list(found) if sequences is None else list(sequences)
-    for name in names:
-        if name not in found:
-            raise InputError(f"ground truth folder {root} has no sequence {name!r}")
-    return [_folder_ground_truth(name, found[name]) for name in names]
+    return found
 
 
 def _folder_ground_truth(name: str, paths: list[pathlib.Path]) -> SequenceGroundTruth:
-    first_seen = {}
+    first_seen, first_white = {}, None
     for i, path in enumerate(paths):
-        for object_id in masks.object_ids(masks.read_mask(path)):
+        ids = masks.read_mask(path)
+        for object_id in masks.object_ids(ids):
             first_seen.setdefault(object_id, i)
-    if not first_seen:
+        if first_white is None and (ids == VOID).any():
+            first_white = i
+    if first_seen:
+        return _of_objects(name, paths, first_seen)
+    if first_white is None:
         raise InputError(f"{paths[0].parent}: expected at least one object, found none")
+    return _of_objects(name, paths, {1: first_white}, binary=True)
+
+
+def _of_objects(
+    name: str, paths: list[pathlib.Path], first_seen: dict[int, int], binary: bool = False
+) -> SequenceGroundTruth:
+    """Returns what is scored of objects, given the position of the first mask of each."""
     frames = range(1, len(paths) - 1)
+    objects = tuple(sorted(first_seen))
+    scored = [[i > first_seen[object_id] for i in frames] for object_id in objects]
     return SequenceGroundTruth(
         name=name,
         masks=tuple(paths[1:-1]),
         images=(None,) * len(frames),
-        objects=tuple(sorted(first_seen)),
-        scored=np.array([[i > seen for i in frames] for _, seen in sorted(first_seen.items())]),
+        objects=objects,
+        scored=np.array(scored, bool).reshape(len(objects), len(frames)),
+        binary=binary,
     )

@@ -1,7 +1,9 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
@@ -98,6 +100,54 @@ def test_youtube_objects_scores_annotated_frames_after_the_first_by_j(tmp_path):
     assert cat.binary
     assert not protocols.measures_f("youtube_objects")
     assert protocols.measures_f("davis_2017")
+
+
+def test_youtube_objects_may_count_the_first_annotated_frame(tmp_path):
+    drawn_masks.write_masks(tmp_path / "Annotations/cat", [drawn_masks.draw(0, [255])] * 3, step=10)
+    chosen = (tmp_path, "youtube_objects")
+    (cat,) = protocols.dataset_ground_truths(*chosen, count_first_frame=True)
+    assert stems(cat) == ["00000", "00010", "00020"]
+    with pytest.raises(InputError, match="davis_2017: expected a protocol that counts the first"):
+        protocols.dataset_ground_truths(tmp_path, count_first_frame=True)
+
+
+@pytest.mark.parametrize("year", ["2016", "2017"])
+def test_masks_and_lists_are_enough(tmp_path, year):
+    root = drawn_masks.write_davis(tmp_path, {"a": [1, 2]}, year=year)
+    (expected,) = protocols.dataset_ground_truths(root, f"davis_{year}")
+    shutil.rmtree(root / "JPEGImages")
+    (found,) = protocols.dataset_ground_truths(root, f"davis_{year}")
+    assert (found.masks, found.objects) == (expected.masks, expected.objects)
+    assert found.images == (None,) * 6
+    shutil.rmtree(root / "Annotations")
+    with pytest.raises(InputError, match=f"mask folder of davis_{year}"):
+        protocols.dataset_ground_truths(root, f"davis_{year}")
+
+
+def test_a_tree_of_white_on_black_has_one_object(tmp_path):
+    sequence = [drawn_masks.draw(i, [255] if i else []) for i in range(5)]
+    drawn_masks.write_masks(tmp_path / "x", sequence)
+    (x,) = protocols.folder_ground_truths(tmp_path)
+    assert (x.objects, x.binary) == ((1,), True)
+    np.testing.assert_array_equal(x.scored, [[False, True, True]])
+
+
+def test_void_beside_ids_is_no_object(tmp_path):
+    drawn_masks.write_masks(tmp_path / "x", [drawn_masks.draw(i, [255, 2]) for i in range(4)])
+    (x,) = protocols.folder_ground_truths(tmp_path)
+    assert (x.objects, x.binary) == ((2,), False)
+
+
+def test_masks_that_nobody_predicted_are_not_read(tmp_path):
+    drawn_masks.write_masks(tmp_path / "truth/x", [drawn_masks.draw(i, [1]) for i in range(4)])
+    drawn_masks.write_masks(tmp_path / "truth/y", [drawn_masks.draw(i, [1]) for i in range(4)])
+    Image.new("LA", (8, 8), (1, 100)).save(tmp_path / "truth/y/00001.png")
+    (tmp_path / "out/x").mkdir(parents=True)
+    x, y = protocols.folder_ground_truths(tmp_path / "truth", None, [tmp_path / "out"])
+    assert (x.objects, y.objects) == ((1,), ())
+    assert y.scored.shape == (0, 2)
+    with pytest.raises(InputError, match="found colors or transparency"):
+        protocols.folder_ground_truths(tmp_path / "truth")
 
 
 def test_a_tree_of_masks_may_have_gaps_in_ids_and_objects_that_appear_later(tmp_path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
 import math
 import os
 import pathlib
+import re
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.evaluation import region_and_contour
@@ -79,6 +81,25 @@ def format_table(scores: Scores) -> str:
     frames = sum(len(sequence.frames) for sequence in scores.sequences)
     overall = ["all objects", str(objects), str(frames), *_cells(scores.summary), ""]
     return _aligned([*rows, overall])
+
+
+def format_class_means(scores: Scores) -> str:
+    """Returns a table of mean J by class, the measure of YouTube-Objects, and the classes' mean.
+
+    A class is the letters that a sequence's name begins with: `cat` of `cat-0001-003`. Its mean is
+    over its sequences, all of equal weight.
+    """
+    by_class = collections.defaultdict(list)
+    for sequence in scores.sequences:
+        mean = region_and_contour.summarize([sequence]).j.mean
+        if not math.isnan(mean):
+            by_class[re.match(r"[^\W\d_]*", sequence.name)[0]].append(mean)
+    means = {name: sum(values) / len(values) for name, values in sorted(by_class.items())}
+    rows = [[name, str(len(by_class[name])), f"{mean:.3f}", ""] for name, mean in means.items()]
+    overall = f"{sum(means.values()) / len(means):.3f}"
+    return _aligned(
+        [["class", "sequences", "J Mean", ""], *rows, ["mean of classes", "", overall, ""]]
+    )
 
 
 def ranking_value(summary: region_and_contour.Summary) -> float:
