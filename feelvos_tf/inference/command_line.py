@@ -23,7 +23,7 @@ from tqdm import tqdm
 from feelvos_tf.core import atomic_files, cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
-from feelvos_tf.inference import input_video, video_flags
+from feelvos_tf.inference import input_video, submission, video_flags
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.propagation import Outputs, Propagator, Report, propagate_videos
 from feelvos_tf.inference.video_predictor import VideoPredictor
@@ -66,6 +66,13 @@ def define(flag_values: flags.FlagValues) -> CommandLine:
             "save",
             [],
             f"Further files beside the masks: {', '.join(FURTHER)} (one or several, with commas).",
+            **own,
+        ),
+        "submission": flags.DEFINE_string(
+            "submission",
+            None,
+            "With --dataset_root: the .zip of masks that the servers of DAVIS (--split=test-dev) "
+            "and YouTube-VOS take.",
             **own,
         ),
         "overwrite": flags.DEFINE_bool("overwrite", False, "Do complete videos again.", **own),
@@ -163,6 +170,14 @@ class CommandLine:
                     make, videos, self._outputs, settings, overwrite, on_frame, _print_objects
                 )
         self._tell(report, len(videos), embeddings_dir)
+        if self._value("submission") is not None:
+            self._write_submission(videos)
+
+    def _write_submission(self, videos: list[InputVideo]) -> None:
+        path, output = self._value("submission"), self._value("output_dir")
+        dataset = self._dataset.choice().dataset
+        count = submission.write(path, dataset, videos, lambda video: self._folder(output, video))
+        print(f"submission: {path}, {count} masks of {len(videos)} sequences")
 
     def _tell(self, report: Report, num_videos: int, embeddings_dir: str | None) -> None:
         """Reports what was done; raises InputError if something was not."""
@@ -200,6 +215,11 @@ class CommandLine:
         self._video.check()
         if self._value("output_dir") is None and not self._video.is_first_frame:
             raise InputError("expected --output_dir, the folder to write masks to")
+        if self._value("submission") is not None:
+            if root is None:
+                raise InputError("--submission belongs to --dataset_root")
+            chosen = self._dataset.choice()
+            submission.check(self._value("submission"), chosen.dataset, chosen.sequences is None)
         unknown = [name for name in self._value("save") if name not in FURTHER]
         if unknown:
             raise InputError(f"--save: expected {', '.join(FURTHER)}, found {unknown[0]!r}")
