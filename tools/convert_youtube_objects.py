@@ -8,8 +8,9 @@ r"""Turns YouTube-Objects, as published, into the folders that --dataset=youtube
 
 <https://data.vision.ee.ethz.ch/cvl/youtube-objects/> has the frames (a shot's may also lie in
 `images/` beside its `labels/`), <https://vision.cs.utexas.edu/projects/videoseg/> the masks: one
-object, about every tenth frame, as JPEG. OUT receives `JPEGImages/<class>-<video>-<shot>/00001.jpg`,
-`Annotations/...png` (0 and 255) and `ImageSets/val.txt`.
+object, about every tenth frame, as JPEG. The new folder receives
+`JPEGImages/<class>-<video>-<shot>/00001.jpg`, `Annotations/...png` (0 and 255) and
+`ImageSets/val.txt`.
 
 A shot goes from its first to its last annotated frame, and its frames get the size of its masks,
 which may be half of theirs. Shots with a single annotated frame have nothing to score and are left

@@ -119,6 +119,9 @@ class Predictor(tf.Module):
         # Traced once for all functions, and without autograph, which needs several times as long.
         self._extract = tf.function(model.extract, input_signature=[_BATCH_OF_ONE], autograph=False)
         self._segment = model.segment
+        self._match = model.distance_maps
+        # Without a signature: exported only where it has been called.
+        self._compare = tf.function(self._compared, autograph=False, reduce_retracing=True)
         # One signature for all sizes and object counts: traced once, never again.
         specs = video_state.flat_specs(
             model.embedding_dimension, len(self.scales), memory_every > 0
@@ -135,6 +138,26 @@ class Predictor(tf.Module):
     def embeddings(self, image: tf.Tensor) -> tf.Tensor:
         """Returns the embeddings `[h, w, channels]` of an image `[height, width, 3]`."""
         return self._extract(multi_scale.scaled_image(image, 1.0)).embeddings[0]
+
+    def distance_maps(self, before: State, after: State) -> dict[str, tf.Tensor]:
+        """Returns the distances that the network saw in a step, of those that it uses.
+
+        Only matching runs again. A SavedModel has no such function.
+
+        Args:
+          before: the state handed to `step`.
+          after: the state that it returned.
+
+        Returns:
+          "global" and "local": float32 `[objects, h, w]`, 0..1, to the nearest pixel of each object
+          in the reference and in the previous frame, at stride 4 of the first of the scales.
+        """
+        return self._compare(before, after)
+
+    def _compared(self, before: State, after: State) -> dict[str, tf.Tensor]:
+        then, now = (video_state.from_flat(s, len(self.scales)).scales[0] for s in (before, after))
+        maps = self._match(now.previous.embeddings, video_state.matched(then), then.previous)
+        return {name: m for name, m in zip(("global", "local"), maps) if m is not None}
 
     def untraced_step(self, image: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
         """Returns what `step` returns, for tracing with other signatures."""

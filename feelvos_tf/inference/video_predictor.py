@@ -71,6 +71,7 @@ class VideoPredictor:
         self._frame_size: tuple[int, int] | None = None
         self._state: dict[str, Any] = {}
         self._last: tuple[list[int], Any] | None = None
+        self._step_states: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def another(self) -> VideoPredictor:
         """Returns a predictor for another video; they share the network and nothing else."""
@@ -109,7 +110,7 @@ class VideoPredictor:
         size = model_size(image.shape[:2], self.inference_size)
         self._state = self._model.start(scaled(image, size), downsample_mask(mask, size))
         self._frame_size = image.shape[:2]
-        self._last = None
+        self._last = self._step_states = None
 
     def step(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
@@ -168,8 +169,10 @@ class VideoPredictor:
                 f"{list(image.shape[:2])}"
             )
         size = self._model_size()
-        ids, probabilities, self._state = self._model.step(scaled(image, size), self._state)
+        before = self._state
+        ids, probabilities, self._state = self._model.step(scaled(image, size), before)
         self._last = (self.object_ids, probabilities)
+        self._step_states = (before, self._state)
         if size == self._frame_size:
             return np.array(ids)
         winners = upsampled_argmax(probabilities.numpy(), self._frame_size)
@@ -193,6 +196,30 @@ class VideoPredictor:
         channel = ids.index(object_id)
         plane = np.asarray(probabilities[..., channel : channel + 1])
         return upsampled(plane, self._frame_size)[..., 0]
+
+    def distance_maps(self) -> dict[str, np.ndarray]:
+        """Returns the distances that the network saw in the last `step`.
+
+        Figure 2 of the paper shows such maps. Only matching runs again; a network without one of
+        the two matchings lacks its map.
+
+        Returns:
+          "global" and "local": float32 [objects, h, w] in order of the `object_ids` at that step,
+          0 (equal) to 1, to the nearest pixel of each object in the reference and in the previous
+          frame, at stride 4 of the size the model runs at.
+
+        Raises:
+          InputError: no frame was propagated yet, or the model is a SavedModel.
+        """
+        if self._step_states is None:
+            raise InputError("expected a call of step(image) before distance_maps()")
+        if getattr(self._model, "distance_maps", None) is None:
+            raise InputError(
+                "distance maps: expected the bundled model or the folder of a training, found a "
+                "SavedModel, which gives masks alone"
+            )
+        maps = self._model.distance_maps(*self._step_states)
+        return {name: np.asarray(values) for name, values in maps.items()}
 
     def add_objects(self, mask: np.ndarray) -> None:
         """Adds objects that the current frame shows; from now on they are followed as well.
@@ -288,7 +315,8 @@ class VideoPredictor:
         unpacked, frame_size = saved_state.unpack(
             state, self._model, self._frame_size, self.inference_size, self._identity
         )
-        self._state, self._frame_size, self._last = unpacked, frame_size, None
+        self._state, self._frame_size = unpacked, frame_size
+        self._last = self._step_states = None
 
     def segment_clip(
         self, images: Iterable[np.ndarray], mask: np.ndarray, position: int = 0

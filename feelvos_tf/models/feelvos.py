@@ -16,6 +16,7 @@ from feelvos_tf.models.global_matching import (
     Reference,
     global_distances,
     global_distances_inference,
+    nearest_label_votes,
     normalize_distance,
     prepare_reference,
 )
@@ -94,6 +95,11 @@ class Feelvos(tf.keras.Model):
       first_frame_matching: global matching to the reference frame (FF-GM of the paper's table 6).
       previous_frame_matching: "local" (PF-LM), "global" (PF-GM) or "none".
       previous_frame_predictions: whether the head sees the previous masks (PFP).
+      normalize_distances: whether the global distances are mapped to 0..1 (equation 1); False, which
+        the release allows without previous-frame matching alone, gives the head the squared ones.
+      majority_neighbors: 0 for FEELVOS. Otherwise the network is the release's for its triplet loss,
+        pixel-wise metric learning: each pixel takes the label that most of its so many nearest
+        pixels of the reference have; the embedding is linear, and there is no head.
       local_matching: "tiles", or "correlation" (tensorflow_addons): the same numbers.
       fold_batch_norm: fold frozen batch norm into the convolution before it. False keeps it an
         operation of its own, in the order of the release's arithmetic: with
@@ -120,6 +126,8 @@ class Feelvos(tf.keras.Model):
         first_frame_matching: bool = True,
         previous_frame_matching: Literal["local", "global", "none"] = "local",
         previous_frame_predictions: bool = True,
+        normalize_distances: bool = True,
+        majority_neighbors: settings.Count = 0,
         local_matching: Literal["tiles", "correlation"] = "tiles",
         fold_batch_norm: bool = True,
         fine_tune_batch_norm: bool = False,
@@ -137,6 +145,11 @@ class Feelvos(tf.keras.Model):
             raise InputError(
                 "Feelvos: expected first_frame_matching or a previous_frame_matching, found neither"
             )
+        if not normalize_distances and previous_frame_matching != "none":
+            raise InputError(
+                "Feelvos.normalize_distances: expected True with previous_frame_matching = "
+                f"{previous_frame_matching!r}, found False"
+            )
         if recompute_backbone and fine_tune_batch_norm:
             raise InputError(
                 "Feelvos.recompute_backbone: expected False with fine_tune_batch_norm, because "
@@ -146,10 +159,11 @@ class Feelvos(tf.keras.Model):
         self.backbone = backbone
         self.aspp = AtrousSpatialPyramidPooling(tuple(atrous_rates))
         self.decoder = Decoder(backbone.low_level_channels)
-        self.embedding = Embedding(embedding_dimension)
+        self.embedding = Embedding(embedding_dimension, linear=majority_neighbors > 0)
         self.embedding_dimension = embedding_dimension
-        self.head = SegmentationHead(sum(cues))
+        self.head = None if majority_neighbors else SegmentationHead(sum(cues))
         self.window_radius, self.nearest_neighbors = window_radius, nearest_neighbors
+        self.normalize_distances, self.majority_neighbors = normalize_distances, majority_neighbors
         self.train_max_neighbors_per_object = train_max_neighbors_per_object
         self.first_frame_matching = first_frame_matching
         self.previous_frame_matching = previous_frame_matching
@@ -173,7 +187,8 @@ class Feelvos(tf.keras.Model):
         self.aspp.build(maps(self.backbone.channels))
         self.decoder.build(maps(FILTERS))
         self.embedding.build(maps(FILTERS))
-        self.head.build(maps(FILTERS))
+        if self.head is not None:
+            self.head.build(maps(FILTERS))
         self.built = True
 
     def call(self, images: tf.Tensor, training: bool = False) -> Features:
@@ -259,21 +274,40 @@ class Feelvos(tf.keras.Model):
           training: whether gradients are needed.
           seed: integer `[2]`, for the choice of previous pixels if they are matched globally.
         """
-        global_map = local_map = None
-        if self.first_frame_matching:
-            global_map = self._match_globally(embeddings, reference, training)
-        if self.previous_frame_matching != "none":
-            local_map = self._match_previous(embeddings, previous, training, seed)
+        global_map, local_map = self.distance_maps(embeddings, reference, previous, training, seed)
         masks = previous.masks if self.previous_frame_predictions else None
         cues = tf.stack([cue for cue in (global_map, masks, local_map) if cue is not None], -1)
         logits = self.head(features[tf.newaxis], cues, training=training)
         return ClipOutput(logits, global_map, local_map)
 
+    def distance_maps(
+        self,
+        embeddings: tf.Tensor,
+        reference: Reference,
+        previous: Previous,
+        training: bool = False,
+        seed: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor | None, tf.Tensor | None]:
+        """Returns the distances to the reference and to the previous frame, as `ClipOutput` does.
+
+        Figure 2 of the paper shows such maps. For the arguments see `segment`.
+        """
+        if self.majority_neighbors:
+            votes = nearest_label_votes(embeddings, reference, self.majority_neighbors)
+            return ClipOutput(votes[..., tf.newaxis], None, None)
+        global_map = local_map = None
+        if self.first_frame_matching:
+            global_map = self._match_globally(embeddings, reference, training)
+        if self.previous_frame_matching != "none":
+            local_map = self._match_previous(embeddings, previous, training, seed)
+        return global_map, local_map
+
     def _match_globally(
         self, embeddings: tf.Tensor, reference: Reference, training: bool
     ) -> tf.Tensor:
         match = global_distances if training else global_distances_inference
-        return normalize_distance(match(embeddings, reference, self.nearest_neighbors))
+        distances = match(embeddings, reference, self.nearest_neighbors)
+        return normalize_distance(distances) if self.normalize_distances else distances
 
     def _match_previous(
         self, embeddings: tf.Tensor, previous: Previous, training: bool, seed: tf.Tensor | None
