@@ -274,6 +274,9 @@ class Feelvos(tf.keras.Model):
           training: whether gradients are needed.
           seed: integer `[2]`, for the choice of previous pixels if they are matched globally.
         """
+        if self.majority_neighbors:
+            votes = nearest_label_votes(embeddings, reference, self.majority_neighbors)
+            return ClipOutput(votes[..., tf.newaxis], None, None)
         global_map, local_map = self.distance_maps(embeddings, reference, previous, training, seed)
         masks = previous.masks if self.previous_frame_predictions else None
         cues = tf.stack([cue for cue in (global_map, masks, local_map) if cue is not None], -1)
@@ -292,9 +295,6 @@ class Feelvos(tf.keras.Model):
 
         Figure 2 of the paper shows such maps. For the arguments see `segment`.
         """
-        if self.majority_neighbors:
-            votes = nearest_label_votes(embeddings, reference, self.majority_neighbors)
-            return ClipOutput(votes[..., tf.newaxis], None, None)
         global_map = local_map = None
         if self.first_frame_matching:
             global_map = self._match_globally(embeddings, reference, training)
