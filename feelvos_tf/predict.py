@@ -63,7 +63,16 @@ _SAVE_EMBEDDINGS = flags.DEFINE_string(
     "Folder for the embedding vectors of every frame: 10 MB for a frame of 480x854 pixels.",
     flag_values=_FLAGS,
 )
-cli.group_flags(_FLAGS, "The model", ["model_dir", "finetune_steps", "save_embeddings"])
+_DISTANCE_MAPS = flags.DEFINE_string(
+    "distance_maps",
+    None,
+    "Folder for pictures of what global and local matching saw in every frame, as in the paper's "
+    "figure 2. Not of a --saved_model.",
+    flag_values=_FLAGS,
+)
+cli.group_flags(
+    _FLAGS, "The model", ["model_dir", "finetune_steps", "save_embeddings", "distance_maps"]
+)
 
 
 def main(argv: list[str]) -> None:
@@ -71,6 +80,10 @@ def main(argv: list[str]) -> None:
     del argv
     if _COMMAND_LINE.write_first_frame():
         return
+    if _DISTANCE_MAPS.value is not None and _MODEL.path is not None:
+        raise InputError(
+            "--distance_maps: expected the bundled model or --model_dir, found another"
+        )
     steps = _FINETUNE_STEPS.value
     model: _Trained | model_loading.ModelChoice
     if _MODEL_DIR.value is None and not steps:
@@ -81,7 +94,7 @@ def main(argv: list[str]) -> None:
     if steps:
         settings["finetune_steps"] = steps
 
-    _COMMAND_LINE.run(model.load, settings, _SAVE_EMBEDDINGS.value)
+    _COMMAND_LINE.run(model.load, settings, _SAVE_EMBEDDINGS.value, _DISTANCE_MAPS.value)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,8 +24,9 @@ from feelvos_tf.core import atomic_files, cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
 from feelvos_tf.inference import input_video, submission, video_flags
+from feelvos_tf.inference.distance_maps import DistanceMaps
 from feelvos_tf.inference.input_video import InputVideo
-from feelvos_tf.inference.propagation import Outputs, Propagator, Report, propagate_videos
+from feelvos_tf.inference.propagation import OnFrame, Outputs, Propagator, Report, propagate_videos
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import result_files, video_writing
 from feelvos_tf.media.result_files import OverlayFiles
@@ -129,6 +130,7 @@ class CommandLine:
         make_predictor: Callable[[], Propagator],
         settings: dict[str, Any],
         embeddings_dir: str | None = None,
+        distance_maps_dir: str | None = None,
     ) -> None:
         """Propagates masks through the videos that the flags name, and reports what was done.
 
@@ -136,18 +138,27 @@ class CommandLine:
           make_predictor: see `propagate_videos`.
           settings: see `propagate_videos`.
           embeddings_dir: where to save embeddings, for which complete videos are done again.
+          distance_maps_dir: where to write what matching saw; likewise.
 
         Raises:
           InputError: the flags do not fit together, or the data cannot be used.
         """
         self._check()
-        if self._value("ray") and (embeddings_dir is not None or self._video.is_live):
-            raise InputError("--ray is for videos in files, and without --save_embeddings")
+        maps = None
+        if distance_maps_dir is not None:
+            maps = DistanceMaps(lambda video: self._folder(distance_maps_dir, video))
+        on_frame = self._on_frame(embeddings_dir, maps)
+        if self._value("ray") and (on_frame is not None or self._video.is_live):
+            raise InputError(
+                "--ray is for videos in files, without --save_embeddings and --distance_maps"
+            )
         videos = self._videos()
-        on_frame = None
-        if embeddings_dir is not None:
-            on_frame = _embedding_writer(lambda video: self._folder(embeddings_dir, video))
         overwrite = self._value("overwrite") or on_frame is not None
+
+        def outputs_of(video: InputVideo) -> Outputs:
+            outputs = self._outputs(video)
+            further = () if maps is None else (maps.files(video),)
+            return outputs._replace(files=outputs.files + further)
 
         def make() -> Propagator:
             tqdm.write("loading the model ...")
@@ -167,11 +178,24 @@ class CommandLine:
                 )
             else:
                 report = propagate_videos(
-                    make, videos, self._outputs, settings, overwrite, on_frame, _print_objects
+                    make, videos, outputs_of, settings, overwrite, on_frame, _print_objects
                 )
-        self._tell(report, len(videos), embeddings_dir)
+        asked = {"embeddings": embeddings_dir, "distance maps": distance_maps_dir}
+        self._tell(report, len(videos), asked)
         if self._value("submission") is not None:
             self._write_submission(videos)
+
+    def _on_frame(self, embeddings_dir: str | None, maps: DistanceMaps | None) -> OnFrame | None:
+        """Returns what looks at the predictor after each frame; None for nothing."""
+        looks = [] if maps is None else [maps.keep]
+        if embeddings_dir is not None:
+            looks.append(_embedding_writer(lambda video: self._folder(embeddings_dir, video)))
+
+        def look(video: InputVideo, position: int, predictor: VideoPredictor) -> None:
+            for each in looks:
+                each(video, position, predictor)
+
+        return look if looks else None
 
     def _write_submission(self, videos: list[InputVideo]) -> None:
         path, output = self._value("submission"), self._value("output_dir")
@@ -179,8 +203,14 @@ class CommandLine:
         count = submission.write(path, dataset, videos, lambda video: self._folder(output, video))
         print(f"submission: {path}, {count} masks of {len(videos)} sequences")
 
-    def _tell(self, report: Report, num_videos: int, embeddings_dir: str | None) -> None:
-        """Reports what was done; raises InputError if something was not."""
+    def _tell(self, report: Report, num_videos: int, asked: dict[str, str | None]) -> None:
+        """Reports what was done; raises InputError if something was not.
+
+        Args:
+          report: of the propagation.
+          num_videos: how many there are.
+          asked: kind of further results -> their folder; None where nobody asked.
+        """
         if report.complete:
             print(
                 f"{len(report.complete)} of {num_videos} sequences were complete already "
@@ -189,8 +219,9 @@ class CommandLine:
         if report.done:
             print(report.timing.sentence())
         print(f"masks: {self._value('output_dir')}")
-        if embeddings_dir is not None:
-            print(f"embeddings: {embeddings_dir}")
+        for kind, folder in asked.items():
+            if folder is not None:
+                print(f"{kind}: {folder}")
         for overlays in filter(None, (self._value("overlay"), self._value("overlays"))):
             print(f"overlays: {overlays}")
         for name, sentence in report.failed.items():

@@ -197,16 +197,16 @@ class VideoPredictor:
         plane = np.asarray(probabilities[..., channel : channel + 1])
         return upsampled(plane, self._frame_size)[..., 0]
 
-    def distance_maps(self) -> dict[str, np.ndarray]:
+    def distance_maps(self) -> dict[str, dict[int, np.ndarray]]:
         """Returns the distances that the network saw in the last `step`.
 
         Figure 2 of the paper shows such maps. Only matching runs again; a network without one of
         the two matchings lacks its map.
 
         Returns:
-          "global" and "local": float32 [objects, h, w] in order of the `object_ids` at that step,
-          0 (equal) to 1, to the nearest pixel of each object in the reference and in the previous
-          frame, at stride 4 of the size the model runs at.
+          "global" and "local": object id -> float32 [h, w], 0 (equal) to 1, to the nearest pixel of
+          the object in the reference and in the previous frame, at stride 4 of the size the model
+          runs at.
 
         Raises:
           InputError: no frame was propagated yet, or the model is a SavedModel.
@@ -219,7 +219,7 @@ class VideoPredictor:
                 "SavedModel, which gives masks alone"
             )
         maps = self._model.distance_maps(*self._step_states)
-        return {name: np.asarray(values) for name, values in maps.items()}
+        return {name: dict(zip(self._last[0], np.asarray(m))) for name, m in maps.items()}
 
     def add_objects(self, mask: np.ndarray) -> None:
         """Adds objects that the current frame shows; from now on they are followed as well.

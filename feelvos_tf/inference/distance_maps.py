@@ -1,0 +1,139 @@
+"""Writes what matching saw of every frame: the paper's figure 2, for one's own video.
+
+DIR/<frame>.jpg             a row per object: the first frame, the previous one, this one, its
+                            distances to the object in the first and in the previous frame, its mask
+DIR/<frame>_global_<id>.png the distances alone, one gray pixel per pixel of the map: 0 (black) for
+DIR/<frame>_local_<id>.png  equal embeddings, 255 for the farthest
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from feelvos_tf.core import atomic_files
+from feelvos_tf.inference.input_video import InputVideo
+from feelvos_tf.inference.video_predictor import VideoPredictor
+from feelvos_tf.media import overlay, pictures
+from feelvos_tf.media.result_files import Result, VideoFacts, Write
+
+_TILE_WIDTH = 320
+_Maps = dict[str, dict[int, np.ndarray]]
+
+
+@dataclass
+class DistanceMaps:
+    """Takes the maps after each step, and writes them once the frame and its mask are known.
+
+    Attributes:
+      folder_of: returns the folder of a video's pictures.
+    """
+
+    folder_of: Callable[[InputVideo], pathlib.Path]
+    _waiting: collections.deque[_Maps] = field(default_factory=collections.deque)
+
+    def keep(self, video: InputVideo, position: int, predictor: VideoPredictor) -> None:
+        """Keeps the maps of the frame that was just propagated. An `OnFrame`."""
+        del video
+        if position == 0:
+            self._waiting.clear()
+        else:
+            self._waiting.append(predictor.distance_maps())
+
+    def files(self, video: InputVideo) -> DistanceMapFiles:
+        """Returns what writes them beside the other results of a video."""
+        return DistanceMapFiles(self.folder_of(video), self._waiting)
+
+
+@dataclass(frozen=True)
+class DistanceMapFiles:
+    """The pictures of one video. `ResultFiles`."""
+
+    folder: pathlib.Path
+    waiting: collections.deque[_Maps]
+
+    def paths(self) -> Sequence[pathlib.Path]:
+        """Returns the folder."""
+        return [self.folder]
+
+    @contextlib.contextmanager
+    def writing(self, facts: VideoFacts) -> Iterator[Write]:
+        """Yields a function that takes the next result."""
+        del facts
+        self.folder.mkdir(parents=True, exist_ok=True)
+        first: Result | None = None
+        previous: Result | None = None
+
+        def write(result: Result) -> None:
+            nonlocal first, previous
+            if first is None or previous is None:
+                first = previous = result
+                return
+            maps = self.waiting.popleft()
+            objects = [value for value in next(iter(maps.values())) if value]
+            rows = [
+                strip(first, previous, result, value, {name: m[value] for name, m in maps.items()})
+                for value in objects
+            ]
+            pictures.write_image(self.folder / f"{result.name}.jpg", np.vstack(rows))
+            for name, planes in maps.items():
+                for value in objects:
+                    _write_map(self.folder / f"{result.name}_{name}_{value}.png", planes[value])
+            previous = result
+
+        yield write
+
+
+def strip(
+    first: Result, previous: Result, current: Result, value: int, maps: dict[str, np.ndarray]
+) -> np.ndarray:
+    """Returns the row of one object, uint8 [height, width, 3].
+
+    Args:
+      first: the video's first frame.
+      previous: the frame before the current one.
+      current: the frame that was matched.
+      value: the object's id.
+      maps: its distances, float32 [h, w], by "global" and "local"; those that the network uses.
+    """
+    size = current.ids.shape[::-1]
+    tiles = {"first frame": _only(first, value), "previous frame": _only(previous, value)}
+    tiles["this frame"] = current.image
+    for name, plane in maps.items():
+        gray = cv2.resize(_gray(plane), size, interpolation=cv2.INTER_NEAREST)
+        tiles[f"{name} distance"] = np.repeat(gray[..., None], 3, -1)
+    tiles[f"object {value}"] = _only(current, value)
+    return overlay.contact_sheet(
+        [_titled(tile, title) for title, tile in tiles.items()], len(tiles), _TILE_WIDTH
+    )
+
+
+def _only(result: Result, value: int) -> np.ndarray:
+    """Returns a frame with one object tinted."""
+    return overlay.overlay(result.image, np.where(result.ids == value, result.ids, np.uint8(0)))
+
+
+def _titled(tile: np.ndarray, title: str) -> np.ndarray:
+    """Returns the tile at its final width with a white line of text above it."""
+    height = max(1, round(tile.shape[0] * _TILE_WIDTH / tile.shape[1]))
+    tile = cv2.resize(tile, (_TILE_WIDTH, height), interpolation=cv2.INTER_AREA)
+    line = np.full((22, _TILE_WIDTH, 3), 255, np.uint8)
+    cv2.putText(line, title, (2, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([line, tile])
+
+
+def _gray(plane: np.ndarray) -> np.ndarray:
+    """Returns distances 0..1 as uint8 [h, w]; what lies outside is clipped."""
+    return np.round(255 * np.clip(plane, 0, 1)).astype(np.uint8)
+
+
+def _write_map(path: pathlib.Path, plane: np.ndarray) -> None:
+    with atomic_files.replacing(path) as temporary:
+        Image.fromarray(_gray(plane)).save(temporary, format="PNG")
