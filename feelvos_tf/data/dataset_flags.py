@@ -17,6 +17,7 @@ from absl import flags
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
+from feelvos_tf.data.tfds import prepared
 
 DATASETS_BY_YEAR = {"2016": "davis_2016", "2017": "davis_2017"}
 
@@ -71,7 +72,23 @@ class DatasetFlags:
         year = values.pop("year")
         if year is not None and values["dataset"] is None:
             values["dataset"] = DATASETS_BY_YEAR[year]
-        return {name: value for name, value in values.items() if value not in (None, [])}
+        given = {name: value for name, value in values.items() if value not in (None, [])}
+        if prepared.is_prepared(given.get("root", "")):
+            given.update(_unpacked(given["root"], given.get("split", self._defaults.split)))
+            if values["dataset"] not in (None, given["dataset"]):
+                raise InputError(
+                    f"--dataset_root={values['root']}: is unpacked as DAVIS 2017, expected no "
+                    f"other --dataset or --year, found {values['dataset']}"
+                )
+        return given
+
+
+def _unpacked(pattern: str, split: str) -> dict[str, str]:
+    """Returns the fields of `Choice` for videos that TensorFlow Datasets has prepared."""
+    from feelvos_tf.data.tfds import unpacked
+
+    root = str(unpacked.folder_of(pattern, split))
+    return {"root": root, "dataset": "davis_2017", "split": split, "resolution": "480p"}
 
 
 def define(
@@ -96,7 +113,12 @@ def define(
         return f"by default {otherwise or value}"
 
     holders = {
-        "root": flags.DEFINE_string("dataset_root", None, root_help, **own),
+        "root": flags.DEFINE_string(
+            "dataset_root",
+            None,
+            f"{root_help.rstrip('.')}, or videos of TensorFlow Datasets: tfds:davis/480p.",
+            **own,
+        ),
         "year": flags.DEFINE_enum(
             "year", None, list(DATASETS_BY_YEAR), f"Year of DAVIS; {default('2017')}.", **own
         ),

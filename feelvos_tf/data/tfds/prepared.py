@@ -21,11 +21,12 @@ def is_prepared(pattern: str) -> bool:
     return pattern.startswith(PREFIX)
 
 
-def record_files(pattern: str) -> list[Path]:
+def record_files(pattern: str, split: str = "train") -> list[Path]:
     """Returns the record files of a data set's split, in order.
 
     Args:
       pattern: such as "tfds:davis/480p?split=train".
+      split: taken where the pattern names none; `val` stands for `validation`, too.
 
     Raises:
       InputError: the library or the data set is missing, or not prepared.
@@ -38,11 +39,14 @@ def record_files(pattern: str) -> list[Path]:
             f"{pattern}: expected options {' and '.join(sorted(_OPTIONS))}, found {min(unknown)}"
         )
     builder = _builder(pattern, name, options.get("data_dir"))
-    split = options.get("split", "train")
+    split = options.get("split", split)
     splits = builder.info.splits
+    if split == "val" and split not in splits:
+        split = "validation"
     if split not in splits:
         there = ", ".join(splits) or "none: it is not prepared, see feelvos_tf/data/README.md"
-        raise InputError(f"{pattern}: expected the split {split!r}, found {there}")
+        elsewhere = "; download its folders from DAVIS" if "test" in split and splits else ""
+        raise InputError(f"{pattern}: expected the split {split!r}, found {there}{elsewhere}")
     paths = [Path(path) for path in splits[split].filepaths]
     for path in paths:
         if ".tfrecord" not in path.name:

@@ -6,12 +6,14 @@ import shutil
 
 import numpy as np
 import pytest
+from absl import flags
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import datasets, record_shards
+from feelvos_tf.data import dataset_flags, datasets, record_shards
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.data.paper_clips import ClipSettings
-from feelvos_tf.data.tfds import prepared
+from feelvos_tf.data.tfds import prepared, unpacked
+from feelvos_tf.media import masks
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs feelvos_tf[tfds]")
 
@@ -63,6 +65,7 @@ def test_our_builder_prepares_the_same_examples(root, ours, tmp_path):
     builder = tfds.builder("feelvos_videos/davis_2017_480p", data_dir=tmp_path)
     config = tfds.download.DownloadConfig(manual_dir=str(root))
     builder.download_and_prepare(download_config=config)
+    assert len(tfds.load("feelvos_videos/davis_2017_480p", split="val", data_dir=tmp_path)) == 3
     theirs = f"tfds:feelvos_videos/davis_2017_480p?data_dir={tmp_path}"
     assert_equal(decoded(ours), decoded(theirs))
     spec = training_dataset(2, records=theirs, clips=ClipSettings(crop_size=(33, 33)), seed=1)
@@ -80,6 +83,34 @@ def test_tfds_s_own_davis_gives_the_same_examples(root, ours, tmp_path, monkeypa
     builder.download_and_prepare()
     theirs = f"tfds:davis/480p?data_dir={tmp_path}"
     assert_equal(decoded(ours), decoded(theirs))
+    check_unpacked(theirs, root, tmp_path, monkeypatch)
+
+
+def check_unpacked(pattern, root, tmp_path, monkeypatch):
+    """Programs find the same files under --dataset_root=tfds:..., unpacked once."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for _ in range(2):
+        flag_values = flags.FlagValues()
+        chosen = dataset_flags.define(flag_values, "Folder.")
+        flag_values(["program", f"--dataset_root={pattern}", "--year=2017"])
+        found = chosen.choice().list_sequences()
+        monkeypatch.setattr(unpacked, "_unpack", None)
+    (cache,) = (tmp_path / "cache/feelvos_tf/tfds").iterdir()
+    assert cache in found[0].frames[0].parents
+    expected = datasets.list_sequences(root)
+    assert {video.name for video in found} == {video.name for video in expected}
+    by_name = {video.name: video for video in expected}
+    for video in found:
+        for mine, other in zip(video.frames, by_name[video.name].frames):
+            assert mine.read_bytes() == other.read_bytes()
+        for mine, other in zip(video.masks, by_name[video.name].masks):
+            np.testing.assert_array_equal(masks.read_mask(mine), masks.read_mask(other))
+    flag_values(["program", "--dataset=youtube_vos"])
+    with pytest.raises(InputError, match="unpacked as DAVIS 2017, .* found youtube_vos"):
+        chosen.choice()
+    flag_values(["program", "--dataset=davis_2017", "--split=test-dev"])
+    with pytest.raises(InputError, match="found train, validation; download its folders"):
+        chosen.choice()
 
 
 @pytest.mark.parametrize(
