@@ -27,6 +27,7 @@ from absl import flags
 from feelvos_tf.core import atomic_files, cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
+from feelvos_tf.evaluation import plotting
 
 _FLAGS = cli.flag_values(__name__)
 _OUTPUT_DIR = flags.DEFINE_string(
@@ -113,7 +114,7 @@ def main(argv: list[str]) -> None:
     if _OUTPUT_DIR.value is None or not _GIN_FILE.value:
         raise InputError("expected --output_dir and --gin_file, the recipe of the trainings")
     _DATASET.choice().list_sequences()
-    _import_matplotlib()
+    plotting.pyplot()  # What is missing is said before the trainings.
     folder = pathlib.Path(_OUTPUT_DIR.value)
     scores = _read_scores(folder)
     for seed in _SEEDS.value:
@@ -234,7 +235,7 @@ def table(scores: list[dict[str, str]]) -> str:
 
 def draw(scores: list[dict[str, str]], path: pathlib.Path) -> None:
     """Writes a picture: a bar per line with a dot for each seed, beside the paper's bar."""
-    pyplot = _import_matplotlib()
+    pyplot = plotting.pyplot()
     figure, axes = pyplot.subplots(figsize=(8, 3.6), layout="constrained")
     by_line = _by_line(scores)
     for place, (number, values) in enumerate(by_line.items()):
@@ -250,20 +251,6 @@ def draw(scores: list[dict[str, str]], path: pathlib.Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, format="png", dpi=120)
     pyplot.close(figure)
-
-
-def _import_matplotlib():
-    """Returns matplotlib's pyplot, set up to write files."""
-    try:
-        import matplotlib
-    except ImportError as error:
-        raise InputError(
-            "the picture needs matplotlib: pip install matplotlib, or pip install -e '.[plots]'"
-        ) from error
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
-    return pyplot
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ r"""Times the fast paths beside plain implementations of the same work.
     python tools/benchmark input      the training pipeline
     python tools/benchmark eval       scoring masks
     python tools/benchmark export     a SavedModel in a fresh process
+    python tools/benchmark quality_time --output_dir=DIR   J&F over seconds per frame
 
 All lines of a group do the same work; "x ours" is the time relative to the group's first line.
 Runs of a group are interleaved, and the median counts. Peak memory is what a single run adds in a
@@ -30,7 +31,17 @@ from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
 
-COMMANDS = ("matching", "frame", "sizes", "train", "step", "input", "eval", "export")
+COMMANDS = (
+    "matching",
+    "frame",
+    "sizes",
+    "train",
+    "step",
+    "input",
+    "eval",
+    "export",
+    "quality_time",
+)
 _TESTDATA = pathlib.Path(__file__).resolve().parents[2] / "testdata"
 
 FLAGS = cli.flag_values(__name__)
@@ -54,6 +65,24 @@ flags.DEFINE_bool(
     False,
     "Measure processor seconds, summed over threads: for machines that run other programs.",
     flag_values=FLAGS,
+)
+flags.DEFINE_list(
+    "models", ["bundled"], "quality_time: SavedModels, or bundled.", flag_values=FLAGS
+)
+flags.DEFINE_list(
+    "inference_sizes",
+    [],
+    "quality_time: pixels of the short side, e.g. 240,480.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "peers",
+    str(pathlib.Path(__file__).with_name("peers.csv")),
+    "quality_time: a file of other methods' points, with their sources.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_string(
+    "output_dir", None, "quality_time: folder for masks, points and picture.", flag_values=FLAGS
 )
 flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
 flags.DEFINE_string(
@@ -80,9 +109,8 @@ def cases_of(command: str) -> list[measure.Case]:
 
     image = frame.Sizes(FLAGS.height, FLAGS.width, FLAGS.objects)
     grid = (-(-FLAGS.height // 4), -(-FLAGS.width // 4))
-    root = FLAGS.dataset_root or str(_TESTDATA)
-    videos = dataclasses.replace(_DATASET.choice(), root=root).list_sequences
-    data = (root, _DATASET.choice().split)
+    chosen = _chosen()
+    videos, data = chosen.list_sequences, (chosen.root, chosen.split)
     make = {
         "matching": lambda: [
             *matching.matching_cases(matching.Sizes(*grid, FLAGS.objects, FLAGS.radius)),
@@ -98,6 +126,12 @@ def cases_of(command: str) -> list[measure.Case]:
     return [case for case in make[command]() if FLAGS.only in case.group]
 
 
+def _chosen() -> dataset_flags.Choice:
+    """Returns the data set of the flags, or the bundled one."""
+    chosen = _DATASET.choice()
+    return dataclasses.replace(chosen, root=chosen.root or str(_TESTDATA))
+
+
 def run(command: str | None) -> None:
     """Runs a subcommand and prints its table."""
     if command not in COMMANDS:
@@ -108,6 +142,9 @@ def run(command: str | None) -> None:
             print(line, flush=True)
         return
     _limit_threads()
+    if command == "quality_time":
+        _run_quality_time()
+        return
     cases = cases_of(command)
     if not cases:
         raise InputError(f"--only={FLAGS.only}: no group of {command} has this in its title")
@@ -128,6 +165,20 @@ def run(command: str | None) -> None:
     print(", ".join(f"{name} {value}" for name, value in chosen.items()))
     print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
     print(measure.format_table(rows))
+
+
+def _run_quality_time() -> None:
+    import quality_time
+
+    if FLAGS.output_dir is None:
+        raise InputError("expected --output_dir, the folder for masks, points and picture")
+    if not all(size.isdecimal() and int(size) >= 16 for size in FLAGS.inference_sizes):
+        raise InputError(f"--inference_sizes: expected pixels, found {FLAGS.inference_sizes}")
+    pixels = [int(size) for size in FLAGS.inference_sizes] or [None]
+    folder = pathlib.Path(FLAGS.output_dir)
+    for row in quality_time.run(FLAGS.models, pixels, _chosen(), FLAGS.peers, folder):
+        print(f"{row['method']}: J&F {row['J&F']}, {row['seconds']} s per frame")
+    print(f"written: {folder / 'quality_time.csv'}, {folder / 'quality_time.png'}")
 
 
 _SIZES = {
