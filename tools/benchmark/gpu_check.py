@@ -1,0 +1,518 @@
+"""What this project does on a GPU: `bash tools/gpu_check.sh`.
+
+    device      TensorFlow sees a GPU
+    golden      the release's features, distance maps, logits and labels, in float32 and in TF32
+    quality     the bundled model's J&F, beside that of this machine's CPU
+    exchange    a SavedModel written with the GPU runs on the CPU, and the other way round
+    frames      seconds and memory of a frame: backbones, 480p and 1080p, 1, 3 and 10 objects
+    training    a step of the paper's network at 465x465 with 1 to 6 clips, in 32 and 16 bits
+    xla         a frame and a backbone with XLA, beside those without
+    mirrored    MirroredStrategy on the one card gives the loss of one device
+
+Every part is a process of its own, which may fail or be stopped without harm to the others: the
+table has what there was time for.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import measure
+import numpy as np
+from absl import flags
+
+from feelvos_tf.core import atomic_files, cli
+from feelvos_tf.core.errors import InputError
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_TESTDATA = _ROOT / "testdata"
+_FLAGS = cli.flag_values(__name__)
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", "gpu_check", "Folder for table and JSON.", flag_values=_FLAGS
+)
+_SECONDS = flags.DEFINE_integer(
+    "seconds", 480, "Time for everything.", lower_bound=1, flag_values=_FLAGS
+)
+_SHORT = flags.DEFINE_bool("short", False, "Do little of each part.", flag_values=_FLAGS)
+_ONLY = flags.DEFINE_list("only", [], "Names of the parts to run.", flag_values=_FLAGS)
+_PART = flags.DEFINE_string("part", None, "Run one part (used internally).", flag_values=_FLAGS)
+_FOLDER = flags.DEFINE_string("folder", None, "Of the part (used internally).", flag_values=_FLAGS)
+
+_LEAST_SECONDS = 5
+# Largest difference of a golden array, relative to its largest value, and share of other labels.
+# On CPUs, 3e-4 and 0.001 (forward_golden_test.py); TF32 keeps 10 bits of each factor.
+_GOLDEN_LIMITS = {"float32": (1e-3, 1e-3), "tf32": (5e-2, 1e-2)}
+_SAME_IDS = 0.005  # Largest share of pixels that may differ where only rounding does.
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table; a value may be text. `passed` is None where nothing is demanded."""
+
+    what: str
+    value: float | str
+    unit: str = ""
+    at_most: float | None = None
+    at_least: float | None = None
+    part: str = ""
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the value is within its limits."""
+        if self.at_most is None and self.at_least is None:
+            return None
+        if isinstance(self.value, str) or not np.isfinite(self.value):
+            return False
+        low = -np.inf if self.at_least is None else self.at_least
+        return bool(low <= self.value <= (np.inf if self.at_most is None else self.at_most))
+
+
+def failure(what: str, reason: str) -> Row:
+    """Returns the row of something that did not come to an end."""
+    return Row(what, reason, at_least=0)
+
+
+def main(argv: list[str]) -> None:
+    """Runs all parts, or one, in this process."""
+    del argv
+    if _PART.value is not None:
+        with open(pathlib.Path(_FOLDER.value) / "rows.jsonl", "a") as file:
+            for row in PARTS[_PART.value]():
+                print(json.dumps(dataclasses.asdict(row)), file=file, flush=True)
+        return
+    names = _ONLY.value or _OF_GPU
+    if set(names) - set(_OF_GPU):
+        raise InputError(f"--only: expected some of {', '.join(_OF_GPU)}, found {','.join(names)}")
+    rows = run_all(names)
+    print((pathlib.Path(_OUTPUT_DIR.value) / "gpu_check.md").read_text())
+    if any(row.passed is False for row in rows):
+        sys.exit(1)
+
+
+def run_all(names: list[str]) -> list[Row]:
+    """Returns the rows of some parts, written after each of them."""
+    end = time.monotonic() + _SECONDS.value
+    rows: list[Row] = []
+    for name in names:
+        begin = time.monotonic()
+        print(f"== {name} ({end - begin:.0f} s left)", flush=True)
+        if end - begin < _LEAST_SECONDS:
+            rows.append(dataclasses.replace(failure("the part", "no time was left"), part=name))
+        else:
+            rows += run_part(name, end - begin)
+            rows.append(Row("the part", time.monotonic() - begin, "s", part=name))
+        _write(rows)
+    return rows
+
+
+def run_part(name: str, seconds: float = _SECONDS.default, on_cpu: bool = False) -> list[Row]:
+    """Returns the rows of a part that ran in a process of its own.
+
+    Args:
+      name: one of `PARTS`.
+      seconds: after which it is stopped.
+      on_cpu: hides the GPU from it.
+    """
+    environment = {**os.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    if on_cpu:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, f"--part={name}", f"--folder={folder}"]
+        command += ["--short"] if _SHORT.value else []
+        errors = pathlib.Path(folder) / "stderr"
+        with errors.open("w") as stderr:
+            # A session of its own takes its child processes with it when it is stopped.
+            process = subprocess.Popen(
+                command,
+                cwd=_ROOT,
+                env=environment,
+                stderr=stderr,
+                start_new_session=_PART.value is None,
+            )
+            reason = _reason(process, seconds, errors)
+        path = pathlib.Path(folder) / "rows.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+    rows = [Row(**{**json.loads(line), "part": name}) for line in lines if line.endswith("}")]
+    if reason is not None:
+        rows.append(dataclasses.replace(failure("all of it", reason), part=name))
+    return rows
+
+
+def _reason(process: subprocess.Popen, seconds: float, errors: pathlib.Path) -> str | None:
+    """Waits for a part; returns why it failed, and None where it did not."""
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return f"stopped after {seconds:.0f} s"
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL) if _PART.value is None else process.kill()
+            process.wait()
+    lines = errors.read_text(errors="replace").strip().splitlines() or ["no message"]
+    return f"exit code {code}: {lines[-1][:200]}" if code else None
+
+
+def _write(rows: list[Row]) -> None:
+    """Writes the table and the JSON, each atomically."""
+    folder = pathlib.Path(_OUTPUT_DIR.value)
+    found = {"environment": measure.environment(), "short": _SHORT.value}
+    found["rows"] = [{**dataclasses.asdict(row), "passed": row.passed} for row in rows]
+    for name, text in (("json", json.dumps(found, indent=2) + "\n"), ("md", table(rows))):
+        with atomic_files.replacing(folder / f"gpu_check.{name}") as path:
+            path.write_text(text)
+
+
+def table(rows: list[Row]) -> str:
+    """Returns the rows in Markdown."""
+    lines = ["| part | what | found | limit | |", "|---|---|---|---|---|"]
+    for row in rows:
+        value = row.value if isinstance(row.value, str) else f"{row.value:.4g}"
+        limits = [f"at most {row.at_most:g}"] if row.at_most is not None else []
+        limits += [f"at least {row.at_least:g}"] if row.at_least is not None else []
+        verdict = {None: "", True: "passed", False: "**failed**"}[row.passed]
+        cells = (row.part, row.what, f"{value} {row.unit}".strip(), ", ".join(limits), verdict)
+        lines.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def device() -> Iterator[Row]:
+    """Yields what TensorFlow sees."""
+    import tensorflow as tf
+
+    found = tf.config.list_physical_devices("GPU")
+    yield Row("GPUs", len(found), at_least=1)
+    for each in found:
+        details = tf.config.experimental.get_device_details(each)
+        yield Row(each.name, " ".join(map(str, details.values())))
+    build = tf.sysconfig.get_build_info()
+    for name in ("cuda_version", "cudnn_version"):
+        yield Row(name, str(build.get(name, "none")))
+
+
+def golden(precision: str) -> Iterator[Row]:
+    """Yields how far the golden arrays of the release are, by the arrays' kinds."""
+    import tensorflow as tf
+
+    from feelvos_tf.inference.predictor import Predictor
+    from feelvos_tf.testing.golden import build_rule_model
+
+    tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
+    at_most, wrong_at_most = _GOLDEN_LIMITS[precision]
+    clip = np.load(_TESTDATA / "golden/forward_clip.npz")
+    for variant in ("mobilenet_v2", *([] if _SHORT.value else ["xception_65"])):
+        numbers = dict(np.load(_TESTDATA / f"golden/forward_{variant}.npz"))
+        model = build_rule_model(variant, 8)
+        for kind, difference in _differences(model, clip["images"], numbers).items():
+            yield Row(f"{variant}: {kind}, largest difference", difference, at_most=at_most)
+        predictor = Predictor(model)
+        state, wrong = predictor.start(clip["images"][0], clip["labels"][0]), []
+        for frame in (1, 2, 3):
+            ids, _, state = predictor.step(clip["images"][frame], state)
+            wrong.append((ids.numpy() != numbers["scan_labels"][frame]).mean())
+        yield Row(f"{variant}: other labels", max(wrong), at_most=wrong_at_most)
+
+
+def _differences(model, images: np.ndarray, numbers: dict[str, np.ndarray]) -> dict[str, float]:
+    """Returns kind of array -> largest difference over the largest value, of frames 1 to 3."""
+    import tensorflow as tf
+
+    from feelvos_tf.core.resizing import resize_nearest
+    from feelvos_tf.models import object_labels
+    from feelvos_tf.models.feelvos import Previous
+    from feelvos_tf.models.global_matching import prepare_reference
+
+    features = tf.function(model.extract)(images)
+    size, objects = features.embeddings.shape[1:3], 3
+    labels = resize_nearest(tf.constant(numbers["scan_labels"], tf.int32), size)
+    reference = prepare_reference(features.embeddings[0], labels[0], objects)
+    segment = tf.function(model.segment)
+    worst: dict[str, float] = {}
+    for frame in (1, 2, 3):
+        before = labels[frame - 1]
+        previous = Previous(
+            features.embeddings[frame - 1], before, object_labels.one_hot(before, objects)
+        )
+        output = segment(
+            features.decoder_features[frame], features.embeddings[frame], reference, previous
+        )
+        found = {
+            "decoder_features_sub": features.decoder_features[frame, ::4, ::4],
+            "embeddings_sub": features.embeddings[frame, ::4, ::4],
+            "global_map": output.global_map,
+            "local_map": output.local_map,
+            "logits": output.logits[..., 0],
+        }
+        for kind, values in found.items():
+            expected = numbers[f"frame{frame}_{kind}"]
+            difference = np.abs(np.asarray(values) - expected).max() / np.abs(expected).max()
+            worst[kind] = max(worst.get(kind, 0.0), float(difference))
+    return worst
+
+
+def score() -> Iterator[Row]:
+    """Yields the bundled model's J&F on the drawn videos, without a limit."""
+    from feelvos_tf.data import datasets
+    from feelvos_tf.evaluation import protocols, score_predictions
+    from feelvos_tf.inference import input_video, model_loading
+    from feelvos_tf.inference.propagation import Outputs, propagate_videos
+
+    names = ["koi-pond"] if _SHORT.value else None
+    arguments = (_TESTDATA, "davis_2017", "val", "480p", names)
+    size = 96 if _SHORT.value else None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = pathlib.Path(temporary)
+        propagate_videos(
+            model_loading.choose(None, size).load,
+            input_video.from_dataset(datasets.list_sequences(*arguments)),
+            lambda video: Outputs(folder / video.name),
+            {},
+        )
+        scores = score_predictions.score_folder(protocols.dataset_ground_truths(*arguments), folder)
+    yield Row("J&F", 100 * scores.summary.j_and_f, "%")
+
+
+def quality() -> Iterator[Row]:
+    """Yields the score here, and its distance to that of the CPU."""
+    (here,) = score()
+    yield here
+    cpu = run_part("score", on_cpu=True)
+    yield dataclasses.replace(cpu[-1], what="J&F on the CPU")
+    if not isinstance(cpu[-1].value, str):
+        yield Row("difference", abs(here.value - cpu[-1].value), "points", at_most=1)
+
+
+def write_model() -> Iterator[Row]:
+    """Writes a SavedModel and its masks of three frames to EXCHANGE/<gpu or cpu>."""
+    import tensorflow as tf
+
+    from feelvos_tf.inference import model_loading
+
+    folder = _exchange() / _place()
+    predictor = model_loading.build_bundled()
+    tf.saved_model.save(predictor, str(folder / "model"))
+    np.save(folder / "ids.npy", _masks(predictor))
+    yield Row("written", str(folder))
+
+
+def read_model() -> Iterator[Row]:
+    """Yields how far the masks of the other device's SavedModel are from those it gave there."""
+    from feelvos_tf.inference import model_loading
+
+    other = "cpu" if _place() == "gpu" else "gpu"
+    folder = _exchange() / other
+    if not folder.is_dir():  # Without a GPU, both are CPUs.
+        other = _place()
+        folder = _exchange() / other
+    model = model_loading.load_saved_model(folder / "model")
+    wrong = (_masks(model) != np.load(folder / "ids.npy")).mean()
+    yield Row(f"written on {other}, run on {_place()}: other labels", wrong, at_most=_SAME_IDS)
+
+
+def exchange() -> Iterator[Row]:
+    """Yields what each device makes of the other's SavedModel."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["FEELVOS_EXCHANGE"] = folder
+        for name, on_cpu in (
+            ("write_model", True),
+            ("write_model", False),
+            ("read_model", True),
+            ("read_model", False),
+        ):
+            rows = run_part(name, on_cpu=on_cpu)
+            yield from (row for row in rows if row.passed is not None)
+
+
+def _exchange() -> pathlib.Path:
+    return pathlib.Path(os.environ["FEELVOS_EXCHANGE"])
+
+
+def _place() -> str:
+    """Returns what TensorFlow computes with."""
+    import tensorflow as tf
+
+    return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+
+
+def _masks(model) -> np.ndarray:
+    """Returns the ids of three drawn frames, uint8 [3, height, width]."""
+    from feelvos_tf.inference.video_predictor import VideoPredictor
+    from feelvos_tf.media import masks, pictures
+
+    frames = sorted((_TESTDATA / "JPEGImages/480p/koi-pond").iterdir())[:4]
+    first = masks.read_mask(_TESTDATA / "Annotations/480p/koi-pond/00000.png")
+    images = [pictures.read_image(path) for path in frames]
+    return VideoPredictor(model).segment_clip(images, first)[1:]
+
+
+def frames(backbone: str) -> Iterator[Row]:
+    """Yields seconds and peak memory of a frame."""
+    from frame import Sizes, fused_model, image_and_mask
+
+    from feelvos_tf.inference import model_loading
+    from feelvos_tf.inference.predictor import Predictor
+
+    is_bundled = backbone == "mobilenet_v2"
+    predictor = model_loading.build_bundled() if is_bundled else Predictor(fused_model(backbone))
+    sizes, counts = ((480, 854), (1080, 1920)), (1, 3, 10)
+    if _SHORT.value:
+        sizes, counts = ((96, 160),), (1, 3)
+    for height, width in sizes:
+        for objects in counts:
+            image, mask = image_and_mask(Sizes(height, width, objects + 1))
+            state = predictor.start(image, mask)
+            step = functools.partial(predictor.step, image, state)
+            yield from _timed(f"{height}x{width}, {objects} objects", step)
+
+
+def _timed(what: str, function: Callable[[], object]) -> Iterator[Row]:
+    """Yields median seconds and peak memory of a call, or the lack of memory."""
+    import tensorflow as tf
+
+    has_gpu = _place() == "gpu"
+
+    def run() -> None:
+        tf.nest.flatten(function())[0].numpy()  # Waits for the result.
+
+    try:
+        run()  # Builds graphs, chooses kernels.
+        if has_gpu:
+            tf.config.experimental.reset_memory_stats("GPU:0")
+        times = []
+        for _ in range(2 if _SHORT.value else 10):
+            begin = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - begin)
+    except tf.errors.ResourceExhaustedError:
+        yield Row(what, "out of memory")
+        return
+    yield Row(what, statistics.median(times), "s")
+    peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20 if has_gpu else None
+    yield Row(f"{what}: peak", measure.peak_mb() if peak is None else peak, "MB")
+
+
+def training(policy: str) -> Iterator[Row]:
+    """Yields seconds and peak memory of a training step by the number of clips."""
+    import tensorflow as tf
+    from frame import Sizes, image_and_mask
+
+    from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+    from feelvos_tf.models.backbones.xception import Xception
+    from feelvos_tf.models.feelvos import Feelvos
+    from feelvos_tf.models.release_checkpoint import release_names
+    from feelvos_tf.training import mixed_precision
+    from feelvos_tf.training.optimizers import MomentumOptimizer
+    from feelvos_tf.training.train_step import TrainState, TrainStep, new_step
+
+    side, counts = (65, (1,)) if _SHORT.value else (465, (1, 3, 6, 2, 4, 5))
+    with mixed_precision.layers(policy):
+        model = Feelvos(MobileNetV2() if _SHORT.value else Xception(65, output_stride=16))
+        model.create_variables()
+    learned = {name: v for name, v in release_names(model).items() if v.trainable}
+    scale = mixed_precision.LossScale() if policy == "mixed_float16" else None
+    state = TrainState(new_step(), MomentumOptimizer(learned), loss_scale=scale)
+    step = TrainStep(model, learned, state, 200_000)
+    image, mask = image_and_mask(Sizes(side, side, 3))
+    for clips in counts:
+        batch = {
+            "images": tf.cast(tf.tile(image[None, None], [clips, 3, 1, 1, 1]), tf.float32),
+            "labels": tf.cast(tf.tile(mask[None, None], [clips, 3, 1, 1]), tf.int32),
+            "num_objects": tf.fill([clips], 3),
+        }
+        run = functools.partial(step, batch, clips)
+        yield from _timed(f"{clips} clips of {side}x{side}", run)
+
+
+def xla() -> Iterator[Row]:
+    """Yields times with and without XLA, and whether the masks agree."""
+    import tensorflow as tf
+    from frame import Sizes, fused_model, image_and_mask
+
+    from feelvos_tf.inference import model_loading
+
+    size = Sizes(96, 160, 2) if _SHORT.value else Sizes(480, 854, 2)
+    image, mask = image_and_mask(size)
+    ids = {}
+    for setting in ("autoclustering", False):
+        tf.config.optimizer.set_jit(setting)
+        predictor = model_loading.build_bundled()
+        step = functools.partial(predictor.step, image, predictor.start(image, mask))
+        ids[setting] = step()[0].numpy()
+        yield from _timed(f"a frame, {setting or 'without XLA'}", step)
+    wrong = float(np.mean(ids[False] != ids["autoclustering"]))
+    yield Row("a frame: other labels with XLA", wrong, at_most=_SAME_IDS)
+    variant = "mobilenet_v2" if _SHORT.value else "xception_65"
+    model = fused_model(variant)
+    batch = tf.cast(image[tf.newaxis], tf.float32)
+
+    def features(images: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(model.extract(images).embeddings)
+
+    for compiled in (False, True):
+        run = functools.partial(tf.function(features, jit_compile=compiled), batch)
+        yield from _timed(f"{variant}, features, jit_compile={compiled}", run)
+
+
+def mirrored() -> Iterator[Row]:
+    """Yields the losses of a short training with MirroredStrategy and on one device."""
+    from feelvos_tf.data import datasets, record_shards
+
+    losses = {}
+    with tempfile.TemporaryDirectory() as folder:
+        videos = datasets.list_sequences(_TESTDATA, split="train")
+        record_shards.write_shards(videos, pathlib.Path(folder), "train", 1)
+        for strategy in ("one_device", "mirrored"):
+            settings = (
+                f"training_dataset.records = '{folder}/train-*'",
+                "Trainer.num_steps = 3",
+                "Intervals.log_every_steps = 1",
+                f"distribution.strategy = '{strategy}'",
+            )
+            command = [sys.executable, "-m", "feelvos_tf.train", f"--model_dir={folder}/{strategy}"]
+            command += ["--gin_file=gin_configs/quickstart.gin"]
+            command += [f"--gin_param={setting}" for setting in settings]
+            done = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT)
+            if done.returncode:
+                yield failure(strategy, re.sub(r"\s+", " ", done.stderr)[-200:])
+                return
+            with open(f"{folder}/{strategy}/metrics.csv", newline="") as file:
+                losses[strategy] = float(list(csv.DictReader(file))[-1]["loss"])
+            yield Row(f"loss after 3 steps, {strategy}", losses[strategy])
+    relative = abs(losses["mirrored"] / losses["one_device"] - 1)
+    yield Row("relative difference of the losses", relative, at_most=0.01)
+
+
+PARTS: dict[str, Callable[[], Iterator[Row]]] = {
+    "device": device,
+    "golden_float32": lambda: golden("float32"),
+    "golden_tf32": lambda: golden("tf32"),
+    "quality": quality,
+    "exchange": exchange,
+    "mirrored": mirrored,
+    "frames_mobilenet_v2": lambda: frames("mobilenet_v2"),
+    "frames_xception_65": lambda: frames("xception_65"),
+    "training_float32": lambda: training("float32"),
+    "training_mixed_float16": lambda: training("mixed_float16"),
+    "xla": xla,
+    # Called by others.
+    "score": score,
+    "write_model": write_model,
+    "read_model": read_model,
+}
+_OF_GPU = [name for name in PARTS if name not in ("score", "write_model", "read_model")]
+
+
+if __name__ == "__main__":
+    cli.run(main)
