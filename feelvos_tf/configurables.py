@@ -8,7 +8,7 @@ evaluation, export and prediction alike.
 from feelvos_tf.data import input_pipeline, mask_damage, paper_clips, scene_composing
 from feelvos_tf.inference import predictor
 from feelvos_tf.models import feelvos
-from feelvos_tf.models.backbones import mobilenet_v2, xception
+from feelvos_tf.models.backbones import mobilenet_v2, resnet, xception
 from feelvos_tf.training import (
     checkpoints,
     devices,

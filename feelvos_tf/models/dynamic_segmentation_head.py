@@ -30,6 +30,7 @@ class SegmentationHead(tf.keras.layers.Layer):
       layers: how many separable convolutions there are.
       kernel_size: of their depthwise convolutions, odd.
       channels: of their outputs.
+      atrous_rates: of the depthwise convolutions, one per layer; () for 1.
 
     Raises:
       InputError: a setting is out of range.
@@ -41,16 +42,22 @@ class SegmentationHead(tf.keras.layers.Layer):
         layers: settings.PositiveInt = 4,
         kernel_size: settings.PositiveInt = 7,
         channels: settings.PositiveInt = 256,
+        atrous_rates: tuple[settings.PositiveInt, ...] = (),
     ):
         if kernel_size % 2 == 0:
             raise InputError(
                 f"SegmentationHead.kernel_size: expected an odd number, found {kernel_size}"
             )
+        if atrous_rates and len(atrous_rates) != layers:
+            raise InputError(
+                f"SegmentationHead.atrous_rates: expected one for each of {layers} layers, or (), "
+                f"found {atrous_rates}"
+            )
         super().__init__(name="embedding_seg")
         self.num_cues, self.channels = num_cues, channels
         self.convolutions = [
-            SeparableConv(f"embedding_seg/split_separable_conv2d_{i}", channels, kernel_size)
-            for i in range(layers)
+            SeparableConv(f"embedding_seg/split_separable_conv2d_{i}", channels, kernel_size, rate)
+            for i, rate in enumerate(atrous_rates or (1,) * layers)
         ]
         self.logits = Convolution("logits/semantic", 1, initializer=truncated_normal(0.01))
 

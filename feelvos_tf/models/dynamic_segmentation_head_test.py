@@ -26,7 +26,9 @@ def slow_head(head, features, cues):
     x = tf.concat([shared, cues], -1)
     for layer in head.convolutions:
         kernel, bias = layer.depthwise.kernel, layer.depthwise.bias
-        x = tf.nn.relu(tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME") + bias)
+        rates = [layer.depthwise.atrous_rate] * 2
+        x = tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME", dilations=rates)
+        x = tf.nn.relu(x + bias)
         x = tf.nn.relu(tf.nn.conv2d(x, layer.pointwise.kernel, 1, "SAME") + layer.pointwise.bias)
     return tf.nn.conv2d(x, head.logits.kernel, 1, "SAME") + head.logits.bias
 
@@ -67,6 +69,15 @@ def test_an_object_s_logits_do_not_depend_on_the_other_objects(head):
     features, cues = random_inputs(3)
     alone = head(features, cues[1:2])
     np.testing.assert_allclose(head(features, cues)[1:2], alone, rtol=1e-4, atol=1e-4)
+
+
+def test_every_layer_can_have_an_atrous_rate():
+    dilated = random_head(layers=2, kernel_size=3, atrous_rates=(2, 3))
+    assert [layer.depthwise.atrous_rate for layer in dilated.convolutions] == [2, 3]
+    features, cues = random_inputs(2)
+    expected = slow_head(dilated, features, cues)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(dilated(features, cues) / scale, expected / scale, atol=1e-5)
 
 
 def test_layers_kernel_size_and_channels_can_be_set():

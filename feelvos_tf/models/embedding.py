@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from feelvos_tf.models.layers.convolution import SeparableConv
+from feelvos_tf.models.layers.convolution import Convolution, SeparableConv, truncated_normal
 
 
 class NoisyIdentity(tf.keras.initializers.Initializer):
@@ -30,10 +30,19 @@ class Embedding(tf.keras.layers.Layer):
     Reproduction trap: a ReLU follows both of its convolutions, so embedding vectors are never
     negative; there is no batch norm and no normalization to unit length. Source: paper section 3
     (Implementation Details); 2019 release, feelvos/utils/embedding_utils.
+
+    Args:
+      dimension: of the vectors.
+      linear: a 1x1 convolution without a ReLU instead, as the release has for its triplet loss,
+        where the embedding takes the place of DeepLab's logits.
     """
 
-    def __init__(self, dimension: int):
+    def __init__(self, dimension: int, linear: bool = False):
         super().__init__(name="embedding")
+        if linear:
+            initializer = truncated_normal(0.01)
+            self.convolution = Convolution("logits/embedding", dimension, initializer=initializer)
+            return
         self.convolution = SeparableConv(
             "embedding/split_separable_conv2d",
             dimension,

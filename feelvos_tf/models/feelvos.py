@@ -84,7 +84,7 @@ class Feelvos(tf.keras.Model):
 
     Args:
       backbone: layer from images to low-level and deep features, with attributes for their numbers
-        of channels; `Xception` or `MobileNetV2`.
+        of channels; `Xception`, `MobileNetV2` or `ResNet50`.
       atrous_rates: of the ASPP branches; (6, 12, 18) at output stride 16, (12, 24, 36)
         at 8; () leaves only image pooling and the 1x1 branch.
       embedding_dimension: channels of the embedding.
@@ -95,11 +95,11 @@ class Feelvos(tf.keras.Model):
       first_frame_matching: global matching to the reference frame (FF-GM of the paper's table 6).
       previous_frame_matching: "local" (PF-LM), "global" (PF-GM) or "none".
       previous_frame_predictions: whether the head sees the previous masks (PFP).
-      normalize_distances: whether the global distances are mapped to 0..1 (equation 1); False, which
-        the release allows without previous-frame matching alone, gives the head the squared ones.
-      majority_neighbors: 0 for FEELVOS. Otherwise the network is the release's for its triplet loss,
-        pixel-wise metric learning: each pixel takes the label that most of its so many nearest
-        pixels of the reference have; the embedding is linear, and there is no head.
+      normalize_distances: whether global distances are mapped to 0..1 (equation 1). False gives the
+        head the squared ones; as in the release, only without previous-frame matching.
+      majority_neighbors: 0 for FEELVOS. Otherwise the network is the release's for its triplet
+        loss, pixel-wise metric learning: each pixel takes the label that most of its so many
+        nearest pixels of the reference have; the embedding is linear, and there is no head.
       local_matching: "tiles", or "correlation" (tensorflow_addons): the same numbers.
       fold_batch_norm: fold frozen batch norm into the convolution before it. False keeps it an
         operation of its own, in the order of the release's arithmetic: with

@@ -136,3 +136,29 @@ def test_parameters_are_counted_without_an_image(capsys):
     assert model.count_params() == 3_102_763
     model.summary()
     assert "embedding" in capsys.readouterr().out
+
+
+def test_the_metric_learning_network_has_the_release_s_layers_and_votes(batch):
+    """`classification_loss = triplet`: the embedding in place of DeepLab's logits, and no head."""
+    model = small_model(majority_neighbors=3)
+    names = release_names(model)
+    assert names["logits/embedding/weights"].shape == (1, 1, 256, 8)
+    assert names["logits/embedding/biases"].shape == (8,)
+    assert not any(name.startswith(("embedding", "logits/semantic")) for name in names)
+    features = model.extract(batch["images"][0])
+    kernel = names["logits/embedding/weights"][0, 0]
+    linear = features.decoder_features @ kernel + names["logits/embedding/biases"]
+    scale = np.abs(linear).max()
+    np.testing.assert_allclose(features.embeddings / scale, linear / scale, atol=1e-5)
+    [clip, _] = clip_logits(model, **batch, training=False)
+    assert clip.logits.shape == [3, 13, 17, 1] and clip.global_map is None
+    np.testing.assert_array_equal(tf.reduce_sum(clip.logits, 0), 3.0)
+
+
+def test_distances_can_be_left_as_they_are_without_previous_frame_matching(batch):
+    maps = []
+    for normalize in (True, False):
+        model = small_model(previous_frame_matching="none", normalize_distances=normalize)
+        maps.append(clip_logits(model, **batch, training=False)[0].global_map.numpy())
+    np.testing.assert_allclose(maps[0], 1 - 2 / (1 + np.exp(maps[1])), atol=1e-5)
+    assert maps[1].max() > 1.0

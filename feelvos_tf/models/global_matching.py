@@ -75,7 +75,7 @@ def prepare_reference(
     labels = tf.reshape(indices, [-1])
     order = tf.argsort(labels, stable=True)
     if max_pixels:
-        shuffled = _shuffle(tf.range(tf.size(labels)), seed)
+        shuffled = shuffle(tf.range(tf.size(labels)), seed)
         order = tf.gather(shuffled, tf.argsort(tf.gather(labels, shuffled), stable=True))
     labels = tf.gather(labels, order)
     keep = labels >= 0
@@ -88,10 +88,11 @@ def prepare_reference(
     return Reference(tf.gather(pixels, order), offsets)
 
 
-def _shuffle(values: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+def shuffle(values: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
+    """Returns the values in a random order, which follows from `seed` (integer `[2]`) if given."""
     if seed is None:
         return tf.random.shuffle(values)
-    return tf.random.experimental.stateless_shuffle(values, seed)
+    return tf.random.experimental.statelessshuffle(values, seed)
 
 
 def sort_reference(reference: Reference) -> Reference:
@@ -151,6 +152,35 @@ def global_distances_inference(query: tf.Tensor, reference: Reference, k: int = 
     # An object without pixels has the lowest float, or minus infinity, as its similarity.
     distances = tf.minimum(distances, NO_PIXEL_DISTANCE)
     return tf.reshape(distances, tf.concat([tf.shape(distances)[:1], height_width], 0))
+
+
+def nearest_label_votes(query: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
+    """Returns how many of the k nearest reference pixels are each object's.
+
+    The most votes win, and among equals the object with the lowest index: the majority of
+    pixel-wise metric learning. Source: assign_labels_by_nearest_neighbors in
+    feelvos/utils/embedding_utils.py of the 2019 release.
+
+    Args:
+      query: float32 `[h, w, channels]`.
+      reference: from `prepare_reference`.
+      k: how many pixels vote; all if there are fewer.
+
+    Returns:
+      float32 `[objects, h, w]`.
+    """
+    folded = tf.transpose(fold_reference(reference.embeddings))
+    num_objects = tf.size(reference.offsets) - 1
+    owners = tf.repeat(tf.range(num_objects), reference.offsets[1:] - reference.offsets[:-1])
+    queries, count = split_queries(fold_query(tf.reshape(query, [-1, query.shape[-1]])), _CHUNK)
+
+    def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
+        nearest = tf.math.top_k(tf.matmul(chunk, folded), tf.minimum(k, tf.size(owners))).indices
+        votes = tf.reduce_sum(tf.one_hot(tf.gather(owners, nearest), num_objects), 1)
+        return tf.transpose(votes)
+
+    votes = join_queries(map_chunks(of_chunk, queries), count)
+    return tf.reshape(votes, tf.concat([tf.shape(votes)[:1], tf.shape(query)[:2]], 0))
 
 
 def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:

@@ -6,6 +6,7 @@ from feelvos_tf.models.global_matching import (
     NO_PIXEL_DISTANCE,
     global_distances,
     global_distances_inference,
+    nearest_label_votes,
     normalize_distance,
     prepare_reference,
 )
@@ -154,3 +155,17 @@ def test_at_most_max_pixels_of_an_object_are_kept_and_they_vary():
         chosen = {tuple(p) for p in kept[0].embeddings[start:stop].numpy()}
         assert len(chosen) == counts[0][i]
         assert chosen <= own
+
+
+@pytest.mark.parametrize("k", [1, 5, 200])
+def test_votes_are_the_labels_of_the_nearest_pixels(k):
+    query, pixels, labels = random_case(7, (9, 8), (10, 9), 3)
+    votes = nearest_label_votes(query, prepare_reference(pixels, labels, 3), k).numpy()
+    expected = np.zeros((3, 9, 8))
+    known = labels.numpy().ravel() >= 0
+    for place in np.ndindex(9, 8):
+        distances = np.square(pixels.numpy().reshape(-1, 5) - query.numpy()[place]).sum(-1)
+        nearest = np.argsort(np.where(known, distances, np.inf), kind="stable")[:k]
+        nearest = nearest[known[nearest]]
+        expected[(slice(None), *place)] = np.bincount(labels.numpy().ravel()[nearest], minlength=3)
+    np.testing.assert_array_equal(votes, expected)

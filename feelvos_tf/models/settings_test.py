@@ -33,6 +33,11 @@ from feelvos_tf.models.feelvos import Feelvos
             {"num_cues": 3, "layers": 0},
             "SegmentationHead.layers: expected int of",
         ),
+        (
+            SegmentationHead,
+            {"num_cues": 3, "atrous_rates": (1, 2)},
+            "SegmentationHead.atrous_rates: expected one for each of 4 layers, or .., found .1, 2.",
+        ),
         (SegmentationHead, {"num_cues": 3, "channels": 0}, "SegmentationHead.channels: expected"),
         (SegmentationHead, {"num_cues": 3, "kernel_size": 6}, "kernel_size: expected an odd .* 6"),
         (
@@ -50,6 +55,7 @@ def test_parts_that_cannot_be_are_refused(make, settings, sentence):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
+        ({"normalize_distances": False}, "normalize_distances: .*True .* 'local', found False"),
         ({"previous_frame_matching": "near"}, "Feelvos.previous_frame_matching: .*found 'near'"),
         ({"local_matching": "fast"}, "Feelvos.local_matching: expected 'tiles' or .*found 'fast'"),
         ({"nearest_neighbors": 0}, "Feelvos.nearest_neighbors: expected int of 1 or more, found 0"),

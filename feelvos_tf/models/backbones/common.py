@@ -9,14 +9,14 @@ from typing import Literal
 
 import tensorflow as tf
 
-from feelvos_tf.models.layers.convolution import DepthwiseConvolution
+from feelvos_tf.models.layers.convolution import ConvNormActivation
 
 OutputStride = Literal[8, 16]
 _ROOT_STRIDE = 2
 
 
 def normalize_image(images: tf.Tensor) -> tf.Tensor:
-    """Returns RGB 0..255 mapped to -1..1 (both backbones; 2019 release, feature_extractor)."""
+    """Returns RGB 0..255 mapped to -1..1 (all backbones; 2019 release, feature_extractor)."""
     return (2.0 / 255.0) * tf.cast(images, tf.float32) - 1.0
 
 
@@ -99,8 +99,8 @@ def run_blocks(
     return low_level, x
 
 
-def atrous_depthwise(
-    layer: DepthwiseConvolution,
+def atrous_convolution(
+    layer: ConvNormActivation,
     x: tf.Tensor,
     batch_statistics: bool,
     space_to_batch: SpaceToBatch | None,

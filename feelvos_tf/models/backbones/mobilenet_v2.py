@@ -10,7 +10,7 @@ from feelvos_tf.models.backbones.common import (
     AtrousSchedule,
     OutputStride,
     SpaceToBatch,
-    atrous_depthwise,
+    atrous_convolution,
     normalize_image,
     run_blocks,
 )
@@ -82,7 +82,7 @@ class _InvertedResidual(tf.keras.layers.Layer):
         expanded = x
         if self.expand is not None:
             expanded = self.expand(x, batch_statistics=batch_statistics)
-        depthwise = atrous_depthwise(self.depthwise, expanded, batch_statistics, space_to_batch)
+        depthwise = atrous_convolution(self.depthwise, expanded, batch_statistics, space_to_batch)
         y = self.project(depthwise, batch_statistics=batch_statistics)
         return (x + y if self.has_shortcut else y), depthwise
 

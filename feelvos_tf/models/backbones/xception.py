@@ -12,7 +12,7 @@ from feelvos_tf.models.backbones.common import (
     AtrousSchedule,
     OutputStride,
     SpaceToBatch,
-    atrous_depthwise,
+    atrous_convolution,
     normalize_image,
     run_blocks,
 )
@@ -110,7 +110,7 @@ class _XceptionModule(tf.keras.layers.Layer):
         for i, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise)):
             if not self.rectified_inside:
                 residual = tf.nn.relu(residual) if i else _relu_of_sum(residual)
-            residual = atrous_depthwise(depthwise, residual, batch_statistics, space_to_batch)
+            residual = atrous_convolution(depthwise, residual, batch_statistics, space_to_batch)
             residual = pointwise(residual, batch_statistics=batch_statistics)
             if i == 1:
                 second = residual

@@ -1,0 +1,159 @@
+"""DeepLab's ResNet-50 backbone: three root layers, then bottleneck blocks that end in strides."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from feelvos_tf.core import settings
+from feelvos_tf.models.backbones.common import (
+    AtrousSchedule,
+    OutputStride,
+    SpaceToBatch,
+    atrous_convolution,
+    normalize_image,
+    run_blocks,
+)
+from feelvos_tf.models.layers.batch_norm import BatchNorm
+from feelvos_tf.models.layers.convolution import Convolution, layer_name
+from feelvos_tf.models.layers.variables import maps
+
+
+@settings.configurable
+def resnet_batch_norm(
+    epsilon: settings.NonNegative = 1e-5, decay: settings.Decay = 0.95
+) -> BatchNorm:
+    """Returns a batch norm of the backbone, by default DeepLab's: see `BatchNorm`."""
+    return BatchNorm(epsilon, decay)
+
+
+def _convolution(scope: str, filters: int, kernel_size: int = 1, **options) -> Convolution:
+    return Convolution(
+        scope,
+        filters,
+        kernel_size,
+        norm=resnet_batch_norm(),
+        initializer=tf.keras.initializers.HeNormal(),
+        **options,
+    )
+
+
+class _Bottleneck(tf.keras.layers.Layer):
+    """1x1, 3x3 and 1x1 convolution, and a ReLU after the sum with the shortcut.
+
+    Source: deeplab/core/resnet_v1_beta.bottleneck, slim resnet_utils.
+    """
+
+    def __init__(self, scope: str, channels: int, width: int, stride: int, atrous_rate: int):
+        super().__init__(name=layer_name(scope))
+        self.scope, self.stride, self.atrous_rate = scope, stride, atrous_rate
+        self.filters = 4 * width
+        self.shortcut = None
+        if channels != self.filters:
+            self.shortcut = _convolution(f"{scope}/shortcut", self.filters, stride=stride)
+        self.reduce = _convolution(f"{scope}/conv1", width, activation=tf.nn.relu)
+        self.spatial = _convolution(
+            f"{scope}/conv2",
+            width,
+            3,
+            stride=stride,
+            atrous_rate=atrous_rate,
+            activation=tf.nn.relu,
+            fixed_padding=True,
+        )
+        self.expand = _convolution(f"{scope}/conv3", self.filters)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        if self.shortcut is not None:
+            self.shortcut.build(input_shape)
+        self.reduce.build(input_shape)
+        self.spatial.build(maps(self.reduce.filters))
+        self.expand.build(maps(self.reduce.filters))
+        self.built = True
+
+    def call(
+        self, x: tf.Tensor, batch_statistics: bool, space_to_batch: SpaceToBatch | None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the block's output and that of its last convolution, before the sum."""
+        y = self.reduce(x, batch_statistics=batch_statistics)
+        y = atrous_convolution(self.spatial, y, batch_statistics, space_to_batch)
+        y = self.expand(y, batch_statistics=batch_statistics)
+        if self.shortcut is None:
+            shortcut = x[:, :: self.stride, :: self.stride]
+        else:
+            shortcut = self.shortcut(x, batch_statistics=batch_statistics)
+        return tf.nn.relu(shortcut + y), y
+
+
+@settings.register
+class ResNet50(tf.keras.layers.Layer):
+    """ResNet-50 as DeepLab has it, `resnet_v1_50_beta`: three 3x3 convolutions instead of one 7x7.
+
+    Its variables are named as in slim, so that DeepLab's and slim's `resnet_v1_50_beta` weights can
+    be loaded. The paper does not use it; the 2019 release can build it (`--model_variant`).
+
+    Args:
+      output_stride: input size divided by the size of the deep features, 8 or 16.
+
+    Attributes:
+      low_level_channels: of the low-level features, 256.
+      channels: of the deep features, 2048.
+
+    Raises:
+      InputError: a setting is none of these.
+    """
+
+    # (width, units, stride of the last unit)
+    _BLOCKS = ((64, 3, 2), (128, 4, 2), (256, 6, 2), (512, 3, 1))
+    # The decoder's low-level feature is the last convolution of this unit, before the sum.
+    _LOW_LEVEL_INDEX = 1
+    _ROOT = (64, 64, 128)
+
+    def __init__(self, output_stride: OutputStride = 8):
+        super().__init__(name="resnet_v1_50")
+        self.root = [
+            _convolution(
+                f"{self.name}/conv1_{i}",
+                filters,
+                3,
+                stride=2 if i == 1 else 1,
+                activation=tf.nn.relu,
+                fixed_padding=True,
+            )
+            for i, filters in enumerate(self._ROOT, start=1)
+        ]
+        schedule = AtrousSchedule(output_stride)
+        schedule.next(2)  # The pooling.
+        blocks, channels = [], self._ROOT[-1]
+        for number, (width, units, last_stride) in enumerate(self._BLOCKS, start=1):
+            for unit in range(1, units + 1):
+                stride, atrous_rate = schedule.next(last_stride if unit == units else 1)
+                scope = f"{self.name}/block{number}/unit_{unit}/bottleneck_v1"
+                blocks.append(_Bottleneck(scope, channels, width, stride, atrous_rate))
+                channels = blocks[-1].filters
+        self.blocks = blocks
+        self.low_level_channels = blocks[self._LOW_LEVEL_INDEX].filters
+        self.channels = channels
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        for layer in (*self.root, *self.blocks):
+            layer.build(input_shape)
+            input_shape = maps(layer.filters)
+        self.built = True
+
+    def call(
+        self, images: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns low-level features `[n, h/4, w/4, 256]` and deep `[n, h/stride, w/stride, 2048]`.
+
+        The low-level features are a linear batch norm's output, without a ReLU.
+
+        Args:
+          images: `[n, h, w, 3]`, RGB 0..255.
+          batch_statistics: normalize by the statistics of `images` and update the running averages.
+          recompute: keep only the blocks' outputs for the gradient.
+        """
+        x = normalize_image(images)
+        for layer in self.root:
+            x = layer(x, batch_statistics=batch_statistics)
+        x = tf.nn.max_pool2d(x, 3, 2, "SAME")
+        return run_blocks(self.blocks, x, self._LOW_LEVEL_INDEX, batch_statistics, recompute)
