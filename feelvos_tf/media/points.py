@@ -1,0 +1,107 @@
+"""Reads clicks and boxes on the objects of a video from JSON.
+
+    [{"object_id": 1, "points": [[420, 180], [300, 240]], "labels": [1, 0]},
+     {"object_id": 2, "frame": 30, "box": [10, 20, 200, 220]}]
+
+Points are x, y in pixels of the frame, with a label of 1 on the object and 0 beside it; by default
+all are on it. A box is left, top, right, bottom. `frame` counts from 0, which is the default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from feelvos_tf.core import whole_files
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.errors import InputError
+
+_WHAT = "clicks on objects as JSON"
+_KEYS = {"object_id", "frame", "points", "labels", "box"}
+
+
+class Marks(NamedTuple):
+    """What marks an object in a frame.
+
+    Attributes:
+      frame: number of the frame.
+      object_id: 1..254.
+      points: float32 [n, 2] x, y in pixels.
+      labels: int32 [n], 1 on the object, 0 beside it.
+      box: float32 [4] left, top, right, bottom, or None.
+    """
+
+    frame: int
+    object_id: int
+    points: np.ndarray
+    labels: np.ndarray
+    box: np.ndarray | None
+
+
+def read(path: str | os.PathLike[str]) -> list[Marks]:
+    """Returns the marks of a file, in its order.
+
+    Raises:
+      InputError: the file is no such JSON, or marks an object twice in a frame.
+    """
+    entries = whole_files.read_json(path, _WHAT)
+    if not isinstance(entries, list) or not entries:
+        raise InputError(f"{path}: expected a list of objects with points or a box")
+    found = [parsed(f"{path}, object {n}", entry) for n, entry in enumerate(entries, 1)]
+    places = [marks[:2] for marks in found]
+    for frame, object_id in places:
+        if places.count((frame, object_id)) > 1:
+            raise InputError(
+                f"{path}: expected one entry for object {object_id} in frame {frame}, found two"
+            )
+    return found
+
+
+def parsed(where: str, entry: Any) -> Marks:
+    """Returns one entry of the list.
+
+    Args:
+      where: it comes from, for the sentence.
+      entry: parsed JSON.
+
+    Raises:
+      InputError: it is nothing of that form.
+    """
+    if not isinstance(entry, Mapping) or not set(entry) <= _KEYS:
+        raise InputError(f"{where}: expected the keys {', '.join(sorted(_KEYS))} alone")
+    points = _numbers(f"{where}: points", entry.get("points", []), (-1, 2))
+    labels = _numbers(f"{where}: labels", entry.get("labels", [1] * len(points)), (len(points),))
+    if not np.isin(labels, [0, 1]).all():
+        raise InputError(f"{where}: expected labels of 1 (on the object) and 0 (beside it)")
+    box = entry.get("box")
+    box = None if box is None else _numbers(f"{where}: box", box, (4,))
+    if box is None and not labels.any():
+        raise InputError(f"{where}: expected a box or a point on the object, found neither")
+    frame = _integer(f"{where}: frame", entry.get("frame", 0), 0, 10**9)
+    object_id = _integer(f"{where}: object_id", entry.get("object_id"), 1, VOID - 1)
+    return Marks(frame, object_id, points, labels.astype(np.int32), box)
+
+
+def _numbers(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns float32 numbers of a shape, in which -1 stands for any length."""
+    try:
+        array = np.asarray(value, np.float32)
+        array = array.reshape(0, *shape[1:]) if not array.size else array
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what}: expected numbers ({error})") from error
+    is_fit = array.ndim == len(shape) and all(
+        want in (-1, found) for want, found in zip(shape, array.shape)
+    )
+    if not is_fit or not np.isfinite(array).all():
+        wanted = ", ".join("n" if size < 0 else str(size) for size in shape)
+        raise InputError(f"{what}: expected [{wanted}] numbers, found {list(array.shape)}")
+    return array
+
+
+def _integer(what: str, value: Any, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{what}: expected a whole number, {least} to {most}, found {value!r}")
+    return value
