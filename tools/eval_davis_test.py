@@ -118,7 +118,7 @@ def check_refusal(result, predictions, *words):
 def test_bad_predictions_are_one_sentence_and_no_csv(davis, predictions):
     arguments = f"--dataset_root={davis}", f"--predictions={predictions}"
     Image.new("RGB", (80, 48), (128, 0, 0)).save(predictions / "one/00002.png")
-    check_refusal(run(*arguments), predictions, "one/00002.png", "RGB")
+    check_refusal(run(*arguments), predictions, "one/00002.png", "colors")
     (predictions / "one/00002.png").unlink()
     check_refusal(run(*arguments), predictions, "sequence one", "00002.png")
 

@@ -146,7 +146,7 @@ def test_masks_that_nobody_predicted_are_not_read(tmp_path):
     x, y = protocols.folder_ground_truths(tmp_path / "truth", None, [tmp_path / "out"])
     assert (x.objects, y.objects) == ((1,), ())
     assert y.scored.shape == (0, 2)
-    with pytest.raises(InputError, match="found colors or transparency"):
+    with pytest.raises(InputError, match=r"y/00001\.png: expected a mask"):
         protocols.folder_ground_truths(tmp_path / "truth")
 
 

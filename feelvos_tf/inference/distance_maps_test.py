@@ -24,7 +24,7 @@ def nearest(query, pixels, labels, value, is_allowed):
     return 1 - 2 / (1 + np.exp(distances))
 
 
-def test_maps_are_the_distances_to_the_first_and_the_previous_frame():
+def test_maps_are_the_distances_to_the_first_and_the_previous_frame(eagerly):
     frames = [drawn_videos.draw(position, [1, 7]) for position in range(3)]
     model = small_model.create()
     # With random weights all pixels have nearly the same embedding.
@@ -51,7 +51,7 @@ def test_maps_are_the_distances_to_the_first_and_the_previous_frame():
         labels = state["previous_indices"].ravel()
         for index, value in enumerate((0, 1, 7)):
             expected = nearest(flat, pixels, labels, index, is_allowed)
-            np.testing.assert_allclose(maps[name][value].ravel(), expected, atol=1e-4)
+            np.testing.assert_allclose(maps[name][value].ravel(), expected, atol=2e-3)
 
 
 def test_a_saved_model_has_no_maps():
