@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.global_matching import prepare_reference
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.training.clip_forward import clip_logits
 
@@ -155,10 +156,18 @@ def test_the_metric_learning_network_has_the_release_s_layers_and_votes(batch):
     np.testing.assert_array_equal(tf.reduce_sum(clip.logits, 0), 3.0)
 
 
-def test_distances_can_be_left_as_they_are_without_previous_frame_matching(batch):
-    maps = []
-    for normalize in (True, False):
-        model = small_model(previous_frame_matching="none", normalize_distances=normalize)
-        maps.append(clip_logits(model, **batch, training=False)[0].global_map.numpy())
-    np.testing.assert_allclose(maps[0], 1 - 2 / (1 + np.exp(maps[1])), atol=1e-5)
-    assert maps[1].max() > 1.0
+def test_distances_can_be_left_as_they_are_without_previous_frame_matching():
+    rng = np.random.default_rng(0)
+    frames = tf.constant(rng.normal(size=(2, 5, 6, 4)), tf.float32)
+    indices = tf.constant(rng.integers(0, 2, (5, 6)), tf.int32)
+    own = {"previous_frame_matching": "none", "normalize_distances": False}
+    model = Feelvos(MobileNetV2(0.1, output_stride=16), atrous_rates=(), **own)
+    for training in (True, False):
+        reference = prepare_reference(frames[0], indices, tf.constant(2))
+        found, none = model.distance_maps(frames[1], reference, None, training)
+        differences = frames[1].numpy()[:, :, None, None] - frames[0].numpy()
+        squared = np.square(differences).sum(-1)
+        for i in range(2):
+            expected = np.where(indices == i, squared, np.inf).min((2, 3))
+            np.testing.assert_allclose(found[i], expected, rtol=1e-4)
+        assert none is None and np.max(found) > 1.0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from feelvos_tf.models import large_products, pruned_matching
+from feelvos_tf.models import large_products
 from feelvos_tf.models.large_products import (
     block_rows,
     fold_query,
@@ -20,7 +20,6 @@ from feelvos_tf.models.large_products import (
     join_queries,
     largest_of_steps,
     map_chunks,
-    sort_into_blocks,
     split_queries,
 )
 
@@ -29,13 +28,6 @@ NO_PIXEL_DISTANCE = 1e20
 _LOWEST = tf.float32.min
 # Queries compared with all reference pixels at a time.
 _CHUNK = 512
-# Pruning pays from some thousand reference pixels on, unless it leaves more than a third of the
-# pairs of query and block, which a sample of the queries tells.
-_LEAST_PIXELS_TO_PRUNE = 8192
-_LARGEST_SHARE_TO_PRUNE = 0.35
-_SAMPLE = 512
-# Bounds the memory of the distances between queries and blocks; all of a 480p frame is one chunk.
-_QUERIES_TO_PRUNE = 32768
 
 
 class Reference(NamedTuple):
@@ -92,22 +84,7 @@ def shuffle(values: tf.Tensor, seed: tf.Tensor | None) -> tf.Tensor:
     """Returns the values in a random order, which follows from `seed` (integer `[2]`) if given."""
     if seed is None:
         return tf.random.shuffle(values)
-    return tf.random.experimental.statelessshuffle(values, seed)
-
-
-def sort_reference(reference: Reference) -> Reference:
-    """Returns the reference with each object's pixels in an order that makes matching fast.
-
-    It pays if many frames are matched with it. Results stay the same.
-    """
-
-    def in_blocks() -> tf.Tensor:
-        order = sort_into_blocks(*reference)
-        return tf.gather(reference.embeddings, order)
-
-    is_large = tf.shape(reference.embeddings)[0] >= _LEAST_PIXELS_TO_PRUNE
-    embeddings = tf.cond(is_large, in_blocks, lambda: reference.embeddings)
-    return Reference(embeddings, reference.offsets)
+    return tf.random.experimental.stateless_shuffle(values, seed)
 
 
 def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.Tensor:
@@ -184,73 +161,6 @@ def nearest_label_votes(query: tf.Tensor, reference: Reference, k: int) -> tf.Te
 
 
 def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
-    """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
-
-    Pixels that cannot win are left out (see pruned_matching.py) if that saves enough to pay.
-    """
-    if tf.config.list_physical_devices("GPU"):
-        # Some hundred small products in sequence would leave a GPU idle.
-        return _compare_all(pixels, reference)
-    return tf.cond(
-        _pruning_pays(pixels, reference),
-        lambda: _compare_needed(pixels, reference),
-        lambda: _compare_all(pixels, reference),
-    )
-
-
-def _pruning_pays(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
-    """Returns bool `[]`: whether a sample of the queries needs few enough of the blocks."""
-
-    def is_little_needed() -> tf.Tensor:
-        blocks = pruned_matching.make_blocks(*reference)
-        count = tf.shape(pixels)[0]
-        sample = tf.gather(pixels, tf.range(0, count, tf.maximum(count // _SAMPLE, 1)))
-        needed = _pruned(sample, blocks, tf.size(reference.offsets) - 1).needed
-        return tf.reduce_mean(tf.cast(needed, tf.float32)) <= _LARGEST_SHARE_TO_PRUNE
-
-    is_large = tf.shape(reference.embeddings)[0] >= _LEAST_PIXELS_TO_PRUNE
-    return tf.cond(is_large, is_little_needed, lambda: tf.constant(False))
-
-
-class _Pruned(NamedTuple):
-    """The similarities in the most promising blocks, and the blocks that are still to compare."""
-
-    similarity: tf.Tensor
-    needed: tf.Tensor
-
-
-def _pruned(pixels: tf.Tensor, blocks: pruned_matching.Blocks, num_objects: tf.Tensor) -> _Pruned:
-    least = pruned_matching.least_distances(pixels, blocks)
-    nearest = pruned_matching.nearest_blocks(least, blocks.owners, num_objects)
-    similarity = _similarity_in_blocks(pixels, blocks, nearest, num_objects)
-    distances = tf.reduce_sum(tf.square(pixels), -1) - similarity
-    needed = pruned_matching.needed_blocks(pixels, blocks, least, distances)
-    return _Pruned(similarity, needed & ~nearest)
-
-
-def _similarity_in_blocks(
-    pixels: tf.Tensor, blocks: pruned_matching.Blocks, needed: tf.Tensor, num_objects: tf.Tensor
-) -> tf.Tensor:
-    return pruned_matching.largest_products(
-        fold_query(pixels), fold_reference(blocks.pixels), blocks.owners, needed, num_objects
-    )
-
-
-def _compare_needed(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
-    """Returns what `_compare_all` returns, up to distances whose normalized value is 1 anyway."""
-    num_objects = tf.size(reference.offsets) - 1
-    blocks = pruned_matching.make_blocks(*reference)
-    queries, count = split_queries(pixels, _QUERIES_TO_PRUNE)
-
-    def of_queries(chunk: tf.Tensor) -> tf.Tensor:
-        similarity, needed = _pruned(chunk, blocks, num_objects)
-        rest = _similarity_in_blocks(chunk, blocks, needed, num_objects)
-        return tf.maximum(similarity, rest)
-
-    return join_queries(map_chunks(of_queries, queries), count)
-
-
-def _compare_all(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
 
     It compares some queries with some reference pixels at a time, so that the product stays in the

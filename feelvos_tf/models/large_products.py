@@ -2,8 +2,7 @@
 
 The squared norm is one more channel of a product, so that the nearest pixel has the largest entry.
 Queries come in chunks: distances exist for some of them at a time only. Reference pixels come in
-blocks of 64 of one object each. A block is what one maximum is taken over, and what can be left out
-as a whole (pruned_matching.py). A k-d tree puts pixels of similar embeddings into a block.
+blocks of 64 of one object each; a block is what one maximum is taken over.
 """
 
 from __future__ import annotations
@@ -55,55 +54,6 @@ def join_queries(chunks: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     shape = tf.shape(joined)
     flat = tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0)
     return tf.reshape(joined, flat)[:, :count]
-
-
-def sort_into_blocks(embeddings: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-    """Returns an order of the pixels in which any 64 consecutive ones are alike.
-
-    It is that of a k-d tree, which splits an object's pixels at the median along the axis of their
-    largest variance, and so on, at multiples of 64: only an object's last block is partly full.
-
-    Args:
-      embeddings: float32 `[pixels, channels]`, sorted by object.
-      offsets: int32 `[objects + 1]`; object i owns the pixels `offsets[i]` to `offsets[i + 1] - 1`.
-
-    Returns:
-      int32 `[pixels]`, a permutation that keeps every object's pixels within its own range.
-    """
-    sizes = offsets[1:] - offsets[:-1]
-    order = tf.range(tf.shape(embeddings)[0])
-    nodes = tf.repeat(tf.range(tf.size(sizes)), sizes)
-    vector = tf.TensorShape([None])
-    order, _ = tf.while_loop(
-        lambda order, nodes: _largest(nodes) > BLOCK,
-        lambda order, nodes: _split_nodes(embeddings, order, nodes),
-        (order, nodes),
-        shape_invariants=(vector, vector),
-    )
-    return order
-
-
-def _largest(nodes: tf.Tensor) -> tf.Tensor:
-    """Returns the number of pixels in the largest node, 0 if there is none."""
-    return tf.reduce_max(tf.concat([[0], tf.math.bincount(nodes)], 0))
-
-
-def _split_nodes(
-    embeddings: tf.Tensor, order: tf.Tensor, nodes: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns order and nodes after one more level of the tree; nodes ascend along the order."""
-    pixels = tf.gather(embeddings, order)
-    counts = tf.math.bincount(nodes)
-    mean = tf.math.segment_mean(pixels, nodes)
-    variance = tf.math.segment_mean(tf.square(pixels), nodes) - tf.square(mean)
-    axes = tf.gather(tf.argmax(variance, -1, output_type=tf.int32), nodes)
-    values = tf.gather(pixels, axes, batch_dims=1)
-    by_value = tf.argsort(values)
-    by_node = tf.gather(by_value, tf.argsort(tf.gather(nodes, by_value), stable=True))
-    rank = tf.range(tf.size(order)) - tf.gather(tf.cumsum(counts, exclusive=True), nodes)
-    left_size = (-(-counts // BLOCK) + 1) // 2 * BLOCK
-    is_right = tf.cast(rank >= tf.gather(left_size, nodes), tf.int32)
-    return tf.gather(order, by_node), tf.unique(2 * nodes + is_right).idx
 
 
 def block_rows(offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
