@@ -18,8 +18,10 @@ from feelvos_tf.inference import state as video_state
 from feelvos_tf.inference.reference_pixels import cluster_reference
 from feelvos_tf.inference.state import PredictorState, ScaleState, State
 from feelvos_tf.models import object_labels
+from feelvos_tf.models.deeplab import FILTERS
 from feelvos_tf.models.feelvos import Feelvos, Previous
-from feelvos_tf.models.global_matching import Reference, prepare_reference, sort_reference
+from feelvos_tf.models.global_matching import Reference, prepare_reference
+from feelvos_tf.models.object_labels import NO_OBJECT
 from feelvos_tf.models.release_checkpoint import release_names
 
 _IMAGE = tf.TensorSpec([None, None, 3], tf.uint8, name="image")
@@ -130,6 +132,12 @@ class Predictor(tf.Module):
         self.add_objects = tf.function(self._add_objects, input_signature=[_MASK, specs])
         self.correct = tf.function(self._correct, input_signature=[_MASK, specs, _BOUND])
         self.remove = tf.function(self._remove, input_signature=[_ID, specs], autograph=False)
+        self.features = tf.function(self._features, input_signature=[_IMAGE], autograph=False)
+        grids = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None, None])]
+        maps = [tf.TensorSpec([None, None, n]) for n in (FILTERS, model.embedding_dimension)]
+        self.segment_marked = tf.function(
+            self._segment_marked, input_signature=[*maps, *grids], autograph=False
+        )
 
     def check_weights(self, where: str) -> None:
         """Raises InputError unless all weights are finite numbers."""
@@ -203,8 +211,9 @@ class Predictor(tf.Module):
         if self.reference_reduction == "kmeans" and self.max_reference_pixels:
             every = prepare_reference(embeddings, indices, num_objects)
             return tf.function(cluster_reference)(every, self.max_reference_pixels)
-        kept = prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels, _SEED)
-        return sort_reference(kept)
+        return prepare_reference(
+            embeddings, indices, num_objects, self.max_reference_pixels, _SEED
+        )
 
     def _add_objects(self, mask: tf.Tensor, state: State) -> State:
         """Returns the state with further objects in the last frame; call it as `add_objects`.
@@ -258,6 +267,30 @@ class Predictor(tf.Module):
             object_id = tf.identity(object_id)
         bound = tf.constant(self.max_total_reference_pixels)
         return video_state.to_flat(video_state.remove(before, object_id, bound))
+
+    def _features(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns decoder features and embeddings `[h, w, channels]`; call it as `features`."""
+        features = self._extract(multi_scale.scaled_image(image, 1.0))
+        return features.decoder_features[0], features.embeddings[0]
+
+    def _segment_marked(
+        self, features: tf.Tensor, embeddings: tf.Tensor, marks: tf.Tensor, before: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns an object's log-odds `[h, w]` in an image; call it as `segment_marked`.
+
+        The image is its own reference frame and its own previous frame; see `prompt`.
+
+        Args:
+          features, embeddings: of the image, from `features`.
+          marks: int32 `[h, w]`, 1 on the object, 0 beside it, negative where nobody knows.
+          before: float32 `[h, w]` probability of the object so far, negative where nobody knows.
+        """
+        reference = prepare_reference(embeddings, marks, tf.constant(2))
+        indices = tf.where(before < 0, NO_OBJECT, tf.cast(before > 0.5, tf.int32))
+        masks = tf.where(before < 0, 0.0, tf.stack([1 - before, before]))
+        previous = Previous(embeddings, indices, masks)
+        logits = self._segment(features, embeddings, reference, previous).logits[..., 0]
+        return logits[1] - logits[0]
 
     def _step(self, image: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
         """Returns the segmentation of the next frame; call it as `step`.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from feelvos_tf.models.global_matching import Reference, sort_reference
+from feelvos_tf.models.global_matching import Reference
 from feelvos_tf.models.large_products import fold_query, fold_reference
 
 _KMEANS_ROUNDS = 10
@@ -62,7 +62,7 @@ def grouped(
     kept = _kept(of_pixels, max_pixels)
     order, of_pixels = tf.boolean_mask(order, kept), tf.boolean_mask(of_pixels, kept)
     offsets = tf.searchsorted(of_pixels, tf.range(num_objects + 1))
-    return sort_reference(Reference(tf.gather(pixels, order), offsets))
+    return Reference(tf.gather(pixels, order), offsets)
 
 
 def _kept(of_pixels: tf.Tensor, max_pixels: tf.Tensor) -> tf.Tensor:

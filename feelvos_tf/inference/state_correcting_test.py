@@ -181,10 +181,8 @@ def test_over_the_bound_all_references_of_an_object_are_thinned_alike(model, eag
 
 
 @pytest.mark.parametrize("kind", ["correct", "add", "remove"])
-def test_global_distances_are_exact_after_references_were_added(model, eagerly, monkeypatch, kind):
-    """Pruned matching, with blocks of many references, against every distance in float64."""
-    monkeypatch.setattr(global_matching, "_LEAST_PIXELS_TO_PRUNE", 0)
-    monkeypatch.setattr(global_matching, "_LARGEST_SHARE_TO_PRUNE", 1.0)
+def test_global_distances_are_exact_after_references_were_added(model, eagerly, kind):
+    """Blocks of many references, against every distance in float64."""
     predictor = Predictor(model)
     state = predictor.start(*draw(0))
     for frame in (1, 2, 3):

@@ -112,10 +112,9 @@ def cases_of(command: str) -> list[measure.Case]:
     chosen = _chosen()
     videos, data = chosen.list_sequences, (chosen.root, chosen.split)
     make = {
-        "matching": lambda: [
-            *matching.matching_cases(matching.Sizes(*grid, FLAGS.objects, FLAGS.radius)),
-            *matching.trained_cases(videos(), FLAGS.height, FLAGS.width),
-        ],
+        "matching": lambda: matching.matching_cases(
+            matching.Sizes(*grid, FLAGS.objects, FLAGS.radius)
+        ),
         "frame": lambda: frame.frame_cases(image),
         "train": lambda: training.train_cases(FLAGS.crop, FLAGS.objects),
         "step": lambda: training_step.step_cases(videos("all")),

@@ -14,7 +14,6 @@ import sizes
 import tensorflow as tf
 import training_step
 import yardsticks
-from matching import trained_cases
 from measure import Case, Row
 
 from feelvos_tf.data import datasets
@@ -125,14 +124,6 @@ def test_the_table_of_sizes_has_a_line_for_each_number_of_objects(monkeypatch):
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
     assert [row[:2] for row in cells] == [["32x57", "1"], ["32x57", "2"]]
     assert all(len(row) == 5 and float(row[4]) > 50 for row in cells)
-
-
-def test_pruned_and_full_matching_of_trained_embeddings_find_the_same():
-    folder = pathlib.Path(__file__).parents[2] / "testdata"
-    (sequence, *_) = datasets.list_sequences(folder)
-    pruned, full, few = (case.make()() for case in trained_cases([sequence], 96, 160))
-    np.testing.assert_allclose(pruned, full, atol=1e-4)
-    assert few.shape == full.shape == (2, 24, 40)
 
 
 def run(*arguments):

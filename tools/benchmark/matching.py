@@ -1,13 +1,11 @@
-"""Cases of `tools/benchmark matching`, on random embeddings and on those of the bundled model."""
+"""Cases of `tools/benchmark matching`."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
-from unittest import mock
 
-import cv2
 import numpy as np
 import tensorflow as tf
 from measure import Case
@@ -21,16 +19,11 @@ from yardsticks import (
     shifted_local,
 )
 
-from feelvos_tf.data.datasets import VideoFiles
-from feelvos_tf.inference import model_loading
-from feelvos_tf.media import masks, pictures
-from feelvos_tf.models import global_matching
 from feelvos_tf.models.global_matching import (
     Reference,
     global_distances,
     global_distances_inference,
     prepare_reference,
-    sort_reference,
 )
 from feelvos_tf.models.local_matching import (
     local_distances,
@@ -44,10 +37,6 @@ _TRAIN_PIXELS_PER_OBJECT = 1024
 _GLOBAL_TRAINING = f"global matching with gradient, {_TRAIN_PIXELS_PER_OBJECT} pixels per object"
 _LOCAL_TRAINING = "local matching with gradient"
 _CORRELATION = "CorrelationCost, masks, minimum"
-# Frames between reference and query, and the number of sequences.
-_FRAMES_APART = 20
-_MOST_SEQUENCES = 5
-_FEW_PIXELS = 1024
 
 
 class Sizes(NamedTuple):
@@ -187,68 +176,3 @@ def _training_cases(sizes: Sizes) -> list[Case]:
         Case("ours", _LOCAL_TRAINING, lambda: with_gradient(local(local_distances))),
         *([Case(_CORRELATION, _LOCAL_TRAINING, correlation)] if HAS_ADDONS else []),
     ]
-
-
-def trained_cases(sequences: Sequence[VideoFiles], height: int, width: int) -> list[Case]:
-    """Returns the cases: a later frame of each sequence against its first.
-
-    Args:
-      sequences: the first few are used.
-      height: of the frames, to which the files are scaled, in pixels.
-      width: the same.
-    """
-    cases = []
-    for sequence in sequences[:_MOST_SEQUENCES]:
-        frames = functools.cache(functools.partial(_embeddings, sequence, height, width))
-        group = f"global matching, embeddings of the bundled model, {sequence.name}"
-        make = functools.partial(_match_trained, frames)
-        cases += [
-            Case("ours", group, make),
-            Case("ours without pruning", group, functools.partial(make, prune=False)),
-            Case(
-                f"ours, {_FEW_PIXELS} reference pixels per object",
-                group,
-                functools.partial(make, max_pixels=_FEW_PIXELS),
-            ),
-        ]
-    return cases
-
-
-def _embeddings(
-    sequence: VideoFiles, height: int, width: int
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns embeddings of the first and of a later frame, and the object indices of the first."""
-    predictor = model_loading.build_bundled()
-    mask = _scaled(masks.read_mask(sequence.masks[0], sequence.binary_masks), height, width)
-
-    def previous(frame: int) -> tuple[tf.Tensor, tf.Tensor]:
-        image = _scaled(pictures.read_image(sequence.frames[frame]), height, width)
-        state = predictor.start(tf.constant(image), tf.constant(mask))
-        return state["previous_embeddings"], state["previous_indices"]
-
-    first, indices = previous(0)
-    query, _ = previous(min(_FRAMES_APART, len(sequence.frames) - 1))
-    return first, query, indices
-
-
-def _scaled(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
-    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST)
-
-
-def _match_trained(
-    frames: Callable[[], tuple[tf.Tensor, tf.Tensor, tf.Tensor]],
-    prune: bool = True,
-    max_pixels: int = 0,
-) -> Callable[[], object]:
-    first, query, indices = frames()
-    reference = prepare_reference(first, indices, tf.reduce_max(indices) + 1, max_pixels)
-    reference = sort_reference(reference)
-
-    @tf.function
-    def match(query: tf.Tensor, embeddings: tf.Tensor, offsets: tf.Tensor) -> tf.Tensor:
-        return global_distances_inference(query, Reference(embeddings, offsets))
-
-    if not prune:
-        with mock.patch.object(global_matching, "_LEAST_PIXELS_TO_PRUNE", tf.int32.max):
-            match(query, *reference)  # Traced here, for good.
-    return functools.partial(match, query, *reference)
