@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+
 import gin
 import pytest
 
@@ -17,6 +20,7 @@ from feelvos_tf.training.triplet_loss import TripletLoss
 
 FOLDER = gin_settings.PROJECT_ROOT / "gin_configs"
 FILES = sorted(FOLDER.rglob("*.gin"))
+PAPER = ("paper", "paper_as_written")
 MODEL = "gin_configs/models/mobilenet_v2.gin"
 
 
@@ -43,7 +47,7 @@ def records(tmp_path_factory):
 def test_every_file_is_read_and_builds_what_it_describes(path, records):
     is_part = "datasets" in path.parts or path.name == "evaluation.gin"
     places = ["training_dataset.records"]
-    if path.stem in ("davis_2017_and_youtube_vos", "paper"):
+    if "youtube_vos_" in path.stem or path.stem in ("davis_2017_and_youtube_vos", *PAPER):
         places = ["davis_2017_records", "youtube_vos_records"]
     elif path.stem.startswith("small_model_"):
         places = ["stills_records", "davis_2016_records"]
@@ -51,7 +55,7 @@ def test_every_file_is_read_and_builds_what_it_describes(path, records):
     gin_settings.parse([MODEL, str(path)] if is_part else [str(path)], bindings)
     # Variables are left out: Xception needs long for them.
     model = Feelvos()
-    assert model.backbone.name in ("xception_65", "MobilenetV2")
+    assert model.backbone.name in ("xception_65", "MobilenetV2", "resnet_v1_50")
     for part in (BootstrappedCrossEntropy, LearningRate, TripletLoss):
         part()
     optimizer = gin.get_bindings("Trainer").get("optimizer", MomentumOptimizer)
@@ -84,6 +88,7 @@ def test_settings_of_the_paper_open_with_section_command_deviations_and_score():
     [
         ("xception_65", lambda backbone: backbone.blocks[-1].depthwise[0].atrous_rate),
         ("mobilenet_v2", lambda backbone: backbone.blocks[-1].atrous_rate),
+        ("resnet_50", lambda backbone: backbone.blocks[-1].atrous_rate),
     ],
 )
 def test_evaluation_halves_the_stride_and_doubles_the_rates(backbone, last_rate):
@@ -96,3 +101,49 @@ def test_evaluation_halves_the_stride_and_doubles_the_rates(backbone, last_rate)
         dilations.append(last_rate(network.backbone))
     assert rates == [[6, 12, 18], [12, 24, 36]]
     assert dilations == [2, 4]
+
+
+RECIPES = {
+    "davis_2017_as_released": (6, 3, (465, 465)),
+    "davis_2017_and_youtube_vos_as_released": (6, 3, (465, 465)),
+    "davis_2017_train_sh": (1, 3, (300, 300)),
+    "paper": (48, 3, (465, 465)),
+    "paper_as_written": (48, 3, (465, 465)),
+    "pml_baseline": (6, 1, (465, 465)),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_have_the_numbers_that_paper_and_train_sh_state(name):
+    path = FOLDER / "train" / f"{name}.gin"
+    records = ["training_dataset.records = 'none'"]
+    if "youtube" in name or name in PAPER:
+        records = ["davis_2017_records = 'none'", "youtube_vos_records = 'none'"]
+    gin_settings.parse([str(path)], records)
+    found = [
+        gin.query_parameter(setting)
+        for setting in (
+            "training_dataset.batch_size",
+            "Objective.summed_clips",
+            "ClipSettings.crop_size",
+        )
+    ]
+    assert tuple(found) == RECIPES[name]
+    assert gin.query_parameter("Trainer.num_steps") == 200_000
+    assert gin.query_parameter("LearningRate.base") == 0.0007
+    header = path.read_text().split("\n\n")[0]
+    for word in ("Paper: section", "Where the numbers come from:", "Deviations", "init.ckpt'"):
+        assert word in header
+
+
+def test_the_paper_as_written_switches_whatever_the_readme_says_the_paper_has_otherwise():
+    """The table of models/README.md, as far as it names the paper's value of a setting."""
+    records = ["davis_2017_records = 'none'", "youtube_vos_records = 'none'"]
+    gin_settings.parse(["gin_configs/train/paper_as_written.gin"], records)
+    table = (FOLDER.parent / "feelvos_tf/models/README.md").read_text()
+    table = table.split("## Where paper and release disagree")[1].split("\n## ")[0]
+    named = re.findall(r"`([A-Z]\w+\.\w+) = ([^`]+)`", table)
+    assert len(named) >= 8
+    for name, value in named:
+        assert gin.query_parameter(name) == ast.literal_eval(value), name
+    assert float(LearningRate()(199_999, 200_000)) == pytest.approx(0.0007)

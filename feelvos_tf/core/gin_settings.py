@@ -18,7 +18,7 @@ import gin
 from absl import flags
 from gin import config_parser
 
-from feelvos_tf.core import atomic_files
+from feelvos_tf.core import atomic_files, settings
 from feelvos_tf.core.errors import InputError
 
 PROJECT_ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -39,6 +39,8 @@ _PARSE_ERRORS = (
     ValueError,
     tokenize.TokenError,
 )
+_UNKNOWN = re.compile(r"No configurable matching (?:reference )?'@?(?:[\w.]*[/.])?(\w+)")
+_LAST_WORD = re.compile(r"[A-Z]?[a-z]*\d*$")
 _MISSING_BINDING = ("No values supplied by Gin", "Required bindings for")
 
 
@@ -146,6 +148,18 @@ def save_operative(model_dir: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
+def changed_since(model_dir: str | os.PathLike[str]) -> list[str]:
+    """Returns settings in use whose values are not those of the run in `model_dir`, in words."""
+    path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
+    before = dict(_STATEMENT.findall(path.read_text())) if path.is_file() else {}
+    now = dict(_STATEMENT.findall(gin.operative_config_str(max_line_length=100)))
+    return [
+        f"{name} {' '.join(value.split())}, was {' '.join(before[name].split()[1:])}"
+        for name, value in now.items()
+        if value.split() != before.get(name, value).split()
+    ]
+
+
 def evaluation_scope() -> contextlib.AbstractContextManager:
     """Returns the scope in which models are built to predict or to be scored, not trained.
 
@@ -180,9 +194,11 @@ def input_errors() -> Iterator[None]:
     except (RuntimeError, TypeError) as error:
         if not any(mark in str(error) for mark in _MISSING_BINDING):
             raise
+        name = _innermost_configurable(error)
+        without = f", or write @{name} without brackets" if f"@{name}()" in gin.config_str() else ""
         raise InputError(
-            f"gin settings: {_without_call_chain(error).splitlines()[0]} "
-            f"(of {_innermost_configurable(error)}); bind it in a --gin_file or with --gin_param"
+            f"gin settings: {_without_call_chain(error).splitlines()[0]} (of {name}); bind it in a "
+            f"--gin_file or with --gin_param{without}"
         ) from error
 
 
@@ -201,7 +217,7 @@ def find(name: str) -> str:
 def _given(gin_files: Sequence[str], gin_params: Sequence[str]) -> list[_Text]:
     """Returns the statements of the flags."""
     paths = [find(name) for name in gin_files]
-    params = [_Text("--gin_param", param) for param in gin_params]
+    params = [_Text(f"--gin_param={param!r}", param) for param in gin_params]
     return [text for path in paths for text in _texts(path)] + params
 
 
@@ -298,7 +314,22 @@ def _parse_errors(place: str) -> Iterator[None]:
     try:
         yield
     except (InputError, *_PARSE_ERRORS) as error:
-        raise InputError(f"gin settings ({place}): {_one_line(error)}") from error
+        sentence = _one_line(error)
+        raise InputError(f"gin settings ({place}): {sentence}{_alternatives(sentence)}") from error
+
+
+def _alternatives(sentence: str) -> str:
+    """Returns which names could be meant, if the sentence is about an unknown one."""
+    unknown = _UNKNOWN.search(sentence)
+    if not unknown:
+        return ""
+    names = {name.lower(): name for name in sorted(settings.NAMES)}
+    kind = _LAST_WORD.search(unknown[1])[0].lower()
+    near = difflib.get_close_matches(unknown[1].lower(), names)
+    near += [name for name in names if kind and name.endswith(kind) and name not in near]
+    if not near:
+        return f"; there are {', '.join(names.values())}"
+    return f"; did you mean {' or '.join(names[name] for name in near)}?"
 
 
 def _one_line(error: Exception) -> str:

@@ -3,7 +3,7 @@ import os
 import gin
 import pytest
 
-from feelvos_tf.core import gin_settings
+from feelvos_tf.core import gin_settings, settings
 from feelvos_tf.core.errors import InputError
 
 
@@ -15,6 +15,12 @@ def _settings_probe(required, optional=3):
 @gin.configurable
 def _probe_that_fails():
     raise InputError("frames/00000.jpg: expected an image, found text")
+
+
+@settings.configurable
+class _FastOptimizer:
+    def __init__(self, variables, rate=0):
+        self.settings = variables, rate
 
 
 @pytest.fixture(autouse=True)
@@ -124,9 +130,51 @@ def test_a_missing_gin_file_and_a_bad_binding_give_one_line():
 def test_a_mistake_in_a_flag_is_not_put_on_a_file(tmp_path, param):
     file = tmp_path / "good.gin"
     file.write_text("_settings_probe.required = 1\n")
-    with pytest.raises(InputError, match=r"^gin settings \(--gin_param\): ") as caught:
+    with pytest.raises(InputError) as caught:
         gin_settings.parse([str(file)], [param])
+    assert str(caught.value).startswith(f"gin settings (--gin_param={param!r}): ")
     assert "good.gin" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("@SlowOptimizer", "did you mean _FastOptimizer[?]"),
+        ("@_Fastoptimiser()", "did you mean _FastOptimizer[?]"),
+        ("@Nothing", "there are .*_FastOptimizer"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_those_there_are(value, hint):
+    with pytest.raises(InputError, match=f"No configurable matching .*{hint}") as caught:
+        gin_settings.parse([], [f"_settings_probe.required = {value}"])
+    assert "\n" not in str(caught.value)
+
+
+def test_a_class_with_brackets_that_the_program_calls_is_told_so():
+    gin_settings.parse([], ["_settings_probe.required = @_FastOptimizer()"])
+    with (
+        pytest.raises(InputError, match="'variables'.*, or write @_FastOptimizer without brackets"),
+        gin_settings.input_errors(),
+    ):
+        _settings_probe()
+
+
+def test_what_differs_from_the_settings_of_a_run_is_named(tmp_path):
+    file = tmp_path / "macro.gin"
+    file.write_text("_settings_probe.required = %size\n")
+    assert gin_settings.changed_since(tmp_path) == []
+    gin_settings.parse([str(file)], ["size = (97, 97)", "_FastOptimizer.rate = 1"])
+    _settings_probe()
+    gin_settings.save_operative(tmp_path)
+    assert gin_settings.changed_since(tmp_path) == []
+    gin.clear_config()
+    gin_settings.parse([str(file)], ["size = (33, 33)", "_settings_probe.optional = 5"])
+    assert gin_settings.changed_since(tmp_path) == []
+    _settings_probe()
+    assert sorted(gin_settings.changed_since(tmp_path)) == [
+        "_settings_probe.optional = 5, was 3",
+        "size = (33, 33), was (97, 97)",
+    ]
 
 
 def test_a_missing_required_binding_gives_one_line_naming_the_setting():

@@ -33,6 +33,9 @@ from feelvos_tf.core.errors import InputError
 
 Target = TypeVar("Target", bound=Callable)
 
+NAMES: set[str] = set()
+"""Of all that gin files may bind or refer to."""
+
 # Of TensorFlow's 64-bit integers.
 _LARGEST_INT = 2**63
 
@@ -94,6 +97,7 @@ def check_scales(part: str, min_scale: float, max_scale: float) -> None:
 
 
 def _with_checks(target: Target) -> Target:
+    NAMES.add(target.__name__)
     if not inspect.isclass(target):
         return _checked(target, target.__name__)
     target.__init__ = _checked(target.__init__, target.__name__)

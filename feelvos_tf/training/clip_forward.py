@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import tensorflow as tf
 
+from feelvos_tf.core import settings
 from feelvos_tf.core.constants import CURRENT, PREVIOUS, REFERENCE, VOID
 from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.models import object_labels
@@ -59,6 +61,7 @@ def clip_logits(
     return outputs
 
 
+@settings.configurable
 def roll_out(
     model: Feelvos,
     features: Sequence[tf.Tensor],
@@ -67,6 +70,7 @@ def roll_out(
     num_objects: tf.Tensor,
     training: bool,
     seed: tf.Tensor | None,
+    feedback: Literal["labels", "probabilities"] = "labels",
 ) -> ClipOutput:
     """Returns the logits of one clip: of its current frame and of the frames after it.
 
@@ -82,6 +86,9 @@ def roll_out(
       training: whether gradients are needed.
       seed: integer `[2]` that the sampling of reference pixels derives from; None for a different
         sample every time.
+      feedback: what frames after the current one are told of the one before it: its hard "labels",
+        as at prediction, through which no gradient flows, or its "probabilities", through which
+        one does, as in the release where nothing is matched with the previous frame.
     """
     indices = resize_nearest(labels[:CURRENT], tf.shape(embeddings[0])[:2])
     indices = tf.where(indices == VOID, object_labels.NO_OBJECT, indices)
@@ -104,7 +111,7 @@ def roll_out(
             training,
             None if seed is None else fold_in(seed, frame - CURRENT),
         )
-        previous = _fed_back(output.logits, embeddings[frame], tf.shape(labels)[1:])
+        previous = _fed_back(output.logits, embeddings[frame], tf.shape(labels)[1:], feedback)
         outputs.append(output)
     return outputs[0]._replace(
         embeddings=tf.stack(embeddings[: CURRENT + 1]),
@@ -112,19 +119,20 @@ def roll_out(
     )
 
 
-def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor) -> Previous:
-    """Returns a frame as the next one sees it: with its hard mask, as at prediction.
-
-    No gradient flows through the mask.
+def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor, feedback: str) -> Previous:
+    """Returns a frame as the next one sees it.
 
     Args:
       logits: `[objects, h, w, 1]` of the frame.
       embeddings: `[h, w, channels]` of the frame.
       size: int32 `[2]`, height and width of the frame.
+      feedback: see `roll_out`.
     """
     full_logits = resize_bilinear(tf.stop_gradient(logits), size)[..., 0]
     winners = tf.argmax(full_logits, 0, output_type=tf.int32)
     indices = resize_nearest(winners, tf.shape(embeddings)[:2])
+    if feedback == "probabilities":
+        return Previous(embeddings, indices, tf.nn.softmax(logits, 0)[..., 0])
     return Previous(embeddings, indices, object_labels.one_hot(indices, tf.shape(logits)[0]))
 
 

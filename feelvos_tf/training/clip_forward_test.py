@@ -1,5 +1,6 @@
 """Frames after the current one: each is predicted with the mask predicted for the one before."""
 
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -60,6 +61,35 @@ def test_no_gradient_passes_the_mask_that_is_fed_back(model):
     logits = tf.Variable(clip.logits)
     with tf.GradientTape() as tape:
         embeddings = tf.zeros([*logits.shape[1:3], 8])
-        masks = clip_forward._fed_back(logits, embeddings, tf.constant(SIZE)).masks
+        masks = clip_forward._fed_back(logits, embeddings, tf.constant(SIZE), "labels").masks
         total = tf.reduce_sum(masks**2)
     assert tape.gradient(total, logits) is None
+
+
+@pytest.fixture
+def soft_feedback():
+    gin.bind_parameter("roll_out.feedback", "probabilities")
+    yield
+    gin.clear_config()
+
+
+@pytest.mark.usefixtures("soft_feedback")
+def test_probabilities_are_fed_back_with_their_gradient_as_in_the_release():
+    """Where nothing is matched with the previous frame: the softmax over objects at stride 4."""
+    model = small_model(previous_frame_matching="none")
+    seen = []
+    segment = model.segment
+
+    def watched(features, embeddings, reference, previous, training, seed):
+        seen.append(previous.masks)
+        return segment(features, embeddings, reference, previous, training, seed)
+
+    model.segment = watched
+    kernel = model.head.logits.kernel
+    with tf.GradientTape() as tape:
+        (clip,) = clip_logits(model, **rollout_batch(4), training=True)
+        total = tf.reduce_sum(seen[1] ** 2)
+    logits = clip.logits.numpy()[..., 0].astype(np.float64)
+    exponential = np.exp(logits - logits.max(0))
+    np.testing.assert_allclose(seen[1], exponential / exponential.sum(0), atol=1e-6)
+    assert np.abs(tape.gradient(total, kernel)).max() > 0

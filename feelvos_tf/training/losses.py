@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -72,6 +72,7 @@ class BootstrappedCrossEntropy(Loss):
         hard_example_mining_step: settings.Count = 100_000,
         upsample_logits: bool = True,
         weight: settings.NonNegative = 1.0,
+        pool_frames: bool = True,
     ):
         """Stores the settings.
 
@@ -80,23 +81,22 @@ class BootstrappedCrossEntropy(Loss):
           hard_example_mining_step: step at which that share is reached.
           upsample_logits: whether logits are resized to the labels, or the labels to the logits.
           weight: factor in the total loss.
+          pool_frames: with a rollout, whether the hardest pixels are those of all predicted frames
+            together, as in the release, or of each, whose losses are averaged.
         """
         self.weight = weight
+        self._pool_frames = pool_frames
         self._top_k_percent_pixels = top_k_percent_pixels
         self._hard_example_mining_step = hard_example_mining_step
         self._upsample_logits = upsample_logits
 
     def __call__(self, clip: LossInputs) -> tf.Tensor:
-        """Returns the loss of the clip's current frame, float32 [].
-
-        With a rollout, it is the mean over all predicted frames.
-        """
+        """Returns the loss of the current frame and of those predicted after it, float32 []."""
         logits = [clip.output.logits, *clip.output.further_logits]
-        losses = [
-            self.frame_loss(each, clip.labels[CURRENT + frame], clip.step)
-            for frame, each in enumerate(logits)
-        ]
-        return tf.add_n(losses) / len(losses)
+        frames = [(each, clip.labels[CURRENT + i]) for i, each in enumerate(logits)]
+        if self._pool_frames:
+            return self._loss(frames, clip.step)
+        return tf.add_n([self._loss([frame], clip.step) for frame in frames]) / len(frames)
 
     def frame_loss(self, logits: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Returns the loss of one frame, float32 [].
@@ -106,12 +106,19 @@ class BootstrappedCrossEntropy(Loss):
           labels: int32 [height, width], object indices; 255 never counts.
           step: int64 [], number of updates made so far.
         """
-        if self._upsample_logits:
-            logits = resize_bilinear(logits, tf.shape(labels))
-        else:
-            labels = resize_nearest(labels, tf.shape(logits)[1:3])
-        pixel_losses, valid = _pixel_cross_entropy(logits, labels)
-        return _mean_of_hardest(pixel_losses, valid, self._num_hardest(tf.size(labels), step))
+        return self._loss([(logits, labels)], step)
+
+    def _loss(self, frames: Sequence[tuple[tf.Tensor, tf.Tensor]], step: tf.Tensor) -> tf.Tensor:
+        """Returns the mean over the hardest pixels of all frames (logits, labels), float32 []."""
+        pixels = []
+        for logits, labels in frames:
+            if self._upsample_logits:
+                logits = resize_bilinear(logits, tf.shape(labels))
+            else:
+                labels = resize_nearest(labels, tf.shape(logits)[1:3])
+            pixels.append(_pixel_cross_entropy(logits, labels))
+        losses, valid = (tf.concat(parts, 0) for parts in zip(*pixels))
+        return _mean_of_hardest(losses, valid, self._num_hardest(tf.size(losses), step))
 
     def _num_hardest(self, num_pixels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Returns how many pixels count at this step, void ones included as in the release."""

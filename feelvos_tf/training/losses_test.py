@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.training.losses import BootstrappedCrossEntropy, is_regularized, weight_decay_loss
+from feelvos_tf.models.feelvos import ClipOutput
+from feelvos_tf.training.losses import (
+    BootstrappedCrossEntropy,
+    LossInputs,
+    is_regularized,
+    weight_decay_loss,
+)
 
 KEY = re.compile(r"loss_(up|down)_topk([\d.]+)(?:_mine(\d+))?_step(\d+)")
 
@@ -85,3 +91,54 @@ def test_only_full_and_pointwise_kernels_are_regularized():
     assert {name: is_regularized(name) for name in names} == names
     variables = {name: tf.constant([1.0, 2.0]) for name in names}
     np.testing.assert_allclose(weight_decay_loss(variables, 0.1), 2 * 0.1 * 2.5)
+
+
+def release_loss(logits, labels, count):
+    """Returns the release's loss of a clip's predicted frames, and its gradient, in NumPy.
+
+    Args:
+      logits: of each frame, [objects, height, width, 1].
+      labels: of each frame, [height, width].
+      count: how many of all pixels count.
+    """
+    flat = np.concatenate([each[..., 0].reshape(len(each), -1).T for each in logits])
+    target = np.concatenate([each.ravel() for each in labels])
+    probabilities = np.exp(flat - flat.max(1, keepdims=True))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    valid = target != 255
+    rows = np.arange(len(target))
+    losses = np.where(valid, -np.log(probabilities[rows, np.where(valid, target, 0)]), 0.0)
+    hardest = np.argsort(-losses, kind="stable")[:count]
+    hardest = hardest[valid[hardest]]
+    gradient = np.zeros_like(flat)
+    gradient[hardest] = probabilities[hardest]
+    gradient[hardest, target[hardest]] -= 1.0
+    return losses[hardest].mean(), gradient / len(hardest)
+
+
+def test_the_hardest_pixels_of_a_clip_s_frames_are_chosen_together_as_in_the_release():
+    rng = np.random.default_rng(5)
+    logits = [scale * rng.standard_normal((3, 5, 6, 1)) for scale in (0.5, 3.0)]
+    labels = rng.integers(0, 3, (4, 5, 6)).astype(np.int32)
+    labels[2:, 0] = 255
+    tensors = [tf.constant(each, tf.float32) for each in logits]
+    step = tf.constant(50, tf.int64)
+
+    def loss_of(**settings):
+        output = ClipOutput(tensors[0], None, None, further_logits=(tensors[1],))
+        clip = LossInputs(output, tf.constant(labels), tf.constant(3), step, None)
+        return BootstrappedCrossEntropy(0.2, 100, **settings)(clip)
+
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        value = loss_of()
+    # Halfway between all 60 pixels and a fifth of them, void ones included.
+    expected, gradient = release_loss(logits, labels[2:], int(0.6 * 60))
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    found = np.concatenate(
+        [g.numpy()[..., 0].reshape(3, -1).T for g in tape.gradient(value, tensors)]
+    )
+    np.testing.assert_allclose(found, gradient, atol=1e-7)
+    each = [release_loss(logits[i : i + 1], labels[2 + i : 3 + i], 18)[0] for i in (0, 1)]
+    np.testing.assert_allclose(loss_of(pool_frames=False), np.mean(each), rtol=1e-5)
+    assert abs(np.mean(each) - expected) > 0.01

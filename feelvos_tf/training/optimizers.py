@@ -6,9 +6,11 @@ import abc
 from collections.abc import Mapping
 from typing import Literal
 
+import gin
 import tensorflow as tf
 
 from feelvos_tf.core import settings
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.release_checkpoint import LAST_LAYERS
 from feelvos_tf.training.mixed_precision import LossScale
 
@@ -18,13 +20,30 @@ _HEAD_SCOPES = (*LAST_LAYERS, "embedding")
 _USUAL_AFTER = 20.0
 
 
+Schedule = tf.keras.optimizers.schedules.LearningRateSchedule
+_SCHEDULES = (
+    "CosineDecay",
+    "CosineDecayRestarts",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "PiecewiseConstantDecay",
+    "PolynomialDecay",
+)
+for _name in _SCHEDULES:
+    gin.external_configurable(getattr(tf.keras.optimizers.schedules, _name), module="keras")
+
+
 @settings.configurable
 class LearningRate:
-    """The learning rate at every step, under one of the release's two policies.
+    """The learning rate at every step, by one of the release's two policies or Keras' schedules.
 
-    `poly` decays from `base` to 0 at the last step, as in the paper; `step` multiplies by
+    `poly` decays from `base` to 0 at the last step, as in the release; `step` multiplies by
     `decay_factor` every `decay_step` steps. A slow start holds `slow_start_rate` for the first
     `slow_start_step` steps; the policy then runs from its beginning to the same end.
+
+    Keras' schedules go by their names there, e.g. `LearningRate.schedule = @CosineDecay()` with
+    `CosineDecay.initial_learning_rate = 0.001` and `CosineDecay.decay_steps = 10000`; of your own,
+    any subclass of `LearningRateSchedule` under `@gin.register`.
 
     Source: section 3, Implementation Details (base 0.0007); deeplab/utils/train_utils.py.
     """
@@ -38,6 +57,7 @@ class LearningRate:
         decay_factor: settings.NonNegative = 0.1,
         slow_start_step: settings.Count = 0,
         slow_start_rate: settings.NonNegative = 1e-4,
+        schedule: Schedule | None = None,
     ):
         """Stores the settings.
 
@@ -49,7 +69,17 @@ class LearningRate:
           decay_factor: factor of each decay, with 'step'.
           slow_start_step: number of updates before the policy begins.
           slow_start_rate: learning rate during these updates.
+          schedule: of Keras, in place of `policy` and all that belongs to it.
+
+        Raises:
+          InputError: the schedule is none.
         """
+        if schedule is not None and not isinstance(schedule, Schedule):
+            raise InputError(
+                "LearningRate.schedule: expected a schedule such as @CosineDecay(), with brackets, "
+                f"found {schedule!r}"
+            )
+        self._schedule = schedule
         self._policy = policy
         self._base = base
         self._power = power
@@ -75,6 +105,8 @@ class LearningRate:
         )
 
     def _after_start(self, step: tf.Tensor, num_steps: int) -> tf.Tensor:
+        if self._schedule is not None:
+            return tf.cast(self._schedule(step), tf.float32)
         if self._policy == "poly":
             done = tf.cast(tf.clip_by_value(step, 0, num_steps), tf.float32)
             return self._base * tf.pow(1.0 - done / float(num_steps), self._power)
@@ -167,6 +199,7 @@ class MomentumOptimizer(Optimizer):
         clip_gradient_norm: settings.NonNegative = 5.0,
         bias_gradient_multiplier: float = 2.0,
         last_layer_gradient_multiplier: float = 1.0,
+        last_layers_contain_logits_only: bool = False,
     ):
         """Creates an accumulator of zeros for every variable; call inside the strategy's scope.
 
@@ -176,13 +209,18 @@ class MomentumOptimizer(Optimizer):
           clip_gradient_norm: largest norm of one variable's gradient; 0 for no clipping.
           bias_gradient_multiplier: factor for the gradients of `biases` (2 in the release).
           last_layer_gradient_multiplier: factor for DeepLab's own layers after the backbone.
+          last_layers_contain_logits_only: whether that factor is for the last convolution alone.
+            (In the release, ASPP and decoder are then loaded, too: `InitialWeights.last_layers`.)
         """
         super().__init__(named_variables)
         self._momentum = momentum
         self._clip_norm = clip_gradient_norm
         self._multipliers = {
             name: gradient_multiplier(
-                name, bias_gradient_multiplier, last_layer_gradient_multiplier
+                name,
+                bias_gradient_multiplier,
+                last_layer_gradient_multiplier,
+                LAST_LAYERS[:1] if last_layers_contain_logits_only else LAST_LAYERS,
             )
             for name in named_variables
         }
@@ -291,11 +329,14 @@ def is_head(name: str) -> bool:
 
 
 def gradient_multiplier(
-    name: str, bias_multiplier: float = 2.0, last_layer_multiplier: float = 1.0
+    name: str,
+    bias_multiplier: float = 2.0,
+    last_layer_multiplier: float = 1.0,
+    last_layers: tuple[str, ...] = LAST_LAYERS,
 ) -> float:
     """Returns the factor for the gradient of the variable with this name in the 2019 release."""
     factor = bias_multiplier if "biases" in name else 1.0
-    return factor * last_layer_multiplier if any(l in name for l in LAST_LAYERS) else factor
+    return factor * last_layer_multiplier if any(l in name for l in last_layers) else factor
 
 
 def move_average(average: tf.Variable, value: tf.Tensor, decay: float | tf.Tensor) -> None:

@@ -1,9 +1,11 @@
+import gin
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+from feelvos_tf.models.backbones.resnet_test import Tiny
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
@@ -92,7 +94,7 @@ def test_the_accumulators_survive_a_checkpoint_by_name(variables, tmp_path):
 
 def test_the_head_s_variables_are_distinguished_from_every_backbone_s():
     """By name: `backbone_rate_multiplier` needs no list of backbones."""
-    for backbone in (MobileNetV2(0.1, output_stride=16), Xception(41, output_stride=16)):
+    for backbone in (MobileNetV2(0.1, output_stride=16), Xception(41, 16), Tiny(16)):
         model = Feelvos(backbone)
         model.create_variables()
         for name in release_names(model):
@@ -191,3 +193,48 @@ def test_an_unknown_policy_is_refused():
         InputError, match="LearningRate.policy: expected 'poly' or 'step', found 'cosine'"
     ):
         LearningRate("cosine")
+
+
+@pytest.mark.parametrize("only_logits", [False, True])
+def test_last_layers_are_the_release_s(variables, only_logits):
+    optimizer = MomentumOptimizer(
+        variables,
+        clip_gradient_norm=0.0,
+        last_layer_gradient_multiplier=10.0,
+        last_layers_contain_logits_only=only_logits,
+    )
+    apply(optimizer, {name: np.ones(v.shape) for name, v in variables.items()}, 1.0)
+    found = {name: float(a[0]) for name, a in optimizer.accumulators.items()}
+    assert found == {
+        "logits/semantic/weights": 10.0,
+        "embedding/biases": 2.0,
+        "aspp0/BatchNorm/gamma": 1.0 if only_logits else 10.0,
+    }
+
+
+def test_keras_schedules_are_bound_by_their_names_after_a_slow_start():
+    gin.parse_config("""
+        LearningRate.schedule = @CosineDecay()
+        LearningRate.slow_start_step = 10
+        CosineDecay.initial_learning_rate = 0.5
+        CosineDecay.decay_steps = 40
+    """)
+    try:
+        rate = LearningRate()
+    finally:
+        gin.clear_config()
+    rates = [float(rate(tf.constant(s, tf.int64), 50)) for s in (0, 9, 10, 30, 50, 60)]
+    cosine = [0.25 * (1 + np.cos(np.pi * done)) for done in (0, 0.5, 1, 1)]
+    np.testing.assert_allclose(rates, [1e-4, 1e-4, *cosine], atol=1e-7)
+
+
+def test_a_schedule_of_one_s_own_and_what_is_none():
+    class Halving(tf.keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step):
+            return 0.5 ** tf.cast(step, tf.float32)
+
+    rate = LearningRate(schedule=Halving())
+    assert float(rate(tf.constant(3, tf.int64), 100)) == 0.125
+    for none in (Halving, 0.1, lambda step: 0.1):
+        with pytest.raises(InputError, match=r"LearningRate.schedule: expected .* found"):
+            LearningRate(schedule=none)

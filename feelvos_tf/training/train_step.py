@@ -72,7 +72,8 @@ class Objective:
             when None.
           weight_decay: factor of the L2 loss.
           summed_clips: losses are summed over so many clips of a batch, and averaged over these
-            groups: 3 of the paper's batch of 48; over the whole batch when None.
+            groups: 3 of the paper's batch of 48; over the whole batch when None, or when the batch
+            is smaller.
 
         Raises:
           InputError: there are no losses, or two have one name.
@@ -101,7 +102,7 @@ class Objective:
           portions: into which the batch is divided; the losses of all of them are added up.
         """
         clips_in_batch = len(clips) * portions
-        share = (self._summed_clips or clips_in_batch) / clips_in_batch
+        share = min(self._summed_clips or clips_in_batch, clips_in_batch) / clips_in_batch
         terms = {
             loss.name: share * loss.weight * tf.add_n([loss(clip) for clip in clips])
             for loss in self._losses

@@ -88,6 +88,9 @@ def test_summed_clips_sets_how_many_losses_are_summed():
     np.testing.assert_allclose(scalars["cross_entropy"], expected, rtol=1e-5)
     decay = DECAY * 0.5 * float(tf.reduce_sum(TinyModel().weights_ ** 2))
     np.testing.assert_allclose(scalars["regularization"], decay, rtol=1e-5)
+    # More than there are: a single clip counts once, not four times.
+    scalars = make_step(TinyModel(), summed_clips=4)(batch, 3).scalars
+    np.testing.assert_allclose(scalars["cross_entropy"], 3 * expected, rtol=1e-5)
 
 
 def test_the_loss_of_a_rollout_is_the_mean_over_its_frames():

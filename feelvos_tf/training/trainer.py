@@ -14,7 +14,7 @@ from typing import Annotated
 
 import tensorflow as tf
 
-from feelvos_tf.core import settings
+from feelvos_tf.core import gin_settings, settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.corrupt_records import readable_errors
 from feelvos_tf.data.input_pipeline import WHOLE
@@ -261,6 +261,8 @@ class Trainer:
         path = self._checkpoints.resume()
         if path:
             say(f"resuming from {path}, step {int(self.step.numpy())}")
+            for change in gin_settings.changed_since(self._model_dir):
+                say(f"changed since the last run in this folder: {change}")
         return path is not None
 
     def _initialize(self) -> list[str]:

@@ -92,6 +92,27 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path):
         np.testing.assert_array_equal(average, resumed._state.average.averages[name])
 
 
+def test_settings_that_differ_from_the_folder_s_last_run_are_printed(tmp_path, capsys):
+    gin.parse_config("LearningRate.base = 0.01")
+    _, trainer = make_trainer(tmp_path)
+    trainer.train(tiny_batches(1))
+    gin.clear_config()
+    capsys.readouterr()
+    make_trainer(tmp_path, num_steps=9, weight_decay=0.02)
+    lines = [line for line in capsys.readouterr().err.splitlines() if "changed since" in line]
+    found = {line.split("in this folder: ")[1] for line in lines}
+    assert found == {
+        "LearningRate.base = 0.0007, was 0.01",
+        "Objective.weight_decay = 0.02, was 0.01",
+    }
+
+
+def test_a_batch_that_cannot_be_divided_into_the_parts_is_refused(tmp_path):
+    _, trainer = make_trainer(tmp_path, gradient_accumulation_steps=3)
+    with pytest.raises(InputError, match="batch_size: expected a multiple of 3 .* found 2"):
+        trainer.train(tiny_batches(2))
+
+
 def stop_after(trainer, steps):
     """Sends this process SIGTERM during the given step."""
     update = trainer._train_step

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import tensorflow as tf
 
 from feelvos_tf.core import settings
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.resizing import resize_nearest
-from feelvos_tf.models.global_matching import Reference, prepare_reference
+from feelvos_tf.models.global_matching import prepare_reference, shuffle
 from feelvos_tf.models.object_labels import NO_OBJECT
 from feelvos_tf.training.losses import Loss, LossInputs
 
@@ -26,9 +25,9 @@ class TripletLoss(Loss):
     parts that look nothing alike (the choice of pixel-wise metric learning, PML, Chen et al. 2018,
     whose embedding the paper builds on). An anchor without a positive or a negative does not count.
 
-    The paper trains without a loss on the embedding (section 3, Overview). The 2019 release has an
-    option for a triplet loss, whose sampling, margin and weight are not known: this one follows
-    the two publications above, and no number is the release's.
+    The paper trains without a loss on the embedding (section 3, Overview). The 2019 release offers
+    one (`classification_loss = triplet`, feelvos/utils/train_utils.py), with `sampling =
+    'reference'`, `positive = 'nearest'` and a weight of 3: see gin_configs/train/pml_baseline.gin.
     """
 
     name = "triplet"
@@ -40,6 +39,7 @@ class TripletLoss(Loss):
         positive: Literal["farthest", "nearest"] = "farthest",
         max_pixels_per_object: settings.PositiveInt = 256,
         use_previous_frame: bool = True,
+        sampling: Literal["per_object", "reference"] = "per_object",
     ):
         """Stores the settings.
 
@@ -51,12 +51,17 @@ class TripletLoss(Loss):
             again from the two other frames to compare them with.
           use_previous_frame: False takes positives and negatives from the reference alone, for
             trainings in which the previous frame's labels are damaged on purpose.
+          sampling: 'per_object' is described above; 'reference' is the release's: so many random
+            pixels of the whole reference frame are anchors, all pixels of the other frames are
+            compared with them, and anchors without a partner count as 0 in the mean.
         """
         self.weight = weight
         self._margin = margin
         self._positive = positive
         self._max_pixels_per_object = max_pixels_per_object
-        self._other_frames = (0, 1) if use_previous_frame else (0,)
+        self._other_frames = [0, 1] if use_previous_frame else [0]
+        self._draw = self._of_objects if sampling == "per_object" else self._of_reference
+        self._counts_all = sampling == "reference"
 
     def __call__(self, clip: LossInputs) -> tf.Tensor:
         """Returns the loss of one clip without the weight, float32 []."""
@@ -80,40 +85,67 @@ class TripletLoss(Loss):
         grid = tf.shape(embeddings)[1:3]
         reduced = resize_nearest(labels[:3], grid)
         indices = tf.where(reduced == VOID, NO_OBJECT, reduced)
-        draw = functools.partial(
-            prepare_reference,
-            num_objects=num_objects,
-            max_pixels=self._max_pixels_per_object,
-            seed=seed,
-        )
-        anchors = draw(embeddings[2], indices[2])
-        others = draw(
-            tf.concat([embeddings[frame] for frame in self._other_frames], 0),
-            tf.concat([indices[frame] for frame in self._other_frames], 0),
-        )
+        anchors, others = self._draw(embeddings, indices, num_objects, seed)
+        owners = anchors.owners[:, tf.newaxis]
+        same = (owners == others.owners) & (owners >= 0)
+        different = (owners != others.owners) & (others.owners >= 0)
         distances = _squared_distances(anchors.embeddings, others.embeddings)
-        same = _owners(anchors)[:, tf.newaxis] == _owners(others)
-        return self._mean_of_triplets(distances, same)
+        return self._mean_of_triplets(distances, same, different)
 
-    def _mean_of_triplets(self, distances: tf.Tensor, same: tf.Tensor) -> tf.Tensor:
+    def _of_objects(
+        self, embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor, seed
+    ) -> tuple[_Pixels, _Pixels]:
+        """Returns as many anchors of each object in the current frame as pixels of the others."""
+
+        def draw(frames: list[int]) -> _Pixels:
+            chosen = prepare_reference(
+                tf.concat([embeddings[frame] for frame in frames], 0),
+                tf.concat([indices[frame] for frame in frames], 0),
+                num_objects,
+                self._max_pixels_per_object,
+                seed,
+            )
+            counts = chosen.offsets[1:] - chosen.offsets[:-1]
+            return _Pixels(chosen.embeddings, tf.repeat(tf.range(num_objects), counts))
+
+        return draw([2]), draw(self._other_frames)
+
+    def _of_reference(
+        self, embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor, seed
+    ) -> tuple[_Pixels, _Pixels]:
+        """Returns anchors from anywhere in the reference, and all pixels of the other frames."""
+        del num_objects
+        channels = embeddings.shape[-1]
+        own, labels = tf.reshape(embeddings[0], [-1, channels]), tf.reshape(indices[0], [-1])
+        rows = shuffle(tf.range(tf.size(labels)), seed)[: self._max_pixels_per_object]
+        anchors = _Pixels(tf.gather(own, rows), tf.gather(labels, rows))
+        others = tf.reshape(embeddings[1:], [-1, channels])
+        return anchors, _Pixels(others, tf.reshape(indices[1:], [-1]))
+
+    def _mean_of_triplets(
+        self, distances: tf.Tensor, same: tf.Tensor, different: tf.Tensor
+    ) -> tf.Tensor:
         highest, lowest = distances.dtype.max, distances.dtype.min
-        negative = tf.reduce_min(tf.where(same, highest, distances), -1)
+        negative = tf.reduce_min(tf.where(different, distances, highest), -1)
         if self._positive == "farthest":
             positive = tf.reduce_max(tf.where(same, distances, lowest), -1)
         else:
             positive = tf.reduce_min(tf.where(same, distances, highest), -1)
-        counts = tf.reduce_any(same, -1) & tf.reduce_any(~same, -1)
+        counts = tf.reduce_any(same, -1) & tf.reduce_any(different, -1)
         # The infinite difference of an anchor without a partner must not reach the gradient.
         difference = tf.where(counts, positive, 0.0) - tf.where(counts, negative, 0.0)
         triplets = tf.where(counts, tf.nn.relu(difference + self._margin), 0.0)
+        if self._counts_all:
+            return tf.reduce_mean(triplets)
         num_anchors = tf.math.count_nonzero(counts, dtype=tf.float32)
         return tf.math.divide_no_nan(tf.reduce_sum(triplets), num_anchors)
 
 
-def _owners(pixels: Reference) -> tf.Tensor:
-    """Returns int32 [pixels]: the object of each."""
-    counts = pixels.offsets[1:] - pixels.offsets[:-1]
-    return tf.repeat(tf.range(tf.size(counts)), counts)
+class _Pixels(NamedTuple):
+    """Embeddings, float32 [pixels, channels], and their objects, int32 [pixels]; negative: void."""
+
+    embeddings: tf.Tensor
+    owners: tf.Tensor
 
 
 def _squared_distances(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

@@ -174,3 +174,51 @@ def test_the_previous_frame_can_be_left_out():
     assert float(both.embedding_loss(embeddings, labels, count, seed)) != float(
         both.embedding_loss(embeddings, changed, count, seed)
     )
+
+
+def release_triplets(embeddings, labels, margin):
+    """Returns the release's loss of a clip, all pixels of the reference being anchors; gradient."""
+    labels = reduced(labels)
+    anchors, owners = embeddings[0].reshape(-1, 4), labels[0].ravel()
+    others, classes = embeddings[1:].reshape(-1, 4), labels[1:].ravel()
+    gradient = np.zeros((3, embeddings[0].size // 4, 4))
+    loss = 0.0
+    for i, (anchor, owner) in enumerate(zip(anchors, owners)):
+        distances = ((others - anchor) ** 2).sum(-1)
+        positives = np.where((classes == owner) & (owner != 255), distances, np.inf)
+        negatives = np.where((classes != owner) & (classes != 255), distances, np.inf)
+        near, far = positives.argmin(), negatives.argmin()
+        value = positives[near] - negatives[far] + margin
+        if np.isfinite(value) and value > 0:
+            loss += value / len(anchors)
+            rest = gradient[1:].reshape(-1, 4)
+            gradient[0, i] += 2 * (others[far] - others[near]) / len(anchors)
+            rest[near] += 2 * (others[near] - anchor) / len(anchors)
+            rest[far] -= 2 * (others[far] - anchor) / len(anchors)
+    return loss, gradient.reshape(embeddings.shape)
+
+
+@pytest.mark.parametrize("margin", [0.1, 1.0])
+def test_the_release_s_loss_and_its_gradient(margin):
+    embeddings, labels = make_clip(3)
+    variable = tf.Variable(embeddings)
+    every_pixel = TripletLoss(
+        sampling="reference", positive="nearest", margin=margin, max_pixels_per_object=1000
+    )
+    with tf.GradientTape() as tape:
+        loss = every_pixel.embedding_loss(variable, labels, tf.constant(3))
+    expected, gradient = release_triplets(embeddings.astype(np.float64), labels, margin)
+    assert expected > 0
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(tape.gradient(loss, variable), gradient, atol=1e-6)
+
+
+def test_anchors_of_the_reference_are_so_many_random_ones_whosever_they_are():
+    embeddings, labels = make_clip(3)
+    loss = TripletLoss(sampling="reference", positive="nearest", max_pixels_per_object=5)
+    seeds = [tf.constant([1, i]) for i in range(200)]
+    draws = [float(loss.embedding_loss(embeddings, labels, tf.constant(3), s)) for s in seeds]
+    assert draws[0] == float(loss.embedding_loss(embeddings, labels, tf.constant(3), seeds[0]))
+    expected, _ = release_triplets(embeddings.astype(np.float64), labels, 1.0)
+    np.testing.assert_allclose(np.mean(draws), expected, rtol=0.1)
+    assert np.std(draws) > 0.02
