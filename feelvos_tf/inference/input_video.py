@@ -9,7 +9,7 @@ import pathlib
 import secrets
 import sys
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
@@ -18,7 +18,7 @@ import numpy as np
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
-from feelvos_tf.inference.video_predictor import downsample_mask
+from feelvos_tf.inference.window import downsample_mask
 from feelvos_tf.media import given_mask, masks, video
 from feelvos_tf.media.selection import SelectedFrames, Selection
 
@@ -39,6 +39,7 @@ class InputVideo:
         objects are added, known ones corrected.
       selection: which frames, and how large. Positions count within it.
       asked: positions of the frames whose masks are wanted; None for all.
+      more_masks: those of the second, third, ... object, where each has a file of its own.
     """
 
     name: str
@@ -48,6 +49,7 @@ class InputVideo:
     later_masks: Mapping[int, LaterMask] = field(default_factory=dict)
     selection: Selection = Selection()
     asked: frozenset[int] | None = None
+    more_masks: tuple[pathlib.Path, ...] = ()
 
     @functools.cached_property
     def frames(self) -> SelectedFrames:
@@ -130,14 +132,14 @@ class InputVideo:
         """Position -> mask; each file is read once."""
         given = {0: _PackedMask(self._first_mask())}
         for position, (path, ids) in sorted(self.later_masks.items()):
-            mask = self._read(path) if ids is None else _read_new_objects(path, ids)
+            mask = self._read(path, position) if ids is None else _read_new_objects(path, ids)
             if mask.any():
                 given[position] = _PackedMask(mask)
         return given
 
     def _first_mask(self) -> np.ndarray:
         if self.binary_mask is None:
-            ids = self._read(self.mask_path)
+            ids = self._read(self.mask_path, 0)
         else:
             ids = masks.read_mask(self.mask_path, binary=self.binary_mask)
         if not masks.object_ids(ids):
@@ -151,13 +153,30 @@ class InputVideo:
             )
         return ids
 
-    def _read(self, path: pathlib.Path) -> np.ndarray:
+    def _read(self, path: pathlib.Path, position: int) -> np.ndarray:
         """Returns a mask that somebody has drawn, at the size the frames are scaled to."""
         size = self.size
-        ids = given_mask.read(path, size, self._numbers)
+        if position == 0 and self.more_masks:
+            ids = given_mask.read_each((path, *self.more_masks), size, self._numbers)
+        else:
+            read_frame = functools.partial(self._frame_of_size, position)
+            ids = given_mask.read(path, size, self._numbers, read_frame)
+        _warn_of_background(path, ids)
         if ids.shape != size and self.selection.size(*ids.shape) == size:
             return downsample_mask(ids, size)
         return ids
+
+    def _frame_of_size(self, position: int, size: tuple[int, int]) -> np.ndarray | None:
+        """Returns a frame, whole or scaled, uint8 [*size, 3]; None where it has another size."""
+        if self.source.is_live:
+            found = self.frames.first() if position == 0 else None
+        else:
+            number = self.selection.number(position)
+            frame = next(self.source.timed(number, number + 1), None)
+            found = None if frame is None else frame.image
+        if found is not None and found.shape[:2] != size:
+            found = self.selection.scaled(found)
+        return found if found is not None and found.shape[:2] == size else None
 
 
 class _PackedMask:
@@ -189,7 +208,7 @@ def from_dataset(videos: Iterable[VideoFiles]) -> list[InputVideo]:
 
 def from_video(
     source: str | os.PathLike[str] | video.Frames,
-    mask_path: str | os.PathLike[str],
+    mask_path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     later_masks: Mapping[int, str | os.PathLike[str]] | None = None,
     selection: Selection = Selection(),  # noqa: B008
     name: str | None = None,
@@ -198,7 +217,7 @@ def from_video(
 
     Args:
       source: its frames, or what `video.open_frames` takes.
-      mask_path: the first frame's mask, see `given_mask`.
+      mask_path: the first frame's mask, see `given_mask`; or several, of one object each.
       later_masks: number of a frame in the source -> a mask of it, with further objects or
         corrections.
       selection: which frames.
@@ -219,7 +238,11 @@ def from_video(
                 f"after the first ({selection.start})"
             )
         placed[position] = (pathlib.Path(path), None)
-    return InputVideo(name or "video", frames, pathlib.Path(mask_path), None, placed, selection)
+    is_one = isinstance(mask_path, (str, os.PathLike))
+    first, *more = map(pathlib.Path, [mask_path] if is_one else mask_path)
+    return InputVideo(
+        name or "video", frames, first, None, placed, selection, more_masks=tuple(more)
+    )
 
 
 def check(input_video: InputVideo) -> None:
@@ -254,6 +277,17 @@ def check_used(input_video: InputVideo, length: int) -> None:
 def size_of(shape: tuple[int, ...]) -> str:
     """Returns `854x480` for [480, 854, ...]."""
     return f"{shape[1]}x{shape[0]}"
+
+
+def _warn_of_background(path: pathlib.Path, ids: np.ndarray) -> None:
+    """Warns of an object that reaches all borders: a white background may have been meant."""
+    borders = (ids[0], ids[-1], ids[:, 0], ids[:, -1])
+    for value in sorted(set.intersection(*(set(masks.object_ids(line)) for line in borders))):
+        print(
+            f"warning: {path}: object {value} reaches all four borders of the frame: if it is the "
+            "background, paint that black or make it transparent",
+            file=sys.stderr,
+        )
 
 
 def _size_and_time(path: pathlib.Path) -> bytes:

@@ -1,15 +1,16 @@
 """Reads masks that people draw or other programs write, in all their forms.
 
 A mask is an indexed or gray picture whose values are ids; one white object on black; a picture in
-which every color is an object; or JSON (see `mask_json`). `ObjectNumbers.reading` says how colors
-and names were understood.
+which every color is an object, on black or on the frame itself; a picture per object; or JSON (see
+`mask_json`). `ObjectNumbers.reading` says how colors and names were understood.
 """
 
 from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Hashable
+from collections.abc import Callable, Sequence
+from typing import Union
 
 import cv2
 import numpy as np
@@ -17,178 +18,258 @@ from PIL import Image, ImageOps
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import mask_json, masks, pictures
+from feelvos_tf.media import mask_json, masks, pictures, soft_edges
 
 MAX_DRAWN_OBJECTS = 100
-"""A mask with more values than this was smoothed by a paint program."""
-MAX_COLORS = 40
-"""The same for the colors of a picture."""
-_FORMATS = ("PNG", "BMP", "GIF", "TIFF", "WEBP")
-_WIDEST_RIM = 3.0  # Pixels of smoothed outline around a white object.
-_FEWEST_STEPS = 6  # Values of a picture that may come from a blurred outline.
+"""A gray mask with more values than this was smoothed by a paint program."""
+_FORMATS = ("PNG", "BMP", "GIF", "TIFF", "WEBP", "JPEG")
 _SEEN = 128  # Less opaque pixels are background.
 _NOISE = 16  # How far JPEG moves values away from black and white at quality 90 and above.
+_SHARE_OF_FRAME = 0.3  # A drawing on the frame leaves at least so much of it.
+_PALETTE_GRAYS = (64, 128, 192)  # Gray colors of DAVIS' palette, of the ids 56, 7 and 63.
+Key = Union[int, str, tuple]
+ReadFrame = Callable[[tuple], Union[np.ndarray, None]]
 
 
 class ObjectNumbers:
     """The ids of colors and names, the same in all masks of a video.
 
-    A color of the DAVIS palette gets its id there, a number is its own id, and everything else gets
-    the lowest free id.
+    Keys are ids themselves; names; ("entry", n) for the n-th of a file; (name, group); and colors
+    (red, green, blue). A color of the DAVIS palette gets its id there, the rest the lowest free
+    ones, an entry its place if that is free.
+
+    Attributes:
+      is_softened: whether soft edges of a mask were cut.
     """
 
     def __init__(self):
-        self._ids: dict[Hashable, int] = {}
+        self._ids: dict[Key, int] = {}
+        self.is_softened = False
 
-    def id_of(self, key: Hashable) -> int:
-        """Returns the id of a color (tuple), name or number.
+    def id_of(self, key: Key) -> int:
+        """Returns the id of a color, name, place or number.
 
         Raises:
-          ValueError: the number is not in 1..254, or there are more objects than ids.
+          ValueError: the number is not in 1..254 or the id of something else, or there are more
+            objects than ids.
         """
+        if type(key) not in (int, str, tuple):
+            raise ValueError(f"expected a number or a name of an object, found {key!r}")
         if key not in self._ids:
             self._ids[key] = self._new_id(key)
         return self._ids[key]
 
+    def id_near(self, color: tuple[int, int, int]) -> int:
+        """Returns the id of a known color that differs no more than JPEG makes it, or a new one."""
+        for key in self._ids:
+            is_color = isinstance(key, tuple) and len(key) == 3
+            if is_color and max(abs(a - b) for a, b in zip(key, color)) <= _NOISE:
+                return self._ids[key]
+        return self.id_of(color)
+
     def reading(self) -> str:
         """Returns `1 = (255, 0, 0), 2 = dog`; empty where all objects have plain ids."""
-        named = {key: value for key, value in self._ids.items() if not isinstance(key, int)}
-        return ", ".join(f"{value} = {_printable(key)}" for key, value in named.items())
+        told = [
+            f"{value} = {_printable(key)}"
+            for key, value in self._ids.items()
+            if key not in (value, ("entry", value))
+        ]
+        return ", ".join(told + ["soft edges cut at half"] * self.is_softened)
 
-    def _new_id(self, key: Hashable) -> int:
-        taken = set(self._ids.values())
+    def _new_id(self, key: Key) -> int:
+        taken = {value: key for key, value in self._ids.items()}
         if isinstance(key, int):
             if not 0 < key < VOID:
                 raise ValueError(f"expected object ids 1..{VOID - 1}, found {key}")
+            if key in taken:
+                raise ValueError(f"the id {key} is that of {_printable(taken[key])} already")
             return key
-        if isinstance(key, tuple):
+        wanted = None
+        if isinstance(key, tuple) and key[0] == "entry":
+            wanted = key[1]
+        elif isinstance(key, tuple) and len(key) == 3:
             same = (key == masks.DAVIS_PALETTE).all(-1).nonzero()[0]
-            if same.size and 0 < same[0] < VOID and same[0] not in taken:
-                return int(same[0])
-        free = next((value for value in range(1, VOID) if value not in taken), None)
-        if free is None:
+            wanted = int(same[0]) if same.size else None
+        free = [value for value in range(1, VOID) if value not in taken]
+        if not free:
             raise ValueError(f"expected at most {VOID - 1} objects")
-        return free
+        return wanted if wanted in free else free[0]
 
 
-def read(path: str | os.PathLike[str], size: tuple[int, int], numbers: ObjectNumbers) -> np.ndarray:
+def read(
+    path: str | os.PathLike[str],
+    size: tuple[int, int],
+    numbers: ObjectNumbers,
+    read_frame: ReadFrame = lambda size: None,
+) -> np.ndarray:
     """Returns object ids, uint8 [height, width]; 0 is background, 255 void.
 
     Args:
       path: the mask.
       size: height and width of its frame, for polygons, which need not say.
       numbers: ids of the video's objects so far; new ones are added.
+      read_frame: height and width of a mask that seems to be drawn on the frame -> the frame,
+        uint8 [height, width, 3], None where there is none of that size.
 
     Raises:
-      InputError: the file is no mask, or has soft edges.
+      InputError: the file is no mask, or it cannot be told what belongs to which object.
     """
     path = pathlib.Path(path)
     if path.suffix.lower() == ".json":
         return mask_json.read(path, size, numbers.id_of)
     with pictures.opened(path, "a mask (PNG or JSON)", _FORMATS) as opened:
+        if getattr(opened, "n_frames", 1) > 1:
+            raise InputError(f"{path}: expected a mask, found {opened.n_frames} pictures in a file")
         image = ImageOps.exif_transpose(opened)
-        if image.mode in ("P", "L", "1") or image.mode.startswith("I"):
-            values = np.array(image)
-            if values.max() > VOID or values.min() < 0:
-                raise InputError(
-                    f"{path}: expected object ids 0..{VOID}, found {values.min()}..{values.max()}"
-                )
-            if image.mode != "P" or not _has_background_elsewhere(image, values):
-                return _ids_of_values(path, values.astype(np.uint8), image.mode == "P")
+        if image.mode in ("P", "L", "1") or image.mode[0] in "IF":
+            values = _eight_bits(path, np.array(image))
+            if opened.format != "JPEG" and (image.mode != "P" or _has_ids(image, values)):
+                return _ids_of_values(path, values, image.mode == "P", numbers)
         colors = np.array(image.convert("RGBA"))
-    return _ids_of_colors(path, colors, numbers)
+    return _ids_of_colors(path, colors, numbers, read_frame, opened.format)
 
 
-def _ids_of_values(path: pathlib.Path, values: np.ndarray, is_indexed: bool = False) -> np.ndarray:
+def read_each(
+    paths: Sequence[str | os.PathLike[str]], size: tuple[int, int], numbers: ObjectNumbers
+) -> np.ndarray:
+    """Returns the ids of objects that have a file each, 1, 2, ..., uint8 [height, width].
+
+    Where they overlap the last one wins.
+
+    Args:
+      paths: the files, of any form that `read` takes.
+      size: see `read`.
+      numbers: see `read`.
+
+    Raises:
+      InputError: a file is no mask of one object, or of another size than the first.
+    """
+    ids = None
+    for number, path in enumerate(paths, 1):
+        found = ObjectNumbers()
+        one = read(path, size, found)
+        numbers.is_softened |= found.is_softened
+        objects = masks.object_ids(one)
+        if len(objects) != 1:
+            raise InputError(
+                f"{path}: expected one object, as there are several masks, found {len(objects)}"
+            )
+        ids = np.zeros(one.shape, np.uint8) if ids is None else ids
+        if one.shape != ids.shape:
+            raise InputError(
+                f"{path}: expected the size of {paths[0]}, {ids.shape[1]}x{ids.shape[0]}, found "
+                f"{one.shape[1]}x{one.shape[0]}"
+            )
+        ids[one == objects[0]] = numbers.id_of(number)
+    return ids
+
+
+def _eight_bits(path: pathlib.Path, values: np.ndarray) -> np.ndarray:
+    """Returns the values of one channel, of up to 32 bits or fractions, as uint8."""
+    found = np.unique(values)
+    if found.tolist() in ([0, 65535], [65535]):
+        return (values > 0).astype(np.uint8)
+    if not ((found >= 0) & (found <= VOID) & (found == np.floor(found))).all():
+        shown = f"{found[0]:g}..{found[-1]:g}" if len(found) else "nothing"
+        raise InputError(f"{path}: expected whole object ids 0..{VOID}, found {shown}")
+    return values.astype(np.uint8)
+
+
+def _ids_of_values(
+    path: pathlib.Path, values: np.ndarray, is_indexed: bool, numbers: ObjectNumbers
+) -> np.ndarray:
     """Returns the ids of a picture of one channel; white on black is object 1."""
     found = np.unique(values)
     if set(found) == {0, VOID} or (found.tolist() == [VOID] and not is_indexed):
         return (values != 0).astype(np.uint8)
     dark, light = found[found <= _NOISE], found[found >= VOID - _NOISE]
     is_noisy = len(dark) + len(light) == len(found) and min(len(dark), len(light)) > 1
-    if is_noisy and not is_indexed:  # Once saved as JPEG.
+    if is_indexed:
+        return values
+    if is_noisy:  # Once saved as JPEG.
         return (values > VOID // 2).astype(np.uint8)
-    _check_not_smoothed(path, values)
-    if not is_indexed:
-        _check_solid(path, values)
-    return values
+    drawing = soft_edges.separate(np.dstack([values] * 3), MAX_DRAWN_OBJECTS)
+    if drawing is not None and not drawing.is_soft:
+        return values
+    return _ids_of_drawing(path, drawing, len(found), numbers)
 
 
-def _has_background_elsewhere(image: Image.Image, indices: np.ndarray) -> bool:
-    """Returns whether pixels of an indexed picture are black or clear by another index than 0.
+def _has_ids(image: Image.Image, indices: np.ndarray) -> bool:
+    """Returns whether the indices of an indexed picture are ids, not places of colors in a palette.
 
-    Paint programs sort a palette by colors or by frequency, as for GIF, so that the indices are no
-    ids. In a palette of ids, such as that of DAVIS, 0 is the background.
+    Paint programs sort a palette by colors or by frequency, as for GIF: then pixels are black or
+    clear by another index than 0. In a palette of ids, such as that of DAVIS, 0 is the background.
+    Nor are indices ids whose colors are those of soft edges.
     """
     palette = np.asarray(image.getpalette("RGBA"), np.uint8).reshape(-1, 4)
+    used = np.unique(indices)
+    if used[-1] < len(palette) and (palette[used, :3] == masks.DAVIS_PALETTE[used]).all():
+        return True
     is_background = ~palette[:, :3].any(1) | (palette[:, 3] < _SEEN)
     clear = image.info.get("transparency")
     if isinstance(clear, int) and clear < len(palette):
         is_background[clear] = True
-    used = np.unique(indices)
-    return not is_background[0] and is_background[used[used < len(palette)]].any()
+    if not is_background[0] and is_background[used[used < len(palette)]].any():
+        return False
+    drawing = soft_edges.separate(np.array(image.convert("RGB")), MAX_DRAWN_OBJECTS)
+    return drawing is not None and not drawing.is_soft
 
 
-def _ids_of_colors(path: pathlib.Path, colors: np.ndarray, numbers: ObjectNumbers) -> np.ndarray:
+def _ids_of_colors(
+    path: pathlib.Path,
+    colors: np.ndarray,
+    numbers: ObjectNumbers,
+    read_frame: ReadFrame,
+    format_name: str,
+) -> np.ndarray:
     """Returns one id per color of uint8 [height, width, 4]; black and clear are background."""
-    opaque = np.where(colors[..., 3:] < _SEEN, 0, colors[..., :3])
-    if (opaque == opaque[..., :1]).all():
-        return _ids_of_values(path, opaque[..., 0])
-    packed = opaque @ np.array([1 << 16, 1 << 8, 1])
-    found, inverse = np.unique(packed, return_inverse=True)
-    if len(found) > MAX_COLORS:
+    opaque = np.where(colors[..., 3:] < _SEEN, 0, colors[..., :3]).astype(np.uint8)
+    is_gray = (opaque == opaque[..., :1]).all()
+    if is_gray and format_name != "JPEG":
+        found = np.unique(opaque[..., 0])
+        # Other values of gray are ids, as in some copies of DAVIS 2016.
+        if not set(found) <= {0, VOID, *_PALETTE_GRAYS} or not set(found) & set(_PALETTE_GRAYS):
+            return _ids_of_values(path, opaque[..., 0], False, numbers)
+    drawing = soft_edges.separate(opaque, is_lossy=format_name == "JPEG")
+    if drawing is None:
+        drawing = _drawn_on_frame(opaque, read_frame(opaque.shape[:2]))
+    packed = opaque.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1])
+    num_colors = len(np.unique(packed)) if drawing is None else 0
+    return _ids_of_drawing(path, drawing, num_colors, numbers, format_name)
+
+
+def _drawn_on_frame(picture: np.ndarray, frame: np.ndarray | None) -> soft_edges.Drawing | None:
+    """Returns what was drawn on a frame; None if the picture shows another one."""
+    if frame is None or frame.shape != picture.shape:
+        return None
+    is_same = cv2.absdiff(picture, frame).max(-1) <= _NOISE
+    if is_same.mean() < _SHARE_OF_FRAME:
+        return None
+    return soft_edges.separate(picture, frame=frame)
+
+
+def _ids_of_drawing(
+    path: pathlib.Path,
+    drawing: soft_edges.Drawing | None,
+    num_colors: int,
+    numbers: ObjectNumbers,
+    format_name: str = "PNG",
+) -> np.ndarray:
+    """Returns the ids of a drawing's colors; raises InputError where there is none."""
+    if drawing is None:
+        lossy = ", which as a JPEG file has more colors than were drawn" * (format_name == "JPEG")
         raise InputError(
-            f"{path}: expected one color per object, found {len(found)} colors: the mask seems to "
-            "be smoothed or a photograph; save it without antialiasing"
+            f"{path}: expected one color per object, on black or on the frame itself, found "
+            f"{num_colors} colors{lossy}: the mask seems to be smoothed or a photograph; save it "
+            "as PNG, without antialiasing"
         )
-    inverse = inverse.reshape(packed.shape)
-    _check_solid(path, inverse.astype(np.uint8))
-    ids = [_id_of_color(int(color), numbers) for color in found]
-    return np.array(ids, np.uint8)[inverse]
+    numbers.is_softened |= drawing.is_soft
+    if drawing.is_soft and len(drawing.colors) == 1 and len({*drawing.colors[0]}) == 1:
+        return drawing.labels.astype(np.uint8)
+    id_of = numbers.id_near if drawing.is_soft else numbers.id_of
+    return np.array([0, *map(id_of, drawing.colors)], np.uint8)[drawing.labels]
 
 
-def _id_of_color(packed: int, numbers: ObjectNumbers) -> int:
-    color = (packed >> 16, packed >> 8 & 255, packed & 255)
-    return numbers.id_of(color) if packed else 0
-
-
-def _check_not_smoothed(path: pathlib.Path, ids: np.ndarray) -> None:
-    """Raises InputError where a paint program has smoothed the outlines of a drawn mask."""
-    counts = np.bincount(ids.ravel(), minlength=VOID + 1)
-    num_values = np.count_nonzero(counts)
-    if num_values > MAX_DRAWN_OBJECTS:
-        raise InputError(
-            f"{path}: expected one value per object, found {num_values} values: "
-            "the mask seems to be smoothed; save it without antialiasing"
-        )
-    others = (ids != 0) & (ids != VOID)
-    if not counts[VOID] or not others.any():
-        return
-    to_white = cv2.distanceTransform((ids != VOID).astype(np.uint8), cv2.DIST_L2, 3)
-    is_rim = np.mean(to_white[others] <= _WIDEST_RIM) > 0.95
-    if is_rim and (counts[VOID] > others.sum() or num_values > 4):
-        raise InputError(
-            f"{path}: expected one value per object, found {counts[VOID]} pixels of value {VOID} "
-            f"(void) with {num_values - 2} other values along their outline: a smoothed white "
-            f"object? save it without antialiasing, with 0 and {VOID} alone"
-        )
-
-
-def _check_solid(path: pathlib.Path, values: np.ndarray) -> None:
-    """Raises InputError where most values are lines or dots: steps of a blurred outline."""
-    found = np.unique(values)
-    if len(found) < _FEWEST_STEPS:
-        return
-    square = np.ones((3, 3), np.uint8)
-    solid = [cv2.erode((values == value).astype(np.uint8), square).any() for value in found]
-    if sum(solid) < len(found) / 2:
-        raise InputError(
-            f"{path}: expected one value or color per object, found {len(found)}, of which "
-            f"{len(found) - sum(solid)} are no wider than a line: the mask seems to be smoothed; "
-            "save it without antialiasing"
-        )
-
-
-def _printable(key: Hashable) -> str:
-    text = str(key)
+def _printable(key: Key) -> str:
+    text = " ".join(map(str, key)) if isinstance(key, tuple) and len(key) == 2 else str(key)
     return text if text.isprintable() else repr(text)

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import struct
+import time
 import zlib
 
 import cv2
@@ -46,7 +47,9 @@ def test_values_are_ids_in_indexed_gray_one_bit_and_16_bit_pictures(tmp_path):
         np.testing.assert_array_equal(read(tmp_path / name), mask)
     saved(tmp_path / "bit.png", drawn(1) > 0)
     np.testing.assert_array_equal(read(tmp_path / "bit.png"), drawn(1))
-    with pytest.raises(InputError, match="large.png: expected object ids 0..255, found 0..300"):
+    with pytest.raises(
+        InputError, match="large.png: expected whole object ids 0..255, found 0..300"
+    ):
         read(saved(tmp_path / "large.png", drawn(1).astype(np.uint16) * 300))
 
 
@@ -114,22 +117,166 @@ def test_white_on_black_that_was_once_a_jpeg_is_one_object(tmp_path, quality):
     )
 
 
-def test_soft_edges_are_refused_in_all_colors(tmp_path):
-    disk = cv2.circle(np.zeros((4 * 48, 4 * 80), np.uint8), (100, 90), 60, 255, -1)
-    soft = cv2.resize(disk, SIZE[::-1], interpolation=cv2.INTER_AREA)
-    red = np.stack([soft, soft // 8, soft // 8], -1)
-    blurred = cv2.GaussianBlur(drawn(200, 100), (0, 0), 1.5)
-    ids = cv2.resize(cv2.resize(drawn(1, 2, 7), (320, 192)), SIZE[::-1])
-    for name, array in {"soft": soft, "red": red, "blurred": blurred}.items():
-        with pytest.raises(InputError, match=f"{name}.png: .*smoothed"):
-            read(saved(tmp_path / f"{name}.png", array))
-    assert read(saved(tmp_path / "small.png", ids)) is not None
-    photo = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    with pytest.raises(InputError, match="photo.png: expected one color per object, found"):
-        read(saved(tmp_path / "photo.png", photo))
-    saved(tmp_path / "lossy.jpg", drawn(255))
-    with pytest.raises(InputError, match="lossy.jpg: cannot be read as a mask"):
-        read(tmp_path / "lossy.jpg")
+def smooth(mask):
+    """Returns a mask scaled up and down again, with soft edges in place of steps."""
+    large = cv2.resize(mask, (4 * SIZE[1], 4 * SIZE[0]), interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(np.roll(large, (1, 2), (0, 1)), SIZE[::-1], interpolation=cv2.INTER_AREA)
+
+
+def overlap(one, other):
+    return (one & other).sum() / (one | other).sum()
+
+
+BLURS = {
+    "antialiasing": smooth,
+    "half pixels": lambda mask: cv2.blur(mask, (2, 2)),
+    "brush": lambda mask: cv2.GaussianBlur(mask, (0, 0), 2),
+}
+
+
+@pytest.mark.parametrize("blur", BLURS)
+def test_soft_edges_are_cut_at_half_and_told(tmp_path, blur):
+    for name, colors in {
+        "white": [(255, 255, 255)],
+        "red": [(255, 30, 30)],
+        "two": [(255, 0, 0), (0, 255, 0)],
+        "grays": [(255, 255, 255), (128, 128, 128)],
+    }.items():
+        mask = drawn(*range(1, len(colors) + 1))
+        picture = BLURS[blur](np.array([(0, 0, 0), *colors], np.uint8)[mask])
+        assert len(np.unique(picture.reshape(-1, 3), axis=0)) > len(colors) + 1
+        numbers = given_mask.ObjectNumbers()
+        ids = read(saved(tmp_path / f"{name}.png", picture), numbers)
+        assert len(masks.object_ids(ids)) == len(colors)
+        assert numbers.reading().endswith("soft edges cut at half")
+        for value in range(1, len(colors) + 1):
+            [found] = {*masks.object_ids(ids * (mask == value))}
+            assert overlap(ids == found, mask == value) > 0.8
+
+
+def test_soft_strokes_on_transparency_keep_their_colors(tmp_path):
+    """Paint programs round the color of almost transparent pixels."""
+    alpha = np.maximum(*(BLURS["brush"](drawn(*at)) for at in ((255,), (0, 255))))
+    red = drawn(1) | np.roll(drawn(1), 5, 1)
+    rgb = np.where(red[..., None] > 0, (255, 0, 0), (0, 0, 255))
+    noise = np.random.default_rng(0).integers(-2, 3, rgb.shape) * (alpha < 250)[..., None]
+    picture = np.dstack([np.clip(rgb + noise, 0, 255).astype(np.uint8), alpha])
+    ids = read(saved(tmp_path / "strokes.png", picture))
+    assert len(masks.object_ids(ids)) == 2
+    assert overlap(ids > 0, drawn(1, 1) > 0) > 0.9
+
+
+@pytest.mark.parametrize("mode", ["gray", "colors", "indexed"])
+def test_thin_objects_are_objects(tmp_path, mode):
+    mask = np.zeros(SIZE, np.uint8)
+    for value in range(1, 9):
+        mask[4 * value : 4 * value + 2, 10:70] = value
+    picture = mask if mode == "gray" else masks.DAVIS_PALETTE[mask]
+    image = Image.fromarray(picture)
+    if mode == "indexed":
+        masks.write_mask(tmp_path / "thin.png", mask)
+    else:
+        image.save(tmp_path / "thin.png")
+    np.testing.assert_array_equal(read(tmp_path / "thin.png"), mask)
+
+
+def test_touching_soft_objects_leave_no_line_between_them(tmp_path):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[10:40, 10:40], mask[10:40, 40:70] = 1, 2
+    picture = BLURS["brush"](np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)[mask])
+    ids = read(saved(tmp_path / "two.png", picture))
+    assert (ids[20:30, 20:60] > 0).all()
+    assert overlap(ids == 2, mask == 1) > 0.85 and overlap(ids == 1, mask == 2) > 0.85
+
+
+def test_photographs_and_textures_are_no_masks(tmp_path, testdata):
+    rng = np.random.default_rng(0)
+    photo = np.array(Image.open(testdata / "overlay.jpg"))
+    noise = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    texture = cv2.GaussianBlur(rng.integers(0, 256, SIZE, dtype=np.uint8), (0, 0), 1)
+    spotted = np.where(drawn(1) > 0, texture, 0).astype(np.uint8)
+    for number, array in enumerate((photo, photo[..., 1], noise, texture, spotted)):
+        with pytest.raises(InputError, match=f"{number}.png: .*one color per object, .* found"):
+            read(saved(tmp_path / f"{number}.png", array))
+
+
+def test_jpeg_is_taken_where_its_colors_are_clear_and_named_where_not(tmp_path):
+    colors = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)
+    mask = np.kron(drawn(1, 2), np.ones((4, 4), np.uint8))
+    saved(tmp_path / "mask.jpg", colors[mask], quality=85)
+    numbers = given_mask.ObjectNumbers()
+    ids = given_mask.read(tmp_path / "mask.jpg", mask.shape, numbers)
+    assert overlap(ids > 0, mask > 0) > 0.98 and masks.object_ids(ids) == [1, 2]
+    later = given_mask.read(saved(tmp_path / "l.png", colors[mask[::-1]]), mask.shape, numbers)
+    assert masks.object_ids(later)
+    noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    with pytest.raises(InputError, match="noise.jpg: .*as a JPEG file has more colors"):
+        read(saved(tmp_path / "noise.jpg", noise))
+
+
+@pytest.mark.parametrize("is_soft", [False, True])
+def test_a_mask_may_be_drawn_on_its_frame(tmp_path, testdata, is_soft):
+    frame = np.array(Image.open(testdata / "overlay.jpg"))[:240, :320]
+    mask = cv2.resize(drawn(1, 2), (320, 240), interpolation=cv2.INTER_NEAREST)
+    colors = np.array([(0, 0, 0), (255, 0, 0), (0, 255, 0)], np.float32)
+    shares = np.stack([(mask == value).astype(np.float32) for value in (1, 2)])
+    if is_soft:
+        shares = np.stack([cv2.GaussianBlur(share, (0, 0), 1.5) for share in shares])
+    drawing = frame * (1 - shares.sum(0))[..., None] + np.einsum("nhw,nc->hwc", shares, colors[1:])
+    path = saved(tmp_path / "drawn.png", drawing.round().astype(np.uint8))
+    numbers = given_mask.ObjectNumbers()
+    ids = given_mask.read(path, mask.shape, numbers, lambda size: frame)
+    assert ("soft edges" in numbers.reading()) == is_soft
+    for value in (1, 2):
+        [found] = masks.object_ids(ids * (mask == value))
+        assert overlap(ids == found, mask == value) > (0.97 if is_soft else 0.999)
+    for other in (lambda size: None, lambda size: np.roll(frame, 40, 1)):
+        with pytest.raises(InputError, match="on black or on the frame itself, found"):
+            given_mask.read(path, mask.shape, given_mask.ObjectNumbers(), other)
+
+
+def test_the_gray_of_davis_palette_in_colors_is_its_id(tmp_path):
+    ids = read(saved(tmp_path / "seven.png", masks.DAVIS_PALETTE[drawn(7)]))
+    np.testing.assert_array_equal(ids, drawn(7))
+    # Other grays are ids, as in copies of DAVIS 2016.
+    np.testing.assert_array_equal(
+        read(saved(tmp_path / "ids.png", np.dstack([drawn(7, 3)] * 3))), drawn(7, 3)
+    )
+
+
+def test_fractions_and_deep_values_are_ids_or_refused(tmp_path):
+    for value, expected in ((3, 3), (255, 1), (65535, 1)):
+        for kind in (np.float32, np.int32):
+            path = saved(tmp_path / "ids.tif", drawn(1).astype(kind) * value)
+            np.testing.assert_array_equal(read(path), drawn(expected))
+    for value in (300, 0.5, -1, float("nan")):
+        path = saved(tmp_path / "no.tif", drawn(1).astype(np.float32) * np.float32(value))
+        with pytest.raises(InputError, match=r"no.tif: expected whole object ids 0..255"):
+            read(path)
+
+
+def test_several_pictures_in_a_file_are_no_mask(tmp_path):
+    first, second = (Image.fromarray(drawn(value)) for value in (1, 2))
+    first.save(tmp_path / "two.tif", save_all=True, append_images=[second])
+    with pytest.raises(InputError, match="two.tif: expected a mask, found 2 pictures"):
+        read(tmp_path / "two.tif")
+
+
+def test_every_object_may_have_a_file_of_its_own(tmp_path):
+    white = saved(tmp_path / "a.png", drawn(255))
+    red = saved(tmp_path / "b.png", masks.DAVIS_PALETTE[drawn(0, 1)])
+    paths = [white, red, saved(tmp_path / "c.png", drawn(0, 0, 7))]
+    ids = given_mask.read_each(paths, SIZE, given_mask.ObjectNumbers())
+    np.testing.assert_array_equal(ids, drawn(1, 2, 3))
+    for array, sentence in (
+        (drawn(1, 2), "expected one object, .* found 2"),
+        (drawn(0), "expected one object, .* found 0"),
+        (np.ones((9, 9), np.uint8), "expected the size of .*a.png, 80x48, found 9x9"),
+    ):
+        with pytest.raises(InputError, match=f"d.png: {sentence}"):
+            given_mask.read_each(
+                [white, saved(tmp_path / "d.png", array)], SIZE, given_mask.ObjectNumbers()
+            )
 
 
 def written(tmp_path, content):
@@ -183,6 +330,59 @@ def test_masks_inside_labelme_files_are_read(tmp_path):
         "mask": base64.b64encode(buffer.getvalue()).decode(),
     }
     np.testing.assert_array_equal(read(written(tmp_path, {"shapes": [shape]})), drawn(1))
+
+
+def test_names_and_places_get_ids_that_numbers_leave(tmp_path):
+    squares = [[[5, 10], [20, 10], [20, 30]], [[25, 10], [40, 10], [40, 30]]]
+
+    def labelme(*labels):
+        return {"shapes": [{"label": n, "points": p} for n, p in zip(labels, squares)]}
+
+    numbers = given_mask.ObjectNumbers()
+    ids = read(written(tmp_path, labelme("dog", "1")), numbers)
+    assert ids[12, 18] == 2 and ids[12, 38] == 1 and numbers.reading() == "2 = dog"
+    # As another group, or with a zero in front, it is another name.
+    grouped = labelme("1", "1 2")
+    grouped["shapes"][0]["group_id"] = 2
+    assert len(masks.object_ids(read(written(tmp_path, grouped)))) == 2
+    assert len(masks.object_ids(read(written(tmp_path, labelme("01", "1"))))) == 2
+    numbers = given_mask.ObjectNumbers()
+    read(written(tmp_path, labelme("dog", "cat")), numbers)
+    with pytest.raises(InputError, match="the id 1 is that of dog already"):
+        read(written(tmp_path, labelme("dog", "1")), numbers)
+
+    polygons = [{"segmentation": [np.ravel(points).tolist()]} for points in squares]
+    numbers = given_mask.ObjectNumbers()
+    ids = read(written(tmp_path, [polygons[0], {**polygons[1], "object_id": 1}]), numbers)
+    assert ids[12, 18] == 2 and ids[12, 38] == 1 and numbers.reading() == "2 = entry 1"
+    for wrong in (True, 1.0, [1]):
+        with pytest.raises(InputError, match="mask.json: expected"):
+            read(written(tmp_path, [{**polygons[0], "object_id": wrong}]))
+
+
+def test_results_of_several_pictures_are_no_mask_and_the_right_one_of_several_is_taken(tmp_path):
+    run = rle.encode(drawn(1) > 0)
+    results = [{"segmentation": run, "image_id": number} for number in range(50)]
+    with pytest.raises(InputError, match="annotations of 50 pictures, expected those of one"):
+        read(written(tmp_path, results))
+    images = [{"id": 1, "height": 9, "width": 9}, {"id": 2, "height": 48, "width": 80}]
+    content = {"annotations": [{"segmentation": run, "image_id": 2}], "images": images}
+    np.testing.assert_array_equal(read(written(tmp_path, content)), drawn(1))
+
+
+@pytest.mark.parametrize("size", [(480, 854), (6000, 8000)])
+def test_polygons_that_would_take_minutes_are_refused_at_once(tmp_path, size):
+    rng = np.random.default_rng(0)
+    frame = [0, 0, size[1], 0, size[1], size[0], 0, size[0]]
+    polygons = [(rng.random((100000, 2)) * size[::-1]).ravel().tolist()]
+    if size[0] > 1000:
+        polygons = [frame] * 300
+    begin = time.process_time()
+    with pytest.raises(InputError, match="a polygon of 100000 points|pixels in all"):
+        given_mask.read(
+            written(tmp_path, [{"segmentation": polygons}]), size, given_mask.ObjectNumbers()
+        )
+    assert time.process_time() - begin < 8
 
 
 @pytest.mark.parametrize(

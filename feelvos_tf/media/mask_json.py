@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import io
+import itertools
 import os
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -26,24 +27,23 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures, rle
 
 _WHAT = "objects as JSON (COCO run lengths or polygons, or labelme)"
-_SUBPIXEL_BITS = 4
-_FINER = 5
 _MAX_COORDINATE = 1e5
-_MAX_PARTS = 2000  # Polygons of one file; each may take as long as filling the frame.
+_MAX_PARTS = 2000  # Polygons and masks of one file.
+_MAX_PIXELS = 1 << 28  # In all of them: each takes as long as filling its box.
+_MAX_CROSSINGS = 1 << 23  # Of rows of pixels by the edges of one polygon.
 
 
 class Shape(NamedTuple):
     """One object of a file, or a part of one.
 
     Attributes:
-      key: its identity: an id 1..254, a name, or its place in the file.
-      draw: the frame's height and width -> bool mask of that size.
-      parts: number of polygons.
+      key: its identity, see `given_mask.ObjectNumbers`.
+      paint: ids of the frame, uint8 [height, width], and its id, which it writes there -> how many
+        pixels it looked at.
     """
 
-    key: Hashable
-    draw: Callable[[int, int], np.ndarray]
-    parts: int = 1
+    key: int | str | tuple
+    paint: Callable[[np.ndarray, int], int]
 
 
 def read(path: str | os.PathLike[str], size: tuple[int, int], id_of: Callable) -> np.ndarray:
@@ -59,13 +59,18 @@ def read(path: str | os.PathLike[str], size: tuple[int, int], id_of: Callable) -
     """
     content = whole_files.read_json(path, _WHAT)
     ids = np.zeros(_size(path, content, size), np.uint8)
-    parts = 0
     try:
-        for shape in _shapes(content):
-            parts += shape.parts
-            if parts > _MAX_PARTS:
-                raise ValueError(f"more than {_MAX_PARTS} polygons or masks")
-            ids[shape.draw(*ids.shape)] = id_of(shape.key)
+        shapes = list(itertools.islice(_shapes(content), _MAX_PARTS + 1))
+        if len(shapes) > _MAX_PARTS:
+            raise ValueError(f"more than {_MAX_PARTS} polygons or masks")
+        # Ids first: names get what they leave.
+        for shape in sorted(shapes, key=lambda shape: not isinstance(shape.key, int)):
+            id_of(shape.key)
+        pixels = 0
+        for shape in shapes:
+            pixels += shape.paint(ids, id_of(shape.key))
+            if pixels > _MAX_PIXELS:
+                raise ValueError(f"polygons or masks of more than {_MAX_PIXELS} pixels in all")
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
         found = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else error
         raise InputError(f"{path}: expected {_WHAT}, found something else ({found})") from error
@@ -76,12 +81,11 @@ def _size(path: Any, content: Any, size: tuple[int, int]) -> tuple[int, int]:
     """Returns the size that the file names, or else the frame's."""
     named = None
     if isinstance(content, dict):
-        first = content.get("images")
-        first = first[0] if isinstance(first, list) and first else content
-        if isinstance(first, dict):
+        picture = _picture(content)
+        if isinstance(picture, dict):
             named = (
-                first.get("height", first.get("imageHeight")),
-                first.get("width", first.get("imageWidth")),
+                picture.get("height", picture.get("imageHeight")),
+                picture.get("width", picture.get("imageWidth")),
             )
     if named is None or None in named:
         return size
@@ -91,65 +95,82 @@ def _size(path: Any, content: Any, size: tuple[int, int]) -> tuple[int, int]:
     return named
 
 
+def _picture(content: dict[str, Any]) -> Any:
+    """Returns what COCO says of the picture whose annotations it holds; labelme's whole file."""
+    pictures_of_it, entries = content.get("images"), content.get("annotations")
+    if not isinstance(pictures_of_it, list) or not pictures_of_it:
+        return content
+    if isinstance(entries, list) and entries and isinstance(entries[0], dict):
+        wanted = entries[0].get("image_id")
+        for picture in pictures_of_it:
+            if isinstance(picture, dict) and picture.get("id") == wanted:
+                return picture
+    return pictures_of_it[0]
+
+
 def _shapes(content: Any) -> Iterator[Shape]:
     """Yields the objects of a file; raises ValueError and the like for other contents."""
     if isinstance(content, dict) and isinstance(content.get("shapes"), list):
         for shape in content["shapes"]:
             yield _labelme(shape)
         return
-    if isinstance(content, dict) and "annotations" in content:
-        content = _of_one_image(content)
-    entries = content if isinstance(content, list) else [content]
-    for place, entry in enumerate(entries, 1):
+    if isinstance(content, dict):
+        content = content.get("annotations", [content])
+    _check_one_picture(content)
+    for place, entry in enumerate(content, 1):
         segmentation = entry.get("segmentation", entry)
-        given = next((entry[k] for k in ("object_id", "track_id") if k in entry), None)
-        parts = len(segmentation) if isinstance(segmentation, list) else 1
-        yield Shape(place if given is None else given, _coco(segmentation), parts)
+        given = next(
+            (entry[k] for k in ("object_id", "track_id") if entry.get(k) is not None), None
+        )
+        for paint in _coco(segmentation):
+            yield Shape(("entry", place) if given is None else given, paint)
 
 
-def _of_one_image(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the annotations; raises ValueError where they belong to several pictures."""
-    entries = content["annotations"]
+def _check_one_picture(entries: list[dict[str, Any]]) -> None:
+    """Raises ValueError where the entries belong to several pictures."""
     images = {entry.get("image_id") for entry in entries}
     if len(images) > 1:
         raise ValueError(f"annotations of {len(images)} pictures, expected those of one frame")
-    return entries
 
 
-def _coco(segmentation: Any) -> Callable[[int, int], np.ndarray]:
-    """Returns a function that draws run lengths or polygons [[x, y, x, y, ...], ...]."""
-    if isinstance(segmentation, dict):
-        height, width = segmentation["size"]
-        counts = segmentation["counts"]
-        if not isinstance(counts, (str, list)):
-            raise ValueError("counts are neither text nor a list")
+def _coco(segmentation: Any) -> Iterator[Callable[[np.ndarray, int], int]]:
+    """Yields what paints run lengths, or each of some polygons [[x, y, x, y, ...], ...]."""
+    if not isinstance(segmentation, dict):
+        for points in segmentation:
+            points = np.asarray(points, np.float64).reshape(-1, 2)
+            yield functools.partial(_fill, points)
+        return
+    height, width = segmentation["size"]
+    counts = segmentation["counts"]
+    if not isinstance(counts, (str, list)):
+        raise ValueError("counts are neither text nor a list")
 
-        def draw(frame_height: int, frame_width: int) -> np.ndarray:
-            if (height, width) != (frame_height, frame_width):
-                raise ValueError(
-                    f"run lengths of {width}x{height} pixels (width x height), not of the frame's "
-                    f"{frame_width}x{frame_height}"
-                )
-            return rle.decode(counts, height, width)
+    def paint(ids: np.ndarray, value: int) -> int:
+        if (height, width) != ids.shape:
+            raise ValueError(
+                f"run lengths of {width}x{height} pixels (width x height), not of the frame's "
+                f"{ids.shape[1]}x{ids.shape[0]}"
+            )
+        ids[rle.decode(counts, height, width)] = value
+        return ids.size
 
-        return draw
-    polygons = [np.asarray(points, np.float64).reshape(-1, 2) for points in segmentation]
-    return lambda height, width: _filled(polygons, height, width)
+    yield paint
 
 
 def _labelme(shape: dict[str, Any]) -> Shape:
     """Returns one shape; shapes with the same label and group are one object."""
     label, group = str(shape["label"]), shape.get("group_id")
-    key = int(label) if label.isdecimal() and len(label) < 4 else label
+    is_id = label.isdecimal() and len(label) < 4 and str(int(label)) == label
+    key = int(label) if is_id else label
     points = np.asarray(shape["points"], np.float64).reshape(-1, 2)
     kind = shape.get("shape_type", "polygon")
     if kind == "mask":
-        pixels = _embedded(shape["mask"])
-        draw = lambda height, width: _pasted(pixels, points, height, width)  # noqa: E731
+        text = shape["mask"]
+        paint = lambda ids, value: _paste(_embedded(text), points, ids, value)  # noqa: E731
     else:
         polygon = _outline(kind, points)
-        draw = lambda height, width: _filled([polygon], height, width)  # noqa: E731
-    return Shape(key if group is None else f"{key} {group}", draw)
+        paint = functools.partial(_fill, polygon)
+    return Shape(key if group is None else (label, group), paint)
 
 
 def _outline(kind: str, points: np.ndarray) -> np.ndarray:
@@ -166,22 +187,57 @@ def _outline(kind: str, points: np.ndarray) -> np.ndarray:
     return np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], 1)
 
 
-def _filled(polygons: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """Returns bool [height, width]: the center of the pixel lies inside one of the polygons."""
-    canvas = np.zeros((height, width), bool)
-    for points in polygons:
-        if len(points) < 3 or not np.abs(points).max() <= _MAX_COORDINATE:
-            raise ValueError("a polygon needs three points or more, near the frame")
-        low = np.clip(np.floor(points.min(0)), 0, (width, height)).astype(int)
-        high = np.clip(np.ceil(points.max(0)), low, (width, height)).astype(int)
-        # OpenCV fills the outline, too; on a finer grid that is too little to reach a center.
-        fine = np.zeros((high - low)[::-1] * _FINER, np.uint8)
-        fixed = np.round(((points - low) * _FINER - 0.5) * 2**_SUBPIXEL_BITS).astype(np.int32)
-        if fine.size:
-            cv2.fillPoly(fine, [fixed], 1, shift=_SUBPIXEL_BITS)
-            middles = fine[_FINER // 2 :: _FINER, _FINER // 2 :: _FINER]
-            canvas[low[1] : high[1], low[0] : high[0]] |= middles.astype(bool)
-    return canvas
+def _fill(points: np.ndarray, ids: np.ndarray, value: int) -> int:
+    """Gives an id to pixels with their center in a polygon; returns how many its box has.
+
+    Inside is where the edges in a row have been crossed an odd number of times.
+
+    Args:
+      points: of the polygon, x and y, float [points, 2].
+      ids: uint8 [height, width], changed in place.
+      value: the id.
+
+    Raises:
+      ValueError: it is no polygon, or too large.
+    """
+    if len(points) < 3 or not np.abs(points).max() <= _MAX_COORDINATE:
+        raise ValueError("a polygon needs three points or more, near the frame")
+    ends = np.ceil(np.stack([points.min(0), points.max(0)]) - 0.5)
+    (left, top), (right, bottom) = np.clip(ends, 0, ids.shape[::-1]).astype(int)
+    box = ids[top:bottom, left:right]
+    crossings = np.sort(_crossings(points - (left, top), *box.shape))
+    runs = np.diff(crossings, prepend=0, append=box.size)
+    box[np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(box.shape)] = value
+    return box.size
+
+
+def _crossings(points: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Returns the first pixel behind each crossing of a row's middle by an edge of a polygon.
+
+    Args:
+      points: of the polygon, x and y, float [points, 2].
+      height: of the frame.
+      width: of the frame.
+
+    Returns:
+      int64 [crossings], row * width + column; a column of `width` is that behind the last.
+
+    Raises:
+      ValueError: there are too many.
+    """
+    (x, y), (next_x, next_y) = points.T, np.roll(points, -1, axis=0).T
+    first, last = (
+        np.clip(np.ceil(side(y, next_y) - 0.5), 0, height).astype(np.int64)
+        for side in (np.minimum, np.maximum)
+    )
+    counts = last - first
+    if counts.sum() > _MAX_CROSSINGS:
+        raise ValueError(f"a polygon of {len(points)} points all over the frame")
+    edges = np.repeat(np.arange(len(points)), counts)
+    rows = first[edges] + np.arange(len(edges)) - np.repeat(np.cumsum(counts) - counts, counts)
+    slopes = (next_x - x)[edges] / (next_y - y)[edges]
+    columns = np.ceil(x[edges] + (rows + 0.5 - y[edges]) * slopes - 0.5)
+    return rows * width + np.clip(columns, 0, width).astype(np.int64)
 
 
 def _embedded(text: str) -> np.ndarray:
@@ -194,14 +250,13 @@ def _embedded(text: str) -> np.ndarray:
         raise ValueError(f"a mask that is no PNG in base64: {error}") from error
 
 
-def _pasted(pixels: np.ndarray, points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns bool [height, width] with `pixels` at their upper left point."""
+def _paste(pixels: np.ndarray, points: np.ndarray, ids: np.ndarray, value: int) -> int:
+    """Gives an id where `pixels`, with their upper left at the first point, are True."""
     if not np.abs(points).max() <= _MAX_COORDINATE:
         raise ValueError("a mask far from the frame")
     left, top = np.round(points[0]).astype(int)
     rows, columns = np.nonzero(pixels)
     rows, columns = rows + top, columns + left
-    inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-    canvas = np.zeros((height, width), bool)
-    canvas[rows[inside], columns[inside]] = True
-    return canvas
+    inside = (rows >= 0) & (rows < ids.shape[0]) & (columns >= 0) & (columns < ids.shape[1])
+    ids[rows[inside], columns[inside]] = value
+    return pixels.size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -30,9 +30,17 @@ def _davis_palette() -> np.ndarray:
 
 
 DAVIS_PALETTE = _davis_palette()
+_PACKING = np.array([1 << 16, 1 << 8, 1])
 
 
-def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
+Color = tuple[int, int, int]
+
+
+def read_mask(
+    path: str | os.PathLike[str],
+    binary: bool = False,
+    colors: Mapping[Color, int] | None = None,
+) -> np.ndarray:
     """Returns the object ids of an indexed, gray or one-bit PNG, uint8 [height, width].
 
     Palette indices are read as they are. (`tf.io.decode_png` would turn them into colors.) Gray may
@@ -44,33 +52,68 @@ def read_mask(path: str | os.PathLike[str], binary: bool = False) -> np.ndarray:
       binary: the mask is one object painted 255 on 0, as in DAVIS 2016: values above 127 become
         id 1, all others 0. Where no gray value is that high, or the PNG is indexed, the mask holds
         ids (DAVIS 2017 files in place of DAVIS 2016) and each of them becomes 1.
+      colors: red, green, blue -> id, for a mask that holds colors.
 
     Raises:
-      InputError: the file is missing, unreadable, or holds colors instead of ids.
+      InputError: the file is missing, unreadable, or holds other colors than those given.
     """
-    pixels, indexed = _read_pixels(pathlib.Path(path))
+    pixels, indexed = read_pixels(path)
+    if colors:
+        return _ids_of_colors(path, pixels, colors)
+    if pixels.ndim == 3:
+        raise InputError(
+            f"{path}: expected a mask with one object id per pixel (an indexed or gray PNG), found "
+            "colors or transparency"
+        )
     if binary:
         painted = not indexed and pixels.max() > 127
         pixels = pixels > (127 if painted else 0)
     return pixels.astype(np.uint8)
 
 
-def _read_pixels(path: pathlib.Path) -> tuple[np.ndarray, bool]:
-    """Returns the values of a gray or indexed PNG, uint8 or bool, and whether it is indexed."""
+def read_pixels(path: str | os.PathLike[str]) -> tuple[np.ndarray, bool]:
+    """Returns the pixels of a mask PNG, and whether it is indexed.
+
+    Returns:
+      Values of a gray or indexed PNG, uint8 or bool [height, width]; colors of others, uint8
+      [height, width, 3], black where they are transparent.
+
+    Raises:
+      InputError: the file is missing, unreadable, half transparent, or of more than 8 bits.
+    """
     with pictures.opened(path, "a mask PNG", ("PNG",)) as image:
         pixels = np.array(ImageOps.exif_transpose(image))
         mode = image.mode
     if mode in ("P", "L", "1"):
         return pixels, mode == "P"
     if mode in ("LA", "RGB", "RGBA"):
-        gray = pixels[..., : len(mode) - mode.count("A")]
-        is_opaque = mode[-1] != "A" or (pixels[..., -1] == 255).all()
-        if is_opaque and (gray == gray[..., :1]).all():
-            return gray[..., 0], False
+        colors = pixels[..., : len(mode) - mode.count("A")]
+        alpha = pixels[..., -1:] if mode[-1] == "A" else np.full_like(pixels[..., :1], 255)
+        if (alpha == 255).all() and (colors == colors[..., :1]).all():
+            return colors[..., 0], False
+        if np.isin(alpha, (0, 255)).all():
+            return np.broadcast_to(np.where(alpha, colors, 0), (*alpha.shape[:2], 3)), False
     raise InputError(
         f"{path}: expected a mask with one object id per pixel (an indexed or gray PNG), found "
-        f"{'colors or transparency' if pixels.ndim == 3 else 'another kind'} ({mode})"
+        f"{'half transparent colors' if mode[-1] == 'A' else 'another kind'} ({mode})"
     )
+
+
+def _ids_of_colors(
+    path: str | os.PathLike[str], pixels: np.ndarray, colors: Mapping[Color, int]
+) -> np.ndarray:
+    """Returns the ids of uint8 [height, width, 3] (gray: [height, width]); black is background."""
+    pixels = pixels if pixels.ndim == 3 else np.dstack([pixels] * 3)
+    packed = pixels.astype(np.int32) @ _PACKING
+    ids = np.zeros(packed.shape, np.uint8)
+    for color, value in colors.items():
+        ids[packed == np.dot(color, _PACKING)] = value
+    if (packed[ids == 0] > 0).any():
+        other = tuple(pixels[(ids == 0) & (packed > 0)][0].tolist())
+        raise InputError(
+            f"{path}: expected the colors {', '.join(map(str, colors))}, found {other}"
+        )
+    return ids
 
 
 def write_mask(path: str | os.PathLike[str], ids: np.ndarray) -> None:

@@ -73,7 +73,7 @@ def test_one_bit_masks_hold_object_one(tmp_path, binary):
 def test_colors_and_transparency_are_refused_with_what_was_found(tmp_path, mode, color):
     path = tmp_path / "color.png"
     Image.new(mode, (4, 3), color).save(path)
-    with pytest.raises(InputError, match=rf"color\.png: expected a mask .* found .*\({mode}\)"):
+    with pytest.raises(InputError, match=r"color\.png: expected a mask .* found .*(colors|kind)"):
         masks.read_mask(path)
 
 

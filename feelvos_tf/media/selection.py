@@ -28,6 +28,13 @@ class Selection:
     every: int = 1
     max_side: int | None = None
 
+    def scaled(self, image: np.ndarray) -> np.ndarray:
+        """Returns a frame at that size, uint8 [height, width, 3]."""
+        size = self.size(*image.shape[:2])
+        if size == image.shape[:2]:
+            return image
+        return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+
     def number(self, position: int) -> int:
         """Returns the number in the source of the frame at a position in the selection."""
         return self.start + position * self.every
@@ -94,9 +101,4 @@ class SelectedFrames:
     def _frames(self) -> Iterator[Frame]:
         chosen = self.selection
         for frame in self.source.timed(chosen.start, chosen.end, chosen.every):
-            size = chosen.size(*frame.image.shape[:2])
-            if size == frame.image.shape[:2]:
-                yield frame
-            else:
-                image = cv2.resize(frame.image, size[::-1], interpolation=cv2.INTER_AREA)
-                yield frame._replace(image=image)
+            yield frame._replace(image=chosen.scaled(frame.image))

@@ -1,0 +1,344 @@
+"""Tells the objects of a drawn picture apart by their colors, and cuts soft edges at half.
+
+Brushes with soft edges, antialiasing, scaling and JPEG leave colors between that of an object and
+what lies behind it, which would all be objects. A picture is a drawing if few colors cover areas
+and every other pixel is a mixture of two of them that lie beside it, without spots of its own; a
+photograph is none.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+MOST_COLORS = 40
+"""Of one drawing; those of soft edges do not count."""
+_NEAR = 24  # Colors that differ by less are the same: noise of JPEG, the foot of a soft brush.
+_SAME_AS_FRAME = 8  # For a drawing on the frame itself, whose colors a copy may have changed.
+_TO_MIX = 48  # Colors that differ by less, such as small ids in gray, leave no mixtures.
+_MOST_PEAKS = 4096  # Colors of a drawing after JPEG has added its noise.
+_WIDEST_RIM = 3.0  # Pixels of antialiasing around an object.
+_FAR = 4.0  # Pixels: a second color is no part of a mixture if it is that much farther away.
+_MANY = 6  # Colors without an area.
+_SURROUNDINGS = np.ones((9, 9), np.uint8)
+
+
+class Drawing(NamedTuple):
+    """The objects of a picture.
+
+    Attributes:
+      labels: int32 [height, width], 0 for background, n for the n-th color.
+      colors: red, green, blue of each object.
+      is_soft: whether there were mixtures, which are now cut at half.
+    """
+
+    labels: np.ndarray
+    colors: list[tuple[int, int, int]]
+    is_soft: bool
+
+
+class _Mixtures(NamedTuple):
+    """What pixels between areas are made of; all arrays are of shape [pixels].
+
+    Attributes:
+      labels: the color that prevails, 0 for background.
+      ratios: of the two colors, 0..1.
+      shares: of all objects against the background, 0..1.
+      errors: how far they are from any mixture, in values of a channel.
+      distances: to the nearest color, in pixels.
+    """
+
+    labels: np.ndarray
+    ratios: np.ndarray
+    shares: np.ndarray
+    errors: np.ndarray
+    distances: np.ndarray
+
+
+class _Rules(NamedTuple):
+    """What a picture may be like.
+
+    Attributes:
+      tolerance: how far a mixture may be from the line between two colors.
+      fewest_pixels: that a color covers flatly.
+      most_mixed: share of the picture.
+    """
+
+    tolerance: int
+    fewest_pixels: int
+    most_mixed: float
+
+
+_PAINTED = _Rules(32, 0, 0.5)
+_JPEG = _Rules(96, 16, 0.1)
+
+
+def separate(
+    picture: np.ndarray,
+    most: int = MOST_COLORS,
+    frame: np.ndarray | None = None,
+    is_lossy: bool = False,
+) -> Drawing | None:
+    """Returns the objects of a drawing; None for what may be a photograph.
+
+    Args:
+      picture: uint8 [height, width, 3].
+      most: how many colors may be objects.
+      frame: what the objects were drawn on, of the same shape; black by default.
+      is_lossy: whether it was saved as JPEG, so that no color can be trusted.
+    """
+    is_flat = _flat(picture, 3)
+    if frame is not None:
+        is_peak = is_flat & (_difference(picture, frame) > _SAME_AS_FRAME)
+        is_behind = _difference(picture, frame) <= _SAME_AS_FRAME
+        return _soft(picture, frame, is_behind, is_peak, is_flat, most, _PAINTED)
+    drawing = None if is_lossy else _hard(picture, is_flat, most)
+    if drawing is not None:
+        return drawing
+    brightness = picture.max(-1)
+    is_peak = (brightness >= _TO_MIX) & (brightness == cv2.dilate(brightness, _SURROUNDINGS))
+    black = np.zeros_like(picture)
+    for rules in (_PAINTED, _JPEG)[is_lossy:]:
+        drawing = _soft(picture, black, brightness <= _NEAR, is_peak, is_flat, most, rules)
+        if drawing is not None:
+            return drawing._replace(is_soft=True)
+    return None
+
+
+def _soft(
+    picture: np.ndarray,
+    behind: np.ndarray,
+    is_behind: np.ndarray,
+    is_peak: np.ndarray,
+    is_flat: np.ndarray,
+    most: int,
+    rules: _Rules,
+) -> Drawing | None:
+    """Returns the objects of a picture of areas and mixtures; None where it is anything else.
+
+    Args:
+      picture: uint8 [height, width, 3].
+      behind: what is behind the objects, of the same shape.
+      is_behind: bool [height, width], where that is seen.
+      is_peak: where the color of an object is seen alone, if one is there.
+      is_flat: where all neighbors have the same color.
+      most: how many colors may be objects.
+      rules: what else is allowed.
+    """
+    colors = _cores(picture, is_flat, is_peak, rules.fewest_pixels)
+    if not 0 < len(colors) <= most:
+        return None
+    areas = np.full(picture.shape[:2], -1, np.int32)
+    for label, color in enumerate(colors, 1):
+        is_near = _difference(picture, color) <= _NEAR
+        # Without a peak it is a part of another object's edge.
+        areas[is_near & ~_outside(is_near, is_near & is_peak)] = label
+    areas[is_behind] = 0
+    is_mixed = areas < 0
+    count = np.count_nonzero(is_mixed)
+    if count > rules.most_mixed * is_mixed.size or _is_too_much(is_mixed, len(colors)):
+        return None
+    mixtures = _mixtures(picture, behind, areas, colors)
+    few = 8 + 0.02 * count
+    if np.count_nonzero(mixtures.errors > rules.tolerance) > few:
+        return None
+    if _spots(areas, is_mixed, mixtures.shares) > 3 * few:
+        return None
+    labels = areas.copy()
+    labels[is_mixed] = mixtures.labels
+    return Drawing(_without_islands(labels, areas), _as_tuples(colors), bool(count))
+
+
+def _hard(picture: np.ndarray, is_flat: np.ndarray, most: int) -> Drawing | None:
+    """Returns the objects of a picture in which every color is one; None where some are mixtures.
+
+    A color that covers no 3x3 pixels is one, too, unless it lies between two others everywhere.
+    """
+    found, inverse, counts = np.unique(_packed(picture), return_inverse=True, return_counts=True)
+    if len(found) > most + 1:
+        return None
+    inverse = inverse.reshape(is_flat.shape)
+    is_area = np.zeros(len(found), bool)
+    is_area[np.unique(inverse[is_flat])] = True
+    is_area[found == 0] = True
+    if _is_noisy(found, counts, is_area):
+        return None
+    is_block = np.isin(np.arange(len(found)), inverse[_flat(picture, 2)])
+    if np.count_nonzero(~is_area) >= _MANY and is_block[~is_area].mean() < 0.5:
+        return None  # Specks, not thin objects.
+    if not is_area.all() and is_area[found > 0].any():
+        label_of = np.where(is_area, np.cumsum(is_area & (found > 0)), -1)
+        label_of[found == 0] = 0
+        areas = label_of[inverse].astype(np.int32)
+        if _is_too_much(areas < 0, np.count_nonzero(is_area)):
+            return None
+        mixtures = _mixtures(
+            picture, np.zeros_like(picture), areas, _unpacked(found[is_area & (found > 0)])
+        )
+        # The more steps, the softer the brush.
+        widest = _WIDEST_RIM + np.count_nonzero(~is_area) / 4
+        is_rim = (
+            (mixtures.errors <= _PAINTED.tolerance / 2)
+            & (mixtures.distances <= widest)
+            & (abs(mixtures.ratios - 0.5) < 0.4)
+        )
+        of_color = inverse[areas < 0]
+        if (np.bincount(of_color, is_rim) > 0.9 * np.bincount(of_color) - 0.5)[of_color].any():
+            return None
+    label_of = np.cumsum(found > 0)
+    return Drawing(
+        label_of[inverse].astype(np.int32), _as_tuples(_unpacked(found[found > 0])), False
+    )
+
+
+def _flat(picture: np.ndarray, side: int) -> np.ndarray:
+    """Returns where squares of so many pixels have one color, bool [height, width]."""
+    square = np.ones((side, side), np.uint8)
+    return (cv2.dilate(picture, square) == cv2.erode(picture, square)).all(-1)
+
+
+def _is_noisy(found: np.ndarray, counts: np.ndarray, is_area: np.ndarray) -> bool:
+    """Returns whether rare colors are the noise of a frequent bright one, or of black.
+
+    In gray, where a value beside another may be the next id, those that cover 3x3 pixels are none.
+    """
+    colors = _unpacked(found).astype(int)
+    is_gray = (colors == colors[:, :1]).all()
+    if colors.max() < 128:
+        return False  # Ids, perhaps.
+    for color, count in zip(colors, counts):
+        is_near = abs(colors - color).max(-1) <= _NEAR / 3
+        is_rare = (counts < 0.05 * count) & ~(is_area & is_gray)
+        has_noise = color.max() >= 128 or not (is_gray or color.any())
+        if has_noise and (is_near & is_rare).any():
+            return True
+    return False
+
+
+def _is_too_much(is_mixed: np.ndarray, num_colors: int) -> bool:
+    """Returns whether so much lies between the areas that it is no drawing."""
+    return np.count_nonzero(is_mixed) * num_colors > 1 << 27
+
+
+def _cores(
+    picture: np.ndarray, is_flat: np.ndarray, is_peak: np.ndarray, fewest_pixels: int
+) -> np.ndarray:
+    """Returns the colors of objects, uint8 [colors, 3].
+
+    Those of areas come first, the largest before the others, then those of lines, the brightest
+    first. Colors near an earlier one are left out, and those of lines that are mixtures of one and
+    black, or that cover fewer pixels than they must. There are none in a photograph.
+    """
+    found, counts = np.unique(_packed(picture)[is_peak], return_counts=True)
+    if len(found) > _MOST_PEAKS:
+        return np.zeros((0, 3), np.uint8)
+    areas, sizes = np.unique(_packed(picture)[is_peak & is_flat], return_counts=True)
+    size_of = np.zeros(len(found), int)
+    size_of[np.searchsorted(found, areas)] = sizes
+    colors = _unpacked(found).astype(np.float32)
+    kept = np.zeros((0, 3), np.float32)
+    for index in np.lexsort((-counts, -colors.max(-1), -size_of)):
+        color = colors[index]
+        if size_of[index] < fewest_pixels or (abs(kept - color).max(-1) <= 2 * _NEAR).any():
+            continue
+        _, errors = _ratio(color[None], np.zeros_like(kept), kept)
+        if size_of[index] or not (errors <= _PAINTED.tolerance).any():
+            kept = np.concatenate([kept, color[None]])
+        if len(kept) > MOST_COLORS:
+            break
+    return kept.astype(np.uint8)
+
+
+def _mixtures(
+    picture: np.ndarray, behind: np.ndarray, areas: np.ndarray, colors: np.ndarray
+) -> _Mixtures:
+    """Returns what the pixels with -1 in `areas` are made of, in the order of `np.nonzero`."""
+    where = np.nonzero(areas < 0)
+    pixels, background = picture[where].astype(np.float32), behind[where].astype(np.float32)
+    distances = np.stack(
+        [
+            cv2.distanceTransform((areas != label).astype(np.uint8), cv2.DIST_L2, 3)[where]
+            for label in range(1, len(colors) + 1)
+        ]
+    )
+    nearest = np.argsort(distances, axis=0, kind="stable")[:2]
+    first, second = nearest[0], nearest[-1]
+    index = np.arange(len(pixels))
+    is_near = distances[second, index] <= distances[first, index] + _FAR
+    ends = colors.astype(np.float32)
+    labels, ratios, shares = np.zeros(len(pixels), int), *np.zeros((2, len(pixels)))
+    errors = np.full(len(pixels), np.inf)
+    for start, start_label, end in (
+        (background, 0, first),
+        (ends[first], first + 1, second),
+        (background, 0, second),
+    ):
+        ratio, error = _ratio(pixels, start, ends[end])
+        is_better = (error + 2 < errors) & ((end is first) | is_near)
+        errors[is_better], ratios[is_better] = error[is_better], ratio[is_better]
+        labels[is_better] = np.where(ratio < 0.5, start_label, end + 1)[is_better]
+        shares[is_better] = np.where(start_label, 1, ratio)[is_better]
+    return _Mixtures(labels, ratios, shares, errors, distances[first, index])
+
+
+def _ratio(pixels: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the ratio of `end` in mixtures with `start`, 0..1, and how far off they are.
+
+    Two colors that are almost the same, such as small ids in gray, do not mix: all is far off.
+    """
+    along = end - start
+    squared = (along**2).sum(-1)
+    ratio = np.clip(((pixels - start) * along).sum(-1) / np.maximum(squared, 1), 0, 1)
+    error = abs(pixels - start - ratio[:, None] * along).max(-1)
+    return ratio, np.where(abs(along).max(-1) < _TO_MIX, np.inf, error)
+
+
+def _spots(areas: np.ndarray, is_mixed: np.ndarray, shares: np.ndarray) -> int:
+    """Returns how many pixels lie in spots: lighter or darker than all around, without an area.
+
+    Soft edges fall from their object to the background; what was photographed has a texture.
+    """
+    strength = (areas > 0).astype(np.float32)
+    strength[is_mixed] = shares
+    return sum(
+        _outside(strength >= level, areas > 0).sum() + _outside(strength < level, areas == 0).sum()
+        for level in (0.25, 0.5, 0.75)
+    )
+
+
+def _outside(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Returns the connected parts of a mask that hold none of the seeds, bool [height, width]."""
+    count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+    has_seed = np.zeros(count, bool)
+    has_seed[parts[seeds]] = True
+    return mask & ~has_seed[parts]
+
+
+def _without_islands(labels: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """Returns labels without specks of an object that do not belong to one of its areas."""
+    for label in range(1, labels.max() + 1):
+        labels[_outside(labels == label, areas == label)] = 0
+    return labels
+
+
+def _difference(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Returns the largest difference of the three channels, uint8 [height, width]."""
+    other = np.broadcast_to(np.asarray(other, np.uint8), picture.shape)
+    return cv2.absdiff(picture, np.ascontiguousarray(other)).max(-1)
+
+
+def _packed(colors: np.ndarray) -> np.ndarray:
+    """Returns red * 65536 + green * 256 + blue, int32."""
+    wide = colors.astype(np.int32)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+
+def _unpacked(packed: np.ndarray) -> np.ndarray:
+    """Returns uint8 [colors, 3]."""
+    return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], -1).astype(np.uint8)
+
+
+def _as_tuples(colors: np.ndarray) -> list[tuple[int, int, int]]:
+    return [tuple(color) for color in colors.tolist()]
