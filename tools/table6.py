@@ -86,6 +86,15 @@ class Line(NamedTuple):
             f"Feelvos.{name} = {getattr(self, name)!r}" for name in self._fields if name != "paper"
         ]
 
+    def evaluation(self) -> list[str]:
+        """Returns the gin settings of the scoring.
+
+        Source: the release feeds back probabilities where nothing is matched with the previous
+        frame, and hard masks elsewhere.
+        """
+        is_matched = self.previous_frame_matching != "none"
+        return [] if is_matched else ["Predictor.feedback = 'probabilities'"]
+
     def cues(self) -> str:
         """Returns the line's check marks in the paper's words."""
         matching = {"local": "PF-LM", "global": "PF-GM"}.get(self.previous_frame_matching)
@@ -148,6 +157,7 @@ def _train_and_score(folder: pathlib.Path, number: str, seed: str) -> dict[str, 
     ]
     if _EVALUATION_GIN_FILE.value:
         arguments.append(f"--gin_file={_EVALUATION_GIN_FILE.value}")
+    arguments += [f"--gin_param={setting}" for setting in LINES[number].evaluation()]
     printed = _run("evaluate", f"--model_dir={run}", "--once", *arguments)
     j, f, mean = _SCORE.search(printed).groups()
     row = (number, seed, str(_STEPS.value), j, f, mean)

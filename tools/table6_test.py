@@ -101,9 +101,12 @@ def test_every_training_is_made_once_with_its_line_and_seed(table6, tmp_path, mo
     )
     with Image.open(tmp_path / "table6.png") as picture:
         assert picture.size[0] > 500
-    command_line(table6, [*arguments, "--seeds=3", "--evaluation_gin_file="])
+    command_line(table6, [*arguments, "--seeds=3", "--lines=2,3", "--evaluation_gin_file="])
     table6.main(["table6"])
-    assert not any(argument.startswith("--gin_file") for argument in calls[-1][1])
+    evaluations = [arguments for program, arguments in calls[-4:] if program == "evaluate"]
+    assert not any(argument.startswith("--gin_file") for argument in evaluations[0])
+    feedback = "--gin_param=Predictor.feedback = 'probabilities'"
+    assert [feedback in arguments for arguments in evaluations] == [False, True]
     command_line(table6, [*arguments, "--steps=6"])
     with pytest.raises(Exception, match="expected scores of trainings of --steps=6, found 5 steps"):
         table6.main(["table6"])
