@@ -125,6 +125,7 @@ class VideoFrames(Frames):
                 for frame in _decoded(container, seen):
                     if end is not None and number >= end:
                         return
+                    seen.last_frame_is_corrupt = frame.is_corrupt
                     time = self._time(frame, number)
                     first_time = time if first_time is None else first_time
                     if number >= start and (number - start) % every == 0:
@@ -132,7 +133,8 @@ class VideoFrames(Frames):
                     number += 1
             except av.error.FFmpegError as error:
                 raise InputError(
-                    f"{self.paths[0]}: the video cannot be decoded after frame {number} ({error})"
+                    f"{self.paths[0]}: the video cannot be decoded after frame {number} "
+                    f"({error.strerror})"
                 ) from error
             whole_video.check(self.paths[0], container, seen, number)
 
@@ -146,7 +148,8 @@ class VideoFrames(Frames):
         try:
             container = av.open(str(self.paths[0]))
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise InputError(f"{self.paths[0]}: cannot be read as a video ({error})") from error
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{self.paths[0]}: cannot be read as a video ({reason})") from error
         reason = None
         if not container.streams.video:
             reason = "found a file without pictures"
@@ -192,14 +195,30 @@ def open_frames(
 
 
 def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
-    """Returns a decoded frame as RGB, turned by the file's display matrix (phone videos).
+    """Returns a decoded frame as RGB, turned and mirrored by the file's display matrix (phones).
 
     Raises:
       InputError: it has more than `pictures.MAX_PIXELS`.
     """
     pictures.check_size(path, frame.height, frame.width)
     image = frame.to_ndarray(format="rgb24")
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+    (x_by_x, y_by_x), (x_by_y, y_by_y) = _display_matrix(frame)
+    down, right = y_by_y, x_by_x
+    if abs(x_by_y) + abs(y_by_x) > abs(x_by_x) + abs(y_by_y):
+        image, down, right = image.transpose(1, 0, 2), y_by_x, x_by_y
+    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
+
+
+def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
+    """Returns how x, then y, of a stored pixel moves the shown one in x and y: float [2, 2]."""
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know another kind of data that the frame carries.
+        angle = np.deg2rad(frame.rotation)
+        return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if data is None:
+        return np.eye(2)
+    return np.frombuffer(bytes(data), np.int32).reshape(3, 3)[:2, :2].astype(float)
 
 
 def _decoded(

@@ -87,6 +87,27 @@ def test_phone_video_is_turned_upright(tmp_path):
     assert [image[row, 16].argmax() for row in (8, 24, 40)] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("is_turned", [False, True])
+@pytest.mark.parametrize("down", [1, -1])
+@pytest.mark.parametrize("right", [1, -1])
+def test_mirrored_and_turned_videos_are_shown_as_they_should(tmp_path, is_turned, down, right):
+    """A display matrix is (x by x, y by x, 0), (x by y, y by y, 0), and a shift."""
+    path = tmp_path / "phone.mp4"
+    picture = color_bars(32, 64)
+    picture[:8] = 0  # Otherwise upside down would look the same.
+    drawn_videos.write_video(path, [picture] * 3, frames_per_second=24)
+    content = path.read_bytes()
+    start = content.index(b"tkhd") + 44
+    turns = (0, down, right, 0) if is_turned else (right, 0, 0, down)
+    a, b, c, d = (turn * (1 << 16) for turn in turns)
+    matrix = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(content[:start] + matrix + content[start + 36 :])
+    expected = picture.transpose(1, 0, 2) if is_turned else picture
+    shown = next(iter(video.open_frames(path)))
+    assert shown.shape == expected.shape
+    assert abs(shown.astype(int) - expected[::down, ::right]).mean() < 8
+
+
 def test_failing_frame_leaves_no_video_behind(tmp_path):
     def images():
         yield color_bars()

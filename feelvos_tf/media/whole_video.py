@@ -10,6 +10,7 @@ import pathlib
 import re
 import sys
 from fractions import Fraction
+from typing import BinaryIO
 
 import av
 
@@ -17,8 +18,13 @@ from feelvos_tf.core.errors import InputError
 
 _SLACK = Fraction(6, 5)  # Frames: the last one may not say how long it lasts.
 _OTHER_STREAMS_SECONDS = 1  # How much longer than the pictures the sound may be.
-_EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
-_HEAD_BYTES = 4096
+_UNKNOWN = -1
+_TS_PACKET = 188
+_PACK_START = b"\0\0\1\xba"
+_TAIL_BYTES = 1 << 18
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_FLV_TAGS = (8, 9, 18)
+_NUT_INDEX = b"NX\xdd\x67\x2f\x23\xe6\x4e"
 
 
 class Seen:
@@ -26,17 +32,21 @@ class Seen:
 
     Attributes:
       is_corrupt: whether the last packet was cut.
+      last_frame_is_corrupt: whether the decoder had to make up parts of the last frame.
       end: when the latest picture ends, seconds.
+      packet_bytes: size of the first packet.
     """
 
     def __init__(self):
-        self.is_corrupt, self.end = False, Fraction(0)
+        self.is_corrupt = self.last_frame_is_corrupt = False
+        self.end, self.packet_bytes = Fraction(0), 0
 
     def add(self, packet: av.Packet) -> None:
         """Takes account of the next packet."""
         if not packet.size:
             return
         self.is_corrupt = packet.is_corrupt
+        self.packet_bytes = self.packet_bytes or packet.size
         if packet.pts is not None:
             end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
             self.end = max(self.end, end)
@@ -61,15 +71,14 @@ def check(
       num_frames: how many frames it gave.
     """
     prefix = f"{path}: the video is cut off after {num_frames} frames"
-    if container.format.name == "gif" and not _gif_is_whole(pathlib.Path(path)):
-        raise InputError(f"{prefix}: expected the mark that ends a GIF, found none")
-    declared_bytes, found_bytes = _declared_bytes(path), os.stat(path).st_size
-    if found_bytes + 1 < declared_bytes:  # Some count a byte of padding.
-        raise InputError(f"{prefix}: expected {declared_bytes} bytes, found {found_bytes}")
+    if not _parts_are_whole(pathlib.Path(path), container.format.name, seen):
+        raise InputError(f"{prefix}: the file ends inside one of its parts")
     declared, is_exact = _declared_end(container)
     rate = container.streams.video[0].average_rate or 10
     is_short = declared - seen.end > _SLACK / Fraction(rate)
     sentence = f"{prefix}: expected {float(declared):.2f} s, found {float(seen.end):.2f} s"
+    if seen.last_frame_is_corrupt:
+        raise InputError(f"{prefix}: parts of the last one lack")
     if seen.is_corrupt or (is_short and is_exact):
         raise InputError(sentence)
     if is_short:
@@ -94,33 +103,148 @@ def _declared_end(container: av.container.InputContainer) -> tuple[Fraction, boo
     return begin + length, bool(stream.duration) and container.format.name.startswith("mov")
 
 
-def _declared_bytes(path: str | os.PathLike[str]) -> int:
-    """Returns how long an AVI or Matroska (WebM) file says it is; 0 for unknown."""
-    with open(path, "rb") as file:
-        head = file.read(_HEAD_BYTES)
-    if head[:4] == b"RIFF":
-        return 8 + int.from_bytes(head[4:8], "little")
-    if head[:4] != _EBML:
-        return 0
-    header_end, header = _sized(head, 4)
-    position = header_end + header
-    if head[position : position + 4] != _SEGMENT:
-        return 0
-    content, size = _sized(head, position + 4)
-    # All ones mean that the size was not known, as in a live recording.
-    return content + size if size != (1 << 7 * (content - position - 4)) - 1 else 0
+def _parts_are_whole(path: pathlib.Path, format_name: str, seen: Seen) -> bool:
+    """Returns whether the lengths that a container writes before its parts lead to its end."""
+    size = path.stat().st_size
+    name = format_name.split(",")[0]
+    with path.open("rb") as file:
+        if name == "gif":
+            return _gif_is_whole(file.read())
+        if name in ("matroska", "webm"):
+            return _ebml_is_whole(file, size)
+        if name in ("avi", "mov"):
+            return _chunks_are_whole(file, size, name)
+        if name == "mpegts":
+            return _transport_stream_is_whole(file.read(1000), size)
+        if name == "asf":
+            head = file.read(_TAIL_BYTES)
+            begin = head.find(_ASF_PROPERTIES) + 40
+            return begin < 40 or int.from_bytes(head[begin : begin + 8], "little") <= size
+        if name == "flv":
+            # Behind every tag stands how long it was; its own length is without 11 bytes of header.
+            file.seek(max(0, size - 4))
+            length = int.from_bytes(file.read(4), "big")
+            file.seek(max(0, size - 4 - length))
+            head = file.read(4)
+            return int.from_bytes(head[1:], "big") + 11 == length and head[0] in _FLV_TAGS
+        if name in ("mpeg", "ogg", "mjpeg", "jpeg_pipe"):
+            file.seek(max(0, size - _TAIL_BYTES))
+            tail = file.read()
+            if "jpeg" in name:
+                return tail.rfind(b"\xff\xd9") > tail.rfind(b"\xff\xd8")  # End and begin.
+            return (_program_stream_is_whole if name == "mpeg" else _ogg_is_whole)(tail)
+        if name == "nut":
+            # An index at the end, and before the last checksum how far back it begins.
+            file.seek(max(0, size - 12))
+            file.seek(max(0, size - int.from_bytes(file.read(8), "big")))
+            return file.read(8) == _NUT_INDEX
+        if name == "yuv4mpegpipe":
+            frames = size - len(file.readline())
+            return frames % (len(b"FRAME\n") + seen.packet_bytes) == 0
+    return True
+
+
+def _chunks_are_whole(file: BinaryIO, size: int, name: str) -> bool:
+    """Returns whether the outermost boxes of an .mp4 or .mov, or chunks of an .avi, are all there.
+
+    A box is length and name, a chunk of RIFF name and length without these 8 bytes.
+    """
+    position = 0
+    while position + 8 <= size:
+        file.seek(position)
+        head = file.read(16)
+        if name == "avi":
+            if head[:4] != b"RIFF":
+                return True  # Something behind the end.
+            position += 8 + int.from_bytes(head[4:8], "little")
+            size += 1 if position > size else 0  # Some count a byte of padding.
+            continue
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:], "big")
+        if length < 8:
+            return True  # To the end, or something behind the end.
+        position += length
+    return position <= size
+
+
+def _ebml_is_whole(file: BinaryIO, size: int) -> bool:
+    """Returns whether the elements of a Matroska (WebM) file lead to its end, or to nowhere."""
+    position = 0
+    while position < size:
+        file.seek(position)
+        head = file.read(16)
+        begin = 9 - head[0].bit_length()
+        if begin > 4:
+            return True  # No element.
+        content, length = _sized(head, begin)
+        if content > len(head):
+            return False
+        is_segment = head[:4] == b"\x18\x53\x80\x67"
+        if length != _UNKNOWN and is_segment:
+            return position + content + length <= size
+        # That of a live recording is unknown: what is inside follows.
+        position += content + max(length, 0)
+    return position == size
 
 
 def _sized(head: bytes, position: int) -> tuple[int, int]:
     """Returns where an EBML element's content begins, and its size; the size is at `position`."""
+    if position >= len(head) or not head[position]:
+        return len(head) + 1, 0
     length = 9 - head[position].bit_length()
-    value = int.from_bytes(head[position : position + length], "big")
-    return position + length, value & ((1 << 7 * length) - 1)
+    value = int.from_bytes(head[position : position + length], "big") & ((1 << 7 * length) - 1)
+    return position + length, _UNKNOWN if value == (1 << 7 * length) - 1 else value
 
 
-def _gif_is_whole(path: pathlib.Path) -> bool:
+def _transport_stream_is_whole(head: bytes, size: int) -> bool:
+    """Returns whether the packets of a transport stream fill it; they may have a time, too.
+
+    Args:
+      head: of the file.
+      size: in bytes.
+    """
+    for offset, length in ((0, _TS_PACKET), (4, _TS_PACKET + 4), (0, _TS_PACKET + 16)):
+        starts = head[offset::length]
+        if len(starts) > 3 and set(starts) == {0x47}:
+            return size % length == 0
+    return True
+
+
+def _ogg_is_whole(tail: bytes) -> bool:
+    """Returns whether the last page of an Ogg file ends where it does (RFC 3533, section 6)."""
+    begin = tail.rfind(b"OggS")
+    page = tail[begin:]
+    if begin < 0:
+        return True
+    content = 27 + page[26] if len(page) > 26 else len(page) + 1
+    return content + sum(page[27:content]) == len(page)
+
+
+def _program_stream_is_whole(tail: bytes) -> bool:
+    """Returns whether the packets of an MPEG-1 or MPEG-2 program stream lead to its end.
+
+    Args:
+      tail: of the file.
+    """
+    position = tail.rfind(_PACK_START)
+    while 0 <= position < len(tail):
+        head = tail[position : position + 14]
+        if head[:3] != b"\0\0\1" or head[3:4] == b"\xb9":
+            return len(head) > 3  # Something behind the end, or its mark.
+        if len(head) < 6:
+            return False
+        if head[3] != _PACK_START[3]:
+            position += 6 + int.from_bytes(head[4:6], "big")
+        elif head[4] >> 6 == 1:
+            position += 14 + (head[13] & 7 if len(head) == 14 else 0)
+        else:
+            position += 12
+    return position <= len(tail)
+
+
+def _gif_is_whole(content: bytes) -> bool:
     """Returns whether the blocks of a GIF lead to its trailer (GIF89a, section 17)."""
-    content = path.read_bytes()
 
     def after_color_table(position: int, flags: int) -> int:
         return position + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
