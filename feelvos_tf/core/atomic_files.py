@@ -1,12 +1,19 @@
-"""Writes files atomically: they appear whole or not at all."""
+"""Writes files atomically: they appear whole or not at all.
+
+What a killed process left of them is removed by the next one that writes to the folder.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import pathlib
+import platform
+import re
 import secrets
+import zlib
 from collections.abc import Iterator
 
 from feelvos_tf.core.errors import InputError
@@ -20,6 +27,10 @@ _REFUSALS = {
     errno.EDQUOT: "the disk quota is used up",
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# Another machine's locks on a shared disk may be invisible.
+_MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+_TEMPORARY = re.compile(rf"\..*\.writing-{_MACHINE}-[0-9a-f]{{8}}(\.[^.]*)?", re.DOTALL)
+_cleared: set[pathlib.Path] = set()  # Folders.
 
 
 @contextlib.contextmanager
@@ -34,12 +45,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         the format.
 
     Raises:
-      InputError: the folder cannot be written to, or the disk is full.
+      InputError: the folder cannot be written to, the path is a folder, or the disk is full.
     """
     target = pathlib.Path(path)
     try:
+        if target.is_dir():
+            raise InputError(f"{target}: expected a file to write, found a folder; name one in it")
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _create_beside(target)
+        _remove_left_behind(target.parent)
+        temporary, handle = _create_beside(target)
     except OSError as error:
         raise refusal(target, error) from error
     try:
@@ -51,21 +65,41 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
-def _create_beside(target: pathlib.Path) -> pathlib.Path:
-    """Returns a new empty file with a random name.
+def _remove_left_behind(folder: pathlib.Path) -> None:
+    """Removes temporary files that no process has locked, the first time it is called."""
+    if folder in _cleared:
+        return
+    _cleared.add(folder)
+    for path in folder.glob(".*.writing-*"):
+        if _TEMPORARY.fullmatch(path.name):
+            with contextlib.suppress(OSError):
+                handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                finally:
+                    os.close(handle)
+
+
+def _create_beside(target: pathlib.Path) -> tuple[pathlib.Path, int]:
+    """Returns a new empty file with a random name, and a handle that locks it until it is closed.
 
     Unlike those of `tempfile` it has the permissions that the user's umask gives to any new file.
     (The umask can be read only by changing it for a moment, which affects other threads.)
     """
     while True:
-        path = target.with_name(f".{target.stem}-{secrets.token_hex(4)}{target.suffix}")
+        unique = f"writing-{_MACHINE}-{secrets.token_hex(4)}"
+        path = target.with_name(f".{target.stem}.{unique}{target.suffix}")
         try:
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             continue
-        return path
+        with contextlib.suppress(OSError):  # Some network file systems have no locks.
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return path, handle
 
 
 def refusal(target: pathlib.Path, error: Exception) -> InputError:

@@ -1,6 +1,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -86,3 +88,36 @@ def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path):
 def test_another_error_in_the_block_keeps_its_own_words(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_files.replacing(tmp_path / "a.txt"):
         (tmp_path / "nowhere.txt").read_text()
+
+
+def test_a_folder_where_the_file_should_be_is_one_sentence(tmp_path):
+    with (
+        pytest.raises(InputError, match="expected a file to write, found a folder; name one in it"),
+        atomic_files.replacing(tmp_path),
+    ):
+        pass
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    begin = f"""
+import os, signal
+from feelvos_tf.core import atomic_files
+with atomic_files.replacing({str(tmp_path / "video.mp4")!r}) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", begin], check=False)
+    [left] = tmp_path.iterdir()
+    assert left.name.startswith(".video.writing-") and left.suffix == ".mp4"
+    for name in (".video-1234abcd.mp4", ".notes.writing-1.mp4", left.name.replace("writing-", "w")):
+        (tmp_path / name).write_text("somebody's")
+    (tmp_path / "sub").mkdir()
+    # Of a process that lives: here this one, elsewhere another.
+    with atomic_files.replacing(tmp_path / "sub" / "a.txt") as living:
+        atomic_files._cleared.clear()
+        with atomic_files.replacing(tmp_path / "sub" / "b.txt"):
+            assert living.exists()
+    with atomic_files.replacing(tmp_path / "other.txt") as temporary:
+        temporary.write_text("whole")
+    assert not left.exists()
+    assert len(list(tmp_path.iterdir())) == 5

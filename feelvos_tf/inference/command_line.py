@@ -218,6 +218,8 @@ class CommandLine:
             )
         if report.done:
             print(report.timing.sentence())
+        for name, sentence in report.lost.items():
+            print(f"{name}: {sentence}")
         print(f"masks: {self._value('output_dir')}")
         for kind, folder in asked.items():
             if folder is not None:

@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "pretrained"
 WEIGHTS, SETTINGS = "weights.npz", "settings.gin"
-FAST_INFERENCE_SIZE = 240
+# --fast: the cost of a whole frame at this size, spent around the objects.
+FAST_INFERENCE_SIZE, FAST_WINDOW = 240, 1.0
 # The bundled model's settings are bound in a scope of their own: they must not mix with those of a
 # program, or of a user of the package.
 _SCOPE = "bundled_model"
-_INFERENCE_SIZE = "inference_size"
+_INFERENCE_SIZE, _WINDOW = "inference_size", "window"
 _LINE = re.compile(r"\s*(?:(?P<name>[\w.]+)\s*=\s*(?P<value>[^#]+?))?\s*(?:#.*)?")
 
 
@@ -42,11 +43,13 @@ class ModelChoice(NamedTuple):
       inference_size: pixels on the short side of the frames while the model runs; None for the
         frames' own size.
       identity: changes with the model's settings or weights.
+      window: see `VideoPredictor`.
     """
 
     path: str | os.PathLike[str] | None
     inference_size: int | None
     identity: str
+    window: float = 0.0
 
     def load(self, max_total_reference_pixels: int | None = None) -> VideoPredictor:
         """Returns the model, ready to run; this is what takes long.
@@ -58,11 +61,15 @@ class ModelChoice(NamedTuple):
           InputError: the model is damaged, or a number is out of range.
         """
         model = build_bundled() if self.path is None else load_saved_model(self.path)
-        return VideoPredictor(model, self.inference_size, max_total_reference_pixels, self.identity)
+        return VideoPredictor(
+            model, self.inference_size, max_total_reference_pixels, self.identity, self.window
+        )
 
 
 def choose(
-    path: str | os.PathLike[str] | None = None, inference_size: int | None = None
+    path: str | os.PathLike[str] | None = None,
+    inference_size: int | None = None,
+    window: float | None = None,
 ) -> ModelChoice:
     """Returns the choice, after a look at the model's files.
 
@@ -70,17 +77,20 @@ def choose(
       path: folder that `feelvos_tf.export` wrote; None for the bundled model.
       inference_size: see `ModelChoice`; by default the size at which the bundled model scores best,
         or, for a SavedModel, the frames' own.
+      window: see `VideoPredictor`; by default the bundled model's, or, for a SavedModel, 0.
 
     Raises:
       InputError: the model is missing.
     """
     if path is not None:
         check_saved_model(path)
-        return ModelChoice(path, inference_size, saved_model_fingerprint(path))
+        return ModelChoice(path, inference_size, saved_model_fingerprint(path), window or 0.0)
     check_bundled()
     if inference_size is None:
         inference_size = bundled_inference_size()
-    return ModelChoice(None, inference_size, bundled_fingerprint())
+    if window is None:
+        window = bundled_window()
+    return ModelChoice(None, inference_size, bundled_fingerprint(), window)
 
 
 class ModelFlags:
@@ -101,13 +111,20 @@ class ModelFlags:
             return FAST_INFERENCE_SIZE
         return self._holders["inference_size"].value
 
+    @property
+    def window(self) -> float | None:
+        """Share of a frame's pixels; None where no flag gives it."""
+        if self._holders["window"].value is None and self._holders["fast"].value:
+            return FAST_WINDOW
+        return self._holders["window"].value
+
     def choice(self) -> ModelChoice:
         """Returns what the flags choose. See `choose`."""
-        return choose(self.path, self.inference_size)
+        return choose(self.path, self.inference_size, self.window)
 
 
 def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
-    """Defines --saved_model, --inference_size and --fast.
+    """Defines --saved_model, --inference_size, --window and --fast.
 
     Args:
       flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
@@ -128,13 +145,24 @@ def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
             "frame's full size. By default the bundled model runs at the size at which it scores "
             "best, a --saved_model on the frames as they are.",
             lower_bound=16,
+            upper_bound=8192,
+            **own,
+        ),
+        "window": flags.DEFINE_float(
+            "window",
+            None,
+            "Compute this share of a frame's pixels, around the objects: small ones are enlarged "
+            "to fill it, and more is computed only for objects that need more. 0 computes whole "
+            "frames, as the paper does and a --saved_model by default.",
+            lower_bound=0.0,
+            upper_bound=1.0,
             **own,
         ),
         "fast": flags.DEFINE_bool(
             "fast",
             False,
-            f"Short for --inference_size={FAST_INFERENCE_SIZE}: several times as fast, but less "
-            "accurate.",
+            f"Short for --inference_size={FAST_INFERENCE_SIZE} --window={FAST_WINDOW:g}: several "
+            "times as fast, but less accurate.",
             **own,
         ),
     }
@@ -163,6 +191,19 @@ def bundled_inference_size(folder: str | os.PathLike[str] = BUNDLED) -> int:
     if not size.isdecimal():
         raise InputError(f"{path}: expected a line such as 'inference_size = 400', found none")
     return int(size)
+
+
+def bundled_window(folder: str | os.PathLike[str] = BUNDLED) -> float:
+    """Returns the share of a frame that the bundled model computes; see `VideoPredictor`.
+
+    Raises:
+      InputError: the settings do not say.
+    """
+    path = pathlib.Path(folder) / SETTINGS
+    found = _read_settings(path).get(_WINDOW, "")
+    if not re.fullmatch(r"0(\.\d+)?|1(\.0)?", found):
+        raise InputError(f"{path}: expected a line such as 'window = 0.5', found none")
+    return float(found)
 
 
 def bundled_fingerprint(folder: str | os.PathLike[str] = BUNDLED) -> str:
@@ -232,7 +273,8 @@ def _read_settings(path: pathlib.Path) -> dict[str, str]:
 def _bind(path: pathlib.Path) -> None:
     """Binds the settings of a file in the scope of the bundled model."""
     settings = _read_settings(path)
-    settings.pop(_INFERENCE_SIZE, None)
+    for name in (_INFERENCE_SIZE, _WINDOW):
+        settings.pop(name, None)
     try:
         with gin.unlock_config():
             gin.parse_config([f"{_SCOPE}/{name} = {value}" for name, value in settings.items()])

@@ -23,7 +23,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.video_predictor import take_mask
-from feelvos_tf.media import mask_folder, masks, result_files
+from feelvos_tf.media import mask_folder, masks
 from feelvos_tf.media.result_files import Result, ResultFiles, VideoFacts
 
 SECONDS_BETWEEN_STATES = 20.0
@@ -154,12 +154,14 @@ class Report:
       done: names of the videos that were propagated.
       complete: names of those that were complete already.
       failed: name of a video -> the sentence that says why it failed.
+      lost: name of a video that loses an object -> a sentence that says where each was last seen.
       timing: of all.
     """
 
     done: list[str] = field(default_factory=list)
     complete: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
 
 
@@ -215,10 +217,12 @@ def propagate_videos(
             if on_start is not None:
                 on_start(video)
             outputs = outputs_of(video)
-            propagate_video(
+            lost = propagate_video(
                 predictor, video, outputs, settings, overwrite, on_frame, report.timing, progress
             )
             report.done.append(video.name)
+            if lost:
+                report.lost[video.name] = lost
 
         for video in todo:
             tried(propagate, video)
@@ -256,10 +260,11 @@ def propagate_video(
     on_frame: OnFrame | None = None,
     timing: Timing | None = None,
     progress: tqdm | None = None,
-) -> None:
+) -> str:
     """Writes the results of one video: a mask per frame, named as the frame or by number, and more.
 
-    It goes on where an earlier run was interrupted.
+    It goes on where an earlier run was interrupted. Returns a sentence that says where each object
+    was last seen; an empty one if all are there in the last frame.
 
     Args:
       predictor: of which the video gets another one.
@@ -299,6 +304,9 @@ def propagate_video(
                 raise InputError(f"{error}; the {kept} masks before it are in {folder}") from error
             raise
         _remove_unasked(video, folder)
+    for files in outputs.files:
+        mask_folder.note_files(outputs.masks, type(files).__name__, files.paths())
+    return states.lost()
 
 
 def propagated(
@@ -357,8 +365,11 @@ def write_missing(video: InputVideo, outputs: Outputs) -> None:
     Raises:
       InputError: a frame or a mask cannot be read, or a file not be written.
     """
-    stamp = outputs.masks / mask_folder.STAMP
-    missing = [files for files in outputs.files if not result_files.are_newer(files, stamp)]
+    missing = [
+        files
+        for files in outputs.files
+        if not mask_folder.has_files(outputs.masks, type(files).__name__, files.paths())
+    ]
     if not missing:
         return
     frames = tqdm(
@@ -373,6 +384,8 @@ def write_missing(video: InputVideo, outputs: Outputs) -> None:
             ids = masks.read_mask(outputs.masks / f"{name}.png")
             for write in writers:
                 write(Result(name, frame.time, frame.image, ids))
+    for files in missing:
+        mask_folder.note_files(outputs.masks, type(files).__name__, files.paths())
 
 
 class _States:
@@ -380,14 +393,30 @@ class _States:
 
     def __init__(self, folder: Path):
         self._folder = folder
+        self._names: list[str] = []
+        self._last_seen: dict[int, int] = {}  # Object id -> position of a frame.
         self._last: PropagatedFrame | None = None
         self._saved_at = time.monotonic()
 
-    def written(self, frame: PropagatedFrame) -> None:
-        """Takes note of a frame whose results are written."""
+    def written(self, frame: PropagatedFrame, name: str) -> None:
+        """Takes note of a frame whose results are written, and of what it is called."""
         self._last = frame
+        self._names.append(name)
+        self._last_seen.update(dict.fromkeys(masks.object_ids(frame.ids), frame.position))
         if time.monotonic() - self._saved_at > SECONDS_BETWEEN_STATES:
             self.save()
+
+    def lost(self) -> str:
+        """Returns `object 2 was last seen in frame 00012, object 1 in 00047 (the last)`, or ``."""
+        end = len(self._names) - 1
+        told = [
+            f"object {value} {'in' if place else 'was last seen in frame'} {self._names[position]}"
+            f"{' (the last)' * (position == end)}"
+            for place, (value, position) in enumerate(
+                sorted(self._last_seen.items(), key=lambda item: item[::-1])
+            )
+        ]
+        return ", ".join(told) if min(self._last_seen.values(), default=end) < end else ""
 
     def save(self) -> int:
         """Returns the number of frames that need not be done again."""
@@ -416,7 +445,7 @@ def _write(
         masks.write_mask(folder / f"{name}.png", frame.ids)
     for write in writers:
         write(Result(name, frame.time, frame.image, frame.ids))
-    states.written(frame)
+    states.written(frame, name)
     if progress is not None:
         progress.update()
 

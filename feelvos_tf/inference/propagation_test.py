@@ -270,6 +270,27 @@ def test_damaged_or_smaller_frame_is_named_and_leaves_the_masks_before_it(tmp_pa
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["bear.partial"]
 
 
+def test_a_lost_object_is_told_with_its_last_frame(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [1, 2, 3]})
+
+    class Losing(ByColor):
+        count = 0
+
+        def step(self, image):
+            ids = super().step(image)
+            self.count += 1
+            lost = {2: 2, 3: 1} if len(self.object_ids) > 2 else {}
+            for value, after in lost.items():
+                ids[(ids == value) & (self.count > after)] = 0
+            return ids
+
+    report = run(davis_videos(root), tmp_path / "out", make_predictor=Losing)
+    assert report.lost == {
+        "cows": "object 3 was last seen in frame 00001, object 2 in 00002, "
+        "object 1 in 00004 (the last)"
+    }
+
+
 def test_a_later_mask_that_changes_is_done_again(tmp_path):
     given, _ = with_later_object(tmp_path)
     assert len(run([given], tmp_path / "out").done) == 1

@@ -55,8 +55,9 @@ def define(flag_values: flags.FlagValues) -> VideoFlags:
         "mask": flags.DEFINE_string(
             "mask",
             None,
-            "The objects of the first frame: a PNG of ids, of colors or of white on black, or JSON "
-            "(COCO run lengths or polygons, labelme).",
+            "The objects of the first frame: a PNG of ids, of colors or of white on black, or one "
+            "drawn on the frame itself; a file per object (1.png,2.png); or JSON (COCO run lengths "
+            "or polygons, labelme).",
             **own,
         ),
         "mask_at": flags.DEFINE_multi_string(
@@ -175,8 +176,8 @@ class VideoFlags:
         pictures.write_image(path, image)
         print(
             f"written: {path}, {input_video.size_of(image.shape)} pixels: draw the objects on it, "
-            "or on a copy in black, one color each, with antialiasing off, and give the drawing "
-            "as --mask"
+            "or on a copy in black, in one saturated color each, save it as PNG, and give the "
+            "drawing as --mask"
         )
 
     def input_videos(self) -> list[InputVideo]:
@@ -196,7 +197,9 @@ class VideoFlags:
         later = dict(map(_number_and_path, self._value("mask_at")))
         name = {PIPE: "standard input"}.get(self.source, pathlib.Path(self.source).name)
         selection = self._selection(source)
-        return input_video.from_video(source, self._value("mask"), later, selection, name)
+        mask = self._value("mask")
+        paths = mask if "," not in mask or pathlib.Path(mask).exists() else mask.split(",")
+        return input_video.from_video(source, paths, later, selection, name)
 
     def _frames(self) -> video.Frames:
         rate = self._value("fps") or video.DEFAULT_FRAMES_PER_SECOND

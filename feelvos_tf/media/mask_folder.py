@@ -2,7 +2,8 @@
 
 OUT/<sequence>/
   00000.png ...       the masks
-  prediction.json     the stamp: settings, names and checksums of the masks, whether it is complete
+  prediction.json     the stamp: settings, names and checksums of the masks and of files written
+                      beside them, whether it is complete
 
 Until it is complete the folder is called OUT/<sequence>.partial; an interrupted run resumes there,
 from the state of the video saved in `state.npz`.
@@ -13,8 +14,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,6 +56,38 @@ def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
             _digest(folder / f"{name}.png") == digest for name, digest in stamp["masks"].items()
         )
     )
+
+
+def has_files(folder: pathlib.Path, kind: str, paths: Iterable[pathlib.Path]) -> bool:
+    """Returns whether the files of a kind are as they were written for the masks in the folder.
+
+    Args:
+      folder: the masks'.
+      kind: see `note_files`.
+      paths: files that must be among them.
+    """
+    digests = _read_stamp(folder).get("files", {}).get(kind, {})
+    names = {os.path.relpath(path, folder) for path in paths}
+    return (
+        bool(digests)
+        and names <= digests.keys()
+        and all(value and _digest(folder / name) == value for name, value in digests.items())
+    )
+
+
+def note_files(folder: pathlib.Path, kind: str, paths: Iterable[pathlib.Path]) -> None:
+    """Records that files were written for the masks in the folder.
+
+    Args:
+      folder: the masks', complete.
+      kind: of the files; those noted earlier are forgotten.
+      paths: all of them.
+    """
+    stamp = _read_stamp(folder)
+    if not stamp:
+        return
+    digests = {os.path.relpath(path, folder): _digest(path) for path in paths}
+    _write_stamp(folder, {**stamp, "files": {**stamp.get("files", {}), kind: digests}})
 
 
 def is_prediction(folder: pathlib.Path) -> bool:
@@ -96,8 +130,8 @@ def replacing(
     The partial folder keeps what an interrupted run with the same settings left; otherwise it is
     empty. A block that fails leaves it, marked as incomplete, with its masks so far.
 
-    Only the masks and the stamp of an earlier prediction in `folder` are replaced; other files
-    stay.
+    Only the masks and the stamp of an earlier prediction in `folder` are replaced, and what was
+    written beside them for it is removed; other files stay.
 
     Args:
       folder: where the masks belong. See `check_replaceable`.
@@ -160,12 +194,18 @@ def load_state(working: pathlib.Path) -> SavedState | None:
 
 def _replace_contents(folder: pathlib.Path, temporary: pathlib.Path) -> None:
     """Moves masks and stamp from `temporary` over the earlier prediction in `folder`."""
-    earlier = _read_stamp(folder).get("masks", {})
+    stamp = _read_stamp(folder)
+    earlier = stamp.get("masks", {})
+    besides = [
+        name for names in stamp.get("files", {}).values() for name in names if _is_file_name(name)
+    ]
     new = _read_stamp(temporary)["masks"]
     # All these files are marked as ours but incomplete, in case the machine stops half way.
     _write_stamp(folder, {"complete": False, "masks": {**earlier, **new}})
     for name in earlier:
         (folder / f"{name}.png").unlink(missing_ok=True)
+    for name in besides:
+        (folder / name).unlink(missing_ok=True)
     for name in new:
         (temporary / f"{name}.png").replace(folder / f"{name}.png")
     (temporary / STAMP).replace(folder / STAMP)
@@ -179,20 +219,32 @@ def _read_stamp(folder: pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     names = stamp.get("masks") if isinstance(stamp, dict) else None
-    return stamp if isinstance(names, dict) and all(map(_is_file_name, names)) else {}
+    files = stamp.get("files", {}) if isinstance(stamp, dict) else None
+    has_names = isinstance(names, dict) and all(map(_is_file_name, names))
+    has_files = isinstance(files, dict) and all(isinstance(n, dict) for n in files.values())
+    return stamp if has_names and has_files else {}
 
 
 def _is_file_name(name: Any) -> bool:
     """Returns whether `name` is the name of a file in this very folder."""
-    return isinstance(name, str) and name.isprintable() and pathlib.PurePath(name).name == name
+    try:
+        return b"\0" not in os.fsencode(name) and pathlib.PurePath(name).name == name
+    except (TypeError, UnicodeEncodeError):
+        return False
 
 
 def _digest(path: pathlib.Path) -> str | None:
     """Returns 16 hexadecimal digits that change with a file's content; None where there is none."""
+    digest = hashlib.sha256()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else None
-    except OSError:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    except (OSError, ValueError):
         return None
+    return digest.hexdigest()[:16]
 
 
 def _write_stamp(folder: pathlib.Path, stamp: dict[str, Any]) -> None:

@@ -192,3 +192,41 @@ def test_a_foreign_stamp_is_not_believed(tmp_path, stamp):
     with pytest.raises(InputError, match="holds files that are no earlier prediction"):
         write(folder, ["00000"], SETTINGS)
     assert (tmp_path / "precious.png").exists()
+
+
+def test_files_beside_the_masks_are_known_by_their_content(tmp_path):
+    folder = tmp_path / "bear"
+    write(folder, ["00000"], SETTINGS)
+    runs, overlay = folder / "masks.json", tmp_path / "overlay.mp4"
+    assert not mask_folder.has_files(folder, "runs", [runs])
+    for path in (runs, overlay):
+        path.write_text("whole")
+    mask_folder.note_files(folder, "runs", [runs])
+    mask_folder.note_files(folder, "overlay", [overlay])
+    assert mask_folder.has_files(folder, "runs", [runs])
+    assert mask_folder.has_files(folder, "overlay", [overlay])
+    assert not mask_folder.has_files(folder, "overlay", [tmp_path / "another.mp4"])
+    runs.write_text("{}")
+    assert not mask_folder.has_files(folder, "runs", [runs])
+    overlay.unlink()
+    assert not mask_folder.has_files(folder, "overlay", [])
+    assert mask_folder.is_complete(folder, SETTINGS)
+
+
+def test_what_was_written_beside_earlier_masks_goes_with_them(tmp_path):
+    folder = tmp_path / "bear"
+    write(folder, ["00000"], SETTINGS)
+    for path in (folder / "objects.csv", folder / "notes.txt", tmp_path / "overlay.mp4"):
+        path.write_text("of the masks")
+    mask_folder.note_files(folder, "table", [folder / "objects.csv"])
+    mask_folder.note_files(folder, "overlay", [tmp_path / "overlay.mp4"])
+    write(folder, ["00000"], {"saved_model": "new"})
+    assert not (folder / "objects.csv").exists()
+    assert (folder / "notes.txt").exists() and (tmp_path / "overlay.mp4").exists()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\tb", " ", "\udc80"])
+def test_frames_may_have_odd_names(tmp_path, name):
+    for value in ("one", "two"):
+        write(tmp_path / "bear", [name], {"saved_model": value})
+        assert mask_folder.is_complete(tmp_path / "bear", {"saved_model": value})

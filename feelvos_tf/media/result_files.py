@@ -28,6 +28,7 @@ from feelvos_tf.core.constants import VOID
 from feelvos_tf.media import overlay, pictures, rle, video_writing
 
 COLUMNS = ["frame", "time", "object", "area", "x", "y", "width", "height", "center_x", "center_y"]
+COLUMNS += ["last_seen"]
 _SHEET_FRAMES = 6
 _SHEET_COLUMNS = 3
 _SHEET_TILE_WIDTH = 427
@@ -77,13 +78,6 @@ class ResultFiles(Protocol):
 
     def writing(self, facts: VideoFacts) -> AbstractContextManager[Write]:
         """Yields a function that takes the next result; files appear when the block succeeds."""
-
-
-def are_newer(files: ResultFiles, than: pathlib.Path) -> bool:
-    """Returns whether all files exist and none is older than the file `than`."""
-    return all(
-        path.exists() and path.stat().st_mtime >= than.stat().st_mtime for path in files.paths()
-    )
 
 
 class OverlayFiles(NamedTuple):
@@ -182,9 +176,8 @@ class ObjectVideos:
     folder: pathlib.Path
 
     def paths(self) -> list[pathlib.Path]:
-        """Returns the videos that exist, or else the first that should."""
-        found = sorted(self.folder.glob("object_*.mkv"))
-        return found or [self.folder / "object_1.mkv"]
+        """Returns the videos that exist."""
+        return sorted(self.folder.glob("object_*.mkv"))
 
     @contextlib.contextmanager
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
@@ -244,7 +237,10 @@ class RunLengths:
 
 @dataclass(frozen=True)
 class ObjectTable:
-    """A line per object and frame, in pixels; without box and center where it is not visible."""
+    """A line per object and frame, in pixels; without box and center where it is not visible.
+
+    The last column names the latest frame so far that shows the object; empty before the first.
+    """
 
     path: pathlib.Path
 
@@ -259,11 +255,15 @@ class ObjectTable:
         with replacing as temporary, open(temporary, "w", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(COLUMNS)
+            last_seen = dict.fromkeys(facts.object_ids, "")
 
             def write(result: Result) -> None:
                 for value in facts.object_ids:
                     measures = _measures(result.ids == value)
-                    table.writerow([result.name, _time(result), value, *measures])
+                    if measures[0]:
+                        last_seen[value] = result.name
+                    row = [result.name, _time(result), value, *measures, last_seen[value]]
+                    table.writerow(row)
 
             yield write
 

@@ -71,8 +71,19 @@ def test_table_has_a_line_for_every_object_and_frame(tmp_path):
     assert [(row["frame"], row["object"]) for row in rows] == [
         (f"0001{frame}", value) for frame in range(3) for value in "37"
     ]
-    assert list(rows[2].values()) == ["00011", "0.1", "3", "42", "6", "4", "7", "6", "9.00", "6.50"]
-    assert list(rows[3].values()) == ["00011", "0.1", "7", "0"] + [""] * 6
+    measures = ["00011", "0.1", "3", "42", "6", "4", "7", "6", "9.00", "6.50", "00011"]
+    assert list(rows[2].values()) == measures
+    assert list(rows[3].values()) == ["00011", "0.1", "7", "0"] + [""] * 7
+
+
+def test_table_says_where_an_object_was_last_seen(tmp_path):
+    files = result_files.ObjectTable(tmp_path / "objects.csv")
+    with files.writing(VideoFacts(10.0, 3, [1])) as write_result:
+        for frame, value in enumerate((1, 0, 0)):
+            ids = np.full((4, 4), value, np.uint8)
+            write_result(Result(f"f{frame}", Fraction(0), np.zeros((4, 4, 3), np.uint8), ids))
+    with open(tmp_path / "objects.csv", newline="") as file:
+        assert [row["last_seen"] for row in csv.DictReader(file)] == ["f0"] * 3
 
 
 def test_every_object_has_a_video_of_its_own_bit_by_bit(tmp_path):
