@@ -9,15 +9,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from feelvos_tf import predict
 from feelvos_tf.core import background
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import command_line, input_video
+from feelvos_tf.inference import command_line, input_video, model_loading
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.media import live_frames, pictures, video
-from feelvos_tf.testing import drawn_videos, in_this_process, small_model
+from feelvos_tf.testing import color_model, drawn_videos, in_this_process, small_model
 
 FRAMES = 3
 
@@ -92,17 +91,10 @@ def test_sigterm_interrupts_like_ctrl_c(capsys):
     assert "run the same command again to go on from here" in capsys.readouterr().out
 
 
-@pytest.fixture(scope="module")
-def saved_model(tmp_path_factory):
-    """Returns the SavedModel of an untrained network, and the network."""
-    model = small_model.create()
-    folder = tmp_path_factory.mktemp("models") / "model"
-    tf.saved_model.save(Predictor(model), str(folder))
-    return folder, model
-
-
-def test_every_frame_s_embeddings_are_saved_beside_its_mask(saved_model, tmp_path):
-    folder, model = saved_model
+def test_every_frame_s_embeddings_are_saved_beside_its_mask(tmp_path, monkeypatch, eagerly):
+    model, folder = small_model.create(), color_model.save(tmp_path / "model")
+    # A network in its place: one that had been saved would be the same, and takes half a minute.
+    monkeypatch.setattr(model_loading, "load_saved_model", lambda _: Predictor(model))
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 3]}, FRAMES)
     arguments = (
         f"--saved_model={folder}",

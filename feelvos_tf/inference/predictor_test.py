@@ -71,18 +71,6 @@ def test_fewer_reference_pixels_of_every_object(model, eagerly, method):
     assert set(np.unique(ids)) <= {0, 3, 7}
 
 
-def test_other_sizes_and_object_counts_do_not_trace_again(model):
-    predictor = Predictor(model, scales=(1.0, 0.75))
-    for size in (SIZE, (49, 64)):
-        images, mask = video(3, size)
-        for one_mask in (mask, tf.where(mask == 7, tf.zeros_like(mask), mask)):
-            state = predictor.start(images[0], one_mask)
-            for image in images[1:]:
-                _, _, state = predictor.step(image, state)
-    assert predictor.step.experimental_get_tracing_count() == 1
-    assert predictor.start.experimental_get_tracing_count() == 1
-
-
 def logits_at(model, images, mask, scale):
     """Returns low-resolution logits [1, h, w, objects] of images[1], from the network's parts."""
     images, mask = images.numpy(), mask.numpy()

@@ -50,7 +50,8 @@ def test_an_object_added_in_the_first_frame_is_one_that_was_there_from_the_start
     predictor = Predictor(model, **settings)
     image, mask = draw(0)
     expected = predictor.start(image, mask)
-    for first, second, third in itertools.permutations(BOXES):
+    # Half of them: each object is the first of one.
+    for first, second, third in list(itertools.permutations(BOXES))[::2]:
         state = predictor.start(image, draw(0, [first])[1])
         state = predictor.add_objects(draw(0, [second])[1], state)
         state = predictor.add_objects(draw(0, [third])[1], state)
@@ -162,17 +163,6 @@ def test_the_network_runs_once_for_a_frame_and_never_for_a_mask_or_id(model, eag
         state = predictor.correct(draw(frame)[1], state, np.int32(-1))
     predictor.step(draw(3)[0], predictor.remove(np.int32(7), state))
     assert len(passes) == 4
-
-
-def test_adding_does_not_trace_again(model):
-    predictor = Predictor(model)
-    state = predictor.start(*draw(0, [3]))
-    for frame, object_id in ((1, 7), (2, 200)):
-        _, _, state = predictor.step(draw(frame)[0], state)
-        state = predictor.add_objects(draw(frame, [object_id])[1], state)
-    predictor.step(draw(3)[0], state)
-    assert predictor.step.experimental_get_tracing_count() == 1
-    assert predictor.add_objects.experimental_get_tracing_count() == 1
 
 
 def test_a_mask_without_objects_is_refused(model, eagerly):

@@ -9,11 +9,8 @@ import tensorflow as tf
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import model_loading
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.inference.video_predictor import (
-    VideoPredictor,
-    downsample_mask,
-    upsampled_argmax,
-)
+from feelvos_tf.inference.video_predictor import VideoPredictor
+from feelvos_tf.inference.window import Window, downsample_mask
 from feelvos_tf.testing import color_model, drawn_videos, small_model
 
 SIZE = (48, 80)
@@ -198,11 +195,13 @@ def test_the_state_grows_with_objects_and_references_alone(clip, network):
 
 
 def test_nothing_is_traced_again_however_a_video_goes(clip):
-    model = Predictor(small_model.create(), max_total_reference_pixels=70)
-    images, masks = clip
-    for scale, bound in ((1, None), (2, 50)):
-        predictor = VideoPredictor(model, scale * 24, bound)
+    settings = {"scales": (1.0, 0.75), "max_total_reference_pixels": 70}
+    model = Predictor(small_model.create(), **settings)
+    for size, width, bound in ((24, 80, None), (None, 64, 50)):
+        images, masks = (array[:, :, :width] for array in clip)
+        predictor = VideoPredictor(model, size, bound)
         predictor.start(images[0], only(masks[0], 3))
+        predictor.step(images[0])
         predictor.add_objects(only(masks[0], 7))
         for frame in (1, 2):
             predictor.step(images[frame])
@@ -441,7 +440,7 @@ def test_no_object_takes_the_only_pixel_of_another():
 def test_upsampled_argmax_is_the_argmax_of_bilinear_probabilities():
     probabilities = np.random.default_rng(0).random((7, 9, 4), np.float32)
     enlarged = tf.image.resize(probabilities, (21, 40), method="bilinear").numpy()
-    result = upsampled_argmax(probabilities, (21, 40))
+    result = Window((21, 40), (7, 9), (0, 7, 0, 9)).upsampled_argmax(probabilities)
     best_two = np.sort(enlarged, axis=-1)[..., -2:]
     clear = best_two[..., 1] - best_two[..., 0] > 1e-4
     assert clear.mean() > 0.95
