@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import tfrecords
+from feelvos_tf.data import record_offsets, tfrecords
 
 ERROR_MARK = "training data: "
 """Marks the sentences with which the pipeline itself fails, inside TensorFlow's own messages."""
@@ -106,7 +106,7 @@ def check_file(path: Path) -> None:
     Raises:
       InputError: names the first record or frame that cannot be read.
     """
-    for number, offset in enumerate(tfrecords.record_offsets(path), start=1):
+    for number, offset in enumerate(record_offsets.record_offsets(path), start=1):
         sentence = _describe(str(path), number, offset)
         if sentence:
             raise InputError(sentence)
@@ -127,7 +127,7 @@ def _describe(path: str, number: int, offset: int) -> str | None:
 def _first_corrupt(records: list[tuple[bytes, int]]) -> tuple[tuple[bytes, int], str]:
     """Returns which of the records is corrupt, and a sentence that says how."""
     for path, offset in records:
-        offsets = tfrecords.record_offsets(Path(path.decode()), lambda _: None)
+        offsets = record_offsets.record_offsets(Path(path.decode()), lambda _: None)
         sentence = _describe(path.decode(), offsets.index(offset) + 1, offset)
         if sentence:
             return (path, offset), sentence

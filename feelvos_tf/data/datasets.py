@@ -84,6 +84,7 @@ class VideoFiles:
       frames: the images in order.
       masks: as long as `frames`; None where a frame has no ground truth.
       binary_masks: the masks hold 0 and 255, and 255 is the one object (not void).
+      mask_colors: red, green, blue -> id, where the masks hold colors.
       object_frames: YouTube-VOS only: object id -> the positions in `frames` at which `meta.json`
         lists it, ascending. The first is where its mask is given; the later ones are scored.
     """
@@ -92,6 +93,7 @@ class VideoFiles:
     frames: tuple[Path, ...]
     masks: tuple[Path | None, ...]
     binary_masks: bool = False
+    mask_colors: dict[tuple[int, int, int], int] = field(default_factory=dict, hash=False)
     object_frames: dict[int, tuple[int, ...]] = field(default_factory=dict, hash=False)
 
 

@@ -6,8 +6,15 @@ the .png files of the same names, in the same folder or in one whose path differ
     images/a/0.jpg      JPEGImages/480p/a/0.jpg      a/frames/0.jpg      a/0.jpg
     masks/a/0.png       Annotations/480p/a/0.png     a/masks/0.png       a/0.png
 
+Names may also differ in words such as frame, image, mask and label; where masks have such a word,
+frames may be .png, too:
+
+    a_frames/0.jpg      a/frame_0.jpg      a/images/0.png
+    a_masks/0.png       a/mask_0.png       a/labels/0_mask.png
+
 A mask holds 0 for background, 1, 2, ... for objects, 255 for void; one with nothing but 0 and 255
-is read as one object. Frames without a mask are left out.
+is read as one object, and in masks of colors every color but black is one. Frames without a mask
+are left out.
 
 `list_stills` takes photographs with masks, which become videos of one frame:
 
@@ -18,6 +25,7 @@ is read as one object. Frames without a mask are left out.
 from __future__ import annotations
 
 import random
+import re
 from collections import defaultdict
 from pathlib import Path
 
@@ -25,10 +33,14 @@ import numpy as np
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
-from feelvos_tf.media import masks
+from feelvos_tf.media import given_mask, masks
+from feelvos_tf.media.video import natural_key
 
 _FRAMES, _MASKS = (".jpg", ".jpeg"), (".png",)
 _SHUFFLE_SEED = 0
+_MOST_COLORS = 40
+_FRAME_WORDS = "frames?|images?|imgs?|jpegimages|jpe?gs?|pictures?|photos?|rgb"
+_MASK_WORDS = "masks?|annotations?|labels?|segmentations?|seg|ground_?truth|gt"
 Parts = tuple[str, ...]
 
 
@@ -42,15 +54,17 @@ def list_folder(root: str | Path) -> list[VideoFiles]:
     if not root.is_dir():
         raise InputError(f"{root}: expected a folder of frames and masks, found none")
     frames, found_masks = _by_folder(root, _FRAMES), _by_folder(root, _MASKS)
+    if not frames:
+        frames, found_masks = _frames_and_masks(found_masks)
     if not frames or not found_masks:
         raise InputError(
             f"{root}: expected .jpg frames and .png masks below this folder, found "
             f"{len(frames)} folders of frames and {len(found_masks)} of masks"
         )
-    videos = [
-        _video(root, parts, files, *_masks_of(root, parts, files, found_masks))
-        for parts, files in sorted(frames.items())
-    ]
+    videos = []
+    for parts, files in sorted(frames.items()):
+        mask_parts, pairs = _pairs(root, parts, files, found_masks)
+        videos.append(_video(_name(parts, mask_parts) or root.resolve().name, pairs))
     names = [video.name for video in videos]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -91,55 +105,108 @@ def _by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Parts, dict[str, P
     return dict(found)
 
 
-def _masks_of(
+def _frames_and_masks(
+    found: dict[Parts, dict[str, Path]],
+) -> tuple[dict[Parts, dict[str, Path]], dict[Parts, dict[str, Path]]]:
+    """Returns frames and masks that are both .png: a word in the path of the masks says so."""
+    split: tuple[dict, dict] = ({}, {})
+    for parts, files in found.items():
+        for stem, path in files.items():
+            is_mask = any(_words(_MASK_WORDS).search(part) for part in (*parts, stem))
+            split[is_mask].setdefault(parts, {})[stem] = path
+    return split
+
+
+def _pairs(
     root: Path, parts: Parts, frames: dict[str, Path], found: dict[Parts, dict[str, Path]]
-) -> tuple[Parts, dict[str, Path]]:
-    """Returns the folder of the masks that belong to a folder of frames, and its files."""
-    candidates = [
-        other
+) -> tuple[Parts, list[tuple[Path, Path]]]:
+    """Returns the folder of the masks that belong to a folder of frames; and frames with masks."""
+    candidates = {
+        other: pairs
         for other, files in found.items()
         if len(other) == len(parts)
         and sum(a != b for a, b in zip(parts, other)) <= 1
-        and frames.keys() & files.keys()
-    ]
-    if parts in candidates:
-        candidates = [parts]
+        and (pairs := _of_one_name(root.joinpath(*parts), frames, files))
+    }
+    like = {o: p for o, p in candidates.items() if [*map(_bare, o)] == [*map(_bare, parts)]}
+    candidates = {parts: like[parts]} if parts in like else like or candidates
     if len(candidates) != 1:
         what = " and ".join(str(root.joinpath(*c)) for c in candidates) or "none"
         raise InputError(
             f"{root.joinpath(*parts)}: expected one folder with masks of the same names, in the "
             f"same place or differing in one part of the path, found {what}"
         )
-    return candidates[0], found[candidates[0]]
+    [result] = candidates.items()
+    return result
 
 
-def _video(
-    root: Path,
-    parts: Parts,
-    frames: dict[str, Path],
-    mask_parts: Parts,
-    found: dict[str, Path],
-) -> VideoFiles:
-    """Returns a video of the frames that have masks, named by the common part of both paths."""
-    shared = [a for a, b in zip(parts, mask_parts) if a == b]
-    stems = [stem for stem in frames if stem in found]
-    chosen = tuple(found[stem] for stem in stems)
-    return VideoFiles(
-        "_".join(shared) or root.resolve().name,
-        tuple(frames[stem] for stem in stems),
-        chosen,
-        binary_masks=_are_binary(chosen),
-    )
+def _of_one_name(
+    folder: Path, frames: dict[str, Path], found: dict[str, Path]
+) -> list[tuple[Path, Path]]:
+    """Returns frames and masks of the same name, or the same but for a word like `mask`."""
+    if not frames.keys() & found.keys():
+        frames, found = _by_bare_name(folder, frames), _by_bare_name(folder, found)
+    stems = sorted(frames.keys() & found.keys(), key=lambda stem: natural_key(Path(stem)))
+    return [(frames[stem], found[stem]) for stem in stems]
 
 
-def _are_binary(paths: tuple[Path, ...]) -> bool:
-    """Returns whether the masks hold nothing but 0 and 255, as those of one object often do."""
-    values = set()
+def _by_bare_name(folder: Path, files: dict[str, Path]) -> dict[str, Path]:
+    bare: dict[str, Path] = {}
+    for stem, path in files.items():
+        other = bare.setdefault(_bare(stem), path)
+        if other != path:
+            raise InputError(
+                f"{folder}: expected names of frames and masks that tell which belong together, "
+                f"found {other.name} and {path.name}"
+            )
+    return bare
+
+
+def _words(words: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![a-z])({words})(?![a-z])", re.IGNORECASE)
+
+
+def _bare(name: str) -> str:
+    """Returns a name without words that say frame or mask: `shot1` for `shot1_frames`."""
+    bare = _words(f"{_FRAME_WORDS}|{_MASK_WORDS}").sub("", name)
+    return re.sub(r"[ _.-]+", "_", bare).strip("_")
+
+
+def _name(parts: Parts, mask_parts: Parts) -> str:
+    """Returns what the paths of frames and masks have in common."""
+    shared = [a if a == b else _bare(a) for a, b in zip(parts, mask_parts) if _bare(a) == _bare(b)]
+    return "_".join(filter(None, shared))
+
+
+def _video(name: str, pairs: list[tuple[Path, Path]]) -> VideoFiles:
+    """Returns a video of the frames that have masks."""
+    frames, chosen = zip(*pairs)
+    is_binary, colors = _kind(chosen)
+    return VideoFiles(name, frames, chosen, is_binary, colors)
+
+
+def _kind(paths: tuple[Path, ...]) -> tuple[bool, dict[masks.Color, int]]:
+    """Returns whether masks hold nothing but 0 and 255; and the ids of colors that they hold."""
+    values: set[int] = set()
+    colors: set[masks.Color] = set()
     for path in paths:
-        values |= set(np.unique(masks.read_mask(path)).tolist())
-        if values - {0, 255}:
-            return False
-    return 255 in values
+        pixels, _ = masks.read_pixels(path)
+        if pixels.ndim == 3:
+            colors |= set(map(tuple, np.unique(pixels.reshape(-1, 3), axis=0).tolist()))
+        else:
+            values |= set(np.unique(pixels).tolist())
+        if not colors and values - {0, 255}:
+            return False, {}
+        if len(colors) > _MOST_COLORS:
+            raise InputError(
+                f"{path}: expected one color per object, found {len(colors)} colors; save masks "
+                "without antialiasing"
+            )
+    if not colors:
+        return 255 in values, {}
+    numbers = given_mask.ObjectNumbers()
+    gray = {(value, value, value) for value in values}
+    return False, {color: numbers.id_of(color) for color in sorted(colors | gray) if any(color)}
 
 
 def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:

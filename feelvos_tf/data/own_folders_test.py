@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import own_folders, tfrecords
+from feelvos_tf.media import masks
 
 
 def write(root, frames, found, value=1, stems=("0", "1", "2")):
@@ -46,6 +49,67 @@ def test_masks_of_0_and_255_show_one_object(tmp_path):
     assert tfrecords.encode(video)[1].objects == [1]
 
 
+def put(root, names, color=(9, 9, 9), size=(9, 8)):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", size, color).save(root / name)
+
+
+@pytest.mark.parametrize(
+    ("frame", "mask", "name"),
+    [
+        ("{v}/frame_{n}.jpg", "{v}/mask_{n}.png", "shot1"),
+        ("{v}_frames/{n}.jpg", "{v}_masks/{n}.png", "shot1"),
+        ("{v}/images/{n}.png", "{v}/masks/{n}.png", "shot1"),
+        ("{v}/{n}.png", "{v}/{n}_mask.png", "shot1"),
+        ("img/{v}/img{n}.jpg", "gt/{v}/gt{n}.png", "shot1"),
+        ("{v} Frames/{n}.jpeg", "{v} Labels/label-{n}.png", "shot1"),
+    ],
+)
+def test_names_may_differ_in_words_that_say_what_they_are(tmp_path, frame, mask, name):
+    for v in ("shot1", "shot2"):
+        put(tmp_path, [frame.format(v=v, n=n) for n in (2, 10, 11)])
+        put(tmp_path, [mask.format(v=v, n=n) for n in (2, 10)], color=(1, 1, 1))
+    one, two = own_folders.list_folder(tmp_path)
+    assert (one.name, two.name) == (name, name.replace("1", "2"))
+    for video, v in ((one, "shot1"), (two, "shot2")):
+        expected = [[tmp_path / form.format(v=v, n=n) for n in (2, 10)] for form in (frame, mask)]
+        assert [list(video.frames), list(video.masks)] == expected
+        assert tfrecords.encode(video)[1].objects == [1]
+
+
+def test_every_color_of_masks_is_an_object_in_all_frames_of_a_video(tmp_path):
+    put(tmp_path, [f"a/{n}.jpg" for n in range(3)])
+    colors = [(250, 9, 9), (9, 250, 9), (0, 0, 0)]
+    for number, color in enumerate(colors):
+        put(tmp_path, [f"a/{number}.png"], color)
+    [video] = own_folders.list_folder(tmp_path)
+    assert video.mask_colors == {(9, 250, 9): 1, (250, 9, 9): 2}
+    example, info = tfrecords.encode(video)
+    assert info.objects == [1, 2]
+    pngs = example.feature_lists.feature_list["segmentation/object/encoded"].feature
+    values = [np.asarray(Image.open(io.BytesIO(png.bytes_list.value[0]))).max() for png in pngs]
+    assert values == [2, 1, 0]
+    # Those of DAVIS' palette keep their ids.
+    for number, color in enumerate(masks.DAVIS_PALETTE[[5, 2, 0]]):
+        put(tmp_path, [f"a/{number}.png"], tuple(color.tolist()))
+    [video] = own_folders.list_folder(tmp_path)
+    assert sorted(video.mask_colors.values()) == [2, 5]
+
+
+def test_masks_of_many_colors_and_names_that_tell_nothing_are_one_sentence(tmp_path):
+    put(tmp_path, ["a/0.jpg"], size=(64, 48))
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a/0.png")
+    with pytest.raises(InputError, match="0.png: expected one color per object, found .* colors"):
+        own_folders.list_folder(tmp_path)
+    put(tmp_path, ["b/frame_1.jpg", "b/image_1.jpg", "b/mask_1.png"])
+    (tmp_path / "a/0.png").unlink()
+    (tmp_path / "a/0.jpg").unlink()
+    with pytest.raises(InputError, match="found frame_1.jpg and image_1.jpg"):
+        own_folders.list_folder(tmp_path)
+
+
 def test_what_cannot_be_told_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="expected a folder of frames and masks"):
         own_folders.list_folder(tmp_path / "none")
@@ -56,8 +120,8 @@ def test_what_cannot_be_told_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="images/b: expected one folder with masks .* found none"):
         own_folders.list_folder(tmp_path)
     write(tmp_path, "images/b", "masks/b")
-    write(tmp_path, "images/b", "other/b")
-    with pytest.raises(InputError, match="found .*masks/b and .*other/b"):
+    write(tmp_path, "images/b", "labels/b")
+    with pytest.raises(InputError, match="found .*labels/b and .*masks/b"):
         own_folders.list_folder(tmp_path)
 
 

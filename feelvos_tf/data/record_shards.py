@@ -90,7 +90,10 @@ def write_shards(
         raise InputError("there is no sequence to write")
     names = [f"{split}-{i:05d}-of-{num_shards:05d}.tfrecord" for i in range(num_shards)]
     _refuse_other_shards(output_dir, split, names)
-    output_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise atomic_files.refusal(output_dir, error) from error
     folder = output_dir / f".writing-{split}"
     in_use = f"{output_dir}: another process is writing records of {split!r} there; wait for it"
     plan = _plan(sequences, num_shards)

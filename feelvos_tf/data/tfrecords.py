@@ -1,7 +1,8 @@
 """Writes and reads TFRecords: one `tf.train.SequenceExample` per video.
 
 Field names are those of the 2019 release (`datasets/build_davis2017_data.py`), so its records and
-ours are interchangeable:
+ours are interchangeable. (Its masks of DAVIS 2016 are `segmentation/class/encoded`; both names are
+read.)
 
     context        video_id                      bytes   name of the video
                    clip/frames                   int64   number of frames
@@ -12,7 +13,8 @@ ours are interchangeable:
                    segmentation/object/height    int64   pixels, equal to the image's
                    segmentation/object/width     int64
     feature lists  image/encoded                 bytes   one JPEG file per frame, byte for byte
-                                                         (re-encoded where EXIF data turns it)
+                                                         (re-encoded where EXIF data turns it,
+                                                         and from PNG)
                    segmentation/object/encoded   bytes   one single-channel PNG of ids per frame
 
 `tf.io.decode_png` turns palette PNGs, as DAVIS ships them, into colors; so masks are re-encoded.
@@ -22,7 +24,6 @@ from __future__ import annotations
 
 import glob
 import io
-import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -33,11 +34,12 @@ from PIL import ExifTags, Image, ImageOps
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
+from feelvos_tf.data.record_offsets import record_offsets
 from feelvos_tf.data.tfds import prepared
 from feelvos_tf.media import masks, pictures
 
-_RECORD_HEADER_BYTES = 12  # length (uint64, little endian) and its checksum
-_RECORD_FOOTER_BYTES = 4  # checksum of the data
+# The second is the release's for DAVIS 2016.
+_MASKS = ("segmentation/object/encoded", "segmentation/class/encoded")
 _READ_BUFFER = 256 * 1024
 _TURNED = range(2, 9)  # The orientations of EXIF that are not upright.
 
@@ -100,12 +102,10 @@ def parse(serialized: tf.Tensor) -> EncodedVideo:
             "video/frames": tf.io.VarLenFeature(tf.string),
             "video/segmentations": tf.io.VarLenFeature(tf.string),
         },
-        sequence_features={"image/encoded": several, "segmentation/object/encoded": several},
+        sequence_features=dict.fromkeys(("image/encoded", *_MASKS), several),
     )
     images = tf.concat([lists["image/encoded"], context["video/frames"].values], 0)
-    masks = tf.concat(
-        [lists["segmentation/object/encoded"], context["video/segmentations"].values], 0
-    )
+    masks = tf.concat([*(lists[name] for name in _MASKS), context["video/segmentations"].values], 0)
     has_frames = tf.debugging.Assert(tf.size(images) > 0, ["no frame of a video is in it"])
     with tf.control_dependencies([] if tf.executing_eagerly() else [has_frames]):
         name = tf.strings.join([context["video_id"], context["metadata/video_name"]])
@@ -148,7 +148,8 @@ def encode(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
     height, width = images[0].height, images[0].width
     for path, image in zip(sequence.frames, images):
         _check_size(path, (image.height, image.width), sequence.frames[0], (height, width))
-    ids = [masks.read_mask(path, sequence.binary_masks) for path in sequence.masks]
+    how = sequence.binary_masks, sequence.mask_colors
+    ids = [masks.read_mask(path, *how) for path in sequence.masks]
     for path, frame_ids in zip(sequence.masks, ids):
         _check_size(path, frame_ids.shape, sequence.frames[0], (height, width))
     objects = sorted(set().union(*map(masks.object_ids, ids)))
@@ -191,40 +192,6 @@ def find_videos(pattern: str, on_corrupt: Callable[[str], None] | None = None) -
     return videos
 
 
-def record_offsets(path: Path, on_corrupt: Callable[[str], None] | None = None) -> list[int]:
-    """Returns the byte at which each record of a TFRecord file begins.
-
-    Args:
-      path: of the file.
-      on_corrupt: called with a sentence on a file that ends inside a record, instead of raising;
-        that record is left out.
-
-    Raises:
-      InputError: the file is missing or ends inside a record.
-    """
-    if not path.is_file():
-        found = "a folder; name the files in it" if path.is_dir() else "no such file"
-        raise InputError(f"{path}: expected a TFRecord file, found {found}")
-    size, position, offsets = path.stat().st_size, 0, []
-    with path.open("rb") as file:
-        while position < size:
-            offsets.append(position)
-            file.seek(position)
-            header = file.read(_RECORD_HEADER_BYTES)
-            if len(header) == _RECORD_HEADER_BYTES:
-                position += struct.unpack("<Q", header[:8])[0]
-            position += _RECORD_HEADER_BYTES + _RECORD_FOOTER_BYTES
-    if position == size:
-        return offsets
-    sentence = (
-        f"{path}: the file ends inside record {len(offsets)} (is it a TFRecord file, copied whole?)"
-    )
-    if on_corrupt is None:
-        raise InputError(sentence)
-    on_corrupt(sentence)
-    return offsets[:-1]
-
-
 def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     """Returns the serialized record that begins at `offset` (int64 []) of a file, string [].
 
@@ -248,15 +215,17 @@ class _Jpeg(NamedTuple):
 def _read_jpeg(path: Path) -> _Jpeg:
     """Returns the file's bytes and size, after decoding it once as a check.
 
-    TensorFlow ignores EXIF data: what they turn is re-encoded upright, as in prediction.
+    TensorFlow ignores EXIF data: what they turn is re-encoded upright, as in prediction. So is
+    what is no JPEG.
     """
-    with pictures.opened(path, "a JPEG image") as image:
+    with pictures.opened(path, "a JPEG or PNG image", ("JPEG", "PNG")) as image:
         image.load()
-        if image.format != "JPEG":
-            raise InputError(f"{path}: expected a JPEG image, found {image.format}")
-        if image.getexif().get(ExifTags.Base.Orientation) not in _TURNED:
+        is_turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
+        if image.format == "JPEG" and not is_turned:
             return _Jpeg(path.read_bytes(), image.height, image.width)
         upright, buffer = ImageOps.exif_transpose(image), io.BytesIO()
+        if image.format == "PNG":
+            upright = Image.fromarray(pictures.read_image(path))
         upright.save(buffer, "JPEG", quality=95, subsampling=0)
         return _Jpeg(buffer.getvalue(), upright.height, upright.width)
 

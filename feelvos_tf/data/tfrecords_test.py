@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import ExifTags, Image
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import record_shards, tfrecords
+from feelvos_tf.data import record_offsets, record_shards, tfrecords
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.media import masks, pictures
 from feelvos_tf.testing import drawn_videos
@@ -107,7 +107,7 @@ def test_every_video_is_in_exactly_one_shard(tmp_path, videos, shards):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == expected
     found = [e.context.feature["video_id"].bytes_list.value[0].decode() for e in _read(paths)]
     assert found == [f"v{i}" for i in range(videos)]
-    counts = [len(tfrecords.record_offsets(path)) for path in paths]
+    counts = [len(record_offsets.record_offsets(path)) for path in paths]
     assert sum(counts) == videos
     assert max(counts) - min(counts) <= 1
 
@@ -117,7 +117,7 @@ def test_a_failure_leaves_the_old_records_and_nothing_else(tmp_path):
     [(old, *_)] = write([good], tmp_path)
     before = old.read_bytes()
     bad.frames[1].write_bytes(bad.frames[1].read_bytes()[:200])
-    with pytest.raises(InputError, match="bad/1.jpg: cannot be read as a JPEG image"):
+    with pytest.raises(InputError, match="bad/1.jpg: cannot be read as a JPEG or PNG image"):
         record_shards.write_shards([good, bad], tmp_path / "out", "train", 1)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [old.name]
     assert old.read_bytes() == before
@@ -140,7 +140,7 @@ def test_two_processes_do_not_write_the_same_records(tmp_path):
         return items
 
     [(path, *_)] = record_shards.write_shards(videos, tmp_path / "out", "train", 1, meanwhile)
-    assert len(tfrecords.record_offsets(path)) == 1
+    assert len(record_offsets.record_offsets(path)) == 1
 
 
 def test_shards_of_another_run_are_not_mixed_in(tmp_path):
@@ -154,7 +154,7 @@ def test_shards_of_another_run_are_not_mixed_in(tmp_path):
 def test_every_record_can_be_read_by_itself(tmp_path):
     sequences = [_video(tmp_path, f"v{i}", frames=1 + i) for i in range(3)]
     [(path, *_)] = write(sequences, tmp_path)
-    offsets = tfrecords.record_offsets(path)
+    offsets = record_offsets.record_offsets(path)
     for sequence, offset in reversed(list(zip(sequences, offsets))):
         video = tfrecords.parse(tfrecords.read_record(str(path), offset))
         assert video.video_id.numpy().decode() == sequence.name
@@ -186,8 +186,8 @@ def test_a_truncated_record_file_is_named(tmp_path):
     for length in (5, 100, len(data) - 1):
         path.write_bytes(data[:length])
         with pytest.raises(InputError, match="tfrecord: the file ends inside record 1"):
-            tfrecords.record_offsets(path)
+            record_offsets.record_offsets(path)
     with pytest.raises(InputError, match="found no such file"):
-        tfrecords.record_offsets(tmp_path / "none.tfrecord")
+        record_offsets.record_offsets(tmp_path / "none.tfrecord")
     with pytest.raises(InputError, match="expected a TFRecord file, found a folder"):
-        tfrecords.record_offsets(tmp_path)
+        record_offsets.record_offsets(tmp_path)

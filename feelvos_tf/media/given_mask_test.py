@@ -193,8 +193,9 @@ def test_photographs_and_textures_are_no_masks(tmp_path, testdata):
     rng = np.random.default_rng(0)
     photo = np.array(Image.open(testdata / "overlay.jpg"))
     noise = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    texture = cv2.GaussianBlur(rng.integers(0, 256, SIZE, dtype=np.uint8), (0, 0), 1)
-    spotted = np.where(drawn(1) > 0, texture, 0).astype(np.uint8)
+    texture = cv2.GaussianBlur(rng.integers(0, 256, (144, 240), dtype=np.uint8), (0, 0), 1)
+    texture = cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX)
+    spotted = np.where(np.kron(drawn(1), np.ones((3, 3))) > 0, texture, 0).astype(np.uint8)
     for number, array in enumerate((photo, photo[..., 1], noise, texture, spotted)):
         with pytest.raises(InputError, match=f"{number}.png: .*one color per object, .* found"):
             read(saved(tmp_path / f"{number}.png", array))
