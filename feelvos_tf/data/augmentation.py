@@ -35,12 +35,24 @@ class Augmentation(NamedTuple):
 
 
 def draw_augmentation(
-    seed: tf.Tensor, min_scale: float, max_scale: float, flip_probability: float
+    seed: tf.Tensor,
+    min_scale: float,
+    max_scale: float,
+    flip_probability: float,
+    scale_step: float = 0.0,
 ) -> Augmentation:
-    """Returns random choices that depend on `seed` (integer [2]) alone."""
+    """Returns random choices that depend on `seed` (integer [2]) alone.
+
+    With a `scale_step` the scale is one of int((max_scale - min_scale) / scale_step + 1) equally
+    spaced ones. Source: `deeplab/core/preprocess_utils.get_random_scale`.
+    """
     uniform = tf.random.stateless_uniform([4], seed)
+    place = uniform[0]
+    if scale_step:
+        count = int((max_scale - min_scale) / scale_step + 1)
+        place = tf.minimum(tf.floor(place * count), count - 1.0) / max(count - 1, 1)
     return Augmentation(
-        scale=min_scale + uniform[0] * (max_scale - min_scale),
+        scale=min_scale + place * (max_scale - min_scale),
         crop_position=uniform[1:3],
         flip=uniform[3] < flip_probability,
     )
@@ -76,6 +88,30 @@ def augment(
     images, labels = pad(images, labels, crop_size)
     images, labels = crop(images, labels, augmentation.crop_position, crop_size)
     return flip(images, labels, augmentation.flip)
+
+
+def resize_to_range(
+    images: tf.Tensor, labels: tf.Tensor, min_size: int | None, max_size: int | None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns frames whose short side is `min_size`, or less where the long one is `max_size`.
+
+    Source: `deeplab/core/preprocess_utils.resize_to_range`, without its `resize_factor`.
+
+    Args:
+      images: [frames, height, width, 3].
+      labels: [frames, height, width].
+      min_size: pixels; None leaves the frames as they are.
+      max_size: pixels; None for no limit.
+    """
+    if min_size is None:
+        return images, labels
+    size = tf.cast(tf.shape(labels)[1:], tf.float32)
+    wanted = tf.math.ceil(size * (min_size / tf.reduce_min(size)))
+    if max_size is not None:
+        longest = tf.math.ceil(size * (max_size / tf.reduce_max(size)))
+        wanted = tf.where(tf.reduce_max(wanted) > max_size, longest, wanted)
+    wanted = tf.cast(wanted, tf.int32)
+    return resize_bilinear(images, wanted), resize_nearest(labels, wanted)
 
 
 def scale(images: tf.Tensor, labels: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -161,12 +197,14 @@ def is_usable(ids: tf.Tensor, counts: tf.Tensor, min_label_count: int) -> tf.Ten
 
     Background, at least one object, and every object need `min_label_count` low-resolution pixels
     in the reference. Source: `utils/video_input_generator.py` (MIN_LABEL_COUNT) of the 2019
-    release.
+    release, which keeps all clips of first frames.
 
     Args:
       ids: int32 [objects] from `reference_ids`.
       counts: int32 [objects] from `reference_ids`.
-      min_label_count: at least 1.
+      min_label_count: 0 keeps every clip whose reference is not all void.
     """
+    if min_label_count == 0:
+        return tf.size(ids) > 0
     has_background_and_object = tf.logical_and(tf.reduce_any(ids == 0), tf.size(ids) >= 2)
     return tf.logical_and(has_background_and_object, tf.reduce_all(counts >= min_label_count))

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -125,3 +127,49 @@ def test_drawn_augmentations_fill_their_range_and_repeat_with_the_seed():
     assert 0.17 < np.mean([a.flip for a in drawn]) < 0.33
     again = augmentation.draw_augmentation(tf.constant([7, 3]), 1.0, 1.3, 0.25)
     np.testing.assert_array_equal(again.crop_position, drawn[3].crop_position)
+
+
+def release_size(height, width, short, longest):
+    """Returns the release's rule for `min_resize_value` and `max_resize_value`."""
+    factor = np.float32(short) / np.float32(min(height, width))
+    size = [math.ceil(np.float32(n) * factor) for n in (height, width)]
+    if longest is not None and max(size) > longest:
+        factor = np.float32(longest) / np.float32(max(height, width))
+        size = [math.ceil(np.float32(n) * factor) for n in (height, width)]
+    return size
+
+
+@pytest.mark.parametrize("short", [30, 48, 75])
+@pytest.mark.parametrize("longest", [None, 64, 90])
+def test_frames_are_resized_to_the_release_s_range(short, longest):
+    for height, width in ((48, 85), (60, 41), (50, 50)):
+        images, labels = _position_images(height, width)
+        images, labels = augmentation.resize_to_range(images, labels, short, longest)
+        assert list(labels.shape[1:]) == release_size(height, width, short, longest)
+        assert images.shape[1:3] == labels.shape[1:]
+        rows = np.linspace(0, height - 1, labels.shape[1])
+        np.testing.assert_allclose(images[0, :, 0, 0], rows, atol=1e-3)
+        assert np.abs(labels.numpy()[0, :, 0] - rows).max() <= 0.501
+
+
+def test_no_range_leaves_frames_as_they_are():
+    images, labels = _position_images(6, 7)
+    assert augmentation.resize_to_range(images, labels, None, None)[0] is images
+
+
+@pytest.mark.parametrize("step", [0.1, 0.25, 0.4, 2.0])
+def test_scales_at_a_step_are_the_release_s(step):
+    count = int((1.5 - 0.5) / step + 1)
+    drawn = [
+        float(augmentation.draw_augmentation(tf.constant([3, i]), 0.5, 1.5, 0.5, step).scale)
+        for i in range(40 * count)
+    ]
+    expected = np.linspace(0.5, 1.5, count)
+    nearest = np.abs(np.array(drawn)[:, None] - expected).argmin(1)
+    np.testing.assert_allclose(drawn, expected[nearest], atol=1e-6)
+    assert np.bincount(nearest, minlength=count).min() > 20
+
+
+def test_without_a_least_count_every_clip_that_shows_anything_is_kept():
+    assert bool(augmentation.is_usable(tf.constant([4]), tf.constant([1]), 0))
+    assert not bool(augmentation.is_usable(tf.zeros([0], tf.int32), tf.zeros([0], tf.int32), 0))

@@ -172,9 +172,4 @@ def _checked_scenes(
                 "training_dataset.scenes: expected @MovingScenes(), with brackets, or None for "
                 f"each data set, found {each!r}"
             )
-    if clips.rollout_steps and None in scenes:
-        raise InputError(
-            "ClipSettings.rollout_steps: expected 0, or MovingScenes for all data sets, found "
-            f"{clips.rollout_steps}"
-        )
     return scenes

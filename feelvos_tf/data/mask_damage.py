@@ -9,7 +9,6 @@ must have seen that the reference corrects them.
 
 from __future__ import annotations
 
-import math
 from typing import Annotated
 
 import cv2
@@ -18,7 +17,9 @@ import tensorflow as tf
 
 from feelvos_tf.core import settings
 from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.resizing import resize_nearest
 from feelvos_tf.core.settings import Between
+from feelvos_tf.data.augmentation import scale_dimension
 
 _KINDS = ("part_lost", "leak", "outline", "bystander", "lost")
 _SHARES = (0.3, 0.3, 0.2, 0.12, 0.08)
@@ -29,59 +30,79 @@ def damage_labels(
     labels: tf.Tensor,
     num_objects: tf.Tensor,
     seed: tf.Tensor,
+    output_stride: int,
     max_shift: settings.NonNegative = 0.05,
     max_scale_change: Annotated[float, Between(0.0, 0.9)] = 0.025,
     max_rotation: settings.NonNegative = 3.0,
+    dilation_radius: settings.Count = 0,
 ) -> tf.Tensor:
     """Returns labels in which every object is shifted, scaled and rotated a little.
 
-    Where objects come to overlap, the one with the higher index wins; what an object uncovers
-    becomes background; void stays void. Source: `utils/mask_damaging.py` of the
-    2019 release.
+    This happens at the decoder's resolution; every pixel of the result is that of the nearest pixel
+    there. Where objects come to overlap, a random one wins; what an object uncovers becomes
+    background; void stays void. Source: `utils/mask_damaging.py` of the 2019 release, without the
+    dilation, which `damage_initial_previous_frame_mask` leaves out, too.
 
     Args:
-      labels: object indices, int32 [height, width]; 0 is background.
+      labels: object indices, int32 [height, width], static shape; 0 is background.
       num_objects: indices are below this, int32 [].
       seed: integer [2], the only source of randomness.
+      output_stride: of the decoder.
       max_shift: in each direction, in units of the object's size, the square root of its bounding
         box's area.
       max_scale_change: the scale is 1 plus or minus up to this.
       max_rotation: degrees, either way.
+      dilation_radius: pixels of the decoder, of the disk by which objects grow; 5 in the release's
+        `damage_masks`.
     """
+    size = [scale_dimension(dim, 1.0 / output_stride) for dim in labels.shape]
+    small = tf.ensure_shape(resize_nearest(labels, size), size)
     changes = tf.random.stateless_uniform([num_objects, 4], seed, minval=-1.0, maxval=1.0)
+    order = tf.random.experimental.stateless_shuffle(tf.range(1, num_objects), seed)
 
-    def add_object(index: tf.Tensor, damaged: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        moved = move_mask(
-            labels == index,
+    def add_object(turn: tf.Tensor, damaged: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        index = order[turn]
+        moved = damage_mask(
+            small == index,
             shift=changes[index, :2] * max_shift,
             scale=1.0 + changes[index, 2] * max_scale_change,
-            rotation=changes[index, 3] * math.radians(max_rotation),
+            rotation=changes[index, 3] * np.deg2rad(max_rotation),
+            dilation_radius=dilation_radius,
         )
-        return index + 1, tf.where(moved, index, damaged)
+        return turn + 1, tf.where(moved, index, damaged)
 
     _, damaged = tf.while_loop(
-        lambda index, _: index < num_objects, add_object, (1, tf.zeros_like(labels))
+        lambda turn, _: turn < num_objects - 1, add_object, (0, tf.zeros_like(small))
     )
-    return tf.where(labels == VOID, VOID, damaged)
+    return tf.where(labels == VOID, VOID, resize_nearest(damaged, labels.shape))
 
 
-def move_mask(
-    mask: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, rotation: tf.Tensor
+def damage_mask(
+    mask: tf.Tensor,
+    shift: tf.Tensor,
+    scale: tf.Tensor,
+    rotation: tf.Tensor,
+    dilation_radius: int = 0,
 ) -> tf.Tensor:
-    """Returns the mask rotated and scaled about its center of mass, then shifted; bool.
+    """Returns the mask shifted, then scaled, then rotated, then dilated; bool.
+
+    Reproduction traps: the scale leaves the point in place that lies half the extent of the
+    object's box from the image's corner, not from the box's; the rotation is about the middle of
+    the image, half a pixel from the center of its pixels; after each the mask is bool again.
 
     Args:
       mask: bool [height, width]; all False comes back as it is.
       shift: (down, right) in units of the object's size, float32 [2].
       scale: factor, float32 [].
-      rotation: radians, from down toward right, float32 [].
+      rotation: radians, from right toward down, float32 [].
+      dilation_radius: of a disk, in pixels.
     """
-    inside = tf.cast(tf.where(mask), tf.float32)
-    return tf.cond(
-        tf.shape(inside)[0] > 0,
-        lambda: _moved(mask, inside, shift, scale, rotation),
-        lambda: mask,
-    )
+    offset = shift * tf.sqrt(tf.reduce_prod(_extent(mask)))
+    mask = _shifted(mask, offset)
+    mask = _turned(mask, _extent(mask) / 2.0, 1.0 / scale, 0.0)
+    middle = tf.cast(tf.shape(mask), tf.float32) / 2.0
+    mask = _turned(mask, middle, tf.cos(rotation), tf.sin(rotation))
+    return _dilated(mask, dilation_radius) if dilation_radius else mask
 
 
 def draw_error(
@@ -105,22 +126,53 @@ def draw_error(
     return np.where(changed & (inside | (labels == 0)), np.uint8(index), result)
 
 
-def _moved(
-    mask: tf.Tensor, inside: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor, rotation: tf.Tensor
-) -> tf.Tensor:
-    """Looks up for every target pixel whether the pixel it comes from is in the mask."""
-    center = tf.reduce_mean(inside, 0)
-    extent = tf.reduce_max(inside, 0) - tf.reduce_min(inside, 0) + 1.0
-    offset = center + shift * tf.sqrt(tf.reduce_prod(extent))
-    height, width = tf.unstack(tf.shape(mask))
-    down = (tf.cast(tf.range(height), tf.float32) - offset[0])[:, None]
-    right = (tf.cast(tf.range(width), tf.float32) - offset[1])[None, :]
-    cosine, sine = tf.cos(rotation) / scale, tf.sin(rotation) / scale
-    y = tf.cast(tf.round(center[0] + cosine * down + sine * right), tf.int32)
-    x = tf.cast(tf.round(center[1] - sine * down + cosine * right), tf.int32)
-    exists = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    index = tf.clip_by_value(y, 0, height - 1) * width + tf.clip_by_value(x, 0, width - 1)
-    return exists & tf.gather(tf.reshape(mask, [-1]), index)
+def _extent(mask: tf.Tensor) -> tf.Tensor:
+    """Returns the distances of first and last row, and column, that hold a pixel; float32 [2]."""
+
+    def along(axis: int) -> tf.Tensor:
+        held = tf.cast(tf.reduce_any(mask, axis), tf.int32)
+        last = tf.size(held) - 1 - tf.argmax(held[::-1], output_type=tf.int32)
+        return last - tf.argmax(held, output_type=tf.int32)
+
+    return tf.cast(tf.stack([along(1), along(0)]), tf.float32)
+
+
+def _shifted(mask: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
+    """Returns the mask moved by `offset` (down, right): each pixel is the nearest one's."""
+    y, x = (tf.cast(tf.range(n), tf.float32) for n in mask.shape)
+    return _at(mask, *tf.meshgrid(y - offset[0], x - offset[1], indexing="ij")) > 0.5
+
+
+def _turned(mask: tf.Tensor, center: tf.Tensor, cosine: tf.Tensor, sine: tf.Tensor) -> tf.Tensor:
+    """Returns where the mask is more than a half, interpolated bilinearly, at turned places."""
+    y, x = (tf.cast(tf.range(n), tf.float32) for n in mask.shape)
+    down, right = tf.meshgrid(y - center[0], x - center[1], indexing="ij")
+    y = center[0] + cosine * down - sine * right
+    x = center[1] + sine * down + cosine * right
+    top, left = tf.floor(y), tf.floor(x)
+    inside = [
+        (1.0 - tf.abs(y - top - i)) * (1.0 - tf.abs(x - left - j)) * _at(mask, top + i, left + j)
+        for i in (0.0, 1.0)
+        for j in (0.0, 1.0)
+    ]
+    return tf.add_n(inside) > 0.5
+
+
+def _dilated(mask: tf.Tensor, radius: int) -> tf.Tensor:
+    along = np.arange(-radius, radius + 1) ** 2
+    disk = tf.constant(along[:, None] + along <= radius**2, tf.float32)
+    image = tf.cast(mask, tf.float32)[tf.newaxis, ..., tf.newaxis]
+    return tf.nn.conv2d(image, disk[..., tf.newaxis, tf.newaxis], 1, "SAME")[0, ..., 0] > 0.5
+
+
+def _at(mask: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Returns the mask's nearest pixels, float32; 0 at places outside of the mask."""
+    height, width = mask.shape
+    exists = (y >= 0.0) & (y <= height - 1.0) & (x >= 0.0) & (x <= width - 1.0)
+    row = tf.clip_by_value(tf.cast(tf.floor(y + 0.5), tf.int32), 0, height - 1)
+    column = tf.clip_by_value(tf.cast(tf.floor(x + 0.5), tf.int32), 0, width - 1)
+    found = tf.gather(tf.reshape(mask, [-1]), row * width + column)
+    return tf.cast(exists & found, tf.float32)
 
 
 def _changed(

@@ -12,11 +12,9 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from feelvos_tf.core import settings
-from feelvos_tf.core.constants import CURRENT, PREVIOUS, REFERENCE
+from feelvos_tf.core.constants import PREVIOUS, REFERENCE
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import augmentation, mask_damage, tfrecords
-
-_MIN_FRAMES = 3
-"""The 2019 release trains on no shorter video, although two frames would make a clip."""
 
 
 @settings.configurable
@@ -24,38 +22,59 @@ _MIN_FRAMES = 3
 class ClipSettings:
     """How training clips are made; the defaults are those of the 2019 release.
 
-    `MovingScenes` has settings of its own in place of the scales, the flip, `first_frame_only` and
-    `max_frame_gap`.
+    `MovingScenes` has settings of its own in place of the sizes, scales, the flip,
+    `first_frame_only` and the frame gaps.
 
     Attributes:
       crop_size: (height, width) in pixels.
       min_scale: smallest factor on the size of the frames.
       max_scale: largest.
+      scale_step: 0 draws any factor between the two; otherwise one of those that are about so far
+        apart, both ends included.
+      min_resize_value: pixels of the short side to which frames are resized first; None for none.
+      max_resize_value: pixels that the long side may then have at most.
       flip_probability: of mirroring left to right.
       decoder_output_stride: stride at which objects must be present in the reference.
       min_label_count: pixels at that stride that the background and every object need in the
-        reference; a clip with fewer is dropped.
-      first_frame_only: all three frames are made from frame 0, each with its own augmentation: for
+        reference; a clip with fewer is dropped. 0 drops no clip.
+      first_frame_only: all frames are made from frame 0, each with its own augmentation: for
         fine-tuning on the given mask of a video.
-      max_frame_gap: the current frame comes 1 to this many frames after the previous one. More than
-        the paper's 1 makes the previous mask less reliable, as the model's own masks are.
+      min_frame_gap: see `max_frame_gap`. 2 for line 3 of table 6, as the release trains it: without
+        matching to the previous frame, the previous mask is that of two frames before.
+      max_frame_gap: the current frame comes `min_frame_gap` to this many frames after the previous
+        one. More than the paper's 1 makes the previous mask less reliable, as the model's own are.
       damage_previous_mask: perturbs the previous frame's labels (see `mask_damage.damage_labels`).
-      rollout_steps: frames after the current one; needs `MovingScenes` for all data sets.
+      rollout_steps: frames that follow the current one, each predicted with the mask predicted for
+        the one before: `train_num_frames_per_video` of the release is 3 more.
     """
 
     crop_size: tuple[settings.PositiveInt, settings.PositiveInt] = (465, 465)
     min_scale: float = 1.0
     max_scale: float = 1.3
+    scale_step: settings.NonNegative = 0.0
+    min_resize_value: settings.PositiveInt | None = None
+    max_resize_value: settings.PositiveInt | None = None
     flip_probability: settings.Probability = 0.5
     decoder_output_stride: settings.PositiveInt = 4
     min_label_count: settings.Count = 10
     first_frame_only: bool = False
+    min_frame_gap: settings.PositiveInt = 1
     max_frame_gap: settings.PositiveInt = 1
     damage_previous_mask: bool = False
     rollout_steps: settings.Count = 0
 
     def __post_init__(self) -> None:
         settings.check_scales("ClipSettings", self.min_scale, self.max_scale)
+        if self.min_frame_gap > self.max_frame_gap:
+            raise InputError(
+                "ClipSettings: expected min_frame_gap <= max_frame_gap, found "
+                f"{self.min_frame_gap} and {self.max_frame_gap}"
+            )
+        if self.max_resize_value is not None and self.min_resize_value is None:
+            raise InputError(
+                "ClipSettings.max_resize_value: expected None without a min_resize_value, found "
+                f"{self.max_resize_value}"
+            )
 
     @property
     def num_frames(self) -> int:
@@ -64,8 +83,11 @@ class ClipSettings:
 
     @property
     def frames_needed(self) -> int:
-        """Number of frames that a video needs for a clip as in the paper."""
-        return 1 if self.first_frame_only else _MIN_FRAMES
+        """Number of frames that a video needs for a clip as in the paper.
+
+        Of the frames from the previous one on, the last of the video is none: see `draw_frames`.
+        """
+        return 1 if self.first_frame_only else self.min_frame_gap + self.rollout_steps + 2
 
 
 class TrainingClip(NamedTuple):
@@ -134,41 +156,41 @@ def is_long_enough(
 def choose_frames(
     video: tfrecords.EncodedVideo, seed: tf.Tensor, clips: ClipSettings
 ) -> EncodedClip:
-    """Returns three frames of a video. The others are never decoded, which makes this fast."""
-    frames = draw_frames(
-        tf.size(video.images), _split(seed).frames, clips.first_frame_only, clips.max_frame_gap
-    )
+    """Returns a clip's frames of a video. The others are never decoded, which makes this fast."""
+    frames = draw_frames(tf.size(video.images), _split(seed, clips).frames, clips)
     return EncodedClip(
         video.video_id, tf.gather(video.images, frames), tf.gather(video.masks, frames), seed
     )
 
 
-def draw_frames(
-    num_frames: tf.Tensor, seed: tf.Tensor, first_frame_only: bool = False, max_frame_gap: int = 1
-) -> tf.Tensor:
-    """Returns the indices of (reference, previous, current), int32 [3].
+def draw_frames(num_frames: tf.Tensor, seed: tf.Tensor, clips: ClipSettings) -> tf.Tensor:
+    """Returns the indices of reference, previous, current and following frames, int32 [frames].
 
-    The reference is any frame, before, between or after the other two; previous and current are
-    adjacent in the paper.
+    The reference is any frame, before, between or after the others; previous and current are
+    adjacent in the paper, and so are those that follow.
+
+    Reproduction trap: none of the others is the last frame of the video. Source: the 2019 release,
+    `utils/video_input_generator.py`, which counts the reference as one of a row of frames.
 
     Args:
-      num_frames: length of the video, int32 [], at least 2.
+      num_frames: length of the video, int32 [], at least `clips.frames_needed`.
       seed: integer [2], the only source of randomness.
-      first_frame_only: frame 0 three times, for fine-tuning on the given mask.
-      max_frame_gap: the current frame comes 1 to this many frames after the previous one.
+      clips: settings.
     """
-    if first_frame_only:
-        return tf.zeros([3], tf.int32)
+    if clips.first_frame_only:
+        return tf.zeros([clips.num_frames], tf.int32)
     uniform = tf.random.stateless_uniform([3], seed)
-    gap = 1 + _pick(uniform[2], tf.minimum(max_frame_gap, num_frames - 1))
+    longer = tf.minimum(clips.max_frame_gap, num_frames - clips.rollout_steps - 2)
+    gap = clips.min_frame_gap + _pick(uniform[2], longer - clips.min_frame_gap + 1)
     reference = _pick(uniform[0], num_frames)
-    previous = _pick(uniform[1], num_frames - gap)
-    return tf.stack([reference, previous, previous + gap])
+    previous = _pick(uniform[1], num_frames - clips.rollout_steps - gap - 1)
+    following = previous + gap + tf.range(clips.rollout_steps + 1)
+    return tf.concat([[reference, previous], following], 0)
 
 
 def make_clip(encoded: EncodedClip, clips: ClipSettings) -> tuple[TrainingClip, tf.Tensor]:
     """Returns the finished clip, and whether it can be trained on, bool []."""
-    seeds = _split(encoded.seed)
+    seeds = _split(encoded.seed, clips)
     images, labels = _augmented(encoded, seeds.augmentations, clips)
     return finish_clip(images, labels, labels[PREVIOUS], encoded.video_id, seeds.damage, clips)
 
@@ -195,7 +217,9 @@ def finish_clip(
     indices = tf.unstack(augmentation.remap_labels(labels, ids))
     indices[PREVIOUS] = augmentation.remap_labels(previous, ids)
     if clips.damage_previous_mask:
-        indices[PREVIOUS] = mask_damage.damage_labels(indices[PREVIOUS], tf.size(ids), damage_seed)
+        indices[PREVIOUS] = mask_damage.damage_labels(
+            indices[PREVIOUS], tf.size(ids), damage_seed, clips.decoder_output_stride
+        )
     clip = TrainingClip(images, tf.stack(indices), tf.size(ids), video_id)
     return clip, augmentation.is_usable(ids, counts, clips.min_label_count)
 
@@ -211,9 +235,10 @@ def blank_clip(clips: ClipSettings) -> TrainingClip:
     )
 
 
-def _split(seed: tf.Tensor) -> _Seeds:
+def _split(seed: tf.Tensor, clips: ClipSettings) -> _Seeds:
+    count = 2 + clips.num_frames
     frames, damage, *augmentations = tf.unstack(
-        tf.random.experimental.stateless_split(seed, 5), num=5
+        tf.random.experimental.stateless_split(seed, count), num=count
     )
     return _Seeds(frames, augmentations, damage)
 
@@ -226,40 +251,31 @@ def _pick(uniform: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 def _augmented(
     encoded: EncodedClip, seeds: list[tf.Tensor], clips: ClipSettings
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns images float32 [3, *crop_size, 3] and object ids uint8 [3, *crop_size].
+    """Returns images float32 [frames, *crop_size, 3] and object ids uint8 [frames, *crop_size].
 
-    The reference has its own scale, crop and flip; previous and current share theirs, so that
-    what moves between them is the video's motion. Made from the same frame (`first_frame_only`)
-    all three have their own scale and crop, or there would be no motion at all; the flip stays
-    shared, since no object is mirrored from one frame to the next.
+    The reference has its own scale, crop and flip; the other frames share theirs, so that what
+    moves between them is the video's motion. Made from the same frame (`first_frame_only`) each has
+    its own, or there would be no motion at all.
     """
-    frames = [tfrecords.decode_frame(encoded.images[i], encoded.masks[i]) for i in range(3)]
-    reference, previous, current = _augmentations(seeds, clips)
-    if clips.first_frame_only:
-        groups = [([REFERENCE], reference), ([PREVIOUS], previous), ([CURRENT], current)]
-    else:
-        groups = [([REFERENCE], reference), ([PREVIOUS, CURRENT], previous)]
+    count = clips.num_frames
+    frames = [tfrecords.decode_frame(encoded.images[i], encoded.masks[i]) for i in range(count)]
+    own = count if clips.first_frame_only else PREVIOUS
+    groups = [frames[i : i + 1] for i in range(own)] + ([frames[own:]] if own < count else [])
     augmented = [
         augmentation.augment(
-            tf.stack([frames[i][0] for i in members]),
-            tf.stack([frames[i][1] for i in members]),
-            drawn,
+            *augmentation.resize_to_range(
+                tf.stack([image for image, _ in group]),
+                tf.stack([ids for _, ids in group]),
+                clips.min_resize_value,
+                clips.max_resize_value,
+            ),
+            augmentation.draw_augmentation(
+                seed, clips.min_scale, clips.max_scale, clips.flip_probability, clips.scale_step
+            ),
             clips.crop_size,
         )
-        for members, drawn in groups
+        for group, seed in zip(groups, seeds)
     ]
     images, labels = (tf.concat(parts, 0) for parts in zip(*augmented))
-    shape = [3, *clips.crop_size]
+    shape = [count, *clips.crop_size]
     return tf.ensure_shape(images, [*shape, 3]), tf.ensure_shape(labels, shape)
-
-
-def _augmentations(seeds: list[tf.Tensor], clips: ClipSettings) -> list[augmentation.Augmentation]:
-    """Returns one augmentation per frame; the current frame's flip is the previous one's."""
-    drawn = [
-        augmentation.draw_augmentation(
-            seed, clips.min_scale, clips.max_scale, clips.flip_probability
-        )
-        for seed in seeds
-    ]
-    drawn[CURRENT] = drawn[CURRENT]._replace(flip=drawn[PREVIOUS].flip)
-    return drawn
