@@ -13,6 +13,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
 from feelvos_tf.inference import input_video
 from feelvos_tf.media import masks
+from feelvos_tf.media.selection import Selection
 from feelvos_tf.testing import drawn_videos
 
 
@@ -64,7 +65,7 @@ def test_unusable_masks_are_told_in_one_sentence(folder):
     ):
         input_video.check(video_with(folder, empty))
     smooth = np.arange(48 * 80, dtype=np.int64).reshape(48, 80).astype(np.uint8)
-    with pytest.raises(InputError, match="one value per object, found 256 values"):
+    with pytest.raises(InputError, match="one color per object, .* found 256 colors"):
         input_video.check(video_with(folder, smooth))
     with pytest.raises(
         InputError, match="mask of 80x48 pixels .* like the first frame of frames, fou"
@@ -86,13 +87,72 @@ def smoothed_disk():
     return np.asarray(Image.fromarray(disk).resize((80, 48), Image.Resampling.BOX))
 
 
-def test_a_white_object_with_a_smoothed_outline_is_recognized(folder):
+def test_a_white_object_with_a_smoothed_outline_is_cut_at_half_and_told(folder):
     drawn = smoothed_disk()
     assert 3 < len(np.unique(drawn)) < 100
-    with pytest.raises(InputError, match="first.png: .*a smoothed white object"):
-        input_video.check(video_with(folder, drawn))
-    drawn = np.where(drawn > 0, 255, 0).astype(np.uint8)
-    input_video.check(video_with(folder, drawn))
+    given = video_with(folder, drawn)
+    np.testing.assert_array_equal(given.first_mask(), drawn >= 128)
+    assert given.reading() == "soft edges cut at half"
+    sharp = video_with(folder, np.where(drawn >= 128, 255, 0).astype(np.uint8))
+    np.testing.assert_array_equal(sharp.first_mask(), given.first_mask())
+    assert not sharp.reading()
+
+
+def photographs(folder):
+    """Replaces the pictures by others with a texture."""
+    rng = np.random.default_rng(0)
+    for path in folder.iterdir():
+        noise = rng.integers(0, 256, (48, 80, 3), dtype=np.uint8)
+        Image.fromarray(cv2.GaussianBlur(noise, (0, 0), 1.5)).save(path)
+
+
+@pytest.mark.parametrize("max_side", [None, 40])
+def test_masks_may_be_drawn_on_their_frames(folder, max_side):
+    photographs(folder)
+    paths = []
+    for position, (rows, color) in enumerate(((slice(8, 24), (255, 0, 0)), (slice(24, 40), "b"))):
+        frame = np.array(Image.open(folder / f"0000{position}.png"))
+        frame[rows, 16:40] = (0, 0, 255) if color == "b" else color
+        paths.append(folder.parent / f"drawn{position}.png")
+        Image.fromarray(frame).save(paths[-1])
+    chosen = Selection(max_side=max_side)
+    given = input_video.from_video(folder, paths[0], {1: paths[1]}, chosen)
+    input_video.check(given)
+    step = 1 if max_side is None else 2
+    expected = np.zeros((48 // step, 80 // step), np.uint8)
+    expected[8 // step : 24 // step, 16 // step : 40 // step] = 1
+    np.testing.assert_array_equal(given.first_mask(), expected)
+    np.testing.assert_array_equal(given.later_mask(1), 2 * np.roll(expected, 16 // step, 0))
+    assert given.reading() == "1 = (255, 0, 0), 2 = (0, 0, 255)"
+
+
+def test_a_mask_drawn_on_another_frame_is_refused(folder):
+    photographs(folder)
+    with pytest.raises(InputError, match="on black or on the frame itself"):
+        input_video.check(input_video.from_video(folder, folder / "00002.png"))
+
+
+def test_every_object_may_have_a_file_of_its_own(folder):
+    image, mask = drawn_videos.draw(0, [1, 2])
+    paths = []
+    for value in (1, 2):
+        paths.append(folder.parent / f"{value}.png")
+        Image.fromarray(np.where(mask == value, 255, 0).astype(np.uint8)).save(paths[-1])
+    given = input_video.from_video(folder, paths)
+    input_video.check(given)
+    np.testing.assert_array_equal(given.first_mask(), mask)
+    again = input_video.from_video(folder, paths[::-1])
+    assert again.fingerprint() != given.fingerprint()
+
+
+def test_an_object_that_reaches_all_borders_is_warned_of(folder, capsys):
+    _, mask = drawn_videos.draw(0, [1])
+    colors = np.array([[255, 255, 255], [255, 0, 0]], np.uint8)
+    assert masks.object_ids(video_with(folder, colors[mask]).first_mask()) == [1, 2]
+    [line] = capsys.readouterr().err.splitlines()
+    assert "first.png: object 2 reaches all four borders" in line and "paint that black" in line
+    video_with(folder, mask * 255).first_mask()
+    assert not capsys.readouterr().err
 
 
 def test_fingerprint_changes_with_mask_and_frames(folder):

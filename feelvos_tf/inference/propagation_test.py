@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import threading
 import weakref
 
@@ -253,6 +254,25 @@ def test_a_frame_that_cannot_be_opened_fails_its_video_alone(tmp_path):
     report = run(davis_videos(root), tmp_path / "out")
     assert report.complete == ["cows"] and list(report.failed) == ["bear"]
     assert "00002.jpg: cannot be read (No such file" in report.failed["bear"]
+
+
+def test_a_pipe_in_place_of_a_frame_is_told_and_not_waited_for(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]})
+    frame = root / "JPEGImages/480p/bear/00002.jpg"
+    frame.unlink()
+    os.mkfifo(frame)
+    with pytest.raises(InputError, match="00002.jpg: expected a picture, found something that is"):
+        run(davis_videos(root), tmp_path / "out")
+
+
+def test_pictures_may_have_names_of_several_lines(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]})
+    for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+        path = root / kind / "480p/bear" / f"00004.{suffix}"
+        path.rename(path.with_name(f"00004\n.{suffix}"))
+    assert run(davis_videos(root), tmp_path / "out").done == ["bear"]
+    assert run(davis_videos(root), tmp_path / "out").complete == ["bear"]
+    assert run(davis_videos(root), tmp_path / "out", {"other": 1}).done == ["bear"]
 
 
 def test_damaged_or_smaller_frame_is_named_and_leaves_the_masks_before_it(tmp_path):
