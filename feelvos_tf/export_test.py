@@ -82,7 +82,7 @@ def exported(model, tmp_path_factory):
     return predictor, folder / "saved_model", folder / "in.npz"
 
 
-def test_saved_model_gives_the_predictors_masks_without_the_package(exported, tmp_path):
+def test_saved_model_gives_the_predictors_masks_without_the_package(exported, eagerly, tmp_path):
     predictor, saved_model, data = exported
     results = [tmp_path / "functions.npz", tmp_path / "signatures.npz"]
     command = [sys.executable, "-c", _WITHOUT_PACKAGE, saved_model, data, *results]

@@ -182,7 +182,7 @@ def predictor(model: Feelvos) -> Predictor:
     return Predictor(model)
 
 
-def test_free_running_labels(run):
+def test_free_running_labels(run, eagerly):
     step, state = predictor(run.model).step, predictor(run.model).start(run.images[0], run.masks[0])
     for frame in FRAMES:
         ids, _, state = step(run.images[frame], state)
@@ -190,7 +190,7 @@ def test_free_running_labels(run):
         assert wrong <= 0.001, f"frame {frame}: {wrong:.2%} of the pixels differ"
 
 
-def test_an_object_s_id_does_not_matter(run):
+def test_an_object_s_id_does_not_matter(run, eagerly):
     new_ids = np.array([0, 7, 2], np.uint8)
     state = predictor(run.model).start(run.images[0], new_ids[run.masks[0]])
     ids, probabilities, _ = predictor(run.model).step(run.images[1], state)

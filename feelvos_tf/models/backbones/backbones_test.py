@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core import cli
 from feelvos_tf.models.backbones.common import normalize_image
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
@@ -99,31 +100,29 @@ def test_any_image_size_gives_stride_4_and_8_features(size):
     assert deep.shape[1:3] == [-(-size[0] // 8), -(-size[1] // 8)]
 
 
-_FEATURES = """
-import sys, numpy as np, tensorflow as tf
-from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
-tf.keras.utils.set_random_seed(0)
-backbone = MobileNetV2(depth_multiplier=0.1, output_stride=8)
-image = tf.random.stateless_uniform([1, 33, 49, 3], [1, 2])
-backbone(image)
-np.save(sys.argv[1], tf.function(backbone)(image)[1])
-"""
+_CHILD = "import sys; from {} import *; np.save(sys.argv[1], graph_features())"
+
+
+def graph_features():
+    tf.keras.utils.set_random_seed(0)
+    backbone = MobileNetV2(depth_multiplier=0.1, output_stride=8)
+    image = tf.random.stateless_uniform([1, 33, 49, 3], [1, 2])
+    backbone(image)
+    return tf.function(backbone)(image)[1]
 
 
 def test_processors_without_onednn_give_the_same_features(tmp_path):
     """TensorFlow switches oneDNN off where a processor lacks AVX512-VNNI."""
-    features = []
-    for use in ("0", "1"):
-        path = tmp_path / f"{use}.npy"
-        subprocess.run(
-            [sys.executable, "-c", _FEATURES, path],
-            env={**os.environ, "TF_ENABLE_ONEDNN_OPTS": use},
-            check=True,
-        )
-        features.append(np.load(path))
-    scale = np.abs(features[1]).max()
+    other = "1" if os.environ.get(cli.ONEDNN) == "0" else "0"
+    subprocess.run(
+        [sys.executable, "-c", _CHILD.format(__name__), tmp_path / "other.npy"],
+        env={**os.environ, cli.ONEDNN: other},
+        check=True,
+    )
+    features = graph_features()
+    scale = np.abs(features).max()
     assert scale > 0
-    np.testing.assert_allclose(features[0] / scale, features[1] / scale, atol=1e-5)
+    np.testing.assert_allclose(np.load(tmp_path / "other.npy") / scale, features / scale, atol=1e-5)
 
 
 def test_xception_pads_even_sizes_on_both_sides():
