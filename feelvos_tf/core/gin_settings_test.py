@@ -18,7 +18,7 @@ def _probe_that_fails():
 
 
 @settings.configurable
-class _FastOptimizer:
+class _FastGadget:
     def __init__(self, variables, rate=0):
         self.settings = variables, rate
 
@@ -139,9 +139,9 @@ def test_a_mistake_in_a_flag_is_not_put_on_a_file(tmp_path, param):
 @pytest.mark.parametrize(
     ("value", "hint"),
     [
-        ("@SlowOptimizer", "did you mean _FastOptimizer[?]"),
-        ("@_Fastoptimiser()", "did you mean _FastOptimizer[?]"),
-        ("@Nothing", "there are .*_FastOptimizer"),
+        ("@SlowGadget", "did you mean _FastGadget[?]"),
+        ("@_Fastgadgit()", "did you mean _FastGadget[?]"),
+        ("@Nothing", "there are .*_FastGadget"),
     ],
 )
 def test_an_unknown_name_is_answered_with_those_there_are(value, hint):
@@ -151,9 +151,9 @@ def test_an_unknown_name_is_answered_with_those_there_are(value, hint):
 
 
 def test_a_class_with_brackets_that_the_program_calls_is_told_so():
-    gin_settings.parse([], ["_settings_probe.required = @_FastOptimizer()"])
+    gin_settings.parse([], ["_settings_probe.required = @_FastGadget()"])
     with (
-        pytest.raises(InputError, match="'variables'.*, or write @_FastOptimizer without brackets"),
+        pytest.raises(InputError, match="'variables'.*, or write @_FastGadget without brackets"),
         gin_settings.input_errors(),
     ):
         _settings_probe()
@@ -163,7 +163,7 @@ def test_what_differs_from_the_settings_of_a_run_is_named(tmp_path):
     file = tmp_path / "macro.gin"
     file.write_text("_settings_probe.required = %size\n")
     assert gin_settings.changed_since(tmp_path) == []
-    gin_settings.parse([str(file)], ["size = (97, 97)", "_FastOptimizer.rate = 1"])
+    gin_settings.parse([str(file)], ["size = (97, 97)", "_FastGadget.rate = 1"])
     _settings_probe()
     gin_settings.save_operative(tmp_path)
     assert gin_settings.changed_since(tmp_path) == []

@@ -10,10 +10,8 @@ from feelvos_tf.data.paper_clips import ClipSettings
 
 def _draw(num_frames, count, **settings):
     clips = ClipSettings(**settings)
-    return [
-        tuple(paper_clips.draw_frames(tf.constant(num_frames), tf.constant([5, i]), clips).numpy())
-        for i in range(count)
-    ]
+    draw = tf.function(lambda seed: paper_clips.draw_frames(tf.constant(num_frames), seed, clips))
+    return [tuple(draw(tf.constant([5, i])).numpy()) for i in range(count)]
 
 
 def _rows_of_the_release(num_frames, length):
