@@ -150,17 +150,17 @@ def test_what_is_no_model_is_told_in_one_sentence(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "size"),
+    ("arguments", "size", "window"),
     [
-        ((), model_loading.bundled_inference_size()),
-        (("--fast",), 240),
-        (("--fast", "--inference_size=96"), 96),
-        (("--inference_size=96",), 96),
+        ((), model_loading.bundled_inference_size(), model_loading.bundled_window()),
+        (("--fast",), 240, 1.0),
+        (("--fast", "--inference_size=96", "--window=0.25"), 96, 0.25),
+        (("--inference_size=96", "--window=0"), 96, 0.0),
     ],
 )
-def test_the_size_is_the_best_the_fast_or_the_given_one(arguments, size):
+def test_size_and_window_are_the_best_the_fast_or_the_given_ones(arguments, size, window):
     values = flags.FlagValues()
     model = model_loading.define_flags(values)
     values(["program", *arguments])
     choice = model.choice()
-    assert choice == (None, size, model_loading.bundled_fingerprint())
+    assert choice == (None, size, model_loading.bundled_fingerprint(), window)

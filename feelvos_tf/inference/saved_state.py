@@ -9,13 +9,20 @@ import numpy as np
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference.window import SEEN, Seen
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
 _FRAME_SIZE, _INFERENCE_SIZE, _MODEL = "frame_size", "inference_size", "model"
+_WINDOW = "window_share"
 # What `pack` adds: kind of the values and shape.
-_OWN = {_FRAME_SIZE: ("i", (2,)), _INFERENCE_SIZE: ("i", ()), _MODEL: ("U", ())}
+_OWN = {
+    _FRAME_SIZE: ("i", (2,)),
+    _INFERENCE_SIZE: ("i", ()),
+    _MODEL: ("U", ()),
+    _WINDOW: ("f", ()),
+}
 
 
 def pack(
@@ -23,6 +30,8 @@ def pack(
     frame_size: tuple[int, int],
     inference_size: int | None,
     identity: str,
+    seen: Seen,
+    window: float,
 ) -> dict[str, np.ndarray]:
     """Returns a copy of a flat state, with the model and sizes it belongs to.
 
@@ -31,6 +40,8 @@ def pack(
       frame_size: height and width of the video.
       inference_size: at which the model ran; None for the frames' own.
       identity: of the model.
+      seen: of the last frame.
+      window: share of a frame that the model computes; 0 for whole frames.
     """
     arrays = {name: np.array(value) for name, value in state.items()}
     return {
@@ -38,6 +49,8 @@ def pack(
         _FRAME_SIZE: np.array(frame_size, np.int32),
         _INFERENCE_SIZE: np.array(inference_size or 0, np.int32),
         _MODEL: np.array(identity),
+        _WINDOW: np.array(window, np.float32),
+        **(seen.arrays() if window else {}),
     }
 
 
@@ -47,6 +60,7 @@ def unpack(
     frame_size: tuple[int, int] | None,
     inference_size: int | None,
     identity: str,
+    window: float,
 ) -> tuple[dict[str, tf.Tensor], tuple[int, int]]:
     """Returns the flat state, of copied tensors, and the frames' height and width.
 
@@ -56,6 +70,7 @@ def unpack(
       frame_size: of the video in progress; None if there is none.
       inference_size: at which the model runs.
       identity: of the model.
+      window: share of a frame that the model computes.
 
     Raises:
       InputError: the state is of another model or size, or damaged.
@@ -81,13 +96,52 @@ def unpack(
             f"restore: expected a state at inference size {_named(inference_size)}, found one at "
             f"{_named(found)}"
         )
+    if packed[_WINDOW] != np.float32(window):
+        raise InputError(
+            f"restore: expected a state with windows of {window:g} of a frame, found one with "
+            f"{packed[_WINDOW]:g}"
+        )
     size = tuple(int(value) for value in packed[_FRAME_SIZE])
     if frame_size not in (None, size):
         raise InputError(
             f"restore: expected a state of frames of the size {list(frame_size)} of the video in "
             f"progress, found {list(size)} (another() returns a predictor for that)"
         )
-    return _tensors(packed, _specs(model)), size
+    tensors = _tensors(
+        {name: array for name, array in packed.items() if name not in SEEN}, _specs(model)
+    )
+    if window:
+        _check_seen(packed, size, tensors["previous_indices"].shape)
+    return tensors, size
+
+
+def _check_seen(
+    packed: Mapping[str, np.ndarray], size: tuple[int, int], grid: tuple[int, int]
+) -> None:
+    """Raises InputError unless the arrays of the last frame and its window fit each other."""
+    expected = {
+        "seen_window": ("i", (6,)),
+        "seen_image": ("u", (*size, 3)),
+        "seen_ids": ("u", size),
+        "seen_box_ids": ("i", None),
+        "seen_boxes": ("f", None),
+    }
+    for name, (kind, shape) in expected.items():
+        array = packed.get(name)
+        if array is None or array.dtype.kind != kind or shape not in (None, array.shape):
+            raise InputError(f"restore: expected what state() returns, found another {name}")
+    height, width, top, bottom, left, right = (int(value) for value in packed["seen_window"])
+    stride = 4
+    fits = (
+        0 <= top < bottom <= height + 7
+        and 0 <= left < right <= width + 7
+        and grid == (-(-(bottom - top) // stride), -(-(right - left) // stride))
+        and packed["seen_boxes"].shape == (len(packed["seen_box_ids"]), 4)
+        and sorted(packed["seen_box_ids"].tolist())
+        == sorted(np.asarray(packed["object_ids"]).tolist())
+    )
+    if not fits:
+        raise InputError("restore: expected entries that fit each other, found another window")
 
 
 def _named(inference_size: int | None) -> str:

@@ -1,8 +1,8 @@
 """The predictor that an application holds: NumPy arrays in, masks out, the state in between.
 
 `feelvos_tf.load` returns one, and the programs run it. It calls the functions of a `Predictor` or a
-SavedModel, and may run the model at another size than the frames'. README.md beside this file shows
-it at work.
+SavedModel on frames at another size, or on the part of them where the objects are (see window.py).
+README.md beside this file shows it at work.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import cv2
 import numpy as np
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import saved_state
+from feelvos_tf.inference import window as windows
+from feelvos_tf.inference.window import Seen, Window
 from feelvos_tf.media import masks
 
 
@@ -35,6 +36,8 @@ class VideoPredictor:
     Attributes:
       inference_size: pixels on the short side of the frames while the model runs; None for the
         frames' own size.
+      window: the model computes so large a share of a frame's pixels, around the objects, and more
+        only where they need more; 0 for whole frames.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class VideoPredictor:
         inference_size: int | None = None,
         max_total_reference_pixels: int | None = None,
         identity: str = "",
+        window: float = 0.0,
     ):
         """Stores the model.
 
@@ -53,6 +57,7 @@ class VideoPredictor:
             all its reference frames, however often its mask is corrected; 0 for no bound, None for
             the model's own setting.
           identity: changes with the model's settings or weights; `restore` compares it.
+          window: see above.
 
         Raises:
           InputError: a number is out of range.
@@ -64,19 +69,27 @@ class VideoPredictor:
                 "max_total_reference_pixels: expected 0 (no bound) or a number of pixels, found "
                 f"{max_total_reference_pixels}"
             )
+        if not 0 <= window <= 1:
+            raise InputError(f"window: expected a share of 0 (whole frames) to 1, found {window}")
         self.inference_size = inference_size
+        self.window = window
         self._model = model
         self._max_total_reference_pixels = max_total_reference_pixels
         self._identity = identity
         self._frame_size: tuple[int, int] | None = None
         self._state: dict[str, Any] = {}
+        self._seen: Seen | None = None
         self._last: tuple[list[int], Any] | None = None
         self._step_states: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def another(self) -> VideoPredictor:
         """Returns a predictor for another video; they share the network and nothing else."""
         return type(self)(
-            self._model, self.inference_size, self._max_total_reference_pixels, self._identity
+            self._model,
+            self.inference_size,
+            self._max_total_reference_pixels,
+            self._identity,
+            self.window,
         )
 
     @property
@@ -93,7 +106,10 @@ class VideoPredictor:
     def embeddings(self) -> np.ndarray:
         """The current frame's embedding vectors, float32 [h, w, channels], at stride 4."""
         self._check_started()
-        return np.asarray(self._state["previous_embeddings"])
+        if not self.window:
+            return np.asarray(self._state["previous_embeddings"])
+        everything = windows.whole(self._frame_size, self.inference_size)
+        return np.asarray(self._looked_at(everything)["previous_embeddings"])
 
     def start(self, image: np.ndarray, mask: np.ndarray) -> None:
         """Starts a video and forgets any earlier one.
@@ -107,10 +123,11 @@ class VideoPredictor:
         """
         _check_image(image)
         check_mask(mask, image.shape[:2])
-        size = model_size(image.shape[:2], self.inference_size)
-        self._state = self._model.start(scaled(image, size), downsample_mask(mask, size))
         self._frame_size = image.shape[:2]
         self._last = self._step_states = None
+        self._seen = Seen.of(image, mask, self.inference_size, self.window)
+        window = self._seen.window
+        self._state = self._model.start(window.image(image), window.mask(mask))
 
     def step(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
@@ -168,15 +185,54 @@ class VideoPredictor:
                 f"expected an image of the first one's size {list(self._frame_size)}, found "
                 f"{list(image.shape[:2])}"
             )
-        size = self._model_size()
-        before = self._state
-        ids, probabilities, self._state = self._model.step(scaled(image, size), before)
+        self._aim(self._seen.next_window(self.object_ids, self.inference_size, self.window))
+        window, before = self._seen.window, self._state
+        ids, probabilities, self._state = self._model.step(window.image(image), before)
         self._last = (self.object_ids, probabilities)
         self._step_states = (before, self._state)
-        if size == self._frame_size:
-            return np.array(ids)
-        winners = upsampled_argmax(probabilities.numpy(), self._frame_size)
-        return np.array(self.object_ids, np.uint8)[winners]
+        if window.is_frame:
+            ids = np.array(ids)
+        else:
+            winners = window.upsampled_argmax(probabilities.numpy())
+            ids = np.array(self.object_ids, np.uint8)[winners]
+        if self.window:
+            self._seen = self._seen.updated(ids, self.object_ids, image)
+        return ids
+
+    def _aim(self, window: Window) -> None:
+        """Brings the last frame's part of the state into another window."""
+        now = self._seen.window
+        if window.scaled_size != now.scaled_size:
+            self._state = self._looked_at(window)
+        elif window != now:
+            self._state = windows.moved(self._state, now, window)
+        self._seen = self._seen._replace(window=window)
+
+    def _looked_at(self, window: Window) -> dict[str, Any]:
+        """Returns the state after another look at the last frame, through a window."""
+        return windows.looked_at(self._model, self._state, self._seen, window)
+
+    def _show(self, mask: np.ndarray) -> np.ndarray:
+        """Returns the window's part of a mask of the current frame, whose objects it shows all."""
+        if self.window:
+            wider = self._seen.window_with(mask, self.inference_size, self.window)
+            if wider != self._seen.window:
+                self._state = self._looked_at(wider)
+                self._seen = self._seen._replace(window=wider)
+        return self._seen.window.mask(mask)
+
+    def _note(self, ids: np.ndarray | int, where: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Notes other ids of the current frame, after an edit.
+
+        Args:
+          ids: uint8 [height, width], or one for all.
+          where: ids before -> bool [height, width].
+        """
+        if self.window:
+            before = self._seen.ids
+            self._seen = self._seen.updated(
+                np.where(where(before), ids, before).astype(np.uint8), self.object_ids
+            )
 
     def probability(self, object_id: int) -> np.ndarray:
         """Returns an object's probability in the current frame, float32 [height, width].
@@ -193,9 +249,8 @@ class VideoPredictor:
             raise InputError("expected a call of step(image) before probability(object_id)")
         ids, probabilities = self._last
         _check_known([object_id], ids)
-        channel = ids.index(object_id)
-        plane = np.asarray(probabilities[..., channel : channel + 1])
-        return upsampled(plane, self._frame_size)[..., 0]
+        plane = np.asarray(probabilities[..., ids.index(object_id)])
+        return self._seen.window.upsampled(plane, float(object_id == 0))
 
     def distance_maps(self) -> dict[str, dict[int, np.ndarray]]:
         """Returns the distances that the network saw in the last `step`.
@@ -219,7 +274,13 @@ class VideoPredictor:
                 "SavedModel, which gives masks alone"
             )
         maps = self._model.distance_maps(*self._step_states)
-        return {name: dict(zip(self._last[0], np.asarray(m))) for name, m in maps.items()}
+        return {
+            name: {
+                object_id: self._seen.window.whole_grid(plane, 1.0)
+                for object_id, plane in zip(self._last[0], np.asarray(planes))
+            }
+            for name, planes in maps.items()
+        }
 
     def add_objects(self, mask: np.ndarray) -> None:
         """Adds objects that the current frame shows; from now on they are followed as well.
@@ -239,9 +300,8 @@ class VideoPredictor:
                 f"add_objects: expected new ids, found {_listed(twice)}, followed already: "
                 "correct(mask) takes further pixels of it"
             )
-        self._state = self._model.add_objects(
-            downsample_mask(mask, self._model_size()), self._state
-        )
+        self._state = self._model.add_objects(self._show(mask), self._state)
+        self._note(mask, lambda _: (mask != 0) & (mask != VOID))
 
     def correct(self, mask: np.ndarray, background: bool = False) -> None:
         """Corrects the current frame's labels; the marked pixels become further references.
@@ -260,13 +320,14 @@ class VideoPredictor:
         self._check_started()
         check_mask(mask, self._frame_size, background)
         _check_known(masks.object_ids(mask), self.object_ids, "add_objects(mask) takes new ones")
-        mask = downsample_mask(mask, self._model_size())
+        shown = self._show(mask)
         if not background:
-            mask = np.where(mask == 0, np.uint8(VOID), mask)
+            mask, shown = (np.where(each == 0, np.uint8(VOID), each) for each in (mask, shown))
         bound = self._max_total_reference_pixels
         self._state = self._model.correct(
-            mask, self._state, np.int32(-1 if bound is None else bound)
+            shown, self._state, np.int32(-1 if bound is None else bound)
         )
+        self._note(mask, lambda _: mask != VOID)
 
     def remove(self, object_id: int) -> None:
         """Removes an object: from now on it is background.
@@ -282,6 +343,7 @@ class VideoPredictor:
         if len(self.object_ids) == 1:
             raise InputError(f"remove: expected objects beside {object_id}, found none")
         self._state = self._model.remove(np.int32(object_id), self._state)
+        self._note(0, lambda ids: ids == object_id)
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns everything known of the video, as a copy.
@@ -300,8 +362,8 @@ class VideoPredictor:
         Nothing is copied until then.
         """
         self._check_started()
-        now = (self._state, self._frame_size, self.inference_size, self._identity)
-        return lambda: saved_state.pack(*now)
+        now = (self._state, self._frame_size, self.inference_size, self._identity, self._seen)
+        return lambda: saved_state.pack(*now, self.window)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes back to a state; what follows is bit-equal to what followed it before.
@@ -313,9 +375,10 @@ class VideoPredictor:
           InputError: it belongs to another model or size, or is damaged.
         """
         unpacked, frame_size = saved_state.unpack(
-            state, self._model, self._frame_size, self.inference_size, self._identity
+            state, self._model, self._frame_size, self.inference_size, self._identity, self.window
         )
         self._state, self._frame_size = unpacked, frame_size
+        self._seen = Seen.restored(state, frame_size, self.inference_size, self.window)
         self._last = self._step_states = None
 
     def segment_clip(
@@ -344,9 +407,6 @@ class VideoPredictor:
         self.restore(start)
         before = list(self.propagate(images[:position][::-1]))
         return np.stack([*before[::-1], mask, *after])
-
-    def _model_size(self) -> tuple[int, int]:
-        return model_size(self._frame_size, self.inference_size)
 
     def _check_started(self) -> None:
         if self._frame_size is None:
@@ -420,95 +480,3 @@ def _check_known(ids: Sequence[int], known: Sequence[int], hint: str = "") -> No
 
 def _listed(ids: Sequence[int]) -> str:
     return ", ".join(map(str, ids))
-
-
-def model_size(frame_size: tuple[int, ...], inference_size: int | None) -> tuple[int, int]:
-    """Returns the [height, width] at which the model runs.
-
-    Args:
-      frame_size: height and width of the frames.
-      inference_size: pixels on the short side while the model runs; None for the frames' own.
-    """
-    height, width = frame_size
-    scale = inference_size / min(frame_size) if inference_size else 1
-    return max(1, round(height * scale)), max(1, round(width * scale))
-
-
-def scaled(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the image at [height, width] `size`, averaged where it shrinks."""
-    if size == image.shape[:2]:
-        return image
-    shrinks = size[0] < image.shape[0]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, size[::-1], interpolation=interpolation)
-
-
-def downsample_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the mask at [height, width] `size`, uint8, in which no object of `mask` is lost.
-
-    Nearest neighbor. An object too small for the grid gets the one pixel that holds its middle;
-    where that is another object's only pixel, the nearest one that is not.
-    """
-    if size == mask.shape:
-        return mask
-    result = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    for lost in np.setdiff1d(mask, [*np.unique(result), VOID]):
-        result[_pixel_to_spare(result, mask == lost)] = lost
-    return result
-
-
-def upsampled_argmax(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the most probable channel at [height, width] `size`, uint8.
-
-    Channels are enlarged bilinearly and one at a time, so that memory does not grow with objects.
-
-    Args:
-      probabilities: float32 [height, width, num_objects].
-      size: height and width of the result.
-    """
-    best = np.full(size, -np.inf, np.float32)
-    winner = np.zeros(size, np.uint8)
-    for channel in range(probabilities.shape[-1]):
-        plane = np.ascontiguousarray(probabilities[..., channel])
-        plane = cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR)
-        better = plane > best
-        best[better] = plane[better]
-        winner[better] = channel
-    return winner
-
-
-def upsampled(probabilities: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the probabilities at [height, width] `size`, bilinear.
-
-    Args:
-      probabilities: float32 [height, width, num_objects].
-      size: height and width of the result.
-    """
-    if size == probabilities.shape[:2]:
-        return probabilities
-    planes = np.moveaxis(probabilities, -1, 0)
-    resized = [
-        cv2.resize(np.ascontiguousarray(plane), size[::-1], interpolation=cv2.INTER_LINEAR)
-        for plane in planes
-    ]
-    return np.stack(resized, -1)
-
-
-def _pixel_to_spare(grid: np.ndarray, own: np.ndarray) -> tuple[int, int]:
-    """Returns row and column of the pixel of `grid` that an object can have.
-
-    Args:
-      grid: the mask made smaller, uint8 [h, w].
-      own: where the object was, bool [height, width].
-    """
-    rows, columns = np.nonzero(own)
-    middle = len(rows) // 2
-    row = rows[middle] * grid.shape[0] // own.shape[0]
-    column = columns[middle] * grid.shape[1] // own.shape[1]
-    distance = (np.arange(grid.shape[0]) - row)[:, None] ** 2 + (
-        np.arange(grid.shape[1]) - column
-    ) ** 2
-    only_one = (np.bincount(grid.ravel(), minlength=VOID + 1) == 1)[grid] & (grid != VOID)
-    distance[only_one] = np.iinfo(distance.dtype).max
-    row, column = np.unravel_index(distance.argmin(), grid.shape)
-    return int(row), int(column)

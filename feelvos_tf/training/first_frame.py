@@ -19,14 +19,9 @@ from tqdm import tqdm
 from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.synthetic_clips import first_frame_clips
+from feelvos_tf.inference import window
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.inference.video_predictor import (
-    VideoPredictor,
-    check_mask,
-    downsample_mask,
-    model_size,
-    scaled,
-)
+from feelvos_tf.inference.video_predictor import VideoPredictor, check_mask
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.training.clip_forward import BATCH_KEYS
@@ -104,8 +99,8 @@ class FineTunedPredictor(VideoPredictor):
             diverged.
         """
         check_mask(mask, image.shape[:2])
-        size = model_size(image.shape[:2], self.inference_size)
-        self._training.run(scaled(image, size), downsample_mask(mask, size))
+        everything = window.whole(image.shape[:2], self.inference_size)
+        self._training.run(everything.image(image), everything.mask(mask))
         super().start(image, mask)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:

@@ -1,0 +1,238 @@
+"""The window follows the objects, and masks come back at their places in the frame."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import window as windows
+from feelvos_tf.inference.video_predictor import VideoPredictor
+from feelvos_tf.inference.window import Window
+
+SIZE = (480, 854)
+COLORS = np.array([[90, 110, 90], [220, 40, 40], [40, 60, 220]], np.float32)
+
+
+class Tensor(np.ndarray):
+    """An array with the one method of tensors that is used."""
+
+    def numpy(self):
+        """Returns the array."""
+        return np.asarray(self)
+
+
+class PixelModel:
+    """Stands in for a network: the label of a pixel is that of the nearest color."""
+
+    def __init__(self):
+        self.shapes = []
+        self.starts = 0
+        self.step = self._step
+        self.step.__func__.input_signature = None
+
+    def start(self, image, mask):
+        """Returns a state with embeddings that are the colors on the stride-4 grid."""
+        self.starts += 1
+        grid = np.asarray(mask)[::4, ::4]
+        ids = np.unique(mask[mask != 255]).astype(np.int32)
+        indices = np.where(np.isin(grid, ids), np.searchsorted(ids, grid), -1).astype(np.int32)
+        return self._previous({"object_ids": ids}, image, indices)
+
+    def _previous(self, state, image, indices):
+        masks = np.arange(len(state["object_ids"]))[:, None, None] == indices
+        return {
+            **state,
+            "previous_embeddings": image[::4, ::4].astype(np.float32),
+            "previous_indices": indices,
+            "previous_masks": masks.astype(np.float32),
+        }
+
+    def _step(self, image, state):
+        self.shapes.append(image.shape[:2])
+        # What a network would compare the frame with has the frame's grid.
+        assert state["previous_embeddings"].shape == (*image[::4, ::4].shape[:2], 3)
+        assert state["previous_indices"].shape == image[::4, ::4].shape[:2]
+        ids = state["object_ids"]
+        difference = np.square(image[:, :, None].astype(np.float32) - COLORS[: len(ids)]).sum(-1)
+        probabilities = np.exp(-difference / 1e4).astype(np.float32)
+        probabilities /= probabilities.sum(-1, keepdims=True)
+        winners = probabilities.argmax(-1)
+        after = self._previous(state, image, winners[::4, ::4].astype(np.int32))
+        return ids[winners].astype(np.uint8), probabilities.view(Tensor), after
+
+    def add_objects(self, mask, state):
+        """Returns the state with further ids."""
+        ids = np.union1d(state["object_ids"], mask[(mask > 0) & (mask < 255)]).astype(np.int32)
+        return {**state, "object_ids": ids, "marked": mask}
+
+
+def draw(*boxes, size=SIZE):
+    """Returns a frame with a rectangle for each of the boxes, and its mask."""
+    mask = np.zeros(size, np.uint8)
+    for i, (top, bottom, left, right) in enumerate(boxes, 1):
+        mask[top:bottom, left:right] = i
+    return COLORS[mask].astype(np.uint8), mask
+
+
+@pytest.mark.parametrize("side", [30, 100, 300])
+@pytest.mark.parametrize("share", [0.3, 0.5, 1.0])
+@pytest.mark.parametrize("size", [240, 480, None])
+def test_a_window_holds_its_objects_with_a_margin_and_no_more_pixels_than_its_share(
+    side, share, size
+):
+    rng = np.random.default_rng(side)
+    for _ in range(30):
+        frame = (480, 854) if rng.random() < 0.5 else (1080, 608)
+        top, left = rng.integers(0, frame[0] - side), rng.integers(0, frame[1] - side)
+        box = (top, top + side, left, left + side)
+        window = windows.around(np.array([box], float), frame, size, share)
+        assert window.holds(box)
+        grid = windows.whole(frame, size).scaled_size
+        least = grid[0] / frame[0]
+        assert least * 0.99 <= window.scale <= 2.01 * least
+        rows, columns = (window.box[i + 1] - window.box[i] for i in (0, 2))
+        assert (rows % 8, columns % 8) == (1, 1)
+        assert window.box[0] % 8 == window.box[2] % 8 == 0
+        # 27 points of the grid on each side, unless the frame ends there.
+        margin = 27 * 4
+        for begin, end, (first, last), whole in zip(
+            box[::2], box[1::2], (window.box[:2], window.box[2:]), window.scaled_size
+        ):
+            assert first == 0 or first <= begin * window.scale - margin + 8
+            assert last >= min(whole, end * window.scale + margin) - 8
+        # The size comes in steps of 32 pixels.
+        most = (np.sqrt(share * grid[0] * grid[1]) + 64) ** 2
+        if window.scale > least * 1.01:
+            assert rows * columns <= most * 1.3
+
+
+def test_a_window_keeps_its_scale_until_another_one_is_much_better():
+    box = np.array([[200, 300, 400, 500]], float)
+    first = windows.around(box, SIZE, 480, 0.5)
+    grown = box + [[-8, 8, -8, 8]]
+    assert windows.around(grown, SIZE, 480, 0.5, first.scale).scaled_size == first.scaled_size
+    assert windows.around(grown, SIZE, 480, 0.5).scaled_size != first.scaled_size
+    large = box + [[-90, 90, -90, 90]]
+    assert windows.around(large, SIZE, 480, 0.5, first.scale).scale < first.scale / 1.3
+    for _ in range(3):  # A window's own scale gives its size again.
+        again = windows.around(box, SIZE, 480, 0.5, first.scale)
+        assert again == first
+
+
+def test_the_state_moves_with_the_window():
+    rng = np.random.default_rng(0)
+    old, new = (
+        Window((80, 96), (80, 96), (8, 49, 16, 81)),
+        Window((80, 96), (80, 96), (0, 41, 32, 97)),
+    )
+    indices = rng.integers(-1, 2, (11, 17)).astype(np.int32)
+    embeddings = rng.random((11, 17, 3), np.float32)
+    masks = (np.arange(2)[:, None, None] == indices).astype(np.float32)
+    state = {
+        "previous_embeddings": embeddings,
+        "previous_indices": indices,
+        "previous_masks": masks,
+        "other": 5,
+    }
+    moved = windows.moved(state, old, new)
+    assert moved["other"] == 5
+    for row in range(11):
+        for column in range(17):
+            # Rows and columns of the whole frame's grid.
+            y, x = row + 0 - 2, column + 8 - 4
+            is_known = 0 <= y < 11 and 0 <= x < 17
+            assert moved["previous_indices"][row, column] == (indices[y, x] if is_known else -1)
+            np.testing.assert_array_equal(
+                moved["previous_embeddings"][row, column], embeddings[y, x] if is_known else 0
+            )
+            np.testing.assert_array_equal(
+                moved["previous_masks"][:, row, column], masks[:, y, x] if is_known else [1, 0]
+            )
+    far = Window((80, 96), (80, 960), (0, 41, 800, 865))
+    assert (windows.moved(state, old, far)["previous_indices"] == -1).all()
+
+
+@pytest.mark.parametrize("size", [240, 480])
+def test_masks_in_a_window_are_those_of_whole_frames(size):
+    model = PixelModel()
+    predictor = VideoPredictor(model, size, window=0.5)
+    whole = VideoPredictor(PixelModel(), size)
+    boxes = [((100 + 9 * i, 180 + 9 * i, 60 + 13 * i, 140 + 12 * i),) for i in range(0, 40, 2)]
+    image, mask = draw(*boxes[0])
+    for each in (predictor, whole):
+        each.start(image, mask)
+    for box in boxes[1:]:
+        image, mask = draw(*box)
+        ids = predictor.step(image)
+        assert ids.shape == SIZE and np.mean(ids != mask) < 0.002
+        assert np.mean(ids != whole.step(image)) < 0.002
+        planes = [predictor.probability(object_id) for object_id in (0, 1)]
+        np.testing.assert_allclose(planes[0] + planes[1], 1, atol=1e-5)
+    areas = [height * width for height, width in model.shapes]
+    assert max(areas) < 0.75 * size * size * SIZE[1] / SIZE[0]
+    # The window moved without another look at the frame.
+    assert model.starts <= 4 and len(set(model.shapes)) < 12
+
+
+def test_a_lost_object_is_found_anywhere_after_some_frames():
+    model = PixelModel()
+    predictor = VideoPredictor(model, 240, window=0.3)
+    image, mask = draw((20, 60, 20, 60))
+    predictor.start(image, mask)
+    empty, _ = draw()
+    sizes = []
+    for _ in range(12):
+        assert not predictor.step(empty).any()
+        sizes.append(model.shapes[-1])
+    assert sizes[-1][0] >= 240 and sizes[-1][1] >= 427 > sizes[0][1]
+    image, mask = draw((400, 440, 780, 820))
+    assert np.mean(predictor.step(image) != mask) < 0.002
+    # And the window follows it there.
+    predictor.step(image)
+    assert model.shapes[-1][0] * model.shapes[-1][1] < sizes[-1][0] * sizes[-1][1]
+
+
+def test_an_object_beside_the_window_is_looked_at_when_it_is_added():
+    model = PixelModel()
+    predictor = VideoPredictor(model, 480, window=0.3)
+    image, mask = draw((20, 80, 20, 80), (400, 460, 700, 780))
+    predictor.start(image, np.where(mask == 1, mask, 0))
+    starts = model.starts
+    predictor.add_objects(np.where(mask == 2, mask, 0))
+    assert model.starts == starts + 1
+    assert set(np.unique(predictor._state["marked"])) == {0, 2}
+    assert np.mean(predictor.step(image) != mask) < 0.002
+    predictor.add_objects(np.where(mask == 2, np.uint8(3), np.uint8(0)))
+    assert model.starts == starts + 1  # The window shows it already.
+
+
+def test_a_video_without_background_has_no_window():
+    model = PixelModel()
+    predictor = VideoPredictor(model, 48, window=0.5)
+    predictor.start(np.full((*SIZE, 3), 90, np.uint8), np.ones(SIZE, np.uint8))
+    predictor.step(np.full((*SIZE, 3), 90, np.uint8))
+    assert model.shapes == [(48, 85)]
+
+
+def test_a_caller_may_reuse_its_arrays():
+    predictor, other = (VideoPredictor(PixelModel(), 240, window=0.5) for _ in range(2))
+    buffer, mask = draw((20, 80, 20, 80))
+    predictor.start(buffer, mask)
+    other.start(np.array(buffer), np.array(mask))
+    mask[:] = 0
+    # So large that the scale changes, and the last frame is looked at again.
+    for box in ((20, 80, 20, 80), (0, 400, 0, 700), (0, 400, 0, 700)):
+        buffer[:] = draw(box)[0]
+        found = predictor.step(buffer)
+        np.testing.assert_array_equal(found, other.step(np.array(buffer)))
+        found[:] = 0
+        np.testing.assert_array_equal(
+            predictor._state["previous_indices"], other._state["previous_indices"]
+        )
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_beyond_its_range_is_refused(share):
+    with pytest.raises(InputError, match=r"window: expected a share of 0 \(whole frames\) to 1"):
+        VideoPredictor(PixelModel(), window=share)
