@@ -15,6 +15,7 @@ def load(
     saved_model: str | os.PathLike[str] | None = None,
     inference_size: int | None = None,
     max_total_reference_pixels: int | None = None,
+    window: float | None = None,
 ) -> VideoPredictor:
     """Returns a trained model that segments a video given as NumPy arrays.
 
@@ -41,10 +42,14 @@ def load(
       max_total_reference_pixels: pixels (of a grid at a quarter of the frames' resolution) that an
         object keeps of all frames in which it was marked; what a video's memory can grow by. By
         default the setting that the model was written with, 65536 unless it says otherwise.
+      window: share of a frame's pixels that is computed, around the objects; 0 for whole frames,
+        as in the paper and, by default, with a SavedModel.
 
     Raises:
       feelvos_tf.core.errors.InputError: the model is missing or damaged.
     """
     from feelvos_tf.inference import model_loading
 
-    return model_loading.choose(saved_model, inference_size).load(max_total_reference_pixels)
+    return model_loading.choose(saved_model, inference_size, window).load(
+        max_total_reference_pixels
+    )

@@ -89,8 +89,13 @@ def main(argv: list[str]) -> None:
     if _MODEL_DIR.value is None and not steps:
         model = _MODEL.choice()
     else:
-        model = _trained(_MODEL.path, _MODEL_DIR.value, steps, _MODEL.inference_size)
-    settings = {"saved_model": model.identity, "inference_size": model.inference_size}
+        size, window = _MODEL.inference_size, _MODEL.window
+        model = _trained(_MODEL.path, _MODEL_DIR.value, steps, size, window)
+    settings = {
+        "saved_model": model.identity,
+        "inference_size": model.inference_size,
+        "window": model.window,
+    }
     if steps:
         settings["finetune_steps"] = steps
 
@@ -105,6 +110,7 @@ class _Trained:
     finetune_steps: int
     inference_size: int | None
     identity: str
+    window: float
 
     def load(self) -> VideoPredictor:
         """Returns the model, ready to run."""
@@ -112,14 +118,20 @@ class _Trained:
             from feelvos_tf.training.first_frame import FineTunedPredictor
 
             return FineTunedPredictor(
-                *self._trainable(), self.finetune_steps, self.inference_size, self.identity
+                *self._trainable(),
+                self.finetune_steps,
+                self.inference_size,
+                self.identity,
+                self.window,
             )
         from feelvos_tf import configurables  # noqa: F401
 
         gin_settings.parse_model_dir(self.model_dir, [])
         with gin_settings.input_errors():
             predictor = export.load_run(self.model_dir)
-        return VideoPredictor(predictor, self.inference_size, identity=self.identity)
+        return VideoPredictor(
+            predictor, self.inference_size, identity=self.identity, window=self.window
+        )
 
     def _trainable(self) -> tuple[Feelvos, Predictor]:
         """Returns the network with its weights, and its predictor."""
@@ -136,7 +148,11 @@ class _Trained:
 
 
 def _trained(
-    saved_model: str | None, model_dir: str | None, finetune_steps: int, size: int | None
+    saved_model: str | None,
+    model_dir: str | None,
+    finetune_steps: int,
+    size: int | None,
+    window: float | None,
 ) -> _Trained:
     """Returns the network that the flags name, after a look at its files.
 
@@ -151,12 +167,12 @@ def _trained(
             "a SavedModel cannot be trained, found --saved_model"
         )
     if model_dir is None:
-        bundled = model_loading.choose(None, size)
-        return _Trained(None, finetune_steps, bundled.inference_size, bundled.identity)
+        _, size, identity, window = model_loading.choose(None, size, window)
+        return _Trained(None, finetune_steps, size, identity, window)
     settings = gin_settings.operative_config_of(model_dir)
     index = pathlib.Path(f"{export.find_checkpoint(model_dir)}.index")
     identity = hashlib.sha256(settings.read_bytes() + index.read_bytes()).hexdigest()[:16]
-    return _Trained(model_dir, finetune_steps, size, identity)
+    return _Trained(model_dir, finetune_steps, size, identity, window or 0.0)
 
 
 if __name__ == "__main__":

@@ -100,6 +100,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     assert json.loads((output / "cows" / "prediction.json").read_text())["settings"] == {
         "saved_model": model_loading.saved_model_fingerprint(other_model),
         "inference_size": 24,
+        "window": 0.0,
         "clip": ANY,
     }
 
@@ -235,7 +236,9 @@ def test_a_cut_video_keeps_its_masks_but_is_not_complete(saved_model, tmp_path):
     assert json.loads((tmp_path / "out.partial/prediction.json").read_text())["complete"] is False
 
 
-def test_the_bundled_model_segments_a_clip_without_further_arguments(testdata, tmp_path):
+def test_the_bundled_model_segments_a_clip_without_further_arguments(
+    testdata, tmp_path, bundled_model
+):
     frames = list(video.open_frames(testdata / "bunny.mp4"))[:2]
     drawn_videos.write_video(tmp_path / "clip.mp4", frames, 25)
     arguments = [
@@ -245,9 +248,9 @@ def test_the_bundled_model_segments_a_clip_without_further_arguments(testdata, t
         f"--overlay={tmp_path / 'overlay.mp4'}",
     ]
     given = masks.read_mask(testdata / "bunny.png")
-    for run, more, size in (
-        (predict, [], model_loading.bundled_inference_size()),
-        (predict_here, ["--fast"], 240),
+    for run, more, size, window in (
+        (predict, [], model_loading.bundled_inference_size(), model_loading.bundled_window()),
+        (predict_here, ["--fast"], 240, 1.0),
     ):
         result = run(*arguments, *more)
         assert result.returncode == 0, result.stderr
@@ -255,6 +258,7 @@ def test_the_bundled_model_segments_a_clip_without_further_arguments(testdata, t
         assert stamp["settings"] == {
             "saved_model": model_loading.bundled_fingerprint(),
             "inference_size": size,
+            "window": window,
             "clip": ANY,
         }
         assert (tmp_path / "overlay.mp4").is_file()
@@ -305,7 +309,7 @@ def test_object_of_youtube_vos_that_appears_later_is_followed(saved_model, tmp_p
 
 
 @pytest.fixture
-def run_folder(tmp_path):
+def run_folder(tmp_path, few_blocks):
     """Returns the folder of a training whose network is small."""
     settings = ["MobileNetV2.depth_multiplier = 0.1", "Feelvos.backbone = @MobileNetV2()"]
     gin_settings.parse([], [*settings, "Feelvos.atrous_rates = ()"])
@@ -326,7 +330,7 @@ def test_the_model_of_a_training_segments_as_it_is_or_fine_tuned_and_stays_as_it
     before = {path.name: path.read_bytes() for path in run_folder.iterdir()}
     identities, results = set(), []
     for steps in (0, 2):
-        model = program._trained(None, str(run_folder), steps, None)
+        model = program._trained(None, str(run_folder), steps, None, None)
         identities.add(model.identity)
         predictor = model.load()
         predictor.start(image, mask)

@@ -48,6 +48,14 @@ _INFERENCE_SIZE = flags.DEFINE_integer(
     lower_bound=16,
     flag_values=_FLAGS,
 )
+_WINDOW = flags.DEFINE_float(
+    "window",
+    0.5,
+    "Share of a frame's pixels that is computed around the objects unless told otherwise.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+    flag_values=_FLAGS,
+)
 _HOURS = flags.DEFINE_float(
     "hours", None, "How long all stages were trained, for the card.", flag_values=_FLAGS
 )
@@ -66,6 +74,7 @@ _HEADER = """\
 # Settings of the bundled model, one a line; written by tools/pack_pretrained.py.
 
 inference_size = {inference_size}
+window = {window}
 
 """
 _MACRO = re.compile(r"^(\w+) = (.*)$", re.MULTILINE)
@@ -75,7 +84,13 @@ _NOT_SCORED = "These weights have not been scored yet."
 _NEVER_BROKEN = 10**6
 
 
-def pack(model_dir: str, checkpoint: str | None, inference_size: int, folder: pathlib.Path) -> str:
+def pack(
+    model_dir: str,
+    checkpoint: str | None,
+    inference_size: int,
+    folder: pathlib.Path,
+    window: float = 0.0,
+) -> str:
     """Writes weights and settings of a run's model; returns what they are, a line for the card.
 
     Args:
@@ -83,6 +98,7 @@ def pack(model_dir: str, checkpoint: str | None, inference_size: int, folder: pa
       checkpoint: prefix; the latest by default.
       inference_size: what the settings name.
       folder: of the bundled model.
+      window: see `VideoPredictor`; likewise.
 
     Raises:
       InputError: there is no usable checkpoint, or a weight cannot be written.
@@ -102,7 +118,7 @@ def pack(model_dir: str, checkpoint: str | None, inference_size: int, folder: pa
     with gin_settings.input_errors():
         model, _ = build_evaluated()
     load_weights(model, prefix)
-    text = _HEADER.format(inference_size=inference_size) + settings_of_evaluation()
+    text = _HEADER.format(inference_size=inference_size, window=window) + settings_of_evaluation()
     # All are written before the first one takes its name.
     with contextlib.ExitStack() as stack:
         settings, weights = (
@@ -202,7 +218,7 @@ def main(argv: list[str]) -> None:
         fill_in(folder / CARD, "scores", scores_table(_SCORES.value))
         print(f"written: {folder / CARD}")
         return
-    what = pack(_MODEL_DIR.value, _CHECKPOINT.value, _INFERENCE_SIZE.value, folder)
+    what = pack(_MODEL_DIR.value, _CHECKPOINT.value, _INFERENCE_SIZE.value, folder, _WINDOW.value)
     if _HOURS.value is not None:
         what += f" All stages together were trained for {_HOURS.value:g} hours."
     fill_in(folder / CARD, "weights", what)

@@ -74,6 +74,7 @@ class FineTunedPredictor(VideoPredictor):
         num_steps: int,
         inference_size: int | None = None,
         identity: str = "",
+        window: float = 0.0,
     ):
         """Prepares the training, in which all layers but the backbone take part.
 
@@ -83,8 +84,9 @@ class FineTunedPredictor(VideoPredictor):
           num_steps: of the training on a first frame.
           inference_size: see `VideoPredictor`.
           identity: see `VideoPredictor`.
+          window: see `VideoPredictor`; the training sees whole frames.
         """
-        super().__init__(predictor, inference_size, identity=identity)
+        super().__init__(predictor, inference_size, identity=identity, window=window)
         self._training = _FirstFrameTraining(model, num_steps)
 
     def another(self) -> FineTunedPredictor:
