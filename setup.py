@@ -66,9 +66,11 @@ setup(
         f"tensorboard>=2.18; {NEWEST}",
     ],
     extras_require={
-        # What all tests need: also an ffmpeg that writes into pipes, matplotlib, pycocotools, Ray,
-        # the page's server, and playwright, which drives the browser that tests the page.
+        # What all tests need: also hypothesis, which writes files that readers are tested with, an
+        # ffmpeg that writes into pipes, matplotlib, pycocotools, Ray, the page's server, and
+        # playwright, which drives the browser that tests the page.
         "dev": [
+            "hypothesis>=6.100",
             "imageio-ffmpeg>=0.4.8",
             "matplotlib>=3.7",
             "playwright>=1.40",

@@ -134,3 +134,9 @@ def test_a_corrupt_info_file_is_neither_trusted_nor_replaced(written, content):
     with pytest.raises(InputError, match="dataset_info.json: expected what tools/build_tfrecords"):
         record_shards.write_info(written, "val", [], {})
     assert path.read_text(encoding="latin-1") == content
+
+
+def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path, videos):
+    (tmp_path / "records").write_text("no folder")
+    with pytest.raises(InputError, match="records: cannot be written, a part of the path is a"):
+        record_shards.write_shards(videos, tmp_path / "records", "train")

@@ -13,9 +13,10 @@ from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video
-from feelvos_tf.inference.propagation import Timing, propagated
+from feelvos_tf.inference.propagation import Outputs, Timing, propagate_videos, propagated
 from feelvos_tf.inference.video_predictor import take_mask
 from feelvos_tf.media import masks, video
+from feelvos_tf.media.result_files import ObjectVideos, RunLengths
 from feelvos_tf.testing import drawn_videos
 from feelvos_tf.testing.by_color import ByColor, davis_videos, run, with_later_object
 
@@ -309,6 +310,27 @@ def test_a_lost_object_is_told_with_its_last_frame(tmp_path):
         "cows": "object 3 was last seen in frame 00001, object 2 in 00002, "
         "object 1 in 00004 (the last)"
     }
+
+
+def test_files_beside_complete_masks_are_written_again_if_they_were_changed(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]})
+    folder = tmp_path / "out/bear"
+
+    def again(settings=None):
+        kinds = (RunLengths(folder / "masks.json"), ObjectVideos(folder))
+        propagate_videos(
+            ByColor, davis_videos(root), lambda video: Outputs(folder, kinds), settings or {}
+        )
+        return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    before = again()
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    assert again() == before
+    assert times == {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    (folder / "masks.json").write_text("{}")
+    (folder / "object_2.mkv").unlink()
+    after = again()
+    assert after["masks.json"] == before["masks.json"] and "object_2.mkv" in after
 
 
 def test_a_later_mask_that_changes_is_done_again(tmp_path):

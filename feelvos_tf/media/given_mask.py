@@ -260,8 +260,8 @@ def _ids_of_drawing(
         lossy = ", which as a JPEG file has more colors than were drawn" * (format_name == "JPEG")
         raise InputError(
             f"{path}: expected one color per object, on black or on the frame itself, found "
-            f"{num_colors} colors{lossy}: the mask seems to be smoothed or a photograph; save it "
-            "as PNG, without antialiasing"
+            f"{num_colors} colors{lossy}: it may be a photograph; draw each object in one "
+            "saturated color and save it as PNG"
         )
     numbers.is_softened |= drawing.is_soft
     if drawing.is_soft and len(drawing.colors) == 1 and len({*drawing.colors[0]}) == 1:

@@ -100,6 +100,8 @@ def _declared_end(container: av.container.InputContainer) -> tuple[Fraction, boo
     if stream.duration:
         length = stream.duration * Fraction(stream.time_base)
     begin = (stream.start_time or 0) * Fraction(stream.time_base)
+    if container.format.name in ("flv", "nut"):  # They count from time 0, too.
+        begin = Fraction(0)
     return begin + length, bool(stream.duration) and container.format.name.startswith("mov")
 
 

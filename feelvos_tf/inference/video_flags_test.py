@@ -1,0 +1,49 @@
+"""The flags that name a video and its masks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from absl import flags
+from PIL import Image
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import input_video, model_loading, video_flags
+from feelvos_tf.testing import drawn_videos
+
+
+def parsed(*arguments):
+    """Returns the flags of a video after a command line was parsed."""
+    values = flags.FlagValues()
+    result = video_flags.define(values)
+    values(["program", *map(str, arguments)])
+    result.check()
+    return result
+
+
+def test_a_mask_of_several_files_is_one_object_each(tmp_path):
+    for frame in range(2):
+        image, mask = drawn_videos.draw(frame, [1, 2])
+        (tmp_path / "frames").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / f"frames/{frame}.png")
+    _, mask = drawn_videos.draw(0, [1, 2])
+    paths = [tmp_path / f"{value}.png" for value in (1, 2)]
+    for value, path in enumerate(paths, 1):
+        Image.fromarray(np.where(mask == value, 255, 0).astype(np.uint8)).save(path)
+    video = f"--video={tmp_path / 'frames'}"
+    given = parsed(video, f"--mask={paths[0]},{paths[1]}").input_video()
+    input_video.check(given)
+    np.testing.assert_array_equal(given.first_mask(), mask)
+    # A comma may also be a part of a name.
+    paths[0].rename(tmp_path / "a,b.png")
+    given = parsed(video, f"--mask={tmp_path / 'a,b.png'}").input_video()
+    np.testing.assert_array_equal(given.first_mask(), mask == 1)
+    with pytest.raises(InputError, match="expected a mask .*, found no such file"):
+        input_video.check(parsed(video, f"--mask={paths[1]},{paths[0]}").input_video())
+
+
+def test_an_absurd_inference_size_is_a_wrong_flag():
+    values = flags.FlagValues()
+    model_loading.define_flags(values)
+    with pytest.raises(flags.IllegalFlagValueError, match="inference_size=100000"):
+        values(["program", "--inference_size=100000"])
