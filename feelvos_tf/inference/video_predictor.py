@@ -16,6 +16,7 @@ from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import saved_state
 from feelvos_tf.inference import window as windows
+from feelvos_tf.inference.prompt import Prompter
 from feelvos_tf.inference.window import Seen, Window
 from feelvos_tf.media import masks
 
@@ -80,6 +81,7 @@ class VideoPredictor:
         self._state: dict[str, Any] = {}
         self._seen: Seen | None = None
         self._last: tuple[list[int], Any] | None = None
+        self._prompter: Prompter | None = None
         self._step_states: tuple[dict[str, Any], dict[str, Any]] | None = None
 
     def another(self) -> VideoPredictor:
@@ -344,6 +346,27 @@ class VideoPredictor:
             raise InputError(f"remove: expected objects beside {object_id}, found none")
         self._state = self._model.remove(np.int32(object_id), self._state)
         self._note(0, lambda ids: ids == object_id)
+
+    def prompt(
+        self,
+        image: np.ndarray,
+        points: Sequence[Sequence[float]] | np.ndarray = (),
+        labels: Sequence[int] | np.ndarray = (),
+        box: Sequence[float] | np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Returns an object's mask from clicks, a scribble or a box, uint8 [height, width], 0 or 1.
+
+        See `prompt.Prompter`, whose arguments these are. The video in progress is left alone: give
+        the mask to `start`, `step`, `add_objects` or `correct`.
+        """
+        return self.prompter()(image, points, labels, box, mask)
+
+    def prompter(self) -> Prompter:
+        """Returns what answers marks on images, and keeps the features of the newest image."""
+        if self._prompter is None:
+            self._prompter = Prompter(self._model, self.inference_size)
+        return self._prompter
 
     def state(self) -> dict[str, np.ndarray]:
         """Returns everything known of the video, as a copy.

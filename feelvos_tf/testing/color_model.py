@@ -10,6 +10,8 @@ from feelvos_tf.core.constants import VOID
 
 _IMAGE = tf.TensorSpec([None, None, 3], tf.uint8)
 _MASK = tf.TensorSpec([None, None], tf.uint8)
+_COLORS = tf.TensorSpec([None, None, 3], tf.float32)
+_PLANE = tf.TensorSpec([None, None], tf.float32)
 _STATE = {
     "object_ids": tf.TensorSpec([None], tf.int32),
     "colors": tf.TensorSpec([None, 3], tf.float32),
@@ -58,6 +60,25 @@ class ColorModel(tf.Module):
         places = tf.searchsorted(state["object_ids"], ids)
         after = tf.tensor_scatter_nd_update(state["colors"], places[:, None], colors)
         return {**state, "colors": after}
+
+    @tf.function(input_signature=[_IMAGE])
+    def features(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns colors, as decoder features and as embeddings."""
+        colors = tf.cast(image, tf.float32)
+        return colors, colors
+
+    @tf.function(input_signature=[_COLORS, _COLORS, tf.TensorSpec([None, None], tf.int32), _PLANE])
+    def segment_marked(
+        self, features: tf.Tensor, embeddings: tf.Tensor, marks: tf.Tensor, before: tf.Tensor
+    ) -> tf.Tensor:
+        """Returns log-odds: how much nearer a color is to one marked 1 than to one marked 0."""
+        del features, before
+
+        def nearest(label: int) -> tf.Tensor:
+            marked = tf.boolean_mask(embeddings, marks == label)
+            return tf.reduce_min(tf.reduce_sum((embeddings[:, :, None] - marked) ** 2, -1), -1)
+
+        return self.sharpness * (nearest(0) - nearest(1))
 
 
 def save(folder: pathlib.Path, sharpness: float = 0.01) -> pathlib.Path:

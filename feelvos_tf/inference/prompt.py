@@ -1,0 +1,341 @@
+"""Masks of single objects from clicks, scribbles and boxes, by the network as it is.
+
+Marked pixels stand for the first frame: object and background are compared with them. The image
+itself stands for the previous frame, with what is known of the mask so far. Neither the paper nor
+the release has clicks; README.md beside this file tells how well they do.
+
+1. The whole image at a small size: once with the marks alone, then with confident pixels of that
+   result as further references, as the memory of videos does.
+2. The window around the result at the model's size, where its outline becomes fine.
+
+A mask that is corrected changes only where it is connected with a mark. Features are computed once
+per image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference.window import model_size, scaled
+
+_COARSE_SIZE, _FINEST_SIZE = 240, 480  # Pixels on the short side.
+_UNKNOWN = -1
+_LARGEST_HOLE = 0.05  # Of the object: one that is smaller is filled, unless it is marked.
+# Pixels that become references: how probable they are, and how many of object and background.
+_CONFIDENT, _SAMPLES = 0.8, 256
+_SEED = 0.5  # Of a box' ellipse: so much of its middle is taken for the object at first.
+# In pixels of the stride-4 grid: a mark's radius; how far a window reaches beyond the object; how
+# far a correction reaches; how near to a mark the old mask does not count.
+_DISC_RADIUS, _MARGIN, _REACH, _DOUBT = 1.25, 10, 30, 8
+
+_Window = tuple[slice, slice]
+
+
+class _Grid(NamedTuple):
+    """What the network knows of an image, or of a window of it, at one size.
+
+    Attributes:
+      features, embeddings: tensors [h, w, channels] at stride 4.
+    """
+
+    features: Any
+    embeddings: Any
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return tuple(self.embeddings.shape[:2])
+
+    def part(self, window: _Window) -> _Grid:
+        """Returns what is known of a window."""
+        return _Grid(self.features[window], self.embeddings[window])
+
+
+class Prompter:
+    """Answers marks on one image after another, and keeps the features of the newest.
+
+    Example:
+      prompter = feelvos_tf.load().prompter()
+      mask = prompter(image, points=[[420, 180]], labels=[1])
+      mask = prompter(image, points=[[420, 180], [300, 240]], labels=[1, 0])
+    """
+
+    def __init__(self, model: Any, inference_size: int | None):
+        """Stores the model.
+
+        Args:
+          model: a `Predictor`, or a SavedModel of one.
+          inference_size: pixels on the short side of images while the model runs, at most 480;
+            None for the images' own.
+        """
+        self._model, self._inference_size = model, inference_size
+        self._image: np.ndarray | None = None
+        self._grids: list[_Grid] = []
+
+    def prepare(self, image: np.ndarray) -> None:
+        """Computes the features of an image, unless it is the one that came last.
+
+        Args:
+          image: uint8 [height, width, 3] RGB.
+
+        Raises:
+          InputError: the model is a SavedModel without the functions that this needs.
+        """
+        if self._image is not None and np.array_equal(image, self._image):
+            return
+        if not hasattr(self._model, "segment_marked"):
+            raise InputError("expected a model that takes clicks, found one to be exported again")
+        finest = min(self._inference_size or min(image.shape[:2]), _FINEST_SIZE)
+        sizes = [model_size(image.shape[:2], size) for size in (min(_COARSE_SIZE, finest), finest)]
+        self._grids = [_Grid(*self._model.features(scaled(image, s))) for s in dict.fromkeys(sizes)]
+        self._image = image.copy()
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        points: Sequence[Sequence[float]] | np.ndarray = (),
+        labels: Sequence[int] | np.ndarray = (),
+        box: Sequence[float] | np.ndarray | None = None,
+        mask: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Returns an object's mask, uint8 [height, width], 1 on the object and 0 elsewhere.
+
+        Args:
+          image: uint8 [height, width, 3] RGB.
+          points: [n, 2] x, y in pixels: clicks, or points along a scribble.
+          labels: [n], 1 on the object, 0 beside it.
+          box: left, top, right, bottom in pixels; nothing outside belongs to the object.
+          mask: [height, width], not 0 on the object: a mask that the points correct.
+
+        Raises:
+          InputError: an argument has another shape, a point is outside of the image, or nothing
+            marks the object.
+        """
+        marks = _checked(image, points, labels, box, mask)
+        self.prepare(image)
+        if mask is not None:
+            return self._corrected(marks, mask != 0).astype(np.uint8)
+        probability = self._guess(marks)
+        for grid in self._grids[1:]:
+            probability = self._refined(grid, marks, probability)
+        return marks.solid(_resized(probability, marks.size) > 0.5).astype(np.uint8)
+
+    def _guess(self, marks: _Marks) -> np.ndarray:
+        """Returns the object's probability on the coarse grid, float32 [h, w]."""
+        grid = self._grids[0]
+        known = _with_edge(marks.on(grid.size))
+        first = self._segmented(grid, *marks.first_guess(known))
+        return marks.inside(self._segmented(grid, *_with_confident(known, first)))
+
+    def _refined(self, grid: _Grid, marks: _Marks, probability: np.ndarray) -> np.ndarray:
+        """Returns the probability on a finer grid, computed in the window around the object."""
+        before = _resized(probability, grid.size)
+        before = np.where(marks.solid(before > 0.5), before, np.minimum(before, 0.5))
+        known = marks.on(grid.size)
+        window = _around((before > 0.5) | (known == 1), _MARGIN)
+        result = np.zeros(grid.size, np.float32)
+        known = _with_edge(known[window], before[window])
+        asked = _with_confident(known, before[window])
+        result[window] = self._segmented(grid.part(window), *asked)
+        return marks.inside(result)
+
+    def _corrected(self, marks: _Marks, mask: np.ndarray) -> np.ndarray:
+        """Returns a mask, bool [height, width], with the parts changed that the points are on."""
+        grid = self._grids[-1]
+        known, before = marks.on(grid.size), _resized(mask.astype(np.float32), grid.size)
+        window = _around(known != _UNKNOWN, _REACH)
+        doubtful = marks.on(grid.size, _DOUBT) != _UNKNOWN
+        asked = _with_confident(known[window], before[window], doubtful[window])
+        after = before.copy()
+        after[window] = self._segmented(grid.part(window), *asked)
+        return marks.changed(mask, _resized(after, marks.size) > 0.5)
+
+    def _segmented(self, grid: _Grid, known: np.ndarray, before: np.ndarray) -> np.ndarray:
+        """Returns the object's probability after one pass of the network, float32 [h, w].
+
+        Args:
+          grid: what is segmented.
+          known: int32 [h, w], 1 on the object, 0 beside it, `_UNKNOWN` elsewhere.
+          before: float32 [h, w] probability so far, `_UNKNOWN` where there is none.
+        """
+        log_odds = self._model.segment_marked(
+            grid.features, grid.embeddings, known.astype(np.int32), before.astype(np.float32)
+        )
+        return 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
+
+
+class _Marks(NamedTuple):
+    """What somebody has marked in an image.
+
+    Attributes:
+      size: height and width of the image.
+      points: float32 [n, 2] x, y in its pixels.
+      labels: int32 [n], 1 on the object, 0 beside it.
+      box: float32 [4] left, top, right, bottom, or None.
+    """
+
+    size: tuple[int, int]
+    points: np.ndarray
+    labels: np.ndarray
+    box: np.ndarray | None
+
+    def on(self, grid: tuple[int, int], radius: float = _DISC_RADIUS) -> np.ndarray:
+        """Returns what the points mark on a grid, int32 [h, w], `_UNKNOWN` elsewhere."""
+        known = np.full(grid, _UNKNOWN, np.int32)
+        rows, columns = np.ogrid[: grid[0], : grid[1]]
+        for (x, y), label in zip(self.points * _scale(self.size, grid), self.labels):
+            known[(columns - x) ** 2 + (rows - y) ** 2 <= radius**2] = label
+        # The last word has what is marked exactly.
+        rows, columns = self._pixels(grid)
+        known[rows, columns] = self.labels
+        return known
+
+    def first_guess(self, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what is known, and a first mask, on the coarse grid.
+
+        Inside of a box these are ellipses.
+        """
+        if self.box is None:
+            return known, known
+        ellipse, inside = self._in_box(known.shape)
+        known = np.where((known < 0) & (ellipse < _SEED**2), 1, known)
+        return np.where(inside, known, 0), np.where(ellipse < 1, 1, 0)
+
+    def inside(self, probability: np.ndarray) -> np.ndarray:
+        """Returns the probability, 0 outside of the box."""
+        if self.box is None:
+            return probability
+        return np.where(self._in_box(probability.shape)[1], probability, 0).astype(np.float32)
+
+    def _in_box(self, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns squared distances from the box' middle, 1 on its ellipse, and what is inside."""
+        left, top, right, bottom = self.box * np.tile(_scale(self.size, grid), 2)
+        rows, columns = np.ogrid[: grid[0], : grid[1]]
+        inside = (columns >= left) & (columns <= right) & (rows >= top) & (rows <= bottom)
+        x, y = (left + right) / 2, (top + bottom) / 2
+        ellipse = ((columns - x) / max(x - left, 1)) ** 2 + ((rows - y) / max(y - top, 1)) ** 2
+        return ellipse, inside
+
+    def solid(self, mask: np.ndarray) -> np.ndarray:
+        """Returns the parts of a mask, bool [h, w], that are marked, with small holes filled.
+
+        Without a mark on the object, all parts stay.
+        """
+        (rows, columns), is_on = self._pixels(mask.shape), self.labels == 1
+        _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
+        kept = np.setdiff1d(parts[rows[is_on], columns[is_on]], [0])
+        mask = np.isin(parts, kept) if kept.size else mask
+        _, holes, facts, _ = cv2.connectedComponentsWithStats(
+            (~mask).astype(np.uint8), connectivity=4
+        )
+        is_filled = facts[:, cv2.CC_STAT_AREA] < _LARGEST_HOLE * mask.sum()
+        is_filled[holes[rows[~is_on], columns[~is_on]]] = False
+        for edge in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
+            is_filled[edge] = False
+        return mask | is_filled[holes]
+
+    def changed(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        """Returns a mask, bool [height, width], with what changed where the points are.
+
+        A point on the object adds what is new there, one beside the object removes what is gone.
+        """
+        result = before.copy()
+        rows, columns = self._pixels(before.shape)
+        for label, change in ((1, after & ~before), (0, before & ~after)):
+            _, parts = cv2.connectedComponents(change.astype(np.uint8), connectivity=8)
+            marked = np.setdiff1d(parts[rows, columns][self.labels == label], [0])
+            result[np.isin(parts, marked)] = label
+        return result
+
+    def _pixels(self, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns rows and columns of the points on a grid."""
+        columns, rows = np.round(self.points * _scale(self.size, grid)).astype(int).T
+        return rows, columns
+
+
+def _scale(size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
+    """Returns the factors from x, y of an image to those of a grid; corners meet corners."""
+    return np.array([(g - 1) / max(s - 1, 1) for s, g in zip(size[::-1], grid[::-1])], np.float32)
+
+
+def _with_edge(known: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+    """Returns what is known, with the outermost pixels as background where nothing else is said."""
+    is_edge = np.ones(known.shape, bool)
+    is_edge[1:-1, 1:-1] = False
+    if before is not None:
+        is_edge &= before <= 0.5
+    return np.where(is_edge & (known < 0), 0, known)
+
+
+def _with_confident(
+    known: np.ndarray, before: np.ndarray, doubtful: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what is known, with some confident pixels of a result, and the mask so far.
+
+    Args:
+      known: int32 [h, w].
+      before: float32 [h, w], the result's probability.
+      doubtful: bool [h, w], where it does not count.
+    """
+    mask = np.where(known < 0, before > 0.5, known)
+    # The same pixels every time: the same marks give the same mask.
+    random = np.random.default_rng(0)
+    result = known.copy()
+    for label, probability in ((1, before), (0, 1 - before)):
+        is_free = (known < 0) & (probability > _CONFIDENT)
+        free = np.flatnonzero(is_free if doubtful is None else is_free & ~doubtful)
+        result.flat[random.permutation(free)[:_SAMPLES]] = label
+    return result, mask
+
+
+def _around(mask: np.ndarray, margin: int) -> _Window:
+    """Returns the rows and columns of a mask and of a margin around it; all where it is empty."""
+    if not mask.any():
+        return slice(None), slice(None)
+    places = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+    return tuple(slice(max(0, at[0] - margin), at[-1] + margin + 1) for at in places)
+
+
+def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Returns a float32 plane at [height, width] `size`."""
+    shrinks = size[0] < plane.shape[0]
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(np.float32(plane), size[::-1], interpolation=interpolation)
+
+
+def _checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -> _Marks:
+    """Returns the marks as arrays. See `Prompter`."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise InputError(
+            f"expected an image, uint8 [height, width, 3], found {image.dtype} {list(image.shape)}"
+        )
+    size = image.shape[:2]
+    points, labels = np.asarray(points, np.float32), np.asarray(labels)
+    points = points.reshape(-1, 2) if not points.size else points
+    if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
+        raise InputError(
+            "expected points [n, 2] and labels [n], found "
+            f"{list(points.shape)} and {list(labels.shape)}"
+        )
+    outside = ~((points >= 0) & (points <= np.array(size[::-1]) - 1)).all(1)
+    if outside.any():
+        x, y = points[outside][0]
+        raise InputError(
+            f"expected points inside of an image of {size[1]}x{size[0]} pixels, found {x:g}, {y:g}"
+        )
+    if not np.isin(labels, (0, 1)).all():
+        raise InputError("expected labels of 1 (on the object) and 0 (beside it)")
+    if box is not None:
+        box = np.asarray(box, np.float32)
+        if box.shape != (4,) or not (box[:2] < box[2:]).all():
+            raise InputError(f"expected a box of left, top, right, bottom, found {box.tolist()}")
+    if mask is not None and np.shape(mask) != size:
+        raise InputError(f"expected a mask of the image's size {size}, found {np.shape(mask)}")
+    if not (labels == 1).any() and box is None and (mask is None or not labels.size):
+        raise InputError("expected a point on the object, or a box around it")
+    return _Marks(size, points, labels.astype(np.int32), box)

@@ -1,0 +1,147 @@
+"""Marks on images, with a model that goes by colors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import prompt
+from feelvos_tf.inference.video_predictor import VideoPredictor
+from feelvos_tf.testing import color_model, drawn_videos
+
+SIZE = (64, 96)
+IMAGE, IDS = drawn_videos.draw(3, (1, 2), SIZE)
+
+
+class CountingModel(color_model.ColorModel):
+    """Counts how often images are looked at."""
+
+    def __init__(self):
+        super().__init__()
+        self.looks = 0
+
+    def features(self, image):
+        self.looks += 1
+        return super().features(image)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return CountingModel()
+
+
+@pytest.fixture
+def prompter(model):
+    return prompt.Prompter(model, None)
+
+
+def middle(object_id: int) -> tuple[float, float]:
+    """Returns x, y."""
+    rows, columns = np.nonzero(np.equal(IDS, object_id))
+    return columns.mean(), rows.mean()
+
+
+def box_of(object_id: int) -> tuple[int, int, int, int]:
+    rows, columns = np.nonzero(np.equal(IDS, object_id))
+    return columns.min() - 2, rows.min() - 2, columns.max() + 2, rows.max() + 2
+
+
+def test_a_click_on_each_object_finds_that_object(prompter):
+    for object_id in (1, 2):
+        mask = prompter(IMAGE, [middle(object_id)], [1])
+        np.testing.assert_array_equal(mask, np.equal(IDS, object_id))
+        assert mask.dtype == np.uint8
+
+
+def test_several_points_make_one_object_and_points_beside_it_take_away(prompter):
+    both = [middle(1), middle(2)]
+    np.testing.assert_array_equal(prompter(IMAGE, both, [1, 1]), IDS != 0)
+    np.testing.assert_array_equal(prompter(IMAGE, both, [1, 0]), IDS == 1)
+
+
+def test_a_box_finds_what_is_in_it_and_nothing_outside(prompter):
+    np.testing.assert_array_equal(prompter(IMAGE, box=box_of(2)), IDS == 2)
+    mask = prompter(
+        IMAGE, box=(0, 0, middle(1)[0], SIZE[0]), points=[(middle(1)[0] - 3, 10)], labels=[1]
+    )
+    assert mask.any() and not mask[:, int(middle(1)[0]) + 1 :].any()
+
+
+def test_parts_without_a_mark_are_dropped_and_small_holes_filled(prompter):
+    image = drawn_videos.draw(3, (1,), SIZE)[0]
+    alone = prompter(image, [middle(1)], [1])
+    image[50:56, 60:70] = drawn_videos.COLORS[1]
+    np.testing.assert_array_equal(prompter(image, [middle(1)], [1]), alone)
+    x, y = (round(each) for each in middle(1))
+    image[y + 3, x + 3] = drawn_videos.COLORS[0]
+    np.testing.assert_array_equal(prompter(image, [middle(1)], [1]), alone)
+    assert not prompter(image, [middle(1), (x + 3, y + 3)], [1, 0])[y + 3, x + 3]
+
+
+def test_a_mask_is_corrected_only_where_the_points_are(prompter):
+    before = np.zeros(SIZE, np.uint8)
+    before[50:, :20] = 1  # Of another color; stays.
+    before[IDS == 2] = 1  # Wrong.
+    mask = prompter(IMAGE, [middle(1), middle(2)], [1, 0], mask=before)
+    assert mask[50:, :20].all() and not mask[IDS == 2].any()
+    np.testing.assert_array_equal(mask[:40] == 1, (IDS == 1)[:40])
+    kept = prompter(IMAGE, [(90, 60)], [0], mask=before)
+    np.testing.assert_array_equal(kept, before)
+
+
+def test_features_of_an_image_are_computed_once(model):
+    prompter, image = prompt.Prompter(model, 48), IMAGE.copy()
+    model.looks = 0
+    prompter.prepare(image)
+    prompter(image, [middle(1)], [1])
+    prompter(image, [middle(2)], [1])
+    assert model.looks == 1
+    image[0, 0] += 1
+    prompter(image, [middle(1)], [1])
+    assert model.looks == 2
+
+
+def test_large_images_are_looked_at_small_first_and_masks_have_their_size(model):
+    image, ids = (each.repeat(9, 0).repeat(9, 1) for each in (IMAGE, IDS))
+    prompter = prompt.Prompter(model, 300)
+    model.looks = 0
+    x, y = middle(1)
+    mask = prompter(image, [(9 * x + 4, 9 * y + 4)], [1])
+    assert model.looks == 2 and mask.shape == image.shape[:2]
+    assert np.mean(mask != (ids == 1)) < 0.002
+
+
+def test_a_predictor_takes_marks_beside_a_video(model):
+    predictor = VideoPredictor(model)
+    predictor.start(IMAGE, IDS)
+    mask = predictor.prompt(IMAGE, [middle(1)], [1])
+    np.testing.assert_array_equal(mask, IDS == 1)
+    assert predictor.object_ids == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({}, "a point on the object, or a box"),
+        ({"points": [(1, 2)], "labels": [0]}, "a point on the object, or a box"),
+        ({"points": [(1, 2)]}, r"points \[n, 2\] and labels \[n\], found \[1, 2\] and \[0\]"),
+        ({"points": [(1, 2)], "labels": [2]}, "labels of 1"),
+        ({"points": [(96, 2)], "labels": [1]}, "inside of an image of 96x64 pixels, found 96, 2"),
+        ({"points": [(float("nan"), 2)], "labels": [1]}, "inside of an image"),
+        ({"box": (1, 2, 3)}, "expected a box of left, top, right, bottom"),
+        ({"box": (5, 2, 3, 8)}, "expected a box"),
+        ({"mask": np.zeros((3, 3))}, "expected a mask of the image's size"),
+        ({"mask": np.ones(SIZE)}, "a point on the object"),
+    ],
+)
+def test_marks_that_say_nothing_are_refused(prompter, arguments, sentence):
+    with pytest.raises(InputError, match=sentence):
+        prompter(IMAGE, **arguments)
+
+
+def test_other_arrays_than_images_and_older_models_are_refused(prompter):
+    with pytest.raises(InputError, match="expected an image"):
+        prompter(IMAGE[..., 0], [(1, 2)], [1])
+    with pytest.raises(InputError, match="exported again"):
+        prompt.Prompter(object(), None).prepare(IMAGE)
