@@ -19,6 +19,7 @@ from yardsticks import (
 )
 
 from feelvos_tf.core.resizing import resize_bilinear
+from feelvos_tf.inference import model_loading, window
 from feelvos_tf.inference.predictor import Predictor, State
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.backbones.common import SpaceToBatch
@@ -49,7 +50,7 @@ class Sizes(NamedTuple):
 def frame_cases(sizes: Sizes) -> list[Case]:
     """Returns the cases; ours first in each group."""
     small = sizes._replace(height=sizes.height // 2, width=sizes.width // 2)
-    cases = []
+    cases = _bundled_cases(sizes)
     for variant in BACKBONES:
         group = f"{variant}: whole frame (peak: of the whole process)"
         functions = {"ours": _step}
@@ -80,6 +81,51 @@ def image_and_mask(sizes: Sizes) -> tuple[tf.Tensor, tf.Tensor]:
     stripes = np.arange(sizes.width) * sizes.objects // sizes.width
     mask = np.broadcast_to(stripes.astype(np.uint8), image.shape[:2])
     return tf.constant(image), tf.constant(mask)
+
+
+def _bundled_cases(sizes: Sizes) -> list[Case]:
+    """Returns one frame of the bundled model: whole, in its window, and with --fast."""
+    frame = (sizes.height, sizes.width)
+    whole_size, share = model_loading.bundled_inference_size(), model_loading.bundled_window()
+    fast_size, fast_share = model_loading.FAST_INFERENCE_SIZE, model_loading.FAST_WINDOW
+    load = functools.cache(model_loading.build_bundled)
+    cases = []
+    for part in (20, 5):
+        # An object in the middle, of the frame's shape.
+        scale = part**-0.5
+        center, half = np.array(frame) / 2, np.array(frame) / 2 * scale
+        box = np.stack([center - half, center + half], 1).reshape(1, 4)
+        views = {
+            f"whole frames at {whole_size}": window.whole(frame, whole_size),
+            f"window of {share:g} (default)": window.around(box, frame, whole_size, share),
+            f"whole frames at {fast_size}": window.whole(frame, fast_size),
+            f"window of {fast_share:g} at {fast_size} (--fast)": window.around(
+                box, frame, fast_size, fast_share
+            ),
+        }
+        group = f"bundled model, one object of 1/{part} of the frame"
+        for name, view in views.items():
+            cases.append(Case(name, group, functools.partial(_bundled_step, load, view, box[0])))
+            if part == 20:
+                parts = functools.partial(_bundled_features, load, view)
+                cases.append(Case(f"features alone: {name}", group, parts))
+    return cases
+
+
+def _bundled_step(
+    load: Callable[[], Predictor], view: window.Window, box: np.ndarray
+) -> Callable[[], object]:
+    image = np.random.default_rng(0).integers(0, 256, (*view.frame_size, 3), np.uint8)
+    mask = np.zeros(view.frame_size, np.uint8)
+    top, bottom, left, right = box.astype(int)
+    mask[top:bottom, left:right] = 1
+    state = load().start(view.image(image), view.mask(mask))
+    return lambda: load().step(view.image(image), state)
+
+
+def _bundled_features(load: Callable[[], Predictor], view: window.Window) -> Callable[[], object]:
+    image = np.zeros((*view.frame_size, 3), np.uint8)
+    return lambda: load().features(view.image(image))
 
 
 def _step(variant: str, sizes: Sizes) -> Callable[[], object]:
