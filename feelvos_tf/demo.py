@@ -1,4 +1,4 @@
-"""Serves a page on which objects are painted and their masks propagated, on this machine alone.
+"""Serves a page on which objects are marked and their masks propagated, on this machine alone.
 
     python -m feelvos_tf.demo [--port=7860]
 
@@ -8,6 +8,7 @@ Open the address that it prints in a browser. feelvos_tf/demo_page/README.md sho
 from __future__ import annotations
 
 import importlib.util
+import secrets
 import socket
 
 from absl import flags
@@ -18,8 +19,22 @@ from feelvos_tf.demo_page.visitors import Limits
 from feelvos_tf.inference import model_loading
 
 _FLAGS = cli.flag_values(__name__)
-_HOST = "127.0.0.1"
+_LOOPBACK = "127.0.0.1"
+_ANY = ("0.0.0.0", "::")  # Every address of this machine.
 _DEFAULTS = Limits()
+_HOST = flags.DEFINE_string(
+    "host",
+    _LOOPBACK,
+    "Address to listen on. Any but 127.0.0.1, such as 0.0.0.0, lets other machines in; then the "
+    "page asks for a password.",
+    flag_values=_FLAGS,
+)
+_PASSWORD = flags.DEFINE_string(
+    "password",
+    None,
+    "With --host: what the page asks for; by default one that is made up and printed.",
+    flag_values=_FLAGS,
+)
 _PORT = flags.DEFINE_integer(
     "port",
     7860,
@@ -62,7 +77,8 @@ def main(argv: list[str]) -> None:
     if missing:
         raise InputError(f"the page needs {missing[0]}: pip install 'feelvos_tf[demo]'")
     choice = _MODEL.choice()
-    listening = _listening(_PORT.value)
+    password = _password()
+    listening = _listening(_HOST.value, _PORT.value)
     print("loading the model ...", flush=True)
     import uvicorn
 
@@ -76,25 +92,57 @@ def main(argv: list[str]) -> None:
         visitors=_MAX_VISITORS.value,
     )
     example = server.ExampleClip(gin_settings.PROJECT_ROOT / "testdata")
-    config = uvicorn.Config(server.create(predictor, example, limits), log_level="warning")
-    print(f"open http://{_HOST}:{listening.getsockname()[1]} (Ctrl-C ends it)", flush=True)
+    app = server.create(predictor, example, limits, password)
+    config = uvicorn.Config(app, log_level="warning")
+    _print_address(listening.getsockname()[1], password)
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def _listening(port: int) -> socket.socket:
-    """Returns a socket of this machine's own address, which no other machine can reach.
+def _password() -> str | None:
+    """Returns the password of the page; None where only this machine reaches it.
 
     Raises:
-      InputError: the port is taken.
+      InputError: --password has no use.
     """
-    listening = socket.socket()
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if _HOST.value == _LOOPBACK:
+        if _PASSWORD.value is not None:
+            raise InputError("--password belongs to --host: other machines cannot reach the page")
+        return None
+    return _PASSWORD.value or secrets.token_urlsafe(9)
+
+
+def _print_address(port: int, password: str | None) -> None:
+    """Prints where the page is, and who can see it."""
+    host = _HOST.value if _HOST.value not in _ANY else socket.gethostname()
+    print(f"open http://{host}:{port} (Ctrl-C ends it)", flush=True)
+    if password is not None:
+        print(
+            f"password: {password} (any user name)\n"
+            "Whoever reaches this machine and has the password can use it and its processor. What "
+            "is sent, also the password, can be read on the way: use a network of your own, or "
+            "leave --host out and forward the port (ssh -L)",
+            flush=True,
+        )
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """Returns a socket of an address of this machine.
+
+    Raises:
+      InputError: the address cannot be used, or the port is taken.
+    """
+    listening = None
     try:
-        listening.bind((_HOST, port))
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        return listening
     except OSError as error:
-        listening.close()
-        raise InputError(f"--port={port}: cannot be used ({error.strerror})") from error
-    return listening
+        if listening is not None:
+            listening.close()
+        flags_used = f"--port={port}" if host == _LOOPBACK else f"--host={host} --port={port}"
+        raise InputError(f"{flags_used}: cannot be used ({error.strerror})") from error
 
 
 if __name__ == "__main__":

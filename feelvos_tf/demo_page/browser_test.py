@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import shutil
@@ -27,6 +28,31 @@ IS_ON_TOP = """element => {
 }"""
 
 
+# The contrast of every visible text of the page with what it is on.
+CONTRASTS = """() => {
+    const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map((value) => {
+        value /= 255;
+        return value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
+    }).reduce((sum, value, i) => sum + value * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = (element) => {
+        for (let each = element; each; each = each.parentElement) {
+            const color = parse(getComputedStyle(each).backgroundColor);
+            if (color.length < 4 || color[3] > 0.8) return color;
+        }
+        return [255, 255, 255];
+    };
+    const texts = [...document.querySelectorAll("body *")].filter((element) =>
+        element.checkVisibility() && !element.matches(":disabled, [aria-disabled=true]")
+        && [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+    return texts.map((element) => {
+        const pair = [parse(getComputedStyle(element).color), behind(element)].map(light);
+        const contrast = (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
+        return [element.textContent.trim(), contrast];
+    });
+}"""
+
+
 @pytest.fixture(scope="module")
 def chromium():
     """Yields a browser without a window."""
@@ -48,30 +74,43 @@ class Person:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.goto(address)
 
-    def drag(self, *points: tuple[float, float]) -> None:
-        """Draws on the frame; points are (x, y) of the clip's pixels."""
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Returns where on the screen a pixel of the clip is."""
         box = self.page.locator("#canvas").bounding_box()
-        places = [
-            (box["x"] + x / SIZE[1] * box["width"], box["y"] + y / SIZE[0] * box["height"])
-            for x, y in points
-        ]
+        return box["x"] + x / SIZE[1] * box["width"], box["y"] + y / SIZE[0] * box["height"]
+
+    def drag(self, *points: tuple[float, float], button: str = "left") -> None:
+        """Draws on the frame; points are (x, y) of the clip's pixels."""
+        places = [self.place(*point) for point in points]
         self.page.mouse.move(*places[0])
-        self.page.mouse.down()
+        self.page.mouse.down(button=button)
         for place in places[1:]:
             self.page.mouse.move(*place, steps=4)
         with self.change():
-            self.page.mouse.up()
+            self.page.mouse.up(button=button)
+        self.page.wait_for_selector("#undo:enabled")
 
-    def change(self, part: str = "/mask/"):
+    def brush(self, *points: tuple[float, float]) -> None:
+        """Paints on the frame."""
+        self.page.keyboard.press("b")
+        self.drag(*points)
+
+    def change(self, *parts: str):
         """Returns a context that waits for the server's answer to a change."""
+        parts = parts or ("/mask/", "/prompt/")
         return self.page.expect_response(
-            lambda answer: part in answer.url and answer.request.method in ("PUT", "DELETE")
+            lambda answer: (
+                any(part in answer.url for part in parts) and answer.request.method != "GET"
+            )
         )
 
-    def open_example(self) -> None:
+    def open_example(self, masked: bool = True) -> None:
         """Opens the example, whose first frame shows object 1."""
         self.page.click("#example")
         self.wait_for_text("#where", f"1 / {FRAMES}")
+        if not masked:
+            with self.change():
+                self.page.click("#clear")
 
     def answer(self, button: str) -> str:
         """Clicks on "yes" or "no", and returns the question."""
@@ -111,7 +150,7 @@ class Person:
         """Returns the file behind a button."""
         with self.page.expect_download() as started:
             self.page.click(f"[data-download='{name}']")
-        assert started.value.suggested_filename == name
+        assert started.value.suggested_filename == f"bunny_{name}"
         with open(started.value.path(), "rb") as file:
             return file.read()
 
@@ -135,21 +174,28 @@ def truth(frame: int) -> np.ndarray:
     return drawn_videos.draw(frame, (1, 2), SIZE)[1]
 
 
+def middle(frame: int, object_id: int) -> tuple[float, float]:
+    """Returns x, y."""
+    rows, columns = np.nonzero(truth(frame) == object_id)
+    return columns.mean(), rows.mean()
+
+
+def overlap(found: np.ndarray, wanted: np.ndarray) -> float:
+    # The video's colors are blurred by a pixel or two around disks of 14.
+    return (found & wanted).sum() / (found | wanted).sum()
+
+
 def test_draw_track_correct_track_again_and_download(person, clip_folder):
     page = person.page
     page.set_input_files("#file", clip_folder / "bunny.mp4")
     person.wait_for_text("#where", f"1 / {FRAMES}")
     assert not page.is_enabled("#undo")
 
-    # Object 1 by a box, in the middle of the clip.
+    # Object 1 by a click, in the middle of the clip.
     person.go(5)
-    page.click("[data-tool=box]")
-    rows, columns = np.nonzero(truth(5) == 1)
-    person.drag((columns.min() - 3, rows.min() - 3), (columns.max() + 4, rows.max() + 4))
-    found, wanted = person.mask(5) == 1, truth(5) == 1
-    # The video's colors are blurred by a pixel or two around disks of 14.
-    assert (found & wanted).sum() > 0.55 * (found | wanted).sum()
-    person.look("box")
+    person.drag(middle(5, 1))
+    assert overlap(person.mask(5) == 1, truth(5) == 1) > 0.55
+    person.look("click")
     person.track()
     person.look("tracked")
     for frame in (0, FRAMES - 1):
@@ -158,14 +204,13 @@ def test_draw_track_correct_track_again_and_download(person, clip_folder):
     # Object 2 by a brush in another frame, some of it erased, and taken back.
     person.go(8)
     page.click("#add")
-    page.keyboard.press("b")
-    rows, columns = np.nonzero(truth(8) == 2)
-    middle = columns.mean(), rows.mean()
-    person.drag((middle[0] - 3, middle[1]), (middle[0] + 3, middle[1]))
+    page.wait_for_selector("#objects li[data-id='2'][aria-current=true]")
+    x, y = middle(8, 2)
+    person.brush((x - 3, y), (x + 3, y))
     painted = person.mask(8)
     assert (painted == 2).sum() > 20 and (painted == 1).any()
     page.keyboard.press("e")
-    person.drag(middle, middle)
+    person.drag((x, y), (x, y))
     assert (person.mask(8) == 2).sum() < (painted == 2).sum()
     with person.change():
         page.keyboard.press("Control+z")
@@ -186,20 +231,49 @@ def test_draw_track_correct_track_again_and_download(person, clip_folder):
             np.testing.assert_array_equal(image, painted)
     assert person.download("overlay.mp4")[4:8] == b"ftyp"
     assert b"segmentation" in person.download("masks.json")
+    assert person.download("objects.csv").startswith(b"frame,time,object")
+    assert person.download("cutout.webm")[:4] == b"\x1a\x45\xdf\xa3"
+    with zipfile.ZipFile(io.BytesIO(person.download("objects.zip"))) as archive:
+        assert archive.namelist() == ["object_1.mkv", "object_2.mkv"]
 
 
-def test_a_scribble_finds_the_outline_and_a_run_is_stopped_with_what_it_has(person):
+@pytest.mark.parametrize("tool", ["click", "box", "scribble"])
+def test_one_mark_finds_an_object(person, tool):
+    person.open_example(masked=False)
+    person.page.click(f"[data-tool={tool}]")
+    (x, y), (rows, columns) = middle(0, 1), np.nonzero(truth(0) == 1)
+    corners = (columns.min() - 2, rows.min() - 2), (columns.max() + 3, rows.max() + 3)
+    person.drag(*{"click": [(x, y)], "box": corners, "scribble": [(x - 5, y), (x + 5, y)]}[tool])
+    assert overlap(person.mask(0) == 1, truth(0) == 1) > 0.55
+    assert person.state()["given"] == [0]
+    person.look(tool)
+
+
+def test_marks_beside_the_object_take_away_and_undo_takes_them_back_one_by_one(person):
+    page = person.page
+    person.open_example(masked=False)
+    person.drag(middle(0, 1))
+    first = person.mask(0)
+    person.drag(middle(0, 2))  # A second click on another thing.
+    both = person.mask(0)
+    assert both[tuple(round(each) for each in middle(0, 2)[::-1])] == 1
+    for how in ("undo", "right button", "undo", "minus"):
+        if how == "right button":
+            person.drag(middle(0, 2), button="right")
+        elif how == "minus":
+            page.click("[data-sign='0']")
+            person.drag(middle(0, 2))
+        else:
+            with person.change():
+                page.click("#undo")
+            np.testing.assert_array_equal(person.mask(0), first)
+            continue
+        assert person.mask(0)[tuple(round(each) for each in middle(0, 2)[::-1])] == 0
+
+
+def test_a_stopped_run_keeps_what_it_has(person):
     page = person.page
     person.open_example()
-    with person.change():
-        page.click("#clear")
-    assert not person.mask(0).any()
-    page.click("[data-tool=scribble]")
-    rows, columns = np.nonzero(truth(0) == 1)
-    person.drag((columns.min() + 2, rows.mean()), (columns.max() - 2, rows.mean() + 1))
-    found, wanted = person.mask(0) == 1, truth(0) == 1
-    # The video's colors are blurred by a pixel or two around disks of 14.
-    assert (found & wanted).sum() > 0.55 * (found | wanted).sum()
     page.click("[data-run=forward]")
     page.wait_for_selector("#stop", state="visible")
     page.click("#stop")
@@ -213,7 +287,7 @@ def test_two_visitors_at_once_work_on_their_own(person, chromium, address):
     try:
         for each in (person, other):
             each.open_example()
-        other.drag((120, 80), (140, 80))
+        other.brush((120, 80), (140, 80))
         for each in (person, other):
             each.page.click("[data-run=forward]")
         for each in (person, other):
@@ -224,17 +298,25 @@ def test_two_visitors_at_once_work_on_their_own(person, chromium, address):
         other.page.context.close()
 
 
-def test_what_is_wrong_with_a_file_is_shown(person, tmp_path):
+def test_what_is_wrong_with_a_file_is_shown(person, tmp_path, clip_folder):
+    film = (clip_folder / "bunny.mp4").read_bytes()
+    Image.new("RGB", (30, 20)).save(tmp_path / "frame.png")
     (tmp_path / "text.mp4").write_text("no film")
-    person.page.set_input_files("#file", tmp_path / "text.mp4")
-    person.wait_for_text("#toast", "expected a video (mp4")
-    assert person.page.is_visible("#empty")
+    (tmp_path / "cut.mp4").write_bytes(film[: len(film) // 2])
+    for name, found in (
+        ("text.mp4", "found a text file"),
+        ("frame.png", "found a picture: choose all pictures"),
+        ("cut.mp4", "found one that breaks off"),
+    ):
+        person.page.set_input_files("#file", tmp_path / name)
+        person.wait_for_text("#toast", found)
+        assert person.page.is_visible("#empty")
 
 
 def test_undo_takes_a_painted_frame_back_to_no_mask_and_runs_pass_it(person):
     person.open_example()
     person.go(3)
-    person.drag((120, 80), (130, 80))
+    person.brush((120, 80), (130, 80))
     assert person.state()["given"] == [0, 3]
     with person.change():
         person.page.keyboard.press("Control+z")
@@ -249,7 +331,7 @@ def test_undo_brings_back_the_result_of_a_run_as_such(person):
     person.track("forward")
     person.go(5)
     before = person.mask(5)
-    person.drag((120, 80), (130, 80))
+    person.brush((120, 80), (130, 80))
     with person.change():
         person.page.keyboard.press("Control+z")
     np.testing.assert_array_equal(person.mask(5), before)
@@ -260,10 +342,10 @@ def test_undo_and_redo_reach_frames_that_were_left(person):
     page = person.page
     person.open_example()
     person.go(3)
-    person.drag((120, 80), (130, 80))
+    person.brush((120, 80), (130, 80))
     painted = person.mask(3)
     person.go(8)
-    person.drag((60, 80), (70, 80))
+    person.brush((60, 80), (70, 80))
     assert not page.is_enabled("#redo")
     for frame in (8, 3):
         with person.change():
@@ -277,7 +359,7 @@ def test_undo_and_redo_reach_frames_that_were_left(person):
     assert person.state()["given"] == [0, 3]
     # A new stroke ends what could be done again.
     page.wait_for_selector("#redo:enabled")
-    person.drag((60, 40), (70, 40))
+    person.brush((60, 40), (70, 40))
     page.wait_for_selector("#redo:disabled")
 
 
@@ -328,7 +410,7 @@ def test_an_object_is_removed_from_all_masks_when_the_question_is_answered(perso
     person.open_example()
     page.click("#add")
     page.wait_for_selector("#objects li[data-id='2']")
-    person.drag((120, 80), (130, 80))
+    person.brush((120, 80), (130, 80))
     page.click("li[data-id='2'] .remove")
     assert "object 2" in person.answer("no")
     assert (person.mask(0) == 2).any()
@@ -344,7 +426,7 @@ def test_an_object_is_removed_from_all_masks_when_the_question_is_answered(perso
 def test_masks_are_discarded_only_when_the_question_is_answered(person, clip_folder):
     page = person.page
     person.open_example()
-    person.drag((120, 80), (130, 80))
+    person.brush((120, 80), (130, 80))
     painted = person.mask(0)
     page.set_input_files("#file", clip_folder / "bunny.mp4")
     assert "1 frame)" in person.answer("no")
@@ -395,3 +477,202 @@ def test_everything_can_be_reached_on_a_phone(person, size):
     assert whole[0] <= size[0] and whole[1] <= size[1]
     canvas = page.locator("#canvas").bounding_box()
     assert canvas["width"] >= 0.4 * size[0]
+
+
+def test_pictures_become_a_clip_in_the_order_of_their_names(person, tmp_path):
+    for number in (10, 2, 1):
+        Image.new("RGB", (40, 30), (0, 0, 20 * number)).save(tmp_path / f"shot{number}.png")
+    person.page.set_input_files("#file", sorted(tmp_path.iterdir()))
+    person.wait_for_text("#where", "1 / 3")
+    assert person.page.text_content("#name") == "shot1"
+    blue = [
+        Image.open(io.BytesIO(person.page.request.get(f"{person.page.url}api/frame/{n}").body()))
+        for n in range(3)
+    ]
+    assert [round(each.getpixel((20, 15))[2], -1) for each in blue] == [20, 40, 200]
+
+
+def test_a_dropped_file_is_loaded(person, clip_folder):
+    encoded = base64.b64encode((clip_folder / "bunny.mp4").read_bytes()).decode()
+    person.page.evaluate(
+        """encoded => {
+            const bytes = Uint8Array.from(atob(encoded), (each) => each.charCodeAt(0));
+            const dropped = new DataTransfer();
+            dropped.items.add(new File([bytes], "my clip.mp4"));
+            document.body.dispatchEvent(
+                new DragEvent("drop", {dataTransfer: dropped, bubbles: true}));
+        }""",
+        encoded,
+    )
+    person.wait_for_text("#where", f"1 / {FRAMES}")
+    assert person.page.text_content("#name") == "my clip"
+
+
+def test_the_wheel_zooms_where_the_pointer_is_and_painting_hits_what_is_seen(person):
+    page = person.page
+    person.open_example(masked=False)
+    x, y = 120.5, 30.5
+    page.mouse.move(*person.place(x, y))
+    before = person.place(x, y)
+    page.mouse.wheel(0, -500)
+    page.wait_for_function("document.querySelector('#zoom').textContent !== '100 %'")
+    np.testing.assert_allclose(person.place(x, y), before, atol=0.6)
+    person.brush((x, y), (x, y))
+    rows, columns = np.nonzero(person.mask(0))
+    assert abs(rows.mean() + 0.5 - y) < 0.6 and abs(columns.mean() + 0.5 - x) < 0.6
+    # The middle button and the hand move the frame; the mask stays as it is.
+    painted = person.mask(0)
+    for button in ("middle", "left"):
+        page.keyboard.press("h")
+        before = person.place(x, y)
+        page.mouse.move(*before)
+        page.mouse.down(button=button)
+        page.mouse.move(before[0] - 30, before[1] - 10)
+        page.mouse.up(button=button)
+        np.testing.assert_allclose(person.place(x, y), (before[0] - 30, before[1] - 10), atol=1)
+    np.testing.assert_array_equal(person.mask(0), painted)
+    person.look("zoomed")
+    page.click("#zoom")
+    assert page.text_content("#zoom") == "100 %"
+
+
+def test_keys_choose_objects_tools_sizes_and_frames(person):
+    page = person.page
+    person.open_example()
+    page.click("#add")
+    page.wait_for_selector("#objects li[data-id='2'][aria-current=true]")
+    page.keyboard.press("1")
+    page.wait_for_selector("#objects li[data-id='1'][aria-current=true]")
+    size = float(page.input_value("#size"))
+    page.keyboard.press("]")
+    assert float(page.input_value("#size")) > size
+    page.keyboard.press("[")
+    assert float(page.input_value("#size")) == size
+    for key, frame in (("End", FRAMES), ("Home", 1), ("ArrowRight", 2)):
+        page.keyboard.press(key)
+        person.wait_for_text("#where", f"{frame} / {FRAMES}")
+    page.keyboard.press("X")
+    assert page.get_attribute("[data-tool=box]", "aria-pressed") == "true"
+
+
+def colors_of(person) -> int:
+    """Returns how many pixels of the picture are tinted in the color of object 1 of the example."""
+    return person.page.evaluate(
+        """() => {
+            const canvas = document.querySelector("#canvas");
+            const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            let count = 0;
+            for (let i = 0; i < data.length; i += 4)
+                count += data[i] === 255 && data[i + 1] === 107 && data[i + 2] === 74;
+            return count;
+        }"""
+    )
+
+
+def test_objects_can_be_hidden_and_seen_through(person):
+    page = person.page
+    person.open_example()
+    outline = colors_of(person)
+    assert outline
+    page.locator("#opacity").fill("100")
+    assert colors_of(person) > 2 * outline
+    page.click("#objects .eye")
+    assert colors_of(person) == 0
+    page.click("#objects .eye")
+    assert colors_of(person) > 2 * outline
+
+
+def test_the_brush_shows_its_size(person):
+    page = person.page
+    person.open_example()
+    page.keyboard.press("b")
+    page.mouse.move(*person.place(80, 40))
+    count = "canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height)"
+    count += ".data.filter((value, i) => i % 4 === 3 && value).length"
+    small = page.locator("#over").evaluate(count)
+    for _ in range(5):
+        page.keyboard.press("]")
+    assert page.locator("#over").evaluate(count) > 1.5 * small > 0
+
+
+def test_it_plays_at_the_rate_of_the_clip(person):
+    """The clip has 10 frames per second; 1.5 seconds show 15 of them."""
+    page = person.page
+    person.open_example()
+    page.evaluate(
+        """() => {
+            window.seen = [];
+            new MutationObserver(() => seen.push(document.querySelector("#where").textContent))
+                .observe(document.querySelector("#where"), {childList: true});
+        }"""
+    )
+    page.keyboard.press("Space")
+    page.wait_for_function("seen.length")
+    page.wait_for_timeout(1500)
+    page.keyboard.press("Space")
+    assert 11 <= len(page.evaluate("[...new Set(seen.map((text, i) => text + i))]")) <= 18
+
+
+def test_another_frame_is_painted_while_a_run_goes_on_and_nobody_is_pulled_away(person):
+    page = person.page
+    person.open_example()
+    page.click("[data-run=forward]")
+    page.wait_for_selector("#stop", state="visible")
+    person.go(FRAMES - 1)
+    person.brush((20, 80), (30, 80))
+    painted = person.mask(FRAMES - 1)
+    page.wait_for_selector("#stop", state="hidden")
+    assert page.text_content("#where") == f"{FRAMES} / {FRAMES}"
+    np.testing.assert_array_equal(person.mask(FRAMES - 1), painted)
+    state = person.state()
+    assert state["given"] == [0, FRAMES - 1] and state["masked"] == list(range(FRAMES))
+
+
+def test_a_run_says_that_it_prepares_and_how_long_it_will_take(person):
+    page = person.page
+    person.open_example()
+    page.evaluate(
+        """() => {
+            window.said = [];
+            new MutationObserver(() => said.push(document.querySelector("#status").textContent))
+                .observe(document.querySelector("#status"), {childList: true});
+        }"""
+    )
+    person.track("forward")
+    said = page.evaluate("said")
+    assert said[0].startswith("preparing") and any(" s left" in each for each in said)
+
+
+def test_a_server_that_ended_is_told_and_the_page_goes_on(person):
+    page = person.page
+    person.open_example()
+    page.route("**/api/**", lambda route: route.abort())
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#silence", state="visible")
+    person.look("silence")
+    page.unroute("**/api/**")
+    page.wait_for_selector("#silence", state="hidden")
+    person.wait_for_text("#where", f"2 / {FRAMES}")
+    # One that has been started anew knows nothing of the clip.
+    page.route("**/api/**", lambda route: route.abort())
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#silence", state="visible")
+    page.request.post(f"{page.url}api/leave", headers={"x-feelvos": "1"})
+    page.unroute("**/api/**")
+    page.wait_for_selector("#empty", state="visible")
+    person.wait_for_text("#toast", "your clip and masks are gone")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_stand_out_from_what_they_are_on(person, scheme):
+    """WCAG asks for a contrast of 4.5."""
+    page = person.page
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_selector("#example", state="visible")
+    person.look(f"empty_{scheme}")
+    contrasts = page.evaluate(CONTRASTS)
+    person.open_example()
+    person.look(f"example_{scheme}")
+    contrasts += page.evaluate(CONTRASTS)
+    weak = [each for each in contrasts if each[1] < 4.5]
+    assert len(contrasts) > 30 and not weak, weak

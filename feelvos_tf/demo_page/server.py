@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import errno
+import io
 import json
 import mimetypes
 import pathlib
+import re
 import secrets
 import tempfile
+import urllib.parse
 from collections.abc import AsyncIterator, Callable
 from typing import Any, BinaryIO
 
 import numpy as np
+from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
@@ -24,12 +30,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.demo_page import clip_files, cut_out
+from feelvos_tf.demo_page import clip_files
 from feelvos_tf.demo_page.visitors import Limits, Visitor, Visitors
 from feelvos_tf.inference.video_predictor import VideoPredictor
-from feelvos_tf.media import masks
+from feelvos_tf.media import masks, overlay, points, video
 
 _STATIC = pathlib.Path(__file__).parent / "static"
 _COOKIE = "feelvos_visitor"
@@ -37,11 +44,7 @@ _COOKIE = "feelvos_visitor"
 _HEADER = "x-feelvos"
 # Names this machine answers to; the name of another site that resolves to it is not among them.
 _HOSTS = ["127.0.0.1", "localhost"]
-_DOWNLOADS = {
-    "masks.zip": clip_files.write_pngs,
-    "overlay.mp4": clip_files.write_overlay,
-    "masks.json": clip_files.write_rle,
-}
+_EXAMPLE_WIDTH = 320
 _BYTES = "application/octet-stream"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # How often visitors who have been idle for too long are looked for.
@@ -63,15 +66,55 @@ class ExampleClip:
         """Returns whether this is a checkout that has it."""
         return self.video.is_file() and self.mask.is_file()
 
+    def picture(self) -> bytes:
+        """Returns a small JPEG of the first frame with its object."""
+        first = next(iter(video.VideoFrames(self.video)))
+        tile = overlay.contact_sheet(
+            [overlay.overlay(first, masks.read_mask(self.mask))], 1, _EXAMPLE_WIDTH
+        )
+        stream = io.BytesIO()
+        Image.fromarray(tile).save(stream, format="JPEG")
+        return stream.getvalue()
 
-def create(predictor: VideoPredictor, example: ExampleClip, limits: Limits) -> Starlette:
+
+class Password:
+    """Middleware: answers nothing without the password (HTTP Basic, any user name)."""
+
+    def __init__(self, app: ASGIApp, password: str):
+        self._app, self._password = app, password.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not self._is_known(Headers(scope=scope)):
+            headers = {"www-authenticate": 'Basic realm="feelvos_tf", charset="UTF-8"'}
+            await Response("the password, please", 401, headers)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _is_known(self, headers: Headers) -> bool:
+        kind, _, encoded = headers.get("authorization", "").partition(" ")
+        try:
+            given = base64.b64decode(encoded).partition(b":")[2]
+        except ValueError:
+            return False
+        return kind.lower() == "basic" and secrets.compare_digest(given, self._password)
+
+
+def create(
+    predictor: VideoPredictor, example: ExampleClip, limits: Limits, password: str | None = None
+) -> Starlette:
     """Returns the application.
 
     Args:
       predictor: its network is shared by all visitors.
       example: a clip to begin with.
       limits: of every visitor.
+      password: to be asked for, under whatever name this machine is reached; None asks for none,
+        and answers to the names of this machine alone.
     """
+    # A page of another site, under a name that resolves to this machine, knows no password.
+    guard = Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)
+    if password is not None:
+        guard = Middleware(Password, password=password)
     visitors = Visitors(predictor, limits)
 
     async def sweep() -> None:
@@ -92,7 +135,7 @@ def create(predictor: VideoPredictor, example: ExampleClip, limits: Limits) -> S
             Mount("/", StaticFiles(directory=_STATIC, html=True)),
         ],
         middleware=[
-            Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS),
+            guard,
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
         ],
         exception_handlers={InputError: _input_error, HTTPException: _http_error},
@@ -125,12 +168,14 @@ class _Routes:
         return [
             Route("/api/state", self.look),
             Route("/api/clip", change(self.upload, may_be_new=True), methods=["POST"]),
+            Route("/api/example.jpg", self.example_picture),
             Route("/api/example", change(self.take_example, may_be_new=True), methods=["POST"]),
             Route("/api/frame/{position:int}", look(self.frame)),
             Route(mask, look(self.mask)),
             Route(mask, change(self.paint), methods=["PUT"]),
             Route(mask, change(self.forget), methods=["DELETE"]),
-            Route("/api/cut_out/{position:int}", change(self.cut_out), methods=["POST"]),
+            Route("/api/prepare/{position:int}", look(self.prepare), methods=["POST"]),
+            Route("/api/prompt/{position:int}", change(self.prompt), methods=["POST"]),
             Route("/api/objects", change(self.name_objects), methods=["PUT"]),
             Route("/api/objects/{id:int}", change(self.remove_object), methods=["DELETE"]),
             Route("/api/run", change(self.run), methods=["POST"]),
@@ -189,14 +234,18 @@ class _Routes:
         return JSONResponse({**visitor.described(), "example": self._example.is_there()})
 
     async def upload(self, request: Request, visitor: Visitor) -> Response:
-        with tempfile.NamedTemporaryFile(dir=visitor.folder, prefix="upload") as file:
-            async for part in self._parts(request):
-                await run_in_threadpool(file.write, part)
-                if file.tell() > self._limits.upload_bytes:
-                    most = self._limits.upload_bytes // 1_000_000
-                    raise HTTPException(413, f"the file is larger than {most} MB")
-            file.flush()
-            await run_in_threadpool(visitor.load, pathlib.Path(file.name))
+        name = pathlib.PurePath(request.query_params.get("name", "")).stem
+        sizes = _sizes(request.query_params.get("sizes", ""), self._limits)
+        with tempfile.TemporaryDirectory(dir=visitor.folder, prefix="upload") as folder:
+            whole = pathlib.Path(folder, "clip")
+            with whole.open("wb") as file:
+                async for part in self._parts(request):
+                    await run_in_threadpool(file.write, part)
+                    if file.tell() > self._limits.upload_bytes:
+                        most = self._limits.upload_bytes // 1_000_000
+                        raise HTTPException(413, f"the clip is larger than {most} MB")
+            paths = await run_in_threadpool(_cut, whole, sizes) if sizes else [whole]
+            await run_in_threadpool(visitor.load, paths, name)
         return await self.state(visitor)
 
     async def _parts(self, request: Request) -> AsyncIterator[bytes]:
@@ -214,9 +263,12 @@ class _Routes:
         if not self._example.is_there():
             raise InputError("no clip comes with this installation: choose a file")
         mask = masks.read_mask(self._example.mask)
-        await run_in_threadpool(visitor.load, self._example.video, mask)
+        await run_in_threadpool(visitor.load, [self._example.video], "bunny", mask)
         visitor.name_objects({"1": {"name": "rabbit", "color": "#ff6b4a"}})
         return await self.state(visitor)
+
+    async def example_picture(self, request: Request) -> Response:
+        return Response(await run_in_threadpool(self._example.picture), media_type="image/jpeg")
 
     async def frame(self, request: Request, visitor: Visitor) -> Response:
         path = visitor.clip.image_path(_position(request, visitor))
@@ -237,11 +289,16 @@ class _Routes:
         visitor.forget(_position(request, visitor))
         return await self.state(visitor)
 
-    async def cut_out(self, request: Request, visitor: Visitor) -> Response:
+    async def prepare(self, request: Request, visitor: Visitor) -> Response:
+        await run_in_threadpool(visitor.prepare, _position(request, visitor))
+        return Response()
+
+    async def prompt(self, request: Request, visitor: Visitor) -> Response:
         position = _position(request, visitor)
-        hint = await _array(request, visitor)
-        found = await run_in_threadpool(cut_out.cut_out, visitor.clip.image(position), hint)
-        return Response(found.astype(np.uint8).tobytes(), media_type=_BYTES)
+        marks = points.parsed("the request", await _json(request))
+        corrects = request.query_params.get("corrects") == "1"
+        await run_in_threadpool(visitor.prompt, position, marks, corrects)
+        return await self.state(visitor)
 
     async def name_objects(self, request: Request, visitor: Visitor) -> Response:
         visitor.name_objects(await _json(request))
@@ -270,14 +327,14 @@ class _Routes:
 
     async def download(self, request: Request, visitor: Visitor) -> Response:
         name = request.path_params["name"]
-        if name not in _DOWNLOADS:
+        if name not in clip_files.DOWNLOADS:
             raise HTTPException(404, "no such download")
         visitor.check_idle()
         file = await run_in_threadpool(_written, name, visitor)
         return StreamingResponse(
             iter(lambda: file.read(1 << 16), b""),
             media_type=mimetypes.guess_type(name)[0],
-            headers={"content-disposition": f'attachment; filename="{name}"'},
+            headers={"content-disposition": _attachment(f"{visitor.clip_name}_{name}")},
         )
 
 
@@ -300,10 +357,37 @@ async def _answer(handle: Callable, request: Request, visitor: Visitor) -> Respo
 def _written(name: str, visitor: Visitor) -> BinaryIO:
     """Returns a download, opened; the file goes when it is closed."""
     path = visitor.folder / f"{secrets.token_hex(8)}{pathlib.Path(name).suffix}"
-    _DOWNLOADS[name](visitor.clip, visitor.objects, path)
+    clip_files.DOWNLOADS[name](visitor.clip, visitor.objects, path)
     file = path.open("rb")
     path.unlink()
     return file
+
+
+def _attachment(name: str) -> str:
+    """Returns the header that makes a browser save a file under a name, in any alphabet."""
+    return f"attachment; filename*=UTF-8''{urllib.parse.quote(name, safe='')}"
+
+
+def _sizes(text: str, limits: Limits) -> list[int]:
+    """Returns the bytes of every picture of a clip, which follow each other in a request.
+
+    Raises:
+      InputError: it is nothing of that form.
+    """
+    if not text:
+        return []
+    if not re.fullmatch(r"\d{1,12}(,\d{1,12})+", text):
+        raise InputError("expected the sizes of at least two pictures")
+    return [int(size) for size in text.split(",")][: limits.frames + 1]
+
+
+def _cut(whole: pathlib.Path, sizes: list[int]) -> list[pathlib.Path]:
+    """Returns the files of the parts of a file, in its folder."""
+    paths = [whole.with_name(f"{number:05d}") for number in range(len(sizes))]
+    with whole.open("rb") as file:
+        for path, size in zip(paths, sizes):
+            path.write_bytes(file.read(size))
+    return paths
 
 
 def _check_header(request: Request) -> None:

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from feelvos_tf.demo_page import clip_files, propagation
 from feelvos_tf.demo_page.clip_files import ClipFiles
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import masks, video
+from feelvos_tf.media.points import Marks
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _LONGEST_NAME = 40
@@ -62,16 +63,29 @@ class _Run:
       position: of the newest mask.
       done, total: numbers of frames.
       error: one sentence, empty if there is none.
+      is_waiting: whether the network is busy with another visitor's frame.
       is_over: whether it has ended or was stopped.
     """
 
     def __init__(self, position: int, total: int):
         self.position, self.done, self.total, self.error = position, 0, total, ""
-        self.is_over = False
+        self.is_waiting = self.is_over = False
+        self._first = self._newest = 0.0
+
+    def advance(self, position: int) -> None:
+        """Notes that the mask of another frame is there."""
+        self.position, self.done = position, self.done + 1
+        self._newest = time.monotonic()
+        # The first frame takes longer, with what comes before it.
+        self._first = self._first or self._newest
 
     def described(self) -> dict[str, Any]:
-        """Returns the progress for JSON."""
-        return {name: vars(self)[name] for name in ("position", "done", "total", "error")}
+        """Returns the progress for JSON; `seconds_left` is None until two frames are done."""
+        left = None
+        if self.done > 1:
+            left = (self._newest - self._first) / (self.done - 1) * (self.total - self.done)
+        names = ("position", "done", "total", "error", "is_waiting")
+        return {**{name: vars(self)[name] for name in names}, "seconds_left": left}
 
 
 class Visitor:
@@ -83,6 +97,7 @@ class Visitor:
     Attributes:
       folder: holds all files.
       clip: None until one is chosen.
+      clip_name: the file's.
       objects: id -> {"name": ..., "color": "#rrggbb"}.
       given: positions of the painted frames -> the ids painted there.
       changing: held by whoever changes something.
@@ -101,21 +116,26 @@ class Visitor:
         """
         self.folder = folder
         self.clip: ClipFiles | None = None
+        self.clip_name = ""
         self.objects: dict[int, dict[str, str]] = {}
         self.given: dict[int, list[int]] = {}
         self.changing = asyncio.Lock()
         self._predictor, self._turn, self._limits = predictor, turn, limits
+        self._prompter = predictor.another().prompter()
         self._run: _Run | None = None
         # Held while a run writes a mask, and while it is stopped: none is written afterwards.
         self._writing = threading.Lock()
         self._loads = 0
         self._last_seen, self._has_returned = time.monotonic(), False
 
-    def load(self, path: pathlib.Path, mask: np.ndarray | None = None) -> None:
+    def load(
+        self, paths: Sequence[pathlib.Path], name: str, mask: np.ndarray | None = None
+    ) -> None:
         """Takes another clip; the one before is removed.
 
         Args:
-          path: of a video file.
+          paths: a video file, or the pictures of a clip.
+          name: what to call it.
           mask: of its first frame, if there is one.
 
         Raises:
@@ -126,8 +146,11 @@ class Visitor:
         folder = self.folder / f"clip{self._loads}"
         folder.mkdir()
         try:
-            clip_files.check_is_video(path)
-            frames = video.VideoFrames(path)
+            if len(paths) == 1:
+                clip_files.check_is_video(paths[0])
+                frames = video.VideoFrames(paths[0])
+            else:
+                frames = video.ImageFrames(paths)
             limits = self._limits
             clip = ClipFiles(folder, frames, frames.frames_per_second, limits.frames, limits.side)
         except BaseException:
@@ -136,6 +159,7 @@ class Visitor:
         if self.clip is not None:
             shutil.rmtree(self.clip.folder)
         self.clip, self.objects, self.given, self._run = clip, {}, {}, None
+        self.clip_name = _printable(name) or "clip"
         if mask is not None:
             self.paint(0, mask)
 
@@ -150,6 +174,7 @@ class Visitor:
                 "height": clip.size[0],
                 "width": clip.size[1],
                 "rate": clip.frames_per_second,
+                "name": self.clip_name,
                 "cut": clip.is_cut,
                 "key": self._loads,
             },
@@ -181,10 +206,8 @@ class Visitor:
             raise InputError(f"expected at most {self._limits.objects} objects with ids 1 to 254")
         if not all(_COLOR.fullmatch(color) for _, color in named.values()):
             raise InputError("expected colors like #ff8000")
-        # A browser that cuts a name off inside an emoji sends half of a surrogate pair.
         self.objects = {
-            key: {"name": name[:_LONGEST_NAME].encode(errors="ignore").decode(), "color": color}
-            for key, (name, color) in named.items()
+            key: {"name": _printable(name), "color": color} for key, (name, color) in named.items()
         }
 
     def remove_object(self, object_id: int) -> None:
@@ -214,10 +237,11 @@ class Visitor:
           is_given: whether the visitor vouches for it: runs end there and may begin there. If not,
             it counts as the result of a run.
 
+        A run that is in progress goes on, but leaves a painted frame alone.
+
         Raises:
-          InputError: a run is in progress, or there are too many objects.
+          InputError: there are too many objects.
         """
-        self.check_idle()
         given = {key: ids for key, ids in self.given.items() if key != position}
         if is_given:
             given[position] = masks.object_ids(mask)
@@ -226,12 +250,40 @@ class Visitor:
             raise InputError(
                 f"expected at most {self._limits.objects} objects, found {num_objects}"
             )
-        self.clip.write_mask(position, mask)
-        self.given = given
+        with self._writing:
+            self.clip.write_mask(position, mask)
+            self.given = given
+
+    def prepare(self, position: int) -> None:
+        """Has the network look at a frame, so that the first mark on it is answered sooner."""
+        with self._turn:
+            self._prompter.prepare(self.clip.image(position))
+
+    def prompt(self, position: int, marks: Marks, corrects: bool) -> None:
+        """Stores the mask of an object that the network makes of clicks or a box.
+
+        Other objects keep their pixels.
+
+        Args:
+          position: of the frame.
+          marks: on the object.
+          corrects: whether they correct the mask that the frame has, or are all there is to know.
+
+        Raises:
+          InputError: there are too many objects.
+        """
+        before = self.clip.mask(position)
+        is_own = before == marks.object_id
+        with self._turn:
+            image = self.clip.image(position)
+            mask = is_own if corrects else None
+            found = self._prompter(image, marks.points, marks.labels, marks.box, mask)
+        rest = np.where(is_own, np.uint8(0), before)
+        is_new = (found == 1) & (rest == 0)
+        self.paint(position, np.where(is_new, np.uint8(marks.object_id), rest))
 
     def forget(self, position: int) -> None:
         """Removes the mask of a frame."""
-        self.check_idle()
         self.clip.mask_path(position).unlink(missing_ok=True)
         self.given = {key: ids for key, ids in self.given.items() if key != position}
 
@@ -267,8 +319,9 @@ class Visitor:
                 with self._writing:
                     if run.is_over:
                         return
-                    clip.write_mask(position, ids)
-                    run.position, run.done = position, run.done + 1
+                    if position not in self.given:  # Painted meanwhile.
+                        clip.write_mask(position, ids)
+                    run.advance(position)
         except _Stopped:
             pass
         except Exception as error:
@@ -285,8 +338,10 @@ class Visitor:
     def _using_the_network(self, run: _Run) -> Iterator[None]:
         """Waits for the network; raises _Stopped instead if the run is over."""
         while not self._turn.acquire(timeout=_POLL_SECONDS):
+            run.is_waiting = True
             if run.is_over:
                 raise _Stopped
+        run.is_waiting = False
         try:
             if run.is_over:
                 raise _Stopped
@@ -332,6 +387,13 @@ class Visitor:
         seconds = limits.idle_seconds if self._has_returned else limits.silent_seconds
         is_busy = self.changing.locked() or self.is_running()
         return not is_busy and time.monotonic() - self._last_seen > seconds
+
+
+def _printable(name: str) -> str:
+    """Returns a name without what would break files and headers, and not too long."""
+    # A browser that cuts a name off inside an emoji sends half of a surrogate pair.
+    name = name[:_LONGEST_NAME].encode(errors="ignore").decode()
+    return "".join(filter(str.isprintable, name))
 
 
 class Visitors:

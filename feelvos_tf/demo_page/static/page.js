@@ -1,74 +1,32 @@
-// The page: paints masks on frames, asks the server to propagate them, and shows the results.
+// The page: clips, objects, runs, playing, keys. What happens on the frame itself is in tools.js.
 
-const $ = (selector) => document.querySelector(selector);
+import { frames } from "./frames.js";
+import { beginClip, draw, drawOver, fit, view, zoomTo } from "./picture.js";
+import { $, agrees, ask, guarded, inOrder, pause, report, server } from "./server.js";
+import { history, page } from "./tools.js";
+
+const all = (selector) => document.querySelectorAll(selector);
 const COLORS = ["#ff6b4a", "#3ec1d3", "#ffc145", "#8f7bff", "#4ade80", "#ff7ab6", "#9aa5b1", "#d2e603"];
-// What a hint says about a pixel; see cut_out.py.
-const HINT = { unknown: 0, object: 1, background: 2, box: 3 };
-const MAX_UNDO = 50;
-
-const view = {
-  clip: null, masked: new Set(), given: new Set(), objects: {}, running: false,
-  position: 0, image: null, mask: null, undo: [], redo: [],
-  tool: "brush", current: 1, playing: false, loading: false, drag: null,
+const MOST_PICTURES = 2000;
+const AHEAD = 16;  // Frames that playing loads before it shows them.
+const HINTS = {
+  click: "Click on the object; right-click on what does not belong to it.",
+  box: "Draw a box around the object.",
+  scribble: "Draw a line on the object; with the right button, on what does not belong to it.",
+  brush: "Paint the object.", eraser: "Wipe away what does not belong to it.", hand: "Drag to move, turn the wheel to zoom.",
 };
-const canvas = $("#canvas");
-const context = canvas.getContext("2d");
-const layer = document.createElement("canvas");  // The mask in colors.
-
-// ---- Server
-
-async function ask(path, options = {}) {
-  const headers = { "x-feelvos": "1", ...options.headers };
-  const response = await fetch(`/api/${path}`, { ...options, headers }).catch(() => {
-    throw new Error("the server does not answer: is it still running?");
-  });
-  if (!response.ok) {
-    const { error } = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
-    throw new Error(error);
-  }
-  return response;
-}
-
-const send = async (path, method, body) => take(await (await ask(path, { method, body })).json());
-
-// Runs changes one after the other: requests sent at the same time may overtake each other.
-let queue = Promise.resolve();
-function inOrder(action) {
-  const done = queue.then(action);
-  queue = done.catch(() => {});
-  return done;
-}
-
-function report(error) {
-  const toast = $("#toast");
-  toast.textContent = error.message || String(error);
-  toast.hidden = false;
-  clearTimeout(report.timer);
-  report.timer = setTimeout(() => { toast.hidden = true; }, 6000);
-}
-
-const guarded = (action) => async (...values) => {
-  try { return await action(...values); } catch (error) { report(error); }
-};
-
-// Returns whether the person in front of the page agrees.
-async function agrees(question, action) {
-  const dialog = $("#question");
-  dialog.querySelector("p").textContent = question;
-  dialog.querySelector("[value=yes]").textContent = action;
-  dialog.returnValue = "";
-  dialog.showModal();
-  await new Promise((resolve) => { dialog.onclose = resolve; });
-  return dialog.returnValue === "yes";
-}
 
 // ---- State
+
+const send = async (path, method, body) => take(await (await ask(path, { method, body })).json());
+page.send = send;
+page.refresh = refresh;
 
 function take(state) {
   const isNew = state.clip && (!view.clip || view.clip.key !== state.clip.key);
   view.clip = state.clip;
   view.running = !!state.running;
-  $("#example").hidden = !state.example;
+  view.example = state.example;
   if (state.clip) {
     view.masked = new Set(state.masked);
     view.given = new Set(state.given);
@@ -83,96 +41,132 @@ function take(state) {
 }
 
 function begin() {
-  const { width, height, frames } = view.clip;
-  for (const each of [canvas, layer]) { each.width = width; each.height = height; }
-  $("#scrub").max = frames - 1;
-  Object.assign(view, { undo: [], redo: [], position: -1 });
+  frames.forget();
+  beginClip();
+  history.undo = history.redo = [];
+  $("#scrub").max = view.clip.frames - 1;
+  view.position = -1;
   go(0);
-  if (view.clip.cut) report(`the clip is longer: its first ${frames} frames are shown`);
+  if (view.clip.cut) report(`the clip is longer: its first ${view.clip.frames} frames are shown`);
 }
 
 function refresh() {
   const has = !!view.clip, idle = has && !view.running;
+  document.body.classList.toggle("has_clip", has);
   $("#empty").hidden = has;
-  canvas.hidden = $("#transport").hidden = !has;
-  for (const each of document.querySelectorAll("#tools button, [data-run], #add")) each.disabled = !idle;
-  $("#undo").disabled = !idle || !view.undo.length;
-  $("#redo").disabled = !idle || !view.redo.length;
-  $("#clear").disabled = !idle || !view.masked.has(view.position);
-  $("#choose").disabled = $("#example").disabled = view.loading;
-  $("#play").disabled = !idle;
-  for (const each of document.querySelectorAll("[data-tool]")) each.setAttribute("aria-pressed", each.dataset.tool === view.tool);
-  $("#stop").hidden = !view.running;
-  $("#progress").hidden = !view.running;
-  for (const each of document.querySelectorAll("[data-download]")) {
+  for (const each of all("#canvas, #over, #zooming, #transport, #hint, #choose_again")) each.hidden = !has;
+  $("#example").hidden = !view.example;
+  for (const each of all("#tools button, #add")) each.disabled = !has;
+  for (const each of all("[data-run]")) each.disabled = !idle || !view.masked.has(view.position);
+  $("#undo").disabled = !has || !history.undo.length;
+  $("#redo").disabled = !has || !history.redo.length;
+  $("#clear").disabled = !has || !view.masked.has(view.position);
+  for (const each of all("#choose, #choose_again, #example")) each.disabled = view.loading;
+  for (const each of all("[data-tool]")) each.setAttribute("aria-pressed", each.dataset.tool === view.tool);
+  for (const each of all("[data-sign]")) each.setAttribute("aria-pressed", Number(each.dataset.sign) === view.sign);
+  $("#signs").hidden = !["click", "scribble"].includes(view.tool);
+  $("#size").parentElement.hidden = !["brush", "eraser"].includes(view.tool);
+  $("#hint").textContent = view.finding ? "finding the outline \u2026" : HINTS[view.tool];
+  $("#picture").dataset.tool = view.tool;
+  for (const each of all("#stop, #progress")) each.hidden = !view.running;
+  $("#follow").hidden = !view.running || view.following;
+  for (const each of all("[data-download]")) {
     each.setAttribute("aria-disabled", !idle || !view.masked.size);
     each.href = `/api/download/${each.dataset.download}`;
   }
   $("#leave").disabled = !has;
-  if (has) { fit(); showWhere(); showObjects(); showMarks(); showRun(); }
+  $("#name").textContent = has ? view.clip.name : "";
+  if (has) { fit(); showWhere(); showObjects(); showBars(); showRun(); }
 }
 
 function showWhere() {
+  const { frames: count, rate } = view.clip;
   $("#scrub").value = view.position;
-  $("#where").textContent = `${view.position + 1} / ${view.clip.frames}`;
-  $("#play").textContent = view.playing ? "\u275A\u275A" : "\u25B6";
+  $("#where").textContent = `${view.position + 1} / ${count}`;
+  $("#time").textContent = `${(Math.max(0, view.position) / rate).toFixed(2)} s`;
+  $("#play").textContent = view.playing ? "\u275A\u275A" : "\u25B6\uFE0E";
 }
 
 function showRun() {
   const run = view.run || {};
   $("#progress").max = run.total || 1;
   $("#progress").value = run.done || 0;
+  if (view.running && !run.done) $("#progress").removeAttribute("value");
   let text = "";
-  if (view.running) text = `frame ${run.position + 1}, ${run.done} of ${run.total} done`;
+  if (view.running && !run.done) text = run.is_waiting ? "waiting for another visitor's frame \u2026" : "preparing \u2026";
+  else if (view.running) text = `${run.done} of ${run.total} frames${left(run.seconds_left)}`;
   else if (run.error) text = run.error;
   else if (run.total !== undefined) text = run.done < run.total ? `stopped after ${run.done} of ${run.total} frames` : `${run.done} frames tracked`;
   $("#status").textContent = text;
 }
 
-function showMarks() {
-  const marks = $("#marks"), frames = view.clip.frames;
-  const scale = window.devicePixelRatio || 1;
-  marks.width = marks.clientWidth * scale; marks.height = marks.clientHeight * scale;
-  const draw = marks.getContext("2d"), step = marks.width / frames;
-  draw.fillStyle = "#3f66b8";
-  for (const i of view.masked) draw.fillRect(i * step, 0, Math.ceil(step), marks.height);
-  draw.fillStyle = "#ffb224";
-  for (const i of view.given) draw.fillRect(i * step, 0, Math.max(4, step), marks.height);
-  draw.fillStyle = "#fff";
-  draw.fillRect((view.position + .5) * step - 1, 0, 2, marks.height);
+function left(seconds) {
+  if (seconds === null || seconds === undefined) return "";
+  const rounded = Math.ceil(seconds);
+  return rounded < 90 ? `, ${rounded} s left` : `, ${Math.ceil(rounded / 60)} min left`;
 }
 
+// Draws which frames have masks.
+function showBars() {
+  const bars = $("#bars"), count = view.clip.frames, ratio = window.devicePixelRatio || 1;
+  const style = getComputedStyle(bars), context = bars.getContext("2d");
+  bars.width = bars.clientWidth * ratio; bars.height = bars.clientHeight * ratio;
+  const bar = (position, name) => {
+    context.fillStyle = style.getPropertyValue(name);
+    const from = position * bars.width / count;
+    context.fillRect(from, 0, Math.max(2, bars.width / count - (count < 150 ? ratio : 0)), bars.height);
+  };
+  for (const position of view.masked) bar(position, "--masked");
+  for (const position of view.given) bar(position, "--given");
+}
+
+// ---- Objects
+
 function showObjects() {
-  const list = $("#objects");
-  const shown = JSON.stringify([view.objects, view.current, view.running]);
-  if (list.dataset.shown === shown || list.querySelector("[type=text]")) return;  // Keeps the focus.
+  const list = $("#objects"), shown = JSON.stringify([view.objects, view.current, view.running, [...view.hidden]]);
+  if (list.dataset.shown === shown || list.contains(document.activeElement?.closest("[type=text], [type=color]"))) return;  // Keeps the focus.
+  const focused = document.activeElement?.dataset?.key;
   list.dataset.shown = shown;
   list.replaceChildren(...Object.entries(view.objects).map(([id, object]) => objectRow(Number(id), object)));
+  if (focused) list.querySelector(`[data-key="${focused}"]`)?.focus();
 }
 
 function objectRow(id, object) {
   const make = (tag, values) => Object.assign(document.createElement(tag), values);
+  const button = (className, textContent, title, onclick) => {
+    const made = make("button", { className, textContent, title, ariaLabel: `${title} ${object.name}`, onclick });
+    made.dataset.key = `${className}${id}`;
+    return made;
+  };
   const item = make("li", { onclick: () => select(id) });
   item.setAttribute("aria-current", id === view.current);
   item.dataset.id = id;
   const color = make("input", { type: "color", value: object.color, title: "Color", ariaLabel: `Color of ${object.name}` });
   color.oninput = () => { object.color = color.value; draw(); };
   color.onchange = () => saveObjects({ ...view.objects, [id]: { ...object, color: color.value } });
-  const name = make("button", { className: "name", textContent: object.name, title: "Paint this object" });
+  const name = button("name", object.name, "Choose", () => {});
   const startRenaming = () => rename(id, object, name);
   name.ondblclick = startRenaming;
-  item.append(
-    color, name, make("small", { textContent: id, title: "Its id in the masks" }),
-    make("button", { className: "rename", textContent: "\u270E", title: "Rename", ariaLabel: `Rename ${object.name}`, onclick: startRenaming }),
-    make("button", { className: "remove", textContent: "\u2715", title: "Remove", ariaLabel: `Remove ${object.name}`, disabled: view.running, onclick: guarded(() => removeObject(id, object)) }),
-  );
+  const isHidden = view.hidden.has(id);
+  const eye = button("eye", isHidden ? "\u25CC" : "\u25C9", isHidden ? "Show" : "Hide", () => toggle(id));
+  eye.setAttribute("aria-pressed", !isHidden);
+  const remove = button("remove", "\u2715", "Remove", guarded(() => removeObject(id, object)));
+  remove.disabled = view.running;
+  item.append(color, name, make("small", { textContent: id, title: "Its id in the masks" }), eye, button("rename", "\u270E", "Rename", startRenaming), remove);
   return item;
 }
 
 function select(id) {
+  if (!view.objects[id] || id === view.current) return;
   view.current = id;
-  for (const each of $("#objects").children) each.setAttribute("aria-current", Number(each.dataset.id) === id);
-  $("#objects").dataset.shown = JSON.stringify([view.objects, id, view.running]);
+  drawOver();
+  refresh();
+}
+
+function toggle(id) {
+  if (!view.hidden.delete(id)) view.hidden.add(id);
+  draw();
+  refresh();
 }
 
 function rename(id, object, button) {
@@ -207,296 +201,174 @@ function addObject() {
 async function removeObject(id, object) {
   if (view.masked.size && !(await agrees(`Remove \u201C${object.name}\u201D and its masks in all frames? This cannot be undone.`, "Remove"))) return;
   await inOrder(() => send(`objects/${id}`, "DELETE"));
-  view.undo = [];
-  view.redo = [];
+  for (const key of [...view.marks.keys()]) if (key.endsWith(`/${id}`)) view.marks.delete(key);
+  history.undo = history.redo = [];
+  frames.forgetMasks();
   if (!Object.keys(view.objects).length) await addObject();
   await go(view.position, true);
 }
 
 // ---- Frames
 
-let latest = 0;
 const go = guarded(async (position, again = false) => {
-  if (!view.clip || (position === view.position && !again)) return;
-  const number = ++latest;
-  const [image, mask] = await Promise.all([loadImage(position), loadMask(position)]);
-  if (number !== latest) return;  // Another frame was asked for meanwhile.
+  if (!view.clip || (position === view.wanted && position === view.position && !again)) return;
+  view.wanted = position;
+  const [image, mask] = await Promise.all([frames.image(position), frames.mask(position)]);
+  if (position !== view.wanted) return;  // Another frame was asked for meanwhile.
   Object.assign(view, { position, image, mask });
   draw();
   refresh();
 });
+page.go = go;
 
-async function loadImage(position) {
-  return createImageBitmap(await (await ask(`frame/${position}`)).blob());
-}
-
-async function loadMask(position) {
-  return new Uint8Array(await (await ask(`mask/${position}`)).arrayBuffer());
-}
-
-const rgb = (color) => [1, 3, 5].map((i) => parseInt(color.slice(i, i + 2), 16));
-
-function draw() {
-  if (!view.image) return;
-  const { width, height } = view.clip;
-  context.drawImage(view.image, 0, 0, width, height);
-  const colors = Object.fromEntries(Object.entries(view.objects).map(([id, o]) => [id, rgb(o.color)]));
-  const pixels = new ImageData(width, height), data = pixels.data, mask = view.mask;
-  for (let i = 0; i < mask.length; i++) {
-    const id = mask[i];
-    if (!id) continue;
-    const [r, g, b] = colors[id] || [255, 255, 255], x = i % width;
-    const edge = (x > 0 && mask[i - 1] !== id) || (x < width - 1 && mask[i + 1] !== id) || mask[i - width] !== id || mask[i + width] !== id;
-    data[4 * i] = r; data[4 * i + 1] = g; data[4 * i + 2] = b; data[4 * i + 3] = edge ? 255 : 120;
-  }
-  layer.getContext("2d").putImageData(pixels, 0, 0);
-  context.drawImage(layer, 0, 0);
-  drawDrag();
-}
-
-function drawDrag() {
-  const drag = view.drag;
-  if (!drag || !drag.points.length) return;
-  context.save();
-  context.lineWidth = Math.max(2, view.clip.width / 300);
-  context.strokeStyle = view.objects[view.current]?.color || "#fff";
-  const [first, last] = [drag.points[0], drag.points[drag.points.length - 1]];
-  if (drag.tool === "box") {
-    context.setLineDash([8, 5]);
-    context.strokeRect(first[0], first[1], last[0] - first[0], last[1] - first[1]);
-  } else if (drag.tool === "scribble") {
-    context.lineWidth = drag.radius * 2;
-    context.lineCap = context.lineJoin = "round";
-    context.beginPath();
-    drag.points.forEach((point, i) => (i ? context.lineTo(...point) : context.moveTo(...point)));
-    context.stroke();
-  }
-  context.restore();
-}
-
-// ---- Painting
-
-function at(event) {
-  const box = canvas.getBoundingClientRect();
-  return [(event.clientX - box.left) / box.width * canvas.width, (event.clientY - box.top) / box.height * canvas.height];
-}
-
-// Sets `value` in all pixels of `array` within `radius` of the line between two points.
-function stroke(array, from, to, radius, value) {
-  const { width, height } = view.clip;
-  const [dx, dy] = [to[0] - from[0], to[1] - from[1]], length = dx * dx + dy * dy || 1;
-  const clip = (v, most) => Math.max(0, Math.min(most, v));
-  const top = clip(Math.floor(Math.min(from[1], to[1]) - radius), height), bottom = clip(Math.ceil(Math.max(from[1], to[1]) + radius) + 1, height);
-  const left = clip(Math.floor(Math.min(from[0], to[0]) - radius), width), right = clip(Math.ceil(Math.max(from[0], to[0]) + radius) + 1, width);
-  for (let y = top; y < bottom; y++) {
-    for (let x = left; x < right; x++) {
-      const t = clip(((x - from[0]) * dx + (y - from[1]) * dy) / length, 1);
-      const [ex, ey] = [x - from[0] - t * dx, y - from[1] - t * dy];
-      if (ex * ex + ey * ey <= radius * radius) array[y * width + x] = value;
-    }
-  }
-}
-
-canvas.onpointerdown = (event) => {
-  if (!view.clip || view.running || view.playing || !view.mask || event.button) return;
-  canvas.setPointerCapture(event.pointerId);
-  const radius = Math.max(1, Number($("#size").value) / 2);
-  view.drag = { tool: view.tool, radius: view.tool === "scribble" ? Math.max(2, radius / 2) : radius, points: [at(event)], position: view.position, before: snapshot() };
-  paintTo(at(event));
-};
-canvas.onpointermove = (event) => { if (view.drag) paintTo(at(event)); };
-canvas.onpointerup = canvas.onpointercancel = guarded(async () => {
-  const drag = view.drag;
-  view.drag = null;
-  if (!drag) return;
-  if ((drag.tool === "box" || drag.tool === "scribble") && !(await cutOut(drag))) return draw();
-  draw();
-  await change({ position: drag.position, before: drag.before, after: { mask: view.mask.slice(), given: true } });
-});
-
-function paintTo(point) {
-  const drag = view.drag, last = drag.points[drag.points.length - 1];
-  drag.points.push(point);
-  if (drag.tool === "brush" || drag.tool === "eraser") stroke(view.mask, last, point, drag.radius, drag.tool === "brush" ? view.current : 0);
-  draw();
-}
-
-// Returns whether anything was found.
-async function cutOut(drag) {
-  const { width, height } = view.clip, hint = new Uint8Array(width * height);
-  const first = drag.points[0], last = drag.points[drag.points.length - 1];
-  if (drag.tool === "box") {
-    const [left, right] = [first[0], last[0]].sort((a, b) => a - b).map(Math.round);
-    const [top, bottom] = [first[1], last[1]].sort((a, b) => a - b).map(Math.round);
-    if (right - left < 3 || bottom - top < 3) return false;
-    for (let y = Math.max(0, top); y < Math.min(height, bottom); y++) hint.fill(HINT.box, y * width + Math.max(0, left), y * width + Math.min(width, right));
-  } else {
-    for (let i = 1; i < drag.points.length; i++) stroke(hint, drag.points[i - 1], drag.points[i], drag.radius, HINT.object);
-  }
-  $("#status").textContent = "finding the outline \u2026";
-  const found = new Uint8Array(await (await ask(`cut_out/${drag.position}`, { method: "POST", body: hint })).arrayBuffer());
-  $("#status").textContent = "";
-  if (view.position !== drag.position) return false;
-  if (!found.includes(1)) {
-    report("no outline found: leave some room around the object, or use the brush");
-    return false;
-  }
-  for (let i = 0; i < found.length; i++) if (found[i]) view.mask[i] = view.current;
-  return true;
-}
-
-// ---- Undo and redo: changes of all frames in one list
-
-// Returns what there is of the frame in view. `mask` is null if it has none, and `given` tells whether
-// it counts as painted.
-function snapshot() {
-  const { position } = view;
-  return { mask: view.masked.has(position) ? view.mask.slice() : null, given: view.given.has(position) };
-}
-
-const put = (position, { mask, given }) => mask
-  ? send(`mask/${position}?given=${given ? 1 : 0}`, "PUT", mask)
-  : send(`mask/${position}`, "DELETE");
-
-// Sends a change, and remembers it once the server has taken it.
-function change(entry) {
-  return inOrder(async () => {
-    try {
-      await put(entry.position, entry.after);
-    } catch (error) {
-      await go(view.position, true);
-      throw error;
-    }
-    view.undo.push(entry);
-    if (view.undo.length > MAX_UNDO) view.undo.shift();
-    view.redo = [];
-    refresh();
-  });
-}
-
-// Takes the newest entry of one list back, or does it again, and moves it to the other list.
-const travel = (from, to, side) => guarded(() => inOrder(async () => {
-  if (view.running || view.drag || !view[from].length) return;
+// Goes where somebody wants to look, and stays there.
+function look(position) {
   stopPlaying();
-  const entry = view[from][view[from].length - 1];
-  await put(entry.position, entry[side]);
-  view[to].push(view[from].pop());
-  await go(entry.position, true);
-}));
-
-$("#undo").onclick = travel("undo", "redo", "before");
-$("#redo").onclick = travel("redo", "undo", "after");
-
-$("#clear").onclick = guarded(async () => {
-  const entry = { position: view.position, before: snapshot(), after: { mask: null, given: false } };
-  await change(entry);
-  await go(entry.position, true);
-});
+  view.following = false;
+  return go(Math.max(0, Math.min(view.clip.frames - 1, position)));
+}
 
 // ---- Running
 
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-
 async function track(direction) {
   stopPlaying();
+  view.following = true;
   await inOrder(() => send("run", "POST", JSON.stringify({ position: view.position, direction })));
   watch();
 }
 
 // Shows every new frame, unless somebody looks at another one.
 const watch = guarded(async () => {
-  let shown = view.position;
   while (view.running) {
     await pause(250);
-    const { run } = await send("state", "GET");
-    if (!run || !run.done || view.position !== shown) continue;
-    await go(run.position, true);
-    shown = view.position;
+    const before = view.run.done;
+    await send("state", "GET");
+    if (view.run.done === before || view.drag || view.finding) continue;
+    frames.forgetMasks();
+    await go(view.following ? view.run.position : view.wanted, true);
   }
-  await go(view.position, true);
+  frames.forgetMasks();
+  if (!view.drag) await go(view.wanted, true);
 });
 
-for (const button of document.querySelectorAll("[data-run]")) button.onclick = guarded(() => track(button.dataset.run));
+for (const button of all("[data-run]")) button.onclick = guarded(() => track(button.dataset.run));
 $("#stop").onclick = guarded(() => send("stop", "POST"));
+$("#follow").onclick = () => { view.following = true; go(view.run.position); refresh(); };
+
+// The server, or another one in its place, answers again.
+server.onReturn = async () => {
+  const had = view.clip;
+  const state = await send("state", "GET");
+  if (had && !state.clip) report("the server was started anew, and your clip and masks are gone");
+  if (!state.clip) return;
+  frames.forgetMasks();
+  await go(view.wanted, true);
+  watch();
+};
 
 // ---- Playing and scrubbing
 
 function stopPlaying() { view.playing = false; if (view.clip) showWhere(); }
 
+const nextScreen = () => new Promise(requestAnimationFrame);
+
+// Plays at the clip's rate; frames that come too late are left out.
 $("#play").onclick = guarded(async () => {
   if (view.playing) return stopPlaying();
+  view.following = false;
   view.playing = true;
-  while (view.playing) {
-    const next = (view.position + 1) % view.clip.frames;
-    await Promise.all([go(next), pause(1000 / view.clip.rate)]);
+  const { frames: count, rate } = view.clip, first = view.position;
+  const ahead = (from) => frames.load(Array.from({ length: AHEAD }, (_, i) => (from + i) % count));
+  await ahead(first + 1);
+  const begin = performance.now();
+  for (let shown = 0; view.playing;) {
+    const due = Math.floor((performance.now() - begin) / 1000 * rate);
+    if (due <= shown) { await nextScreen(); continue; }
+    shown = due;
+    ahead(first + shown + 1).catch(() => {});
+    await go((first + shown) % count);
   }
 });
-$("#scrub").oninput = (event) => {
-  const position = Number(event.target.value);  // Before the slider is set to where the view still is.
-  stopPlaying();
-  go(position);
-};
+$("#scrub").oninput = (event) => look(Number(event.target.value));
 
-// ---- Clips, objects, tools, keys
+// ---- Clips
 
 const load = guarded(async (path, body) => {
   const count = view.masked.size;
-  if (count && !(await agrees(`Another clip replaces this one and its masks (${frames(count)}).`, "Replace"))) return;
+  if (view.clip && count && !(await agrees(`Another clip replaces this one and its masks (${number(count)}).`, "Replace"))) return;
   stopPlaying();
   view.loading = true;
-  $("#empty").textContent = "Reading the clip \u2026";
+  $("#empty h2").textContent = "Reading the clip \u2026";
   refresh();
   try {
     await inOrder(() => send(path, "POST", body));
   } finally {
     view.loading = false;
-    $("#empty").textContent = "Choose a clip, or start with the example.";
+    $("#empty h2").textContent = "Drop a video here";
     refresh();
   }
 });
-const frames = (count) => `${count} frame${count === 1 ? "" : "s"}`;
+const number = (count) => `${count} frame${count === 1 ? "" : "s"}`;
+
+// Loads a video, or pictures in the order of their names.
+async function loadFiles(files) {
+  files = [...files].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })).slice(0, MOST_PICTURES);
+  if (!files.length) return;
+  const asked = new URLSearchParams({ name: files[0].name });
+  if (files.length > 1) asked.set("sizes", files.map((each) => each.size).join());
+  await load(`clip?${asked}`, files.length > 1 ? new Blob(files) : files[0]);
+}
+
+for (const each of all("#choose, #choose_again")) each.onclick = () => $("#file").click();
+$("#file").onchange = async (event) => { await loadFiles(event.target.files); event.target.value = ""; };
 $("#example").onclick = () => load("example");
-$("#choose").onclick = () => $("#file").click();
-$("#file").onchange = async (event) => { if (event.target.files[0]) await load("clip", event.target.files[0]); event.target.value = ""; };
-$("#add").onclick = addObject;
+document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
+document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  loadFiles(event.dataTransfer.files);
+});
 $("#leave").onclick = guarded(async () => {
-  const count = view.masked.size;
-  if (!(await agrees(`Remove this clip and its masks (${frames(count)}) from this machine?`, "Remove"))) return;
+  if (!(await agrees(`Remove this clip and its masks (${number(view.masked.size)}) from this machine?`, "Remove"))) return;
   await ask("leave", { method: "POST" });
   location.reload();
 });
-for (const button of document.querySelectorAll("[data-tool]")) button.onclick = () => { view.tool = button.dataset.tool; refresh(); };
 
-const KEYS = { b: "brush", e: "eraser", x: "box", s: "scribble" };
+// ---- Buttons and keys
+
+$("#add").onclick = addObject;
+$("#opacity").oninput = draw;
+for (const button of all("[data-tool]")) button.onclick = () => { view.tool = button.dataset.tool; refresh(); drawOver(); };
+for (const button of all("[data-sign]")) button.onclick = () => { view.sign = Number(button.dataset.sign); refresh(); };
+
+const resize = (step) => { $("#size").value = Number($("#size").value) + step; drawOver(); };
+const tool = (name) => () => $(`[data-tool=${name}]`).click();
+const KEYS = {
+  c: tool("click"), x: tool("box"), s: tool("scribble"), b: tool("brush"), e: tool("eraser"), h: tool("hand"),
+  "[": () => resize(-3), "]": () => resize(3), "+": () => zoomTo(view.zoom * 1.5), "-": () => zoomTo(view.zoom / 1.5), "0": () => zoomTo(1),
+  " ": () => $("#play").click(), arrowleft: () => look(view.wanted - 1), arrowright: () => look(view.wanted + 1),
+  home: () => look(0), end: () => look(view.clip.frames - 1),
+};
+for (const digit of "123456789") KEYS[digit] = () => select(Number(Object.keys(view.objects)[digit - 1]));
+
 document.addEventListener("keydown", (event) => {
   const { target } = event, key = event.key.toLowerCase();
-  if (!view.clip || target.type === "text" || $("#question").open) return;
+  if (!view.clip || target.type === "text" || $("#question").open || event.altKey) return;
   if (event.ctrlKey || event.metaKey) {
     const button = key === "y" || (key === "z" && event.shiftKey) ? "#redo" : key === "z" ? "#undo" : "";
     if (button) { $(button).click(); event.preventDefault(); }
     return;
   }
-  if (event.altKey) return;
-  if (KEYS[key]) $(`[data-tool=${KEYS[key]}]`).click();
-  else if (key === " " && !target.closest("button, a, [type=color]")) { $("#play").click(); event.preventDefault(); }
-  else if ((key === "arrowleft" || key === "arrowright") && target.id !== "size") {
-    stopPlaying();
-    go(Math.max(0, Math.min(view.clip.frames - 1, view.position + (key === "arrowleft" ? -1 : 1))));
-    event.preventDefault();
-  }
+  // Buttons and sliders have keys of their own.
+  const isTaken = (key === " " && target.closest("button, a, [type=color]")) || (/^(arrow|home|end)/.test(key) && target.closest("#size, #opacity"));
+  if (!KEYS[key] || isTaken) return;
+  KEYS[key]();
+  event.preventDefault();
 });
 // What was clicked does not keep the keyboard; what was reached with Tab does.
 document.addEventListener("click", (event) => { if (event.detail) event.target.closest("button, a, [type=range]")?.blur(); });
-
-// Fits the canvas into its room without black bars: a click's place is that of a pixel.
-function fit() {
-  const room = $("#picture"), style = getComputedStyle(room), { width, height } = view.clip;
-  const [wide, high] = [room.clientWidth - parseFloat(style.paddingLeft) * 2, room.clientHeight - parseFloat(style.paddingTop) * 2];
-  const scale = Math.min(wide / width, high / height);
-  canvas.style.width = `${width * scale}px`;
-  canvas.style.height = `${height * scale}px`;
-}
-window.addEventListener("resize", () => { if (view.clip) { fit(); showMarks(); } });
+window.addEventListener("resize", () => { if (view.clip) showBars(); });
 
 guarded(async () => {
   const state = await send("state", "GET");

@@ -1,0 +1,68 @@
+// Requests to the server: changes one after the other, errors as one sentence, and what to do while
+// it does not answer.
+
+export const $ = (selector) => document.querySelector(selector);
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const LOOK_EVERY_MS = 1000;
+
+// Called when the server answers again.
+export const server = { onReturn: async () => {} };
+
+class Silence extends Error {}
+
+export async function ask(path, options = {}) {
+  const headers = { "x-feelvos": "1", ...options.headers };
+  let response;
+  try {
+    response = await fetch(`/api/${path}`, { ...options, headers });
+  } catch {
+    waitForReturn();
+    throw new Silence();
+  }
+  if (!response.ok) {
+    const { error } = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
+    throw new Error(error);
+  }
+  return response;
+}
+
+async function waitForReturn() {
+  if (!$("#silence").hidden) return;
+  $("#silence").hidden = false;
+  const answers = () => fetch("/api/state").then(() => true, () => false);
+  while (!(await answers())) await pause(LOOK_EVERY_MS);
+  $("#silence").hidden = true;
+  guarded(server.onReturn)();
+}
+
+// Runs changes one after the other: requests sent at the same time may overtake each other.
+let queue = Promise.resolve();
+export function inOrder(action) {
+  const done = queue.then(action);
+  queue = done.catch(() => {});
+  return done;
+}
+
+export function report(error) {
+  if (error instanceof Silence) return;  // The page says so already.
+  const toast = $("#toast");
+  toast.textContent = error.message || String(error);
+  toast.hidden = false;
+  clearTimeout(report.timer);
+  report.timer = setTimeout(() => { toast.hidden = true; }, 8000);
+}
+
+export const guarded = (action) => async (...values) => {
+  try { return await action(...values); } catch (error) { report(error); }
+};
+
+// Returns whether the person in front of the page agrees.
+export async function agrees(question, action) {
+  const dialog = $("#question");
+  dialog.querySelector("p").textContent = question;
+  dialog.querySelector("[value=yes]").textContent = action;
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((resolve) => { dialog.onclose = resolve; });
+  return dialog.returnValue === "yes";
+}

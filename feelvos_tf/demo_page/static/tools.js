@@ -1,0 +1,236 @@
+// Clicks, boxes, scribbles and brushes: what the pointer does on the frame, and undo and redo.
+
+import { frames } from "./frames.js";
+import { brushRadius, draw, drawOver, fit, marksOf, panBy, pixelAt, view, zoomTo } from "./picture.js";
+import { $, ask, guarded, inOrder } from "./server.js";
+
+const MAX_UNDO = 50;
+const NEAREST = 4;  // Between points of a scribble, and sides of a box, in pixels of the frame.
+export const PROMPTS = ["click", "box", "scribble"];
+const room = $("#picture");
+
+// Set by the page: `send` makes a change on the server and takes its answer, `go` shows a frame.
+export const page = { send: null, go: null, refresh: null };
+
+// ---- Undo and redo: changes of all frames in one list
+
+export const history = { undo: [], redo: [] };
+
+// Returns what there is of a frame. `mask` is null if it has none, and `given` tells whether it counts as
+// painted.
+function snapshotOf(position, mask) {
+  const marks = [...view.marks].filter(([key]) => key.startsWith(`${position}/`));
+  return { mask: view.masked.has(position) ? mask.slice() : null, given: view.given.has(position), marks };
+}
+
+const snapshot = async (position) => snapshotOf(position, await frames.mask(position));
+
+async function put(position, { mask, given, marks }) {
+  if (mask) await page.send(`mask/${position}?given=${given ? 1 : 0}`, "PUT", mask);
+  else await page.send(`mask/${position}`, "DELETE");
+  for (const key of [...view.marks.keys()]) if (key.startsWith(`${position}/`)) view.marks.delete(key);
+  for (const [key, each] of marks) view.marks.set(key, each);
+  frames.forgetMask(position);
+}
+
+function remember(entry) {
+  history.undo.push(entry);
+  if (history.undo.length > MAX_UNDO) history.undo.shift();
+  history.redo = [];
+  page.refresh();
+}
+
+// Makes a change on the server, and remembers it once it is made.
+async function change(position, before, action) {
+  try {
+    await action();
+    remember({ position, before, after: await snapshot(position) });
+  } catch (error) {
+    frames.forgetMask(position);
+    throw error;
+  } finally {
+    if (position === view.wanted) await page.go(position, true);
+  }
+}
+
+// Takes the newest entry of one list back, or makes it again, and moves it to the other list.
+const travel = (from, to, side) => guarded(() => inOrder(async () => {
+  const entry = history[from][history[from].length - 1];
+  if (!entry || view.drag) return;
+  await put(entry.position, entry[side]);
+  history[to].push(history[from].pop());
+  await page.go(entry.position, true);
+  page.refresh();
+}));
+$("#undo").onclick = travel("undo", "redo", "before");
+$("#redo").onclick = travel("redo", "undo", "after");
+
+$("#clear").onclick = guarded(() => inOrder(async () => {
+  const { position } = view, before = await snapshot(position);
+  await change(position, before, () => put(position, { mask: null, given: false, marks: [] }));
+}));
+
+// ---- Clicks, boxes and scribbles: the server's network draws the mask
+
+// Adds points [x, y, label] or a box to the marks of the current object, and shows the new mask.
+const prompt = guarded(async (points, box) => {
+  const { position, current: id } = view, { width, height } = view.clip;
+  const inside = ([x, y, ...rest]) => [Math.max(0, Math.min(width - 1, x)), Math.max(0, Math.min(height - 1, y)), ...rest];
+  view.finding++;
+  page.refresh();
+  try {
+    await inOrder(async () => {
+      const before = await snapshot(position), marks = marksOf(position, id);
+      // Marks on a mask that was painted or tracked correct it; otherwise they are all there is to know.
+      const corrects = marks.points.length || marks.box ? marks.corrects : !!before.mask?.includes(id);
+      const after = { points: [...marks.points, ...points.map(inside)], box: box || marks.box, corrects: corrects && !box };
+      view.marks.set(`${position}/${id}`, after);
+      drawOver();
+      const asked = { object_id: id, box: after.box, points: after.points.map((each) => each.slice(0, 2)), labels: after.points.map((each) => each[2]) };
+      await change(position, before, async () => {
+        try {
+          await page.send(`prompt/${position}?corrects=${after.corrects ? 1 : 0}`, "POST", JSON.stringify(asked));
+          frames.forgetMask(position);
+        } catch (error) {
+          view.marks.set(`${position}/${id}`, marks);
+          throw error;
+        }
+      });
+    });
+  } finally {
+    view.finding--;
+    page.refresh();
+  }
+});
+
+// The first click on a frame is answered sooner if the network has seen the frame before.
+let prepared = "";
+function prepare() {
+  const key = `${view.clip.key}/${view.position}`;
+  if (prepared === key || !PROMPTS.includes(view.tool) || view.running) return;
+  prepared = key;
+  ask(`prepare/${view.position}`, { method: "POST" }).catch(() => {});
+}
+
+// ---- The brush
+
+// Sets `value` in all pixels of `array` within `radius` of the line between two points.
+function stroke(array, from, to, radius, value) {
+  const { width, height } = view.clip;
+  const [dx, dy] = [to[0] - from[0], to[1] - from[1]], length = dx * dx + dy * dy || 1;
+  const clip = (v, most) => Math.max(0, Math.min(most, v));
+  const range = (i, most) => [clip(Math.floor(Math.min(from[i], to[i]) - radius), most), clip(Math.ceil(Math.max(from[i], to[i]) + radius) + 1, most)];
+  const [left, right] = range(0, width), [top, bottom] = range(1, height);
+  for (let y = top; y < bottom; y++) {
+    for (let x = left; x < right; x++) {
+      const t = clip(((x - from[0]) * dx + (y - from[1]) * dy) / length, 1);
+      const [ex, ey] = [x - from[0] - t * dx, y - from[1] - t * dy];
+      if (ex * ex + ey * ey <= radius * radius) array[y * width + x] = value;
+    }
+  }
+}
+
+// ---- The pointer
+
+const fingers = new Map();
+
+room.onpointerdown = (event) => {
+  if (!view.mask || event.target.closest("button")) return;
+  room.setPointerCapture(event.pointerId);
+  fingers.set(event.pointerId, event);
+  if (fingers.size > 1) return cancel();
+  const isPan = event.button === 1 || view.tool === "hand";
+  if (!isPan && event.button !== 0 && !(event.button === 2 && PROMPTS.includes(view.tool))) return;
+  if (!isPan && !PROMPTS.includes(view.tool) && view.finding) return;  // The mask is about to change.
+  const label = view.sign ^ (event.button === 2 || event.altKey || event.shiftKey);
+  const tool = isPan ? "hand" : view.tool;
+  view.drag = { tool, label, radius: brushRadius(), points: [], position: view.position, last: [event.clientX, event.clientY] };
+  if (tool === "brush" || tool === "eraser") view.drag.before = snapshotOf(view.position, view.mask);
+  dragTo(event);
+};
+
+room.onpointermove = (event) => {
+  const box = room.getBoundingClientRect();
+  view.pointer = event.pointerType === "touch" ? null : [event.clientX - box.left, event.clientY - box.top];
+  if (fingers.size > 1) return pinch(event);
+  if (view.drag) return dragTo(event);
+  if (view.mask) prepare();
+  drawOver();
+};
+room.onpointerleave = () => { view.pointer = null; drawOver(); };
+room.oncontextmenu = (event) => { if (view.clip) event.preventDefault(); };
+
+room.onpointerup = room.onpointercancel = (event) => {
+  fingers.delete(event.pointerId);
+  const { drag } = view;
+  view.drag = null;
+  if (drag) finish(drag);
+  drawOver();
+};
+
+room.addEventListener("wheel", (event) => {
+  if (!view.clip) return;
+  event.preventDefault();
+  const box = room.getBoundingClientRect();
+  zoomTo(view.zoom * Math.exp(-event.deltaY / 400), event.clientX - box.left, event.clientY - box.top);
+}, { passive: false });
+
+function dragTo(event) {
+  const { drag } = view, point = pixelAt(event);
+  if (drag.tool === "hand") {
+    panBy(event.clientX - drag.last[0], event.clientY - drag.last[1]);
+    drag.last = [event.clientX, event.clientY];
+  } else if (drag.before) {
+    const from = drag.points[drag.points.length - 1] || point;
+    stroke(view.mask, from, point, drag.radius, drag.tool === "brush" ? view.current : 0);
+    draw();
+  }
+  drag.points.push(point);
+  drawOver();
+}
+
+const finish = guarded(async ({ tool, label, points, position, before, radius }) => {
+  const [first, last] = [points[0], points[points.length - 1]];
+  if (tool === "click") await prompt([[...first, label]]);
+  if (tool === "scribble") await prompt(thinned(points).map((each) => [...each, label, "scribble"]));
+  if (tool === "box") {
+    const box = [0, 1].map((i) => Math.min(first[i], last[i])).concat([0, 1].map((i) => Math.max(first[i], last[i])));
+    if (box[2] - box[0] >= NEAREST && box[3] - box[1] >= NEAREST) await prompt([], box);
+  }
+  if (before) {
+    const mask = view.mask.slice();
+    await inOrder(async () => change(position, before, () => page.send(`mask/${position}?given=1`, "PUT", mask)));
+  }
+});
+
+// Returns the points of a line without those that are close to the one before.
+function thinned(points) {
+  const kept = [points[0]];
+  for (const point of points) if (Math.hypot(point[0] - kept[kept.length - 1][0], point[1] - kept[kept.length - 1][1]) > NEAREST) kept.push(point);
+  return kept;
+}
+
+// A second finger takes back what the first has begun.
+function cancel() {
+  const { drag } = view;
+  view.drag = null;
+  if (drag?.before) {
+    frames.forgetMask(drag.position);
+    page.go(drag.position, true);
+  }
+}
+
+// Two fingers zoom and move.
+function pinch(event) {
+  const other = [...fingers.values()].find((each) => each.pointerId !== event.pointerId);
+  const before = fingers.get(event.pointerId), box = room.getBoundingClientRect();
+  const distance = (each) => Math.hypot(each.clientX - other.clientX, each.clientY - other.clientY) || 1;
+  panBy((event.clientX - before.clientX) / 2, (event.clientY - before.clientY) / 2);
+  zoomTo(view.zoom * distance(event) / distance(before), (event.clientX + other.clientX) / 2 - box.left, (event.clientY + other.clientY) / 2 - box.top);
+  fingers.set(event.pointerId, event);
+}
+
+$("#zoom_in").onclick = () => zoomTo(view.zoom * 1.5);
+$("#zoom_out").onclick = () => zoomTo(view.zoom / 1.5);
+$("#zoom").onclick = () => zoomTo(1);
+new ResizeObserver(fit).observe(room);
