@@ -123,6 +123,8 @@ def test_the_end_of_a_part_is_not_the_end_of_a_cut_video(tmp_path):
 COMPLETE = {
     # The pictures begin later than the sound.
     "late.mkv": {"times": range(4, 17), "sound": ("aac", 1.4), "codec": ("libx264", "yuv420p")},
+    "late.nut": {"times": range(4, 17), "codec": ("mpeg4", "yuv420p")},
+    "late.flv": {"times": range(4, 17), "codec": ("flv1", "yuv420p")},
     # The writer leaves empty places for frames 3 to 8.
     "dropped.avi": {"times": [0, 1, 2, 9, 10, 11, 12], "count": 6},
     "sound.flv": {"sound": ("aac", 4.0), "codec": ("flv1", "yuv420p")},
