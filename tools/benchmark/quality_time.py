@@ -127,6 +127,7 @@ def draw(points: list[dict[str, str]], others: list[dict[str, str]], path: pathl
     axes.set_xscale("log")
     axes.set_xlabel("seconds per frame (each method on its own machine)")
     axes.set_ylabel("J&F in percent")
+    axes.set_title(f"blue: {points[-1]['source']}", loc="left", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     with atomic_files.replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=120)
