@@ -1,5 +1,6 @@
 """Where tests find real data and the bundled data set, and how they run."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -27,6 +28,31 @@ def eagerly():
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
+
+
+@pytest.fixture
+def few_blocks(monkeypatch):
+    """Lets settings build a MobileNetV2 of few blocks."""
+    from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
+    from feelvos_tf.testing import small_model
+
+    monkeypatch.setattr(MobileNetV2, "_BLOCKS", small_model.FewBlocks._BLOCKS)
+
+
+@functools.cache
+def _bundled_model():
+    from feelvos_tf.inference import model_loading
+
+    return model_loading.build_bundled()
+
+
+@pytest.fixture
+def bundled_model(monkeypatch):
+    """Lets all tests of a process share the bundled model, which is traced at its first frames."""
+    from feelvos_tf.inference import model_loading
+
+    model = _bundled_model()
+    monkeypatch.setattr(model_loading, "build_bundled", lambda: model)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.testing import small_model
 
 _SIZE = 33
 
@@ -18,7 +19,7 @@ def _gradients(recompute: bool) -> list[tf.Tensor]:
     tf.keras.utils.set_random_seed(0)
     with strategy.scope():
         model = Feelvos(
-            MobileNetV2(depth_multiplier=0.1, output_stride=16),
+            small_model.FewBlocks(depth_multiplier=0.1, output_stride=16),
             atrous_rates=(),
             embedding_dimension=4,
             recompute_backbone=recompute,

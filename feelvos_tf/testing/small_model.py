@@ -9,13 +9,13 @@ from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 
 
-class _FewBlocks(MobileNetV2):
+class FewBlocks(MobileNetV2):
     """The first four widths, one block or two of each: a third less time to trace the network."""
 
     _BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 2), (6, 64, 1, 2))
 
 
-def create(seed: int = 3, backbone: type[MobileNetV2] = _FewBlocks) -> Feelvos:
+def create(seed: int = 3, backbone: type[MobileNetV2] = FewBlocks) -> Feelvos:
     """Returns the network, biases and batch-norm offsets being random, too, instead of 0.
 
     Args:

@@ -17,6 +17,8 @@ from feelvos_tf.training.optimizers import (
     gradient_multiplier,
 )
 
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.fixture
 def variables():
