@@ -68,9 +68,9 @@ def test_a_corrupt_record_is_named_once_and_skipped(tmp_path, capfd, corrupt, se
     [line] = [x for x in capfd.readouterr().err.splitlines() if "skipped" in x]
     assert f"skipped: {pattern}: {sentence}" in line
     assert line.endswith("(1 corrupt of at most 1)")
-    again = batches(pattern, max_corrupt_records=1)
-    for one, two in zip(found, again):
-        np.testing.assert_array_equal(one["images"], two["images"])
+    if corrupt is cut_frame:
+        for one, two in zip(found, batches(pattern, max_corrupt_records=1)):
+            np.testing.assert_array_equal(one["images"], two["images"])
 
 
 def test_one_more_than_the_limit_ends_the_training(tmp_path):
