@@ -58,7 +58,8 @@ def damage_labels(
     size = [scale_dimension(dim, 1.0 / output_stride) for dim in labels.shape]
     small = tf.ensure_shape(resize_nearest(labels, size), size)
     changes = tf.random.stateless_uniform([num_objects, 4], seed, minval=-1.0, maxval=1.0)
-    order = tf.random.experimental.stateless_shuffle(tf.range(1, num_objects), seed)
+    objects = tf.range(1, tf.maximum(num_objects, 1))  # Without a reference there are none.
+    order = tf.random.experimental.stateless_shuffle(objects, seed)
 
     def add_object(turn: tf.Tensor, damaged: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         index = order[turn]
@@ -72,7 +73,7 @@ def damage_labels(
         return turn + 1, tf.where(moved, index, damaged)
 
     _, damaged = tf.while_loop(
-        lambda turn, _: turn < num_objects - 1, add_object, (0, tf.zeros_like(small))
+        lambda turn, _: turn < tf.size(order), add_object, (0, tf.zeros_like(small))
     )
     return tf.where(labels == VOID, VOID, resize_nearest(damaged, labels.shape))
 

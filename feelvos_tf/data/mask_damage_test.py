@@ -145,6 +145,13 @@ def test_damage_is_small_and_keeps_void_and_ids():
             assert 0.6 < both / either < 1.0
 
 
+@pytest.mark.parametrize("num_objects", [0, 1])
+def test_a_clip_without_objects_has_nothing_to_damage(num_objects):
+    labels = tf.fill([9, 9], 255)
+    damaged = mask_damage.damage_labels(labels, tf.constant(num_objects), [1, 0], 4)
+    np.testing.assert_array_equal(damaged, labels)
+
+
 def test_amounts_out_of_range_are_refused():
     with pytest.raises(InputError, match="damage_labels.max_shift: expected float of 0.0 or more"):
         mask_damage.damage_labels(tf.zeros([9, 9], tf.int32), 2, [1, 0], 4, max_shift=-1.0)
