@@ -109,19 +109,27 @@ def test_scores_of_a_predictor_are_those_of_its_masks(dataset_root, tmp_path):
     assert scores == {"J": summary.j.mean, "F": summary.f.mean, "J&F": summary.j_and_f}
 
 
+def evaluate_here(*arguments):
+    return in_this_process.run(evaluate, *arguments)
+
+
+def evaluate_there(*arguments):
+    command = [sys.executable, "-m", "feelvos_tf.evaluate", *arguments]
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(command, capture_output=True, text=True, env=env)
+
+
+@pytest.mark.parametrize(
+    "run", [evaluate_here, pytest.param(evaluate_there, marks=pytest.mark.slow)]
+)
 def test_once_prints_one_line_and_writes_scalars_at_the_checkpoint_s_step(
-    run_dir, dataset_root, tmp_path
+    run, run_dir, dataset_root, tmp_path
 ):
     folder = tmp_path / "run"
     shutil.copytree(run_dir, folder)
     arguments = [f"--model_dir={folder}", f"--dataset_root={dataset_root}", "--year=2017"]
-    done = subprocess.run(
-        [sys.executable, "-m", "feelvos_tf.evaluate", *arguments, "--split=val", "--once"]
-        + ["--gin_file=gin_configs/evaluation.gin", "--gin_param=atrous_rates = ()"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
-    )
+    arguments += ["--gin_file=gin_configs/evaluation.gin", "--gin_param=atrous_rates = ()"]
+    done = run(*arguments, "--split=val", "--once")
     assert done.returncode == 0, done.stderr
     [line] = done.stdout.splitlines()
     values = re.fullmatch(r"ckpt-10: J (0\.\d+), F (0\.\d+), J&F (0\.\d+)", line).groups()

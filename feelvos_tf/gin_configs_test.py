@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pathlib
 import re
 
 import gin
@@ -11,7 +12,8 @@ import pytest
 from feelvos_tf import configurables  # noqa: F401
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import datasets, record_shards
+from feelvos_tf.data import datasets, paper_clips, record_shards
+from feelvos_tf.data.clip_source import ClipSource
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
@@ -43,8 +45,19 @@ def records(tmp_path_factory):
     return str(folder / "train-*")
 
 
-@pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_every_file_is_read_and_builds_what_it_describes(path, records):
+# One of each way of making clips; the others differ in sizes and shares.
+WITH_CLIPS = ("train/small_model_2_rollout.gin", "train/paper.gin", "datasets/first_frames.gin")
+ALL_WITH_CLIPS = [pytest.param(path, True, marks=pytest.mark.slow) for path in FILES]
+
+
+@pytest.mark.parametrize(
+    ("path", "with_clips"),
+    [*((path, name_of(path) in WITH_CLIPS) for path in FILES), *ALL_WITH_CLIPS],
+    ids=lambda value: name_of(value) if isinstance(value, pathlib.Path) else None,
+)
+def test_every_file_is_read_and_builds_what_it_describes(path, with_clips, records, monkeypatch):
+    if not with_clips:
+        monkeypatch.setattr(ClipSource, "clip", lambda self, _: paper_clips.blank_clip(self._clips))
     is_part = "datasets" in path.parts or path.name == "evaluation.gin"
     places = ["training_dataset.records"]
     if "youtube_vos_" in path.stem or path.stem in ("davis_2017_and_youtube_vos", *PAPER):

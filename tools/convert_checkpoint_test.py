@@ -1,7 +1,6 @@
 import io
 import re
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -108,26 +107,30 @@ def release_files(tmp_path, variables):
     return found
 
 
-def test_the_downloaded_archive_becomes_a_saved_model(tmp_path, release_files):
+def test_the_downloaded_archive_becomes_a_saved_model(tmp_path, release_files, monkeypatch):
+    """Up to the writing of it, which takes long: release_checkpoint_test.py does that."""
+    exported = []
+    monkeypatch.setattr(convert_checkpoint.export, "export", lambda *given: exported.append(given))
     path = archive_of(tmp_path / "trained.tar.gz", {**release_files, "trained/README": b"hello"})
     (tmp_path / "small.gin").write_text(SETTINGS)
     (tmp_path / "paper.gin").write_text("Predictor.max_reference_pixels = 7\n")
-    command = [sys.executable, str(TOOL), f"--tf1_checkpoint={path}"]
-    command += [f"--gin_file={tmp_path}/small.gin", f"--export_gin_file={tmp_path}/paper.gin"]
-    command += [f"--export_dir={tmp_path}/saved_model"]
+    arguments = [f"--tf1_checkpoint={path}", f"--export_dir={tmp_path}/saved_model"]
+    arguments += [f"--gin_file={tmp_path}/small.gin", f"--export_gin_file={tmp_path}/paper.gin"]
     before = set(tmp_path.iterdir())
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = in_this_process.run(convert_checkpoint, *arguments)
     assert result.returncode == 0, result.stderr
     assert "matched: 347 of the model's 347 variables" in result.stdout
-    assert set(tmp_path.iterdir()) - before == {tmp_path / "saved_model"}
-    model = tf.saved_model.load(str(tmp_path / "saved_model"))
+    assert set(tmp_path.iterdir()) == before
+    [(model, folder)] = exported
+    assert folder == f"{tmp_path}/saved_model"
     mask = np.zeros([33, 49], np.uint8)
     mask[5:20, 5:25] = 3
     state = model.start(np.zeros([33, 49, 3], np.uint8), mask)
     assert state["object_ids"].numpy().tolist() == [0, 3]
     assert state["reference_embeddings"].shape[0] <= 2 * 7
 
-    again = in_this_process.run(convert_checkpoint, *command[2:])
+    (tmp_path / "saved_model").mkdir()
+    again = in_this_process.run(convert_checkpoint, *arguments)
     assert again.returncode == 1
     assert "expected a folder that does not exist yet" in again.stderr
 

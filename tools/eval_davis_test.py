@@ -4,18 +4,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import eval_davis
 import pytest
 from PIL import Image
 
-from feelvos_tf.testing import drawn_masks
+from feelvos_tf.testing import drawn_masks, in_this_process
 
 TOOL = Path(__file__).with_name("eval_davis.py")
 OBJECTS = {"one": [1], "three": [1, 2, 3]}
 
 
 def run(*arguments):
-    command = [sys.executable, str(TOOL), "--workers=1", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
+    return in_this_process.run(eval_davis, "--workers=1", *arguments)
 
 
 @pytest.fixture
@@ -29,7 +29,9 @@ def predictions(tmp_path):
 
 
 def test_the_tool_prints_the_table_and_writes_the_csvs(davis, predictions):
-    result = run(f"--dataset_root={davis}", f"--predictions={predictions}", "--workers=2")
+    """The program itself, as users run it."""
+    command = [sys.executable, str(TOOL), f"--dataset_root={davis}", f"--predictions={predictions}"]
+    result = subprocess.run([*command, "--workers=2"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     with (predictions / "global_results-val.csv").open() as file:
         (row,) = csv.DictReader(file)

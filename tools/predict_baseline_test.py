@@ -8,12 +8,13 @@ import sys
 
 import cv2
 import numpy as np
+import predict_baseline
 import pytest
 from PIL import Image
 
 from feelvos_tf.media import masks
+from feelvos_tf.testing import in_this_process
 
-PROGRAM = pathlib.Path(__file__).parent / "predict_baseline.py"
 STEP = 3
 
 
@@ -39,23 +40,23 @@ def clip(tmp_path_factory):
     return folder
 
 
+def arguments(clip, output):
+    mask = f"--mask={clip / 'truth' / '00000.png'}"
+    return [f"--video={clip / 'frames'}", mask, f"--output_dir={output}"]
+
+
 def predict(clip, output, *flags):
-    return subprocess.run(
-        [
-            sys.executable,
-            PROGRAM,
-            f"--video={clip / 'frames'}",
-            f"--mask={clip / 'truth' / '00000.png'}",
-            f"--output_dir={output}",
-            *flags,
-        ],
-        capture_output=True,
-        text=True,
-    )
+    return in_this_process.run(predict_baseline, *arguments(clip, output), *flags)
+
+
+def run_program(*flags):
+    """Runs the program itself, as users run it."""
+    command = [sys.executable, predict_baseline.__file__, *flags]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def test_first_mask_is_repeated(clip, tmp_path):
-    result = predict(clip, tmp_path / "out", "--baseline=first_mask")
+    result = run_program(*arguments(clip, tmp_path / "out"), "--baseline=first_mask")
     assert result.returncode == 0, result.stderr
     for frame in range(6):
         ids = masks.read_mask(tmp_path / "out" / f"{frame:05d}.png")
@@ -81,5 +82,5 @@ def test_one_baseline_does_not_pass_for_the_other(clip, tmp_path):
 
 def test_unknown_or_missing_baseline_is_refused(clip, tmp_path):
     for flags in ([], ["--baseline=magic"]):
-        result = predict(clip, tmp_path / "out", *flags)
+        result = run_program(*arguments(clip, tmp_path / "out"), *flags)
         assert result.returncode != 0 and "baseline" in result.stderr
