@@ -223,7 +223,10 @@ def _ids_of_colors(
     format_name: str,
 ) -> np.ndarray:
     """Returns one id per color of uint8 [height, width, 4]; black and clear are background."""
-    opaque = np.where(colors[..., 3:] < _SEEN, 0, colors[..., :3]).astype(np.uint8)
+    is_seen = colors[..., 3] >= _SEEN
+    opaque = np.where(is_seen[..., None], colors[..., :3], 0).astype(np.uint8)
+    if is_seen.any() and not is_seen.all() and not opaque.any():
+        return is_seen.astype(np.uint8)  # Black on nothing.
     is_gray = (opaque == opaque[..., :1]).all()
     if is_gray and format_name != "JPEG":
         found = np.unique(opaque[..., 0])

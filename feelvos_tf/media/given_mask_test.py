@@ -62,6 +62,12 @@ def test_white_on_black_is_one_object_in_gray_and_in_colors(tmp_path):
     np.testing.assert_array_equal(read(saved(tmp_path / "clear.png", clear)), drawn(1))
 
 
+def test_black_on_transparency_is_one_object(tmp_path):
+    black = np.dstack([np.zeros((*SIZE, 3), np.uint8), drawn(255)])
+    np.testing.assert_array_equal(read(saved(tmp_path / "rgba.png", black)), drawn(1))
+    np.testing.assert_array_equal(read(saved(tmp_path / "la.png", black[..., 2:])), drawn(1))
+
+
 def test_every_color_is_an_object_and_keeps_its_id_in_later_masks(tmp_path):
     colors = np.array([[0, 0, 0], [250, 10, 10], [10, 10, 250], [10, 250, 10]], np.uint8)
     numbers = given_mask.ObjectNumbers()
