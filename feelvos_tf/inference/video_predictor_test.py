@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import model_loading
+from feelvos_tf.inference import window as windows
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.inference.window import Window, downsample_mask
@@ -115,10 +116,12 @@ def test_ids_1_and_254_with_gaps_join_leave_and_come_back_as_given(clip):
     assert np.mean((ids == 1) != (masks[1] == 7)) < 0.05
 
 
-def test_a_restored_state_goes_on_bit_by_bit(clip, network, tmp_path):
+@pytest.mark.parametrize("window", [0.0, 0.3])
+def test_a_restored_state_goes_on_bit_by_bit(clip, network, tmp_path, monkeypatch, window):
     """Also with random reference pixels, through a file, and in another predictor."""
     images, masks = clip
-    predictor = VideoPredictor(network, 40, identity="a")
+    monkeypatch.setattr(windows, "_MARGIN", 2)  # These frames are smaller than the usual margin.
+    predictor = VideoPredictor(network, 40, identity="a", window=window)
 
     def go_on(predictor: VideoPredictor) -> list[np.ndarray]:
         results = [predictor.step(images[2])]
@@ -134,7 +137,7 @@ def test_a_restored_state_goes_on_bit_by_bit(clip, network, tmp_path):
     np.savez(tmp_path / "state.npz", **kept)
     expected = go_on(predictor)
     predictor.restore(kept)
-    from_file = VideoPredictor(network, 40, identity="a")
+    from_file = VideoPredictor(network, 40, identity="a", window=window)
     from_file.restore(np.load(tmp_path / "state.npz"))
     for found in (go_on(predictor), go_on(from_file)):
         for each, other in zip(found, expected, strict=True):
@@ -301,6 +304,33 @@ def test_a_state_of_another_model_or_size_is_refused_in_one_sentence(clip, netwo
         with pytest.raises(InputError, match=sentence) as caught:
             receiver.restore(given)
         assert "\n" not in str(caught.value)
+    predictor.restore(state)
+
+
+def test_a_state_with_another_window_or_a_damaged_one_is_refused(clip, network):
+    images, masks = clip
+    predictor = VideoPredictor(network, window=0.5)
+    predictor.start(images[0], masks[0])
+    predictor.step(images[1])
+    state = predictor.state()
+    whole = VideoPredictor(network)
+    whole.start(images[0], masks[0])
+    without = {name: array for name, array in state.items() if name != "seen_ids"}
+    for receiver, given, sentence in (
+        (whole, state, "windows of 0 of a frame, found one with 0.5"),
+        (predictor, whole.state(), "windows of 0.5 of a frame, found one with 0"),
+        (predictor, without, "another seen_ids"),
+        (predictor, {**state, "seen_image": state["seen_image"][:-1]}, "another seen_image"),
+        (
+            predictor,
+            {**state, "seen_window": state["seen_window"] + np.int32([0, 0, 0, 8, 0, 0])},
+            "another window",
+        ),
+        (predictor, {**state, "seen_boxes": state["seen_boxes"][1:]}, "another window"),
+        (predictor, {**state, "seen_box_ids": state["seen_box_ids"] + 1}, "another window"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            receiver.restore(given)
     predictor.restore(state)
 
 
