@@ -31,7 +31,7 @@ def example_of_readme() -> str:
 
 
 @pytest.mark.parametrize("example", [example_of_docstring, example_of_readme])
-def test_the_examples_run_and_give_masks_of_the_clip(example, monkeypatch):
+def test_the_examples_run_and_give_masks_of_the_clip(example, bundled_model, monkeypatch):
     """On its first frames, at a small size, which takes a fraction of the time."""
     monkeypatch.chdir(ROOT)
     program = (

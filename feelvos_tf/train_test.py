@@ -59,7 +59,9 @@ def test_every_training_file_is_read_and_opens_with_what_it_stands_for(path):
 def test_the_python_defaults_are_the_values_of_the_release(part):
     gin_settings.parse(["gin_configs/train/davis_2017_as_released.gin"], [])
     written = gin.get_bindings(part, resolve_references=False)
-    settings = {k: v for k, v in written.items() if k not in ("backbone", "atrous_rates")}
+    # Stride, rates and the clips that are summed are not train.py's: see gin_configs/README.md.
+    others = ("backbone", "atrous_rates", "summed_clips")
+    settings = {k: v for k, v in written.items() if k not in others}
     defaults = {k: p.default for k, p in inspect.signature(part.__init__).parameters.items()}
     assert settings
     assert settings == {name: defaults[name] for name in settings}
@@ -136,7 +138,7 @@ def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
 
 
 def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
-    tmp_path, testdata, eagerly, capsys, monkeypatch
+    tmp_path, testdata, eagerly, few_blocks, capsys, monkeypatch
 ):
     """Clips, dropout, pixels drawn and calibration included, to the last bit."""
     videos = datasets.list_sequences(testdata, split="train")
@@ -149,20 +151,20 @@ def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
         "Feelvos.train_max_neighbors_per_object = 16",
         "TripletLoss.max_pixels_per_object = 8",
         "InitialWeights.calibration_clips = 2",
-        "Trainer.num_steps = 4",
-        "Intervals.save_every_steps = 2",
+        "Trainer.num_steps = 2",
+        "Intervals.save_every_steps = 1",
     ]
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     gin_settings.parse(["gin_configs/quickstart.gin"], settings)
     assert train.train(whole) == 0
     resumed.mkdir()
-    for path in whole.glob("ckpt-2.*"):
+    for path in whole.glob("ckpt-1.*"):
         shutil.copy(path, resumed)
     assert train.train(resumed) == 0
     expected, found, before = (
-        checkpoint_state.read(whole, 4),
-        checkpoint_state.read(resumed, 4),
         checkpoint_state.read(whole, 2),
+        checkpoint_state.read(resumed, 2),
+        checkpoint_state.read(whole, 1),
     )
     assert len(expected) > 100 and found.keys() == expected.keys()
     different = [name for name in expected if not np.array_equal(found[name], expected[name])]
