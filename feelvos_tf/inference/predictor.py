@@ -211,9 +211,7 @@ class Predictor(tf.Module):
         if self.reference_reduction == "kmeans" and self.max_reference_pixels:
             every = prepare_reference(embeddings, indices, num_objects)
             return tf.function(cluster_reference)(every, self.max_reference_pixels)
-        return prepare_reference(
-            embeddings, indices, num_objects, self.max_reference_pixels, _SEED
-        )
+        return prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels, _SEED)
 
     def _add_objects(self, mask: tf.Tensor, state: State) -> State:
         """Returns the state with further objects in the last frame; call it as `add_objects`.
