@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import concurrent.futures
 import errno
 import http.client
@@ -21,7 +23,7 @@ from PIL import Image
 
 from feelvos_tf.demo_page.conftest import FRAMES, LIMITS, SIZE
 from feelvos_tf.inference.video_predictor import VideoPredictor
-from feelvos_tf.testing import drawn_videos
+from feelvos_tf.testing import color_model, drawn_videos
 
 
 class Browser:
@@ -104,13 +106,124 @@ def test_a_painted_object_is_followed_and_comes_back_in_every_form(with_clip):
     )
 
 
-def test_a_run_can_be_stopped_and_nothing_is_painted_meanwhile(with_clip):
+def test_what_is_painted_during_a_run_stays_and_the_run_can_be_stopped(with_clip, blocked_network):
     _, state = with_clip.ask("POST", "run", b'{"position": 0}')
-    assert state["running"]
-    status, answer = with_clip.ask("PUT", "mask/1", bytes(SIZE[0] * SIZE[1]))
-    assert (status, answer["error"]) == (400, "a run is in progress: stop it first")
+    assert state["running"] and state["run"]["seconds_left"] is None
+    painted = np.full(SIZE, 5, np.uint8)
+    assert with_clip.ask("PUT", "mask/2", painted.tobytes())[0] == 200
+    blocked_network.set()
+    state = with_clip.wait()
+    assert state["given"] == [0, 2] and state["run"]["done"] == FRAMES - 1
+    assert state["run"]["seconds_left"] == 0
+    np.testing.assert_array_equal(mask_of(with_clip, 2), painted)
+    assert (mask_of(with_clip, 1) == 1).any() and (mask_of(with_clip, 3) == 1).any()
+    with_clip.ask("POST", "run", b'{"position": 0}')
     _, state = with_clip.ask("POST", "stop")
     assert not state["running"] and state["run"]["done"] < FRAMES - 1
+
+
+def marked(browser: Browser, position: int, query: str = "", **marks) -> tuple:
+    """Returns the server's answer to marks on object 1."""
+    body = json.dumps({"object_id": 1, **marks}).encode()
+    return browser.ask("POST", f"prompt/{position}{query}", body)
+
+
+def test_clicks_and_boxes_become_masks_and_leave_other_objects_alone(with_clip):
+    truth = drawn_videos.draw(4, (1, 2), SIZE)[1]
+    with_clip.ask("PUT", "mask/4", np.where(truth == 2, truth, 0).tobytes())
+    rows, columns = np.nonzero(truth == 1)
+    middle = [columns.mean(), rows.mean()]
+    assert with_clip.ask("POST", "prepare/4")[0] == 200
+    status, state = marked(with_clip, 4, points=[middle], labels=[1])
+    assert status == 200 and state["given"] == [0, 4]
+    assert np.mean(mask_of(with_clip, 4) != truth) < 0.01
+    box = [columns.min() - 2, rows.min() - 2, columns.max() + 2, rows.max() + 2]
+    marked(with_clip, 4, box=list(map(float, box)))
+    assert np.mean(mask_of(with_clip, 4) != truth) < 0.01
+    # A correction leaves what has no mark; marks alone are all there is to know.
+    before = np.where(truth == 2, 2, 0).astype(np.uint8)
+    before[80:, 120:] = 1
+    for query, is_kept in (("?corrects=1", True), ("", False)):
+        with_clip.ask("PUT", "mask/4", before.tobytes())
+        marked(with_clip, 4, query, points=[middle])
+        found = mask_of(with_clip, 4)
+        assert found[80:, 120:].all() == is_kept and (found == truth)[:60].mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("marks", "sentence"),
+    [
+        ({"points": [[500, 3]]}, "points inside of an image of 160x96"),
+        ({"points": []}, "a box or a point on the object"),
+        ({"points": [[5, 3]], "labels": [2]}, "labels of 1"),
+        ({"object_id": 255, "points": [[5, 3]]}, "object_id: expected a whole number"),
+        ({"points": [[5, 3]], "more": 1}, "the request: expected the keys"),
+    ],
+)
+def test_marks_that_say_nothing_are_refused(with_clip, marks, sentence):
+    status, answer = marked(with_clip, 0, **marks)
+    assert status == 400 and sentence in answer["error"]
+
+
+def test_pictures_become_a_clip(browser):
+    files = []
+    for number in range(3):
+        stream = io.BytesIO()
+        Image.new("RGB", (40, 30), (0, 0, 70 * number)).save(stream, "PNG")
+        files.append(stream.getvalue())
+    sizes = ",".join(str(len(file)) for file in files)
+    status, state = browser.ask("POST", f"clip?name=shot1.png&sizes={sizes}", b"".join(files))
+    assert status == 200, state
+    assert (state["clip"]["frames"], state["clip"]["name"]) == (3, "shot1")
+    for wrong in ("5", "5,x", "9,9"):
+        status, answer = browser.ask("POST", f"clip?sizes={wrong}", b"no pictures at all")
+        assert status == 400 and answer["error"] and "/tmp" not in answer["error"]
+
+
+def test_files_are_named_after_the_clip_whatever_its_name(browser, clip_folder):
+    film = (clip_folder / "bunny.mp4").read_bytes()
+    browser.ask("POST", "clip?name=%C3%84%20%22b%22%0A..%2F.mp4", film)
+    connection = http.client.HTTPConnection(browser._host, timeout=60)
+    connection.request("GET", "/api/download/masks.zip", headers={"cookie": browser.cookie})
+    header = connection.getresponse().getheader("content-disposition")
+    assert header.startswith("attachment; filename*=UTF-8''") and header.endswith("_masks.zip")
+    assert not set(header.partition("''")[2]) & set('/"\n ;')
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [(None, 401), ("Basic bm9uc2Vuc2U", 401), ("Basic " + "eDp3cm9uZw==", 401), ("Bearer x", 401)],
+)
+def test_nothing_is_answered_without_the_password(clip_folder, given, status):
+    assert asked_with_password(clip_folder, given) == status
+
+
+def test_with_the_password_the_page_is_served_under_any_name(clip_folder):
+    right = "Basic " + base64.b64encode(b"anybody:open sesame").decode()
+    assert asked_with_password(clip_folder, right) == 200
+
+
+def asked_with_password(clip_folder, authorization) -> int:
+    """Returns the status of a request for the page, without a server around it."""
+    pytest.importorskip("starlette", reason="needs starlette: pip install 'feelvos_tf[demo]'")
+    from feelvos_tf.demo_page import server
+
+    predictor = VideoPredictor(color_model.ColorModel())
+    app = server.create(predictor, server.ExampleClip(clip_folder), LIMITS, "open sesame")
+    headers = [(b"host", b"another.example")]
+    if authorization:
+        headers.append((b"authorization", authorization.encode()))
+    scope = {"type": "http", "method": "GET", "path": "/", "root_path": "", "query_string": b""}
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        return {"type": "http.request"}
+
+    asyncio.run(app({**scope, "headers": headers}, receive, send))
+    return sent[0]["status"]
 
 
 def test_two_visitors_see_nothing_of_each_other(with_clip, address):
@@ -346,7 +459,7 @@ def test_a_full_disk_is_said_without_the_servers_paths(with_clip, clip_folder, m
         (zipfile.ZipFile, "writestr", "GET", "download/masks.zip", b""),
         (Image.Image, "save", "PUT", "mask/1", bytes(SIZE[0] * SIZE[1])),
         (Image.Image, "save", "POST", "clip", film),
-        (tempfile, "NamedTemporaryFile", "POST", "clip", film),
+        (tempfile, "mkdtemp", "POST", "clip", film),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(target, name, full)

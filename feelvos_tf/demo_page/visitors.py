@@ -187,7 +187,8 @@ class Visitor:
 
     def sentence(self, error: Exception) -> str:
         """Returns the message of an error without paths of this machine."""
-        return re.sub(rf"{re.escape(str(self.folder))}\S*: ", "", str(error))
+        path = rf"{re.escape(str(self.folder))}[^\s:'\")]*"
+        return re.sub(path, "the file", re.sub(rf"{path}: ", "", str(error)))
 
     def name_objects(self, objects: Any) -> None:
         """Sets names and colors of the objects.

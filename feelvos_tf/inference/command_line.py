@@ -13,6 +13,7 @@ import contextlib
 import pathlib
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from feelvos_tf.data import dataset_flags
 from feelvos_tf.inference import input_video, submission, video_flags
 from feelvos_tf.inference.distance_maps import DistanceMaps
 from feelvos_tf.inference.input_video import InputVideo
+from feelvos_tf.inference.prompt import Prompter
 from feelvos_tf.inference.propagation import OnFrame, Outputs, Propagator, Report, propagate_videos
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import result_files, video_writing
@@ -152,7 +154,7 @@ class CommandLine:
             raise InputError(
                 "--ray is for videos in files, without --save_embeddings and --distance_maps"
             )
-        videos = self._videos()
+        make, prompter = self._prompter(make_predictor)
         overwrite = self._value("overwrite") or on_frame is not None
 
         def outputs_of(video: InputVideo) -> Outputs:
@@ -160,26 +162,24 @@ class CommandLine:
             further = () if maps is None else (maps.files(video),)
             return outputs._replace(files=outputs.files + further)
 
-        def make() -> Propagator:
-            tqdm.write("loading the model ...")
-            return make_predictor()
+        with tempfile.TemporaryDirectory() as folder:
+            videos = self._videos(folder, prompter)
+            with _stopping(videos):
+                if self._value("ray"):
+                    from feelvos_tf.inference.deploy.ray_cluster import propagate_videos_on_ray
 
-        with _stopping(videos):
-            if self._value("ray"):
-                from feelvos_tf.inference.deploy.ray_cluster import propagate_videos_on_ray
-
-                report = propagate_videos_on_ray(
-                    make_predictor,
-                    videos,
-                    self._outputs,
-                    settings,
-                    overwrite,
-                    self._value("ray_workers"),
-                )
-            else:
-                report = propagate_videos(
-                    make, videos, outputs_of, settings, overwrite, on_frame, _print_objects
-                )
+                    report = propagate_videos_on_ray(
+                        make_predictor,
+                        videos,
+                        self._outputs,
+                        settings,
+                        overwrite,
+                        self._value("ray_workers"),
+                    )
+                else:
+                    report = propagate_videos(
+                        make, videos, outputs_of, settings, overwrite, on_frame, _print_objects
+                    )
         asked = {"embeddings": embeddings_dir, "distance maps": distance_maps_dir}
         self._tell(report, len(videos), asked)
         if self._value("submission") is not None:
@@ -267,11 +267,25 @@ class CommandLine:
                 "--overlays is for --dataset_root; with --video use --overlay=FILE.mp4"
             )
 
-    def _videos(self) -> list[InputVideo]:
+    def _prompter(self, make_predictor: Callable[[], Propagator]) -> tuple:
+        """Returns what makes the predictor, and what makes masks of --points; None without them."""
+
+        def make() -> Propagator:
+            tqdm.write("loading the model ...")
+            return make_predictor()
+
+        if self._video.points is None:
+            return make, None
+        predictor = make()
+        if self._value("ray") or not hasattr(predictor, "prompter"):
+            raise InputError("--points is for feelvos_tf.predict without --ray")
+        return lambda: predictor, predictor.prompter()
+
+    def _videos(self, points_folder: str, prompter: Prompter | None) -> list[InputVideo]:
         if self._video.many is not None:
             return self._video.input_videos()
         if self._video.source is not None:
-            return [self._video.input_video()]
+            return [self._video.input_video(points_folder, prompter)]
         return input_video.from_dataset(self._dataset.choice().list_sequences("first"))
 
     def _outputs(self, video: InputVideo) -> Outputs:

@@ -4,12 +4,13 @@ Marked pixels stand for the first frame: object and background are compared with
 itself stands for the previous frame, with what is known of the mask so far. Neither the paper nor
 the release has clicks; README.md beside this file tells how well they do.
 
-1. The whole image at a small size: once with the marks alone, then with confident pixels of that
-   result as further references, as the memory of videos does.
-2. The window around the result at the model's size, where its outline becomes fine.
+1. The first marks are answered together: for the whole image at a small size, once with the marks
+   alone, then with confident pixels of that result as further references, as the memory of videos
+   does; then in the window around the result at the model's size, where its outline becomes fine.
+2. Every further mark corrects the mask so far, in a window around the mark. The mask changes only
+   where it is connected with the mark, so that more marks do no harm elsewhere.
 
-A mask that is corrected changes only where it is connected with a mark. Features are computed once
-per image.
+Features are computed once per image.
 """
 
 from __future__ import annotations
@@ -25,13 +26,17 @@ from feelvos_tf.inference.window import model_size, scaled
 
 _COARSE_SIZE, _FINEST_SIZE = 240, 480  # Pixels on the short side.
 _UNKNOWN = -1
+_GUESSED = 3  # So many marks are answered together.
+_STROKE = 0.03  # Of the image's long side: points that are nearer than this are one stroke.
 _LARGEST_HOLE = 0.05  # Of the object: one that is smaller is filled, unless it is marked.
 # Pixels that become references: how probable they are, and how many of object and background.
 _CONFIDENT, _SAMPLES = 0.8, 256
 _SEED = 0.5  # Of a box' ellipse: so much of its middle is taken for the object at first.
-# In pixels of the stride-4 grid: a mark's radius; how far a window reaches beyond the object; how
-# far a correction reaches; how near to a mark the old mask does not count.
-_DISC_RADIUS, _MARGIN, _REACH, _DOUBT = 1.25, 10, 30, 8
+_SHARE_OF_GAP = 0.4  # So far a mark reaches towards the nearest one of the other kind.
+# In pixels of the stride-4 grid: a mark's radius, at most and at least; how far a window reaches
+# beyond the object; how far a correction reaches; how near to a mark the old mask does not count,
+# first and where that is not enough.
+_DISC_RADIUS, _LEAST_RADIUS, _MARGIN, _REACH, _DOUBTS = 2.0, 1.25, 10, 30, (8, 16)
 
 _Window = tuple[slice, slice]
 
@@ -76,6 +81,7 @@ class Prompter:
         self._model, self._inference_size = model, inference_size
         self._image: np.ndarray | None = None
         self._grids: list[_Grid] = []
+        self._last: tuple[_Marks, np.ndarray] | None = None
 
     def prepare(self, image: np.ndarray) -> None:
         """Computes the features of an image, unless it is the one that came last.
@@ -93,7 +99,7 @@ class Prompter:
         finest = min(self._inference_size or min(image.shape[:2]), _FINEST_SIZE)
         sizes = [model_size(image.shape[:2], size) for size in (min(_COARSE_SIZE, finest), finest)]
         self._grids = [_Grid(*self._model.features(scaled(image, s))) for s in dict.fromkeys(sizes)]
-        self._image = image.copy()
+        self._image, self._last = image.copy(), None
 
     def __call__(
         self,
@@ -120,10 +126,23 @@ class Prompter:
         self.prepare(image)
         if mask is not None:
             return self._corrected(marks, mask != 0).astype(np.uint8)
+        done = self._last[0] if self._last else None
+        if done is None or not marks.begins_with(done):
+            done = marks.part(0, marks.ends()[:_GUESSED][-1])
+            self._last = done, self._guessed(done)
+        result, begin = self._last[1], len(done.points)
+        for end in marks.ends():
+            if end > begin:
+                result, begin = self._corrected(marks.part(begin, end), result), end
+        self._last = marks, result
+        return result.astype(np.uint8)
+
+    def _guessed(self, marks: _Marks) -> np.ndarray:
+        """Returns the mask that the marks alone give, bool [height, width]."""
         probability = self._guess(marks)
         for grid in self._grids[1:]:
             probability = self._refined(grid, marks, probability)
-        return marks.solid(_resized(probability, marks.size) > 0.5).astype(np.uint8)
+        return marks.solid(_resized(probability, marks.size) > 0.5)
 
     def _guess(self, marks: _Marks) -> np.ndarray:
         """Returns the object's probability on the coarse grid, float32 [h, w]."""
@@ -149,11 +168,16 @@ class Prompter:
         grid = self._grids[-1]
         known, before = marks.on(grid.size), _resized(mask.astype(np.float32), grid.size)
         window = _around(known != _UNKNOWN, _REACH)
-        doubtful = marks.on(grid.size, _DOUBT) != _UNKNOWN
-        asked = _with_confident(known[window], before[window], doubtful[window])
-        after = before.copy()
-        after[window] = self._segmented(grid.part(window), *asked)
-        return marks.changed(mask, _resized(after, marks.size) > 0.5)
+        for doubt in _DOUBTS:
+            doubtful = marks.on(grid.size, doubt)
+            asked = _with_confident(known[window], before[window], doubtful[window] != _UNKNOWN)
+            after = before.copy()
+            after[window] = self._segmented(grid.part(window), *asked)
+            result = marks.changed(mask, _resized(after, marks.size) > 0.5)
+            if marks.agree(result):
+                break
+            before = np.where(doubtful == _UNKNOWN, before, doubtful).astype(np.float32)
+        return marks.drawn(result)
 
     def _segmented(self, grid: _Grid, known: np.ndarray, before: np.ndarray) -> np.ndarray:
         """Returns the object's probability after one pass of the network, float32 [h, w].
@@ -184,12 +208,38 @@ class _Marks(NamedTuple):
     labels: np.ndarray
     box: np.ndarray | None
 
+    def part(self, begin: int, end: int) -> _Marks:
+        """Returns some of the points, with the box."""
+        return self._replace(points=self.points[begin:end], labels=self.labels[begin:end])
+
+    def begins_with(self, other: _Marks) -> bool:
+        """Returns whether there are more points than in other marks, at most, and the same box."""
+        first = self.part(0, len(other.points))
+        pairs = zip(first[1:], other[1:])
+        return len(other.points) >= self.ends()[:_GUESSED][-1] and all(
+            np.array_equal(mine, its) for mine, its in pairs
+        )
+
+    def ends(self) -> list[int]:
+        """Returns the number of points up to the end of each click or stroke.
+
+        Points of a stroke are near to each other.
+        """
+        steps = np.linalg.norm(np.diff(self.points, axis=0), axis=1)
+        is_end = (steps > _STROKE * max(self.size)) | (np.diff(self.labels) != 0)
+        return [*(np.flatnonzero(is_end) + 1), len(self.points)]
+
     def on(self, grid: tuple[int, int], radius: float = _DISC_RADIUS) -> np.ndarray:
         """Returns what the points mark on a grid, int32 [h, w], `_UNKNOWN` elsewhere."""
         known = np.full(grid, _UNKNOWN, np.int32)
+        places = self.points * _scale(self.size, grid)
+        gaps = np.linalg.norm(places[:, None] - places, axis=-1)
+        gaps[self.labels[:, None] == self.labels] = np.inf
+        # Marks on the object and beside it keep a distance.
+        radii = np.clip(_SHARE_OF_GAP * gaps.min(1, initial=np.inf), _LEAST_RADIUS, radius)
         rows, columns = np.ogrid[: grid[0], : grid[1]]
-        for (x, y), label in zip(self.points * _scale(self.size, grid), self.labels):
-            known[(columns - x) ** 2 + (rows - y) ** 2 <= radius**2] = label
+        for (x, y), size, label in zip(places, radii, self.labels):
+            known[(columns - x) ** 2 + (rows - y) ** 2 <= size**2] = label
         # The last word has what is marked exactly.
         rows, columns = self._pixels(grid)
         known[rows, columns] = self.labels
@@ -251,6 +301,18 @@ class _Marks(NamedTuple):
             marked = np.setdiff1d(parts[rows, columns][self.labels == label], [0])
             result[np.isin(parts, marked)] = label
         return result
+
+    def agree(self, mask: np.ndarray) -> bool:
+        """Returns whether all points are on the right side of a mask, bool [height, width]."""
+        return bool((mask[self._pixels(mask.shape)] == self.labels).all())
+
+    def drawn(self, mask: np.ndarray) -> np.ndarray:
+        """Returns the mask, bool [height, width], with what the points cover themselves."""
+        result = mask.astype(np.uint8)
+        for row, column, label in zip(*self._pixels(mask.shape), self.labels):
+            if mask[row, column] != label:
+                cv2.circle(result, (int(column), int(row)), max(self.size) // 200, int(label), -1)
+        return result != 0
 
     def _pixels(self, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Returns rows and columns of the points on a grid."""

@@ -90,6 +90,34 @@ def test_a_mask_is_corrected_only_where_the_points_are(prompter):
     np.testing.assert_array_equal(kept, before)
 
 
+def test_marks_after_the_first_ones_correct_what_there_is_and_repeat_in_any_order_of_calls(model):
+    """The fourth click and those after it change only what they are on."""
+    points = [middle(1), (middle(1)[0] + 2, 10), (60, 60), (90, 60), middle(2)]
+    labels = [1, 1, 0, 0, 1]
+    one_by_one, at_once = prompt.Prompter(model, None), prompt.Prompter(model, None)
+    found = [one_by_one(IMAGE, points[:n], labels[:n]) for n in range(1, 6)]
+    np.testing.assert_array_equal(found[3], IDS == 1)
+    np.testing.assert_array_equal(found[4], IDS != 0)
+    np.testing.assert_array_equal(at_once(IMAGE, points, labels), found[4])
+    np.testing.assert_array_equal(one_by_one(IMAGE, points[:4], labels[:4]), found[3])
+
+
+def test_points_of_a_stroke_count_as_one_mark():
+    stroke = [(10, 10), (12, 10), (14, 11), (60, 40), (61, 41), (61, 42)]
+    marks = prompt._Marks((100, 100), np.float32(stroke), np.array([1, 1, 1, 1, 1, 0]), None)
+    assert marks.ends() == [3, 5, 6]
+    assert marks.part(0, 0).ends() == [0]
+
+
+def test_a_mark_is_right_even_where_the_network_says_otherwise(prompter):
+    before = np.zeros(SIZE, np.uint8)
+    before[IDS == 1] = 1
+    x, y = 50, 60  # Background, said to be the object and then not.
+    mask = prompter(IMAGE, [(x, y)], [1], mask=before)
+    assert mask[y, x] == 1 and (mask != before).any()
+    assert prompter(IMAGE, [(round(middle(1)[0]), 10)], [0], mask=before)[10, 20] == 0
+
+
 def test_features_of_an_image_are_computed_once(model):
     prompter, image = prompt.Prompter(model, 48), IMAGE.copy()
     model.looks = 0

@@ -17,16 +17,17 @@ from absl import flags
 
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import input_video, many_videos
+from feelvos_tf.inference import input_video, many_videos, prompt_files
 from feelvos_tf.inference.input_video import InputVideo
+from feelvos_tf.inference.prompt import Prompter
 from feelvos_tf.media import live_frames, pictures, video
 from feelvos_tf.media.selection import SelectedFrames, Selection
 
 PIPE = "-"
 _OF_MANY = ("videos", "start", "end", "every", "max_side")  # What goes with --videos.
 _MASK_IS_NEEDED = (
-    "--video and --mask (of its first frame) belong together; --first_frame=first.png writes that "
-    "frame, to draw the mask on"
+    "--video and --mask (of its first frame), or --points, belong together; "
+    "--first_frame=first.png writes that frame, to draw the mask on"
 )
 
 
@@ -58,6 +59,14 @@ def define(flag_values: flags.FlagValues) -> VideoFlags:
             "The objects of the first frame: a PNG of ids, of colors or of white on black, or one "
             "drawn on the frame itself; a file per object (1.png,2.png); or JSON (COCO run lengths "
             "or polygons, labelme).",
+            **own,
+        ),
+        "points": flags.DEFINE_string(
+            "points",
+            None,
+            "Instead of --mask and --mask_at, clicks and boxes on the objects as JSON: "
+            '[{"object_id": 1, "points": [[420, 180]], "labels": [1]}], on the first frame and, '
+            'with "frame", on later ones.',
             **own,
         ),
         "mask_at": flags.DEFINE_multi_string(
@@ -129,6 +138,11 @@ class VideoFlags:
         return self._value("videos")
 
     @property
+    def points(self) -> str | None:
+        """What --points says."""
+        return self._value("points")
+
+    @property
     def is_live(self) -> bool:
         """Whether --video is a pipe or a camera."""
         source = self.source or ""
@@ -154,8 +168,11 @@ class VideoFlags:
             if given:
                 raise InputError(f"--{given[0]} belongs to --video")
             return
-        if (self._value("mask") is None) == (self._value("first_frame") is None):
+        if [self._value(name) for name in ("mask", "points", "first_frame")].count(None) != 2:
             raise InputError(_MASK_IS_NEEDED)
+        if self.points is not None and (self._value("mask_at") or self.is_live):
+            wrong = "--mask_at" if self._value("mask_at") else "a camera or pipe"
+            raise InputError(f"--points says it all of a video in files: found it with {wrong}")
         if self._value("first_frame") is not None:
             if self._value("mask_at"):
                 raise InputError("--first_frame does nothing else: expected it without --mask_at")
@@ -187,8 +204,12 @@ class VideoFlags:
                 raise InputError(f"--{name}: expected a frame's number with --videos, not seconds")
         return many_videos.find(self.many, self._chosen(video.DEFAULT_FRAMES_PER_SECOND))
 
-    def input_video(self) -> InputVideo:
+    def input_video(self, points_folder: str = "", prompter: Prompter | None = None) -> InputVideo:
         """Returns the video that the flags name.
+
+        Args:
+          points_folder: where masks of --points are written.
+          prompter: what makes them.
 
         Raises:
           InputError: it cannot be used, or a flag has no such value.
@@ -197,6 +218,15 @@ class VideoFlags:
         later = dict(map(_number_and_path, self._value("mask_at")))
         name = {PIPE: "standard input"}.get(self.source, pathlib.Path(self.source).name)
         selection = self._selection(source)
+        if self.points is not None:
+            later = prompt_files.write(self.points, source, prompter, points_folder)
+            if selection.start not in later:
+                raise InputError(
+                    f"{self.points}: expected an object in the first frame ({selection.start})"
+                )
+            return input_video.from_video(
+                source, later.pop(selection.start), later, selection, name
+            )
         mask = self._value("mask")
         paths = mask if "," not in mask or pathlib.Path(mask).exists() else mask.split(",")
         return input_video.from_video(source, paths, later, selection, name)

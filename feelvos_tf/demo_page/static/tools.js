@@ -25,12 +25,13 @@ function snapshotOf(position, mask) {
 
 const snapshot = async (position) => snapshotOf(position, await frames.mask(position));
 
-async function put(position, { mask, given, marks }) {
+// Makes a frame what a snapshot says. `isShown` tells that its mask is in view already.
+async function put(position, { mask, given, marks }, isShown = false) {
   if (mask) await page.send(`mask/${position}?given=${given ? 1 : 0}`, "PUT", mask);
   else await page.send(`mask/${position}`, "DELETE");
   for (const key of [...view.marks.keys()]) if (key.startsWith(`${position}/`)) view.marks.delete(key);
   for (const [key, each] of marks) view.marks.set(key, each);
-  frames.forgetMask(position);
+  if (!isShown) frames.forgetMask(position);
 }
 
 function remember(entry) {
@@ -198,8 +199,9 @@ const finish = guarded(async ({ tool, label, points, position, before, radius })
     if (box[2] - box[0] >= NEAREST && box[3] - box[1] >= NEAREST) await prompt([], box);
   }
   if (before) {
-    const mask = view.mask.slice();
-    await inOrder(async () => change(position, before, () => page.send(`mask/${position}?given=1`, "PUT", mask)));
+    // Marks that come after it correct what the brush has left.
+    const after = { mask: view.mask.slice(), given: true, marks: [] };
+    await inOrder(() => change(position, before, () => put(position, after, true)));
   }
 });
 

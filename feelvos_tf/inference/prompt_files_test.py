@@ -1,0 +1,72 @@
+"""--points: clicks and boxes of a file start a video and correct it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from feelvos_tf import predict
+from feelvos_tf.inference import model_loading
+from feelvos_tf.media import masks
+from feelvos_tf.testing import color_model, drawn_videos, in_this_process
+
+SIZE, FRAMES = (48, 80), 4
+CLICK = {"object_id": 7, "points": [[14, 10]]}
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch, eagerly):
+    """Returns a function that runs predict on a drawn clip and the objects of a list."""
+    monkeypatch.setattr(model_loading, "load_saved_model", lambda _: color_model.ColorModel())
+    monkeypatch.setattr(model_loading, "choose", lambda *_: CHOICE)
+    (tmp_path / "frames").mkdir()
+    for frame in range(FRAMES):
+        image, _ = drawn_videos.draw(frame, [7, 3], SIZE)
+        Image.fromarray(image).save(tmp_path / f"frames/{frame}.png")
+
+    def run(objects, *more):
+        (tmp_path / "objects.json").write_text(json.dumps(objects))
+        return in_this_process.run(
+            predict,
+            f"--video={tmp_path / 'frames'}",
+            f"--points={tmp_path / 'objects.json'}",
+            f"--output_dir={tmp_path / 'masks'}",
+            *more,
+        )
+
+    return run
+
+
+CHOICE = model_loading.ModelChoice("somewhere", None, "colors")
+
+
+def test_objects_are_followed_from_the_frames_they_are_marked_in(program, tmp_path):
+    box = {"object_id": 3, "frame": 2, "box": [30, 14, 52, 34]}
+    done = program([CLICK, box])
+    assert done.returncode == 0, done.stderr
+    for frame in range(FRAMES):
+        found = masks.read_mask(tmp_path / f"masks/{frame}.png")
+        truth = drawn_videos.draw(frame, [7, 3], SIZE)[1]
+        shown = [7, 3] if frame >= 2 else [7]
+        assert np.mean(found != np.where(np.isin(truth, shown), truth, 0)) < 0.02, frame
+    assert "1 of 1 sequences were complete already" in program([CLICK, box]).stdout
+
+
+@pytest.mark.parametrize(
+    ("objects", "flags", "sentence"),
+    [
+        ([{**CLICK, "points": [[99, 0]]}], (), "object 7 in frame 0: expected points inside"),
+        ([{**CLICK, "frame": 1}], (), "expected an object in the first frame (0)"),
+        ([CLICK, {**CLICK, "frame": 9}], (), "expected frames of the video, found frame 9"),
+        ([CLICK, {**CLICK, "frame": 1}], ("--every=2",), "is a mask for frame 1, expected one of"),
+        ([CLICK], ("--mask=mask.png",), "--points, belong together"),
+        ([CLICK], ("--mask_at=1:mask.png",), "found it with --mask_at"),
+    ],
+)
+def test_what_cannot_be_is_told(program, tmp_path, objects, flags, sentence):
+    done = program(objects, *flags)
+    assert done.returncode == 1 and sentence in done.stderr, done.stderr
+    assert not (tmp_path / "masks").exists()
