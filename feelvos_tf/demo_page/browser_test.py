@@ -402,7 +402,7 @@ def test_a_name_is_changed_on_demand_and_escape_keeps_the_old_one(person):
     with person.change("/objects"):
         page.keyboard.press("Enter")
     assert person.state()["objects"]["1"]["name"] == "hare e"
-    assert page.get_attribute("[data-tool=brush]", "aria-pressed") == "true"
+    assert page.get_attribute("[data-tool=eraser]", "aria-pressed") == "false"
 
 
 def test_an_object_is_removed_from_all_masks_when_the_question_is_answered(person):
@@ -430,8 +430,6 @@ def test_masks_are_discarded_only_when_the_question_is_answered(person, clip_fol
     painted = person.mask(0)
     page.set_input_files("#file", clip_folder / "bunny.mp4")
     assert "1 frame)" in person.answer("no")
-    page.click("#example")
-    person.answer("no")
     page.click("#leave")
     person.look("question")
     assert "Remove" in person.answer("no")

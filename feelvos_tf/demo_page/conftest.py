@@ -23,7 +23,7 @@ class SlowPredictor(VideoPredictor):
     """So slow that there is something to stop."""
 
     def step(self, image: np.ndarray) -> np.ndarray:
-        time.sleep(0.05)
+        time.sleep(0.15)
         return super().step(image)
 
 

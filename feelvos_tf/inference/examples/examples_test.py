@@ -19,7 +19,7 @@ ROOT = FOLDER.parents[2]
 @pytest.fixture(scope="module")
 def model():
     """Returns the bundled model at a size that takes a fraction of the time."""
-    return feelvos_tf.load(inference_size=96)
+    return feelvos_tf.load(inference_size=96, window=0)
 
 
 @pytest.fixture
