@@ -320,7 +320,8 @@ async function loadFiles(files) {
 }
 
 for (const each of all("#choose, #choose_again")) each.onclick = () => $("#file").click();
-$("#file").onchange = async (event) => { await loadFiles(event.target.files); event.target.value = ""; };
+// Emptied at once: the same file may be chosen again, and a new choice must not be.
+$("#file").onchange = ({ target }) => { const files = [...target.files]; target.value = ""; loadFiles(files); };
 $("#example").onclick = () => load("example");
 document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
 document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("dropping"); });
