@@ -220,7 +220,7 @@ def asked_with_password(clip_folder, authorization) -> int:
         sent.append(message)
 
     async def receive():
-        return {"type": "http.request"}
+        await asyncio.Event().wait()  # Nobody hangs up; answering at once would be asked for ever.
 
     asyncio.run(app({**scope, "headers": headers}, receive, send))
     return sent[0]["status"]
