@@ -1,4 +1,4 @@
-"""What backbones share: input normalization, the atrous schedule, and how their blocks run."""
+"""What backbones share: how they are built and run, and the atrous schedule."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal
 import tensorflow as tf
 
 from feelvos_tf.models.layers.convolution import ConvNormActivation
+from feelvos_tf.models.layers.variables import maps
 
 OutputStride = Literal[8, 16]
 _ROOT_STRIDE = 2
@@ -71,6 +72,52 @@ class SpaceToBatch:
     def join(self, x: tf.Tensor) -> tf.Tensor:
         """Returns `[n, h, w, channels]` from what `split` returned."""
         return tf.batch_to_space(x, self._block_shape, self._missing)
+
+
+class Backbone(tf.keras.layers.Layer):
+    """Some convolutions, the root, and then blocks; a subclass creates both.
+
+    Attributes:
+      root: convolutions with a batch norm.
+      blocks: layers that `run_blocks` can call; `filters` is the number of their channels.
+      low_level_index: the block whose second output is the decoder's low-level feature.
+      low_level_channels: of that feature.
+      channels: of the deep features.
+    """
+
+    root: Sequence[ConvNormActivation]
+    blocks: Sequence[tf.keras.layers.Layer]
+    low_level_index: int
+    low_level_channels: int
+    channels: int
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        for layer in (*self.root, *self.blocks):
+            layer.build(input_shape)
+            input_shape = maps(layer.filters)
+        self.built = True
+
+    def after_root(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the input of the first block; a subclass may pool here."""
+        return x
+
+    def call(
+        self, images: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns low-level features `[n, h/4, w/4, low_level_channels]` and deep features.
+
+        The deep ones are `[n, h/stride, w/stride, channels]`.
+
+        Args:
+          images: `[n, h, w, 3]`, RGB 0..255.
+          batch_statistics: normalize by the statistics of `images` and update the running averages.
+          recompute: keep only the blocks' outputs for the gradient.
+        """
+        x = normalize_image(images)
+        for layer in self.root:
+            x = layer(x, batch_statistics=batch_statistics)
+        x = self.after_root(x)
+        return run_blocks(self.blocks, x, self.low_level_index, batch_statistics, recompute)
 
 
 def run_blocks(

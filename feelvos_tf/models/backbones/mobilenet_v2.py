@@ -8,11 +8,10 @@ from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.backbones.common import (
     AtrousSchedule,
+    Backbone,
     OutputStride,
     SpaceToBatch,
     atrous_convolution,
-    normalize_image,
-    run_blocks,
 )
 from feelvos_tf.models.layers.batch_norm import BatchNorm
 from feelvos_tf.models.layers.convolution import (
@@ -88,7 +87,7 @@ class _InvertedResidual(tf.keras.layers.Layer):
 
 
 @settings.register
-class MobileNetV2(tf.keras.layers.Layer):
+class MobileNetV2(Backbone):
     """MobileNetV2 without its last 1x1 convolution (2019 release, slim mobilenet_v2).
 
     Args:
@@ -114,7 +113,7 @@ class MobileNetV2(tf.keras.layers.Layer):
         (6, 320, 1, 1),
     )
     # The decoder's low-level feature is this block's depthwise output: "layer_4" of the release.
-    _LOW_LEVEL_INDEX = 2
+    low_level_index = 2
 
     def __init__(self, depth_multiplier: float = 1.0, output_stride: OutputStride = 8):
         if depth_multiplier <= 0:
@@ -126,14 +125,16 @@ class MobileNetV2(tf.keras.layers.Layer):
         # DeepLab's checkpoints of other widths round the product to the nearest integer.
         divisor = 8 if depth_multiplier == 1.0 else 1
         channels = _round_channels(32 * depth_multiplier, divisor)
-        self.root = Convolution(
-            f"{self.name}/Conv",
-            channels,
-            3,
-            stride=2,
-            norm=mobilenet_v2_batch_norm(),
-            activation=relu6,
-        )
+        self.root = [
+            Convolution(
+                f"{self.name}/Conv",
+                channels,
+                3,
+                stride=2,
+                norm=mobilenet_v2_batch_norm(),
+                activation=relu6,
+            )
+        ]
         blocks = []
         for expansion, filters, repeats, first_stride in self._BLOCKS:
             filters = _round_channels(filters * depth_multiplier, divisor)
@@ -145,26 +146,5 @@ class MobileNetV2(tf.keras.layers.Layer):
                 )
                 channels = filters
         self.blocks = blocks
-        self.low_level_channels = blocks[self._LOW_LEVEL_INDEX].expanded_channels
+        self.low_level_channels = blocks[self.low_level_index].expanded_channels
         self.channels = channels
-
-    def build(self, input_shape: tf.TensorShape) -> None:
-        self.root.build(input_shape)
-        channels = self.root.filters
-        for block in self.blocks:
-            block.build(maps(channels))
-            channels = block.filters
-        self.built = True
-
-    def call(
-        self, images: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns low-level features `[n, h/4, w/4, 144]` and deep `[n, h/stride, w/stride, 320]`.
-
-        Args:
-          images: `[n, h, w, 3]`, RGB 0..255.
-          batch_statistics: normalize by the statistics of `images` and update the running averages.
-          recompute: keep only the blocks' outputs for the gradient.
-        """
-        x = self.root(normalize_image(images), batch_statistics=batch_statistics)
-        return run_blocks(self.blocks, x, self._LOW_LEVEL_INDEX, batch_statistics, recompute)

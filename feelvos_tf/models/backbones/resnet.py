@@ -7,11 +7,10 @@ import tensorflow as tf
 from feelvos_tf.core import settings
 from feelvos_tf.models.backbones.common import (
     AtrousSchedule,
+    Backbone,
     OutputStride,
     SpaceToBatch,
     atrous_convolution,
-    normalize_image,
-    run_blocks,
 )
 from feelvos_tf.models.layers.batch_norm import BatchNorm
 from feelvos_tf.models.layers.convolution import Convolution, layer_name
@@ -85,7 +84,7 @@ class _Bottleneck(tf.keras.layers.Layer):
 
 
 @settings.register
-class ResNet50(tf.keras.layers.Layer):
+class ResNet50(Backbone):
     """ResNet-50 as DeepLab has it, `resnet_v1_50_beta`: three 3x3 convolutions instead of one 7x7.
 
     Its variables are named as in slim, so that DeepLab's and slim's `resnet_v1_50_beta` weights can
@@ -95,7 +94,7 @@ class ResNet50(tf.keras.layers.Layer):
       output_stride: input size divided by the size of the deep features, 8 or 16.
 
     Attributes:
-      low_level_channels: of the low-level features, 256.
+      low_level_channels: of the low-level features, 256: a linear batch norm's output.
       channels: of the deep features, 2048.
 
     Raises:
@@ -105,7 +104,7 @@ class ResNet50(tf.keras.layers.Layer):
     # (width, units, stride of the last unit)
     _BLOCKS = ((64, 3, 2), (128, 4, 2), (256, 6, 2), (512, 3, 1))
     # The decoder's low-level feature is the last convolution of this unit, before the sum.
-    _LOW_LEVEL_INDEX = 1
+    low_level_index = 1
     _ROOT = (64, 64, 128)
 
     def __init__(self, output_stride: OutputStride = 8):
@@ -131,29 +130,9 @@ class ResNet50(tf.keras.layers.Layer):
                 blocks.append(_Bottleneck(scope, channels, width, stride, atrous_rate))
                 channels = blocks[-1].filters
         self.blocks = blocks
-        self.low_level_channels = blocks[self._LOW_LEVEL_INDEX].filters
+        self.low_level_channels = blocks[self.low_level_index].filters
         self.channels = channels
 
-    def build(self, input_shape: tf.TensorShape) -> None:
-        for layer in (*self.root, *self.blocks):
-            layer.build(input_shape)
-            input_shape = maps(layer.filters)
-        self.built = True
-
-    def call(
-        self, images: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns low-level features `[n, h/4, w/4, 256]` and deep `[n, h/stride, w/stride, 2048]`.
-
-        The low-level features are a linear batch norm's output, without a ReLU.
-
-        Args:
-          images: `[n, h, w, 3]`, RGB 0..255.
-          batch_statistics: normalize by the statistics of `images` and update the running averages.
-          recompute: keep only the blocks' outputs for the gradient.
-        """
-        x = normalize_image(images)
-        for layer in self.root:
-            x = layer(x, batch_statistics=batch_statistics)
-        x = tf.nn.max_pool2d(x, 3, 2, "SAME")
-        return run_blocks(self.blocks, x, self._LOW_LEVEL_INDEX, batch_statistics, recompute)
+    def after_root(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns the pooled output of the root."""
+        return tf.nn.max_pool2d(x, 3, 2, "SAME")

@@ -10,11 +10,10 @@ import tensorflow as tf
 from feelvos_tf.core import settings
 from feelvos_tf.models.backbones.common import (
     AtrousSchedule,
+    Backbone,
     OutputStride,
     SpaceToBatch,
     atrous_convolution,
-    normalize_image,
-    run_blocks,
 )
 from feelvos_tf.models.layers.batch_norm import BatchNorm
 from feelvos_tf.models.layers.convolution import Convolution, DepthwiseConvolution, layer_name
@@ -63,6 +62,7 @@ class _XceptionModule(tf.keras.layers.Layer):
         super().__init__(name=layer_name(scope))
         self.scope = scope
         self.depths, self.skip, self.atrous_rate = depths, skip, atrous_rate
+        self.filters = depths[-1]
         self.rectified_inside = rectified_inside
         activation = tf.nn.relu if rectified_inside else None
         depthwise, pointwise = [], []
@@ -132,7 +132,7 @@ class _Unit(NamedTuple):
 
 
 @settings.register
-class Xception(tf.keras.layers.Layer):
+class Xception(Backbone):
     """Aligned Xception with 41, 65 or 71 layers (paper section 3; 2019 release, core/xception).
 
     Args:
@@ -140,7 +140,7 @@ class Xception(tf.keras.layers.Layer):
       output_stride: input size divided by the size of the deep features, 8 or 16.
 
     Attributes:
-      low_level_channels: of the low-level features, 256.
+      low_level_channels: of the low-level features, 256: a linear batch norm's output.
       channels: of the deep features, 2048.
 
     Raises:
@@ -172,7 +172,7 @@ class Xception(tf.keras.layers.Layer):
         ]
         self.low_level_index = self._LOW_LEVEL_BLOCK[layers] - 1
         self.low_level_channels = self.blocks[self.low_level_index].depths[1]
-        self.channels = self.blocks[-1].depths[-1]
+        self.channels = self.blocks[-1].filters
 
     def _root_layer(self, number: str, filters: int, stride: int) -> Convolution:
         return Convolution(
@@ -193,29 +193,3 @@ class Xception(tf.keras.layers.Layer):
             yield _Unit(f"middle_flow/block1/unit_{unit}", (728,) * 3, "sum")
         yield _Unit("exit_flow/block1/unit_1", (728, 1024, 1024), "conv", 2)
         yield _Unit("exit_flow/block2/unit_1", (1536, 1536, 2048), "none", rectified_inside=True)
-
-    def build(self, input_shape: tf.TensorShape) -> None:
-        for layer in self.root:
-            layer.build(input_shape)
-            input_shape = maps(layer.filters)
-        for block in self.blocks:
-            block.build(input_shape)
-            input_shape = maps(block.depths[-1])
-        self.built = True
-
-    def call(
-        self, images: tf.Tensor, batch_statistics: bool = False, recompute: bool = False
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns low-level features `[n, h/4, w/4, 256]` and deep `[n, h/stride, w/stride, 2048]`.
-
-        The low-level features are a linear batch norm's output, without a ReLU.
-
-        Args:
-          images: `[n, h, w, 3]`, RGB 0..255.
-          batch_statistics: normalize by the statistics of `images` and update the running averages.
-          recompute: keep only the blocks' outputs for the gradient.
-        """
-        x = normalize_image(images)
-        for layer in self.root:
-            x = layer(x, batch_statistics=batch_statistics)
-        return run_blocks(self.blocks, x, self.low_level_index, batch_statistics, recompute)
