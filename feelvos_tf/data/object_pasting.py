@@ -9,6 +9,7 @@ import numpy as np
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.data.synthetic_motion import View, sampling_grid
+from feelvos_tf.media import masks
 
 _MARGIN = 2
 # Smaller objects, in pixels of their picture, are not worth cutting out.
@@ -31,14 +32,15 @@ class Cutout(NamedTuple):
 
 def cut(image: np.ndarray, inside: np.ndarray) -> Cutout:
     """Returns the object where `inside` (bool [h, w], not all False) is True of uint8 [h, w, 3]."""
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    top, left = max(rows[0] - _MARGIN, 0), max(columns[0] - _MARGIN, 0)
-    window = np.s_[top : rows[-1] + 1 + _MARGIN, left : columns[-1] + 1 + _MARGIN]
+    top, bottom, left, right = masks.bounds(inside)
+    extent = float(np.sqrt((bottom - top) * (right - left)))
+    window = np.s_[
+        max(top - _MARGIN, 0) : bottom + _MARGIN, max(left - _MARGIN, 0) : right + _MARGIN
+    ]
     # A pixel of blur hides the steps of outlines that were drawn at another size.
     opacity = cv2.GaussianBlur(inside[window].astype(np.uint8) * 255, (3, 3), 0)
     pixels = np.dstack([image[window], opacity])
     y, x = (float(np.mean(p)) for p in np.nonzero(inside[window]))
-    extent = float(np.sqrt((rows[-1] + 1 - rows[0]) * (columns[-1] + 1 - columns[0])))
     return Cutout(pixels, (x, y), extent)
 
 

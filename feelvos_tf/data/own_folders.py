@@ -33,12 +33,11 @@ import numpy as np
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
-from feelvos_tf.media import given_mask, masks
+from feelvos_tf.media import given_mask, masks, soft_edges
 from feelvos_tf.media.video import natural_key
 
 _FRAMES, _MASKS = (".jpg", ".jpeg"), (".png",)
 _SHUFFLE_SEED = 0
-_MOST_COLORS = 40
 _FRAME_WORDS = "frames?|images?|imgs?|jpegimages|jpe?gs?|pictures?|photos?|rgb"
 _MASK_WORDS = "masks?|annotations?|labels?|segmentations?|seg|ground_?truth|gt"
 Parts = tuple[str, ...]
@@ -197,7 +196,7 @@ def _kind(paths: tuple[Path, ...]) -> tuple[bool, dict[masks.Color, int]]:
             values |= set(np.unique(pixels).tolist())
         if not colors and values - {0, 255}:
             return False, {}
-        if len(colors) > _MOST_COLORS:
+        if len(colors) > soft_edges.MOST_COLORS:
             raise InputError(
                 f"{path}: expected one color per object, found {len(colors)} colors; save masks "
                 "without antialiasing"

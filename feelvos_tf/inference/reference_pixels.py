@@ -12,16 +12,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from feelvos_tf.models.global_matching import Reference
+from feelvos_tf.models.global_matching import Reference, owners
 from feelvos_tf.models.large_products import fold_query, fold_reference
 
 _KMEANS_ROUNDS = 10
-
-
-def owners(reference: Reference) -> tf.Tensor:
-    """Returns int32 `[pixels]`: the object of every reference pixel."""
-    num_objects = tf.size(reference.offsets) - 1
-    return tf.repeat(tf.range(num_objects), reference.offsets[1:] - reference.offsets[:-1])
 
 
 def joined(

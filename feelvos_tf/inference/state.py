@@ -20,7 +20,7 @@ from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.inference import multi_scale, reference_pixels
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.feelvos import Previous
-from feelvos_tf.models.global_matching import Reference, prepare_reference
+from feelvos_tf.models.global_matching import Reference, owners, prepare_reference
 from feelvos_tf.models.object_labels import NO_OBJECT
 
 State = dict[str, tf.Tensor]
@@ -312,7 +312,7 @@ def _remove_at_scale(
     count = tf.math.count_nonzero(stays, dtype=tf.int32)
 
     def without(pixels: Reference) -> Reference:
-        of_pixels = tf.gather(renumbered, reference_pixels.owners(pixels))
+        of_pixels = tf.gather(renumbered, owners(pixels))
         left = of_pixels != NO_OBJECT
         return reference_pixels.grouped(
             tf.boolean_mask(pixels.embeddings, left),

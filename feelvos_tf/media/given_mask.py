@@ -236,8 +236,7 @@ def _ids_of_colors(
     drawing = soft_edges.separate(opaque, is_lossy=format_name == "JPEG")
     if drawing is None:
         drawing = _drawn_on_frame(opaque, read_frame(opaque.shape[:2]))
-    packed = opaque.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1])
-    num_colors = len(np.unique(packed)) if drawing is None else 0
+    num_colors = len(np.unique(masks.packed(opaque))) if drawing is None else 0
     return _ids_of_drawing(path, drawing, num_colors, numbers, format_name)
 
 

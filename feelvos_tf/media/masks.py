@@ -30,8 +30,6 @@ def _davis_palette() -> np.ndarray:
 
 
 DAVIS_PALETTE = _davis_palette()
-_PACKING = np.array([1 << 16, 1 << 8, 1])
-
 
 Color = tuple[int, int, int]
 
@@ -104,12 +102,12 @@ def _ids_of_colors(
 ) -> np.ndarray:
     """Returns the ids of uint8 [height, width, 3] (gray: [height, width]); black is background."""
     pixels = pixels if pixels.ndim == 3 else np.dstack([pixels] * 3)
-    packed = pixels.astype(np.int32) @ _PACKING
-    ids = np.zeros(packed.shape, np.uint8)
+    keys = packed(pixels)
+    ids = np.zeros(keys.shape, np.uint8)
     for color, value in colors.items():
-        ids[packed == np.dot(color, _PACKING)] = value
-    if (packed[ids == 0] > 0).any():
-        other = tuple(pixels[(ids == 0) & (packed > 0)][0].tolist())
+        ids[keys == packed(np.array(color))] = value
+    if (keys[ids == 0] > 0).any():
+        other = tuple(pixels[(ids == 0) & (keys > 0)][0].tolist())
         raise InputError(
             f"{path}: expected the colors {', '.join(map(str, colors))}, found {other}"
         )
@@ -139,3 +137,20 @@ def object_ids(ids: np.ndarray) -> list[int]:
     present = np.bincount(np.ravel(ids), minlength=256)
     present[[0, VOID]] = 0
     return np.flatnonzero(present).tolist()
+
+
+def packed(colors: np.ndarray) -> np.ndarray:
+    """Returns red * 65536 + green * 256 + blue of [..., 3], int32 [...]."""
+    wide = colors.astype(np.int32)
+    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
+
+
+def bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
+    """Returns top, bottom, left and right of what a bool mask [height, width] holds.
+
+    Bottom and right are those behind the last pixel; None where it holds nothing.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not rows.size:
+        return None
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1

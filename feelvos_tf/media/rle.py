@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from feelvos_tf.media import masks
+
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
     """Returns {"size": [height, width], "counts": text} of a bool mask [height, width]."""
@@ -45,11 +47,8 @@ def decode(counts: str | list[int], height: int, width: int) -> np.ndarray:
 
 def box(mask: np.ndarray) -> list[float]:
     """Returns [x, y, width, height] of the smallest box around a bool mask; zeros for none."""
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if not rows.size:
-        return [0.0, 0.0, 0.0, 0.0]
-    top, left = rows[0], columns[0]
-    return [float(v) for v in (left, top, columns[-1] - left + 1, rows[-1] - top + 1)]
+    top, bottom, left, right = masks.bounds(mask) or (0, 0, 0, 0)
+    return [float(v) for v in (left, top, right - left, bottom - top)]
 
 
 def _text(counts: np.ndarray) -> str:

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from feelvos_tf.media import masks
+
 MOST_COLORS = 40
 """Of one drawing; those of soft edges do not count."""
 _NEAR = 24  # Colors that differ by less are the same: noise of JPEG, the foot of a soft brush.
@@ -156,7 +158,9 @@ def _hard(picture: np.ndarray, is_flat: np.ndarray, most: int) -> Drawing | None
 
     A color that covers no 3x3 pixels is one, too, unless it lies between two others everywhere.
     """
-    found, inverse, counts = np.unique(_packed(picture), return_inverse=True, return_counts=True)
+    found, inverse, counts = np.unique(
+        masks.packed(picture), return_inverse=True, return_counts=True
+    )
     if len(found) > most + 1:
         return None
     inverse = inverse.reshape(is_flat.shape)
@@ -231,10 +235,10 @@ def _cores(
     first. Colors near an earlier one are left out, and those of lines that are mixtures of one and
     black, or that cover fewer pixels than they must. There are none in a photograph.
     """
-    found, counts = np.unique(_packed(picture)[is_peak], return_counts=True)
+    found, counts = np.unique(masks.packed(picture)[is_peak], return_counts=True)
     if len(found) > _MOST_PEAKS:
         return np.zeros((0, 3), np.uint8)
-    areas, sizes = np.unique(_packed(picture)[is_peak & is_flat], return_counts=True)
+    areas, sizes = np.unique(masks.packed(picture)[is_peak & is_flat], return_counts=True)
     size_of = np.zeros(len(found), int)
     size_of[np.searchsorted(found, areas)] = sizes
     colors = _unpacked(found).astype(np.float32)
@@ -327,12 +331,6 @@ def _difference(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Returns the largest difference of the three channels, uint8 [height, width]."""
     other = np.broadcast_to(np.asarray(other, np.uint8), picture.shape)
     return cv2.absdiff(picture, np.ascontiguousarray(other)).max(-1)
-
-
-def _packed(colors: np.ndarray) -> np.ndarray:
-    """Returns red * 65536 + green * 256 + blue, int32."""
-    wide = colors.astype(np.int32)
-    return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
 def _unpacked(packed: np.ndarray) -> np.ndarray:

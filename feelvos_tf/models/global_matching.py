@@ -42,6 +42,12 @@ class Reference(NamedTuple):
     offsets: tf.Tensor
 
 
+def owners(reference: Reference) -> tf.Tensor:
+    """Returns int32 `[pixels]`: the object of every reference pixel."""
+    counts = reference.offsets[1:] - reference.offsets[:-1]
+    return tf.repeat(tf.range(tf.size(counts)), counts)
+
+
 def normalize_distance(distance: tf.Tensor) -> tf.Tensor:
     """Returns 1 - 2 / (1 + exp(squared distance)), 0..1 (paper equation 1)."""
     return (tf.sigmoid(distance) - 0.5) * 2.0
@@ -148,12 +154,13 @@ def nearest_label_votes(query: tf.Tensor, reference: Reference, k: int) -> tf.Te
     """
     folded = tf.transpose(fold_reference(reference.embeddings))
     num_objects = tf.size(reference.offsets) - 1
-    owners = tf.repeat(tf.range(num_objects), reference.offsets[1:] - reference.offsets[:-1])
+    of_pixels = owners(reference)
     queries, count = split_queries(fold_query(tf.reshape(query, [-1, query.shape[-1]])), _CHUNK)
 
     def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
-        nearest = tf.math.top_k(tf.matmul(chunk, folded), tf.minimum(k, tf.size(owners))).indices
-        votes = tf.reduce_sum(tf.one_hot(tf.gather(owners, nearest), num_objects), 1)
+        most = tf.minimum(k, tf.size(of_pixels))
+        nearest = tf.math.top_k(tf.matmul(chunk, folded), most).indices
+        votes = tf.reduce_sum(tf.one_hot(tf.gather(of_pixels, nearest), num_objects), 1)
         return tf.transpose(votes)
 
     votes = join_queries(map_chunks(of_chunk, queries), count)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from feelvos_tf.core import settings
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.resizing import resize_nearest
-from feelvos_tf.models.global_matching import prepare_reference, shuffle
+from feelvos_tf.models.global_matching import owners, prepare_reference, shuffle
 from feelvos_tf.models.object_labels import NO_OBJECT
 from feelvos_tf.training.losses import Loss, LossInputs
 
@@ -86,9 +86,9 @@ class TripletLoss(Loss):
         reduced = resize_nearest(labels[:3], grid)
         indices = tf.where(reduced == VOID, NO_OBJECT, reduced)
         anchors, others = self._draw(embeddings, indices, num_objects, seed)
-        owners = anchors.owners[:, tf.newaxis]
-        same = (owners == others.owners) & (owners >= 0)
-        different = (owners != others.owners) & (others.owners >= 0)
+        of_anchors = anchors.owners[:, tf.newaxis]
+        same = (of_anchors == others.owners) & (of_anchors >= 0)
+        different = (of_anchors != others.owners) & (others.owners >= 0)
         distances = _squared_distances(anchors.embeddings, others.embeddings)
         return self._mean_of_triplets(distances, same, different)
 
@@ -105,8 +105,7 @@ class TripletLoss(Loss):
                 self._max_pixels_per_object,
                 seed,
             )
-            counts = chosen.offsets[1:] - chosen.offsets[:-1]
-            return _Pixels(chosen.embeddings, tf.repeat(tf.range(num_objects), counts))
+            return _Pixels(chosen.embeddings, owners(chosen))
 
         return draw([2]), draw(self._other_frames)
 
