@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference.window import model_size, scaled
+from feelvos_tf.inference.window import check_image, model_size, scaled
+from feelvos_tf.media import masks
 
 _COARSE_SIZE, _FINEST_SIZE = 240, 480  # Pixels on the short side.
 _UNKNOWN = -1
@@ -357,25 +358,22 @@ def _with_confident(
 
 def _around(mask: np.ndarray, margin: int) -> _Window:
     """Returns the rows and columns of a mask and of a margin around it; all where it is empty."""
-    if not mask.any():
+    found = masks.bounds(mask)
+    if found is None:
         return slice(None), slice(None)
-    places = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
-    return tuple(slice(max(0, at[0] - margin), at[-1] + margin + 1) for at in places)
+    return tuple(
+        slice(max(0, begin - margin), end + margin) for begin, end in (found[:2], found[2:])
+    )
 
 
 def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Returns a float32 plane at [height, width] `size`."""
-    shrinks = size[0] < plane.shape[0]
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(np.float32(plane), size[::-1], interpolation=interpolation)
+    return scaled(np.float32(plane), size)
 
 
 def _checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -> _Marks:
     """Returns the marks as arrays. See `Prompter`."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise InputError(
-            f"expected an image, uint8 [height, width, 3], found {image.dtype} {list(image.shape)}"
-        )
+    check_image(image)
     size = image.shape[:2]
     points, labels = np.asarray(points, np.float32), np.asarray(labels)
     points = points.reshape(-1, 2) if not points.size else points

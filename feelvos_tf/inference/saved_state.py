@@ -107,41 +107,8 @@ def unpack(
             f"restore: expected a state of frames of the size {list(frame_size)} of the video in "
             f"progress, found {list(size)} (another() returns a predictor for that)"
         )
-    tensors = _tensors(
-        {name: array for name, array in packed.items() if name not in SEEN}, _specs(model)
-    )
-    if window:
-        _check_seen(packed, size, tensors["previous_indices"].shape)
-    return tensors, size
-
-
-def _check_seen(
-    packed: Mapping[str, np.ndarray], size: tuple[int, int], grid: tuple[int, int]
-) -> None:
-    """Raises InputError unless the arrays of the last frame and its window fit each other."""
-    expected = {
-        "seen_window": ("i", (6,)),
-        "seen_image": ("u", (*size, 3)),
-        "seen_ids": ("u", size),
-        "seen_box_ids": ("i", None),
-        "seen_boxes": ("f", None),
-    }
-    for name, (kind, shape) in expected.items():
-        array = packed.get(name)
-        if array is None or array.dtype.kind != kind or shape not in (None, array.shape):
-            raise InputError(f"restore: expected what state() returns, found another {name}")
-    height, width, top, bottom, left, right = (int(value) for value in packed["seen_window"])
-    stride = 4
-    fits = (
-        0 <= top < bottom <= height + 7
-        and 0 <= left < right <= width + 7
-        and grid == (-(-(bottom - top) // stride), -(-(right - left) // stride))
-        and packed["seen_boxes"].shape == (len(packed["seen_box_ids"]), 4)
-        and sorted(packed["seen_box_ids"].tolist())
-        == sorted(np.asarray(packed["object_ids"]).tolist())
-    )
-    if not fits:
-        raise InputError("restore: expected entries that fit each other, found another window")
+    own = {name: array for name, array in packed.items() if name not in SEEN}
+    return _tensors(own, _specs(model)), size
 
 
 def _named(inference_size: int | None) -> str:

@@ -121,15 +121,17 @@ class VideoPredictor:
           mask: uint8 [height, width] object ids; 0 is background, 255 void, gaps are fine.
 
         Raises:
-          InputError: an array has another shape or type, or the mask holds no object.
+          InputError: an array has another shape or type, the mask holds no object, or the model
+            has several scales and a window.
         """
-        _check_image(image)
+        windows.check_image(image)
         check_mask(mask, image.shape[:2])
-        self._frame_size = image.shape[:2]
+        seen = Seen.of(image, mask, self.inference_size, self.window)
+        state = self._model.start(seen.window.image(image), seen.window.mask(mask))
+        if self.window:
+            windows.check_one_scale(state)
+        self._state, self._frame_size, self._seen = state, image.shape[:2], seen
         self._last = self._step_states = None
-        self._seen = Seen.of(image, mask, self.inference_size, self.window)
-        window = self._seen.window
-        self._state = self._model.start(window.image(image), window.mask(mask))
 
     def step(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
@@ -181,7 +183,7 @@ class VideoPredictor:
         that outlines stay smooth.
         """
         self._check_started()
-        _check_image(image)
+        windows.check_image(image)
         if image.shape[:2] != self._frame_size:
             raise InputError(
                 f"expected an image of the first one's size {list(self._frame_size)}, found "
@@ -400,8 +402,8 @@ class VideoPredictor:
         unpacked, frame_size = saved_state.unpack(
             state, self._model, self._frame_size, self.inference_size, self._identity, self.window
         )
-        self._state, self._frame_size = unpacked, frame_size
-        self._seen = Seen.restored(state, frame_size, self.inference_size, self.window)
+        seen = Seen.restored(state, unpacked, frame_size, self.inference_size, self.window)
+        self._state, self._frame_size, self._seen = unpacked, frame_size, seen
         self._last = self._step_states = None
 
     def segment_clip(
@@ -480,14 +482,6 @@ def check_mask(
         )
     if not masks.object_ids(mask) and not (background_counts and (mask == 0).any()):
         raise InputError("expected a mask with at least one object, found none (0 is background)")
-
-
-def _check_image(image: np.ndarray) -> None:
-    """Raises InputError unless `image` is one."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
-        raise InputError(
-            f"expected an image, uint8 [height, width, 3], found {image.dtype} {list(image.shape)}"
-        )
 
 
 def _check_known(ids: Sequence[int], known: Sequence[int], hint: str = "") -> None:

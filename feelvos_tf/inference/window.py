@@ -17,6 +17,8 @@ import cv2
 import numpy as np
 
 from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.media import masks
 
 _STRIDE = 4
 # Windows begin at multiples of 8, the network's largest stride, and end one pixel after one: then
@@ -37,8 +39,14 @@ _NO_OBJECT = -1  # As in `object_labels`, without its import of TensorFlow.
 _WIDENING = 0.25
 
 
-# Names of what `Seen.arrays` returns.
-SEEN = ("seen_window", "seen_image", "seen_ids", "seen_box_ids", "seen_boxes")
+# What `Seen.arrays` returns: kinds of the values.
+SEEN = {
+    "seen_window": "i",
+    "seen_image": "u",
+    "seen_ids": "u",
+    "seen_box_ids": "i",
+    "seen_boxes": "f",
+}
 
 
 class Window(NamedTuple):
@@ -244,9 +252,9 @@ class Seen(NamedTuple):
         everything = cls(whole(mask.shape, inference_size))
         if not share:
             return everything
-        seen = everything.updated(mask, np.unique(mask[mask != VOID]).tolist(), image)
-        # Where there is no background, objects are everywhere.
-        return seen._replace(window=seen.next_window(list(seen.boxes), inference_size, share))
+        object_ids = np.unique(mask[mask != VOID]).tolist()
+        seen = everything.updated(mask, object_ids, image)
+        return seen._replace(window=seen.next_window(object_ids, inference_size, share))
 
     def updated(
         self, ids: np.ndarray, object_ids: Sequence[int], image: np.ndarray | None = None
@@ -259,8 +267,8 @@ class Seen(NamedTuple):
           image: uint8 [height, width, 3]; it is copied, as the ids are.
         """
         boxes = {}
-        for object_id in object_ids:
-            box = _box(ids == object_id)
+        for object_id in filter(None, object_ids):
+            box = masks.bounds(ids == object_id)
             if box is None:
                 box = self.boxes.get(object_id, (0, ids.shape[0], 0, ids.shape[1]))
                 box = box if image is None else _wider(box, ids.shape)
@@ -273,20 +281,19 @@ class Seen(NamedTuple):
         self, object_ids: Sequence[int], inference_size: int | None, share: float
     ) -> Window:
         """Returns where the next frame is to be looked at."""
+        # Where there is no background, objects are everywhere.
         if not share or 0 not in object_ids:
             return self.window
-        boxes = [self.boxes[object_id] for object_id in object_ids if object_id]
-        return around(
-            np.array(boxes), self.window.frame_size, inference_size, share, self.window.scale
-        )
+        boxes = np.array(list(self.boxes.values()))
+        return around(boxes, self.window.frame_size, inference_size, share, self.window.scale)
 
     def window_with(self, mask: np.ndarray, inference_size: int | None, share: float) -> Window:
         """Returns a window of the last frame that shows the objects of a mask as well."""
-        box = _box((mask != 0) & (mask != VOID))
+        box = masks.bounds((mask != 0) & (mask != VOID))
         if box is None or self.window.holds(box):
             return self.window
-        boxes = [box, *(each for object_id, each in self.boxes.items() if object_id)]
-        return around(np.array(boxes), self.window.frame_size, inference_size, share)
+        boxes = np.array([box, *self.boxes.values()])
+        return around(boxes, self.window.frame_size, inference_size, share)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns it as arrays that a file can hold."""
@@ -303,13 +310,26 @@ class Seen(NamedTuple):
     def restored(
         cls,
         arrays: Mapping[str, np.ndarray],
+        state: Mapping[str, Any],
         frame_size: tuple[int, int],
         inference_size: int | None,
         share: float,
     ) -> Seen:
-        """Returns what `arrays` was made of."""
+        """Returns what `arrays` was made of.
+
+        Args:
+          arrays: holds them, perhaps beside others.
+          state: the flat state of the same frame.
+          frame_size: height and width of the video.
+          inference_size: see `whole`.
+          share: see `around`; 0 for whole frames.
+
+        Raises:
+          InputError: arrays are missing, or do not fit each other and the state.
+        """
         if not share:
             return cls(whole(frame_size, inference_size))
+        _check(arrays, state, frame_size)
         height, width, *box = (int(value) for value in arrays["seen_window"])
         boxes = zip(arrays["seen_box_ids"].tolist(), map(tuple, arrays["seen_boxes"].tolist()))
         return cls(
@@ -320,12 +340,31 @@ class Seen(NamedTuple):
         )
 
 
-def _box(own: np.ndarray) -> tuple[float, ...] | None:
-    """Returns top, bottom, left, right of what is true in bool [height, width], if anything is."""
-    rows, columns = np.flatnonzero(own.any(1)), np.flatnonzero(own.any(0))
-    if not rows.size:
-        return None
-    return float(rows[0]), float(rows[-1] + 1), float(columns[0]), float(columns[-1] + 1)
+def _check(
+    arrays: Mapping[str, np.ndarray], state: Mapping[str, Any], frame_size: tuple[int, int]
+) -> None:
+    """Raises InputError unless the arrays are those of `Seen` and fit each other and the state."""
+    shapes = {"seen_window": (6,), "seen_image": (*frame_size, 3), "seen_ids": frame_size}
+    for name, kind in SEEN.items():
+        array = arrays.get(name)
+        if (
+            array is None
+            or array.dtype.kind != kind
+            or shapes.get(name, array.shape) != array.shape
+        ):
+            raise InputError(f"restore: expected what state() returns, found another {name}")
+    height, width, top, bottom, left, right = (int(value) for value in arrays["seen_window"])
+    grid = tuple(-(-length // _STRIDE) for length in (bottom - top, right - left))
+    object_ids = [i for i in np.asarray(state["object_ids"]).tolist() if i]
+    fits = (
+        0 <= top < bottom < height + _ALIGNMENT
+        and 0 <= left < right < width + _ALIGNMENT
+        and np.shape(state["previous_indices"]) == grid
+        and arrays["seen_boxes"].shape == (len(object_ids), 4)
+        and sorted(arrays["seen_box_ids"].tolist()) == object_ids
+    )
+    if not fits:
+        raise InputError("restore: expected entries that fit each other, found another window")
 
 
 def _wider(box: tuple[float, ...], size: tuple[int, int]) -> tuple[float, ...]:
@@ -338,6 +377,14 @@ def _wider(box: tuple[float, ...], size: tuple[int, int]) -> tuple[float, ...]:
         max(0.0, left - across),
         min(float(width), right + across),
     )
+
+
+def check_one_scale(state: Mapping[str, Any]) -> None:
+    """Raises InputError for the flat state of a model with several scales, which has no window."""
+    if "previous_indices_scale_1" in state:
+        raise InputError(
+            "window: expected 0 with a model of several scales (Predictor.scales), found a share"
+        )
 
 
 def moved(state: Mapping[str, Any], old: Window, new: Window) -> dict[str, Any]:
@@ -363,12 +410,12 @@ def moved(state: Mapping[str, Any], old: Window, new: Window) -> dict[str, Any]:
         result[tuple(target)] = grid[tuple(source)]
         return result
 
-    masks = [np.asarray(mask) for mask in state["previous_masks"]]
+    fed_back = [np.asarray(mask) for mask in state["previous_masks"]]
     return {
         **state,
         "previous_embeddings": shifted(np.asarray(state["previous_embeddings"]), 0),
         "previous_indices": shifted(np.asarray(state["previous_indices"]), _NO_OBJECT),
-        "previous_masks": np.stack([shifted(mask, not i) for i, mask in enumerate(masks)]),
+        "previous_masks": np.stack([shifted(mask, not i) for i, mask in enumerate(fed_back)]),
     }
 
 
@@ -395,13 +442,21 @@ def looked_at(model: Any, state: Mapping[str, Any], seen: Seen, window: Window) 
     indices = np.where(found < 0, _NO_OBJECT, position[np.maximum(found, 0)]).astype(np.int32)
     if is_empty:
         indices[:] = 0
-    masks = np.arange(len(object_ids))[:, np.newaxis, np.newaxis] == indices
+    fed_back = np.arange(len(object_ids))[:, np.newaxis, np.newaxis] == indices
     return {
         **state,
         "previous_embeddings": look["previous_embeddings"],
         "previous_indices": indices,
-        "previous_masks": masks.astype(np.float32),
+        "previous_masks": fed_back.astype(np.float32),
     }
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raises InputError unless `image` is one."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+        raise InputError(
+            f"expected an image, uint8 [height, width, 3], found {image.dtype} {list(image.shape)}"
+        )
 
 
 def model_size(frame_size: tuple[int, ...], inference_size: int | None) -> tuple[int, int]:

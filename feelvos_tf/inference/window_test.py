@@ -236,3 +236,17 @@ def test_a_caller_may_reuse_its_arrays():
 def test_a_share_beyond_its_range_is_refused(share):
     with pytest.raises(InputError, match=r"window: expected a share of 0 \(whole frames\) to 1"):
         VideoPredictor(PixelModel(), window=share)
+
+
+def test_a_model_of_several_scales_with_a_window_is_refused_and_nothing_is_started():
+    class TwoScales(PixelModel):
+        def start(self, image, mask):
+            state = super().start(image, mask)
+            return {**state, "previous_indices_scale_1": state["previous_indices"]}
+
+    predictor = VideoPredictor(TwoScales(), 240, window=0.5)
+    with pytest.raises(InputError, match="window: expected 0 with a model of several scales"):
+        predictor.start(*draw((20, 80, 20, 80)))
+    with pytest.raises(InputError, match="expected a call of start"):
+        predictor.step(draw()[0])
+    VideoPredictor(TwoScales(), 240).start(*draw((20, 80, 20, 80)))
