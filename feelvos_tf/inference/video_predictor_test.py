@@ -316,6 +316,7 @@ def test_a_state_with_another_window_or_a_damaged_one_is_refused(clip, network):
     whole = VideoPredictor(network)
     whole.start(images[0], masks[0])
     without = {name: array for name, array in state.items() if name != "seen_ids"}
+    shorter = np.int32([0, 0, 0, 8, 0, 0])
     for receiver, given, sentence in (
         (whole, state, "windows of 0 of a frame, found one with 0.5"),
         (predictor, whole.state(), "windows of 0.5 of a frame, found one with 0"),
@@ -323,9 +324,10 @@ def test_a_state_with_another_window_or_a_damaged_one_is_refused(clip, network):
         (predictor, {**state, "seen_image": state["seen_image"][:-1]}, "another seen_image"),
         (
             predictor,
-            {**state, "seen_window": state["seen_window"] + np.int32([0, 0, 0, 8, 0, 0])},
+            {**state, "seen_window": state["seen_window"] + shorter},
             "another window",
         ),
+        (predictor, {**state, "seen_window": state["seen_window"] - shorter}, "another window"),
         (predictor, {**state, "seen_boxes": state["seen_boxes"][1:]}, "another window"),
         (predictor, {**state, "seen_box_ids": state["seen_box_ids"] + 1}, "another window"),
     ):

@@ -175,10 +175,12 @@ def test_masks_in_a_window_are_those_of_whole_frames(size):
     assert model.starts <= 4 and len(set(model.shapes)) < 12
 
 
-def test_a_lost_object_is_found_anywhere_after_some_frames():
+@pytest.mark.parametrize("places", [(20, 20, 400, 780), (400, 780, 20, 20)])
+def test_a_lost_object_is_found_anywhere_after_some_frames(places):
+    row, column, later_row, later_column = places
     model = PixelModel()
     predictor = VideoPredictor(model, 240, window=0.3)
-    image, mask = draw((20, 60, 20, 60))
+    image, mask = draw((row, row + 40, column, column + 40))
     predictor.start(image, mask)
     empty, _ = draw()
     sizes = []
@@ -186,7 +188,7 @@ def test_a_lost_object_is_found_anywhere_after_some_frames():
         assert not predictor.step(empty).any()
         sizes.append(model.shapes[-1])
     assert sizes[-1][0] >= 240 and sizes[-1][1] >= 427 > sizes[0][1]
-    image, mask = draw((400, 440, 780, 820))
+    image, mask = draw((later_row, later_row + 40, later_column, later_column + 40))
     assert np.mean(predictor.step(image) != mask) < 0.002
     # And the window follows it there.
     predictor.step(image)
@@ -205,6 +207,19 @@ def test_an_object_beside_the_window_is_looked_at_when_it_is_added():
     assert np.mean(predictor.step(image) != mask) < 0.002
     predictor.add_objects(np.where(mask == 2, np.uint8(3), np.uint8(0)))
     assert model.starts == starts + 1  # The window shows it already.
+
+
+def test_objects_keep_their_numbers_where_one_of_them_is_lost_when_the_frame_is_looked_at_again():
+    predictor = VideoPredictor(PixelModel(), 480, window=0.3)
+    predictor.start(*draw((200, 240, 300, 340), (200, 240, 400, 440)))
+    frame, mask = draw((0, 0, 0, 0), (200, 240, 400, 440))
+    assert set(np.unique(predictor.step(frame))) == {0, 2}
+    before = predictor._seen.window
+    predictor._aim(windows.whole(SIZE, 240))
+    assert predictor._seen.window != before
+    indices = predictor._state["previous_indices"]
+    np.testing.assert_array_equal(indices, mask[::8, ::8][: indices.shape[0], : indices.shape[1]])
+    np.testing.assert_array_equal(predictor._state["previous_masks"][2], indices == 2)
 
 
 def test_a_video_without_background_has_no_window():
@@ -227,9 +242,10 @@ def test_a_caller_may_reuse_its_arrays():
         found = predictor.step(buffer)
         np.testing.assert_array_equal(found, other.step(np.array(buffer)))
         found[:] = 0
-        np.testing.assert_array_equal(
-            predictor._state["previous_indices"], other._state["previous_indices"]
-        )
+        for name in ("previous_indices", "previous_embeddings"):
+            np.testing.assert_array_equal(predictor._state[name], other._state[name])
+        # What a look at the last frame would show.
+        np.testing.assert_array_equal(predictor.embeddings, other.embeddings)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
