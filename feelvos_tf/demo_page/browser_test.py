@@ -141,6 +141,18 @@ class Person:
             arg=[selector, text],
         )
 
+    def watch(self, selector: str) -> None:
+        """Collects what an element shows from now on, in `shown` of the page."""
+        self.page.evaluate(
+            """selector => {
+                const watched = document.querySelector(selector);
+                window.shown = [];
+                new MutationObserver(() => shown.push(watched.textContent))
+                    .observe(watched, {childList: true});
+            }""",
+            selector,
+        )
+
     def mask(self, frame: int) -> np.ndarray:
         """Returns the ids that the server has."""
         answer = self.page.request.get(f"{self.page.url}api/mask/{frame}")
@@ -598,18 +610,12 @@ def test_it_plays_at_the_rate_of_the_clip(person):
     """The clip has 10 frames per second; 1.5 seconds show 15 of them."""
     page = person.page
     person.open_example()
-    page.evaluate(
-        """() => {
-            window.seen = [];
-            new MutationObserver(() => seen.push(document.querySelector("#where").textContent))
-                .observe(document.querySelector("#where"), {childList: true});
-        }"""
-    )
+    person.watch("#where")
     page.keyboard.press("Space")
-    page.wait_for_function("seen.length")
+    page.wait_for_function("shown.length")
     page.wait_for_timeout(1500)
     page.keyboard.press("Space")
-    assert 11 <= len(page.evaluate("[...new Set(seen.map((text, i) => text + i))]")) <= 18
+    assert 11 <= len(page.evaluate("[...new Set(shown.map((text, i) => text + i))]")) <= 18
 
 
 def test_another_frame_is_painted_while_a_run_goes_on_and_nobody_is_pulled_away(person):
@@ -630,15 +636,9 @@ def test_another_frame_is_painted_while_a_run_goes_on_and_nobody_is_pulled_away(
 def test_a_run_says_that_it_prepares_and_how_long_it_will_take(person):
     page = person.page
     person.open_example()
-    page.evaluate(
-        """() => {
-            window.said = [];
-            new MutationObserver(() => said.push(document.querySelector("#status").textContent))
-                .observe(document.querySelector("#status"), {childList: true});
-        }"""
-    )
+    person.watch("#status")
     person.track("forward")
-    said = page.evaluate("said")
+    said = page.evaluate("shown")
     assert said[0].startswith("preparing") and any(" s left" in each for each in said)
 
 

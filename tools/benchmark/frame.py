@@ -74,6 +74,13 @@ def fused_model(variant: str) -> Feelvos:
     return model
 
 
+def predictor_of(backbone: str) -> Predictor:
+    """Returns the bundled predictor for mobilenet_v2, and one with random weights otherwise."""
+    if backbone == "mobilenet_v2":
+        return model_loading.build_bundled()
+    return Predictor(fused_model(backbone))
+
+
 def image_and_mask(sizes: Sizes) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns a random uint8 image and a mask of upright stripes, one per object."""
     rng = np.random.default_rng(0)

@@ -370,13 +370,9 @@ def _masks(model) -> np.ndarray:
 
 def frames(backbone: str) -> Iterator[Row]:
     """Yields seconds and peak memory of a frame."""
-    from frame import Sizes, fused_model, image_and_mask
+    from frame import Sizes, image_and_mask, predictor_of
 
-    from feelvos_tf.inference import model_loading
-    from feelvos_tf.inference.predictor import Predictor
-
-    is_bundled = backbone == "mobilenet_v2"
-    predictor = model_loading.build_bundled() if is_bundled else Predictor(fused_model(backbone))
+    predictor = predictor_of(backbone)
     sizes, counts = ((480, 854), (1080, 1920)), (1, 3, 10)
     if _SHORT.value:
         sizes, counts = ((96, 160),), (1, 3)

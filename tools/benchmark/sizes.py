@@ -66,13 +66,9 @@ def long_side(short_side: int) -> int:
 
 def costs_of(backbone: str, side: int, objects: Sequence[int], repeats: int) -> list[Cost]:
     """Returns the cost with each number of objects; the process should be a fresh one."""
-    from frame import Sizes, fused_model, image_and_mask
+    from frame import Sizes, image_and_mask, predictor_of
 
-    from feelvos_tf.inference import model_loading
-    from feelvos_tf.inference.predictor import Predictor
-
-    is_bundled = backbone == "mobilenet_v2"
-    predictor = model_loading.build_bundled() if is_bundled else Predictor(fused_model(backbone))
+    predictor = predictor_of(backbone)
     costs = []
     for count in objects:
         image, mask = image_and_mask(Sizes(side, long_side(side), count + 1))
