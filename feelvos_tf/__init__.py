@@ -6,6 +6,8 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from feelvos_tf.inference.video_predictor import VideoPredictor
 
 __version__ = "0.1.0"
@@ -25,10 +27,10 @@ def load(
 
     Example:
       import feelvos_tf
-      from feelvos_tf.media import masks, video
+      from feelvos_tf.media import video
 
       frames = list(video.open_frames("testdata/bunny.mp4"))    # uint8 [height, width, 3] each
-      mask = masks.read_mask("testdata/bunny.png")              # uint8 [height, width]
+      mask = feelvos_tf.read_mask("testdata/bunny.png")         # uint8 [height, width]
       predictor = feelvos_tf.load()
       predictor.start(frames[0], mask)
       for frame in frames[1:]:
@@ -53,3 +55,22 @@ def load(
     return model_loading.choose(saved_model, inference_size, window).load(
         max_total_reference_pixels
     )
+
+
+def read_mask(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> np.ndarray:
+    """Returns the object ids of a mask, uint8 [height, width]; 0 is background, 255 void.
+
+    It reads what `--mask` reads: masks drawn in any paint program or written by other programs, see
+    feelvos_tf/media/README.md.
+
+    Args:
+      path: a picture, or JSON of COCO or labelme.
+      size: height and width of the frame, for JSON that does not say.
+
+    Raises:
+      feelvos_tf.core.errors.InputError: the file is no mask, or it cannot be told what belongs to
+        which object.
+    """
+    from feelvos_tf.media import given_mask
+
+    return given_mask.read(path, size, given_mask.ObjectNumbers())

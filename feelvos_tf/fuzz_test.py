@@ -108,7 +108,7 @@ def seeds(tmp_path_factory):
         stamp, saved = ((working / n).read_bytes() for n in (mask_folder.STAMP, mask_folder.STATE))
         raise RuntimeError
     return {
-        read_mask: [indexed],
+        read_annotation: [indexed],
         read_given: [indexed, *colored, *annotations(ids)],
         read_image: [*photographs, *turned, deep],
         read_frame_of_record: [photographs[0], turned[0]],
@@ -146,8 +146,8 @@ def put(folder, name, content):
     return path
 
 
-def read_mask(folder, content):
-    masks.read_mask(put(folder, "m.png", content))
+def read_annotation(folder, content):
+    masks.read_annotation(put(folder, "m.png", content))
 
 
 def read_given(folder, content):

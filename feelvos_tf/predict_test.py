@@ -83,12 +83,12 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
         assert sorted(path.name for path in (output / name).glob("*.png")) == [
             f"{frame:05d}.png" for frame in range(5)
         ]
-        given = masks.read_mask(truth / "00000.png")
-        np.testing.assert_array_equal(masks.read_mask(output / name / "00000.png"), given)
+        given = masks.read_annotation(truth / "00000.png")
+        np.testing.assert_array_equal(masks.read_annotation(output / name / "00000.png"), given)
         with Image.open(output / name / "00004.png") as mask:
             assert mask.mode == "P"
             assert (np.array(mask.getpalette()).reshape(-1, 3) == masks.DAVIS_PALETTE).all()
-            assert agreement(np.array(mask), masks.read_mask(truth / "00004.png")) > 0.99
+            assert agreement(np.array(mask), masks.read_annotation(truth / "00004.png")) > 0.99
     looks = sorted(path.name for path in (tmp_path / "look").iterdir())
     assert looks == ["bear.jpg", "bear.mp4", "cows.jpg", "cows.mp4"]
     again = predict_here(*arguments)
@@ -119,7 +119,7 @@ def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path)
     assert result.returncode == 0, result.stderr
     assert "video.mp4: objects 1, 2" in result.stdout
     for frame in range(6):
-        ids = masks.read_mask(tmp_path / "out" / f"{frame:05d}.png")
+        ids = masks.read_annotation(tmp_path / "out" / f"{frame:05d}.png")
         assert agreement(ids, given[frame]) > 0.98
     assert len(list(video.open_frames(tmp_path / "out" / "overlay.mp4"))) == 6
 
@@ -152,7 +152,7 @@ def test_part_of_a_video_with_masks_at_two_frames_and_one_that_corrects(saved_mo
     names = [f"{frame:05d}" for frame in (3, 5, 7, 9)]
     assert sorted(path.stem for path in (tmp_path / "out").glob("*.png")) == names
     for name in names:
-        ids = masks.read_mask(tmp_path / "out" / f"{name}.png")
+        ids = masks.read_annotation(tmp_path / "out" / f"{name}.png")
         assert agreement(ids, given[int(name)]) > 0.98
         assert (2 in ids) == (int(name) >= 7)
     for more, sentence in {
@@ -205,7 +205,7 @@ def test_frames_through_a_pipe_become_masks(saved_model, tmp_path):
     )
     assert result.returncode == 0, result.stderr
     for frame in range(5):
-        ids = masks.read_mask(tmp_path / "out" / f"{frame:05d}.png")
+        ids = masks.read_annotation(tmp_path / "out" / f"{frame:05d}.png")
         assert agreement(ids, given[frame]) == 1
     assert len(list(video.open_frames(tmp_path / "overlay.mp4"))) == 5
 
@@ -247,7 +247,7 @@ def test_the_bundled_model_segments_a_clip_without_further_arguments(
         f"--output_dir={tmp_path / 'masks'}",
         f"--overlay={tmp_path / 'overlay.mp4'}",
     ]
-    given = masks.read_mask(testdata / "bunny.png")
+    given = masks.read_annotation(testdata / "bunny.png")
     for run, more, size, window in (
         (predict, [], model_loading.bundled_inference_size(), model_loading.bundled_window()),
         (predict_here, ["--fast"], 240, 1.0),
@@ -262,7 +262,7 @@ def test_the_bundled_model_segments_a_clip_without_further_arguments(
             "clip": ANY,
         }
         assert (tmp_path / "overlay.mp4").is_file()
-        ids = masks.read_mask(tmp_path / "masks/00001.png")
+        ids = masks.read_annotation(tmp_path / "masks/00001.png")
         assert np.sum((ids == 1) & (given == 1)) / np.sum((ids == 1) | (given == 1)) > 0.5
 
 
@@ -303,7 +303,7 @@ def test_object_of_youtube_vos_that_appears_later_is_followed(saved_model, tmp_p
     assert result.returncode == 0, result.stderr
     assert "dog: objects 1, 4" in result.stdout
     for name, expected in zip(names, truth):
-        ids = masks.read_mask(tmp_path / "out" / "dog" / f"{name}.png")
+        ids = masks.read_annotation(tmp_path / "out" / "dog" / f"{name}.png")
         assert agreement(ids, expected) > 0.99
         assert (4 in ids) == (4 in expected)
 

@@ -9,7 +9,7 @@ from feelvos_tf.media import masks, video
 
 def test_the_clip_opens_and_its_mask_fits(testdata):
     frames = list(video.open_frames(testdata / "bunny.mp4"))
-    mask = masks.read_mask(testdata / "bunny.png")
+    mask = masks.read_annotation(testdata / "bunny.png")
     assert len(frames) == 36
     assert {frame.shape for frame in frames} == {(*mask.shape, 3)}
     assert masks.object_ids(mask) == [1]

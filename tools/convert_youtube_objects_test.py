@@ -45,7 +45,7 @@ def test_shots_become_sequences_that_can_be_scored(published):
     assert video.name == "cat-0003-012"
     assert [path.stem for path in video.frames] == [f"{n:05d}" for n in range(3, 24)]
     assert pictures.read_image(video.frames[1]).shape == (48, 80, 3)
-    assert set(np.unique(masks.read_mask(video.masks[0]))) == {0, 255}
+    assert set(np.unique(masks.read_annotation(video.masks[0]))) == {0, 255}
     (truth,) = protocols.dataset_ground_truths(published / "new/yto", "youtube_objects")
     assert [path.stem for path in truth.masks] == ["00013", "00023"]
 

@@ -58,14 +58,14 @@ def test_first_mask_is_repeated(clip, tmp_path):
     result = run_program(*arguments(clip, tmp_path / "out"), "--baseline=first_mask")
     assert result.returncode == 0, result.stderr
     for frame in range(6):
-        ids = masks.read_mask(tmp_path / "out" / f"{frame:05d}.png")
+        ids = masks.read_annotation(tmp_path / "out" / f"{frame:05d}.png")
         np.testing.assert_array_equal(ids, scene(0)[1])
 
 
 def test_optical_flow_follows_each_object_its_own_way(clip, tmp_path):
     result = predict(clip, tmp_path / "out", "--baseline=optical_flow")
     assert result.returncode == 0, result.stderr
-    last, truth = masks.read_mask(tmp_path / "out" / "00005.png"), scene(5)[1]
+    last, truth = masks.read_annotation(tmp_path / "out" / "00005.png"), scene(5)[1]
     for value in (2, 7):
         both = ((last == value) & (truth == value)).sum()
         assert both / ((last == value) | (truth == value)).sum() > 0.8

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
         for frame in tqdm(frames.timed(), unit="frame", total=frames.length):
             paths = [folder / f"{frames.name(frame.number)}.png" for folder in folders]
             if all(path.is_file() for path in paths):
-                write(beside(frame.image, *map(masks.read_mask, paths)), frame.time)
+                write(beside(frame.image, *map(masks.read_annotation, paths)), frame.time)
     print(f"written: {_OUTPUT.value}")
 
 

@@ -149,7 +149,7 @@ def encode(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
     for path, image in zip(sequence.frames, images):
         _check_size(path, (image.height, image.width), sequence.frames[0], (height, width))
     how = sequence.binary_masks, sequence.mask_colors
-    ids = [masks.read_mask(path, *how) for path in sequence.masks]
+    ids = [masks.read_annotation(path, *how) for path in sequence.masks]
     for path, frame_ids in zip(sequence.masks, ids):
         _check_size(path, frame_ids.shape, sequence.frames[0], (height, width))
     objects = sorted(set().union(*map(masks.object_ids, ids)))

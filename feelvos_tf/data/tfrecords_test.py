@@ -59,7 +59,7 @@ def test_a_record_has_the_fields_of_the_release(tmp_path):
     for feature, path in zip(lists["segmentation/object/encoded"].feature, video.masks):
         png = Image.open(io.BytesIO(feature.bytes_list.value[0]))
         assert png.mode == "L"
-        np.testing.assert_array_equal(np.array(png), masks.read_mask(path))
+        np.testing.assert_array_equal(np.array(png), masks.read_annotation(path))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -96,7 +96,7 @@ class ClipFiles:
     def mask(self, position: int) -> np.ndarray:
         """Returns uint8 [height, width] ids; only background if there is no mask."""
         if self.mask_path(position).exists():
-            return masks.read_mask(self.mask_path(position))
+            return masks.read_annotation(self.mask_path(position))
         return np.zeros(self.size, np.uint8)
 
     def write_mask(self, position: int, ids: np.ndarray) -> None:

@@ -70,7 +70,7 @@ class ExampleClip:
         """Returns a small JPEG of the first frame with its object."""
         first = next(iter(video.VideoFrames(self.video)))
         tile = overlay.contact_sheet(
-            [overlay.overlay(first, masks.read_mask(self.mask))], 1, _EXAMPLE_WIDTH
+            [overlay.overlay(first, masks.read_annotation(self.mask))], 1, _EXAMPLE_WIDTH
         )
         stream = io.BytesIO()
         Image.fromarray(tile).save(stream, format="JPEG")
@@ -262,7 +262,7 @@ class _Routes:
     async def take_example(self, request: Request, visitor: Visitor) -> Response:
         if not self._example.is_there():
             raise InputError("no clip comes with this installation: choose a file")
-        mask = masks.read_mask(self._example.mask)
+        mask = masks.read_annotation(self._example.mask)
         await run_in_threadpool(visitor.load, [self._example.video], "bunny", mask)
         visitor.name_objects({"1": {"name": "rabbit", "color": "#ff6b4a"}})
         return await self.state(visitor)

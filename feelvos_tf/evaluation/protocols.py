@@ -107,7 +107,7 @@ def _davis(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
     """Scores the objects 1..max of the first mask in every frame but the first and the last."""
     objects = (1,)
     if not sequence.binary_masks:
-        first = masks.read_mask(sequence.masks[0])
+        first = masks.read_annotation(sequence.masks[0])
         # The official tool counts up to the largest id of the first mask, void excluded. A missing
         # id in between is an object as well, always empty.
         objects = tuple(range(1, max(masks.object_ids(first), default=0) + 1))
@@ -234,7 +234,7 @@ def _mask_folders(root: pathlib.Path) -> dict[str, list[pathlib.Path]]:
 def _folder_ground_truth(name: str, paths: list[pathlib.Path]) -> SequenceGroundTruth:
     first_seen, first_white = {}, None
     for i, path in enumerate(paths):
-        ids = masks.read_mask(path)
+        ids = masks.read_annotation(path)
         for object_id in masks.object_ids(ids):
             first_seen.setdefault(object_id, i)
         if first_white is None and (ids == VOID).any():

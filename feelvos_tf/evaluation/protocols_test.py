@@ -36,7 +36,7 @@ def test_davis_leaves_out_the_first_and_last_frame(tmp_path):
 def test_davis_counts_objects_up_to_the_largest_id_of_the_first_mask(tmp_path):
     root = drawn_masks.write_davis(tmp_path, {"a": [1, 3]}, frames=4)
     folder = root / "Annotations/480p/a"
-    first = masks.read_mask(folder / "00000.png")
+    first = masks.read_annotation(folder / "00000.png")
     first[0] = masks.VOID
     masks.write_mask(folder / "00000.png", first)
     masks.write_mask(folder / "00002.png", drawn_masks.draw(2, [1, 3, 7]))

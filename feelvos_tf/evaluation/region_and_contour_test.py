@@ -149,8 +149,8 @@ def test_values_on_davis_2016_are_those_of_the_official_evaluation(real_data, na
     frames = (
         (
             frame,
-            masks.read_mask(truth / frame, binary=True),
-            np.minimum(masks.read_mask(predicted / frame), 1),
+            masks.read_annotation(truth / frame, binary=True),
+            np.minimum(masks.read_annotation(predicted / frame), 1),
         )
         for frame in middle_frames(truth)
     )
@@ -162,7 +162,7 @@ def test_values_on_seven_objects_are_those_of_the_official_evaluation(real_data)
     truth = real_data / "davis2017_multi/Annotations/240p/schoolgirls"
     predicted = real_data / "reference/eval/schoolgirls_predictions/schoolgirls"
     frames = (
-        (frame, masks.read_mask(truth / frame), masks.read_mask(predicted / frame))
+        (frame, masks.read_annotation(truth / frame), masks.read_annotation(predicted / frame))
         for frame in middle_frames(truth)
     )
     scores = score_frames("schoolgirls", frames, range(1, 8))

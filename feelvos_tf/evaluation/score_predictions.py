@@ -124,7 +124,7 @@ def read_prediction(
     Raises:
       InputError: the mask is unreadable, of another size, or has unknown ids.
     """
-    ids = masks.read_mask(path)
+    ids = masks.read_annotation(path)
     if ids.shape != size:
         raise InputError(
             f"{path}: expected {size[1]}x{size[0]} pixels like the ground truth, found "
@@ -259,7 +259,7 @@ def _score(job: _Job) -> np.ndarray:
     objects = np.asarray(ground_truth.objects)
     values = np.full([2, *ground_truth.scored.shape], np.nan)
     for i, (truth_path, path) in enumerate(zip(ground_truth.masks, job.predictions)):
-        truth = masks.read_mask(truth_path, ground_truth.binary)
+        truth = masks.read_annotation(truth_path, ground_truth.binary)
         predicted = read_prediction(path, ground_truth, truth.shape)
         scored = ground_truth.scored[:, i]
         values[:, scored, i] = region_and_contour.score_frame(

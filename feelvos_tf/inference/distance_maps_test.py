@@ -86,7 +86,7 @@ def test_every_frame_but_the_first_has_a_strip_and_a_picture_of_each_map(tmp_pat
             + [f"{frame}_{kind}_{value}.png" for kind in ("global", "local") for value in (1, 5)]
         )
         assert len(list((tmp_path / "maps/cows").iterdir())) == 6
-        gray = masks.read_mask(tmp_path / "maps/bear/00001_local_5.png")
+        gray = masks.read_annotation(tmp_path / "maps/bear/00001_local_5.png")
         assert gray.shape == (12, 20) and gray[0].tolist() == [255] * 10 + [0] * 10
         for path in (tmp_path / "maps/bear").iterdir():
             strip = pictures.read_image(path)

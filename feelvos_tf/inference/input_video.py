@@ -141,7 +141,7 @@ class InputVideo:
         if self.binary_mask is None:
             ids = self._read(self.mask_path, 0)
         else:
-            ids = masks.read_mask(self.mask_path, binary=self.binary_mask)
+            ids = masks.read_annotation(self.mask_path, binary=self.binary_mask)
         if not masks.object_ids(ids):
             values = np.unique(ids)
             is_white = self.binary_mask is False and values[-1] == VOID
@@ -307,7 +307,7 @@ def _read_new_objects(path: pathlib.Path, new_ids: tuple[int, ...]) -> np.ndarra
     Raises:
       InputError: the mask cannot be read.
     """
-    ids = masks.read_mask(path)
+    ids = masks.read_annotation(path)
     lacking = sorted(set(new_ids) - set(masks.object_ids(ids)))
     if lacking:
         print(

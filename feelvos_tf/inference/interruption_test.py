@@ -78,7 +78,9 @@ def test_a_run_that_was_killed_goes_on_from_the_last_state_it_saved(tmp_path, mo
     masks.write_mask(partial / "00006.png", np.zeros((48, 80), np.uint8))
     run(davis_videos(root), tmp_path / "out")
     run(davis_videos(root), tmp_path / "at once")
-    one, two = (masks.read_mask(tmp_path / out / "bear/00006.png") for out in ("out", "at once"))
+    one, two = (
+        masks.read_annotation(tmp_path / out / "bear/00006.png") for out in ("out", "at once")
+    )
     np.testing.assert_array_equal(one, two)
 
 

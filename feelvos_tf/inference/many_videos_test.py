@@ -49,7 +49,7 @@ def test_a_tree_holds_the_videos_that_have_a_mask_of_their_name(tree):
     assert found == dict.fromkeys(("a", "more/a", "more/b"), (48, 80))
     [first] = [one for one in videos if one.name == "a"]
     assert first.object_ids() == [1, 2, 3, 6]
-    np.testing.assert_array_equal(first.later_mask(2), masks.read_mask(tree / "a.2.png"))
+    np.testing.assert_array_equal(first.later_mask(2), masks.read_annotation(tree / "a.2.png"))
     assert first.frames.length == 3
 
 

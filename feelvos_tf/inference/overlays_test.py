@@ -31,9 +31,11 @@ def test_short_video_has_a_short_contact_sheet(tmp_path):
 def test_a_frame_is_decoded_once_and_a_mask_read_once_overlays_included(tmp_path, monkeypatch):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, num_frames=6)
     frames, read = [], []
-    read_image, read_mask = pictures.read_image, masks.read_mask
+    read_image, read_annotation = pictures.read_image, masks.read_annotation
     monkeypatch.setattr(pictures, "read_image", lambda p: frames.append(p.stem) or read_image(p))
-    monkeypatch.setattr(masks, "read_mask", lambda p, **k: read.append(p) or read_mask(p, **k))
+    monkeypatch.setattr(
+        masks, "read_annotation", lambda p, **k: read.append(p) or read_annotation(p, **k)
+    )
     run(davis_videos(root), tmp_path / "out", look=tmp_path / "look")
     # The first frame is looked at once more, before the first video is segmented.
     assert sorted(frames) == ["00000", "00000", "00001", "00002", "00003", "00004", "00005"]

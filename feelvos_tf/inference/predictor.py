@@ -223,8 +223,13 @@ class Predictor(tf.Module):
             are.
           state: of a video.
         """
-        _assert_object_in(mask)
         before = video_state.from_flat(state, len(self.scales))
+        self._assert_size(mask, before)
+        _assert_object_in(mask)
+        is_known = tf.reduce_any(_among(mask, before.object_ids) & (mask != 0))
+        tf.debugging.Assert(
+            ~is_known, ["an object of the mask is followed already; correct takes more of it"]
+        )
         bound = tf.constant(self.max_total_reference_pixels)
         after = video_state.add_objects(before, mask, self.scales, self._reference, bound)
         return video_state.to_flat(after)
@@ -243,6 +248,11 @@ class Predictor(tf.Module):
           max_total_reference_pixels: int32 scalar that replaces the setting; negative: does not.
         """
         before = video_state.from_flat(state, len(self.scales))
+        self._assert_size(mask, before)
+        tf.debugging.Assert(
+            tf.reduce_all(_among(mask, before.object_ids) | (mask == VOID)),
+            ["the mask holds an object that is not followed; add_objects takes new ones"],
+        )
         bound = tf.where(
             max_total_reference_pixels < 0,
             self.max_total_reference_pixels,
@@ -304,6 +314,8 @@ class Predictor(tf.Module):
           state: to be handed to the next call.
         """
         before = video_state.from_flat(state, len(self.scales))
+        with tf.control_dependencies(self._assert_size(image, before)):
+            image = tf.identity(image)
         results = [
             self._segment_scale(image, *at_scale) for at_scale in zip(before.scales, self.scales)
         ]
@@ -333,6 +345,14 @@ class Predictor(tf.Module):
             )
         ids = tf.cast(tf.gather(before.object_ids, winners), tf.uint8)
         return ids, tf.nn.softmax(full_logits), video_state.to_flat(after)
+
+    def _assert_size(self, picture: tf.Tensor, state: PredictorState) -> list[tf.Operation]:
+        """Returns checks that an image or mask has the size of the state's frame, on its grid."""
+        size = multi_scale.scaled_size(tf.shape(picture)[:2], self.scales[0])
+        grid = tf.shape(state.scales[0].previous.indices)
+        is_same = tf.reduce_all((size + 3) // 4 == grid)
+        check = tf.debugging.Assert(is_same, ["expected the size of the frame before"])
+        return [check] if check is not None else []
 
     def _segment_scale(
         self, image: tf.Tensor, state: ScaleState, scale: float
@@ -386,6 +406,12 @@ def check_finite(variables: Mapping[str, tf.Variable], where: str) -> None:
                 f"{where}: expected finite weights, found {np.sum(~finite)} of {finite.size} in "
                 f"{name} that are not"
             )
+
+
+def _among(mask: tf.Tensor, object_ids: tf.Tensor) -> tf.Tensor:
+    """Returns bool `[height, width]`: which pixels hold one of the ids."""
+    is_id = tf.reduce_any(tf.range(VOID + 1)[:, tf.newaxis] == object_ids, 1)
+    return tf.gather(is_id, tf.cast(mask, tf.int32))
 
 
 def _assert_object_in(mask: tf.Tensor) -> None:

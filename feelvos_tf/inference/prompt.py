@@ -22,7 +22,8 @@ import cv2
 import numpy as np
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference.window import check_image, model_size, scaled
+from feelvos_tf.inference.arguments import ImageLike, MaskLike, as_image, as_mask
+from feelvos_tf.inference.window import model_size, scaled
 from feelvos_tf.media import masks
 
 _COARSE_SIZE, _FINEST_SIZE = 240, 480  # Pixels on the short side.
@@ -84,7 +85,7 @@ class Prompter:
         self._grids: list[_Grid] = []
         self._last: tuple[_Marks, np.ndarray] | None = None
 
-    def prepare(self, image: np.ndarray) -> None:
+    def prepare(self, image: ImageLike) -> None:
         """Computes the features of an image, unless it is the one that came last.
 
         Args:
@@ -93,6 +94,7 @@ class Prompter:
         Raises:
           InputError: the model is a SavedModel without the functions that this needs.
         """
+        image = as_image(image)
         if self._image is not None and np.array_equal(image, self._image):
             return
         if not hasattr(self._model, "segment_marked"):
@@ -104,11 +106,11 @@ class Prompter:
 
     def __call__(
         self,
-        image: np.ndarray,
+        image: ImageLike,
         points: Sequence[Sequence[float]] | np.ndarray = (),
         labels: Sequence[int] | np.ndarray = (),
         box: Sequence[float] | np.ndarray | None = None,
-        mask: np.ndarray | None = None,
+        mask: MaskLike | None = None,
     ) -> np.ndarray:
         """Returns an object's mask, uint8 [height, width], 1 on the object and 0 elsewhere.
 
@@ -123,6 +125,8 @@ class Prompter:
           InputError: an argument has another shape, a point is outside of the image, or nothing
             marks the object.
         """
+        image = as_image(image)
+        mask = None if mask is None else as_mask(mask, image.shape[:2])
         marks = _checked(image, points, labels, box, mask)
         self.prepare(image)
         if mask is not None:
@@ -373,7 +377,6 @@ def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -> _Marks:
     """Returns the marks as arrays. See `Prompter`."""
-    check_image(image)
     size = image.shape[:2]
     points, labels = np.asarray(points, np.float32), np.asarray(labels)
     points = points.reshape(-1, 2) if not points.size else points

@@ -48,7 +48,7 @@ def test_objects_are_followed_from_the_frames_they_are_marked_in(program, tmp_pa
     done = program([CLICK, box])
     assert done.returncode == 0, done.stderr
     for frame in range(FRAMES):
-        found = masks.read_mask(tmp_path / f"masks/{frame}.png")
+        found = masks.read_annotation(tmp_path / f"masks/{frame}.png")
         truth = drawn_videos.draw(frame, [7, 3], SIZE)[1]
         shown = [7, 3] if frame >= 2 else [7]
         assert np.mean(found != np.where(np.isin(truth, shown), truth, 0)) < 0.02, frame

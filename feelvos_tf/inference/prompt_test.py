@@ -170,6 +170,6 @@ def test_marks_that_say_nothing_are_refused(prompter, arguments, sentence):
 
 def test_other_arrays_than_images_and_older_models_are_refused(prompter):
     with pytest.raises(InputError, match="expected an image"):
-        prompter(IMAGE[..., 0], [(1, 2)], [1])
+        prompter(IMAGE[0, 0], [(1, 2)], [1])
     with pytest.raises(InputError, match="exported again"):
         prompt.Prompter(object(), None).prepare(IMAGE)

@@ -381,7 +381,7 @@ def write_missing(video: InputVideo, outputs: Outputs) -> None:
             name = video.frame_name(position)
             if video.asked is not None and position not in video.asked:
                 continue
-            ids = masks.read_mask(outputs.masks / f"{name}.png")
+            ids = masks.read_annotation(outputs.masks / f"{name}.png")
             for write in writers:
                 write(Result(name, frame.time, frame.image, ids))
     for files in missing:
@@ -463,7 +463,7 @@ def _restored(predictor: Propagator, video: InputVideo, folder: Path) -> Earlier
         predictor.restore(saved.arrays)
     except InputError:
         return None
-    return Earlier(saved.position, lambda position: masks.read_mask(paths[position]))
+    return Earlier(saved.position, lambda position: masks.read_annotation(paths[position]))
 
 
 def _remove_unasked(video: InputVideo, folder: Path) -> None:

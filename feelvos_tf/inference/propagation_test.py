@@ -179,8 +179,8 @@ def test_every_frame_gets_its_mask_and_the_first_is_the_given_one(tmp_path):
     for name in ("bear", "cows"):
         for frame in range(5):
             expected = root / "Annotations/480p" / name / f"{frame:05d}.png"
-            result = masks.read_mask(tmp_path / "out" / name / f"{frame:05d}.png")
-            different = result != masks.read_mask(expected)
+            result = masks.read_annotation(tmp_path / "out" / name / f"{frame:05d}.png")
+            different = result != masks.read_annotation(expected)
             assert different.mean() < (0.01 if frame else 1e-9)
 
 
@@ -197,7 +197,7 @@ def test_masks_are_called_like_pictures_or_numbered_like_video_frames(tmp_path):
     }.items():
         run([input_video.from_video(tmp_path / source, tmp_path / "first.png")], tmp_path / "out")
         for name, expected in zip(names, given):
-            ids = masks.read_mask(tmp_path / "out" / source / f"{name}.png")
+            ids = masks.read_annotation(tmp_path / "out" / source / f"{name}.png")
             assert (ids == expected).mean() > 0.98
 
 
@@ -208,7 +208,7 @@ def test_only_what_is_missing_or_made_otherwise_is_done_again(tmp_path):
     (output / "cows" / "00003.png").unlink()
     names = [run(found, output, {}, flag).done for flag in (False, True)]
     assert names == [["cows"], ["bear", "cows"]]
-    changed = masks.read_mask(output / "bear" / "00002.png")
+    changed = masks.read_annotation(output / "bear" / "00002.png")
     masks.write_mask(output / "bear" / "00002.png", np.roll(changed, 1))
     assert run(found, output).done == ["bear"]
     frame = root / "JPEGImages/480p/cows/00001.jpg"
@@ -339,7 +339,7 @@ def test_a_later_mask_that_changes_is_done_again(tmp_path):
     path, _ = given.later_masks[2]
     again = input_video.InputVideo("video", given.source, given.mask_path, None, given.later_masks)
     assert run([again], tmp_path / "out").done == []
-    masks.write_mask(path, np.roll(masks.read_mask(path), 1, axis=0))
+    masks.write_mask(path, np.roll(masks.read_annotation(path), 1, axis=0))
     again = input_video.InputVideo("video", given.source, given.mask_path, None, given.later_masks)
     assert len(run([again], tmp_path / "out").done) == 1
 

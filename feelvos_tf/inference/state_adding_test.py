@@ -119,25 +119,6 @@ def test_later_an_object_brings_pixels_of_its_frame_and_all_else_stays(model, ea
     np.testing.assert_array_equal(after["object_ids"], [0, 3, 7, 200])
 
 
-def test_ids_that_exist_keep_their_reference_and_the_mask_corrects_the_last_labels(model, eagerly):
-    predictor = Predictor(model)
-    state = predictor.start(*draw(0, [3, 7]))
-    _, _, state = predictor.step(draw(1)[0], state)
-    mask = np.zeros(SIZE, np.uint8)
-    mask[:20, :40], mask[40:, :] = 7, 200
-    mask[:, 60:] = 255
-    found = predictor.add_objects(mask, state)
-    labels = state["previous_indices"].numpy()
-    labels[mask[::4, ::4] == 7] = 2
-    labels[mask[::4, ::4] == 200] = 3
-    np.testing.assert_array_equal(found["previous_indices"], labels)
-    np.testing.assert_array_equal(found["reference_offsets"][:-1], state["reference_offsets"])
-    count = state["reference_offsets"][-1]
-    np.testing.assert_array_equal(
-        found["reference_embeddings"][:count], state["reference_embeddings"]
-    )
-
-
 def test_an_object_between_the_points_of_the_grid_keeps_one_pixel(model, eagerly):
     for scales in ((1.0,), (1.0, 0.5)):
         predictor = Predictor(model, scales=scales)
@@ -160,14 +141,24 @@ def test_the_network_runs_once_for_a_frame_and_never_for_a_mask_or_id(model, eag
     for frame, object_id in ((1, 7), (2, 200)):
         _, _, state = predictor.step(draw(frame)[0], state)
         state = predictor.add_objects(draw(frame, [object_id])[1], state)
-        state = predictor.correct(draw(frame)[1], state, np.int32(-1))
+        state = predictor.correct(draw(frame, [3, object_id])[1], state, np.int32(-1))
     predictor.step(draw(3)[0], predictor.remove(np.int32(7), state))
     assert len(passes) == 4
 
 
-def test_a_mask_without_objects_is_refused(model, eagerly):
+def test_masks_that_do_not_fit_are_refused(model, eagerly):
     predictor = Predictor(model)
     state = predictor.start(*draw(0, [3]))
-    for value in (0, 255):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="the mask holds no object"):
-            predictor.add_objects(np.full(SIZE, value, np.uint8), state)
+    new = np.full(SIZE, 9, np.uint8)
+    for call, mask, sentence in (
+        (predictor.add_objects, np.zeros(SIZE, np.uint8), "the mask holds no object"),
+        (predictor.add_objects, np.full(SIZE, 255, np.uint8), "the mask holds no object"),
+        (predictor.add_objects, draw(0, [3, 7])[1], "followed already; correct takes more of it"),
+        (predictor.add_objects, new[4:], "expected the size of the frame before"),
+        (lambda *x: predictor.correct(*x, np.int32(-1)), new, "add_objects takes new ones"),
+        (lambda *x: predictor.correct(*x, np.int32(-1)), 0 * new[:, 4:], "size of the frame"),
+        (predictor.step, draw(0)[0][4:], "expected the size of the frame before"),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
+            call(mask, state)
+    predictor.add_objects(new, state)

@@ -191,7 +191,8 @@ def test_global_distances_are_exact_after_references_were_added(model, eagerly, 
         if kind == "correct":
             state = predictor.correct(mask, state, NO_BOUND)
         elif kind == "add":
-            state = predictor.add_objects(np.where(mask == 7, np.uint8(50 + frame), mask), state)
+            new = np.where(mask == 7, np.uint8(50 + frame), np.uint8(0))
+            state = predictor.add_objects(new, state)
         elif frame < 3:
             state = predictor.remove(np.int32(IDS[frame]), state)
     reference = video_state.from_flat(state, 1).scales[0].reference

@@ -70,7 +70,7 @@ def _check_mask(path: pathlib.Path, video: InputVideo) -> None:
     """Raises InputError where a server would refuse a mask, or score it wrongly."""
     with pictures.opened(path, "a predicted mask", ("PNG",)) as image:
         mode = image.mode
-    ids = masks.read_mask(path)
+    ids = masks.read_annotation(path)
     if mode != "P" or ids.shape != video.size:
         raise InputError(
             f"{path}: expected an indexed PNG of {input_video.size_of(video.size)} pixels like the "

@@ -7,6 +7,7 @@ README.md beside this file shows it at work.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,14 @@ from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import saved_state
 from feelvos_tf.inference import window as windows
+from feelvos_tf.inference.arguments import (
+    ImageLike,
+    MaskLike,
+    as_frames,
+    as_image,
+    as_mask,
+    check_marks,
+)
 from feelvos_tf.inference.prompt import Prompter
 from feelvos_tf.inference.window import Seen, Window
 from feelvos_tf.media import masks
@@ -23,6 +32,9 @@ from feelvos_tf.media import masks
 
 class VideoPredictor:
     """Follows the objects of one video, frame by frame; arrays have the frames' size.
+
+    Images and masks may be of all the kinds that `arguments.ImageLike` and `MaskLike` list: arrays,
+    lists, tensors, PIL images, paths. Results are arrays.
 
     Example:
       predictor = feelvos_tf.load()
@@ -80,9 +92,23 @@ class VideoPredictor:
         self._frame_size: tuple[int, int] | None = None
         self._state: dict[str, Any] = {}
         self._seen: Seen | None = None
-        self._last: tuple[list[int], Any] | None = None
+        self._position: int | None = None
+        self._last: tuple[list[int], Callable[[int], np.ndarray]] | None = None
         self._prompter: Prompter | None = None
-        self._step_states: tuple[dict[str, Any], dict[str, Any]] | None = None
+        self._step_states: tuple[dict[str, Any], dict[str, Any], Window] | None = None
+
+    def __repr__(self) -> str:
+        """Tells what runs, and where the video is."""
+        parts = [
+            f"model={self._identity[:12]!r}",
+            f"inference_size={self.inference_size}",
+            f"window={self.window:g}",
+        ]
+        if self._frame_size is not None:
+            parts.append(f"object_ids={self.object_ids}")
+        if self._position is not None:
+            parts.append(f"frame={self._position}")
+        return f"{type(self).__name__}({', '.join(parts)})"
 
     def another(self) -> VideoPredictor:
         """Returns a predictor for another video; they share the network and nothing else."""
@@ -113,7 +139,7 @@ class VideoPredictor:
         everything = windows.whole(self._frame_size, self.inference_size)
         return np.asarray(self._looked_at(everything)["previous_embeddings"])
 
-    def start(self, image: np.ndarray, mask: np.ndarray) -> None:
+    def start(self, image: ImageLike, mask: MaskLike) -> None:
         """Starts a video and forgets any earlier one.
 
         Args:
@@ -124,16 +150,19 @@ class VideoPredictor:
           InputError: an array has another shape or type, the mask holds no object, or the model
             has several scales and a window.
         """
-        windows.check_image(image)
-        check_mask(mask, image.shape[:2])
+        image = as_image(image)
+        mask = as_mask(mask, image.shape[:2])
+        check_marks(mask, image.shape[:2])
         seen = Seen.of(image, mask, self.inference_size, self.window)
         state = self._model.start(seen.window.image(image), seen.window.mask(mask))
         if self.window:
             windows.check_one_scale(state)
         self._state, self._frame_size, self._seen = state, image.shape[:2], seen
-        self._last = self._step_states = None
+        self._position, self._step_states = 0, None
+        ids, given = self.object_ids, np.array(mask)
+        self._last = (ids, lambda index: _given_probability(given, ids, index))
 
-    def step(self, image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    def step(self, image: ImageLike, mask: MaskLike | None = None) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
 
         With a mask, the first frame starts the video; in a later one the mask adds the objects
@@ -150,40 +179,47 @@ class VideoPredictor:
         """
         if mask is None:
             return self._propagated(image)
+        image = as_image(image)
+        mask = as_mask(mask, image.shape[:2])
         if self._frame_size is None:
             self.start(image, mask)
             return np.array(mask)
-        check_mask(mask, self._frame_size)
+        check_marks(mask, self._frame_size)
         return take_mask(self, mask, self._propagated(image))
 
     def propagate(
-        self, frames: Iterable[np.ndarray], mask: np.ndarray | None = None
+        self,
+        frames: Iterable[ImageLike] | str | os.PathLike[str],
+        mask: MaskLike | None = None,
     ) -> Iterator[np.ndarray]:
         """Yields the object ids of one frame after another, uint8 [height, width].
 
         Args:
-          frames: uint8 [height, width, 3] RGB, each read when its turn comes.
+          frames: uint8 [height, width, 3] RGB, each read when its turn comes; or the path of a
+            video or of a folder of frames.
           mask: starts a new video: the object ids of the first frame, which are its result.
 
         Raises:
           InputError: as in `start` and `step`.
         """
-        for image in frames:
+        for image in as_frames(frames):
             if mask is not None:
-                self.start(image, mask)
-                yield np.array(mask)
+                image = as_image(image)
+                first = as_mask(mask, image.shape[:2])
+                self.start(image, first)
+                yield np.array(first)
                 mask = None
             else:
                 yield self._propagated(image)
 
-    def _propagated(self, image: np.ndarray) -> np.ndarray:
+    def _propagated(self, image: ImageLike) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
 
         Where the model runs at another size, its probabilities are scaled back, not its ids, so
         that outlines stay smooth.
         """
         self._check_started()
-        windows.check_image(image)
+        image = as_image(image)
         if image.shape[:2] != self._frame_size:
             raise InputError(
                 f"expected an image of the first one's size {list(self._frame_size)}, found "
@@ -192,13 +228,21 @@ class VideoPredictor:
         self._aim(self._seen.next_window(self.object_ids, self.inference_size, self.window))
         window, before = self._seen.window, self._state
         ids, probabilities, self._state = self._model.step(window.image(image), before)
-        self._last = (self.object_ids, probabilities)
-        self._step_states = (before, self._state)
+        object_ids = self.object_ids
+
+        def probability(index: int) -> np.ndarray:
+            plane = np.asarray(probabilities[..., index])
+            return window.upsampled(plane, float(object_ids[index] == 0))
+
+        self._last = (object_ids, probability)
+        self._step_states = (before, self._state, window)
+        if self._position is not None:
+            self._position += 1
         if window.is_frame:
             ids = np.array(ids)
         else:
             winners = window.upsampled_argmax(probabilities.numpy())
-            ids = np.array(self.object_ids, np.uint8)[winners]
+            ids = np.array(object_ids, np.uint8)[winners]
         if self.window:
             self._seen = self._seen.updated(ids, self.object_ids, image)
         return ids
@@ -207,14 +251,14 @@ class VideoPredictor:
         """Brings the last frame's part of the state into another window."""
         now = self._seen.window
         if window.scaled_size != now.scaled_size:
-            self._state = self._looked_at(window)
+            self._state = self._looked_at(window, remember=True)
         elif window != now:
             self._state = windows.moved(self._state, now, window)
         self._seen = self._seen._replace(window=window)
 
-    def _looked_at(self, window: Window) -> dict[str, Any]:
+    def _looked_at(self, window: Window, remember: bool = False) -> dict[str, Any]:
         """Returns the state after another look at the last frame, through a window."""
-        return windows.looked_at(self._model, self._state, self._seen, window)
+        return windows.looked_at(self._model, self._state, self._seen, window, remember)
 
     def _show(self, mask: np.ndarray) -> np.ndarray:
         """Returns the window's part of a mask of the current frame, whose objects it shows all."""
@@ -247,14 +291,28 @@ class VideoPredictor:
           object_id: one of `object_ids` in that frame.
 
         Raises:
-          InputError: the id was not followed, or no frame was propagated yet.
+          InputError: the id was not followed, or no frame was seen yet.
         """
-        if self._last is None:
-            raise InputError("expected a call of step(image) before probability(object_id)")
-        ids, probabilities = self._last
+        ids, plane = self._last_probabilities()
         _check_known([object_id], ids)
-        plane = np.asarray(probabilities[..., ids.index(object_id)])
-        return self._seen.window.upsampled(plane, float(object_id == 0))
+        return plane(ids.index(object_id))
+
+    def probabilities(self) -> np.ndarray:
+        """Returns all probabilities in the current frame, float32 [objects, height, width].
+
+        They are in the order of `object_ids` in that frame, background included, and add up to 1.
+        After `start` they are those of its mask, whose void pixels may be anything.
+
+        Raises:
+          InputError: no frame was seen yet.
+        """
+        ids, plane = self._last_probabilities()
+        return np.stack([plane(index) for index in range(len(ids))])
+
+    def _last_probabilities(self) -> tuple[list[int], Callable[[int], np.ndarray]]:
+        if self._last is None:
+            raise InputError("expected a call of start or step, whose probabilities these are")
+        return self._last
 
     def distance_maps(self) -> dict[str, dict[int, np.ndarray]]:
         """Returns the distances that the network saw in the last `step`.
@@ -277,16 +335,18 @@ class VideoPredictor:
                 "distance maps: expected the bundled model or the folder of a training, found a "
                 "SavedModel, which gives masks alone"
             )
-        maps = self._model.distance_maps(*self._step_states)
+        *states, window = self._step_states
+        maps = self._model.distance_maps(*states)
+        ids = np.asarray(states[0]["object_ids"]).tolist()
         return {
             name: {
-                object_id: self._seen.window.whole_grid(plane, 1.0)
-                for object_id, plane in zip(self._last[0], np.asarray(planes))
+                object_id: window.whole_grid(plane, 1.0)
+                for object_id, plane in zip(ids, np.asarray(planes))
             }
             for name, planes in maps.items()
         }
 
-    def add_objects(self, mask: np.ndarray) -> None:
+    def add_objects(self, mask: MaskLike) -> None:
         """Adds objects that the current frame shows; from now on they are followed as well.
 
         Args:
@@ -296,8 +356,7 @@ class VideoPredictor:
           InputError: the mask has another shape or type, holds no object, or one that is followed
             already.
         """
-        self._check_started()
-        check_mask(mask, self._frame_size)
+        mask = self._marks(mask)
         twice = sorted(set(masks.object_ids(mask)) & set(self.object_ids))
         if twice:
             raise InputError(
@@ -307,7 +366,7 @@ class VideoPredictor:
         self._state = self._model.add_objects(self._show(mask), self._state)
         self._note(mask, lambda _: (mask != 0) & (mask != VOID))
 
-    def correct(self, mask: np.ndarray, background: bool = False) -> None:
+    def correct(self, mask: MaskLike, background: bool = False) -> None:
         """Corrects the current frame's labels; the marked pixels become further references.
 
         In the frame that was given to `start`, the corrected mask replaces the first one.
@@ -321,8 +380,7 @@ class VideoPredictor:
           InputError: the mask has another shape or type, marks nothing, or holds an id that is not
             followed.
         """
-        self._check_started()
-        check_mask(mask, self._frame_size, background)
+        mask = self._marks(mask, background)
         _check_known(masks.object_ids(mask), self.object_ids, "add_objects(mask) takes new ones")
         shown = self._show(mask)
         if not background:
@@ -351,11 +409,11 @@ class VideoPredictor:
 
     def prompt(
         self,
-        image: np.ndarray,
+        image: ImageLike,
         points: Sequence[Sequence[float]] | np.ndarray = (),
         labels: Sequence[int] | np.ndarray = (),
         box: Sequence[float] | np.ndarray | None = None,
-        mask: np.ndarray | None = None,
+        mask: MaskLike | None = None,
     ) -> np.ndarray:
         """Returns an object's mask from clicks, a scribble or a box, uint8 [height, width], 0 or 1.
 
@@ -405,33 +463,47 @@ class VideoPredictor:
         seen = Seen.restored(state, unpacked, frame_size, self.inference_size, self.window)
         self._state, self._frame_size, self._seen = unpacked, frame_size, seen
         self._last = self._step_states = None
+        frames = unpacked.get("frames")  # Of a model with a memory.
+        self._position = None if frames is None else int(frames)
 
     def segment_clip(
-        self, images: Iterable[np.ndarray], mask: np.ndarray, position: int = 0
+        self,
+        images: Iterable[ImageLike] | str | os.PathLike[str],
+        mask: MaskLike,
+        position: int = 0,
     ) -> np.ndarray:
         """Returns the ids of a whole clip, uint8 [frames, height, width], from a mask of one frame.
 
         Args:
-          images: uint8 [height, width, 3] RGB each: a list, an array, a generator, or frames that
-            `video.open_frames` opened.
+          images: uint8 [height, width, 3] RGB each: a list, an array, a generator, frames that
+            `video.open_frames` opened, or the path of a video or of a folder of frames.
           mask: uint8 [height, width] object ids of one frame; they are its result.
           position: of that frame; the frames before it are segmented backwards.
 
         Raises:
           InputError: as in `start` and `step`, or there is no image at `position`.
         """
-        images = list(images)
+        images = list(as_frames(images))
         if not 0 <= position < len(images):
             raise InputError(
                 f"segment_clip: expected an image at the position {position} of the mask, found "
                 f"{len(images)} images"
             )
-        self.start(images[position], mask)
+        image = as_image(images[position])
+        mask = as_mask(mask, image.shape[:2])
+        self.start(image, mask)
         start = self.state()
         after = list(self.propagate(images[position + 1 :]))
         self.restore(start)
         before = list(self.propagate(images[:position][::-1]))
         return np.stack([*before[::-1], mask, *after])
+
+    def _marks(self, mask: MaskLike, background_counts: bool = False) -> np.ndarray:
+        """Returns a mask of the current frame, uint8 [height, width], that marks something."""
+        self._check_started()
+        mask = as_mask(mask, self._frame_size)
+        check_marks(mask, self._frame_size, background_counts)
+        return mask
 
     def _check_started(self) -> None:
         if self._frame_size is None:
@@ -461,27 +533,9 @@ def take_mask(predictor: Any, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
     return np.where(marked, mask, ids)
 
 
-def check_mask(
-    mask: np.ndarray, frame_size: tuple[int, ...], background_counts: bool = False
-) -> None:
-    """Raises InputError unless it is a mask of the frames' size that marks something.
-
-    Args:
-      mask: to be checked.
-      frame_size: height and width.
-      background_counts: whether 0 marks something, or objects alone do.
-    """
-    if mask.dtype != np.uint8 or mask.ndim != 2:
-        raise InputError(
-            f"expected a mask, uint8 [height, width], found {mask.dtype} {list(mask.shape)}"
-        )
-    if mask.shape != tuple(frame_size):
-        raise InputError(
-            f"expected a mask [height, width] of the frames' size {list(frame_size)}, found "
-            f"{list(mask.shape)}"
-        )
-    if not masks.object_ids(mask) and not (background_counts and (mask == 0).any()):
-        raise InputError("expected a mask with at least one object, found none (0 is background)")
+def _given_probability(mask: np.ndarray, ids: Sequence[int], index: int) -> np.ndarray:
+    """Returns the probability of an object in a given mask, float32 [height, width]."""
+    return np.where(mask == VOID, 1 / len(ids), mask == ids[index]).astype(np.float32)
 
 
 def _check_known(ids: Sequence[int], known: Sequence[int], hint: str = "") -> None:

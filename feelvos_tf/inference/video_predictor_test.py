@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import model_loading
@@ -65,6 +66,69 @@ def test_step_propagate_and_segment_clip_give_the_same_masks(clip):
     ]
     for found in calls:
         np.testing.assert_array_equal(found, stepped)
+
+
+def test_frames_and_masks_of_any_kind_give_the_same_masks(clip, tmp_path):
+    images, masks = clip
+    predictor = VideoPredictor(color_model.ColorModel(), 24)
+    expected = predictor.segment_clip(images, masks[0])
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+    Image.fromarray(masks[0]).save(tmp_path / "ids.png")
+    (tmp_path / "ids.png").rename(tmp_path.parent / "ids.png")
+    pil, per_object = list(map(Image.fromarray, images)), {i: masks[0] == i for i in (3, 7)}
+    for frames, mask in (
+        (tmp_path, per_object),
+        (str(tmp_path), tmp_path.parent / "ids.png"),
+        (images.tolist(), masks[0].tolist()),
+        ((image / 255 for image in images), masks[0].astype(int)),
+        (pil, Image.fromarray(masks[0])),
+        (map(tf.constant, images), tf.constant(masks[0])),
+    ):
+        found = predictor.segment_clip(frames, mask)
+        assert type(found) is np.ndarray
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(list(predictor.propagate(tmp_path, per_object)), expected)
+    other = predictor.another()
+    np.testing.assert_array_equal(other.step(pil[0], {7: masks[0] == 7}), only(masks[0], 7))
+    other.add_objects({3: masks[0] == 3})
+    other.correct({3: masks[0] == 3})
+    assert np.mean(other.step(pil[1]) != expected[1]) < 0.01
+
+
+@pytest.mark.parametrize("window", [0.0, 0.5])
+def test_probabilities_are_those_of_the_mask_first_and_of_all_objects_then(clip, network, window):
+    images, masks = clip
+    predictor = VideoPredictor(network, 24, window=window)
+    with pytest.raises(InputError, match="expected a call of start or step"):
+        predictor.probabilities()
+    given = masks[0].copy()
+    given[:5] = 255
+    predictor.start(images[0], given)
+    planes = predictor.probabilities()
+    assert (planes.dtype, planes.shape) == (np.float32, (3, *SIZE))
+    np.testing.assert_allclose(planes[:, :5], 1 / 3, rtol=1e-6)
+    np.testing.assert_array_equal(np.array([0, 3, 7])[planes.argmax(0)][5:], masks[0][5:])
+    np.testing.assert_array_equal(planes[1], predictor.probability(3))
+    predictor.step(images[1])
+    planes = predictor.probabilities()
+    np.testing.assert_allclose(planes.sum(0), 1, atol=1e-5)
+    for plane, object_id in zip(planes, (0, 3, 7)):
+        np.testing.assert_array_equal(plane, predictor.probability(object_id))
+    predictor.remove(7)  # An edit is not of the frame that was propagated.
+    np.testing.assert_array_equal(predictor.probabilities(), planes)
+
+
+def test_a_predictor_shows_what_runs_and_where_it_is(clip, network):
+    images, masks = clip
+    predictor = VideoPredictor(network, 24, identity="abc")
+    assert repr(predictor) == "VideoPredictor(model='abc', inference_size=24, window=0)"
+    predictor.start(images[0], masks[0])
+    predictor.step(images[1])
+    assert repr(predictor).endswith("window=0, object_ids=[0, 3, 7], frame=1)")
+    predictor.restore(predictor.state())
+    # A network without a memory does not count frames.
+    assert repr(predictor).endswith("window=0, object_ids=[0, 3, 7])")
 
 
 def test_a_mask_without_background_is_propagated_and_its_state_restored(clip, network):
@@ -221,14 +285,14 @@ def test_arrays_of_other_types_and_shapes_are_refused_in_one_sentence(clip):
     predictor = VideoPredictor(color_model.ColorModel(), 24)
     predictor.start(image, mask)
     for call, sentence in (
-        (lambda: predictor.start(image / 255, mask), "uint8 .* found float64"),
-        (lambda: predictor.start(image[..., 0], mask), r"found uint8 \[48, 80\]"),
+        (lambda: predictor.start(image / 100, mask), "uint8 .* found float64"),
+        (lambda: predictor.start(image[..., 0, 0], mask), r"found uint8 \[48\]"),
         (lambda: predictor.start(image[:0], mask[:0]), r"found uint8 \[0, 80, 3\]"),
-        (lambda: predictor.start(image, mask.astype(int)), "a mask, uint8 .* found int64"),
+        (lambda: predictor.start(image, mask / 2), "a mask, uint8 .* found fractions"),
         (lambda: predictor.start(image, mask[1:]), r"frames' size \[48, 80\], found \[47, 80\]"),
         (lambda: predictor.start(image, 0 * mask), "at least one object"),
         (lambda: predictor.step(image[1:]), r"size \[48, 80\], found \[47, 80\]"),
-        (lambda: predictor.step((image / 255).astype("f")), "uint8 .* found float32"),
+        (lambda: predictor.step((image / 100).astype("f")), "uint8 .* found float32"),
         (lambda: predictor.add_objects(mask[1:]), r"found \[47, 80\]"),
         (lambda: predictor.segment_clip(image[:0, None], mask), "found 0 images"),
         (lambda: predictor.segment_clip([image], mask, 1), "position 1 .* found 1 images"),
@@ -250,7 +314,7 @@ def test_ids_that_do_not_fit_are_refused_in_one_sentence(clip, network):
     ):
         with pytest.raises(InputError, match=r"a call of start\(image, mask\) first"):
             call()
-    with pytest.raises(InputError, match=r"a call of step\(image\) before probability"):
+    with pytest.raises(InputError, match="expected a call of start or step, whose probabilities"):
         predictor.probability(3)
     predictor.start(images[0], masks[0])
     predictor.step(images[1])

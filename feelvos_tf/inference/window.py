@@ -419,16 +419,20 @@ def moved(state: Mapping[str, Any], old: Window, new: Window) -> dict[str, Any]:
     }
 
 
-def looked_at(model: Any, state: Mapping[str, Any], seen: Seen, window: Window) -> dict[str, Any]:
+def looked_at(
+    model: Any, state: Mapping[str, Any], seen: Seen, window: Window, remember: bool
+) -> dict[str, Any]:
     """Returns a flat state in which the last frame is seen through any window.
 
-    The network computes the frame's embeddings anew; its references stay.
+    The network computes the frame's embeddings anew; its given references stay.
 
     Args:
       model: a `Predictor`, or a SavedModel of one.
       state: after the last frame.
       seen: of that frame.
       window: to look through.
+      remember: whether the memory, if there is one, takes pixels of what is seen. Without them, all
+        that frames at a new scale are matched with globally is of another scale.
     """
     object_ids = np.asarray(state["object_ids"])
     shown = window.mask(seen.ids)
@@ -443,20 +447,38 @@ def looked_at(model: Any, state: Mapping[str, Any], seen: Seen, window: Window) 
     if is_empty:
         indices[:] = 0
     fed_back = np.arange(len(object_ids))[:, np.newaxis, np.newaxis] == indices
-    return {
+    after = {
         **state,
         "previous_embeddings": look["previous_embeddings"],
         "previous_indices": indices,
         "previous_masks": fed_back.astype(np.float32),
     }
+    if remember and not is_empty and "memory_embeddings" in state:
+        after.update(_remembered(state, look, position))
+    return after
 
 
-def check_image(image: np.ndarray) -> None:
-    """Raises InputError unless `image` is one."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[-1] != 3 or not image.size:
-        raise InputError(
-            f"expected an image, uint8 [height, width, 3], found {image.dtype} {list(image.shape)}"
-        )
+def _remembered(
+    state: Mapping[str, Any], look: Mapping[str, Any], position: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns the memory of a flat state with the pixels that another look took as a reference.
+
+    Args:
+      state: whose memory it is.
+      look: the flat state of the other look.
+      position: of each of its objects in the state.
+    """
+    objects = np.arange(len(state["object_ids"]))
+    pixels, of_pixels = [], []
+    for part, numbers in ((state, objects), (look, position)):
+        kind = "memory" if part is state else "reference"
+        counts = np.diff(np.asarray(part[f"{kind}_offsets"]))
+        pixels.append(np.asarray(part[f"{kind}_embeddings"]))
+        of_pixels.append(np.repeat(numbers, counts))
+    of_pixels = np.concatenate(of_pixels)
+    order = np.argsort(of_pixels, kind="stable")
+    offsets = np.searchsorted(of_pixels[order], np.arange(len(objects) + 1)).astype(np.int32)
+    return {"memory_embeddings": np.concatenate(pixels)[order], "memory_offsets": offsets}
 
 
 def model_size(frame_size: tuple[int, ...], inference_size: int | None) -> tuple[int, int]:

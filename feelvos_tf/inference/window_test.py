@@ -209,6 +209,47 @@ def test_an_object_beside_the_window_is_looked_at_when_it_is_added():
     assert model.starts == starts + 1  # The window shows it already.
 
 
+def test_probabilities_stay_where_they_were_when_an_edit_widens_the_window():
+    predictor = VideoPredictor(PixelModel(), 480, window=0.3)
+    image, mask = draw((20, 80, 20, 80), (400, 460, 700, 780))
+    predictor.start(image, np.where(mask == 1, mask, 0))
+    predictor.step(image)
+    before, window = predictor.probability(1), predictor._seen.window
+    predictor.add_objects(np.where(mask == 2, mask, 0))
+    assert predictor._seen.window != window
+    np.testing.assert_array_equal(predictor.probability(1), before)
+
+
+def test_the_memory_takes_what_is_seen_at_a_new_scale():
+    """Background, 3 and 7 have a memory; of the objects, only 7 is seen."""
+    image, mask = draw((20, 80, 20, 80))
+    mask *= 7
+    window = windows.whole(SIZE, 240)
+
+    class Model(PixelModel):
+        def start(self, image, mask):
+            reference = {
+                "reference_embeddings": np.float32([[10, 0, 0], [70, 0, 0], [71, 0, 0]]),
+                "reference_offsets": np.int32([0, 1, 3]),
+            }
+            return {**super().start(image, mask), **reference}
+
+    state = {
+        "object_ids": np.int32([0, 3, 7]),
+        "memory_embeddings": np.float32([[1, 0, 0], [3, 0, 0], [7, 0, 0]]),
+        "memory_offsets": np.int32([0, 1, 2, 3]),
+    }
+    seen = windows.Seen(window, image, mask)
+    after = windows.looked_at(Model(), state, seen, window, remember=True)
+    np.testing.assert_array_equal(after["memory_embeddings"][:, 0], [1, 10, 3, 7, 70, 71])
+    np.testing.assert_array_equal(after["memory_offsets"], [0, 2, 3, 6])
+    assert after["memory_offsets"].dtype == np.int32
+    for changed in ({"remember": False}, {"ids": 0 * mask}):  # Nothing that is followed is seen.
+        other = seen._replace(ids=changed.get("ids", mask))
+        after = windows.looked_at(Model(), state, other, window, changed.get("remember", True))
+        assert after["memory_embeddings"] is state["memory_embeddings"]
+
+
 def test_objects_keep_their_numbers_where_one_of_them_is_lost_when_the_frame_is_looked_at_again():
     predictor = VideoPredictor(PixelModel(), 480, window=0.3)
     predictor.start(*draw((200, 240, 300, 340), (200, 240, 400, 440)))

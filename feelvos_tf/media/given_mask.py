@@ -98,7 +98,7 @@ class ObjectNumbers:
 
 def read(
     path: str | os.PathLike[str],
-    size: tuple[int, int],
+    size: tuple[int, int] | None,
     numbers: ObjectNumbers,
     read_frame: ReadFrame = lambda size: None,
 ) -> np.ndarray:
@@ -106,7 +106,7 @@ def read(
 
     Args:
       path: the mask.
-      size: height and width of its frame, for polygons, which need not say.
+      size: height and width of its frame, for JSON that does not say.
       numbers: ids of the video's objects so far; new ones are added.
       read_frame: height and width of a mask that seems to be drawn on the frame -> the frame,
         uint8 [height, width, 3], None where there is none of that size.
@@ -118,15 +118,34 @@ def read(
     if path.suffix.lower() == ".json":
         return mask_json.read(path, size, numbers.id_of)
     with pictures.opened(path, "a mask (PNG or JSON)", _FORMATS) as opened:
-        if getattr(opened, "n_frames", 1) > 1:
-            raise InputError(f"{path}: expected a mask, found {opened.n_frames} pictures in a file")
-        image = ImageOps.exif_transpose(opened)
-        if image.mode in ("P", "L", "1") or image.mode[0] in "IF":
-            values = _eight_bits(path, np.array(image))
-            if opened.format != "JPEG" and (image.mode != "P" or _has_ids(image, values)):
-                return _ids_of_values(path, values, image.mode == "P", numbers)
-        colors = np.array(image.convert("RGBA"))
-    return _ids_of_colors(path, colors, numbers, read_frame, opened.format)
+        return of_picture(path, opened, numbers, read_frame)
+
+
+def of_picture(
+    name: str | os.PathLike[str],
+    picture: Image.Image,
+    numbers: ObjectNumbers,
+    read_frame: ReadFrame = lambda size: None,
+) -> np.ndarray:
+    """Returns the object ids of an opened picture. See `read`.
+
+    Args:
+      name: of the picture, for sentences.
+      picture: the mask.
+      numbers, read_frame: see `read`.
+
+    Raises:
+      InputError: see `read`.
+    """
+    if getattr(picture, "n_frames", 1) > 1:
+        raise InputError(f"{name}: expected a mask, found {picture.n_frames} pictures in a file")
+    image = ImageOps.exif_transpose(picture)
+    if image.mode in ("P", "L", "1") or image.mode[0] in "IF":
+        values = _eight_bits(name, np.array(image))
+        if picture.format != "JPEG" and (image.mode != "P" or _has_ids(image, values)):
+            return _ids_of_values(name, values, image.mode == "P", numbers)
+    colors = np.array(image.convert("RGBA"))
+    return _ids_of_colors(name, colors, numbers, read_frame, picture.format)
 
 
 def read_each(
@@ -164,7 +183,7 @@ def read_each(
     return ids
 
 
-def _eight_bits(path: pathlib.Path, values: np.ndarray) -> np.ndarray:
+def _eight_bits(path: str | os.PathLike[str], values: np.ndarray) -> np.ndarray:
     """Returns the values of one channel, of up to 32 bits or fractions, as uint8."""
     found = np.unique(values)
     if found.tolist() in ([0, 65535], [65535]):
@@ -176,7 +195,7 @@ def _eight_bits(path: pathlib.Path, values: np.ndarray) -> np.ndarray:
 
 
 def _ids_of_values(
-    path: pathlib.Path, values: np.ndarray, is_indexed: bool, numbers: ObjectNumbers
+    path: str | os.PathLike[str], values: np.ndarray, is_indexed: bool, numbers: ObjectNumbers
 ) -> np.ndarray:
     """Returns the ids of a picture of one channel; white on black is object 1."""
     found = np.unique(values)
@@ -216,7 +235,7 @@ def _has_ids(image: Image.Image, indices: np.ndarray) -> bool:
 
 
 def _ids_of_colors(
-    path: pathlib.Path,
+    path: str | os.PathLike[str],
     colors: np.ndarray,
     numbers: ObjectNumbers,
     read_frame: ReadFrame,
@@ -251,7 +270,7 @@ def _drawn_on_frame(picture: np.ndarray, frame: np.ndarray | None) -> soft_edges
 
 
 def _ids_of_drawing(
-    path: pathlib.Path,
+    path: str | os.PathLike[str],
     drawing: soft_edges.Drawing | None,
     num_colors: int,
     numbers: ObjectNumbers,

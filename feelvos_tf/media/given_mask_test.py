@@ -424,7 +424,7 @@ def test_a_png_whose_pixels_do_not_fit_their_checksum_is_refused(tmp_path):
     length = int.from_bytes(content[at - 4 : at], "big")
     content[at + 4 + length] ^= 1  # The checksum itself: the pixels could still be decoded.
     (tmp_path / "m.png").write_bytes(content)
-    for reader in (read, masks.read_mask):
+    for reader in (read, masks.read_annotation):
         with pytest.raises(InputError, match="m.png: cannot be read as a mask"):
             reader(tmp_path / "m.png")
 
@@ -440,6 +440,6 @@ def test_a_mask_of_absurd_size_is_refused_before_it_is_decoded(tmp_path):
         (tmp_path / "bomb.png").write_bytes(
             b"\x89PNG\r\n\x1a\n" + header + pixels + chunk(b"IEND", b"")
         )
-        for reader in (read, masks.read_mask):
+        for reader in (read, masks.read_annotation):
             with pytest.raises(InputError, match=f"bomb.png: .*{sentence}"):
                 reader(tmp_path / "bomb.png")

@@ -16,7 +16,7 @@ import functools
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,12 +46,12 @@ class Shape(NamedTuple):
     paint: Callable[[np.ndarray, int], int]
 
 
-def read(path: str | os.PathLike[str], size: tuple[int, int], id_of: Callable) -> np.ndarray:
+def read(path: str | os.PathLike[str], size: tuple[int, int] | None, id_of: Callable) -> np.ndarray:
     """Returns the ids of a frame, uint8 [height, width]; where shapes overlap the last one wins.
 
     Args:
       path: the file.
-      size: height and width of the frame.
+      size: height and width of the frame; None where only the file knows.
       id_of: key of an object (see `Shape`) -> its id, 1..254.
 
     Raises:
@@ -77,8 +77,8 @@ def read(path: str | os.PathLike[str], size: tuple[int, int], id_of: Callable) -
     return ids
 
 
-def _size(path: Any, content: Any, size: tuple[int, int]) -> tuple[int, int]:
-    """Returns the size that the file names, or else the frame's."""
+def _size(path: Any, content: Any, size: tuple[int, int] | None) -> tuple[int, int]:
+    """Returns the size that the file names, or else the frame's, or else that of run lengths."""
     named = None
     if isinstance(content, dict):
         picture = _picture(content)
@@ -88,11 +88,24 @@ def _size(path: Any, content: Any, size: tuple[int, int]) -> tuple[int, int]:
                 picture.get("width", picture.get("imageWidth")),
             )
     if named is None or None in named:
-        return size
+        named = size or _size_of_runs(content)
+    if named is None:
+        raise InputError(
+            f"{path}: expected the frame's size, which this file does not tell: "
+            "read_mask(path, size=(height, width))"
+        )
     if not all(type(side) is int and side > 0 for side in named):
         raise InputError(f"{path}: expected height and width of the frame, found {named}")
     pictures.check_size(path, *named)
-    return named
+    return tuple(named)
+
+
+def _size_of_runs(content: Any) -> Sequence[Any] | None:
+    """Returns the size that the first run lengths name, None where there are none."""
+    entry = content[0] if isinstance(content, list) and content else content
+    runs = entry.get("segmentation", entry) if isinstance(entry, dict) else None
+    size = runs.get("size") if isinstance(runs, dict) else None
+    return size if isinstance(size, list) and len(size) == 2 else None
 
 
 def _picture(content: dict[str, Any]) -> Any:

@@ -34,7 +34,7 @@ DAVIS_PALETTE = _davis_palette()
 Color = tuple[int, int, int]
 
 
-def read_mask(
+def read_annotation(
     path: str | os.PathLike[str],
     binary: bool = False,
     colors: Mapping[Color, int] | None = None,

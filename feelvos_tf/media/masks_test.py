@@ -35,7 +35,7 @@ def test_written_ids_come_back_with_gaps_and_void(tmp_path, dtype):
     ids = np.array([[0, 1, 4], [255, 17, 200]], dtype)
     path = tmp_path / "new" / "00000.png"
     masks.write_mask(path, ids)
-    read = masks.read_mask(path)
+    read = masks.read_annotation(path)
     assert read.dtype == np.uint8
     np.testing.assert_array_equal(read, ids)
     with Image.open(path) as image:
@@ -47,8 +47,8 @@ def test_written_ids_come_back_with_gaps_and_void(tmp_path, dtype):
 def test_binary_masks_hold_one_object_above_127(tmp_path):
     path = tmp_path / "m.png"
     Image.fromarray(np.array([[0, 127, 128, 255]], np.uint8)).save(path)
-    np.testing.assert_array_equal(masks.read_mask(path, binary=True), [[0, 0, 1, 1]])
-    np.testing.assert_array_equal(masks.read_mask(path), [[0, 127, 128, 255]])
+    np.testing.assert_array_equal(masks.read_annotation(path, binary=True), [[0, 0, 1, 1]])
+    np.testing.assert_array_equal(masks.read_annotation(path), [[0, 127, 128, 255]])
 
 
 def test_binary_masks_that_hold_ids_are_one_object(tmp_path):
@@ -56,14 +56,16 @@ def test_binary_masks_that_hold_ids_are_one_object(tmp_path):
     Image.fromarray(ids).save(tmp_path / "gray.png")
     masks.write_mask(tmp_path / "indexed.png", ids)
     for name in ("gray.png", "indexed.png"):
-        np.testing.assert_array_equal(masks.read_mask(tmp_path / name, binary=True), [[0, 1, 1, 1]])
+        np.testing.assert_array_equal(
+            masks.read_annotation(tmp_path / name, binary=True), [[0, 1, 1, 1]]
+        )
 
 
 @pytest.mark.parametrize("binary", [False, True])
 def test_one_bit_masks_hold_object_one(tmp_path, binary):
     path = tmp_path / "m.png"
     Image.fromarray(np.array([[False, True]])).save(path)
-    np.testing.assert_array_equal(masks.read_mask(path, binary), [[0, 1]])
+    np.testing.assert_array_equal(masks.read_annotation(path, binary), [[0, 1]])
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,7 @@ def test_colors_and_transparency_are_refused_with_what_was_found(tmp_path, mode,
     path = tmp_path / "color.png"
     Image.new(mode, (4, 3), color).save(path)
     with pytest.raises(InputError, match=r"color\.png: expected a mask .* found .*(colors|kind)"):
-        masks.read_mask(path)
+        masks.read_annotation(path)
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
@@ -82,13 +84,13 @@ def test_opaque_gray_is_read_whatever_it_is_stored_as(tmp_path, mode):
     """As `bear/00077.png` in some copies of DAVIS 2016."""
     ids = np.array([[0, 7], [255, 0]], np.uint8)
     Image.fromarray(ids).convert(mode).save(tmp_path / "gray.png")
-    np.testing.assert_array_equal(masks.read_mask(tmp_path / "gray.png"), ids)
-    np.testing.assert_array_equal(masks.read_mask(tmp_path / "gray.png", True), ids > 127)
+    np.testing.assert_array_equal(masks.read_annotation(tmp_path / "gray.png"), ids)
+    np.testing.assert_array_equal(masks.read_annotation(tmp_path / "gray.png", True), ids > 127)
 
 
 def test_missing_corrupt_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        masks.read_mask(tmp_path / "none.png")
+        masks.read_annotation(tmp_path / "none.png")
     masks.write_mask(tmp_path / "cut.png", np.random.RandomState(0).randint(0, 9, [99, 99]))
     whole = (tmp_path / "cut.png").read_bytes()
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
@@ -97,7 +99,7 @@ def test_missing_corrupt_and_foreign_files_are_refused(tmp_path):
     Image.new("L", (8, 8)).save(tmp_path / "photo.png", format="JPEG")
     for name in ("cut.png", "text.png", "folder.png", "photo.png"):
         with pytest.raises(InputError, match=name):
-            masks.read_mask(tmp_path / name)
+            masks.read_annotation(tmp_path / name)
 
 
 @pytest.mark.parametrize(
@@ -123,5 +125,5 @@ def test_exif_data_of_its_own_turns_a_mask(tmp_path):
     stored.putpalette(masks.DAVIS_PALETTE.tobytes())
     stored.save(tmp_path / "turned.png", exif=exif)
     read = given_mask.read(tmp_path / "turned.png", ids.shape, given_mask.ObjectNumbers())
-    np.testing.assert_array_equal(masks.read_mask(tmp_path / "turned.png"), ids)
+    np.testing.assert_array_equal(masks.read_annotation(tmp_path / "turned.png"), ids)
     np.testing.assert_array_equal(read, ids)

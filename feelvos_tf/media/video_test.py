@@ -136,7 +136,7 @@ def test_unusable_sources_are_named_in_one_sentence(tmp_path):
 
 def test_what_is_no_file_is_refused_instead_of_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
-    for read in (pictures.read_image, masks.read_mask, video.open_frames):
+    for read in (pictures.read_image, masks.read_annotation, video.open_frames):
         with pytest.raises(InputError, match="pipe.png: expected .* found something that is no"):
             read(tmp_path / "pipe.png")
 

@@ -21,7 +21,8 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.synthetic_clips import first_frame_clips
 from feelvos_tf.inference import window
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.inference.video_predictor import VideoPredictor, check_mask
+from feelvos_tf.inference.arguments import ImageLike, MaskLike, as_image, as_mask, check_marks
+from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.training.clip_forward import BATCH_KEYS
@@ -93,14 +94,16 @@ class FineTunedPredictor(VideoPredictor):
         """Returns the predictor itself: it has one network, and one video at a time."""
         return self
 
-    def start(self, image: np.ndarray, mask: np.ndarray) -> None:
+    def start(self, image: ImageLike, mask: MaskLike) -> None:
         """Starts a video, after the training. See `VideoPredictor.start`.
 
         Raises:
           InputError: the mask holds no object or has another size than the image, or the training
             diverged.
         """
-        check_mask(mask, image.shape[:2])
+        image = as_image(image)
+        mask = as_mask(mask, image.shape[:2])
+        check_marks(mask, image.shape[:2])
         everything = window.whole(image.shape[:2], self.inference_size)
         self._training.run(everything.image(image), everything.mask(mask))
         super().start(image, mask)

@@ -363,7 +363,7 @@ def _masks(model) -> np.ndarray:
     from feelvos_tf.media import masks, pictures
 
     frames = sorted((_TESTDATA / "JPEGImages/480p/koi-pond").iterdir())[:4]
-    first = masks.read_mask(_TESTDATA / "Annotations/480p/koi-pond/00000.png")
+    first = masks.read_annotation(_TESTDATA / "Annotations/480p/koi-pond/00000.png")
     images = [pictures.read_image(path) for path in frames]
     return VideoPredictor(model).segment_clip(images, first)[1:]
 

@@ -129,7 +129,7 @@ def eval_cases(root: str, split: str) -> list[Case]:
     folder = temporary_folder()
     for ground_truth in ground_truths:
         for path in ground_truth.masks:
-            moved = np.roll(masks.read_mask(path), _SHIFT, axis=1)
+            moved = np.roll(masks.read_annotation(path), _SHIFT, axis=1)
             masks.write_mask(folder / ground_truth.name / path.name, moved)
     items = sum(
         len(ground_truth.masks) * len(ground_truth.objects) for ground_truth in ground_truths

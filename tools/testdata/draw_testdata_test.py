@@ -29,7 +29,7 @@ def test_the_bundled_pictures_are_what_the_program_draws():
         bundled = cv2.imread(str(TESTDATA / f"JPEGImages/{name}.jpg"))[..., ::-1]
         # JPEG loses a little; another OpenCV may lose a little differently.
         assert np.abs(bundled.astype(int) - picture).mean() < 4
-        assert (masks.read_mask(TESTDATA / f"Annotations/{name}.png") != ids).mean() < 1e-3
+        assert (masks.read_annotation(TESTDATA / f"Annotations/{name}.png") != ids).mean() < 1e-3
 
 
 def test_every_scene_is_bundled_whole():
@@ -39,7 +39,7 @@ def test_every_scene_is_bundled_whole():
 
 def test_the_first_frame_holds_all_objects_with_ids_from_1():
     for sequence in sequences():
-        ids = [masks.object_ids(masks.read_mask(path)) for path in sequence.masks]
+        ids = [masks.object_ids(masks.read_annotation(path)) for path in sequence.masks]
         assert ids[0] == list(range(1, len(ids[0]) + 1)), sequence.name
         assert 1 <= len(ids[0]) <= 3
         assert all(set(later) <= set(ids[0]) for later in ids)
@@ -47,15 +47,15 @@ def test_the_first_frame_holds_all_objects_with_ids_from_1():
 
 def test_every_object_is_large_enough_to_train_on():
     for sequence in sequences():
-        ids = masks.read_mask(sequence.masks[0])[::4, ::4]
+        ids = masks.read_annotation(sequence.masks[0])[::4, ::4]
         assert np.bincount(ids.ravel())[1:].min() >= 20, sequence.name
 
 
 def test_one_object_leaves_the_frame_for_good():
     gone = []
     for sequence in sequences():
-        last = masks.object_ids(masks.read_mask(sequence.masks[-1]))
-        first = masks.object_ids(masks.read_mask(sequence.masks[0]))
+        last = masks.object_ids(masks.read_annotation(sequence.masks[-1]))
+        first = masks.object_ids(masks.read_annotation(sequence.masks[0]))
         gone += [(sequence.name, object_id) for object_id in first if object_id not in last]
     assert gone == [("playground", 2)]
 
@@ -63,7 +63,7 @@ def test_one_object_leaves_the_frame_for_good():
 def test_objects_occlude_each_other():
     covered = 0
     for sequence in sequences():
-        sizes = [np.bincount(masks.read_mask(p).ravel(), minlength=4) for p in sequence.masks]
+        sizes = [np.bincount(masks.read_annotation(p).ravel(), minlength=4) for p in sequence.masks]
         covered += np.sum(np.min(sizes, axis=0)[1:] < 0.5 * np.max(sizes, axis=0)[1:])
     assert covered >= 5
 

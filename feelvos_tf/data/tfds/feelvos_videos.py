@@ -94,7 +94,7 @@ class FeelvosVideos(tfds.core.GeneratorBasedBuilder):
         self, videos: list[datasets.VideoFiles]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for video in videos:
-            ids = [masks.read_mask(path, video.binary_masks) for path in video.masks]
+            ids = [masks.read_annotation(path, video.binary_masks) for path in video.masks]
             yield (
                 video.name,
                 {

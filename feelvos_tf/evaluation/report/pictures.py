@@ -29,7 +29,7 @@ def frame_picture(ground_truth: SequenceGroundTruth, frame: str, predictions: pa
       predictions: the folder with the sequences' masks.
     """
     position = [path.stem for path in ground_truth.masks].index(frame)
-    truth = masks.read_mask(ground_truth.masks[position], ground_truth.binary)
+    truth = masks.read_annotation(ground_truth.masks[position], ground_truth.binary)
     path = predictions / ground_truth.name / f"{frame}.png"
     predicted = score_predictions.read_prediction(path, ground_truth, truth.shape)
     image = _background(ground_truth.images[position], truth.shape)

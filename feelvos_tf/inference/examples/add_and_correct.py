@@ -18,7 +18,7 @@ frames = list(video.open_frames(POND.format("JPEGImages")))
 
 def drawn(number: int, *objects: int) -> np.ndarray:
     """Returns a mask of some objects, uint8 [height, width]; elsewhere it is 0."""
-    ids = masks.read_mask(pathlib.Path(POND.format("Annotations")) / f"{number:05d}.png")
+    ids = masks.read_annotation(pathlib.Path(POND.format("Annotations")) / f"{number:05d}.png")
     return np.where(np.isin(ids, objects), ids, 0).astype(np.uint8)
 
 

@@ -5,12 +5,12 @@ import pathlib
 import numpy as np
 
 import feelvos_tf
-from feelvos_tf.media import masks, overlay, pictures, video
+from feelvos_tf.media import overlay, pictures, video
 
 OUTPUT = pathlib.Path("examples_output")
 
 frames = list(video.open_frames("testdata/bunny.mp4"))  # uint8 [240, 426, 3] RGB each
-mask = masks.read_mask("testdata/bunny.png")  # uint8 [240, 426]: 1 is the rabbit
+mask = feelvos_tf.read_mask("testdata/bunny.png")  # uint8 [240, 426]: 1 is the rabbit
 
 predictor = feelvos_tf.load(inference_size=240)
 ids = predictor.segment_clip(frames, mask)  # uint8 [36, 240, 426]

@@ -3,14 +3,14 @@
 import pathlib
 
 import feelvos_tf
-from feelvos_tf.media import masks, overlay, video, video_writing
+from feelvos_tf.media import overlay, video, video_writing
 
 OUTPUT = pathlib.Path("examples_output")
 
 # In its place `live_frames.open_camera(0)` or, for what another program writes to standard input,
 # `live_frames.open_pipe()`, both of feelvos_tf.media.
 frames = video.open_frames("testdata/bunny.mp4")
-mask = masks.read_mask("testdata/bunny.png")
+mask = feelvos_tf.read_mask("testdata/bunny.png")
 
 predictor = feelvos_tf.load(inference_size=240)
 sizes = []

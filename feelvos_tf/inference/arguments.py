@@ -1,0 +1,176 @@
+"""Images and masks as callers have them: arrays, lists, tensors, PIL images, files.
+
+What can be read in one way only is taken; anything else is refused with a sentence that names what
+would do.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Union
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.media import given_mask, masks, pictures, video
+
+_IMAGE = "expected an image, uint8 [height, width, 3]"
+_MASK = "expected a mask, uint8 [height, width] of object ids"
+ImageLike = Union[np.ndarray, Sequence, Image.Image, str, os.PathLike]
+"""uint8 [height, width, 3] RGB as an array, tensor or list; gray [height, width] or with one
+channel; with transparency, which is left out; whole numbers 0 to 255 of another type; fractions 0 to 1; a
+PIL image; the path of a picture."""
+MaskLike = Union[np.ndarray, Sequence, Image.Image, str, os.PathLike, Mapping[int, Any]]
+"""uint8 [height, width] of object ids, 0 background and 255 void, as an array, tensor or list; bool,
+for one object; ids of another type; a PIL image or the path of a mask, as `--mask` reads it; a dict
+of object id -> the mask of that object alone, the last one wins where they overlap."""
+
+
+def as_frames(frames: Iterable[ImageLike] | str | os.PathLike[str]) -> Iterable[ImageLike]:
+    """Returns the frames of a clip; a path is that of a video, or of a folder of frames."""
+    return video.open_frames(frames) if isinstance(frames, (str, os.PathLike)) else frames
+
+
+def as_image(image: ImageLike) -> np.ndarray:
+    """Returns an image, uint8 [height, width, 3] RGB.
+
+    Raises:
+      InputError: it is none, or its values have more than one meaning.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        return pictures.read_image(image)
+    if isinstance(image, Image.Image):
+        if image.mode[0] in "IF":
+            raise InputError(f"{_IMAGE}, found a PIL image of mode {image.mode}")
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    values = _array(image, _IMAGE)
+    if values.ndim == 2:
+        values = values[..., np.newaxis]
+    if values.ndim != 3 or values.shape[2] not in (1, 3, 4) or not values.size:
+        hint = ""
+        if values.ndim == 3 and values.shape[0] in (1, 3):
+            hint = "; channels come last here: np.moveaxis(image, 0, -1)"
+        raise InputError(f"{_IMAGE}, found {values.dtype} {list(values.shape)}{hint}")
+    values = _eight_bits(values)
+    return np.repeat(values, 3, 2) if values.shape[2] == 1 else values[..., :3]
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Returns values of an image as uint8."""
+    if values.dtype == np.uint8:
+        return values
+    kind = values.dtype.kind
+    if kind in "iuf" and np.isfinite(values).all():
+        low, high = values.min(), values.max()
+        if kind == "f" and 0 <= low and high <= 1:
+            return np.round(values * 255).astype(np.uint8)
+        if 0 <= low and high <= 255 and (kind in "iu" or (values == np.floor(values)).all()):
+            return values.astype(np.uint8)
+        found = f"{values.dtype} values from {low:g} to {high:g}"
+    else:
+        found = f"{values.dtype} values" if kind not in "iuf" else "values that are not finite"
+    raise InputError(f"{_IMAGE}, or fractions of 0 to 1, found {found}")
+
+
+def as_mask(mask: MaskLike, size: tuple[int, int] | None = None) -> np.ndarray:
+    """Returns a mask, uint8 [height, width].
+
+    Args:
+      mask: in one of the kinds.
+      size: height and width of its frame.
+
+    Raises:
+      InputError: it is none, or its values have more than one meaning.
+    """
+    if isinstance(mask, (str, os.PathLike)):
+        return given_mask.read(mask, size, given_mask.ObjectNumbers())
+    if isinstance(mask, Image.Image):
+        return given_mask.of_picture("mask", mask, given_mask.ObjectNumbers())
+    if isinstance(mask, Mapping):
+        return _of_objects(mask, size)
+    values = _array(mask, _MASK)
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    if values.ndim != 2 or not values.size:
+        hint = ""
+        if values.ndim == 3 and values.shape[0] == 1:
+            hint = "; mask[0] has two dimensions"
+        elif values.ndim == 3 and values.shape[2] in (3, 4):
+            hint = "; colors are read from a file or a PIL image"
+        raise InputError(f"{_MASK}, found {values.dtype} {list(values.shape)}{hint}")
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == bool:
+        return values.astype(np.uint8)
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"{_MASK}, found {values.dtype} values")
+    if not np.isfinite(values).all() or (values != np.floor(values)).any():
+        raise InputError(f"{_MASK}, found fractions; probabilities become a mask by mask > 0.5")
+    if values.min() < 0 or values.max() > VOID:
+        raise InputError(f"{_MASK}, 0 to {VOID}, found {values.min():g} to {values.max():g}")
+    return values.astype(np.uint8)
+
+
+def _of_objects(each: Mapping[int, Any], size: tuple[int, int] | None) -> np.ndarray:
+    """Returns the mask of objects that have one each."""
+    ids = None
+    for object_id, one in each.items():
+        if isinstance(object_id, bool) or not isinstance(object_id, (int, np.integer)):
+            raise InputError(f"expected object ids 1..{VOID - 1} as keys, found {object_id!r}")
+        if not 0 < object_id < VOID:
+            raise InputError(f"expected object ids 1..{VOID - 1} as keys, found {object_id}")
+        one = as_mask(one, size)
+        # One object may be painted in any value, white among them.
+        painted = np.setdiff1d(one, [0])
+        if len(painted) > 1:
+            raise InputError(
+                f"expected the mask of object {object_id} alone, found the values "
+                f"{', '.join(map(str, painted))}"
+            )
+        ids = np.zeros(one.shape, np.uint8) if ids is None else ids
+        if one.shape != ids.shape:
+            raise InputError(
+                f"expected masks of one size, found {list(ids.shape)} and {list(one.shape)}"
+            )
+        ids[one != 0] = object_id
+    if ids is None:
+        raise InputError(f"{_MASK}, found an empty dict")
+    return ids
+
+
+def check_marks(
+    mask: np.ndarray, frame_size: tuple[int, ...], background_counts: bool = False
+) -> None:
+    """Raises InputError unless a mask has the frames' size and marks something.
+
+    Args:
+      mask: uint8 [height, width].
+      frame_size: height and width.
+      background_counts: whether 0 marks something, or objects alone do.
+    """
+    if mask.shape != tuple(frame_size):
+        raise InputError(
+            f"expected a mask [height, width] of the frames' size {list(frame_size)}, found "
+            f"{list(mask.shape)}"
+        )
+    if not masks.object_ids(mask) and not (background_counts and (mask == 0).any()):
+        white = "; white on black is mask > 0" if (mask == VOID).any() else ""
+        raise InputError(
+            "expected a mask with at least one object, found none (0 is background, "
+            f"{VOID} void{white})"
+        )
+
+
+def _array(value: Any, expected: str) -> np.ndarray:
+    """Returns an array, tensor or list as an array of numbers."""
+    try:
+        # Tensors of other libraries may need more than a conversion, e.g. a move to the CPU.
+        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{expected}, found {type(value).__name__} ({error})") from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"{expected}, found {type(value).__name__}")
+    return array
