@@ -67,11 +67,12 @@ setup(
     ],
     extras_require={
         # What all tests need: also hypothesis, which writes files that readers are tested with, an
-        # ffmpeg that writes into pipes, matplotlib, pycocotools, Ray, the page's server, and
+        # ffmpeg that writes into pipes, IPython, matplotlib, pycocotools, Ray, the page's server, and
         # playwright, which drives the browser that tests the page.
         "dev": [
             "hypothesis>=6.100",
             "imageio-ffmpeg>=0.4.8",
+            "ipython>=8.12",
             "matplotlib>=3.7",
             "playwright>=1.40",
             "pycocotools>=2.0.6",

@@ -21,12 +21,12 @@ _IMAGE = "expected an image, uint8 [height, width, 3]"
 _MASK = "expected a mask, uint8 [height, width] of object ids"
 ImageLike = Union[np.ndarray, Sequence, Image.Image, str, os.PathLike]
 """uint8 [height, width, 3] RGB as an array, tensor or list; gray [height, width] or with one
-channel; with transparency, which is left out; whole numbers 0 to 255 of another type; fractions 0 to 1; a
-PIL image; the path of a picture."""
+channel; with transparency, which is left out; whole numbers 0 to 255 of another type; fractions 0
+to 1; a PIL image; the path of a picture."""
 MaskLike = Union[np.ndarray, Sequence, Image.Image, str, os.PathLike, Mapping[int, Any]]
-"""uint8 [height, width] of object ids, 0 background and 255 void, as an array, tensor or list; bool,
-for one object; ids of another type; a PIL image or the path of a mask, as `--mask` reads it; a dict
-of object id -> the mask of that object alone, the last one wins where they overlap."""
+"""uint8 [height, width] of object ids, 0 background and 255 void, as an array, tensor or list;
+bool, for one object; ids of another type; a PIL image or the path of a mask, as `--mask` reads it;
+a dict of object id -> the mask of that object alone, the last one wins where they overlap."""
 
 
 def as_frames(frames: Iterable[ImageLike] | str | os.PathLike[str]) -> Iterable[ImageLike]:
@@ -65,9 +65,9 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     kind = values.dtype.kind
     if kind in "iuf" and np.isfinite(values).all():
         low, high = values.min(), values.max()
-        if kind == "f" and 0 <= low and high <= 1:
+        if kind == "f" and low >= 0 and high <= 1:
             return np.round(values * 255).astype(np.uint8)
-        if 0 <= low and high <= 255 and (kind in "iu" or (values == np.floor(values)).all()):
+        if low >= 0 and high <= 255 and (kind in "iu" or (values == np.floor(values)).all()):
             return values.astype(np.uint8)
         found = f"{values.dtype} values from {low:g} to {high:g}"
     else:

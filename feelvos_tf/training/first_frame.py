@@ -20,8 +20,8 @@ from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.synthetic_clips import first_frame_clips
 from feelvos_tf.inference import window
-from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.inference.arguments import ImageLike, MaskLike, as_image, as_mask, check_marks
+from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names

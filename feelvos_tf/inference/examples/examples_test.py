@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import re
 import runpy
@@ -66,3 +67,28 @@ def test_run_lengths_of_many_videos_are_read_back(run, capsys):
     assert sum("object" in line and ".png" in line for line in lines) >= 3
     run("many_videos.py")
     assert "no frame beside the given one" in capsys.readouterr().out
+
+
+def test_the_notebook_runs_cell_by_cell(model, tmp_path, monkeypatch, capsys):
+    shells = pytest.importorskip("IPython.core.interactiveshell", reason="pip install ipython")
+    (tmp_path / "testdata").symlink_to(ROOT / "testdata")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(feelvos_tf, "load", lambda **_: model.another())
+    shell = shells.InteractiveShell.instance()
+    notebook = json.loads((FOLDER / "first_steps.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] for cell in cells)
+    results = []
+    for cell in cells:
+        done = shell.run_cell("".join(cell["source"]))
+        done.raise_error()
+        results.append(done.result)
+    clip = next(each for each in results if type(each).__name__ == "Video")
+    assert "video/mp4" in clip._repr_html_() and len(clip._repr_html_()) > 10_000  # Embedded.
+    found = shell.user_ns
+    assert len(found["ids"]) == 36 and found["six"].any()
+    assert (found["corrected"][100, 200], len(found["backward"])) == (1, 3)
+    assert found["found"].shape[0] == len(found["truth"]) == 24
+    printed = capsys.readouterr().out
+    assert re.search(r"six clicks: J 0\.\d+ and F 0\.\d+", printed)
+    assert len(re.findall(r"object \d: J \d\.\d+, F \d\.\d+", printed)) == 3
