@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import shutil
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
@@ -21,8 +22,16 @@ TFDS = [
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "feelvos_tf/__init__.py").read_text())[1]
 
 
-class BuildWithoutTests(build_py):
-    """Leaves tests out of wheels; they stand beside the code."""
+class BuildPackage(build_py):
+    """Leaves tests out of wheels, in which the gin files lie inside of the package."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            for path in sorted((ROOT / "gin_configs").rglob("*.gin")):
+                target = pathlib.Path(self.build_lib, "feelvos_tf", path.relative_to(ROOT))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
 
     def find_package_modules(self, package, package_dir):
         found = super().find_package_modules(package, package_dir)
@@ -37,7 +46,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["feelvos_tf", "feelvos_tf.*"], exclude=["feelvos_tf.testing"]),
-    cmdclass={"build_py": BuildWithoutTests},
+    cmdclass={"build_py": BuildPackage},
     package_data={
         "feelvos_tf": ["pretrained/*"],
         "feelvos_tf.demo_page": ["static/*"],
@@ -67,8 +76,8 @@ setup(
     ],
     extras_require={
         # What all tests need: also hypothesis, which writes files that readers are tested with, an
-        # ffmpeg that writes into pipes, IPython, matplotlib, pycocotools, Ray, the page's server, and
-        # playwright, which drives the browser that tests the page.
+        # ffmpeg that writes into pipes, IPython, matplotlib, pycocotools, Ray, the page's server,
+        # and playwright, which drives the browser that tests the page.
         "dev": [
             "hypothesis>=6.100",
             "imageio-ffmpeg>=0.4.8",

@@ -1,8 +1,11 @@
 """What setup.py promises: all files of the package, and no dependency that nothing uses."""
 
+import os
 import pathlib
 import re
 import runpy
+import subprocess
+import sys
 
 import pytest
 import setuptools
@@ -32,7 +35,7 @@ def test_files_that_are_no_code_are_installed_too(arguments):
     others = {
         path
         for path in (ROOT / "feelvos_tf").rglob("*")
-        if path.is_file() and path.suffix not in (".py", ".pyc", ".md")
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".md", ".ipynb")
     }
     assert others
     assert others == {path for path in installed if path.suffix != ".md"}
@@ -60,3 +63,30 @@ def test_wheels_hold_no_tests(arguments):
     modules = [module for _, module, _ in command.find_all_modules()]
     assert "predictor" in modules and "video_predictor" in modules
     assert not [m for m in modules if m.endswith("_test") or m in ("conftest", "small_model")]
+
+
+def test_gin_files_are_installed_with_the_package_and_found_by_their_names(arguments, tmp_path):
+    given = {name: arguments[name] for name in ("packages", "package_data")}
+    distribution = setuptools.Distribution({**given, "script_name": "setup.py"})
+    command = arguments["cmdclass"]["build_py"](distribution)
+    command.build_lib = str(tmp_path / "installed")
+    command.ensure_finalized()
+    command.run()
+    names = [path.relative_to(ROOT) for path in (ROOT / "gin_configs").rglob("*.gin")]
+    assert len(names) >= 20
+    program = (  # What each includes has to be found as well.
+        "import sys; from feelvos_tf.core import gin_settings\n"
+        "for name in sys.argv[1:]:\n"
+        "  print(gin_settings.find(name), gin_settings._given([name], [])[-1].place)"
+    )
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, names)],
+        cwd=tmp_path / "empty",
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    package = tmp_path / "installed/feelvos_tf"
+    assert done.stdout.split() == [str(package / name) for name in names for _ in range(2)]

@@ -86,9 +86,18 @@ def _parsed(argv: Sequence[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except flags.Error as error:
-        _fail(f"{error} (--help lists the flags)", EXIT_INPUT_ERROR)
+        _fail(f"{_in_english(error)} (--help lists the flags)", EXIT_INPUT_ERROR)
     except SystemExit:
         sys.exit(0)
+
+
+def _in_english(error: flags.Error) -> str:
+    """Returns what absl says, or, of flags that are missing, which ones."""
+    missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
+    if not missing:
+        return str(error)
+    *others, last = missing
+    return f"expected {', '.join(others)}{' and ' if others else ''}{last}"
 
 
 def call_main(main: Callable[[list[str]], None], argv: list[str]) -> None:

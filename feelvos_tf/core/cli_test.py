@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+from absl import flags
 
 from feelvos_tf.core import cli
 
@@ -197,3 +198,19 @@ def test_programs_import_tensorflow_without_a_word(run_code):
 
 def test_one_thing_is_counted_in_the_singular():
     assert [cli.count(n, "videos") for n in (0, 1, 2)] == ["0 videos", "1 video", "2 videos"]
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [(["model_dir"], "expected --model_dir"), (["a", "b", "c"], "expected --a, --b and --c")],
+)
+def test_missing_flags_are_named_in_plain_english(names, sentence):
+    values = flags.FlagValues()
+    for name in names:
+        flags.DEFINE_string(name, None, "What it is.", required=True, flag_values=values)
+    with pytest.raises(flags.Error) as caught:
+        values(["program"])
+    assert cli._in_english(caught.value) == sentence
+    with pytest.raises(flags.Error) as caught:
+        values(["program", "--unknown"])
+    assert "unknown" in cli._in_english(caught.value)

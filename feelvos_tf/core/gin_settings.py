@@ -22,6 +22,7 @@ from feelvos_tf.core import atomic_files, settings
 from feelvos_tf.core.errors import InputError
 
 PROJECT_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_PACKAGE = PROJECT_ROOT / "feelvos_tf"  # Holds gin_configs/ where it was installed from a wheel.
 OPERATIVE_CONFIG = "operative_config.gin"
 _EVALUATION = "evaluation"
 _MACRO_SET = re.compile(r"^([\w/]+) =", re.MULTILINE)
@@ -203,12 +204,12 @@ def input_errors() -> Iterator[None]:
 
 
 def find(name: str) -> str:
-    """Returns the path of a gin file, relative to the working directory or the project root.
+    """Returns the path of a gin file, relative to the working directory, the project or package.
 
     Raises:
-      InputError: neither holds it.
+      InputError: none holds it.
     """
-    for folder in (pathlib.Path(), PROJECT_ROOT):
+    for folder in (pathlib.Path(), PROJECT_ROOT, _PACKAGE):
         if (folder / name).is_file():
             return str(folder / name)
     raise InputError(f"{name}: expected a gin file, found none here nor in {PROJECT_ROOT}")

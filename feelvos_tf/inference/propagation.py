@@ -129,20 +129,22 @@ class Timing:
         self.writing.seconds += other.writing.seconds
 
     def sentence(self) -> str:
-        """Returns `70 frames, 0.41 s per frame in the model (median), 0.45 s in all ...`.
+        """Returns `70 frames in 1 min 3 s (1.11 per second): 0.80 s per frame in the network ...`.
 
-        The median is hardly moved by the first frames, during which graphs are built.
+        It is a median, which is hardly moved by the first frames, during which graphs are built.
         """
         count = len(self.step_seconds)
         if not count:
             return "no frame beside the given one"
         waited = self.reading.seconds + self.writing.seconds
+        share = waited / max(waited + sum(self.step_seconds), 1e-9)
+        minutes, seconds = divmod(round(self.total_seconds), 60)
         return (
-            f"{count} {'frame' if count == 1 else 'frames'}, "
-            f"{statistics.median(self.step_seconds):.3f} s per frame in the model (median), "
-            f"{self.total_seconds / count:.3f} s in all; it waited "
-            f"{100 * waited / max(self.total_seconds, 1e-9):.1f} % of the time for reading and "
-            "writing"
+            f"{count} {'frame' if count == 1 else 'frames'} in "
+            f"{f'{minutes} min ' if minutes else ''}{seconds} s "
+            f"({count / max(self.total_seconds, 1e-9):.2f} per second): "
+            f"{statistics.median(self.step_seconds):.2f} s per frame in the network (median), "
+            f"{100 * share:.1f} % of the time waiting for reading and writing"
         )
 
 
@@ -259,7 +261,7 @@ def propagate_video(
     start_over: bool = False,
     on_frame: OnFrame | None = None,
     timing: Timing | None = None,
-    progress: tqdm | None = None,
+    progress: _Progress | None = None,
 ) -> str:
     """Writes the results of one video: a mask per frame, named as the frame or by number, and more.
 
@@ -437,7 +439,7 @@ def _write(
     folder: Path,
     writers: list[Callable[[Result], None]],
     states: _States,
-    progress: tqdm | None,
+    progress: _Progress | None,
 ) -> None:
     """Writes the results of one frame."""
     name = video.frame_name(frame.position)
@@ -447,7 +449,7 @@ def _write(
         write(Result(name, frame.time, frame.image, frame.ids))
     states.written(frame, name)
     if progress is not None:
-        progress.update()
+        progress.advance(is_of_this_run=frame.snapshot is not None)
 
 
 def _restored(predictor: Propagator, video: InputVideo, folder: Path) -> Earlier | None:
@@ -480,11 +482,35 @@ def _stamp(video: InputVideo, settings: dict[str, Any]) -> dict[str, Any]:
     return {**settings, "clip": video.fingerprint()}
 
 
-def _progress(videos: Sequence[InputVideo]) -> tqdm:
+class _Progress(tqdm):
+    """A progress bar of frames, whose estimate leaves out those that tell nothing of the others.
+
+    These are the given one, the next ones, during which graphs are built, and those of an earlier
+    run.
+    """
+
+    _LEFT_OUT = 4
+
+    def __init__(self, **arguments: Any):
+        super().__init__(unit="frame", smoothing=0.1, **arguments)
+        self._of_this_run = 0
+
+    def advance(self, is_of_this_run: bool) -> None:
+        """Counts one more frame."""
+        self._of_this_run += is_of_this_run
+        if self._of_this_run > self._LEFT_OUT:
+            self.update()
+            return
+        self.n += 1
+        self.last_print_n, self.last_print_t = self.n, time.time()
+        self.refresh()
+
+
+def _progress(videos: Sequence[InputVideo]) -> _Progress:
     """Returns a progress bar of all frames, as far as the files tell how many there are."""
     lengths = [video.frames.length for video in videos]
     total = None if None in lengths else sum(lengths)
-    return tqdm(total=total, unit="frame", disable=not videos, smoothing=0.1)
+    return _Progress(total=total, disable=not videos)
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
 import threading
 import weakref
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import input_video
+from feelvos_tf.inference import input_video, propagation
 from feelvos_tf.inference.propagation import Outputs, Timing, propagate_videos, propagated
 from feelvos_tf.inference.video_predictor import take_mask
 from feelvos_tf.media import masks, video
@@ -352,3 +353,29 @@ def test_masks_that_youtube_vos_does_not_ask_for_are_not_left(tmp_path):
     assert names == ["00000.png", "00002.png", "00004.png"]
     assert run([asked], tmp_path / "out").complete == ["video"]
     assert len(list(video.open_frames(tmp_path / "look/video.mp4"))) == 5
+
+
+def test_the_last_line_says_how_long_it_took_and_how_many_frames_that_is_per_second():
+    timing = Timing([9.0, 2.0, 2.0, 2.0], total_seconds=206.4)
+    timing.reading.seconds, timing.writing.seconds = 3.0, 2.0
+    assert timing.sentence() == (
+        "4 frames in 3 min 26 s (0.02 per second): 2.00 s per frame in the network (median), "
+        "25.0 % of the time waiting for reading and writing"
+    )
+    assert Timing([0.5], 1.6).sentence().startswith("1 frame in 2 s (0.62 per second): 0.50 s per")
+    assert Timing().sentence() == "no frame beside the given one"
+
+
+def test_the_time_left_is_not_that_of_the_first_frames(monkeypatch):
+    """Six frames of an earlier run take none, the given one as well, three slow ones 10 s each."""
+    now = [100.0]
+    monkeypatch.setattr(propagation.time, "time", lambda: now[0])
+    progress = propagation._Progress(total=40, file=io.StringIO(), mininterval=0)
+    progress._time, progress.start_t = (lambda: now[0]), 100.0
+    for seconds, is_of_this_run in [(0, False)] * 6 + [(0, True)] + [(10, True)] * 3:
+        now[0] += seconds
+        progress.advance(is_of_this_run)
+    for _ in range(10):
+        now[0] += 2
+        progress.advance(is_of_this_run=True)
+    assert progress.n == 20 and "/40 [00:50<00:40" in str(progress)

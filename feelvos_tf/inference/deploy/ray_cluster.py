@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -30,6 +30,22 @@ CORES_PER_WORKER = 4
 _RETRIES = 5  # Of a video whose worker was killed.
 
 
+class _Done(NamedTuple):
+    """What came of a video.
+
+    Attributes:
+      name: of the video.
+      timing: what it took; None where it was complete.
+      failure: why it failed; empty where it did not.
+      lost: see `propagate_video`.
+    """
+
+    name: str
+    timing: Timing | None = None
+    failure: str = ""
+    lost: str = ""
+
+
 class Worker:
     """What an actor does: it holds a model and does one video after another."""
 
@@ -46,22 +62,22 @@ class Worker:
 
     def propagate(
         self, video: InputVideo, outputs: Outputs, settings: dict[str, Any], overwrite: bool
-    ) -> tuple[str, Timing | None, str | None]:
-        """Returns a video's name, the time it took (None: it was complete), and why it failed."""
+    ) -> _Done:
+        """Returns what came of a video."""
         timing, begin = Timing(), time.perf_counter()
         try:
             if not needs_propagation(video, outputs, settings, overwrite):
                 write_missing(video, outputs)
-                return video.name, None, None
+                return _Done(video.name)
             self._predictor = self._predictor or self._make_predictor()
-            propagate_video(self._predictor, video, outputs, settings, timing=timing)
+            lost = propagate_video(self._predictor, video, outputs, settings, timing=timing)
         except InputError as error:
-            return video.name, timing, str(error)
+            return _Done(video.name, timing, str(error))
         except Exception as error:  # Of the model, say: it would fail again on every retry.
-            return video.name, timing, f"{video.name}: {type(error).__name__}: {error}"
+            return _Done(video.name, timing, f"{video.name}: {type(error).__name__}: {error}")
         finally:
             timing.total_seconds = time.perf_counter() - begin
-        return video.name, timing, None
+        return _Done(video.name, timing, lost=lost)
 
 
 def propagate_videos_on_ray(
@@ -88,7 +104,7 @@ def propagate_videos_on_ray(
       InputError: Ray is not installed, or its cluster cannot be reached.
     """
     ray = _ray()
-    report = Report()
+    report, begin = Report(), time.perf_counter()
     from ray.util import ActorPool
 
     workers = _start_workers(ray, make_predictor, num_workers or _num_workers(ray), len(videos))
@@ -105,28 +121,32 @@ def propagate_videos_on_ray(
     with tqdm(total=len(waiting), unit="video") as progress:
         while pool.has_next():
             try:
-                name, timing, failure = pool.get_next_unordered()
+                done = pool.get_next_unordered()
             except ray.exceptions.RayError as error:
                 tqdm.write(f"a worker was lost: {str(error).splitlines()[0]}")
                 progress.update()
                 continue
-            waiting.discard(name)
-            _note(report, name, timing, failure)
+            waiting.discard(done.name)
+            _note(report, done)
+            progress.set_postfix(frames=len(report.timing.step_seconds), refresh=False)
             progress.update()
+    report.timing.total_seconds = time.perf_counter() - begin  # Not of every worker.
     for name in sorted(waiting):
         report.failed[name] = f"{name}: its worker was killed {_RETRIES + 1} times"
     return report
 
 
-def _note(report: Report, name: str, timing: Timing | None, failure: str | None) -> None:
-    if failure is not None:
-        report.failed[name] = failure
-    elif timing is None:
-        report.complete.append(name)
+def _note(report: Report, done: _Done) -> None:
+    if done.failure:
+        report.failed[done.name] = done.failure
+    elif done.timing is None:
+        report.complete.append(done.name)
     else:
-        report.done.append(name)
-    if timing is not None:
-        report.timing.add(timing)
+        report.done.append(done.name)
+    if done.lost:
+        report.lost[done.name] = done.lost
+    if done.timing is not None:
+        report.timing.add(done.timing)
 
 
 def _ray() -> Any:
