@@ -6,8 +6,8 @@
 writes OUT/00000.png ... with the DAVIS palette; the first is the given mask. The model is the one
 that comes with the package (feelvos_tf/pretrained/MODEL_CARD.md), unless --saved_model=DIR or
 --model_dir=DIR, the folder of a training, names another one; --finetune_steps=60 first trains it on
-the given mask (feelvos_tf/training/FINE_TUNING.md). --first_frame=first.png instead of --mask
-writes the frame to draw the mask on.
+the given mask (feelvos_tf/training/FINE_TUNING.md), and --gin_param replaces settings.
+--first_frame=first.png instead of --mask writes the frame to draw the mask on.
 
     python -m feelvos_tf.predict --videos=LIST_OR_TREE --output_dir=OUT
     python -m feelvos_tf.predict --dataset_root=DIR --year=2017 --split=val --output_dir=OUT \\
@@ -70,8 +70,17 @@ _DISTANCE_MAPS = flags.DEFINE_string(
     "figure 2. Not of a --saved_model.",
     flag_values=_FLAGS,
 )
+_GIN_PARAM = flags.DEFINE_multi_string(
+    "gin_param",
+    [],
+    "A setting of the bundled model or of --model_dir to replace, e.g. "
+    "'Predictor.feedback = \"probabilities\"' or 'Predictor.memory_every = 0'.",
+    flag_values=_FLAGS,
+)
 cli.group_flags(
-    _FLAGS, "The model", ["model_dir", "finetune_steps", "save_embeddings", "distance_maps"]
+    _FLAGS,
+    "The model",
+    ["model_dir", "gin_param", "finetune_steps", "save_embeddings", "distance_maps"],
 )
 
 
@@ -87,10 +96,10 @@ def main(argv: list[str]) -> None:
     steps = _FINETUNE_STEPS.value
     model: _Trained | model_loading.ModelChoice
     if _MODEL_DIR.value is None and not steps:
-        model = _MODEL.choice()
+        model = _MODEL.choice(_GIN_PARAM.value)
     else:
         size, window = _MODEL.inference_size, _MODEL.window
-        model = _trained(_MODEL.path, _MODEL_DIR.value, steps, size, window)
+        model = _trained(_MODEL.path, _MODEL_DIR.value, steps, size, window, _GIN_PARAM.value)
     settings = {
         "saved_model": model.identity,
         "inference_size": model.inference_size,
@@ -111,6 +120,7 @@ class _Trained:
     inference_size: int | None
     identity: str
     window: float
+    gin_params: tuple[str, ...]
 
     def load(self) -> VideoPredictor:
         """Returns the model, ready to run."""
@@ -126,7 +136,7 @@ class _Trained:
             )
         from feelvos_tf import configurables  # noqa: F401
 
-        gin_settings.parse_model_dir(self.model_dir, [])
+        gin_settings.parse_model_dir(self.model_dir, self.gin_params)
         with gin_settings.input_errors():
             predictor = export.load_run(self.model_dir)
         return VideoPredictor(
@@ -136,11 +146,11 @@ class _Trained:
     def _trainable(self) -> tuple[Feelvos, Predictor]:
         """Returns the network with its weights, and its predictor."""
         if self.model_dir is None:
-            return model_loading.build_bundled_trainable()
+            return model_loading.build_bundled_trainable(gin_params=self.gin_params)
         from feelvos_tf import configurables  # noqa: F401
         from feelvos_tf.models.weights import load_weights
 
-        gin_settings.parse_model_dir(self.model_dir, [])
+        gin_settings.parse_model_dir(self.model_dir, self.gin_params)
         with gin_settings.input_errors():
             model, predictor = model_loading.build_evaluated()
             load_weights(model, export.find_checkpoint(self.model_dir))
@@ -153,6 +163,7 @@ def _trained(
     finetune_steps: int,
     size: int | None,
     window: float | None,
+    gin_params: list[str],
 ) -> _Trained:
     """Returns the network that the flags name, after a look at its files.
 
@@ -167,12 +178,14 @@ def _trained(
             "a SavedModel cannot be trained, found --saved_model"
         )
     if model_dir is None:
-        _, size, identity, window = model_loading.choose(None, size, window)
-        return _Trained(None, finetune_steps, size, identity, window)
+        _, *chosen = model_loading.choose(None, size, window, gin_params)
+        return _Trained(None, finetune_steps, *chosen)
     settings = gin_settings.operative_config_of(model_dir)
     index = pathlib.Path(f"{export.find_checkpoint(model_dir)}.index")
     identity = hashlib.sha256(settings.read_bytes() + index.read_bytes()).hexdigest()[:16]
-    return _Trained(model_dir, finetune_steps, size, identity, window or 0.0)
+    identity = model_loading.with_params(identity, gin_params)
+    params = tuple(gin_params)
+    return _Trained(model_dir, finetune_steps, size, identity, window or 0.0, params)
 
 
 if __name__ == "__main__":

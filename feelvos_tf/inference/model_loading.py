@@ -11,6 +11,8 @@ import hashlib
 import os
 import pathlib
 import re
+import tokenize
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gin
@@ -44,12 +46,14 @@ class ModelChoice(NamedTuple):
         frames' own size.
       identity: changes with the model's settings or weights.
       window: see `VideoPredictor`.
+      gin_params: settings that win over the bundled model's own.
     """
 
     path: str | os.PathLike[str] | None
     inference_size: int | None
     identity: str
     window: float = 0.0
+    gin_params: tuple[str, ...] = ()
 
     def load(self, max_total_reference_pixels: int | None = None) -> VideoPredictor:
         """Returns the model, ready to run; this is what takes long.
@@ -58,9 +62,16 @@ class ModelChoice(NamedTuple):
           max_total_reference_pixels: see `VideoPredictor`.
 
         Raises:
-          InputError: the model is damaged, or a number is out of range.
+          InputError: the model is damaged, or a setting is unknown or out of range.
         """
-        model = build_bundled() if self.path is None else load_saved_model(self.path)
+        if self.path is None:
+            from feelvos_tf.inference import graph_cache
+
+            model = graph_cache.load(
+                self.identity, lambda: build_bundled(gin_params=self.gin_params)
+            )
+        else:
+            model = load_saved_model(self.path)
         return VideoPredictor(
             model, self.inference_size, max_total_reference_pixels, self.identity, self.window
         )
@@ -70,6 +81,7 @@ def choose(
     path: str | os.PathLike[str] | None = None,
     inference_size: int | None = None,
     window: float | None = None,
+    gin_params: Sequence[str] = (),
 ) -> ModelChoice:
     """Returns the choice, after a look at the model's files.
 
@@ -78,10 +90,16 @@ def choose(
       inference_size: see `ModelChoice`; by default the size at which the bundled model scores best,
         or, for a SavedModel, the frames' own.
       window: see `VideoPredictor`; by default the bundled model's, or, for a SavedModel, 0.
+      gin_params: see `ModelChoice`.
 
     Raises:
-      InputError: the model is missing.
+      InputError: the model is missing, or it is a SavedModel, whose settings are fixed.
     """
+    if path is not None and gin_params:
+        raise InputError(
+            f"--gin_param={gin_params[0]!r}: expected the bundled model or the folder of a "
+            "training, since the settings of a SavedModel are fixed, found --saved_model"
+        )
     if path is not None:
         check_saved_model(path)
         return ModelChoice(path, inference_size, saved_model_fingerprint(path), window or 0.0)
@@ -90,7 +108,15 @@ def choose(
         inference_size = bundled_inference_size()
     if window is None:
         window = bundled_window()
-    return ModelChoice(None, inference_size, bundled_fingerprint(), window)
+    identity = with_params(bundled_fingerprint(), gin_params)
+    return ModelChoice(None, inference_size, identity, window, tuple(gin_params))
+
+
+def with_params(identity: str, gin_params: Sequence[str]) -> str:
+    """Returns the identity of a model some of whose settings were replaced."""
+    if not gin_params:
+        return identity
+    return hashlib.sha256("\n".join([identity, *gin_params]).encode()).hexdigest()[:16]
 
 
 class ModelFlags:
@@ -118,9 +144,9 @@ class ModelFlags:
             return FAST_WINDOW
         return self._holders["window"].value
 
-    def choice(self) -> ModelChoice:
+    def choice(self, gin_params: Sequence[str] = ()) -> ModelChoice:
         """Returns what the flags choose. See `choose`."""
-        return choose(self.path, self.inference_size, self.window)
+        return choose(self.path, self.inference_size, self.window, gin_params)
 
 
 def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
@@ -214,27 +240,35 @@ def bundled_fingerprint(folder: str | os.PathLike[str] = BUNDLED) -> str:
     return digest.hexdigest()[:16]
 
 
-def build_bundled(folder: str | os.PathLike[str] = BUNDLED) -> Predictor:
+def build_bundled(
+    folder: str | os.PathLike[str] = BUNDLED, gin_params: Sequence[str] = ()
+) -> Predictor:
     """Returns the predictor of the bundled model, with batch norm fused.
 
+    Args:
+      folder: of the bundled model.
+      gin_params: see `ModelChoice`.
+
     Raises:
-      InputError: a file is missing, damaged, or does not fit the other one.
+      InputError: a file is missing, damaged, or does not fit the other one; a setting is unknown or
+        out of range.
     """
-    return _build_bundled(folder, fused=True)[1]
+    return _build_bundled(folder, gin_params, fused=True)[1]
 
 
 def build_bundled_trainable(
-    folder: str | os.PathLike[str] = BUNDLED,
+    folder: str | os.PathLike[str] = BUNDLED, gin_params: Sequence[str] = ()
 ) -> tuple[Feelvos, Predictor]:
     """Returns the bundled network, whose weights can be trained further, and its predictor.
 
-    Raises:
-      InputError: a file is missing, damaged, or does not fit the other one.
+    See `build_bundled`.
     """
-    return _build_bundled(folder, fused=False)
+    return _build_bundled(folder, gin_params, fused=False)
 
 
-def _build_bundled(folder: str | os.PathLike[str], fused: bool) -> tuple[Feelvos, Predictor]:
+def _build_bundled(
+    folder: str | os.PathLike[str], gin_params: Sequence[str], fused: bool
+) -> tuple[Feelvos, Predictor]:
     check_bundled(folder)
     # What the settings name.
     from feelvos_tf.inference.predictor import Predictor
@@ -242,7 +276,14 @@ def _build_bundled(folder: str | os.PathLike[str], fused: bool) -> tuple[Feelvos
     from feelvos_tf.models.backbones import mobilenet_v2, xception  # noqa: F401
     from feelvos_tf.models.feelvos import Feelvos
 
-    _bind(pathlib.Path(folder) / SETTINGS)
+    path = pathlib.Path(folder) / SETTINGS
+    _bind(str(path), _read_settings(path))
+    for param in gin_params:
+        place = f"--gin_param={param!r}"
+        found = _LINE.fullmatch(param)
+        if not found or not found["name"] or "." not in found["name"]:
+            raise InputError(f"{place}: expected NAME.ARGUMENT = VALUE")
+        _bind(place, {found["name"]: found["value"]})
     with gin.config_scope([_SCOPE]), gin_settings.input_errors():
         model = Feelvos()
         model.create_variables()
@@ -270,16 +311,15 @@ def _read_settings(path: pathlib.Path) -> dict[str, str]:
     return settings
 
 
-def _bind(path: pathlib.Path) -> None:
-    """Binds the settings of a file in the scope of the bundled model."""
-    settings = _read_settings(path)
-    for name in (_INFERENCE_SIZE, _WINDOW):
-        settings.pop(name, None)
+def _bind(place: str, settings: Mapping[str, str]) -> None:
+    """Binds settings of the file or flag `place` in the scope of the bundled model."""
+    own = (_INFERENCE_SIZE, _WINDOW)
+    statements = [f"{_SCOPE}/{n} = {value}" for n, value in settings.items() if n not in own]
     try:
         with gin.unlock_config():
-            gin.parse_config([f"{_SCOPE}/{name} = {value}" for name, value in settings.items()])
-    except (SyntaxError, ValueError, TypeError) as error:
-        raise InputError(f"{path}: {str(error).strip().splitlines()[0]}") from error
+            gin.parse_config(statements)
+    except (SyntaxError, ValueError, TypeError, tokenize.TokenError) as error:
+        raise InputError(f"{place}: {str(error).strip().splitlines()[0]}") from error
 
 
 def check_saved_model(path: str | os.PathLike[str]) -> None:

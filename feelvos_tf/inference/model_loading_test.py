@@ -163,4 +163,35 @@ def test_size_and_window_are_the_best_the_fast_or_the_given_ones(arguments, size
     model = model_loading.define_flags(values)
     values(["program", *arguments])
     choice = model.choice()
-    assert choice == (None, size, model_loading.bundled_fingerprint(), window)
+    assert choice == (None, size, model_loading.bundled_fingerprint(), window, ())
+
+
+def test_settings_of_the_bundled_model_can_be_replaced_and_come_back(tmp_path):
+    plain = model_loading.choose()
+    params = ('Predictor.feedback = "probabilities"', "Predictor.memory_every = 0")
+    changed = model_loading.choose(gin_params=params)
+    assert changed.identity not in (plain.identity, model_loading.choose(gin_params=params[:1])[2])
+    predictor = changed.load()._model
+    assert (predictor.feedback, predictor.memory_every) == ("probabilities", 0)
+    predictor = plain.load()._model
+    assert (predictor.feedback, predictor.memory_every) == ("labels", 5)
+    color_model.save(tmp_path / "saved")
+    with pytest.raises(InputError, match="settings of a SavedModel are fixed"):
+        model_loading.choose(tmp_path / "saved", gin_params=params)
+
+
+@pytest.mark.parametrize(
+    ("param", "sentence"),
+    [
+        ("Predictor.feedback = 'masks'", r"feedback: expected .*labels.* found 'masks'"),
+        ("Predictor.feedbak = 'labels'", "feedbak"),
+        ("Predictr.feedback = 'labels'", "No configurable matching 'Predictr"),
+        ("feedback = 'labels'", "expected NAME.ARGUMENT = VALUE"),
+        ("Predictor.memory_every", "expected NAME.ARGUMENT = VALUE"),
+        ("Predictor.memory_every = (", r"--gin_param='Predictor.memory_every = \('"),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_refused(param, sentence):
+    with pytest.raises(InputError, match=sentence):
+        model_loading.build_bundled(gin_params=[param])
+    assert model_loading.build_bundled().feedback == "labels"

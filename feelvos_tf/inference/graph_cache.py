@@ -1,0 +1,192 @@
+"""Keeps the traced functions of the bundled model in a file, so that later processes start sooner.
+
+To build the network and to trace `start` and `step` takes Python longer than the first frames take
+the network. What comes of it is the same in every process: graphs with the weights in them as
+constants. The first process that loads the model writes them to `~/.cache/feelvos_tf` (or the
+folder that FEELVOS_CACHE names; an empty value switches the cache off), and the others read them.
+Another model, TensorFlow or code of the network makes another file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from feelvos_tf.core import atomic_files, whole_files
+from feelvos_tf.core.errors import InputError
+
+if TYPE_CHECKING:
+    from feelvos_tf.inference.predictor import Predictor
+
+FOLDER = "FEELVOS_CACHE"
+_PACKAGE = pathlib.Path(__file__).resolve().parents[1]
+# Rooms whose code is in the graphs.
+_TRACED = ("core", "models", "inference")
+_SUFFIX = ".graphs.npz"
+_KEPT = 6  # Files: a few models, or TensorFlows. Each is 20 MB.
+
+
+class CachedPredictor:
+    """A `Predictor` whose `start` and `step` come from a file.
+
+    All its other functions build the network when they are first asked for.
+    """
+
+    def __init__(self, start: _Graph, step: _Graph, build: Callable[[], Predictor]):
+        self.start = lambda image, mask: start({"image": image, "mask": mask})
+        self.step = _Step(step)
+        self._build = build
+        self._lock = threading.Lock()
+        self._built: Predictor | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns what the network has under this name."""
+        if name.startswith("__"):  # Python asks for such names to find out what something is.
+            raise AttributeError(name)
+        with self._lock:
+            if self._built is None:
+                self._built = self._build()
+        return getattr(self._built, name)
+
+
+def load(identity: str, build: Callable[[], Predictor]) -> Predictor | CachedPredictor:
+    """Returns a predictor, from the cache where it is there, and put there otherwise.
+
+    Args:
+      identity: changes with the model's settings or weights.
+      build: returns it without the cache.
+    """
+    path = _path(identity)
+    if path is None:
+        return build()
+    with contextlib.suppress(InputError, KeyError, ValueError, TypeError, tf.errors.OpError):
+        arrays = whole_files.read_npz(path, "traced graphs")
+        return CachedPredictor(_Graph.read(arrays, "start"), _Graph.read(arrays, "step"), build)
+    predictor = build()
+    with contextlib.suppress(OSError):  # A full disk, or a home that may not be written.
+        _write(path, predictor)
+    return predictor
+
+
+class _Graph:
+    """A function of named tensors, with its weights as constants.
+
+    Attributes:
+      specs: name of each argument -> what it is.
+    """
+
+    def __init__(
+        self, graph: tf.compat.v1.GraphDef, inputs: Sequence[str], outputs: Mapping[str, str]
+    ):
+        """Imports a graph.
+
+        Args:
+          graph: with a placeholder for each argument.
+          inputs: the arguments' names.
+          outputs: name of a result -> name of its tensor.
+        """
+        nodes = {node.name: node for node in graph.node}
+        self.specs = {
+            name: tf.TensorSpec(
+                tf.TensorShape(nodes[name].attr["shape"].shape),
+                tf.dtypes.as_dtype(nodes[name].attr["dtype"].type),
+                name,
+            )
+            for name in inputs
+        }
+        self._names = list(outputs)
+
+        def imported(*arguments: tf.Tensor) -> list[tf.Tensor]:
+            given = dict(zip(inputs, arguments))
+            return tf.graph_util.import_graph_def(graph, given, list(outputs.values()), name="")
+
+        # Not a tf.function, which would look at every operation in Python.
+        self._call = tf.compat.v1.wrap_function(imported, list(self.specs.values()))
+
+    def __call__(self, arguments: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        """Returns the results by name."""
+        given = [tf.convert_to_tensor(arguments[n], s.dtype) for n, s in self.specs.items()]
+        return dict(zip(self._names, self._call(*given)))
+
+    @classmethod
+    def read(cls, arrays: Mapping[str, np.ndarray], name: str) -> _Graph:
+        """Returns a graph that `_arrays` wrote."""
+        graph = tf.compat.v1.GraphDef()
+        try:
+            graph.ParseFromString(arrays[name].tobytes())
+        except Exception as error:  # Of protobuf, which has no public base in all its versions.
+            raise ValueError(f"{name} is no graph") from error
+        return cls(graph, arrays[f"{name}_inputs"].tolist(), dict(arrays[f"{name}_outputs"]))
+
+
+class _Step:
+    """`step` of a predictor; `input_signature` is that of its function."""
+
+    def __init__(self, graph: _Graph):
+        self._graph = graph
+        specs = dict(graph.specs)
+        self.input_signature = [specs.pop("image"), specs]
+
+    def __call__(self, image: Any, state: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        """See `Predictor.step`."""
+        results = self._graph({"image": image, **state})
+        return results.pop("ids"), results.pop("probabilities"), results
+
+
+def _write(path: pathlib.Path, predictor: Predictor) -> None:
+    """Writes the graphs, and removes those that nobody has used for long."""
+    state = sorted(predictor.step.input_signature[1])
+    arrays = {
+        **_arrays("start", predictor.start, state),
+        **_arrays("step", predictor.step, ["ids", "probabilities", *state]),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_files.replacing(path) as temporary:
+        np.savez(temporary, **arrays)
+    by_age = sorted(path.parent.glob(f"*{_SUFFIX}"), key=lambda each: each.stat().st_mtime)
+    for old in by_age[:-_KEPT]:
+        old.unlink(missing_ok=True)
+
+
+def _arrays(name: str, function: Any, results: Sequence[str]) -> dict[str, np.ndarray]:
+    """Returns a traced function as arrays.
+
+    Args:
+      name: of the function.
+      function: a `tf.function` with a signature.
+      results: names of what it returns, in the order of `tf.nest`.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    frozen = convert_variables_to_constants_v2(function.get_concrete_function())
+    content = frozen.graph.as_graph_def().SerializeToString()
+    outputs = [(each, tensor.name) for each, tensor in zip(results, frozen.outputs)]
+    return {
+        name: np.frombuffer(content, np.uint8),
+        f"{name}_inputs": np.array([tensor.op.name for tensor in frozen.inputs]),
+        f"{name}_outputs": np.array(outputs),
+    }
+
+
+def _path(identity: str) -> pathlib.Path | None:
+    """Returns where the graphs belong; None where there is no cache."""
+    folder = os.environ.get(FOLDER)
+    if folder == "":
+        return None
+    if folder is None:
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+        folder = os.path.join(home, "feelvos_tf")
+    digest = hashlib.sha256(f"{identity} {tf.__version__}".encode())
+    for room in _TRACED:
+        for source in sorted((_PACKAGE / room).rglob("*.py")):
+            if not source.stem.endswith("_test"):
+                digest.update(source.read_bytes())
+    return pathlib.Path(folder, f"{digest.hexdigest()[:24]}{_SUFFIX}")

@@ -1,0 +1,170 @@
+"""The cache of traced graphs: what comes from it is bit-equal, and nothing stale or broken is."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import graph_cache, model_loading
+from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.inference.video_predictor import VideoPredictor
+from feelvos_tf.testing import drawn_videos, small_model
+
+SIZE = (48, 80)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Returns a predictor of a small random network, with a memory and a gate."""
+    return Predictor(small_model.create(), max_reference_pixels=40, memory_every=2, gate_radius=3)
+
+
+@pytest.fixture(scope="module")
+def clip():
+    """Returns six frames and their masks."""
+    images, masks = zip(*(drawn_videos.draw(frame, [3, 7], SIZE) for frame in range(6)))
+    return np.stack(images), np.stack(masks)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """Returns the folder of a cache of its own."""
+    monkeypatch.setenv(graph_cache.FOLDER, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def cheap(network, cache, traced, monkeypatch):
+    """Returns the network, whose graphs are those of `traced`, without the seconds it takes."""
+    monkeypatch.setattr(graph_cache, "_arrays", lambda name, *_: traced[name])
+    return network
+
+
+@pytest.fixture(scope="module")
+def traced(network):
+    """Returns the arrays of `start` and `step`."""
+    state = sorted(network.step.input_signature[1])
+    return {
+        "start": graph_cache._arrays("start", network.start, state),
+        "step": graph_cache._arrays("step", network.step, ["ids", "probabilities", *state]),
+    }
+
+
+def never():
+    raise AssertionError("built, although it is in the cache")
+
+
+def run(model, clip):
+    """Returns what a video gives that takes objects one after another and is edited."""
+    images, masks = clip
+    predictor = VideoPredictor(model, window=0.5)
+    predictor.start(images[0], np.where(masks[0] == 3, masks[0], 0))
+    results = [predictor.step(images[1])]
+    predictor.add_objects(np.where(masks[1] == 7, masks[1], 0))
+    results += [predictor.step(images[2]), predictor.probabilities()]
+    predictor.correct(masks[2], background=True)
+    results += [predictor.step(images[3])]
+    predictor.restore(predictor.state())
+    predictor.remove(7)
+    results += [predictor.step(images[4]), predictor.step(images[5]), predictor.probabilities()]
+    state = predictor.state()
+    results += [state[name] for name in sorted(state)]
+    return [*results, predictor.prompt(images[0], [[9, 9]], [1])]
+
+
+def test_a_cached_predictor_is_bit_equal_to_the_one_that_was_traced(network, clip, cache):
+    assert graph_cache.load("a", lambda: network) is network
+    cached = graph_cache.load("a", lambda: network)
+    assert isinstance(cached, graph_cache.CachedPredictor)
+    for found, expected in zip(run(cached, clip), run(network, clip), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    specs = network.step.input_signature[1]
+    found = cached.step.input_signature[1]
+    assert {n: (s.dtype, s.shape.as_list()) for n, s in specs.items()} == {
+        n: (s.dtype, s.shape.as_list()) for n, s in found.items()
+    }
+    assert cached.memory_every == 2
+
+
+def test_start_and_step_need_no_network_and_still_refuse_what_does_not_fit(cheap, clip):
+    graph_cache.load("a", lambda: cheap)
+    cached = graph_cache.load("a", never)
+    state = cached.start(clip[0][0], clip[1][0])
+    assert cached.step(clip[0][1], state)[0].shape == SIZE
+    for call, sentence in (
+        (lambda: cached.start(clip[0][0], 0 * clip[1][0]), "the mask holds no object"),
+        (lambda: cached.step(clip[0][0][4:], state), "expected the size of the frame before"),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
+            call()
+
+
+def test_another_model_version_or_code_has_another_file(network, cache, tmp_path, monkeypatch):
+    paths = {graph_cache._path("a"), graph_cache._path("b")}
+    monkeypatch.setattr(graph_cache, "_PACKAGE", tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/layer.py").write_text("a = 1")
+    paths.add(graph_cache._path("a"))
+    (tmp_path / "models/layer_test.py").write_text("a = 1")
+    paths.add(graph_cache._path("a"))
+    (tmp_path / "models/layer.py").write_text("a = 2")
+    paths.add(graph_cache._path("a"))
+    assert len(paths) == 4
+    monkeypatch.setattr(tf, "__version__", "0")
+    assert graph_cache._path("a") not in paths
+
+
+@pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: b"", lambda c: c[:-99]])
+def test_a_damaged_file_is_written_again(cheap, cache, damage):
+    graph_cache.load("a", lambda: cheap)
+    (path,) = cache.iterdir()
+    content = path.read_bytes()
+    path.write_bytes(damage(content))
+    assert graph_cache.load("a", lambda: cheap) is cheap
+    assert isinstance(graph_cache.load("a", never), graph_cache.CachedPredictor)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"start": np.frombuffer(b"no graph", np.uint8)},
+        {"step_outputs": np.array([("ids", "nothing:0")])},
+        {"start_inputs": np.array(["another", "mask"])},
+    ],
+)
+def test_a_file_of_another_content_is_written_again(cheap, cache, traced, changed):
+    path = graph_cache._path("a")
+    cache.mkdir()
+    np.savez(path, **{**traced["start"], **traced["step"], **changed})
+    assert graph_cache.load("a", lambda: cheap) is cheap
+    assert isinstance(graph_cache.load("a", never), graph_cache.CachedPredictor)
+
+
+def test_few_files_are_kept_and_no_cache_is_no_error(network, cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(graph_cache, "_arrays", lambda name, *_: {name: np.zeros(1)})
+    for number in range(9):
+        graph_cache.load(str(number), lambda: network)
+    assert len(list(cache.iterdir())) == 6
+    monkeypatch.setenv(graph_cache.FOLDER, "")
+    assert graph_cache.load("a", lambda: network) is network
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(graph_cache.FOLDER, str(tmp_path / "file/below"))
+    assert graph_cache.load("a", lambda: network) is network
+    monkeypatch.delenv(graph_cache.FOLDER)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert graph_cache._path("a").parent == tmp_path / "feelvos_tf"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert graph_cache._path("a").parent == tmp_path.home() / ".cache/feelvos_tf"
+
+
+def test_what_the_bundled_model_is_comes_from_the_cache_and_settings_have_their_own(cache):
+    choice = model_loading.choose(inference_size=64)
+    assert isinstance(choice.load()._model, Predictor)
+    assert isinstance(choice.load()._model, graph_cache.CachedPredictor)
+    with pytest.raises(InputError, match="Predictr"):
+        model_loading.choose(gin_params=["Predictr.a = 1"]).load()
+    assert len(os.listdir(cache)) == 1
