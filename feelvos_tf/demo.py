@@ -7,9 +7,12 @@ Open the address that it prints in a browser. feelvos_tf/demo_page/README.md sho
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import pathlib
 import secrets
 import socket
+import threading
 
 from absl import flags
 
@@ -17,6 +20,8 @@ from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.demo_page.visitors import Limits
 from feelvos_tf.inference import model_loading
+from feelvos_tf.inference.video_predictor import VideoPredictor
+from feelvos_tf.media import video
 
 _FLAGS = cli.flag_values(__name__)
 _LOOPBACK = "127.0.0.1"
@@ -93,9 +98,17 @@ def main(argv: list[str]) -> None:
     )
     example = server.ExampleClip(gin_settings.PROJECT_ROOT / "testdata")
     app = server.create(predictor, example, limits, password)
+    threading.Thread(target=_warm_up, args=(predictor, example.video), daemon=True).start()
     config = uvicorn.Config(app, log_level="warning")
     _print_address(listening.getsockname()[1], password)
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def _warm_up(predictor: VideoPredictor, clip: pathlib.Path) -> None:
+    """Traces what the first click needs, while a clip is being chosen."""
+    with contextlib.suppress(InputError):  # No clip comes with an installed package.
+        image = next(iter(video.open_frames(clip)))
+        predictor.another().prompt(image, [[side / 2 for side in image.shape[1::-1]]], [1])
 
 
 def _password() -> str | None:

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from feelvos_tf import demo
 from feelvos_tf.demo_page.conftest import FRAMES, LIMITS, SIZE
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.testing import color_model, drawn_videos
@@ -492,3 +493,21 @@ def test_a_removed_object_leaves_the_list_and_all_masks(with_clip):
     assert status == 200 and state["objects"] == {}
     assert state["masked"] == [4, 5] and state["given"] == [4, 5]
     np.testing.assert_array_equal(mask_of(with_clip, 4), np.where(truth == 2, 2, 0))
+
+
+def test_what_the_first_click_needs_is_made_before_it(clip_folder, tmp_path):
+    class Recording(VideoPredictor):
+        asked = []
+
+        def another(self):
+            return self
+
+        def prompt(self, image, points, labels, box=None, mask=None):
+            self.asked.append((image.shape, points, labels))
+
+    predictor = Recording(color_model.ColorModel())
+    demo._warm_up(predictor, tmp_path / "missing.mp4")
+    assert not predictor.asked
+    demo._warm_up(predictor, clip_folder / "bunny.mp4")
+    height, width = SIZE
+    assert predictor.asked == [((height, width, 3), [[width / 2, height / 2]], [1])]

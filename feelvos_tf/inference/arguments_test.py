@@ -41,7 +41,6 @@ def _saved(tmp_path, array: np.ndarray) -> str:
         (Image.fromarray(IMAGE), IMAGE),
         (Image.fromarray(GRAY), np.dstack([GRAY] * 3)),
     ],
-    ids=str,
 )
 def test_an_image_of_any_kind_is_taken(given, expected):
     found = as_image(given)
@@ -77,7 +76,6 @@ def test_the_path_of_a_picture_is_taken_and_turned_upright(tmp_path):
         (Image.fromarray(GRAY.astype(np.int32)), "found a PIL image of mode I"),
         ("missing.png", "missing.png: expected a picture, found no such file"),
     ],
-    ids=str,
 )
 def test_another_image_is_refused_in_a_sentence(given, sentence):
     with pytest.raises(InputError) as caught:
@@ -102,7 +100,6 @@ def test_another_image_is_refused_in_a_sentence(given, sentence):
         (Image.fromarray((IDS == 7).astype(np.uint8) * 255), IDS == 7),  # White on black.
         (Image.fromarray(masks.DAVIS_PALETTE[IDS]), IDS),
     ],
-    ids=str,
 )
 def test_a_mask_of_any_kind_is_taken(given, expected):
     found = as_mask(given)
@@ -150,7 +147,6 @@ def test_json_that_names_no_size_is_read_at_that_of_the_frame(tmp_path):
         (None, "found NoneType"),
         ("missing.png", "missing.png: expected a mask"),
     ],
-    ids=str,
 )
 def test_another_mask_is_refused_in_a_sentence(given, sentence):
     with pytest.raises(InputError) as caught:

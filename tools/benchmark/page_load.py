@@ -1,0 +1,196 @@
+"""Loads the page of `feelvos_tf.demo` with visitors who all work at the same time.
+
+    python tools/benchmark/page_load.py --visitors=20 --minutes=10
+
+starts the page at a small size. Every visitor takes the example clip, looks at frames, clicks,
+paints, tracks, stops somewhere, downloads the masks, and begins anew. Printed are, by kind of
+request, how many there were, how many were refused, how long they took, and the server's memory.
+It fails if a request was answered by an error of the server, or files are left in the end.
+"""
+
+from __future__ import annotations
+
+import collections
+import http.client
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from absl import flags
+
+from feelvos_tf.core import cli
+from feelvos_tf.core.errors import InputError
+
+_FLAGS = cli.flag_values(__name__)
+_VISITORS = flags.DEFINE_integer(
+    "visitors", 20, "How many there are.", lower_bound=1, flag_values=_FLAGS
+)
+_MINUTES = flags.DEFINE_float(
+    "minutes", 10, "For how long they stay.", lower_bound=0.1, flag_values=_FLAGS
+)
+_INFERENCE_SIZE = flags.DEFINE_integer(
+    "inference_size", 64, "Of the network.", lower_bound=16, flag_values=_FLAGS
+)
+_TIMEOUT = 120  # Seconds for an answer.
+_HEIGHT, _WIDTH, _FRAMES = 240, 426, 36  # Of the example clip.
+
+
+class Log:
+    """What was asked for: kind of request -> status and seconds of each."""
+
+    def __init__(self):
+        self.requests = collections.defaultdict(list)
+
+    def table(self) -> str:
+        """Returns a line for each kind."""
+        names = ("count", "refused", "failed", "median", "99 %", "most")
+        lines = [f"{'request':<16}" + "".join(f"{name:>9}" for name in names)]
+        for kind, results in sorted(self.requests.items()):
+            seconds = sorted(taken for _, taken in results)
+            codes = [code for code, _ in results]
+            lines.append(
+                f"{kind:<16}{len(codes):>9}{sum(400 <= code < 500 for code in codes):>9}"
+                f"{self.failures(kind):>9}{statistics.median(seconds):>8.2f}s"
+                f"{seconds[int(0.99 * (len(seconds) - 1))]:>8.2f}s{seconds[-1]:>8.2f}s"
+            )
+        return "\n".join(lines)
+
+    def failures(self, *kinds: str) -> int:
+        """Returns how many requests of some kinds, or of all, the server failed to answer."""
+        chosen = kinds or list(self.requests)
+        return sum(code >= 500 or code == 0 for kind in chosen for code, _ in self.requests[kind])
+
+
+class Visitor(threading.Thread):
+    """One visitor, in a thread of its own, until `end`."""
+
+    def __init__(self, port: int, log: Log, end: float, seed: int):
+        super().__init__(daemon=True)
+        self._port, self._log, self._end = port, log, end
+        self._random = random.Random(seed)
+        self._cookie = ""
+
+    def run(self) -> None:
+        """Works until the end, and takes the files away."""
+        while time.monotonic() < self._end:
+            self._work()
+        self._ask("POST", "leave")
+
+    def _work(self) -> None:
+        self._ask("POST", "example")
+        for _ in range(self._random.randint(1, 4)):
+            self._ask("GET", f"frame/{self._random.randrange(_FRAMES)}")
+        first = self._random.randrange(_FRAMES)
+        marks = {"points": [[150, 110]], "labels": [1], "object_id": 2}
+        self._ask("POST", f"prepare/{first}")
+        self._ask("POST", f"prompt/{first}", json.dumps(marks).encode())
+        mask = bytearray(_HEIGHT * _WIDTH)
+        for row in range(60, 180):
+            mask[row * _WIDTH + 100 : row * _WIDTH + 180] = b"\1" * 80
+        self._ask("PUT", f"mask/{first}", bytes(mask))
+        asked = {"position": first, "direction": self._random.choice(["both", "forward"])}
+        self._ask("POST", "run", json.dumps(asked).encode())
+        for _ in range(self._random.randint(2, 12)):
+            time.sleep(0.5 + self._random.random())
+            state = self._ask("GET", "state")
+            self._ask("GET", f"mask/{self._random.randrange(_FRAMES)}")
+            if not state or not json.loads(state).get("running") or time.monotonic() > self._end:
+                break
+        self._ask("POST", "stop")
+        for _ in range(20):  # A run that was stopped ends its frame first.
+            state = self._ask("GET", "state")
+            if not state or not json.loads(state).get("running"):
+                break
+            time.sleep(0.5)
+        self._ask("GET", f"download/{self._random.choice(['masks.zip', 'objects.csv'])}")
+
+    def _ask(self, method: str, what: str, body: bytes | None = None) -> bytes | None:
+        """Returns the answer; None where there is none that says 200."""
+        begin, code, answer = time.monotonic(), 0, b""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
+        try:
+            headers = {"x-feelvos": "1", "cookie": self._cookie}
+            connection.request(method, f"/api/{what}", body, headers)
+            response = connection.getresponse()
+            answer, code = response.read(), response.status
+            cookie = response.getheader("set-cookie")
+            self._cookie = cookie.partition(";")[0] if cookie else self._cookie
+        except OSError:
+            pass
+        finally:
+            connection.close()
+        kind = re.sub(r"/.*", "", what) + (" (paint)" if method == "PUT" else "")
+        self._log.requests[kind].append((code, time.monotonic() - begin))
+        return answer if code == 200 else None
+
+
+def main(argv: list[str]) -> None:
+    """Starts the page, lets the visitors in, and prints what came of it."""
+    del argv
+    with tempfile.TemporaryDirectory() as folder:
+        server = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "feelvos_tf.demo", "--port=0"),
+                f"--inference_size={_INFERENCE_SIZE.value}",
+                f"--max_visitors={_VISITORS.value}",
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": folder},
+        )
+        try:
+            port = next(
+                int(found[1])
+                for line in server.stdout
+                if (found := re.search(r"open http://127\.0\.0\.1:(\d+)", line))
+            )
+            log, memory = _load(server.pid, port)
+        except StopIteration:
+            raise InputError("the page did not start; its message is above") from None
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(timeout=_TIMEOUT)
+        left = [path for path in pathlib.Path(folder).rglob("*") if path.is_file()]
+    print(log.table())
+    print("memory of the server, MB, by minute: " + ", ".join(f"{each:.0f}" for each in memory))
+    print(f"left behind: {len(left)} files")
+    if log.failures() or left:
+        raise InputError(f"{log.failures()} requests failed, {len(left)} files were left behind")
+
+
+def _load(process: int, port: int) -> tuple[Log, list[float]]:
+    """Returns what the visitors saw, and the server's memory in megabytes, minute by minute."""
+    log, memory = Log(), []
+    end = time.monotonic() + 60 * _MINUTES.value
+    visitors = [Visitor(port, log, end, seed) for seed in range(_VISITORS.value)]
+    for visitor in visitors:
+        visitor.start()
+    while any(visitor.is_alive() for visitor in visitors):
+        memory.append(_megabytes(process))
+        for _ in range(60):
+            if not any(visitor.is_alive() for visitor in visitors):
+                break
+            time.sleep(1)
+    return log, memory
+
+
+def _megabytes(process: int) -> float:
+    """Returns the resident memory of a process; NaN where the system does not tell."""
+    try:
+        status = pathlib.Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return float("nan")
+    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
+
+
+if __name__ == "__main__":
+    cli.run(main)
