@@ -22,7 +22,10 @@ from feelvos_tf.testing import drawn_videos  # noqa: E402
 
 
 class Repeating:
-    """Repeats the last mask one pixel to the right; kills its process where a file says so."""
+    """Repeats the last mask one pixel to the right; kills its process where a file says so.
+
+    Object 3 is lost after three steps.
+    """
 
     def __init__(self, folder):
         self._folder = folder
@@ -50,6 +53,8 @@ class Repeating:
             (self._folder / "killed").write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
         self._mask, self._steps = np.roll(self._mask, 1, axis=1), self._steps + 1
+        if self._steps > 3:
+            self._mask = np.where(self._mask == 3, np.uint8(0), self._mask)
         with open(self._folder / "steps", "a") as file:
             file.write(f"{os.getpid()} {self.object_ids[1]}\n")
         return self._mask
@@ -94,6 +99,8 @@ def test_a_killed_worker_costs_its_video_some_time_and_nothing_else(cluster, tmp
     assert sorted(report.failed) == ["broken", "defect"]
     assert "00003.jpg" in report.failed["broken"]
     assert report.failed["defect"] == "defect: ZeroDivisionError: a defect of the model"
+    assert report.lost == {"dog": "object 3 was last seen in frame 00003"}
+    assert report.timing.total_seconds > 0
     assert (tmp_path / "killed").exists()
     done = [video for video in videos if video.name in report.done]
     propagate_videos(make, done, outputs_of("expected"), {})
