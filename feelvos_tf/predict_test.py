@@ -77,7 +77,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     ]
     first = predict(*arguments, f"--overlays={tmp_path / 'look'}")
     assert first.returncode == 0, first.stderr
-    assert "8 frames, " in first.stdout and f"masks: {output}" in first.stdout
+    assert "8 frames in " in first.stdout and f"masks: {output}" in first.stdout
     for name in ("bear", "cows"):
         truth = davis_root / "Annotations/480p" / name
         assert sorted(path.name for path in (output / name).glob("*.png")) == [
@@ -96,7 +96,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     other_model = color_model.save(tmp_path / "other", sharpness=0.02)
     arguments[0] = f"--saved_model={other_model}"
     other = predict_here(*arguments, "--inference_size=24", "--sequences=cows")
-    assert other.returncode == 0 and "4 frames, " in other.stdout
+    assert other.returncode == 0 and "4 frames in " in other.stdout
     assert json.loads((output / "cows" / "prediction.json").read_text())["settings"] == {
         "saved_model": model_loading.saved_model_fingerprint(other_model),
         "inference_size": 24,
@@ -330,7 +330,7 @@ def test_the_model_of_a_training_segments_as_it_is_or_fine_tuned_and_stays_as_it
     before = {path.name: path.read_bytes() for path in run_folder.iterdir()}
     identities, results = set(), []
     for steps in (0, 2):
-        model = program._trained(None, str(run_folder), steps, None, None)
+        model = program._trained(None, str(run_folder), steps, None, None, [])
         identities.add(model.identity)
         predictor = model.load()
         predictor.start(image, mask)

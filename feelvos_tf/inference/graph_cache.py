@@ -68,12 +68,17 @@ def load(identity: str, build: Callable[[], Predictor]) -> Predictor | CachedPre
     if path is None:
         return build()
     with contextlib.suppress(InputError, KeyError, ValueError, TypeError, tf.errors.OpError):
-        arrays = whole_files.read_npz(path, "traced graphs")
-        return CachedPredictor(_Graph.read(arrays, "start"), _Graph.read(arrays, "step"), build)
+        return _cached(whole_files.read_npz(path, "traced graphs"), build)
     predictor = build()
+    arrays = _traced(predictor)
     with contextlib.suppress(OSError):  # A full disk, or a home that may not be written.
-        _write(path, predictor)
-    return predictor
+        _write(path, arrays)
+    # The graphs that later processes run: weights that are constants may be rounded otherwise.
+    return _cached(arrays, lambda: predictor)
+
+
+def _cached(arrays: Mapping[str, np.ndarray], build: Callable[[], Predictor]) -> CachedPredictor:
+    return CachedPredictor(_Graph.read(arrays, "start"), _Graph.read(arrays, "step"), build)
 
 
 class _Graph:
@@ -141,13 +146,17 @@ class _Step:
         return results.pop("ids"), results.pop("probabilities"), results
 
 
-def _write(path: pathlib.Path, predictor: Predictor) -> None:
-    """Writes the graphs, and removes those that nobody has used for long."""
+def _traced(predictor: Predictor) -> dict[str, np.ndarray]:
+    """Returns `start` and `step` of a predictor as arrays."""
     state = sorted(predictor.step.input_signature[1])
-    arrays = {
+    return {
         **_arrays("start", predictor.start, state),
         **_arrays("step", predictor.step, ["ids", "probabilities", *state]),
     }
+
+
+def _write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes the graphs, and removes the oldest others."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_files.replacing(path) as temporary:
         np.savez(temporary, **arrays)
