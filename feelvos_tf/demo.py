@@ -25,6 +25,7 @@ from feelvos_tf.media import video
 
 _FLAGS = cli.flag_values(__name__)
 _LOOPBACK = "127.0.0.1"
+_BACKLOG = 128  # Connections that wait.
 _ANY = ("0.0.0.0", "::")  # Every address of this machine.
 _DEFAULTS = Limits()
 _HOST = flags.DEFINE_string(
@@ -139,7 +140,7 @@ def _print_address(port: int, password: str | None) -> None:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Returns a socket of an address of this machine.
+    """Returns a listening socket: whoever comes early waits, and nobody else gets the port.
 
     Raises:
       InputError: the address cannot be used, or the port is taken.
@@ -150,6 +151,7 @@ def _listening(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(_BACKLOG)
         return listening
     except OSError as error:
         if listening is not None:

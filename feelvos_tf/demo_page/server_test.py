@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 from feelvos_tf import demo
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.demo_page.conftest import FRAMES, LIMITS, SIZE
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.testing import color_model, drawn_videos
@@ -493,6 +494,15 @@ def test_a_removed_object_leaves_the_list_and_all_masks(with_clip):
     assert status == 200 and state["objects"] == {}
     assert state["masked"] == [4, 5] and state["given"] == [4, 5]
     np.testing.assert_array_equal(mask_of(with_clip, 4), np.where(truth == 2, 2, 0))
+
+
+def test_the_address_answers_from_the_moment_it_is_told_and_is_taken():
+    with demo._listening("127.0.0.1", 0) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass
+        with pytest.raises(InputError, match=f"--port={port}: cannot be used"):
+            demo._listening("127.0.0.1", port)
 
 
 def test_what_the_first_click_needs_is_made_before_it(clip_folder, tmp_path):
