@@ -285,7 +285,8 @@ def test_a_caller_may_reuse_its_arrays():
         found[:] = 0
         for name in ("previous_indices", "previous_embeddings"):
             np.testing.assert_array_equal(predictor._state[name], other._state[name])
-        # What a look at the last frame would show.
+        # What another look at the last frame shows.
+        buffer[:] = 0
         np.testing.assert_array_equal(predictor.embeddings, other.embeddings)
 
 
