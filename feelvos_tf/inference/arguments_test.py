@@ -66,6 +66,7 @@ def test_the_path_of_a_picture_is_taken_and_turned_upright(tmp_path):
         (IMAGE[:0], "found uint8 [0, 8, 3]"),
         (IMAGE.astype(np.int32) - 200, "found int32 values from -"),
         (IMAGE.astype(np.uint16) * 2, "found uint16 values from"),
+        (IMAGE / 255 - 0.5, "found float64 values from -"),
         (IMAGE / 100, "fractions of 0 to 1, found float64 values from 0"),
         (IMAGE * np.nan, "not finite"),
         (IMAGE > 9, "found bool values"),

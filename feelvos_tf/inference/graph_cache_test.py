@@ -81,7 +81,9 @@ def run(model, clip):
 def test_the_first_process_and_later_ones_get_equal_bits_and_the_networks_masks(
     network, clip, cheap
 ):
-    first = run(graph_cache.load("a", cheap), clip)
+    first = graph_cache.load("a", cheap)
+    assert isinstance(first, graph_cache.CachedPredictor)
+    first = run(first, clip)
     cached = graph_cache.load("a", cheap)
     assert cheap.calls == 1
     for found, same, expected in zip(run(cached, clip), first, run(network, clip)):
