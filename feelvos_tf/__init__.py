@@ -23,7 +23,8 @@ def load(
 
     All that it can do: feelvos_tf/inference/README.md. On a CPU with AVX2 but no AVX512-VNNI, set
     TF_ENABLE_ONEDNN_OPTS=1 before TensorFlow 2.15 is imported: it makes a frame a fifth faster, and
-    the masks those of the programs, which set it.
+    the masks those of the programs, which set it. The first call of a version writes 20 MB to
+    ~/.cache/feelvos_tf, from which later processes start sooner (FEELVOS_CACHE= without).
 
     Example:
       import feelvos_tf
