@@ -74,4 +74,4 @@ def read_mask(path: str | os.PathLike[str], size: tuple[int, int] | None = None)
     """
     from feelvos_tf.media import given_mask
 
-    return given_mask.read(path, size, given_mask.ObjectNumbers())
+    return given_mask.read(path, size)

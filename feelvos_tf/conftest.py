@@ -11,6 +11,9 @@ from feelvos_tf.core import cli
 
 cli.use_onednn_where_it_is_faster()  # As the programs do, so that what they run is what is tested.
 
+# Tests must not depend on what earlier ones left in the home folder.
+os.environ["FEELVOS_CACHE"] = ""
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -52,7 +55,7 @@ def bundled_model(monkeypatch):
     from feelvos_tf.inference import model_loading
 
     model = _bundled_model()
-    monkeypatch.setattr(model_loading, "build_bundled", lambda: model)
+    monkeypatch.setattr(model_loading, "build_bundled", lambda **_: model)
 
 
 @pytest.fixture(scope="session")

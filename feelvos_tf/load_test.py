@@ -50,7 +50,7 @@ def test_the_examples_run_and_give_masks_of_the_clip(example, bundled_model, mon
 
 
 def test_the_bundled_model_runs_at_its_own_size_unless_told_otherwise(monkeypatch):
-    monkeypatch.setattr(model_loading, "build_bundled", lambda: None)
+    monkeypatch.setattr(model_loading, "build_bundled", lambda **_: None)
     assert feelvos_tf.load().inference_size == model_loading.bundled_inference_size()
     assert feelvos_tf.load(inference_size=100).inference_size == 100
     with pytest.raises(InputError, match="found 0"):

@@ -86,9 +86,9 @@ def as_mask(mask: MaskLike, size: tuple[int, int] | None = None) -> np.ndarray:
       InputError: it is none, or its values have more than one meaning.
     """
     if isinstance(mask, (str, os.PathLike)):
-        return given_mask.read(mask, size, given_mask.ObjectNumbers())
+        return given_mask.read(mask, size)
     if isinstance(mask, Image.Image):
-        return given_mask.of_picture("mask", mask, given_mask.ObjectNumbers())
+        return given_mask.of_picture("mask", mask)
     if isinstance(mask, Mapping):
         return _of_objects(mask, size)
     values = _array(mask, _MASK)
@@ -112,6 +112,12 @@ def as_mask(mask: MaskLike, size: tuple[int, int] | None = None) -> np.ndarray:
     if values.min() < 0 or values.max() > VOID:
         raise InputError(f"{_MASK}, 0 to {VOID}, found {values.min():g} to {values.max():g}")
     return values.astype(np.uint8)
+
+
+def as_pair(image: ImageLike, mask: MaskLike) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an image and its mask. See `as_image` and `as_mask`."""
+    image = as_image(image)
+    return image, as_mask(mask, image.shape[:2])
 
 
 def _of_objects(each: Mapping[int, Any], size: tuple[int, int] | None) -> np.ndarray:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 FOLDER = "FEELVOS_CACHE"
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # Rooms whose code is in the graphs.
-_TRACED = ("core", "models", "inference")
+_ROOMS = ("core", "models", "inference")
 _SUFFIX = ".graphs.npz"
 _KEPT = 6  # Files: a few models, or TensorFlows. Each is 20 MB.
 
@@ -73,7 +73,7 @@ def load(identity: str, build: Callable[[], Predictor]) -> Predictor | CachedPre
     arrays = _traced(predictor)
     with contextlib.suppress(OSError):  # A full disk, or a home that may not be written.
         _write(path, arrays)
-    # The graphs that later processes run: weights that are constants may be rounded otherwise.
+    # As later processes: weights that are constants may be rounded otherwise than variables.
     return _cached(arrays, lambda: predictor)
 
 
@@ -194,7 +194,7 @@ def _path(identity: str) -> pathlib.Path | None:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         folder = os.path.join(home, "feelvos_tf")
     digest = hashlib.sha256(f"{identity} {tf.__version__}".encode())
-    for room in _TRACED:
+    for room in _ROOMS:
         for source in sorted((_PACKAGE / room).rglob("*.py")):
             if not source.stem.endswith("_test"):
                 digest.update(source.read_bytes())

@@ -1,4 +1,4 @@
-"""The cache of traced graphs: what comes from it is bit-equal, and nothing stale or broken is."""
+"""The cache of traced graphs: it gives the same masks, and nothing stale or broken."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def cheap(network, cache, traced, monkeypatch):
     return build
 
 
-def never():
+def never(**_):
     raise AssertionError("built, although it is in the cache")
 
 
@@ -78,21 +78,18 @@ def run(model, clip):
     return [*results, predictor.prompt(images[0], [[9, 9]], [1])]
 
 
-def test_the_first_process_and_later_ones_get_equal_bits_and_the_networks_masks(
-    network, clip, cheap
-):
+def test_the_first_process_and_later_ones_get_the_networks_masks(network, clip, cheap):
     first = graph_cache.load("a", cheap)
     assert isinstance(first, graph_cache.CachedPredictor)
     first = run(first, clip)
     cached = graph_cache.load("a", cheap)
     assert cheap.calls == 1
     for found, same, expected in zip(run(cached, clip), first, run(network, clip)):
-        np.testing.assert_array_equal(found, same)
-        # Constants may be rounded otherwise than variables.
-        if found.dtype == np.float32:
-            np.testing.assert_allclose(found, expected, atol=1e-5)
-        else:
-            np.testing.assert_array_equal(found, expected)
+        for other in (same, expected):  # Graphs are optimized anew, and may round otherwise.
+            if found.dtype == np.float32:
+                np.testing.assert_allclose(found, other, atol=1e-5)
+            else:
+                np.testing.assert_array_equal(found, other)
     specs = network.step.input_signature[1]
     found = cached.step.input_signature[1]
     assert {n: (s.dtype, s.shape.as_list()) for n, s in specs.items()} == {

@@ -224,11 +224,13 @@ class Predictor(tf.Module):
           state: of a video.
         """
         before = video_state.from_flat(state, len(self.scales))
-        self._assert_size(mask, before)
+        mask = self._of_its_size(mask, before)
         _assert_object_in(mask)
-        is_known = tf.reduce_any(_among(mask, before.object_ids) & (mask != 0))
-        tf.debugging.Assert(
-            ~is_known, ["an object of the mask is followed already; correct takes more of it"]
+        is_known = object_labels.to_indices(mask, before.object_ids) != NO_OBJECT
+        mask = _checked(
+            mask,
+            ~tf.reduce_any(is_known & (mask != 0)),
+            "an object of the mask is followed already; correct takes more of it",
         )
         bound = tf.constant(self.max_total_reference_pixels)
         after = video_state.add_objects(before, mask, self.scales, self._reference, bound)
@@ -248,10 +250,12 @@ class Predictor(tf.Module):
           max_total_reference_pixels: int32 scalar that replaces the setting; negative: does not.
         """
         before = video_state.from_flat(state, len(self.scales))
-        self._assert_size(mask, before)
-        tf.debugging.Assert(
-            tf.reduce_all(_among(mask, before.object_ids) | (mask == VOID)),
-            ["the mask holds an object that is not followed; add_objects takes new ones"],
+        mask = self._of_its_size(mask, before)
+        is_known = object_labels.to_indices(mask, before.object_ids) != NO_OBJECT
+        mask = _checked(
+            mask,
+            tf.reduce_all(is_known | (mask == VOID)),
+            "the mask holds an object that is not followed; add_objects takes new ones",
         )
         bound = tf.where(
             max_total_reference_pixels < 0,
@@ -270,9 +274,7 @@ class Predictor(tf.Module):
         """
         before = video_state.from_flat(state, len(self.scales))
         is_followed = tf.reduce_any(before.object_ids == object_id) & (object_id != 0)
-        check = tf.debugging.Assert(is_followed, ["no object of this id is followed"])
-        with tf.control_dependencies([check] if check is not None else []):
-            object_id = tf.identity(object_id)
+        object_id = _checked(object_id, is_followed, "no object of this id is followed")
         bound = tf.constant(self.max_total_reference_pixels)
         return video_state.to_flat(video_state.remove(before, object_id, bound))
 
@@ -314,8 +316,7 @@ class Predictor(tf.Module):
           state: to be handed to the next call.
         """
         before = video_state.from_flat(state, len(self.scales))
-        with tf.control_dependencies(self._assert_size(image, before)):
-            image = tf.identity(image)
+        image = self._of_its_size(image, before)
         results = [
             self._segment_scale(image, *at_scale) for at_scale in zip(before.scales, self.scales)
         ]
@@ -346,13 +347,12 @@ class Predictor(tf.Module):
         ids = tf.cast(tf.gather(before.object_ids, winners), tf.uint8)
         return ids, tf.nn.softmax(full_logits), video_state.to_flat(after)
 
-    def _assert_size(self, picture: tf.Tensor, state: PredictorState) -> list[tf.Operation]:
-        """Returns checks that an image or mask has the size of the state's frame, on its grid."""
+    def _of_its_size(self, picture: tf.Tensor, state: PredictorState) -> tf.Tensor:
+        """Returns an image or mask, checked to have the size of the state's frame on its grid."""
         size = multi_scale.scaled_size(tf.shape(picture)[:2], self.scales[0])
         grid = tf.shape(state.scales[0].previous.indices)
         is_same = tf.reduce_all((size + 3) // 4 == grid)
-        check = tf.debugging.Assert(is_same, ["expected the size of the frame before"])
-        return [check] if check is not None else []
+        return _checked(picture, is_same, "expected the size of the frame before")
 
     def _segment_scale(
         self, image: tf.Tensor, state: ScaleState, scale: float
@@ -408,10 +408,11 @@ def check_finite(variables: Mapping[str, tf.Variable], where: str) -> None:
             )
 
 
-def _among(mask: tf.Tensor, object_ids: tf.Tensor) -> tf.Tensor:
-    """Returns bool `[height, width]`: which pixels hold one of the ids."""
-    is_id = tf.reduce_any(tf.range(VOID + 1)[:, tf.newaxis] == object_ids, 1)
-    return tf.gather(is_id, tf.cast(mask, tf.int32))
+def _checked(value: tf.Tensor, condition: tf.Tensor, sentence: str) -> tf.Tensor:
+    """Returns the value; whatever uses it runs only where the condition holds."""
+    check = tf.debugging.Assert(condition, [sentence])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(value)
 
 
 def _assert_object_in(mask: tf.Tensor) -> None:

@@ -23,6 +23,7 @@ from feelvos_tf.inference.arguments import (
     as_frames,
     as_image,
     as_mask,
+    as_pair,
     check_marks,
 )
 from feelvos_tf.inference.prompt import Prompter
@@ -150,8 +151,7 @@ class VideoPredictor:
           InputError: an array has another shape or type, the mask holds no object, or the model
             has several scales and a window.
         """
-        image = as_image(image)
-        mask = as_mask(mask, image.shape[:2])
+        image, mask = as_pair(image, mask)
         check_marks(mask, image.shape[:2])
         seen = Seen.of(image, mask, self.inference_size, self.window)
         state = self._model.start(seen.window.image(image), seen.window.mask(mask))
@@ -179,8 +179,7 @@ class VideoPredictor:
         """
         if mask is None:
             return self._propagated(image)
-        image = as_image(image)
-        mask = as_mask(mask, image.shape[:2])
+        image, mask = as_pair(image, mask)
         if self._frame_size is None:
             self.start(image, mask)
             return np.array(mask)
@@ -204,8 +203,7 @@ class VideoPredictor:
         """
         for image in as_frames(frames):
             if mask is not None:
-                image = as_image(image)
-                first = as_mask(mask, image.shape[:2])
+                image, first = as_pair(image, mask)
                 self.start(image, first)
                 yield np.array(first)
                 mask = None
@@ -489,8 +487,7 @@ class VideoPredictor:
                 f"segment_clip: expected an image at the position {position} of the mask, found "
                 f"{len(images)} images"
             )
-        image = as_image(images[position])
-        mask = as_mask(mask, image.shape[:2])
+        image, mask = as_pair(images[position], mask)
         self.start(image, mask)
         start = self.state()
         after = list(self.propagate(images[position + 1 :]))

@@ -460,7 +460,7 @@ def looked_at(
 
 def _remembered(
     state: Mapping[str, Any], look: Mapping[str, Any], position: np.ndarray
-) -> dict[str, np.ndarray]:
+) -> dict[str, Any]:
     """Returns the memory of a flat state with the pixels that another look took as a reference.
 
     Args:
@@ -468,17 +468,17 @@ def _remembered(
       look: the flat state of the other look.
       position: of each of its objects in the state.
     """
-    objects = np.arange(len(state["object_ids"]))
-    pixels, of_pixels = [], []
-    for part, numbers in ((state, objects), (look, position)):
-        kind = "memory" if part is state else "reference"
-        counts = np.diff(np.asarray(part[f"{kind}_offsets"]))
-        pixels.append(np.asarray(part[f"{kind}_embeddings"]))
-        of_pixels.append(np.repeat(numbers, counts))
-    of_pixels = np.concatenate(of_pixels)
-    order = np.argsort(of_pixels, kind="stable")
-    offsets = np.searchsorted(of_pixels[order], np.arange(len(objects) + 1)).astype(np.int32)
-    return {"memory_embeddings": np.concatenate(pixels)[order], "memory_offsets": offsets}
+    # Here: TensorFlow is not to be waited for where a flag is wrong.
+    from feelvos_tf.inference.reference_pixels import joined
+    from feelvos_tf.models.global_matching import Reference
+
+    num_objects = len(state["object_ids"])
+    sizes = np.zeros(num_objects, np.int32)
+    sizes[position] = np.diff(look["reference_offsets"])
+    seen = Reference(look["reference_embeddings"], np.append(0, sizes.cumsum()).astype(np.int32))
+    memory = Reference(state["memory_embeddings"], state["memory_offsets"])
+    memory = joined(memory, seen, np.zeros(num_objects, bool), 0)
+    return {f"memory_{name}": value for name, value in memory._asdict().items()}
 
 
 def model_size(frame_size: tuple[int, ...], inference_size: int | None) -> tuple[int, int]:

@@ -99,7 +99,7 @@ class ObjectNumbers:
 def read(
     path: str | os.PathLike[str],
     size: tuple[int, int] | None,
-    numbers: ObjectNumbers,
+    numbers: ObjectNumbers | None = None,
     read_frame: ReadFrame = lambda size: None,
 ) -> np.ndarray:
     """Returns object ids, uint8 [height, width]; 0 is background, 255 void.
@@ -107,14 +107,14 @@ def read(
     Args:
       path: the mask.
       size: height and width of its frame, for JSON that does not say.
-      numbers: ids of the video's objects so far; new ones are added.
+      numbers: ids of the video's objects so far; new ones are added. None for a mask alone.
       read_frame: height and width of a mask that seems to be drawn on the frame -> the frame,
         uint8 [height, width, 3], None where there is none of that size.
 
     Raises:
       InputError: the file is no mask, or it cannot be told what belongs to which object.
     """
-    path = pathlib.Path(path)
+    path, numbers = pathlib.Path(path), numbers or ObjectNumbers()
     if path.suffix.lower() == ".json":
         return mask_json.read(path, size, numbers.id_of)
     with pictures.opened(path, "a mask (PNG or JSON)", _FORMATS) as opened:
@@ -124,7 +124,7 @@ def read(
 def of_picture(
     name: str | os.PathLike[str],
     picture: Image.Image,
-    numbers: ObjectNumbers,
+    numbers: ObjectNumbers | None = None,
     read_frame: ReadFrame = lambda size: None,
 ) -> np.ndarray:
     """Returns the object ids of an opened picture. See `read`.
@@ -137,6 +137,7 @@ def of_picture(
     Raises:
       InputError: see `read`.
     """
+    numbers = numbers or ObjectNumbers()
     if getattr(picture, "n_frames", 1) > 1:
         raise InputError(f"{name}: expected a mask, found {picture.n_frames} pictures in a file")
     image = ImageOps.exif_transpose(picture)

@@ -20,7 +20,7 @@ from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.synthetic_clips import first_frame_clips
 from feelvos_tf.inference import window
-from feelvos_tf.inference.arguments import ImageLike, MaskLike, as_image, as_mask, check_marks
+from feelvos_tf.inference.arguments import ImageLike, MaskLike, as_pair, check_marks
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.models.feelvos import Feelvos
@@ -101,8 +101,7 @@ class FineTunedPredictor(VideoPredictor):
           InputError: the mask holds no object or has another size than the image, or the training
             diverged.
         """
-        image = as_image(image)
-        mask = as_mask(mask, image.shape[:2])
+        image, mask = as_pair(image, mask)
         check_marks(mask, image.shape[:2])
         everything = window.whole(image.shape[:2], self.inference_size)
         self._training.run(everything.image(image), everything.mask(mask))
