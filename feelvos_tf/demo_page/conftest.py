@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import threading
 import time
@@ -16,7 +17,7 @@ from feelvos_tf.media import masks
 from feelvos_tf.testing import color_model, drawn_videos
 
 SIZE, FRAMES, IDS = (96, 160), 12, (1, 2)
-LIMITS = Limits(upload_bytes=1_000_000, frames=20, visitors=3, silent_seconds=1.0)
+LIMITS = Limits(upload_bytes=1_000_000, frames=20, visitors=3)
 
 
 class SlowPredictor(VideoPredictor):
@@ -37,15 +38,14 @@ def clip_folder(tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def address(clip_folder) -> Iterator[str]:
+@contextlib.contextmanager
+def serving(predictor: VideoPredictor, folder: pathlib.Path, limits: Limits) -> Iterator[str]:
     """Yields where the page is served."""
     pytest.importorskip("starlette", reason="needs starlette: pip install 'feelvos_tf[demo]'")
     uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'feelvos_tf[demo]'")
     from feelvos_tf.demo_page import server
 
-    predictor = SlowPredictor(color_model.ColorModel())
-    app = server.create(predictor, server.ExampleClip(clip_folder), LIMITS)
+    app = server.create(predictor, server.ExampleClip(folder), limits)
     running = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
@@ -55,3 +55,10 @@ def address(clip_folder) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     running.should_exit = True
     thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def address(clip_folder) -> Iterator[str]:
+    """Yields where a page with a slow network is served."""
+    with serving(SlowPredictor(color_model.ColorModel()), clip_folder, LIMITS) as where:
+        yield where

@@ -310,9 +310,10 @@ class _Routes:
 
     async def run(self, request: Request, visitor: Visitor) -> Response:
         asked = await _json(request)
-        if not isinstance(asked, dict) or not isinstance(asked.get("position"), int):
+        position = asked.get("position") if isinstance(asked, dict) else None
+        if not isinstance(position, int) or isinstance(position, bool):
             raise InputError("expected the position of a frame")
-        position = _checked(asked["position"], visitor)
+        position = _checked(position, visitor)
         await run_in_threadpool(visitor.begin, position, asked.get("direction", "both"))
         return await self.state(visitor)
 

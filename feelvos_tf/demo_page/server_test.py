@@ -23,9 +23,11 @@ from PIL import Image
 
 from feelvos_tf import demo
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.demo_page.conftest import FRAMES, LIMITS, SIZE
+from feelvos_tf.demo_page.conftest import FRAMES, LIMITS, SIZE, serving
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.testing import color_model, drawn_videos
+
+SILENT_SECONDS = 2.0
 
 
 class Browser:
@@ -52,7 +54,7 @@ class Browser:
         while True:
             _, state = self.ask("GET", "state")
             if not state["running"]:
-                assert not state["run"]["error"], state
+                assert not state["run"].get("error"), state
                 return state
             time.sleep(0.05)
 
@@ -253,15 +255,16 @@ def test_there_are_no_more_visitors_than_the_limit(address):
         each.ask("POST", "leave")
 
 
-def test_files_are_removed_with_their_visitor_and_with_an_earlier_clip(with_clip):
-    def frames() -> list[pathlib.Path]:
-        return list(pathlib.Path("/tmp").glob("feelvos_demo_*/*/clip*/00000.jpg"))
-
-    before = len(frames())
-    with_clip.ask("POST", "example")
-    assert len(frames()) == before
-    with_clip.ask("POST", "leave")
-    assert len(frames()) == before - 1
+def test_files_are_removed_with_their_visitor_and_with_an_earlier_clip(
+    clip_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    predictor = VideoPredictor(color_model.ColorModel())
+    with serving(predictor, clip_folder, LIMITS) as where:
+        browser = Browser(where)
+        for count, request in ((1, "example"), (1, "example"), (0, "leave")):
+            browser.ask("POST", request)
+            assert len(list(tmp_path.rglob("00000.jpg"))) == count
 
 
 @pytest.mark.parametrize("path", ["state", "frame/0", "download/masks.zip"])
@@ -285,8 +288,11 @@ def test_what_no_page_of_ours_would_ask_is_refused(with_clip, clip_folder):
         ("POST", "run", b"[]", 400, "position of a frame"),
         ("POST", "run", b'{"position": 0, "direction": "up"}', 400, "expected one of both"),
         ("POST", "run", b'{"position": 1}', 400, "paint an object first"),
+        ("POST", "run", b'{"position": false}', 400, "position of a frame"),
         ("PUT", "objects", b'{"1": {"name": "a", "color": "url(x)"}}', 400, "colors like"),
         ("PUT", "objects", b'{"0": {"name": "a", "color": "#ffffff"}}', 400, "ids 1 to 254"),
+        ("PUT", "objects", b'{"01": {"name": "a", "color": "#ffffff"}}', 400, "ids 1 to 254"),
+        ("PUT", "objects", b'{"1": {"name": [], "color": "#ffffff"}}', 400, "that are text"),
         ("PUT", "objects", b'{"1": 5}', 400, "objects with names"),
         ("PUT", "objects", b" " * 200_000, 413, "too large"),
         ("POST", "clip", b"no film", 400, "expected a video"),
@@ -398,6 +404,14 @@ def test_uploads_at_once_are_read_one_after_the_other(with_clip, clip_folder):
     assert with_clip.ask("GET", "state")[1]["clip"]["frames"] == FRAMES
 
 
+@pytest.fixture(scope="module")
+def impatient_address(clip_folder):
+    """Yields where a page is served that waits for nobody."""
+    predictor = VideoPredictor(color_model.ColorModel())
+    with serving(predictor, clip_folder, LIMITS._replace(silent_seconds=SILENT_SECONDS)) as where:
+        yield where
+
+
 def began_upload(address: str) -> socket.socket:
     """Returns the connection of a stranger who has sent half a file."""
     host, port = address.removeprefix("http://").split(":")
@@ -410,27 +424,27 @@ def began_upload(address: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("hang_up", [True, False], ids=["hung up", "silent"])
-def test_strangers_who_upload_nothing_keep_no_place(address, hang_up):
-    connections = [began_upload(address) for _ in range(10)]
-    newcomer = Browser(address)
+def test_strangers_who_upload_nothing_keep_no_place(impatient_address, hang_up):
+    connections = [began_upload(impatient_address) for _ in range(10)]
+    newcomer = Browser(impatient_address)
     time.sleep(0.3)
     assert newcomer.ask("POST", "example")[0] == 400  # While they are there.
     if hang_up:
         for connection in connections:
             connection.close()
-    time.sleep(0.5 if hang_up else LIMITS.silent_seconds + 0.7)
+    time.sleep(0.5 if hang_up else SILENT_SECONDS + 0.7)
     assert newcomer.ask("POST", "example")[0] == 200
     newcomer.ask("POST", "leave")
     for connection in connections:
         connection.close()
 
 
-def test_a_visitor_whose_cookie_never_comes_back_keeps_no_place(address):
+def test_a_visitor_whose_cookie_never_comes_back_keeps_no_place(impatient_address):
     for _ in range(LIMITS.visitors):
-        assert Browser(address).ask("POST", "example")[0] == 200
-    newcomer = Browser(address)
+        assert Browser(impatient_address).ask("POST", "example")[0] == 200
+    newcomer = Browser(impatient_address)
     assert newcomer.ask("POST", "example")[0] == 400
-    time.sleep(LIMITS.silent_seconds + 0.2)
+    time.sleep(SILENT_SECONDS + 0.2)
     assert newcomer.ask("POST", "example")[0] == 200
     newcomer.ask("POST", "leave")
 

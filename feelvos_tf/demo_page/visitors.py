@@ -25,6 +25,8 @@ from feelvos_tf.media.points import Marks
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _LONGEST_NAME = 40
+# Text -> id. There is one text for each, so that no object is named twice.
+_IDS = {str(object_id): object_id for object_id in range(1, masks.VOID)}
 # A run that waits for the network looks this often whether it has been stopped.
 _POLL_SECONDS = 0.1
 
@@ -200,15 +202,18 @@ class Visitor:
           InputError: it is nothing of that form.
         """
         try:
-            named = {int(key): (str(o["name"]), str(o["color"])) for key, o in objects.items()}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            named = {key: (each["name"], each["color"]) for key, each in objects.items()}
+        except (AttributeError, KeyError, TypeError) as error:
             raise InputError("expected objects with names and colors") from error
-        if len(named) > self._limits.objects or not all(0 < key < 255 for key in named):
+        if len(named) > self._limits.objects or not named.keys() <= _IDS.keys():
             raise InputError(f"expected at most {self._limits.objects} objects with ids 1 to 254")
+        if not all(isinstance(text, str) for texts in named.values() for text in texts):
+            raise InputError("expected names and colors that are text")
         if not all(_COLOR.fullmatch(color) for _, color in named.values()):
             raise InputError("expected colors like #ff8000")
         self.objects = {
-            key: {"name": _printable(name), "color": color} for key, (name, color) in named.items()
+            _IDS[key]: {"name": _printable(name), "color": color}
+            for key, (name, color) in named.items()
         }
 
     def remove_object(self, object_id: int) -> None:

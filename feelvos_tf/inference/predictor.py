@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -50,6 +50,28 @@ def _probabilities(indices: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 _FEEDBACK = {"labels": _labels, "probabilities": _probabilities}
 
 
+class Look(NamedTuple):
+    """One of the ways in which the network sees each frame.
+
+    What the state holds of a look lies as the frame does, mirrored back.
+
+    Attributes:
+      scale: relative to the frame.
+      is_mirrored: left and right.
+    """
+
+    scale: float
+    is_mirrored: bool
+
+    def image(self, image: tf.Tensor) -> tf.Tensor:
+        """Returns float32 `[1, h, w, 3]`, what is seen of an image `[height, width, 3]`."""
+        return self.mirrored(multi_scale.scaled_image(image, self.scale))
+
+    def mirrored(self, planes: tf.Tensor) -> tf.Tensor:
+        """Returns `[n, h, w, ...]` from one orientation in the other, if this look mirrors."""
+        return tf.reverse(planes, [2]) if self.is_mirrored else planes
+
+
 @settings.configurable
 class Predictor(tf.Module):
     """FEELVOS inference as TensorFlow functions.
@@ -70,6 +92,8 @@ class Predictor(tf.Module):
       scales: the image pyramid: every frame is segmented at each of these sizes relative to its
         own, e.g. (1.0, 0.75, 1.25), and the logits are merged. Matching takes place within a
         scale; the merged result is what all of them are told of the previous frame.
+      flip: every frame is segmented mirrored, too, with matching of its own, and the logits of
+        both are averaged (False: not, as in paper and release).
       merge: how the logits of several scales become one: their "max" (the release's) or "avg".
       max_total_reference_pixels: pixels that an object keeps of all its reference frames together,
         however often its mask is corrected (0: no bound). Above it, all frames are thinned alike.
@@ -92,6 +116,7 @@ class Predictor(tf.Module):
         max_reference_pixels: settings.Count = 0,
         reference_reduction: Literal["random", "kmeans"] = "random",
         scales: Sequence[float] = (1.0,),
+        flip: bool = False,
         merge: Literal["max", "avg"] = "max",
         max_total_reference_pixels: settings.Count = 65536,
         memory_every: settings.Count = 0,
@@ -112,6 +137,10 @@ class Predictor(tf.Module):
         self.max_total_reference_pixels = max_total_reference_pixels
         self.reference_reduction = reference_reduction
         self.scales = tuple(float(scale) for scale in scales)
+        self.flip = flip
+        # The state has an entry for each look at a frame: all scales, then all of them mirrored.
+        self._looks = tuple(Look(s, m) for m in (False, True)[: 1 + flip] for s in self.scales)
+        self._look_scales = tuple(look.scale for look in self._looks)
         self.merge = merge
         self.memory_every = memory_every
         self.memory_pixels = memory_pixels
@@ -126,7 +155,7 @@ class Predictor(tf.Module):
         self._compare = tf.function(self._compared, autograph=False, reduce_retracing=True)
         # One signature for all sizes and object counts: traced once, never again.
         specs = video_state.flat_specs(
-            model.embedding_dimension, len(self.scales), memory_every > 0
+            model.embedding_dimension, len(self._looks), memory_every > 0
         )
         self.step = tf.function(self._step, input_signature=[_IMAGE, specs], autograph=False)
         self.add_objects = tf.function(self._add_objects, input_signature=[_MASK, specs])
@@ -163,7 +192,7 @@ class Predictor(tf.Module):
         return self._compare(before, after)
 
     def _compared(self, before: State, after: State) -> dict[str, tf.Tensor]:
-        then, now = (video_state.from_flat(s, len(self.scales)).scales[0] for s in (before, after))
+        then, now = (video_state.from_flat(s, len(self._looks)).scales[0] for s in (before, after))
         maps = self._match(now.previous.embeddings, video_state.matched(then), then.previous)
         return {name: m for name, m in zip(("global", "local"), maps) if m is not None}
 
@@ -184,17 +213,17 @@ class Predictor(tf.Module):
         )
         _assert_object_in(mask)
         object_ids = object_labels.present_ids(mask)
-        scales = tuple(self._start_scale(image, mask, object_ids, scale) for scale in self.scales)
+        scales = tuple(self._start_look(image, mask, object_ids, look) for look in self._looks)
         frames = tf.constant(0) if self.memory_every else None
         return video_state.to_flat(PredictorState(object_ids, tf.constant(True), scales, frames))
 
-    def _start_scale(
-        self, image: tf.Tensor, mask: tf.Tensor, object_ids: tf.Tensor, scale: float
+    def _start_look(
+        self, image: tf.Tensor, mask: tf.Tensor, object_ids: tf.Tensor, look: Look
     ) -> ScaleState:
-        """Returns the state of one scale."""
-        embeddings = self._extract(multi_scale.scaled_image(image, scale)).embeddings[0]
+        """Returns the state of one look."""
+        embeddings = look.mirrored(self._extract(look.image(image)).embeddings)[0]
         indices = multi_scale.downsample_reference_at_scale(
-            mask, object_ids, scale, tf.shape(embeddings)[:2]
+            mask, object_ids, look.scale, tf.shape(embeddings)[:2]
         )
         num_objects = tf.size(object_ids)
         reference = self._reference(embeddings, indices, num_objects)
@@ -223,7 +252,7 @@ class Predictor(tf.Module):
             are.
           state: of a video.
         """
-        before = video_state.from_flat(state, len(self.scales))
+        before = video_state.from_flat(state, len(self._looks))
         mask = self._of_its_size(mask, before)
         _assert_object_in(mask)
         is_known = object_labels.to_indices(mask, before.object_ids) != NO_OBJECT
@@ -233,7 +262,7 @@ class Predictor(tf.Module):
             "an object of the mask is followed already; correct takes more of it",
         )
         bound = tf.constant(self.max_total_reference_pixels)
-        after = video_state.add_objects(before, mask, self.scales, self._reference, bound)
+        after = video_state.add_objects(before, mask, self._look_scales, self._reference, bound)
         return video_state.to_flat(after)
 
     def _correct(
@@ -249,7 +278,7 @@ class Predictor(tf.Module):
           state: of a video.
           max_total_reference_pixels: int32 scalar that replaces the setting; negative: does not.
         """
-        before = video_state.from_flat(state, len(self.scales))
+        before = video_state.from_flat(state, len(self._looks))
         mask = self._of_its_size(mask, before)
         is_known = object_labels.to_indices(mask, before.object_ids) != NO_OBJECT
         mask = _checked(
@@ -262,7 +291,7 @@ class Predictor(tf.Module):
             self.max_total_reference_pixels,
             max_total_reference_pixels,
         )
-        after = video_state.correct(before, mask, self.scales, self._reference, bound)
+        after = video_state.correct(before, mask, self._look_scales, self._reference, bound)
         return video_state.to_flat(after)
 
     def _remove(self, object_id: tf.Tensor, state: State) -> State:
@@ -272,7 +301,7 @@ class Predictor(tf.Module):
           object_id: int32 scalar, one of `state["object_ids"]`, not 0.
           state: of a video.
         """
-        before = video_state.from_flat(state, len(self.scales))
+        before = video_state.from_flat(state, len(self._looks))
         is_followed = tf.reduce_any(before.object_ids == object_id) & (object_id != 0)
         object_id = _checked(object_id, is_followed, "no object of this id is followed")
         bound = tf.constant(self.max_total_reference_pixels)
@@ -315,15 +344,18 @@ class Predictor(tf.Module):
             `state["object_ids"]`.
           state: to be handed to the next call.
         """
-        before = video_state.from_flat(state, len(self.scales))
+        before = video_state.from_flat(state, len(self._looks))
         image = self._of_its_size(image, before)
         results = [
-            self._segment_scale(image, *at_scale) for at_scale in zip(before.scales, self.scales)
+            self._segment_look(image, at_scale, look)
+            for at_scale, look in zip(before.scales, self._looks)
         ]
         size = tf.shape(image)[:2]
-        logits = multi_scale.merged_logits(
-            [logits for logits, _ in results], self.scales, size, self.merge
-        )
+        of_looks = [logits for logits, _ in results]
+        if self.flip:
+            unflipped, flipped = of_looks[: len(self.scales)], of_looks[len(self.scales) :]
+            of_looks = [(a + b) / 2 for a, b in zip(unflipped, flipped)]
+        logits = multi_scale.merged_logits(of_looks, self.scales, size, self.merge)
         if self.gate_radius:
             previous = resize_nearest(before.scales[0].previous.indices, tf.shape(logits)[1:3])
             logits = gating.apply_gate(logits, previous, before.object_ids, self.gate_radius)
@@ -332,7 +364,7 @@ class Predictor(tf.Module):
         winners = tf.argmax(full_logits, -1, output_type=tf.int32)
         scales = tuple(
             at_scale._replace(previous=self._fed_back(winners, logits, embeddings, scale))
-            for at_scale, (_, embeddings), scale in zip(before.scales, results, self.scales)
+            for at_scale, (_, embeddings), scale in zip(before.scales, results, self._look_scales)
         )
         after = before._replace(previous_is_reference=tf.constant(False), scales=scales)
         if after.frames is not None:
@@ -354,18 +386,24 @@ class Predictor(tf.Module):
         is_same = tf.reduce_all((size + 3) // 4 == grid)
         return _checked(picture, is_same, "expected the size of the frame before")
 
-    def _segment_scale(
-        self, image: tf.Tensor, state: ScaleState, scale: float
+    def _segment_look(
+        self, image: tf.Tensor, state: ScaleState, look: Look
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns logits `[1, h, w, objects]` and embeddings of the frame at one scale."""
-        features = self._extract(multi_scale.scaled_image(image, scale))
+        """Returns logits `[1, h, w, objects]` and embeddings of the frame in one look."""
+        features = self._extract(look.image(image))
+        embeddings, indices, masks = state.previous
         output = self._segment(
             features.decoder_features[0],
             features.embeddings[0],
             video_state.matched(state),
-            state.previous,
+            Previous(
+                look.mirrored(embeddings[tf.newaxis])[0],
+                look.mirrored(indices[tf.newaxis])[0],
+                look.mirrored(masks),
+            ),
         )
-        return tf.transpose(output.logits, [3, 1, 2, 0]), features.embeddings[0]
+        logits = tf.transpose(look.mirrored(output.logits), [3, 1, 2, 0])
+        return logits, look.mirrored(features.embeddings)[0]
 
     def _fed_back(
         self, winners: tf.Tensor, logits: tf.Tensor, embeddings: tf.Tensor, scale: float

@@ -10,6 +10,7 @@ from feelvos_tf import configurables  # noqa: F401
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import multi_scale
 from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing import small_model
 from feelvos_tf.training.clip_forward import clip_logits
 
@@ -38,7 +39,7 @@ def video(length: int, size=SIZE):
     return tf.constant(np.stack(images)), tf.constant(all_masks[0])
 
 
-@pytest.mark.parametrize("settings", [{}, {"scales": (1.0, 0.5), "merge": "avg"}])
+@pytest.mark.parametrize("settings", [{}, {"scales": (1.0, 0.5), "merge": "avg", "flip": True}])
 def test_stepping_and_the_whole_clip_give_the_same_ids(model, eagerly, settings):
     predictor = Predictor(model, **settings)
     images, mask = video(3)
@@ -133,6 +134,44 @@ def test_one_scale_of_one_is_the_frame_itself(model, eagerly):
         logits_at(model, images, mask, 1.0), SIZE, align_corners=True
     )[0]
     np.testing.assert_allclose(plain[1], tf.nn.softmax(expected), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def decided_model():
+    """Returns a network whose probabilities are not all nearly the same."""
+    decided = small_model.create()
+    kernel = release_names(decided)["logits/semantic/weights"]
+    kernel.assign(1000 * kernel)
+    return decided
+
+
+def test_flipped_frames_are_matched_with_flipped_frames_and_the_logits_averaged(
+    decided_model, eagerly
+):
+    images, mask = video(2)
+    plain, flipped = (
+        tf.compat.v1.image.resize_bilinear(
+            logits_at(decided_model, *clip, 1.0), SIZE, align_corners=True
+        ).numpy()[0]
+        for clip in ((images, mask), (images[:, :, ::-1], mask[:, ::-1]))
+    )
+    expected = tf.nn.softmax((plain + flipped[:, ::-1]) / 2)
+    assert np.abs(expected - tf.nn.softmax(plain)).max() > 0.05
+    _, probabilities, _ = run_two_frames(Predictor(decided_model, flip=True))
+    np.testing.assert_allclose(probabilities, expected, atol=1e-3)
+
+
+def test_with_flip_a_flipped_video_gives_flipped_probabilities(decided_model, eagerly):
+    predictor = Predictor(decided_model, flip=True, scales=(1.0, 0.5), gate_radius=9)
+    images, mask = video(3)
+    found = []
+    for clip, first in ((images, mask), (images[:, :, ::-1], mask[:, ::-1])):
+        state = predictor.start(clip[0], first)
+        for image in clip[1:]:
+            _, probabilities, state = predictor.step(image, state)
+        found.append(probabilities.numpy())
+    assert np.abs(found[0] - found[0][:, ::-1]).max() > 0.05
+    np.testing.assert_allclose(found[0], found[1][:, ::-1], atol=1e-3)
 
 
 def test_probabilities_can_be_fed_back(model, eagerly):

@@ -381,10 +381,17 @@ def _wider(box: tuple[float, ...], size: tuple[int, int]) -> tuple[float, ...]:
 
 def check_one_scale(state: Mapping[str, Any]) -> None:
     """Raises InputError for the flat state of a model with several scales, which has no window."""
-    if "previous_indices_scale_1" in state:
+    grids = {np.shape(state[f"previous_indices{look}"]) for look in _looks(state)}
+    if len(grids) > 1:
         raise InputError(
             "window: expected 0 with a model of several scales (Predictor.scales), found a share"
         )
+
+
+def _looks(state: Mapping[str, Any]) -> list[str]:
+    """Returns how the entries of a flat state end that belong to each look at a frame."""
+    first = "previous_indices"
+    return [name[len(first) :] for name in state if name.startswith(first)]
 
 
 def moved(state: Mapping[str, Any], old: Window, new: Window) -> dict[str, Any]:
@@ -410,13 +417,18 @@ def moved(state: Mapping[str, Any], old: Window, new: Window) -> dict[str, Any]:
         result[tuple(target)] = grid[tuple(source)]
         return result
 
-    fed_back = [np.asarray(mask) for mask in state["previous_masks"]]
-    return {
-        **state,
-        "previous_embeddings": shifted(np.asarray(state["previous_embeddings"]), 0),
-        "previous_indices": shifted(np.asarray(state["previous_indices"]), _NO_OBJECT),
-        "previous_masks": np.stack([shifted(mask, not i) for i, mask in enumerate(fed_back)]),
-    }
+    after = dict(state)
+    for look in _looks(state):
+        embeddings, indices, fed_back = (
+            np.asarray(state[f"previous_{name}{look}"])
+            for name in ("embeddings", "indices", "masks")
+        )
+        after[f"previous_embeddings{look}"] = shifted(embeddings, 0)
+        after[f"previous_indices{look}"] = shifted(indices, _NO_OBJECT)
+        after[f"previous_masks{look}"] = np.stack(
+            [shifted(mask, not i) for i, mask in enumerate(fed_back)]
+        )
+    return after
 
 
 def looked_at(
@@ -440,33 +452,33 @@ def looked_at(
     if is_empty:  # `start` needs an object.
         shown = np.array(shown)
         shown[0, 0] = object_ids[-1]
-    look = model.start(window.image(seen.image), shown)
-    position = np.searchsorted(object_ids, np.asarray(look["object_ids"]))
-    found = np.asarray(look["previous_indices"])
+    started = model.start(window.image(seen.image), shown)
+    position = np.searchsorted(object_ids, np.asarray(started["object_ids"]))
+    found = np.asarray(started["previous_indices"])
     indices = np.where(found < 0, _NO_OBJECT, position[np.maximum(found, 0)]).astype(np.int32)
     if is_empty:
         indices[:] = 0
     fed_back = np.arange(len(object_ids))[:, np.newaxis, np.newaxis] == indices
-    after = {
-        **state,
-        "previous_embeddings": look["previous_embeddings"],
-        "previous_indices": indices,
-        "previous_masks": fed_back.astype(np.float32),
-    }
-    if remember and not is_empty and "memory_embeddings" in state:
-        after.update(_remembered(state, look, position))
+    after = dict(state)
+    for look in _looks(state):
+        after[f"previous_embeddings{look}"] = started[f"previous_embeddings{look}"]
+        after[f"previous_indices{look}"] = indices
+        after[f"previous_masks{look}"] = fed_back.astype(np.float32)
+        if remember and not is_empty and f"memory_embeddings{look}" in state:
+            after.update(_remembered(state, started, position, look))
     return after
 
 
 def _remembered(
-    state: Mapping[str, Any], look: Mapping[str, Any], position: np.ndarray
+    state: Mapping[str, Any], started: Mapping[str, Any], position: np.ndarray, look: str
 ) -> dict[str, Any]:
-    """Returns the memory of a flat state with the pixels that another look took as a reference.
+    """Returns the memory of a flat state with the pixels that another one has as a reference.
 
     Args:
       state: whose memory it is.
-      look: the flat state of the other look.
-      position: of each of its objects in the state.
+      started: the other one.
+      position: of each of its objects in `state`.
+      look: see `_looks`.
     """
     # Here: TensorFlow is not to be waited for where a flag is wrong.
     from feelvos_tf.inference.reference_pixels import joined
@@ -474,11 +486,12 @@ def _remembered(
 
     num_objects = len(state["object_ids"])
     sizes = np.zeros(num_objects, np.int32)
-    sizes[position] = np.diff(look["reference_offsets"])
-    seen = Reference(look["reference_embeddings"], np.append(0, sizes.cumsum()).astype(np.int32))
-    memory = Reference(state["memory_embeddings"], state["memory_offsets"])
+    sizes[position] = np.diff(started[f"reference_offsets{look}"])
+    offsets = np.append(0, sizes.cumsum()).astype(np.int32)
+    seen = Reference(started[f"reference_embeddings{look}"], offsets)
+    memory = Reference(state[f"memory_embeddings{look}"], state[f"memory_offsets{look}"])
     memory = joined(memory, seen, np.zeros(num_objects, bool), 0)
-    return {f"memory_{name}": value for name, value in memory._asdict().items()}
+    return {f"memory_{name}{look}": value for name, value in memory._asdict().items()}
 
 
 def model_size(frame_size: tuple[int, ...], inference_size: int | None) -> tuple[int, int]:

@@ -67,6 +67,23 @@ class PixelModel:
         return {**state, "object_ids": ids, "marked": mask}
 
 
+class TwoLooks(PixelModel):
+    """Looks at every frame twice, as a network that flips frames does."""
+
+    def _previous(self, state, image, indices):
+        after = super()._previous(state, image, indices)
+        for name in ("previous_embeddings", "previous_indices", "previous_masks"):
+            after[f"{name}_scale_1"] = after[name] + 1
+        return after
+
+    def _step(self, image, state):
+        for name in ("previous_embeddings", "previous_indices", "previous_masks"):
+            first, second = (np.asarray(state[f"{name}{look}"]) for look in ("", "_scale_1"))
+            # Both were moved or looked at alike; what a window has not seen is the same in both.
+            assert first.shape == second.shape and np.isin(second - first, (0, 1)).all()
+        return super()._step(image, state)
+
+
 def draw(*boxes, size=SIZE):
     """Returns a frame with a rectangle for each of the boxes, and its mask."""
     mask = np.zeros(size, np.uint8)
@@ -153,9 +170,9 @@ def test_the_state_moves_with_the_window():
     assert (windows.moved(state, old, far)["previous_indices"] == -1).all()
 
 
-@pytest.mark.parametrize("size", [240, 480])
-def test_masks_in_a_window_are_those_of_whole_frames(size):
-    model = PixelModel()
+@pytest.mark.parametrize(("size", "kind"), [(240, PixelModel), (480, PixelModel), (480, TwoLooks)])
+def test_masks_in_a_window_are_those_of_whole_frames(size, kind):
+    model = kind()
     predictor = VideoPredictor(model, size, window=0.5)
     whole = VideoPredictor(PixelModel(), size)
     boxes = [((100 + 9 * i, 180 + 9 * i, 60 + 13 * i, 140 + 12 * i),) for i in range(0, 40, 2)]
@@ -238,6 +255,7 @@ def test_the_memory_takes_what_is_seen_at_a_new_scale():
         "object_ids": np.int32([0, 3, 7]),
         "memory_embeddings": np.float32([[1, 0, 0], [3, 0, 0], [7, 0, 0]]),
         "memory_offsets": np.int32([0, 1, 2, 3]),
+        "previous_indices": np.zeros((2, 2), np.int32),
     }
     seen = windows.Seen(window, image, mask)
     after = windows.looked_at(Model(), state, seen, window, remember=True)
@@ -300,7 +318,7 @@ def test_a_model_of_several_scales_with_a_window_is_refused_and_nothing_is_start
     class TwoScales(PixelModel):
         def start(self, image, mask):
             state = super().start(image, mask)
-            return {**state, "previous_indices_scale_1": state["previous_indices"]}
+            return {**state, "previous_indices_scale_1": state["previous_indices"][::2, ::2]}
 
     predictor = VideoPredictor(TwoScales(), 240, window=0.5)
     with pytest.raises(InputError, match="window: expected 0 with a model of several scales"):

@@ -19,6 +19,7 @@ from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import given_mask, masks, video
+from feelvos_tf.testing.generated import cases, run
 
 hypothesis = pytest.importorskip("hypothesis", reason="hypothesis is not installed")
 st = hypothesis.strategies
@@ -27,23 +28,6 @@ SATURATED = [
     *((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255), (0, 255, 255)),
     *((128, 0, 0), (0, 128, 0), (200, 100, 0), (250, 250, 250), (10, 120, 200)),
 ]
-
-
-def run(check, strategy, count):
-    """Checks so many cases."""
-    test = hypothesis.given(strategy)(check)
-    settings = hypothesis.settings(
-        max_examples=count,
-        deadline=None,
-        database=None,
-        phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
-    hypothesis.seed(count)(settings(test))()
-
-
-def cases(quick, slow):
-    return pytest.mark.parametrize("count", [quick, pytest.param(slow, marks=pytest.mark.slow)])
 
 
 @st.composite
