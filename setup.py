@@ -23,12 +23,13 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "feelvos_tf/__init__.py").r
 
 
 class BuildPackage(build_py):
-    """Leaves tests out of wheels, in which the gin files lie inside of the package."""
+    """Leaves tests out of wheels, in which gin files and tools lie inside of the package."""
 
     def run(self):
         super().run()
         if not self.editable_mode:
-            for path in sorted((ROOT / "gin_configs").rglob("*.gin")):
+            tools = [p for p in (ROOT / "tools").glob("*.py") if not p.stem.endswith("_test")]
+            for path in sorted([*tools, *(ROOT / "gin_configs").rglob("*.gin")]):
                 target = pathlib.Path(self.build_lib, "feelvos_tf", path.relative_to(ROOT))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)

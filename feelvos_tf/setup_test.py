@@ -65,13 +65,35 @@ def test_wheels_hold_no_tests(arguments):
     assert not [m for m in modules if m.endswith("_test") or m in ("conftest", "small_model")]
 
 
-def test_gin_files_are_installed_with_the_package_and_found_by_their_names(arguments, tmp_path):
-    given = {name: arguments[name] for name in ("packages", "package_data")}
-    distribution = setuptools.Distribution({**given, "script_name": "setup.py"})
-    command = arguments["cmdclass"]["build_py"](distribution)
-    command.build_lib = str(tmp_path / "installed")
-    command.ensure_finalized()
-    command.run()
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Returns a folder with what a wheel holds, to be imported from an empty folder."""
+    given = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, "setup", given.update)
+        patch.chdir(ROOT)
+        runpy.run_path(str(ROOT / "setup.py"))
+        own = {name: given[name] for name in ("packages", "package_data")}
+        distribution = setuptools.Distribution({**own, "script_name": "setup.py"})
+        command = given["cmdclass"]["build_py"](distribution)
+        command.build_lib = str(tmp_path_factory.mktemp("installed"))
+        command.ensure_finalized()
+        command.run()
+    return pathlib.Path(command.build_lib)
+
+
+def run_installed(installed, folder, *arguments):
+    """Returns a finished run of Python in an empty folder, with the installed package alone."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_gin_files_are_installed_with_the_package_and_found_by_their_names(installed, tmp_path):
     names = [path.relative_to(ROOT) for path in (ROOT / "gin_configs").rglob("*.gin")]
     assert len(names) >= 20
     program = (  # What each includes has to be found as well.
@@ -79,14 +101,18 @@ def test_gin_files_are_installed_with_the_package_and_found_by_their_names(argum
         "for name in sys.argv[1:]:\n"
         "  print(gin_settings.find(name), gin_settings._given([name], [])[-1].place)"
     )
-    (tmp_path / "empty").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, names)],
-        cwd=tmp_path / "empty",
-        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
-        capture_output=True,
-        text=True,
-    )
+    done = run_installed(installed, tmp_path, "-c", program, *map(str, names))
     assert done.returncode == 0, done.stderr
-    package = tmp_path / "installed/feelvos_tf"
+    package = installed / "feelvos_tf"
     assert done.stdout.split() == [str(package / name) for name in names for _ in range(2)]
+
+
+def test_tools_are_installed_as_modules(installed, tmp_path):
+    readme = (ROOT / "README.md").read_text()
+    named = set(re.findall(r"python tools/(\w+)\.py", readme))
+    there = {path.stem for path in (installed / "feelvos_tf/tools").iterdir()}
+    assert named and named <= there and not any(name.endswith("_test") for name in there)
+    name = "feelvos_tf.tools.eval_davis"
+    done = run_installed(installed, tmp_path, "-m", name, "--dataset_root=x", "--predictions=y")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
