@@ -115,6 +115,8 @@ def _print(scored: page.Scored, with_name: bool) -> None:
     if with_name:
         print(f"{scored.folder}:")
     print(tables.format_table(scored.scores))
+    if scored.scores.confused_share is not None:
+        print(f"objects' pixels given to another object: {scored.scores.confused_share:.1%}")
     for sentence in scored.scores.missing:
         print(f"not scored: {sentence}")
 

@@ -35,7 +35,8 @@ def test_the_tool_prints_the_table_and_writes_the_csvs(davis, predictions):
     assert result.returncode == 0, result.stderr
     with (predictions / "global_results-val.csv").open() as file:
         (row,) = csv.DictReader(file)
-    assert row["J&F-Mean"] in result.stdout.splitlines()[-3]
+    assert row["J&F-Mean"] in result.stdout.splitlines()[-4]
+    assert result.stdout.splitlines()[-3].endswith("given to another object: 0.0%")
     with (predictions / "per-sequence_results-val.csv").open() as file:
         names = [row["Sequence"] for row in csv.DictReader(file)]
     assert names == ["one_1", "three_1", "three_2", "three_3"]

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
+from feelvos_tf.core.constants import VOID
 from feelvos_tf.evaluation import boundary
 
 RECALL_THRESHOLD = 0.5
@@ -45,6 +46,7 @@ class SequenceScores:
       frames: names of the scored frames, in order.
       j: float64 [objects, frames]; NaN where an object is not scored.
       f: the same for F; None where only J is measured.
+      confused: int64 [2]: of all frames' `confused_pixels`, the sums.
     """
 
     name: str
@@ -52,6 +54,7 @@ class SequenceScores:
     frames: tuple[str, ...]
     j: np.ndarray
     f: np.ndarray | None
+    confused: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2, np.int64))
 
     def j_statistics(self) -> list[Statistics]:
         """Returns the statistics of J for each object."""
@@ -113,6 +116,18 @@ def score_frame(
         scores.append((jaccard(truth, predicted), f))
     j, f = np.reshape(np.asarray(scores, np.float64), [-1, 2]).T
     return j, f
+
+
+def confused_pixels(ground_truth: np.ndarray, prediction: np.ndarray) -> tuple[int, int]:
+    """Returns how many objects' pixels were given to another object, and how many there are.
+
+    Args:
+      ground_truth: object ids, uint8 [height, width], 0 background, 255 void.
+      prediction: object ids of the same size.
+    """
+    inside = (ground_truth != 0) & (ground_truth != VOID)
+    confused = inside & (prediction != 0) & (prediction != ground_truth)
+    return np.count_nonzero(confused), np.count_nonzero(inside)
 
 
 def statistics(values: np.ndarray) -> Statistics:

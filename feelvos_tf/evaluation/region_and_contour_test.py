@@ -167,3 +167,13 @@ def test_values_on_seven_objects_are_those_of_the_official_evaluation(real_data)
     )
     scores = score_frames("schoolgirls", frames, range(1, 8))
     check_against({int(key): value for key, value in reference.items()}, scores)
+
+
+def test_confused_pixels_are_those_of_objects_that_another_object_got():
+    rng = np.random.default_rng(0)
+    truth, found = rng.choice(np.array([0, 1, 2, 7, 255], np.uint8), (2, 30, 40))
+    confused = pixels = 0
+    for true, other in zip(truth.ravel(), found.ravel()):
+        pixels += true not in (0, 255)
+        confused += true not in (0, 255) and other not in (0, true)
+    assert region_and_contour.confused_pixels(truth, found) == (confused, pixels)

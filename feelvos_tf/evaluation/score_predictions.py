@@ -45,6 +45,14 @@ class Scores:
         """The averages over all objects."""
         return region_and_contour.summarize(self.sequences)
 
+    @property
+    def confused_share(self) -> float | None:
+        """Share of objects' pixels given to another object; None where none has several."""
+        if all(len(sequence.objects) < 2 for sequence in self.sequences):
+            return None
+        confused, pixels = np.sum([sequence.confused for sequence in self.sequences], 0)
+        return float(confused / max(pixels, 1))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Job:
@@ -89,14 +97,16 @@ def score_folder(
     if not any(ground_truth.scored.any() for ground_truth in ground_truths):
         raise InputError(f"{folder} holds no prediction of a frame that is scored")
     tables = [np.full([2, *ground_truth.scored.shape], np.nan) for ground_truth in ground_truths]
+    confused = np.zeros([len(ground_truths), 2], np.int64)
     with tqdm.tqdm(
         total=sum(len(ground_truth.masks) for ground_truth in ground_truths),
         desc="scoring",
         unit="frame",
         disable=not progress,
     ) as bar:
-        for job, values in _run(list(_jobs(ground_truths, folder, measure_f)), workers):
+        for job, (values, counts) in _run(list(_jobs(ground_truths, folder, measure_f)), workers):
             tables[job.sequence][:, :, job.columns] = values
+            confused[job.sequence] += counts
             bar.update(values.shape[-1])
     sequences = [
         region_and_contour.SequenceScores(
@@ -105,8 +115,9 @@ def score_folder(
             frames=tuple(path.stem for path in ground_truth.masks),
             j=j,
             f=f if measure_f else None,
+            confused=counts,
         )
-        for ground_truth, (j, f) in zip(ground_truths, tables)
+        for ground_truth, (j, f), counts in zip(ground_truths, tables, confused)
     ]
     return Scores(sequences, missing)
 
@@ -223,8 +234,8 @@ def _jobs(
             yield _Job(sequence, slice(start, stop), part, paths[start:stop], measure_f)
 
 
-def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, np.ndarray]]:
-    """Yields each job with its scores [J and F, objects, frames], in any order."""
+def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, tuple[np.ndarray, np.ndarray]]]:
+    """Yields each job with what `_score` returns for it, in any order."""
     frames = sum(len(job.predictions) for job in jobs)
     helpers = min(workers - 1, frames // _FRAMES_PER_PROCESS)
     if helpers == 0:
@@ -253,11 +264,17 @@ def _use_one_thread() -> None:
     cv2.setNumThreads(1)
 
 
-def _score(job: _Job) -> np.ndarray:
-    """Returns J and F, float64 [2, objects, frames]; NaN where an object is not scored."""
+def _score(job: _Job) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the scores of a few frames.
+
+    Returns:
+      values: J and F, float64 [2, objects, frames]; NaN where an object is not scored.
+      confused: int64 [2], the sums of `confused_pixels` of the frames that are scored.
+    """
     ground_truth = job.ground_truth
     objects = np.asarray(ground_truth.objects)
     values = np.full([2, *ground_truth.scored.shape], np.nan)
+    confused = np.zeros(2, np.int64)
     for i, (truth_path, path) in enumerate(zip(ground_truth.masks, job.predictions)):
         truth = masks.read_annotation(truth_path, ground_truth.binary)
         predicted = read_prediction(path, ground_truth, truth.shape)
@@ -265,4 +282,6 @@ def _score(job: _Job) -> np.ndarray:
         values[:, scored, i] = region_and_contour.score_frame(
             truth, predicted, objects[scored].tolist(), job.measure_f
         )
-    return values
+        if len(objects) > 1 and scored.any():
+            confused += region_and_contour.confused_pixels(truth, predicted)
+    return values, confused

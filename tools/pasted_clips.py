@@ -1,0 +1,123 @@
+"""Draws clips of several objects that cross each other, as a data set in the layout of DAVIS 2017.
+
+    python tools/pasted_clips.py --dataset_root=DAVIS2016 --year=2016 --split=train \\
+        --sequences=breakdance-flare,dog-agility,drift-turn,horsejump-low --output_dir=PASTED
+    python -m feelvos_tf.predict --dataset_root=PASTED --split=val --output_dir=OUT
+    python tools/eval_davis.py --dataset_root=PASTED --split=val --predictions=OUT
+
+Two to five objects of the given sequences, each from a frame of its own, move over another of their
+frames, whose own object is filled in. They enter from all sides and meet in the middle, where the
+later ones are in front. With more objects than sequences some are alike. The same seed gives the
+same clips.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from feelvos_tf.core import cli
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import dataset_flags, object_pasting, synthetic_motion
+from feelvos_tf.data.datasets import VideoFiles
+from feelvos_tf.data.synthetic_motion import View
+from feelvos_tf.media import masks, pictures
+
+_FLAGS = cli.flag_values(__name__)
+_DATASET = dataset_flags.define(_FLAGS, "Folder of the data set that lends objects.", split="train")
+_OUTPUT_DIR = flags.DEFINE_string(
+    "output_dir", None, "Folder to write, which must not exist.", required=True, flag_values=_FLAGS
+)
+_CLIPS = flags.DEFINE_integer("clips", 20, "Number of clips.", lower_bound=1, flag_values=_FLAGS)
+_FRAMES = flags.DEFINE_integer("frames", 20, "Of each clip.", lower_bound=2, flag_values=_FLAGS)
+_SEED = flags.DEFINE_integer("seed", 0, "Of everything drawn.", lower_bound=0, flag_values=_FLAGS)
+
+_OBJECTS = (2, 5)
+# Of an object that is worth cutting out.
+_LEAST_PIXELS = 100
+# Of an object, as a share of the frame's height; and of the height, how far it starts from the
+# middle.
+_EXTENTS, _DISTANCES = (0.2, 0.4), (0.35, 0.6)
+
+
+def main(argv: list[str]) -> None:
+    """Writes the data set."""
+    del argv
+    folder = pathlib.Path(_OUTPUT_DIR.value)
+    if folder.exists():
+        raise InputError(f"--output_dir={folder}: expected a folder that does not exist, found one")
+    videos = _DATASET.choice().list_sequences()
+    names = [f"clip-{number:02d}" for number in range(_CLIPS.value)]
+    for number, name in enumerate(tqdm(names, unit="clip")):
+        rng = np.random.default_rng([_SEED.value, number])
+        for position, (image, ids) in enumerate(pasted_clip(videos, _FRAMES.value, rng)):
+            for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
+                path = folder / kind / "480p" / name / f"{position:05d}.{suffix}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if suffix == "jpg":
+                    pictures.write_image(path, image)
+                else:
+                    masks.write_mask(path, ids)
+    split = folder / "ImageSets/2017/val.txt"
+    split.parent.mkdir(parents=True)
+    split.write_text("".join(f"{name}\n" for name in names))
+    print(f"written: {folder}")
+
+
+def pasted_clip(
+    videos: Sequence[VideoFiles], frames: int, rng: np.random.Generator
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns images, uint8 [height, width, 3], with their object ids, uint8 [height, width].
+
+    Args:
+      videos: lend objects and background.
+      frames: of the clip.
+      rng: the only source of randomness.
+    """
+    image, ids = _frame_of(videos[int(rng.integers(len(videos)))], rng)
+    height, width = size = ids.shape
+    ground = object_pasting.fill(image, ids > 0)
+    middle = np.array([width, height]) / 2
+    seen = View(anchor=tuple(middle), position=middle, scale=1.1)
+    views = synthetic_motion.path(seen, rng, frames + 1, strength=0.1)[1:]
+    nothing = np.zeros(size, np.uint8)
+    clip = [synthetic_motion.sample_picture(ground, nothing, view, size, 0) for view in views]
+    count = int(rng.integers(_OBJECTS[0], _OBJECTS[1] + 1))
+    order = [int(i) for _ in range(count) for i in rng.permutation(len(videos))][:count]
+    turns = 2 * np.pi * (np.arange(count) + rng.uniform(-0.3, 0.3, count)) / count
+    for object_id, (lender, turn) in enumerate(zip(order, turns), 1):
+        image, ids = _frame_of(videos[lender], rng)
+        cutout = object_pasting.cut(image, ids > 0)
+        if rng.random() < 0.5:
+            cutout = object_pasting.mirrored(cutout)
+        start = rng.uniform(*_DISTANCES) * height * np.array([np.cos(turn), np.sin(turn)])
+        view = View(
+            anchor=cutout.center,
+            position=middle + start,
+            scale=float(rng.uniform(*_EXTENTS) * height / cutout.extent),
+        )
+        wobble = synthetic_motion.draw_velocity(rng, 0.4)
+        wobble = dataclasses.replace(wobble, position=-2 * start / (frames - 1))
+        for position in range(frames):
+            moved = synthetic_motion.moved(view, wobble, position)
+            clip[position] = object_pasting.paste(*clip[position], cutout, moved, object_id)
+    return clip
+
+
+def _frame_of(video: VideoFiles, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Returns an image and its mask, 0 and 1, of a frame that shows an object."""
+    for position in rng.permutation(len(video.frames)):
+        ids = masks.read_annotation(video.masks[position], video.binary_masks)
+        inside = (ids > 0) & (ids != masks.VOID)
+        if inside.sum() >= _LEAST_PIXELS:
+            return pictures.read_image(video.frames[position]), inside.astype(np.uint8)
+    raise InputError(f"sequence {video.name}: expected a frame that shows an object, found none")
+
+
+if __name__ == "__main__":
+    cli.run(main)
