@@ -1,10 +1,11 @@
-"""Keeps the traced functions of the bundled model in a file, so that later processes start sooner.
+"""Keeps the functions of the bundled model as graphs in a file, so that processes start sooner.
 
-To build the network and to trace `start` and `step` takes Python longer than the first frames take
-the network. What comes of it is the same in every process: graphs with the weights in them as
-constants. The first process that loads the model writes them to `~/.cache/feelvos_tf` (or the
-folder that FEELVOS_CACHE names; an empty value switches the cache off), and the others read them.
-Another model, TensorFlow or code of the network makes another file.
+To build the network, to trace `start` and `step` and to optimize their graphs takes longer than the
+first frames take the network. What comes of it is the same in every process: graphs with the
+weights in them as constants. The first process that loads the model writes them to
+`~/.cache/feelvos_tf` (or the folder that FEELVOS_CACHE names; an empty value switches the cache
+off), and the others read them. Another model, TensorFlow, processor or code of the network makes
+another file. With a GPU there is no cache: these graphs are optimized for processors.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import platform
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,6 +35,9 @@ _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 _ROOMS = ("core", "models", "inference")
 _SUFFIX = ".graphs.npz"
 _KEPT = 6  # Files: a few models, or TensorFlows. Each is 20 MB.
+_PROCESSOR = "/job:localhost/replica:0/task:0/device:CPU:0"
+# Pixels per side of a picture with which the graphs are tried; what they need is made then.
+_TRIED_SIZE = 65
 
 
 class CachedPredictor:
@@ -68,17 +74,23 @@ def load(identity: str, build: Callable[[], Predictor]) -> Predictor | CachedPre
     if path is None:
         return build()
     with contextlib.suppress(InputError, KeyError, ValueError, TypeError, tf.errors.OpError):
-        return _cached(whole_files.read_npz(path, "traced graphs"), build)
+        return _cached(whole_files.read_npz(path, "graphs"), build)
     predictor = build()
-    arrays = _traced(predictor)
+    arrays = _graphs(predictor)
     with contextlib.suppress(OSError):  # A full disk, or a home that may not be written.
         _write(path, arrays)
-    # As later processes: weights that are constants may be rounded otherwise than variables.
+    # As later processes: what is optimized may be rounded otherwise.
     return _cached(arrays, lambda: predictor)
 
 
 def _cached(arrays: Mapping[str, np.ndarray], build: Callable[[], Predictor]) -> CachedPredictor:
-    return CachedPredictor(_Graph.read(arrays, "start"), _Graph.read(arrays, "step"), build)
+    """Returns a predictor of graphs, each of which has run once."""
+    cached = CachedPredictor(_Graph.read(arrays, "start"), _Graph.read(arrays, "step"), build)
+    image = np.zeros((_TRIED_SIZE, _TRIED_SIZE, 3), np.uint8)
+    mask = np.zeros(image.shape[:2], np.uint8)
+    mask[: _TRIED_SIZE // 2] = 1
+    cached.step(image, cached.start(image, mask))
+    return cached
 
 
 class _Graph:
@@ -108,28 +120,35 @@ class _Graph:
             for name in inputs
         }
         self._names = list(outputs)
+        # A session of its own, not a tf.function, which would optimize the graph once more: that
+        # takes as long as two frames, and no public switch turns it off for one function.
+        config = tf.compat.v1.ConfigProto(
+            intra_op_parallelism_threads=tf.config.threading.get_intra_op_parallelism_threads(),
+            inter_op_parallelism_threads=tf.config.threading.get_inter_op_parallelism_threads(),
+        )
+        config.graph_options.rewrite_options.disable_meta_optimizer = True
+        with tf.Graph().as_default() as imported:
+            tf.graph_util.import_graph_def(graph, name="")
+        session = tf.compat.v1.Session(graph=imported, config=config)
+        fed = [f"{name}:0" for name in self.specs]
+        self._call = session.make_callable(list(outputs.values()), fed)
 
-        def imported(*arguments: tf.Tensor) -> list[tf.Tensor]:
-            given = dict(zip(inputs, arguments))
-            return tf.graph_util.import_graph_def(graph, given, list(outputs.values()), name="")
-
-        # Not a tf.function, which would look at every operation in Python.
-        self._call = tf.compat.v1.wrap_function(imported, list(self.specs.values()))
-
-    def __call__(self, arguments: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+    def __call__(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Returns the results by name."""
-        given = [tf.convert_to_tensor(arguments[n], s.dtype) for n, s in self.specs.items()]
+        given = [np.asarray(arguments[n], s.dtype.as_numpy_dtype) for n, s in self.specs.items()]
         return dict(zip(self._names, self._call(*given)))
 
     @classmethod
     def read(cls, arrays: Mapping[str, np.ndarray], name: str) -> _Graph:
-        """Returns a graph that `_arrays` wrote."""
+        """Returns a graph that `_arrays` returned."""
         graph = tf.compat.v1.GraphDef()
         try:
             graph.ParseFromString(arrays[name].tobytes())
         except Exception as error:  # Of protobuf, which has no public base in all its versions.
             raise ValueError(f"{name} is no graph") from error
-        return cls(graph, arrays[f"{name}_inputs"].tolist(), dict(arrays[f"{name}_outputs"]))
+        return cls(
+            graph, arrays[f"{name}_inputs"].tolist(), dict(arrays[f"{name}_outputs"].tolist())
+        )
 
 
 class _Step:
@@ -146,7 +165,7 @@ class _Step:
         return results.pop("ids"), results.pop("probabilities"), results
 
 
-def _traced(predictor: Predictor) -> dict[str, np.ndarray]:
+def _graphs(predictor: Predictor) -> dict[str, np.ndarray]:
     """Returns `start` and `step` of a predictor as arrays."""
     state = sorted(predictor.step.input_signature[1])
     return {
@@ -176,26 +195,59 @@ def _arrays(name: str, function: Any, results: Sequence[str]) -> dict[str, np.nd
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     frozen = convert_variables_to_constants_v2(function.get_concrete_function())
-    content = frozen.graph.as_graph_def().SerializeToString()
+    graph = _optimized(frozen.graph, frozen.inputs, frozen.outputs)
     outputs = [(each, tensor.name) for each, tensor in zip(results, frozen.outputs)]
     return {
-        name: np.frombuffer(content, np.uint8),
+        name: np.frombuffer(graph.SerializeToString(), np.uint8),
         f"{name}_inputs": np.array([tensor.op.name for tensor in frozen.inputs]),
         f"{name}_outputs": np.array(outputs),
     }
 
 
+def _optimized(
+    graph: tf.Graph, inputs: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]
+) -> tf.compat.v1.GraphDef:
+    """Returns a graph after the optimizations that TensorFlow makes before a first run."""
+    from tensorflow.python.grappler import tf_optimizer
+
+    meta = tf.compat.v1.train.export_meta_graph(graph_def=graph.as_graph_def(), graph=graph)
+    signature = meta.signature_def["function"]
+    for infos, tensors in ((signature.inputs, inputs), (signature.outputs, outputs)):
+        for tensor in tensors:
+            infos[tensor.name].name = tensor.name
+            infos[tensor.name].dtype = tensor.dtype.as_datatype_enum
+            infos[tensor.name].tensor_shape.CopyFrom(tensor.shape.as_proto())
+    # Layers are fused where it is known that a processor will run them.
+    for node in meta.graph_def.node:
+        node.device = _PROCESSOR
+    optimized = tf_optimizer.OptimizeGraph(tf.compat.v1.ConfigProto(), meta)
+    for node in optimized.node:
+        node.device = ""
+    return optimized
+
+
 def _path(identity: str) -> pathlib.Path | None:
     """Returns where the graphs belong; None where there is no cache."""
     folder = os.environ.get(FOLDER)
-    if folder == "":
+    if folder == "" or tf.config.list_physical_devices("GPU"):
         return None
     if folder is None:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         folder = os.path.join(home, "feelvos_tf")
-    digest = hashlib.sha256(f"{identity} {tf.__version__}".encode())
+    # Layers are fused otherwise without oneDNN, which TensorFlow turns on by the processor.
+    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
+    digest = hashlib.sha256(f"{identity} {tf.__version__} {onednn} {_processor()}".encode())
     for room in _ROOMS:
         for source in sorted((_PACKAGE / room).rglob("*.py")):
             if not source.stem.endswith("_test"):
                 digest.update(source.read_bytes())
     return pathlib.Path(folder, f"{digest.hexdigest()[:24]}{_SUFFIX}")
+
+
+def _processor() -> str:
+    """Returns what tells kinds of processors apart."""
+    with contextlib.suppress(OSError):
+        flags = re.search(r"^flags\s*:.*$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        if flags:
+            return flags[0]
+    return f"{platform.machine()} {platform.processor()}"

@@ -40,13 +40,13 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def traced(network):
     """Returns the network's graphs, which take seconds."""
-    return graph_cache._traced(network)
+    return graph_cache._graphs(network)
 
 
 @pytest.fixture
 def cheap(network, cache, traced, monkeypatch):
     """Returns a function that returns the network, whose graphs are there, and counts its calls."""
-    monkeypatch.setattr(graph_cache, "_traced", lambda _: traced)
+    monkeypatch.setattr(graph_cache, "_graphs", lambda _: traced)
 
     def build():
         build.calls += 1
@@ -85,17 +85,25 @@ def test_the_first_process_and_later_ones_get_the_networks_masks(network, clip, 
     cached = graph_cache.load("a", cheap)
     assert cheap.calls == 1
     for found, same, expected in zip(run(cached, clip), first, run(network, clip)):
-        for other in (same, expected):  # Graphs are optimized anew, and may round otherwise.
-            if found.dtype == np.float32:
-                np.testing.assert_allclose(found, other, atol=1e-5)
-            else:
-                np.testing.assert_array_equal(found, other)
+        np.testing.assert_array_equal(found, same)
+        if found.dtype == np.float32:  # What is optimized may be rounded otherwise.
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(found, expected)
     specs = network.step.input_signature[1]
     found = cached.step.input_signature[1]
     assert {n: (s.dtype, s.shape.as_list()) for n, s in specs.items()} == {
         n: (s.dtype, s.shape.as_list()) for n, s in found.items()
     }
     assert cached.memory_every == 2
+
+
+def test_the_graphs_are_optimized_already_and_bound_to_no_device(traced):
+    for name in ("start", "step"):
+        graph = tf.compat.v1.GraphDef.FromString(traced[name].tobytes())
+        kinds = [node.op for node in graph.node]
+        assert kinds.count("_FusedConv2D") > 10
+        assert not any(node.device for node in graph.node)
 
 
 def test_start_and_step_need_no_network_and_still_refuse_what_does_not_fit(cheap, clip):
@@ -122,8 +130,16 @@ def test_another_model_version_or_code_has_another_file(network, cache, tmp_path
     (tmp_path / "models/layer.py").write_text("a = 2")
     paths.add(graph_cache._path("a"))
     assert len(paths) == 4
+    paths.add(graph_cache._path("a"))
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "another")
+    paths.add(graph_cache._path("a"))
+    monkeypatch.setattr(graph_cache, "_processor", lambda: "another")
+    paths.add(graph_cache._path("a"))
     monkeypatch.setattr(tf, "__version__", "0")
-    assert graph_cache._path("a") not in paths
+    paths.add(graph_cache._path("a"))
+    assert len(paths) == 7
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
+    assert graph_cache._path("a") is None
 
 
 @pytest.mark.parametrize("damage", [lambda c: c[: len(c) // 2], lambda c: b"", lambda c: c[:-99]])

@@ -239,7 +239,7 @@ class VideoPredictor:
         if window.is_frame:
             ids = np.array(ids)
         else:
-            winners = window.upsampled_argmax(probabilities.numpy())
+            winners = window.upsampled_argmax(np.asarray(probabilities))
             ids = np.array(object_ids, np.uint8)[winners]
         if self.window:
             self._seen = self._seen.updated(ids, self.object_ids, image)
