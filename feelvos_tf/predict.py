@@ -1,7 +1,7 @@
 """Segments one video, or many: frames in, indexed PNGs out.
 
     python -m feelvos_tf.predict --video=FILE_OR_FOLDER --mask=first.png --output_dir=OUT \\
-        [--overlay=out.mp4] [--fast]
+        [--overlay=out.mp4] [--fast|--best]
 
 writes OUT/00000.png ... with the DAVIS palette; the first is the given mask. The model is the one
 that comes with the package (feelvos_tf/pretrained/MODEL_CARD.md), unless --saved_model=DIR or
@@ -26,6 +26,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import pathlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -99,7 +100,8 @@ def main(argv: list[str]) -> None:
         model = _MODEL.choice(_GIN_PARAM.value)
     else:
         size, window = _MODEL.inference_size, _MODEL.window
-        model = _trained(_MODEL.path, _MODEL_DIR.value, steps, size, window, _GIN_PARAM.value)
+        gin_params = _MODEL.gin_params(_GIN_PARAM.value)
+        model = _trained(_MODEL.path, _MODEL_DIR.value, steps, size, window, gin_params)
     settings = {
         "saved_model": model.identity,
         "inference_size": model.inference_size,
@@ -163,7 +165,7 @@ def _trained(
     finetune_steps: int,
     size: int | None,
     window: float | None,
-    gin_params: list[str],
+    gin_params: Sequence[str],
 ) -> _Trained:
     """Returns the network that the flags name, after a look at its files.
 

@@ -30,6 +30,8 @@ BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "pretrained"
 WEIGHTS, SETTINGS = "weights.npz", "settings.gin"
 # --fast: the cost of a whole frame at this size, spent around the objects.
 FAST_INFERENCE_SIZE, FAST_WINDOW = 240, 1.0
+# --best: whole frames at two scales.
+BEST_SETTINGS, BEST_WINDOW = ("Predictor.scales = (1.0, 1.5)", "Predictor.merge = 'avg'"), 0.0
 # The bundled model's settings are bound in a scope of their own: they must not mix with those of a
 # program, or of a user of the package.
 _SCOPE = "bundled_model"
@@ -142,15 +144,36 @@ class ModelFlags:
         """Share of a frame's pixels; None where no flag gives it."""
         if self._holders["window"].value is None and self._holders["fast"].value:
             return FAST_WINDOW
+        if self._holders["window"].value is None and self._holders["best"].value:
+            return BEST_WINDOW
         return self._holders["window"].value
+
+    def gin_params(self, given: Sequence[str] = ()) -> tuple[str, ...]:
+        """Returns the settings of --best, if it is given, and others, which win.
+
+        Raises:
+          InputError: the flags contradict each other.
+        """
+        if not self._holders["best"].value:
+            return tuple(given)
+        if self._holders["fast"].value or self.window:
+            other = "--fast" if self._holders["fast"].value else "--window"
+            raise InputError(f"--best: expected it without {other}, found both")
+        if self.path is not None:
+            raise InputError(
+                "--best: expected the bundled model or the folder of a training, since the "
+                "settings of a SavedModel are fixed, found --saved_model"
+            )
+        return (*BEST_SETTINGS, *given)
 
     def choice(self, gin_params: Sequence[str] = ()) -> ModelChoice:
         """Returns what the flags choose. See `choose`."""
+        gin_params = self.gin_params(gin_params)
         return choose(self.path, self.inference_size, self.window, gin_params)
 
 
 def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
-    """Defines --saved_model, --inference_size, --window and --fast.
+    """Defines --saved_model, --inference_size, --window, --fast and --best.
 
     Args:
       flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
@@ -189,6 +212,13 @@ def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
             False,
             f"Short for --inference_size={FAST_INFERENCE_SIZE} --window={FAST_WINDOW:g}: several "
             "times as fast, but less accurate.",
+            **own,
+        ),
+        "best": flags.DEFINE_bool(
+            "best",
+            False,
+            "Compute whole frames at two scales and average what is found there: a little more "
+            "accurate, and several times as slow.",
             **own,
         ),
     }

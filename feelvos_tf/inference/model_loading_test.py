@@ -159,11 +159,29 @@ def test_what_is_no_model_is_told_in_one_sentence(tmp_path):
     ],
 )
 def test_size_and_window_are_the_best_the_fast_or_the_given_ones(arguments, size, window):
+    choice = flags_of(*arguments).choice()
+    assert choice == (None, size, model_loading.bundled_fingerprint(), window, ())
+
+
+def flags_of(*arguments):
     values = flags.FlagValues()
     model = model_loading.define_flags(values)
     values(["program", *arguments])
-    choice = model.choice()
-    assert choice == (None, size, model_loading.bundled_fingerprint(), window, ())
+    return model
+
+
+def test_best_is_whole_frames_at_two_scales_of_which_others_win():
+    choice = flags_of("--best").choice(["Predictor.merge = 'max'"])
+    assert choice.window == 0 and choice.inference_size == model_loading.bundled_inference_size()
+    predictor = choice.load()._model
+    assert predictor.scales == (1.0, 1.5) and predictor.merge == "max"
+    for arguments, sentence in (
+        (("--best", "--fast"), "--best: expected it without --fast"),
+        (("--best", "--window=0.5"), "--best: expected it without --window"),
+        (("--best", "--saved_model=x"), "found --saved_model"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            flags_of(*arguments).choice()
 
 
 def test_settings_of_the_bundled_model_can_be_replaced_and_come_back(tmp_path):
