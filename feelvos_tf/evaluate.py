@@ -154,6 +154,9 @@ class CheckpointEvaluation:
 def _validation_settings() -> dict[str, Any]:
     """Returns the flags' settings of the data; the training's apply to the rest."""
     settings = _DATASET.given()
+    if "split" in settings or "dataset" in settings:
+        # The names of the training's list are not those of another one.
+        settings.setdefault("sequences", None)
     if "root" in settings:
         settings["dataset_root"] = settings.pop("root")
     if _INFERENCE_SIZE.value is not None:

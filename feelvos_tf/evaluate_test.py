@@ -140,6 +140,25 @@ def test_once_prints_one_line_and_writes_scalars_at_the_checkpoint_s_step(
     assert len(list((folder / "eval/masks/bear").glob("*.png"))) == 4
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--split=val"], {"split": "val", "sequences": None}),
+        (["--year=2016"], {"dataset": "davis_2016", "sequences": None}),
+        (["--split=val", "--sequences=a,b"], {"split": "val", "sequences": ["a", "b"]}),
+        (["--dataset_root=D"], {"dataset_root": "D"}),
+    ],
+)
+def test_another_split_is_scored_as_a_whole_whichever_sequences_the_training_looked_at(
+    given, expected
+):
+    try:
+        evaluate._FLAGS(["evaluate", *given])
+        assert evaluate._validation_settings() == expected
+    finally:
+        evaluate._FLAGS.unparse_flags()
+
+
 def test_each_new_checkpoint_is_scored_with_its_own_weights(run_dir, dataset_root, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(run_dir, folder)
