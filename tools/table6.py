@@ -22,9 +22,10 @@ import subprocess
 import sys
 from typing import NamedTuple
 
+import gin
 from absl import flags
 
-from feelvos_tf.core import atomic_files, cli
+from feelvos_tf.core import atomic_files, cli, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
 from feelvos_tf.evaluation import plotting
@@ -61,6 +62,7 @@ _INFERENCE_SIZE = flags.DEFINE_integer(
     flag_values=_FLAGS,
 )
 
+_RATES = "atrous_rates/gin.macro.value"
 _SCORE = re.compile(r"J ([\d.]+), F ([\d.]+), J&F ([\d.]+)")
 _COLUMNS = ("line", "seed", "steps", "J", "F", "J&F")
 
@@ -122,6 +124,7 @@ def main(argv: list[str]) -> None:
         raise InputError(f"--lines: expected some of {','.join(LINES)}, found {min(unknown)!r}")
     if _OUTPUT_DIR.value is None or not _GIN_FILE.value:
         raise InputError("expected --output_dir and --gin_file, the recipe of the trainings")
+    _check_evaluation_file()
     _DATASET.choice().list_sequences()
     plotting.pyplot()  # What is missing is said before the trainings.
     folder = pathlib.Path(_OUTPUT_DIR.value)
@@ -132,6 +135,27 @@ def main(argv: list[str]) -> None:
                 scores.append(_train_and_score(folder, number, seed))
                 _write(folder, scores)
     print((folder / "table6.md").read_text())
+
+
+def _check_evaluation_file() -> None:
+    """Raises InputError, before the first training, if the scored network would be another one."""
+    from feelvos_tf import configurables  # noqa: F401
+
+    if not _EVALUATION_GIN_FILE.value:
+        return
+    branches = []
+    for files in (_GIN_FILE.value, [*_GIN_FILE.value, _EVALUATION_GIN_FILE.value]):
+        gin.clear_config()
+        gin_settings.parse(files, _GIN_PARAM.value)
+        rates = gin.query_parameter(_RATES) if gin_settings.is_bound(_RATES) else ()
+        branches.append(len(rates))
+    gin.clear_config()
+    if branches[0] != branches[1]:
+        raise InputError(
+            f"--evaluation_gin_file: expected settings for a network of {branches[0]} dilated "
+            f"branches, as it is trained, found {_EVALUATION_GIN_FILE.value} for {branches[1]}; "
+            "--evaluation_gin_file= (empty) scores as the training is set up"
+        )
 
 
 def _train_and_score(folder: pathlib.Path, number: str, seed: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from feelvos_tf import configurables  # noqa: F401
 from feelvos_tf.core import gin_settings
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
 
 ROOT = gin_settings.PROJECT_ROOT
@@ -72,8 +73,8 @@ def test_every_training_is_made_once_with_its_line_and_seed(table6, tmp_path, mo
     monkeypatch.setattr(table6, "_run", run)
     arguments = [
         f"--output_dir={tmp_path}",
-        "--gin_file=recipe.gin",
-        "--gin_param=a.b = 1",
+        "--gin_file=gin_configs/models/mobilenet_v2.gin",
+        "--gin_param=TripletLoss.weight = 1.0",
         f"--dataset_root={ROOT / 'testdata'}",
         "--steps=5",
         "--lines=1,2",
@@ -88,8 +89,8 @@ def test_every_training_is_made_once_with_its_line_and_seed(table6, tmp_path, mo
     assert program == "train"
     assert f"--model_dir={tmp_path / 'runs/line2_seed2'}" in train
     assert {
-        "--gin_file=recipe.gin",
-        "--gin_param=a.b = 1",
+        "--gin_file=gin_configs/models/mobilenet_v2.gin",
+        "--gin_param=TripletLoss.weight = 1.0",
         "--gin_param=Feelvos.previous_frame_matching = 'global'",
         "--gin_param=Trainer.num_steps = 5",
         "--gin_param=training_dataset.seed = 2",
@@ -109,6 +110,19 @@ def test_every_training_is_made_once_with_its_line_and_seed(table6, tmp_path, mo
     assert [feedback in arguments for arguments in evaluations] == [False, True]
     command_line(table6, [*arguments, "--steps=6"])
     with pytest.raises(Exception, match="expected scores of trainings of --steps=6, found 5 steps"):
+        table6.main(["table6"])
+
+
+def test_an_evaluation_of_another_network_is_refused_before_the_first_training(table6, tmp_path):
+    command_line(
+        table6,
+        [
+            f"--output_dir={tmp_path}",
+            "--gin_file=gin_configs/train/small_model_1_frozen.gin",
+            *("--gin_param=stills_records = ''", "--gin_param=davis_2016_records = ''"),
+        ],
+    )
+    with pytest.raises(InputError, match="of 0 dilated branches, as it is trained, found .* for 3"):
         table6.main(["table6"])
 
 
