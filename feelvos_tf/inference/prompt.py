@@ -32,7 +32,7 @@ _GUESSED = 3  # So many marks are answered together.
 _STROKE = 0.03  # Of the image's long side: points that are nearer than this are one stroke.
 _LARGEST_HOLE = 0.05  # Of the object: one that is smaller is filled, unless it is marked.
 # Pixels that become references: how probable they are, and how many of object and background.
-_CONFIDENT, _SAMPLES = 0.8, 256
+_CONFIDENT, _SAMPLES = 0.9, 64
 _SEED = 0.5  # Of a box' ellipse: so much of its middle is taken for the object at first.
 _SHARE_OF_GAP = 0.4  # So far a mark reaches towards the nearest one of the other kind.
 # In pixels of the stride-4 grid: a mark's radius, at most and at least; how far a window reaches
