@@ -76,11 +76,14 @@ def load(identity: str, build: Callable[[], Predictor]) -> Predictor | CachedPre
     with contextlib.suppress(InputError, KeyError, ValueError, TypeError, tf.errors.OpError):
         return _cached(whole_files.read_npz(path, "graphs"), build)
     predictor = build()
-    arrays = _graphs(predictor)
-    with contextlib.suppress(OSError):  # A full disk, or a home that may not be written.
-        _write(path, arrays)
-    # As later processes: what is optimized may be rounded otherwise.
-    return _cached(arrays, lambda: predictor)
+    # Where a TensorFlow to come lacks what is private today, there is no cache.
+    with contextlib.suppress(ImportError, AttributeError, tf.errors.OpError):
+        arrays = _graphs(predictor)
+        with contextlib.suppress(OSError):  # A full disk, or a home that may not be written.
+            _write(path, arrays)
+        # As later processes: what is optimized may be rounded otherwise.
+        return _cached(arrays, lambda: predictor)
+    return predictor
 
 
 def _cached(arrays: Mapping[str, np.ndarray], build: Callable[[], Predictor]) -> CachedPredictor:

@@ -170,6 +170,14 @@ def test_a_file_of_another_content_is_written_again(cheap, cache, traced, change
     graph_cache.load("a", never)
 
 
+def test_a_tensorflow_without_the_private_functions_has_no_cache(cheap, network, monkeypatch):
+    def missing(_):
+        raise ImportError("no module of this name")
+
+    monkeypatch.setattr(graph_cache, "_graphs", missing)
+    assert graph_cache.load("a", cheap) is network
+
+
 def test_few_files_are_kept_and_no_cache_is_no_error(cheap, network, cache, tmp_path, monkeypatch):
     for number in range(8):
         graph_cache._write(graph_cache._path(str(number)), {"start": np.zeros(1)})

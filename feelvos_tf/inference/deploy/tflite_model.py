@@ -52,11 +52,13 @@ class FixedPredictor(tf.Module):
           fixed: the shapes.
 
         Raises:
-          InputError: the predictor has several scales.
+          InputError: the predictor looks at a frame several times.
         """
         super().__init__()
-        if predictor.scales != (1.0,):
-            raise InputError("TFLite: expected a model with Predictor.scales = (1.0,)")
+        if predictor.scales != (1.0,) or predictor.flip:
+            raise InputError(
+                "TFLite: expected a model with Predictor.scales = (1.0,), without Predictor.flip"
+            )
         self._predictor, self._fixed = predictor, fixed
         image = tf.TensorSpec([fixed.height, fixed.width, 3], tf.uint8, "image")
         mask = tf.TensorSpec([fixed.height, fixed.width], tf.uint8, "mask")

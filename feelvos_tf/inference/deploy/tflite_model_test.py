@@ -84,6 +84,7 @@ def test_reference_pixels_are_spread_over_large_objects_and_repeated_in_small_on
 def test_what_cannot_be_converted_is_told_in_one_sentence(predictor):
     for given, precision, sentence in (
         (Predictor(small_model.create(), scales=(1.0, 0.5)), "float32", r"scales = \(1.0,\)"),
+        (Predictor(small_model.create(), flip=True), "float32", "without Predictor.flip"),
         (predictor, "int4", "one of float32, float16, int8, found 'int4'"),
     ):
         with pytest.raises(InputError, match=sentence):
