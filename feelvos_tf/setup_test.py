@@ -15,14 +15,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 MODULES = {"absl-py": "absl", "gin-config": "gin", "opencv-python-headless": "cv2", "pillow": "PIL"}
 
 
-@pytest.fixture
-def arguments(monkeypatch):
-    """Returns what setup.py gives to setuptools."""
+@pytest.fixture(scope="module")
+def arguments():
+    """Yields what setup.py gives to setuptools, in the folder that it describes."""
     given = {}
-    monkeypatch.setattr(setuptools, "setup", given.update)
-    monkeypatch.chdir(ROOT)
-    runpy.run_path(str(ROOT / "setup.py"))
-    return given
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(setuptools, "setup", given.update)
+        patch.chdir(ROOT)
+        runpy.run_path(str(ROOT / "setup.py"))
+        yield given
 
 
 def test_files_that_are_no_code_are_installed_too(arguments):
@@ -66,19 +67,14 @@ def test_wheels_hold_no_tests(arguments):
 
 
 @pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+def installed(arguments, tmp_path_factory):
     """Returns a folder with what a wheel holds, to be imported from an empty folder."""
-    given = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(setuptools, "setup", given.update)
-        patch.chdir(ROOT)
-        runpy.run_path(str(ROOT / "setup.py"))
-        own = {name: given[name] for name in ("packages", "package_data")}
-        distribution = setuptools.Distribution({**own, "script_name": "setup.py"})
-        command = given["cmdclass"]["build_py"](distribution)
-        command.build_lib = str(tmp_path_factory.mktemp("installed"))
-        command.ensure_finalized()
-        command.run()
+    given = {name: arguments[name] for name in ("packages", "package_data")}
+    distribution = setuptools.Distribution({**given, "script_name": "setup.py"})
+    command = arguments["cmdclass"]["build_py"](distribution)
+    command.build_lib = str(tmp_path_factory.mktemp("installed"))
+    command.ensure_finalized()
+    command.run()
     return pathlib.Path(command.build_lib)
 
 

@@ -56,13 +56,9 @@ def main(argv: list[str]) -> None:
     for number, name in enumerate(tqdm(names, unit="clip")):
         rng = np.random.default_rng([_SEED.value, number])
         for position, (image, ids) in enumerate(pasted_clip(videos, _FRAMES.value, rng)):
-            for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
-                path = folder / kind / "480p" / name / f"{position:05d}.{suffix}"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                if suffix == "jpg":
-                    pictures.write_image(path, image)
-                else:
-                    masks.write_mask(path, ids)
+            stem = f"480p/{name}/{position:05d}"
+            pictures.write_image(folder / f"JPEGImages/{stem}.jpg", image)
+            masks.write_mask(folder / f"Annotations/{stem}.png", ids)
     split = folder / "ImageSets/2017/val.txt"
     split.parent.mkdir(parents=True)
     split.write_text("".join(f"{name}\n" for name in names))

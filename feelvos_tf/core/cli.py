@@ -144,12 +144,22 @@ def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuin
     Args:
       cpuinfo: Linux's description of the processor; without it nothing is done.
     """
+    if "avx2" in processor_flags(cpuinfo):
+        os.environ.setdefault(ONEDNN, "1")
+
+
+def processor_flags(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> list[str]:
+    """Returns the names of what the processor can do, none where Linux does not say.
+
+    Args:
+      cpuinfo: Linux's description of the processor.
+    """
     try:
         text = pathlib.Path(cpuinfo).read_text()
     except OSError:
-        return
-    if re.search(r"^flags\s*:.*\bavx2\b", text, re.MULTILINE):
-        os.environ.setdefault(ONEDNN, "1")
+        return []
+    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
+    return found[1].split() if found else []
 
 
 def import_quietly(name: str) -> None:

@@ -15,7 +15,6 @@ import hashlib
 import os
 import pathlib
 import platform
-import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from feelvos_tf.core import atomic_files, whole_files
+from feelvos_tf.core import atomic_files, cli, whole_files
 from feelvos_tf.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -238,19 +237,10 @@ def _path(identity: str) -> pathlib.Path | None:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         folder = os.path.join(home, "feelvos_tf")
     # Layers are fused otherwise without oneDNN, which TensorFlow turns on by the processor.
-    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS")
-    digest = hashlib.sha256(f"{identity} {tf.__version__} {onednn} {_processor()}".encode())
+    machine = (os.environ.get(cli.ONEDNN), platform.machine(), *cli.processor_flags())
+    digest = hashlib.sha256(f"{identity} {tf.__version__} {machine}".encode())
     for room in _ROOMS:
         for source in sorted((_PACKAGE / room).rglob("*.py")):
             if not source.stem.endswith("_test"):
                 digest.update(source.read_bytes())
     return pathlib.Path(folder, f"{digest.hexdigest()[:24]}{_SUFFIX}")
-
-
-def _processor() -> str:
-    """Returns what tells kinds of processors apart."""
-    with contextlib.suppress(OSError):
-        flags = re.search(r"^flags\s*:.*$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-        if flags:
-            return flags[0]
-    return f"{platform.machine()} {platform.processor()}"

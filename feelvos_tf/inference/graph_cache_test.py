@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import graph_cache, model_loading
 from feelvos_tf.inference.predictor import Predictor
@@ -133,7 +134,7 @@ def test_another_model_version_or_code_has_another_file(network, cache, tmp_path
     paths.add(graph_cache._path("a"))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "another")
     paths.add(graph_cache._path("a"))
-    monkeypatch.setattr(graph_cache, "_processor", lambda: "another")
+    monkeypatch.setattr(cli, "processor_flags", lambda: ["another"])
     paths.add(graph_cache._path("a"))
     monkeypatch.setattr(tf, "__version__", "0")
     paths.add(graph_cache._path("a"))

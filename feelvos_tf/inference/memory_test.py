@@ -11,7 +11,6 @@ from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.models.feelvos import Previous
 from feelvos_tf.models.global_matching import Reference
-from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing import drawn_videos, small_model
 
 SIZE = (48, 80)
@@ -20,11 +19,8 @@ MEMORY = {"memory_every": 2, "memory_pixels": 30, "max_memory_pixels": 70}
 
 @pytest.fixture(scope="module")
 def model():
-    model = small_model.create()
-    # With random weights all pixels have nearly the same embedding.
-    weights = release_names(model)["embedding/split_separable_conv2d_pointwise/weights"]
-    weights.assign(1000.0 * weights)
-    return model
+    layer = "embedding/split_separable_conv2d_pointwise"
+    return small_model.create(magnified=f"{layer}/weights")
 
 
 @pytest.fixture(scope="module")

@@ -142,11 +142,11 @@ class ModelFlags:
     @property
     def window(self) -> float | None:
         """Share of a frame's pixels; None where no flag gives it."""
-        if self._holders["window"].value is None and self._holders["fast"].value:
+        if self._holders["window"].value is not None:
+            return self._holders["window"].value
+        if self._holders["fast"].value:
             return FAST_WINDOW
-        if self._holders["window"].value is None and self._holders["best"].value:
-            return BEST_WINDOW
-        return self._holders["window"].value
+        return BEST_WINDOW if self._holders["best"].value else None
 
     def gin_params(self, given: Sequence[str] = ()) -> tuple[str, ...]:
         """Returns the settings of --best, if it is given, and others, which win.

@@ -10,7 +10,6 @@ from feelvos_tf import configurables  # noqa: F401
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import multi_scale
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing import small_model
 from feelvos_tf.training.clip_forward import clip_logits
 
@@ -139,10 +138,7 @@ def test_one_scale_of_one_is_the_frame_itself(model, eagerly):
 @pytest.fixture(scope="module")
 def decided_model():
     """Returns a network whose probabilities are not all nearly the same."""
-    decided = small_model.create()
-    kernel = release_names(decided)["logits/semantic/weights"]
-    kernel.assign(1000 * kernel)
-    return decided
+    return small_model.create(magnified="logits/semantic/weights")
 
 
 def test_flipped_frames_are_matched_with_flipped_frames_and_the_logits_averaged(
