@@ -5,14 +5,14 @@
 
 writes records/train-00000-of-00010.tfrecord ... and records/dataset_info.json, which describes
 them. The same data set gives the same bytes; the same command resumes an interrupted run; with
---verify it reads the records again instead.
+--verify, it checks the records instead.
 
 --dataset=stills takes a folder of photographs with masks, one record each, for training on
-synthetic motion; --dataset=folder any tree of frames and masks. Where not every frame has a mask,
-as in YouTube-VOS and YouTube-Objects, the others are left out. With --first_frame_only each record
-holds the first frame alone, for fine-tuning on given masks (gin_configs/datasets/first_frames.gin).
-The folders expected below --dataset_root are shown in feelvos_tf/data/datasets.py and
-own_folders.py, the fields of a record in feelvos_tf/data/tfrecords.py.
+synthetic motion; --dataset=folder takes any tree of frames and masks. In YouTube-VOS and
+YouTube-Objects, not every frame has a mask; the others are omitted. With --first_frame_only, each
+record holds only the first frame, for fine-tuning on given masks
+(gin_configs/datasets/first_frames.gin). feelvos_tf/data/datasets.py and own_folders.py show the
+folders expected below --dataset_root, feelvos_tf/data/tfrecords.py the fields of a record.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from feelvos_tf.data.datasets import VideoFiles
 
 _FLAGS = cli.flag_values(__name__)
 _STILLS, _FOLDER = "stills", "folder"
-# Data sets with masks for some frames only.
+# Data sets with masks for only some frames.
 _SPARSE = ("youtube_vos", "youtube_objects")
 _DATASET = dataset_flags.define(
     _FLAGS,
@@ -44,7 +44,7 @@ _OUTPUT_DIR = flags.DEFINE_string(
 )
 _NUM_SHARDS = flags.DEFINE_integer("num_shards", 10, "Number of files.", flag_values=_FLAGS)
 _WORKERS = flags.DEFINE_integer(
-    "workers", os.cpu_count() or 1, "Threads that read and encode.", flag_values=_FLAGS
+    "workers", os.cpu_count() or 1, "Number of threads that read and encode.", flag_values=_FLAGS
 )
 _FIRST_FRAME_ONLY = flags.DEFINE_boolean(
     "first_frame_only", False, "Write only the first frame and its mask.", flag_values=_FLAGS
@@ -52,7 +52,7 @@ _FIRST_FRAME_ONLY = flags.DEFINE_boolean(
 _EXCEPT = flags.DEFINE_list(
     "except_sequences",
     [],
-    "Sequences to leave out, for validation.",
+    "Sequences to omit, for validation.",
     flag_values=_FLAGS,
 )
 _VERIFY = flags.DEFINE_boolean(
@@ -64,7 +64,7 @@ _VERIFY = flags.DEFINE_boolean(
 
 
 def main(argv: list[str]) -> None:
-    """Writes the records of the sequences that the flags name, or verifies them."""
+    """Writes the records of the selected sequences, or verifies them."""
     del argv
     chosen = _DATASET.choice()
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
@@ -78,7 +78,7 @@ def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
     from feelvos_tf.data import record_shards
 
     sequences = _videos(chosen)
-    record_shards.read_info(output_dir)  # A corrupt file fails now, not after an hour.
+    record_shards.read_info(output_dir)  # A corrupt file should fail now, not after an hour.
     kind = "stills" if chosen.dataset == _STILLS else "videos"
     shards = record_shards.write_shards(
         sequences, output_dir, chosen.split, _NUM_SHARDS.value, _bar(kind), _WORKERS.value
@@ -114,10 +114,10 @@ def _bar(kind: str) -> Callable[[Iterable], Iterable]:
 
 
 def _videos(chosen: dataset_flags.Choice) -> list[VideoFiles]:
-    """Returns the videos that the flags ask for.
+    """Returns the videos that the flags select.
 
     Raises:
-      InputError: a sequence to leave out is not there; a typo must not let it in.
+      InputError: a sequence to omit does not exist: a typo must not include it.
     """
     if chosen.dataset == _STILLS:
         videos = own_folders.list_stills(chosen.root or "")

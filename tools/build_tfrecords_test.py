@@ -32,8 +32,8 @@ def _run(root: Path, *arguments: str) -> subprocess.CompletedProcess:
     return in_this_process.run(build_tfrecords, f"--dataset_root={root}", *arguments)
 
 
-def test_the_tool_writes_ten_shards_and_says_where(root):
-    """The program itself, as users run it."""
+def test_the_tool_writes_ten_shards(root):
+    """Runs the program itself, as users do."""
     command = [sys.executable, str(TOOL), f"--dataset_root={root}", f"--output_dir={root}/records"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -45,7 +45,7 @@ def test_the_tool_writes_ten_shards_and_says_where(root):
     assert [tfrecords.parse(raw).video_id.numpy() for raw in dataset] == [b"a", b"b", b"c"]
 
 
-def test_a_missing_mask_is_one_sentence_and_leaves_nothing_behind(root):
+def test_a_missing_mask_gives_one_sentence_and_leaves_no_files(root):
     (root / "Annotations/480p/b/00002.png").unlink()
     result = _run(root, f"--output_dir={root}/records")
     assert result.returncode == 1
@@ -62,7 +62,7 @@ def test_a_corrupt_info_file_fails_before_anything_is_written(root):
     assert [path.name for path in (root / "records").iterdir()] == ["dataset_info.json"]
 
 
-def test_first_frames_need_no_further_masks(root):
+def test_first_frame_only_needs_no_later_masks(root):
     for path in root.glob("Annotations/480p/*/0000[12].png"):
         path.unlink()
     result = _run(root, f"--output_dir={root}/records", "--first_frame_only", "--num_shards=1")
@@ -76,13 +76,13 @@ def _names(root: Path) -> list[bytes]:
     return [tfrecords.parse(raw).video_id.numpy() for raw in dataset]
 
 
-def test_sequences_to_validate_on_stay_out(root):
+def test_validation_sequences_are_omitted(root):
     result = _run(root, f"--output_dir={root}/records", "--except_sequences=b")
     assert result.returncode == 0, result.stderr
     assert _names(root) == [b"a", b"c"]
 
 
-def test_a_misspelt_sequence_to_leave_out_is_refused(root):
+def test_a_misspelled_sequence_to_omit_is_refused(root):
     result = _run(root, f"--output_dir={root}/records", "--except_sequences=bear")
     assert result.returncode == 1
     assert "error: --except_sequences: 'bear' is not among a, b, c" in result.stderr
@@ -101,7 +101,7 @@ def test_stills_become_one_record_each(root):
     assert sorted(_names(root)) == [b"x", b"y"]
 
 
-def test_what_was_written_can_be_verified(root):
+def test_records_can_be_verified(root):
     where = f"--output_dir={root}/records"
     assert _run(root, where, "--num_shards=2", "--workers=2").returncode == 0
     result = _run(root, where, "--verify")
@@ -121,7 +121,7 @@ def test_any_folder_of_frames_and_masks_becomes_records(root):
 
 
 def test_one_gray_mask_with_an_opaque_alpha_channel_is_read(root):
-    """As `bear/00077.png` in some copies of DAVIS 2016."""
+    """Like `bear/00077.png` in some copies of DAVIS 2016."""
     path = root / "Annotations/480p/b/00001.png"
     Image.open(path).convert("LA").save(path)
     result = _run(root, f"--output_dir={root}/records", "--num_shards=1")
@@ -129,7 +129,7 @@ def test_one_gray_mask_with_an_opaque_alpha_channel_is_read(root):
     assert "3 videos, 9 frames in 1 file" in result.stdout
 
 
-def test_frames_without_a_mask_are_left_out_of_youtube_vos(tmp_path):
+def test_frames_of_youtube_vos_without_a_mask_are_omitted(tmp_path):
     for kind, suffix, mode in (("JPEGImages", "jpg", "RGB"), ("Annotations", "png", "L")):
         folder = tmp_path / "train" / kind / "v"
         folder.mkdir(parents=True)

@@ -1,13 +1,13 @@
-"""Turns a checkpoint of the 2019 release into one that predicts, exports and trains here.
+"""Converts a checkpoint of the 2019 release for prediction, export and training here.
 
     python tools/convert_checkpoint.py --tf1_checkpoint=feelvos_davis17_trained.tar.gz \\
         --gin_file=gin_configs/models/xception_65.gin --export_dir=saved_model
 
-writes a SavedModel for feelvos_tf.predict from the archive as it was downloaded; an unpacked one is
-given as its prefix, feelvos_davis17_trained/model.ckpt-200004. --model_dir=converted, with or
-instead of --export_dir, writes converted/ckpt-200004 (the number is the release's step) and the
-settings beside it, to train from with --gin_param="InitialWeights.checkpoint =
-'converted/ckpt-200004'". Optimizer slots are left behind: training begins with fresh momentum.
+writes a SavedModel for feelvos_tf.predict from the downloaded archive; for an unpacked one, give
+its prefix, feelvos_davis17_trained/model.ckpt-200004. --model_dir=converted, with or instead of
+--export_dir, writes converted/ckpt-200004 (the number is the release's step) with its settings, to
+train from with --gin_param="InitialWeights.checkpoint = 'converted/ckpt-200004'". Optimizer slots
+are not converted: training starts with fresh momentum.
 """
 
 from __future__ import annotations
@@ -45,36 +45,36 @@ _GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
     None,
-    "Folder to write a checkpoint to; must not hold one yet.",
+    "Folder to write a checkpoint to; it must not contain one yet.",
     flag_values=_FLAGS,
 )
 _EXPORT_DIR = flags.DEFINE_string(
-    "export_dir", None, "SavedModel to write; must not exist yet.", flag_values=_FLAGS
+    "export_dir", None, "SavedModel to write; it must not exist yet.", flag_values=_FLAGS
 )
 _EXPORT_GIN_FILE = flags.DEFINE_multi_string(
     "export_gin_file",
     ["gin_configs/evaluation.gin"],
-    "Settings of the SavedModel that replace those of --gin_file; '' for none.",
+    "Settings of the SavedModel that override those of --gin_file; '' for none.",
     flag_values=_FLAGS,
 )
 _ALLOW_MISSING = flags.DEFINE_boolean(
     "allow_missing",
     False,
-    "Variables that the checkpoint lacks start at random.",
+    "Initialize variables missing from the checkpoint at random.",
     flag_values=_FLAGS,
 )
-# Names of one kind that an error message shows.
+# How many names of each kind an error message shows.
 _SHOWN = 3
 _INDEX = ".index"
-# What reading an archive raises that is cut short or none at all.
+# Errors raised on reading a truncated archive, or a file that is not one.
 _DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error)
 
 
 @contextlib.contextmanager
 def unpacked(path: str) -> Iterator[str]:
-    """Yields the prefix of the checkpoint in `path`: an archive, or a prefix already.
+    """Yields the prefix of the checkpoint in `path`, which is an archive or already a prefix.
 
-    Only the checkpoint's files are taken from an archive, into a temporary folder.
+    Only the checkpoint's files are extracted from an archive, into a temporary folder.
 
     Raises:
       InputError: the archive is damaged, holds a path that leads out of its folder, or does not
@@ -95,7 +95,7 @@ def unpacked(path: str) -> Iterator[str]:
 
 
 def _extract(archive: tarfile.TarFile, path: str, folder: pathlib.Path) -> str:
-    """Writes the files of the one checkpoint of an archive to `folder`; returns their prefix."""
+    """Extracts the only checkpoint of an archive to `folder`; returns its prefix."""
     members = archive.getmembers()
     for member in members:
         parts = pathlib.PurePosixPath(member.name)
@@ -106,7 +106,7 @@ def _extract(archive: tarfile.TarFile, path: str, folder: pathlib.Path) -> str:
     prefixes = [m.name[: -len(_INDEX)] for m in members if m.isfile() and m.name.endswith(_INDEX)]
     if len(prefixes) != 1:
         raise InputError(
-            f"{path}: expected an archive with one checkpoint (a file .index beside its .data-*), "
+            f"{path}: expected an archive with one checkpoint (a file .index with its .data-*), "
             f"found {len(prefixes)}"
         )
     for member in members:
@@ -118,7 +118,7 @@ def _extract(archive: tarfile.TarFile, path: str, folder: pathlib.Path) -> str:
 
 
 def load(prefix: str, allow_missing: bool) -> Feelvos:
-    """Returns the configured model with the checkpoint's weights, and prints what matched.
+    """Returns the configured model with the checkpoint's weights; prints what matched.
 
     Raises:
       InputError: the checkpoint cannot be read, a shape differs or a variable is missing.
@@ -138,9 +138,9 @@ def load(prefix: str, allow_missing: bool) -> Feelvos:
             f"{_some(restored.unused)} (--allow_missing starts missing ones at random)"
         )
     print(f"matched: {len(restored.matched)} of the model's {total} variables")
-    _print_names("missing, left at random", restored.missing)
-    _print_names("left over in the checkpoint", restored.unused)
-    print(f"optimizer slots and step left behind: {len(restored.ignored)}")
+    _print_names("missing, initialized at random", restored.missing)
+    _print_names("unused in the checkpoint", restored.unused)
+    print(f"optimizer slots and step, not converted: {len(restored.ignored)}")
     return model
 
 
@@ -173,7 +173,7 @@ def _print_names(title: str, names: list[str]) -> None:
 
 
 def export_converted(model_dir: str, export_dir: str) -> None:
-    """Writes the SavedModel of the one checkpoint in `model_dir`."""
+    """Writes the SavedModel of the only checkpoint in `model_dir`."""
     gin_files = [name for name in _EXPORT_GIN_FILE.value if name]
     gin_settings.parse_model_dir(model_dir, [], gin_files)
     with gin_settings.input_errors():
@@ -182,11 +182,11 @@ def export_converted(model_dir: str, export_dir: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Converts the checkpoint that the flags name."""
+    """Converts the checkpoint given by the flags."""
     del argv
     model_dir, export_dir = _MODEL_DIR.value, _EXPORT_DIR.value
     if not _GIN_FILE.value:
-        raise InputError("--gin_file: expected the settings of the model, got nothing")
+        raise InputError("--gin_file: expected the settings of the model, found nothing")
     if model_dir is None and export_dir is None:
         raise InputError("expected --export_dir (a SavedModel) or --model_dir (a checkpoint)")
     if export_dir is not None:

@@ -35,7 +35,7 @@ def variables(golden_names):
     shapes = {name: v.shape for name, v in release_names(model).items()}
     assert set(shapes) == golden_names
     rng = np.random.default_rng(0)
-    # No variance is negative, or the network would give NaN.
+    # A negative variance would make the network return NaN.
     return {n: np.abs(rng.standard_normal(shape)).astype(np.float32) for n, shape in shapes.items()}
 
 
@@ -76,8 +76,8 @@ def test_a_release_checkpoint_becomes_one_of_ours(tmp_path, variables):
     result = run(tmp_path, prefix)
     assert result.returncode == 0, result.stderr
     assert "matched: 347 of the model's 347 variables" in result.stdout
-    assert "left over in the checkpoint: 1\n  logits/other/weights" in result.stdout
-    assert "step left behind: 349" in result.stdout
+    assert "unused in the checkpoint: 1\n  logits/other/weights" in result.stdout
+    assert "step, not converted: 349" in result.stdout
     converted = tmp_path / "converted"
     assert tf.train.latest_checkpoint(str(converted)) == str(converted / "ckpt-200004")
     assert "depth_multiplier = 0.1" in (converted / "operative_config.gin").read_text()
@@ -89,7 +89,7 @@ def test_a_release_checkpoint_becomes_one_of_ours(tmp_path, variables):
 
 
 def archive_of(path: Path, files: dict[str, bytes]) -> Path:
-    """Returns `path` after writing a .tar.gz with these files, under any name, even a bad one."""
+    """Writes a .tar.gz with these files, under any names, even bad ones; returns `path`."""
     with tarfile.open(path, "w:gz") as archive:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
@@ -100,7 +100,7 @@ def archive_of(path: Path, files: dict[str, bytes]) -> Path:
 
 @pytest.fixture
 def release_files(tmp_path, variables):
-    """Returns what the release's archive holds, by name."""
+    """Returns the files of the release's archive by name."""
     write_tf1_checkpoint(tmp_path / "model.ckpt", variables, step=200004)
     found = {f"trained/{p.name}": p.read_bytes() for p in tmp_path.glob("model.ckpt*")}
     assert len(found) == 2
@@ -108,7 +108,7 @@ def release_files(tmp_path, variables):
 
 
 def test_the_downloaded_archive_becomes_a_saved_model(tmp_path, release_files, monkeypatch):
-    """Up to the writing of it, which takes long: release_checkpoint_test.py does that."""
+    """Without writing it, which takes long: release_checkpoint_test.py does that."""
     exported = []
     monkeypatch.setattr(convert_checkpoint.export, "export", lambda *given: exported.append(given))
     path = archive_of(tmp_path / "trained.tar.gz", {**release_files, "trained/README": b"hello"})
@@ -135,7 +135,7 @@ def test_the_downloaded_archive_becomes_a_saved_model(tmp_path, release_files, m
     assert "expected a folder that does not exist yet" in again.stderr
 
 
-def test_archives_that_cannot_be_used_are_told_in_one_sentence(tmp_path, release_files):
+def test_an_unusable_archive_gives_one_sentence(tmp_path, release_files):
     whole = archive_of(tmp_path / "whole.tar.gz", release_files).read_bytes()
     (tmp_path / "cut.tar.gz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.tar.gz").write_bytes(b"no archive")
@@ -157,7 +157,7 @@ def test_archives_that_cannot_be_used_are_told_in_one_sentence(tmp_path, release
     assert not (tmp_path.parent / "up").exists()
 
 
-def test_a_folder_to_write_to_is_needed(tmp_path):
+def test_an_output_folder_is_required(tmp_path):
     (tmp_path / "small.gin").write_text(SETTINGS)
     flags = ["--tf1_checkpoint=x", f"--gin_file={tmp_path}/small.gin"]
     result = in_this_process.run(convert_checkpoint, *flags)
@@ -165,7 +165,7 @@ def test_a_folder_to_write_to_is_needed(tmp_path):
     assert "expected --export_dir (a SavedModel) or --model_dir" in result.stderr
 
 
-def test_training_goes_on_from_a_converted_checkpoint(tmp_path, variables):
+def test_training_resumes_from_a_converted_checkpoint(tmp_path, variables):
     run(tmp_path, write_tf1_checkpoint(tmp_path / "model.ckpt", variables, step=17))
     model = small_model()
     step = tf.Variable(0, dtype=tf.int64)
@@ -188,7 +188,7 @@ def test_a_missing_variable_is_an_error_unless_allowed(tmp_path, variables):
 
     result = run(tmp_path, prefix, "--allow_missing")
     assert result.returncode == 0, result.stderr
-    assert f"missing, left at random: 1\n  {LOGITS}" in result.stdout
+    assert f"missing, initialized at random: 1\n  {LOGITS}" in result.stdout
     assert (tmp_path / "converted/ckpt-0.index").exists()
 
     result = run(tmp_path, prefix, "--allow_missing")

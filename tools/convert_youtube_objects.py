@@ -1,4 +1,4 @@
-r"""Turns YouTube-Objects, as published, into the folders that --dataset=youtube_objects reads.
+r"""Converts YouTube-Objects, as published, to the layout that --dataset=youtube_objects reads.
 
     python tools/convert_youtube_objects.py --frames=youtube-objects --masks=youtube_masks \
         --output_dir=YTO
@@ -6,15 +6,15 @@ r"""Turns YouTube-Objects, as published, into the folders that --dataset=youtube
     FRAMES/<class>/data/<video>/shots/<shot>/frame0001.jpg ...      Prest et al., CVPR 2012
     MASKS/<class>/data/<video>/shots/<shot>/labels/00001.jpg ...    Jain and Grauman, ECCV 2014
 
-<https://data.vision.ee.ethz.ch/cvl/youtube-objects/> has the frames (a shot's may also lie in
-`images/` beside its `labels/`), <https://vision.cs.utexas.edu/projects/videoseg/> the masks: one
-object, about every tenth frame, as JPEG. The new folder receives
+<https://data.vision.ee.ethz.ch/cvl/youtube-objects/> has the frames (those of a shot may also be in
+`images/` next to its `labels/`), <https://vision.cs.utexas.edu/projects/videoseg/> the masks: one
+object, about every tenth frame, as JPEG. The output folder gets
 `JPEGImages/<class>-<video>-<shot>/00001.jpg`, `Annotations/...png` (0 and 255) and
 `ImageSets/val.txt`.
 
-A shot goes from its first to its last annotated frame, and its frames get the size of its masks,
-which may be half of theirs. Shots with a single annotated frame have nothing to score and are left
-out; they are named.
+A sequence runs from the first to the last annotated frame of a shot. Frames are resized to the
+size of the masks, which may be half of theirs. Shots with fewer than two annotated frames have
+nothing to score; they are listed and skipped.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from feelvos_tf.media import masks, pictures
 
 _FLAGS = cli.flag_values(__name__)
 _FRAMES = flags.DEFINE_string(
-    "frames", None, "Folder of the frames; by default that of the masks.", flag_values=_FLAGS
+    "frames", None, "Folder of the frames; by default, that of the masks.", flag_values=_FLAGS
 )
 _MASKS = flags.DEFINE_string("masks", None, "Folder of the masks.", flag_values=_FLAGS)
 _OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder to write, which must not exist.", flag_values=_FLAGS
+    "output_dir", None, "Folder to write; it must not exist yet.", flag_values=_FLAGS
 )
 _LABELS = "*/data/*/shots/*/labels"
-# JPEG blurs the outlines of a mask that was 0 and 255.
+# JPEG blurs the outlines of masks of 0 and 255.
 _THRESHOLD = 127
 _QUALITY = 95
 
 
 def main(argv: list[str]) -> None:
-    """Converts what the flags name; the folder appears when it is complete."""
+    """Converts the data set; the output folder appears when it is complete."""
     del argv
     if _MASKS.value is None or _OUTPUT_DIR.value is None:
         raise InputError("expected --masks and --output_dir")
@@ -79,7 +79,7 @@ def _convert_all(
         name = f"{kind}-{video}-{number}"
         by_number = _numbered(labels)
         if len(by_number) < 2:
-            tqdm.write(f"left out: {name}, with {cli.count(len(by_number), 'annotated frames')}")
+            tqdm.write(f"skipped: {name}, with {cli.count(len(by_number), 'annotated frames')}")
             continue
         own = pathlib.Path(_FRAMES.value or source) / shot
         frames = _numbered(own if _numbered(own) else labels.parent / "images")
@@ -109,12 +109,12 @@ def _convert(
     Args:
       frames: number -> picture.
       labels: number -> mask.
-      place: of the frames, for the sentence.
+      place: folder of the frames, for error messages.
       folder: the data set's root.
-      name: of the sequence.
+      name: name of the sequence.
 
     Raises:
-      InputError: a frame is missing, or a picture is damaged.
+      InputError: a frame is missing, a picture is damaged, or masks differ in size.
     """
     size = None
     for number in range(min(labels), max(labels) + 1):
@@ -123,13 +123,15 @@ def _convert(
         if number in labels:
             mask = pictures.read_image(labels[number])[..., 0] > _THRESHOLD
             size = size or mask.shape
+            if mask.shape != size:
+                raise InputError(f"{labels[number]}: expected a size of {size}, found {mask.shape}")
             path = folder / "Annotations" / name / f"{number:05d}.png"
             masks.write_mask(path, mask.astype(np.uint8) * 255)
         _write_frame(frames[number], folder / "JPEGImages" / name / f"{number:05d}.jpg", size)
 
 
 def _write_frame(source: pathlib.Path, target: pathlib.Path, size: tuple[int, int]) -> None:
-    """Copies a frame, byte for byte unless its size changes to [height, width] `size`."""
+    """Writes a frame of [height, width] `size`: a copy if it is a JPEG of that size."""
     target.parent.mkdir(parents=True, exist_ok=True)
     image = pictures.read_image(source)
     if image.shape[:2] == size and source.suffix.lower() in (".jpg", ".jpeg"):

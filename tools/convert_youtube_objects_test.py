@@ -13,7 +13,8 @@ SHOT = "cat/data/0003/shots/012"
 
 @pytest.fixture
 def published(tmp_path):
-    """Frames 1 to 25 of one shot, masks of 3, 13 and 23, half as large; and a shot of one mask."""
+    """Returns a folder with frames 1 to 25 of one shot, half-size masks of frames 3, 13 and 23, and
+    a shot with a single mask."""
     for frame in range(1, 26):
         image, ids = drawn_videos.draw(frame % 10, [255], (96, 160))
         path = tmp_path / "frames" / SHOT / f"frame{frame:04d}.jpg"
@@ -38,7 +39,7 @@ def test_shots_become_sequences_that_can_be_scored(published):
     done = convert(published)
     assert done.returncode == 0, done.stderr
     assert "1 sequence in" in done.stdout
-    assert "left out: cow-0019-001, with 1 annotated frame" in done.stdout + done.stderr
+    assert "skipped: cow-0019-001, with 1 annotated frame" in done.stdout + done.stderr
     (video,) = datasets.list_sequences(
         published / "new/yto", "youtube_objects", "val", "", None, "first"
     )
@@ -50,7 +51,7 @@ def test_shots_become_sequences_that_can_be_scored(published):
     assert [path.stem for path in truth.masks] == ["00013", "00023"]
 
 
-def test_frames_may_lie_beside_the_masks_and_are_copied_where_sizes_agree(published):
+def test_frames_may_be_next_to_the_masks_and_are_copied_if_sizes_agree(published):
     (published / "frames" / SHOT).rename(published / "masks" / SHOT / "images")
     for path in (published / "masks" / SHOT / "labels").iterdir():
         Image.fromarray(drawn_videos.draw(3, [255], (96, 160))[1]).save(path)
@@ -60,9 +61,15 @@ def test_frames_may_lie_beside_the_masks_and_are_copied_where_sizes_agree(publis
     assert copied.read_bytes() == original.read_bytes()
 
 
-def test_a_missing_frame_or_folder_is_one_sentence_and_nothing_is_left(published):
+def test_a_missing_frame_or_folder_gives_one_sentence_and_leaves_no_files(published):
     (published / "frames" / SHOT / "frame0007.jpg").unlink()
     assert "expected frame 7 of cat-0003-012, found none" in convert(published).stderr
     assert not list((published / "new").iterdir())
     wrong = convert(published, f"--masks={published / 'frames'}")
     assert "expected folders */data/*/shots/*/labels, found none" in wrong.stderr
+
+
+def test_masks_that_differ_in_size_are_refused(published):
+    Image.new("L", (40, 24)).save(published / "masks" / SHOT / "labels/00003.jpg")
+    assert "00013.jpg: expected a size of (24, 40), found (48, 80)" in convert(published).stderr
+    assert not list((published / "new").iterdir())

@@ -1,7 +1,7 @@
 r"""Scores predicted masks: J, F and J&F as DAVIS defines them.
 
 Reads `PREDICTIONS/<sequence>/00000.png ...` and writes `global_results-<split>.csv` and
-`per-sequence_results-<split>.csv` beside the sequences.
+`per-sequence_results-<split>.csv` next to the sequences.
 
     python tools/eval_davis.py --dataset_root=DAVIS --predictions=OUT --year=2017 --split=val
     python tools/eval_davis.py --dataset=youtube_vos --dataset_root=YTVOS --predictions=OUT
@@ -9,7 +9,7 @@ Reads `PREDICTIONS/<sequence>/00000.png ...` and writes `global_results-<split>.
     python tools/eval_davis.py --ground_truth=MASKS --predictions=OUT --report=report.html \
         --compare=OTHER
 
-A data set needs its masks and lists alone; its frames are for the report's pictures.
+Only the masks and lists of a data set are needed; its frames are for the report's pictures.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PREDICTIONS = flags.DEFINE_string(
 )
 _DATASET = dataset_flags.define(_FLAGS, "Folder of the data set that holds the ground truth.")
 _GROUND_TRUTH = flags.DEFINE_string(
-    "ground_truth", None, "Any tree of masks, scored instead of a data set.", flag_values=_FLAGS
+    "ground_truth", None, "Any tree of masks, used instead of a data set.", flag_values=_FLAGS
 )
 _WORKERS = flags.DEFINE_integer(
     "workers",
@@ -57,13 +57,13 @@ _ALLOW_MISSING = flags.DEFINE_bool(
 _COUNT_FIRST_FRAME = flags.DEFINE_bool(
     "count_first_frame",
     False,
-    "YouTube-Objects: score the first annotated frame, too, whose mask is given. Papers do either.",
+    "YouTube-Objects: also score the first annotated frame, whose mask is given. Papers do either.",
     flag_values=_FLAGS,
 )
 
 
 def main(argv: list[str]) -> None:
-    """Scores the predictions that the flags name."""
+    """Scores the predictions given by the flags."""
     del argv
     if _PREDICTIONS.value is None:
         raise InputError("--predictions=DIR is needed: the folder of masks to score")

@@ -29,7 +29,7 @@ def predictions(tmp_path):
 
 
 def test_the_tool_prints_the_table_and_writes_the_csvs(davis, predictions):
-    """The program itself, as users run it."""
+    """Runs the program itself, as users do."""
     command = [sys.executable, str(TOOL), f"--dataset_root={davis}", f"--predictions={predictions}"]
     result = subprocess.run([*command, "--workers=2"], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -63,7 +63,7 @@ def test_any_tree_of_masks_can_be_the_ground_truth(davis, predictions):
     assert len((predictions / "per-sequence_results-val.csv").read_text().splitlines()) == 5
 
 
-def test_clips_of_a_tree_without_predictions_are_not_read(davis, predictions):
+def test_ground_truth_without_predictions_is_not_read(davis, predictions):
     truth = davis / "Annotations/480p"
     Image.new("LA", (80, 48), (1, 100)).save(truth / "three/00001.png")
     shutil.rmtree(predictions / "three")
@@ -74,7 +74,7 @@ def test_clips_of_a_tree_without_predictions_are_not_read(davis, predictions):
     assert "not scored: sequence three: expected 6 predicted masks" in result.stdout
 
 
-def test_youtube_objects_has_a_mean_of_each_class(tmp_path):
+def test_youtube_objects_has_a_mean_per_class(tmp_path):
     names = {"cat-0001-001": 0, "cat-0002-001": 3, "dog-0001-001": 0}
     for name, error in names.items():
         truth = [drawn_masks.draw(i, [255]) for i in range(4)]
@@ -118,7 +118,7 @@ def check_refusal(result, predictions, *words):
     assert not list(predictions.glob("*.csv"))
 
 
-def test_bad_predictions_are_one_sentence_and_no_csv(davis, predictions):
+def test_bad_predictions_give_one_sentence_and_no_csv(davis, predictions):
     arguments = f"--dataset_root={davis}", f"--predictions={predictions}"
     Image.new("RGB", (80, 48), (128, 0, 0)).save(predictions / "one/00002.png")
     check_refusal(run(*arguments), predictions, "one/00002.png", "colors")
@@ -126,7 +126,7 @@ def test_bad_predictions_are_one_sentence_and_no_csv(davis, predictions):
     check_refusal(run(*arguments), predictions, "sequence one", "00002.png")
 
 
-def test_missing_predictions_are_scored_around_on_request(davis, predictions):
+def test_missing_predictions_are_skipped_with_allow_missing(davis, predictions):
     (predictions / "one/00002.png").unlink()
     result = run(f"--dataset_root={davis}", f"--predictions={predictions}", "--allow_missing")
     assert result.returncode == 0, result.stderr
@@ -145,6 +145,6 @@ def test_missing_predictions_are_scored_around_on_request(davis, predictions):
         (("--predictions={out}", "--dataset_root={davis}", "--year=2016"), ["2016/val.txt"]),
     ],
 )
-def test_wrong_requests_are_one_sentence(davis, predictions, arguments, words):
+def test_invalid_flags_give_one_sentence(davis, predictions, arguments, words):
     filled = [text.format(out=predictions, davis=davis) for text in arguments]
     check_refusal(run(*filled), predictions, *words)

@@ -1,10 +1,10 @@
-"""Puts the model of a training run into the package, as the one that needs no --saved_model.
+"""Puts the model of a training run into the package, as the default model.
 
     python tools/pack_pretrained.py --model_dir=RUN --hours=12.5
 
-writes weights.npz and settings.gin of feelvos_tf/pretrained/, and into MODEL_CARD.md there what
-these weights are; scores of earlier weights are taken out of it. Where the training kept a moving
-average of the weights, that is what is taken. Then the scores, on DAVIS 2016 for example:
+writes weights.npz and settings.gin in feelvos_tf/pretrained/, describes the weights in the
+MODEL_CARD.md there, and removes the scores of earlier weights from it. If the run kept a moving
+average of the weights, the average is packed. To add the scores, for example on DAVIS 2016:
 
     python -m feelvos_tf.predict --dataset=davis_2016 --dataset_root=DAVIS2016 --split=val \\
         --output_dir=OUT
@@ -12,7 +12,7 @@ average of the weights, that is what is taken. Then the scores, on DAVIS 2016 fo
         --predictions=OUT
     python tools/pack_pretrained.py --scores=OUT/per-sequence_results-val.csv
 
-`bash tools/refresh_pretrained.sh` does all that.
+`bash tools/refresh_pretrained.sh` does all of this.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from feelvos_tf.inference import model_loading
 
 _FLAGS = cli.flag_values(__name__)
 _MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Folder that the training wrote.", flag_values=_FLAGS
+    "model_dir", None, "Folder of the training run.", flag_values=_FLAGS
 )
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
@@ -44,25 +44,25 @@ _CHECKPOINT = flags.DEFINE_string(
 _INFERENCE_SIZE = flags.DEFINE_integer(
     "inference_size",
     480,
-    "Pixels of the short side at which the model runs unless told otherwise.",
+    "Default size of the model's input: pixels of the short side.",
     lower_bound=16,
     flag_values=_FLAGS,
 )
 _WINDOW = flags.DEFINE_float(
     "window",
     0.5,
-    "Share of a frame's pixels that is computed around the objects unless told otherwise.",
+    "Default share of a frame's pixels that is computed, around the objects.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=_FLAGS,
 )
 _HOURS = flags.DEFINE_float(
-    "hours", None, "How long all stages were trained, for the card.", flag_values=_FLAGS
+    "hours", None, "Total training time of all stages, for the card.", flag_values=_FLAGS
 )
 _SCORES = flags.DEFINE_string(
     "scores",
     None,
-    "CSV file with one line per sequence that tools/eval_davis.py wrote of the bundled model.",
+    "Per-sequence CSV file that tools/eval_davis.py wrote for the bundled model.",
     flag_values=_FLAGS,
 )
 _OUTPUT_DIR = flags.DEFINE_string(
@@ -71,7 +71,7 @@ _OUTPUT_DIR = flags.DEFINE_string(
 
 CARD = "MODEL_CARD.md"
 _HEADER = """\
-# Settings of the bundled model, one a line; written by tools/pack_pretrained.py.
+# Settings of the bundled model, one per line; written by tools/pack_pretrained.py.
 
 inference_size = {inference_size}
 window = {window}
@@ -91,14 +91,14 @@ def pack(
     folder: pathlib.Path,
     window: float = 0.0,
 ) -> str:
-    """Writes weights and settings of a run's model; returns what they are, a line for the card.
+    """Writes the weights and settings of a run's model; returns their description for the card.
 
     Args:
       model_dir: folder of the run.
-      checkpoint: prefix; the latest by default.
-      inference_size: what the settings name.
+      checkpoint: prefix; by default, the latest.
+      inference_size: default size to record in the settings.
       folder: of the bundled model.
-      window: see `VideoPredictor`; likewise.
+      window: default window to record in the settings; see `VideoPredictor`.
 
     Raises:
       InputError: there is no usable checkpoint, or a weight cannot be written.
@@ -119,7 +119,7 @@ def pack(
         model, _ = build_evaluated()
     load_weights(model, prefix)
     text = _HEADER.format(inference_size=inference_size, window=window) + settings_of_evaluation()
-    # All are written before the first one takes its name.
+    # Both are complete before the first one takes its final name.
     with contextlib.ExitStack() as stack:
         settings, weights = (
             stack.enter_context(atomic_files.replacing(folder / name))
@@ -137,9 +137,9 @@ def pack(
 
 
 def settings_of_evaluation() -> str:
-    """Returns the settings, defaults included, of the model that was built for evaluation.
+    """Returns the settings, including defaults, of the model that was built for evaluation.
 
-    Each is one line, without a scope, and holds its value instead of a macro's name.
+    Each is on one line, without a scope, with macros replaced by their values.
     """
     import gin
 
@@ -153,13 +153,13 @@ def settings_of_evaluation() -> str:
 
 
 def scores_table(path: str) -> str:
-    """Returns the card's scores: J, F and J&F per sequence and their means, in percent.
+    """Returns the card's table of scores: J, F and J&F per sequence and their means, in percent.
 
     Args:
       path: `per-sequence_results-<split>.csv` of `tools/eval_davis.py`.
 
     Raises:
-      InputError: the file is not one.
+      InputError: the file is not such a table.
     """
     try:
         with open(path, newline="") as file:
@@ -193,10 +193,10 @@ def _row(name: str, j: float, f: float) -> str:
 
 
 def fill_in(card: pathlib.Path, section: str, text: str) -> None:
-    """Replaces what stands between the two comments of a section of the card.
+    """Replaces the text between the two comments of a section of the card.
 
     Raises:
-      InputError: the card is missing or lacks them.
+      InputError: the card or one of the comments is missing.
     """
     begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
     before = card.read_text() if card.is_file() else ""
@@ -209,10 +209,10 @@ def fill_in(card: pathlib.Path, section: str, text: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Does what the flags say."""
+    """Packs a run, or writes scores into the card."""
     del argv
     if (_MODEL_DIR.value is None) == (_SCORES.value is None):
-        raise InputError("expected either --model_dir (a run to pack) or --scores (to tell of it)")
+        raise InputError("expected either --model_dir (a run to pack) or --scores (for the card)")
     folder = pathlib.Path(_OUTPUT_DIR.value)
     if _SCORES.value is not None:
         fill_in(folder / CARD, "scores", scores_table(_SCORES.value))

@@ -1,4 +1,4 @@
-"""The program on the run of a small network, as a training leaves it."""
+"""The program on the folder of a training run of a small network."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_folder(tmp_path):
 
 @pytest.fixture
 def box(tmp_path):
-    """Returns a folder of the bundled model that holds a card alone."""
+    """Returns a folder for the bundled model that holds only a card."""
     (tmp_path / "box").mkdir()
     shutil.copy(model_loading.BUNDLED / pack_pretrained.CARD, tmp_path / "box")
     return tmp_path / "box"
@@ -86,7 +86,7 @@ def test_a_run_becomes_the_bundled_model_with_its_averaged_weights(run_folder, b
     assert "have not been scored yet" not in card and "ckpt-4200" in card
 
 
-def test_objects_of_one_sequence_are_told_apart(tmp_path):
+def test_objects_of_one_sequence_are_listed_separately(tmp_path):
     (tmp_path / "scores.csv").write_text(CSV)
     table = pack_pretrained.scores_table(str(tmp_path / "scores.csv"))
     assert [line.split(" | ")[0] for line in table.splitlines()[5:]] == [
@@ -96,7 +96,7 @@ def test_objects_of_one_sequence_are_told_apart(tmp_path):
     ]
 
 
-def test_what_cannot_be_packed_is_told_in_one_sentence_and_nothing_is_written(tmp_path, box):
+def test_unusable_input_gives_one_sentence_and_writes_nothing(tmp_path, box):
     before = (box / pack_pretrained.CARD).read_bytes()
     (tmp_path / "empty").mkdir()
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
@@ -113,7 +113,7 @@ def test_what_cannot_be_packed_is_told_in_one_sentence_and_nothing_is_written(tm
     assert (box / pack_pretrained.CARD).read_bytes() == before
 
 
-def test_a_card_without_the_section_is_left_alone(tmp_path):
+def test_a_card_without_the_section_is_not_changed(tmp_path):
     (tmp_path / "card.md").write_text("# Mine\n")
     with pytest.raises(InputError, match="expected a card with the line '<!-- begin scores -->'"):
         pack_pretrained.fill_in(tmp_path / "card.md", "scores", "x")

@@ -5,10 +5,9 @@
     python -m feelvos_tf.predict --dataset_root=PASTED --split=val --output_dir=OUT
     python tools/eval_davis.py --dataset_root=PASTED --split=val --predictions=OUT
 
-Two to five objects of the given sequences, each from a frame of its own, move over another of their
-frames, whose own object is filled in. They enter from all sides and meet in the middle, where the
-later ones are in front. With more objects than sequences some are alike. The same seed gives the
-same clips.
+Two to five objects of the given sequences, each cut from a random frame, move over another frame
+whose own object is filled in. They come from all sides and meet in the middle, where later ones are
+in front. With more objects than sequences, some are alike. The same seed gives the same clips.
 """
 
 from __future__ import annotations
@@ -29,19 +28,20 @@ from feelvos_tf.data.synthetic_motion import View
 from feelvos_tf.media import masks, pictures
 
 _FLAGS = cli.flag_values(__name__)
-_DATASET = dataset_flags.define(_FLAGS, "Folder of the data set that lends objects.", split="train")
+_DATASET = dataset_flags.define(
+    _FLAGS, "Folder of the data set to take objects from.", split="train"
+)
 _OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder to write, which must not exist.", required=True, flag_values=_FLAGS
+    "output_dir", None, "Folder to write; it must not exist yet.", required=True, flag_values=_FLAGS
 )
 _CLIPS = flags.DEFINE_integer("clips", 20, "Number of clips.", lower_bound=1, flag_values=_FLAGS)
-_FRAMES = flags.DEFINE_integer("frames", 20, "Of each clip.", lower_bound=2, flag_values=_FLAGS)
-_SEED = flags.DEFINE_integer("seed", 0, "Of everything drawn.", lower_bound=0, flag_values=_FLAGS)
+_FRAMES = flags.DEFINE_integer("frames", 20, "Frames per clip.", lower_bound=2, flag_values=_FLAGS)
+_SEED = flags.DEFINE_integer("seed", 0, "Random seed.", lower_bound=0, flag_values=_FLAGS)
 
 _OBJECTS = (2, 5)
-# Of an object that is worth cutting out.
+# Smallest object worth cutting out.
 _LEAST_PIXELS = 100
-# Of an object, as a share of the frame's height; and of the height, how far it starts from the
-# middle.
+# Extent of an object, and its initial distance from the middle, as shares of the frame's height.
 _EXTENTS, _DISTANCES = (0.2, 0.4), (0.35, 0.6)
 
 
@@ -71,7 +71,7 @@ def pasted_clip(
     """Returns images, uint8 [height, width, 3], with their object ids, uint8 [height, width].
 
     Args:
-      videos: lend objects and background.
+      videos: provide objects and background.
       frames: of the clip.
       rng: the only source of randomness.
     """
@@ -106,7 +106,7 @@ def pasted_clip(
 
 
 def _frame_of(video: VideoFiles, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Returns an image and its mask, 0 and 1, of a frame that shows an object."""
+    """Returns the image and mask (0 and 1) of a random frame that shows an object."""
     for position in rng.permutation(len(video.frames)):
         ids = masks.read_annotation(video.masks[position], video.binary_masks)
         inside = (ids > 0) & (ids != masks.VOID)

@@ -1,4 +1,4 @@
-"""Clips of pasted objects: a data set that predict and eval_davis take, the same for a seed."""
+"""Clips of pasted objects: a data set that predict and eval_davis read, determined by the seed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def run(root, folder, *more):
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """Returns the folder of the data set, and that of the clips."""
+    """Returns the folders of the data set and of the clips."""
     folder = tmp_path_factory.mktemp("pasted")
     root = drawn_videos.write_davis(folder / "davis", {"a": [1], "b": [1, 2]}, year="2016")
     done = run(root, folder / "clips")
@@ -43,7 +43,7 @@ def test_objects_come_from_all_sides_and_meet(drawn):
         assert objects == list(range(1, len(objects) + 1))
         counts.add(len(objects))
         image = pictures.read_image(video.frames[0])
-        # Of the background's color nothing is left where an object is, and the other way round.
+        # Pixels differ from the background's color exactly where there is an object.
         background = drawn_videos.COLORS[0].astype(int)
         away = np.abs(image.astype(int) - background).sum(-1) > 120
         assert np.mean(away == (ids[0] > 0)) > 0.97
@@ -56,7 +56,7 @@ def test_objects_come_from_all_sides_and_meet(drawn):
     assert len(counts) > 1 and counts <= {2, 3, 4, 5}
 
 
-def test_a_seed_gives_the_same_clips_and_another_one_others(drawn, tmp_path):
+def test_the_seed_determines_the_clips(drawn, tmp_path):
     root, clips = drawn
     assert run(root, tmp_path / "again").returncode == 0
     assert run(root, tmp_path / "other", "--seed=1").returncode == 0
@@ -67,7 +67,7 @@ def test_a_seed_gives_the_same_clips_and_another_one_others(drawn, tmp_path):
         assert all(equal) == is_same
 
 
-def test_objects_that_exchange_their_names_are_counted(drawn, tmp_path):
+def test_pixels_of_swapped_objects_are_counted_as_confused(drawn, tmp_path):
     [video, *_] = datasets.list_sequences(drawn[1])
     for path in video.masks:
         ids = masks.read_annotation(path)
@@ -81,7 +81,7 @@ def test_objects_that_exchange_their_names_are_counted(drawn, tmp_path):
     assert scores.confused_share == pytest.approx(expected) and expected > 0.2
 
 
-def test_a_folder_that_is_there_is_left_alone(drawn, tmp_path):
+def test_an_existing_folder_is_left_unchanged(drawn, tmp_path):
     done = run(drawn[0], tmp_path)
     assert done.returncode == 1 and "expected a folder that does not exist" in done.stderr
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Writes the masks of baselines that learn nothing, as feelvos_tf.predict writes its own.
+"""Writes the masks of baselines without learning, in the format of feelvos_tf.predict.
 
     python tools/predict_baseline.py --baseline=optical_flow --dataset_root=DIR --year=2017 \\
         --split=val --output_dir=OUT
@@ -24,7 +24,7 @@ _BASELINE = flags.DEFINE_enum(
     "baseline",
     None,
     ["first_mask", "optical_flow"],
-    "What to predict with.",
+    "Method of prediction.",
     required=True,
     flag_values=_FLAGS,
 )
@@ -46,7 +46,7 @@ class FirstMask:
 
     @property
     def object_ids(self) -> np.ndarray:
-        """The ids that are followed."""
+        """The ids that are tracked."""
         return np.unique(self._mask)
 
     def step(self, image: np.ndarray) -> np.ndarray:
@@ -59,12 +59,12 @@ class FirstMask:
         self.correct(mask)
 
     def correct(self, mask: np.ndarray, background: bool = False) -> None:
-        """Corrects the mask that is repeated."""
-        silent = (mask == VOID) | ((mask == 0) & (not background))
-        self._mask = np.where(silent, self._mask, mask)
+        """Replaces the marked pixels of the repeated mask."""
+        unmarked = (mask == VOID) | ((mask == 0) & (not background))
+        self._mask = np.where(unmarked, self._mask, mask)
 
     def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
-        """Returns a function that returns the state as it is now."""
+        """Returns a function that returns the current state."""
         mask = self._mask
         return lambda: {"mask": mask}
 
@@ -72,7 +72,7 @@ class FirstMask:
 class OpticalFlow:
     """Warps the previous mask along the optical flow. A `Propagator`.
 
-    It carries one soft mask per object, so that small movements add up instead of being rounded.
+    It keeps one soft mask per object, so that small movements add up instead of being rounded away.
     """
 
     def __init__(self):
@@ -93,13 +93,13 @@ class OpticalFlow:
 
     @property
     def object_ids(self) -> np.ndarray:
-        """The ids that are followed."""
+        """The ids that are tracked."""
         return self._ids
 
     def step(self, image: np.ndarray) -> np.ndarray:
         """Returns the ids of the next frame, uint8 [height, width]."""
         current = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        # From the current frame back, so that every pixel finds where it came from.
+        # Backward flow, from the current frame: every pixel finds where it came from.
         flow = self._flow.calc(current, self._previous, None)
         rows, columns = np.indices(current.shape, np.float32)
         source = columns + flow[..., 0], rows + flow[..., 1]
@@ -111,11 +111,11 @@ class OpticalFlow:
         return self._ids[np.argmax(self._planes, axis=0)]
 
     def add_objects(self, mask: np.ndarray) -> None:
-        """Adds objects, which cover the others where their mask does."""
+        """Adds objects, which replace others where their masks overlap."""
         self.correct(mask)
 
     def correct(self, mask: np.ndarray, background: bool = False) -> None:
-        """Corrects the last frame's soft masks."""
+        """Replaces the marked pixels of the previous frame's soft masks."""
         marked = (mask != VOID) & ((mask != 0) | background)
         new_ids = np.setdiff1d(mask[marked], self._ids)
         self._planes += [np.zeros(mask.shape, np.float32) for _ in new_ids]
@@ -124,7 +124,7 @@ class OpticalFlow:
             plane[marked] = mask[marked] == value
 
     def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
-        """Returns a function that returns the state as it is now."""
+        """Returns a function that returns the current state."""
         previous, ids, planes = self._previous, self._ids, self._planes
         return lambda: {"previous": previous, "ids": ids, "planes": np.stack(planes)}
 
@@ -133,7 +133,7 @@ BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
 
 
 def main(argv: list[str]) -> None:
-    """Propagates masks through what the flags name."""
+    """Propagates masks through the selected videos."""
     del argv
     if not _COMMAND_LINE.write_first_frame():
         _COMMAND_LINE.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})

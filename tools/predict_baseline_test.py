@@ -49,7 +49,7 @@ def predict(clip, output, *flags):
 
 
 def run_program(*flags):
-    """Runs the program itself, as users run it."""
+    """Runs the program itself, as users do."""
     command = [sys.executable, predict_baseline.__file__, *flags]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -62,7 +62,7 @@ def test_first_mask_is_repeated(clip, tmp_path):
         np.testing.assert_array_equal(ids, scene(0)[1])
 
 
-def test_optical_flow_follows_each_object_its_own_way(clip, tmp_path):
+def test_optical_flow_tracks_objects_that_move_apart(clip, tmp_path):
     result = predict(clip, tmp_path / "out", "--baseline=optical_flow")
     assert result.returncode == 0, result.stderr
     last, truth = masks.read_annotation(tmp_path / "out" / "00005.png"), scene(5)[1]
@@ -71,12 +71,12 @@ def test_optical_flow_follows_each_object_its_own_way(clip, tmp_path):
         assert both / ((last == value) | (truth == value)).sum() > 0.8
 
 
-def test_one_baseline_does_not_pass_for_the_other(clip, tmp_path):
+def test_masks_of_one_baseline_are_not_reused_for_the_other(clip, tmp_path):
     predict(clip, tmp_path / "out", "--baseline=first_mask")
     result = predict(clip, tmp_path / "out", "--baseline=optical_flow")
     assert "5 frames" in result.stdout
     again = predict(clip, tmp_path / "out", "--baseline=optical_flow")
-    assert "complete already" in again.stdout
+    assert "already complete" in again.stdout
 
 
 def test_unknown_or_missing_baseline_is_refused(clip, tmp_path):

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# From an empty machine to masks:
+# From a fresh machine to masks:
 #
 #   bash tools/quickstart.sh            installs into .venv; masks of the clips in testdata/, with scores
-#   bash tools/quickstart.sh --train    then shows the whole way of a training, on a tiny data set
+#   bash tools/quickstart.sh --train    also trains, exports and scores a model, on a tiny data set
 #
-# Both fill quickstart_output/. A second run goes on where the first one stopped and repeats nothing
-# that is done.
+# Both fill quickstart_output/. A second run resumes where the first one stopped, without repeating what
+# is done.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/setup_environment.sh
@@ -28,13 +28,13 @@ has_records() {
   [ "$(find "$OUT/records" -name "train-*-of-0000$SHARDS.tfrecord" 2> /dev/null | wc -l)" = "$SHARDS" ]
 }
 
-# A SavedModel older than the checkpoint it should hold is from another training.
+# A SavedModel older than the checkpoint is from another training run.
 has_current_saved_model() {
   [ -f "$OUT/saved_model/saved_model.pb" ] \
     && [ ! "$OUT/model/checkpoint" -nt "$OUT/saved_model/saved_model.pb" ]
 }
 
-# Scores older than a mask are of other masks.
+# Scores older than a mask belong to other masks.
 has_current_scores() {
   [ -f "$OUT/report.html" ] && [ -f "$OUT/masks/global_results-val.csv" ] \
     && [ -z "$(find "$OUT/masks" testdata/Annotations -newer "$OUT/report.html" -print -quit)" ]
@@ -65,10 +65,10 @@ Your own video: draw the objects of its first frame into a PNG (0 is background,
 object), then
   $PYTHON -m feelvos_tf.predict --video=my_video.mp4 --mask=my_first_mask.png \\
     --output_dir=my_masks --overlay=my_overlay.mp4
-This runs the bundled model at its best size; --fast is several times as fast. What it was trained on
-and where it fails is in feelvos_tf/pretrained/MODEL_CARD.md.
+This runs the bundled model with its default settings; --fast is several times as fast.
+feelvos_tf/pretrained/MODEL_CARD.md documents what it was trained on and where it fails.
 
-The whole way of a training (records, training, SavedModel, masks, scores), in some minutes:
+To train a model as well (records, training, SavedModel, masks, scores), in some minutes:
   bash tools/quickstart.sh --train
 END
   exit
@@ -76,19 +76,19 @@ fi
 
 step "1/5 Records: one TFRecord per training video"
 if has_records; then
-  echo "$OUT/records is complete already"
+  echo "$OUT/records is already complete"
 else
   "$PYTHON" tools/build_tfrecords.py --dataset=davis_2017 --dataset_root=testdata --split=train \
     --num_shards="$SHARDS" --output_dir="$OUT/records"
 fi
 
-step "2/5 Training: a small network from random weights, some minutes"
+step "2/5 Training: a small network from random weights, for some minutes"
 "$PYTHON" -m feelvos_tf.train --gin_file=gin_configs/quickstart.gin \
   --gin_param="training_dataset.records = '$OUT/records/train-*.tfrecord'" --model_dir="$OUT/model"
 
-step "3/5 SavedModel: the trained network as one folder that needs no code of ours"
+step "3/5 SavedModel: the trained network as one folder that needs only TensorFlow"
 if has_current_saved_model; then
-  echo "$OUT/saved_model is up to date already"
+  echo "$OUT/saved_model is already up to date"
 else
   rm -rf "$OUT/saved_model"
   "$PYTHON" -m feelvos_tf.export --model_dir="$OUT/model" --export_dir="$OUT/saved_model"
@@ -100,7 +100,7 @@ step "4/5 Masks: each validation video from its first mask, with the network tra
 
 step "5/5 Score"
 if has_current_scores; then
-  echo "$OUT/report.html is up to date already"
+  echo "$OUT/report.html is already up to date"
   cat "$OUT/masks/global_results-val.csv"
 else
   "$PYTHON" tools/eval_davis.py --dataset_root=testdata --predictions="$OUT/masks" --year=2017 \
@@ -110,12 +110,12 @@ fi
 cat << END
 
 Done in $(((SECONDS - STARTED) / 60)) min $(((SECONDS - STARTED) % 60)) s:
-  $OUT/overlays/     masks by the network that was trained just now, over the videos
+  $OUT/overlays/     the videos with the masks of the network trained just now
   $OUT/report.html   its scores as curves, with the best and the worst frames
-  $OUT/masks/        its masks, and its scores as two CSV files
+  $OUT/masks/        its masks, and its scores in two CSV files
   $OUT/saved_model/  the network itself, which any TensorFlow can run
   $OUT/model/        checkpoints, settings, TensorBoard files
 
-It has seen six drawn films for two minutes and is not fit for video of your own. README.md shows how
-to train a larger one; gin_configs/train/README.md lists what was reached.
+It has seen six drawn videos for two minutes and is not fit for your own videos. README.md shows how to
+train a larger one; gin_configs/train/README.md lists recipes and their results.
 END

@@ -3,10 +3,10 @@
 #
 #   bash tools/refresh_pretrained.sh RUN_FOLDER HOURS DAVIS2016 OUTPUT
 #
-#   RUN_FOLDER  of the last stage, with its checkpoints
+#   RUN_FOLDER  folder of the last stage, with its checkpoints
 #   HOURS       how long all stages were trained
-#   DAVIS2016   the data set, whose validation sequences are segmented at 480p
-#   OUTPUT      where masks, scores and report go
+#   DAVIS2016   the data set; its validation sequences are segmented at 480p
+#   OUTPUT      folder for masks, scores and report
 set -euo pipefail
 [ $# = 4 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 1; }
 RUN=$(realpath "$1") HOURS=$2 DAVIS=$(realpath "$3") OUT=$(realpath -m "$4")

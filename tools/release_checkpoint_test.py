@@ -1,4 +1,4 @@
-"""From a checkpoint of the 2019 release to masks by the programs alone: the release's masks."""
+"""The programs turn a checkpoint of the 2019 release into the release's masks."""
 
 import subprocess
 import sys

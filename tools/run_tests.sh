@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Sets up an environment of each pair of Python and TensorFlow if need be, checks the format, and
-# runs all default tests on both pairs.
+# Sets up an environment for each pair of Python and TensorFlow if needed, checks the format, and runs
+# all default tests on both pairs.
 #
 #   bash tools/run_tests.sh [arguments for pytest, e.g. -k matching]
 #
-# FEELVOS_PAIR=newest or FEELVOS_PAIR=older runs one of them. Where a pair's Python is missing, its
-# tests are left out with a message; with CI=true that is an error.
+# FEELVOS_PAIR=newest or FEELVOS_PAIR=older runs one of them. If a pair's Python is missing, its tests
+# are skipped with a message; with CI=true, this is an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/setup_environment.sh
@@ -16,7 +16,7 @@ run_pair() {
   # shellcheck disable=SC2086 # One argument per version.
   if [ ! -x ".venv-$pair/bin/python" ] && [ -z "$(find_python $versions)" ]; then
     [ "${CI:-}" != true ] || fail "$(describe_missing_python $versions)"
-    echo "== Left out: the tests on the $pair pair. $(describe_missing_python $versions)"
+    echo "== Skipped: the tests on the $pair pair. $(describe_missing_python $versions)"
     return
   fi
   # shellcheck disable=SC2086
@@ -28,8 +28,8 @@ run_pair() {
     "$PYTHON" -m ruff check .
   fi
   echo "== Tests on the $pair pair"
-  # Two processes, each with whole files: their models are built once per file. In the order of
-  # the folders, since by number of tests those that are one long test each come last, one by one.
+  # Two processes, each with whole files, whose models are built once per file. Files keep the order of
+  # the folders: sorted by number of tests, those with a single long test would all come last.
   "$PYTHON" -m pytest -n 2 --dist loadfile --no-loadscope-reorder "${@:2}"
 }
 

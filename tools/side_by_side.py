@@ -3,7 +3,7 @@
     python tools/side_by_side.py --video=clip.mp4 --left=masks --right=other_masks \\
         --output=compare.mp4
 
-Frames without a mask in both folders are left out. The video has the source's times and sound.
+Only frames with a mask in both folders are shown. Timestamps and sound are those of the source.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from feelvos_tf.media import masks, overlay, video, video_writing
 
 _FLAGS = cli.flag_values(__name__)
 _VIDEO = flags.DEFINE_string(
-    "video", None, "The video, or folder of pictures.", required=True, flag_values=_FLAGS
+    "video", None, "The video, or a folder of images.", required=True, flag_values=_FLAGS
 )
 _LEFT = flags.DEFINE_string(
     "left", None, "Folder of masks shown on the left.", required=True, flag_values=_FLAGS
@@ -36,7 +36,7 @@ _GAP = 6
 
 
 def main(argv: list[str]) -> None:
-    """Writes the comparison."""
+    """Writes the comparison video."""
     del argv
     frames = video.open_frames(_VIDEO.value)
     folders = [pathlib.Path(folder) for folder in (_LEFT.value, _RIGHT.value)]
@@ -54,11 +54,11 @@ def main(argv: list[str]) -> None:
 
 
 def beside(image: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Returns the image with either mask, side by side with a white line between.
+    """Returns the image with each mask, side by side, with a white line in between.
 
     Args:
       image: uint8 [height, width, 3] RGB.
-      left: uint8 ids; both pictures get its size.
+      left: uint8 ids; both halves get its size.
       right: uint8 ids.
     """
     size = left.shape[::-1]

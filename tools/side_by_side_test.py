@@ -1,4 +1,4 @@
-"""Two runs beside each other, through the program."""
+"""Two runs side by side, with the program itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run(tmp_path, right):
     )
 
 
-def test_frames_that_both_runs_have_are_shown_under_both_masks(tmp_path):
+def test_frames_of_both_runs_are_shown_with_both_masks(tmp_path):
     images, ids = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(6)))
     drawn_videos.write_video(tmp_path / "clip.mp4", images, 12)
     for frame in range(6):
@@ -37,5 +37,5 @@ def test_frames_that_both_runs_have_are_shown_under_both_masks(tmp_path):
         inside = ids[frame] > 0
         assert np.abs(left - images[frame])[inside].mean() > 30
         assert np.abs(right - images[frame])[~inside].mean() < 8
-    told = run(tmp_path, "none")
-    assert told.returncode == 1 and "none: expected a folder of masks" in told.stderr
+    refused = run(tmp_path, "none")
+    assert refused.returncode == 1 and "none: expected a folder of masks" in refused.stderr

@@ -1,4 +1,4 @@
-r"""Trains and scores the six lines of the paper's ablation (table 6) and compares them with it.
+r"""Trains and scores the six lines of the paper's ablation (table 6), and compares the results.
 
     python tools/table6.py --output_dir=runs/table6 --steps=1500 --seeds=1,2 \
         --gin_file=gin_configs/train/small_model_1_frozen.gin \
@@ -7,10 +7,10 @@ r"""Trains and scores the six lines of the paper's ablation (table 6) and compar
         --gin_param="InitialWeights.checkpoint = 'deeplab_mnv2_dm1.0_pascal/model.ckpt'" \
         --dataset_root=DAVIS2016 --year=2016 --split=val --inference_size=320
 
-Every line is a separate training with the same recipe, steps and seeds. The folder receives runs/,
-scores.csv (one row per training), table6.md and table6.png. The same command resumes an interrupted
-one; more --seeds or --lines add to the results. As in the paper, networks are scored at output
-stride 8 with doubled atrous rates (--evaluation_gin_file), whatever they were trained at.
+Every line is trained separately, with the same recipe, steps and seeds. The output folder gets
+runs/, scores.csv (one row per training run), table6.md and table6.png. The same command resumes an
+interrupted one; more --seeds or --lines add to the results. As in the paper, networks are scored at
+output stride 8 with doubled atrous rates (--evaluation_gin_file), whatever they were trained with.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ from feelvos_tf.evaluation import plotting
 
 _FLAGS = cli.flag_values(__name__)
 _OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder for runs, scores, table and picture.", flag_values=_FLAGS
+    "output_dir", None, "Folder for runs, scores, table and plot.", flag_values=_FLAGS
 )
 _GIN_FILE = flags.DEFINE_multi_string(
-    "gin_file", [], "Settings of every training.", flag_values=_FLAGS
+    "gin_file", [], "Settings of every training run.", flag_values=_FLAGS
 )
 _GIN_PARAM = flags.DEFINE_multi_string(
-    "gin_param", [], "One more setting of every training.", flag_values=_FLAGS
+    "gin_param", [], "One more setting of every training run.", flag_values=_FLAGS
 )
 _EVALUATION_GIN_FILE = flags.DEFINE_string(
     "evaluation_gin_file",
     "gin_configs/evaluation.gin",
-    "Settings of every scoring, where they differ from the training's; '' for none.",
+    "Settings that override the training's for scoring; '' for none.",
     flag_values=_FLAGS,
 )
 _STEPS = flags.DEFINE_integer(
-    "steps", 1500, "Steps of every training.", lower_bound=1, flag_values=_FLAGS
+    "steps", 1500, "Steps of every training run.", lower_bound=1, flag_values=_FLAGS
 )
-_SEEDS = flags.DEFINE_list("seeds", ["1"], "A training each.", flag_values=_FLAGS)
+_SEEDS = flags.DEFINE_list("seeds", ["1"], "One training run each.", flag_values=_FLAGS)
 _LINES = flags.DEFINE_list(
     "lines", list("123456"), "Lines of the table, as the paper numbers them.", flag_values=_FLAGS
 )
-_DATASET = dataset_flags.define(_FLAGS, "Folder of the data set that is scored.")
+_DATASET = dataset_flags.define(_FLAGS, "Folder of the data set to score on.")
 _INFERENCE_SIZE = flags.DEFINE_integer(
     "inference_size",
     None,
-    "Pixels of the short side at which the models run.",
+    "Size of the models' input: pixels of the short side.",
     lower_bound=16,
     flag_values=_FLAGS,
 )
@@ -91,14 +91,14 @@ class Line(NamedTuple):
     def evaluation(self) -> list[str]:
         """Returns the gin settings of the scoring.
 
-        Source: the release feeds back probabilities where nothing is matched with the previous
-        frame, and hard masks elsewhere.
+        Source: the release feeds back probabilities if nothing is matched with the previous frame,
+        and hard masks otherwise.
         """
         is_matched = self.previous_frame_matching != "none"
         return [] if is_matched else ["Predictor.feedback = 'probabilities'"]
 
     def cues(self) -> str:
-        """Returns the line's check marks in the paper's words."""
+        """Returns the line's check marks by their names in the paper."""
         matching = {"local": "PF-LM", "global": "PF-GM"}.get(self.previous_frame_matching)
         cues = ["FF-GM"] if self.first_frame_matching else []
         cues += [matching] if matching else []
@@ -117,16 +117,19 @@ LINES = {
 
 
 def main(argv: list[str]) -> None:
-    """Trains and scores what is missing, then writes table and picture."""
+    """Trains and scores missing lines and seeds, updating table and plot after each."""
     del argv
     unknown = set(_LINES.value) - set(LINES)
     if unknown:
         raise InputError(f"--lines: expected some of {','.join(LINES)}, found {min(unknown)!r}")
+    for seed in _SEEDS.value:
+        if not seed.isdecimal():
+            raise InputError(f"--seeds: expected whole numbers, found {seed!r}")
     if _OUTPUT_DIR.value is None or not _GIN_FILE.value:
-        raise InputError("expected --output_dir and --gin_file, the recipe of the trainings")
+        raise InputError("expected --output_dir and --gin_file, the recipe to train with")
     _check_evaluation_file()
     _DATASET.choice().list_sequences()
-    plotting.pyplot()  # What is missing is said before the trainings.
+    plotting.pyplot()  # If it is not installed, fail before the first training run.
     folder = pathlib.Path(_OUTPUT_DIR.value)
     scores = _read_scores(folder)
     for seed in _SEEDS.value:
@@ -138,7 +141,7 @@ def main(argv: list[str]) -> None:
 
 
 def _check_evaluation_file() -> None:
-    """Raises InputError, before the first training, if the scored network would be another one."""
+    """Raises InputError, before any training, if the scored network would be a different one."""
     from feelvos_tf import configurables  # noqa: F401
 
     if not _EVALUATION_GIN_FILE.value:
@@ -154,12 +157,12 @@ def _check_evaluation_file() -> None:
         raise InputError(
             f"--evaluation_gin_file: expected settings for a network of {branches[0]} dilated "
             f"branches, as it is trained, found {_EVALUATION_GIN_FILE.value} for {branches[1]}; "
-            "--evaluation_gin_file= (empty) scores as the training is set up"
+            "--evaluation_gin_file= (empty) scores with the training's settings"
         )
 
 
 def _train_and_score(folder: pathlib.Path, number: str, seed: str) -> dict[str, str]:
-    """Returns the row of one training, which is resumed if it was interrupted."""
+    """Returns the scores of one training run, which is resumed if it was interrupted."""
     run = folder / "runs" / f"line{number}_seed{seed}"
     print(f"== line {number}, seed {seed}: {LINES[number].cues()}", flush=True)
     settings = [
@@ -192,7 +195,7 @@ def _run(program: str, *arguments: str) -> str:
     """Runs a program of this project; returns its output.
 
     Raises:
-      InputError: it failed, after it printed why.
+      InputError: it failed; its message has been printed.
     """
     command = [sys.executable, "-m", f"feelvos_tf.{program}", *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
@@ -216,13 +219,13 @@ def _read_scores(folder: pathlib.Path) -> list[dict[str, str]]:
     other = next((row["steps"] for row in rows if row["steps"] != str(_STEPS.value)), None)
     if other is not None:
         raise InputError(
-            f"{path}: expected scores of trainings of --steps={_STEPS.value}, found {other} steps"
+            f"{path}: expected scores of runs of --steps={_STEPS.value}, found {other} steps"
         )
     return rows
 
 
 def _write(folder: pathlib.Path, scores: list[dict[str, str]]) -> None:
-    """Writes scores, table and picture, each atomically."""
+    """Writes scores, table and plot, each atomically."""
     with atomic_files.replacing(folder / "scores.csv") as path, open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
@@ -234,7 +237,7 @@ def _write(folder: pathlib.Path, scores: list[dict[str, str]]) -> None:
 
 
 def _by_line(scores: list[dict[str, str]], column: str = "J&F") -> dict[str, list[float]]:
-    """Returns a measure in percent of every seed, by line."""
+    """Returns line -> a measure of each seed, in percent."""
     return {
         number: [100 * float(row[column]) for row in scores if row["line"] == number]
         for number in LINES
@@ -243,7 +246,7 @@ def _by_line(scores: list[dict[str, str]], column: str = "J&F") -> dict[str, lis
 
 
 def _means(scores: list[dict[str, str]], column: str) -> dict[str, float]:
-    """Returns the mean over the seeds of a measure in percent, by line."""
+    """Returns line -> the mean of a measure over the seeds, in percent."""
     return {n: sum(values) / len(values) for n, values in _by_line(scores, column).items()}
 
 
@@ -268,7 +271,7 @@ def table(scores: list[dict[str, str]]) -> str:
 
 
 def draw(scores: list[dict[str, str]], path: pathlib.Path) -> None:
-    """Writes a picture: a bar per line with a dot for each seed, beside the paper's bar."""
+    """Writes a plot: for each line, our bar with a dot per seed, next to the paper's bar."""
     pyplot = plotting.pyplot()
     figure, axes = pyplot.subplots(figsize=(8, 3.6), layout="constrained")
     by_line = _by_line(scores)

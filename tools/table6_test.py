@@ -29,7 +29,7 @@ def row(line, seed, score):
     )
 
 
-def test_the_table_shows_means_seeds_and_what_is_lost(table6):
+def test_the_table_shows_means_seeds_and_differences_to_line_1(table6):
     scores = [row("1", "1", "0.60"), row("1", "2", "0.62"), row("4", "1", "0.55")]
     lines = table6.table(scores).splitlines()[2:]
     assert lines == [
@@ -39,7 +39,7 @@ def test_the_table_shows_means_seeds_and_what_is_lost(table6):
     ]
 
 
-def test_the_lines_differ_in_the_three_cues_alone(table6):
+def test_the_lines_differ_only_in_the_three_cues(table6):
     expected = {
         "1": (True, "local", True),
         "2": (True, "global", True),
@@ -63,7 +63,7 @@ def test_the_lines_differ_in_the_three_cues_alone(table6):
     gin.clear_config()
 
 
-def test_every_training_is_made_once_with_its_line_and_seed(table6, tmp_path, monkeypatch, capsys):
+def test_every_line_and_seed_is_trained_once(table6, tmp_path, monkeypatch, capsys):
     calls = []
 
     def run(program, *arguments):
@@ -109,11 +109,11 @@ def test_every_training_is_made_once_with_its_line_and_seed(table6, tmp_path, mo
     feedback = "--gin_param=Predictor.feedback = 'probabilities'"
     assert [feedback in arguments for arguments in evaluations] == [False, True]
     command_line(table6, [*arguments, "--steps=6"])
-    with pytest.raises(Exception, match="expected scores of trainings of --steps=6, found 5 steps"):
+    with pytest.raises(Exception, match="expected scores of runs of --steps=6, found 5 steps"):
         table6.main(["table6"])
 
 
-def test_an_evaluation_of_another_network_is_refused_before_the_first_training(table6, tmp_path):
+def test_scoring_another_network_is_refused_before_the_first_training(table6, tmp_path):
     command_line(
         table6,
         [
@@ -127,16 +127,17 @@ def test_an_evaluation_of_another_network_is_refused_before_the_first_training(t
 
 
 def command_line(table6, arguments):
-    """Parses the flags of the module, which it keeps to itself while it is imported."""
+    """Parses the flags of the imported module, which are not global."""
     for name in table6._FLAGS:
         table6._FLAGS[name].unparse()
     table6._FLAGS(["table6", *arguments])
 
 
-def test_what_is_missing_is_named(tmp_path):
+def test_missing_and_unknown_flags_are_named(tmp_path):
     for arguments, sentence in (
         ((), "expected --output_dir and --gin_file"),
         (("--lines=1,7",), "--lines: expected some of 1,2,3,4,5,6, found '7'"),
+        (("--seeds=1,a",), "--seeds: expected whole numbers, found 'a'"),
     ):
         done = subprocess.run([sys.executable, PROGRAM, *arguments], capture_output=True, text=True)
         assert done.returncode == 1

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
-# The small model from data to SavedModel, in stages (gin_configs/train/small_model_*.gin):
+# Trains the small model in stages, from data to SavedModel (gin_configs/train/small_model_*.gin):
 #
 #   FEELVOS_STILLS=... FEELVOS_DAVIS=... FEELVOS_START=... FEELVOS_RUN=... \
 #       nohup nice -n 19 setsid bash tools/train_small_model.sh > small_model.log 2>&1 &
 #
-# Kill it and start it again at any time: it resumes from its last checkpoint. A finished stage leaves a
-# file <stage>.done and is skipped. To end a stage early: kill, create that file, start again.
+# It can be killed and restarted at any time: it resumes from its last checkpoint. A finished stage leaves
+# a file <stage>.done and is skipped. To end a stage early, kill, create that file, and restart.
 #
-#   FEELVOS_STILLS   folder with images/ and masks/ of equal names (feelvos_tf/data/stills.py)
+#   FEELVOS_STILLS   folder with images/ and masks/ of the same names (feelvos_tf/data/stills.py)
 #   FEELVOS_DAVIS    DAVIS 2016 in its own layout, at 480p
 #   FEELVOS_START    checkpoint of DeepLab's MobileNetV2, .../deeplab_mnv2_dm1.0_pascal/model.ckpt; or
 #                    "bundled": only the last stage, starting from the bundled model
@@ -18,8 +18,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source tools/setup_environment.sh
 
-# For validation, so never trained on: a dancer among spectators, a small fast dog behind poles, a car
-# that drifts and comes closer, a horse with thin legs and its rider.
+# Held out for validation: a dancer among spectators, a small fast dog behind poles, a car that drifts
+# and comes closer, a horse with thin legs and its rider.
 HELD_OUT=breakdance-flare,dog-agility,drift-turn,horsejump-low
 STAGES=(small_model_1_frozen small_model_2_rollout small_model_3_frames)
 if [ "$FEELVOS_START" = bundled ]; then
@@ -31,7 +31,7 @@ make_records() {  # make_records NAME FLAG...
   local folder=$FEELVOS_RUN/records/$1
   shift
   if compgen -G "$folder/train-*.tfrecord" > /dev/null; then
-    echo "$folder exists already"
+    echo "$folder already exists"
   else
     "$PYTHON" tools/build_tfrecords.py "$@" --output_dir="$folder"
   fi
@@ -41,7 +41,7 @@ last_checkpoint() {  # last_checkpoint FOLDER
   sed -n 's/^model_checkpoint_path: "\(.*\)"/\1/p' "$1/checkpoint"
 }
 
-# The older pair first: the times in gin_configs/train/LOG.md are of TensorFlow 2.15.
+# The older pair is preferred: the times in gin_configs/train/LOG.md were measured with TensorFlow 2.15.
 set_up_environment '' .venv $OLDER_PAIR $NEWEST_PAIR
 mkdir -p "$FEELVOS_RUN"
 echo "== Records ($(date))"

@@ -1,1 +1,1 @@
-"""A page on which masks are painted and propagated through a clip: see README.md."""
+"""A web page for painting masks and propagating them through a clip: see README.md."""

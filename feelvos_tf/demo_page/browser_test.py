@@ -1,4 +1,4 @@
-"""The page in a browser, used with mouse and keyboard as a person does."""
+"""The page in a browser, driven by mouse and keyboard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 
 
-# Whether a click on the middle of an element reaches it, unless it is disabled.
+# Whether a click on the center of an element reaches it; true for disabled elements.
 IS_ON_TOP = """element => {
     if (element.matches(":disabled, [aria-disabled=true]")) return true;
     const box = element.getBoundingClientRect();
@@ -28,7 +28,7 @@ IS_ON_TOP = """element => {
 }"""
 
 
-# The contrast of every visible text of the page with what it is on.
+# The contrast of every visible text with its background.
 CONTRASTS = """() => {
     const parse = (text) => text.match(/[\\d.]+/g).map(Number);
     const light = ([r, g, b]) => [r, g, b].map((value) => {
@@ -55,7 +55,7 @@ CONTRASTS = """() => {
 
 @pytest.fixture(scope="module")
 def chromium():
-    """Yields a browser without a window."""
+    """Yields a headless browser."""
     if CHROMIUM is None:
         pytest.skip("needs Chromium: none is installed")
     with playwright.sync_playwright() as driver:
@@ -65,7 +65,7 @@ def chromium():
 
 
 class Person:
-    """Somebody in front of the page, with a browser of their own."""
+    """A user of the page, with a browser of their own."""
 
     def __init__(self, chromium, address: str):
         self.page = chromium.new_context(viewport={"width": 1280, "height": 760}).new_page()
@@ -75,12 +75,12 @@ class Person:
         self.page.goto(address)
 
     def place(self, x: float, y: float) -> tuple[float, float]:
-        """Returns where on the screen a pixel of the clip is."""
+        """Returns the screen position of a pixel of the clip."""
         box = self.page.locator("#canvas").bounding_box()
         return box["x"] + x / SIZE[1] * box["width"], box["y"] + y / SIZE[0] * box["height"]
 
     def drag(self, *points: tuple[float, float], button: str = "left") -> None:
-        """Draws on the frame; points are (x, y) of the clip's pixels."""
+        """Draws on the frame; points are (x, y) in pixels of the clip."""
         places = [self.place(*point) for point in points]
         self.page.mouse.move(*places[0])
         self.page.mouse.down(button=button)
@@ -105,7 +105,7 @@ class Person:
         )
 
     def open_example(self, masked: bool = True) -> None:
-        """Opens the example, whose first frame shows object 1."""
+        """Opens the example; its first frame has a mask of object 1 unless `masked` is false."""
         self.page.click("#example")
         self.wait_for_text("#where", f"1 / {FRAMES}")
         if not masked:
@@ -113,13 +113,13 @@ class Person:
                 self.page.click("#clear")
 
     def answer(self, button: str) -> str:
-        """Clicks on "yes" or "no", and returns the question."""
+        """Clicks "yes" or "no"; returns the question."""
         question = self.page.locator("#question p").text_content()
         self.page.click(f"#question [value={button}]")
         return question
 
     def state(self) -> dict:
-        """Returns the state that the server has."""
+        """Returns the server's state."""
         return self.page.request.get(f"{self.page.url}api/state").json()
 
     def go(self, frame: int) -> None:
@@ -128,7 +128,7 @@ class Person:
         self.wait_for_text("#where", f"{frame + 1} / {FRAMES}")
 
     def track(self, direction: str = "both") -> None:
-        """Runs to the end."""
+        """Runs to the end of the clip or the next painted frames."""
         self.page.click(f"[data-run={direction}]")
         self.page.wait_for_selector("#stop", state="visible")
         self.page.wait_for_selector("#stop", state="hidden")
@@ -142,7 +142,7 @@ class Person:
         )
 
     def watch(self, selector: str) -> None:
-        """Collects what an element shows from now on, in `shown` of the page."""
+        """Collects the texts that an element shows from now on in the page's `shown`."""
         self.page.evaluate(
             """selector => {
                 const watched = document.querySelector(selector);
@@ -154,7 +154,7 @@ class Person:
         )
 
     def mask(self, frame: int) -> np.ndarray:
-        """Returns the ids that the server has."""
+        """Returns the server's ids of a frame."""
         answer = self.page.request.get(f"{self.page.url}api/mask/{frame}")
         return np.frombuffer(answer.body(), np.uint8).reshape(SIZE)
 
@@ -167,14 +167,14 @@ class Person:
             return file.read()
 
     def look(self, name: str) -> None:
-        """Takes a picture of the page for people, where FEELVOS_SCREENSHOTS names a folder."""
+        """Takes a screenshot if FEELVOS_SCREENSHOTS names a folder."""
         if os.environ.get("FEELVOS_SCREENSHOTS"):
             self.page.screenshot(path=f"{os.environ['FEELVOS_SCREENSHOTS']}/{name}.png")
 
 
 @pytest.fixture
 def person(chromium, address):
-    """Yields somebody who has just opened the page; leaves and closes it afterwards."""
+    """Yields a user who has just opened the page; leaves and closes it afterwards."""
     somebody = Person(chromium, address)
     yield somebody
     somebody.page.request.post(f"{address}/api/leave", headers={"x-feelvos": "1"})
@@ -187,7 +187,7 @@ def truth(frame: int) -> np.ndarray:
 
 
 def middle(frame: int, object_id: int) -> tuple[float, float]:
-    """Returns x, y."""
+    """Returns x and y of the center of an object."""
     rows, columns = np.nonzero(truth(frame) == object_id)
     return columns.mean(), rows.mean()
 
@@ -203,7 +203,7 @@ def test_draw_track_correct_track_again_and_download(person, clip_folder):
     person.wait_for_text("#where", f"1 / {FRAMES}")
     assert not page.is_enabled("#undo")
 
-    # Object 1 by a click, in the middle of the clip.
+    # Mark object 1 with a click, in the middle of the clip.
     person.go(5)
     person.drag(middle(5, 1))
     assert overlap(person.mask(5) == 1, truth(5) == 1) > 0.55
@@ -213,7 +213,7 @@ def test_draw_track_correct_track_again_and_download(person, clip_folder):
     for frame in (0, FRAMES - 1):
         assert np.mean((person.mask(frame) == 1) != (truth(frame) == 1)) < 0.03
 
-    # Object 2 by a brush in another frame, some of it erased, and taken back.
+    # Paint object 2 in another frame, erase part of it, and undo that.
     person.go(8)
     page.click("#add")
     page.wait_for_selector("#objects li[data-id='2'][aria-current=true]")
@@ -228,7 +228,7 @@ def test_draw_track_correct_track_again_and_download(person, clip_folder):
         page.keyboard.press("Control+z")
     np.testing.assert_array_equal(person.mask(8), painted)
 
-    # A name, and both directions from the corrected frame; the frame painted first ends the run.
+    # Rename it, and track in both directions; the frame painted first ends the run.
     page.click("#objects li[data-id='2'] .rename")
     page.keyboard.type("blue one")
     with person.change("/objects"):
@@ -261,12 +261,12 @@ def test_one_mark_finds_an_object(person, tool):
     person.look(tool)
 
 
-def test_marks_beside_the_object_take_away_and_undo_takes_them_back_one_by_one(person):
+def test_negative_marks_remove_pixels_and_undo_reverts_marks_one_by_one(person):
     page = person.page
     person.open_example(masked=False)
     person.drag(middle(0, 1))
     first = person.mask(0)
-    person.drag(middle(0, 2))  # A second click on another thing.
+    person.drag(middle(0, 2))  # A second click, on something else.
     both = person.mask(0)
     assert both[tuple(round(each) for each in middle(0, 2)[::-1])] == 1
     for how in ("undo", "right button", "undo", "minus"):
@@ -283,7 +283,7 @@ def test_marks_beside_the_object_take_away_and_undo_takes_them_back_one_by_one(p
         assert person.mask(0)[tuple(round(each) for each in middle(0, 2)[::-1])] == 0
 
 
-def test_a_stopped_run_keeps_what_it_has(person):
+def test_a_stopped_run_keeps_its_masks(person):
     page = person.page
     person.open_example()
     page.click("[data-run=forward]")
@@ -294,7 +294,7 @@ def test_a_stopped_run_keeps_what_it_has(person):
     assert not person.mask(FRAMES - 1).any()
 
 
-def test_two_visitors_at_once_work_on_their_own(person, chromium, address):
+def test_two_visitors_work_independently(person, chromium, address):
     other = Person(chromium, address)
     try:
         for each in (person, other):
@@ -310,7 +310,7 @@ def test_two_visitors_at_once_work_on_their_own(person, chromium, address):
         other.page.context.close()
 
 
-def test_what_is_wrong_with_a_file_is_shown(person, tmp_path, clip_folder):
+def test_the_page_shows_what_is_wrong_with_a_file(person, tmp_path, clip_folder):
     film = (clip_folder / "bunny.mp4").read_bytes()
     Image.new("RGB", (30, 20)).save(tmp_path / "frame.png")
     (tmp_path / "text.mp4").write_text("no film")
@@ -325,7 +325,7 @@ def test_what_is_wrong_with_a_file_is_shown(person, tmp_path, clip_folder):
         assert person.page.is_visible("#empty")
 
 
-def test_undo_takes_a_painted_frame_back_to_no_mask_and_runs_pass_it(person):
+def test_undo_of_a_first_stroke_removes_the_mask_and_runs_pass_the_frame(person):
     person.open_example()
     person.go(3)
     person.brush((120, 80), (130, 80))
@@ -338,7 +338,7 @@ def test_undo_takes_a_painted_frame_back_to_no_mask_and_runs_pass_it(person):
     assert person.state()["masked"] == list(range(FRAMES))
 
 
-def test_undo_brings_back_the_result_of_a_run_as_such(person):
+def test_undo_restores_a_tracked_mask_as_tracked(person):
     person.open_example()
     person.track("forward")
     person.go(5)
@@ -350,7 +350,7 @@ def test_undo_brings_back_the_result_of_a_run_as_such(person):
     assert person.state()["given"] == [0] and 5 in person.state()["masked"]
 
 
-def test_undo_and_redo_reach_frames_that_were_left(person):
+def test_undo_and_redo_reach_other_frames(person):
     page = person.page
     person.open_example()
     person.go(3)
@@ -369,13 +369,13 @@ def test_undo_and_redo_reach_frames_that_were_left(person):
         page.keyboard.press("Control+Shift+Z")
     np.testing.assert_array_equal(person.mask(3), painted)
     assert person.state()["given"] == [0, 3]
-    # A new stroke ends what could be done again.
+    # A new stroke clears the redo list.
     page.wait_for_selector("#redo:enabled")
     person.brush((60, 40), (70, 40))
     page.wait_for_selector("#redo:disabled")
 
 
-def test_a_clear_can_be_undone(person):
+def test_clearing_a_frame_can_be_undone(person):
     person.open_example()
     before = person.mask(0)
     with person.change():
@@ -387,7 +387,7 @@ def test_a_clear_can_be_undone(person):
     assert person.state()["given"] == [0]
 
 
-def test_a_clicked_object_leaves_the_keyboard_to_the_page(person):
+def test_keys_still_work_after_a_click_on_an_object(person):
     page = person.page
     person.open_example()
     page.click("#objects .name")
@@ -402,7 +402,7 @@ def test_a_clicked_object_leaves_the_keyboard_to_the_page(person):
     assert person.state()["objects"]["1"]["name"] == "rabbit"
 
 
-def test_a_name_is_changed_on_demand_and_escape_keeps_the_old_one(person):
+def test_objects_can_be_renamed_and_escape_keeps_the_old_name(person):
     page = person.page
     person.open_example()
     page.dblclick("#objects .name")
@@ -417,7 +417,7 @@ def test_a_name_is_changed_on_demand_and_escape_keeps_the_old_one(person):
     assert page.get_attribute("[data-tool=eraser]", "aria-pressed") == "false"
 
 
-def test_an_object_is_removed_from_all_masks_when_the_question_is_answered(person):
+def test_an_object_is_removed_from_all_masks_only_after_confirmation(person):
     page = person.page
     person.open_example()
     page.click("#add")
@@ -435,7 +435,7 @@ def test_an_object_is_removed_from_all_masks_when_the_question_is_answered(perso
     page.wait_for_selector("#undo:disabled")
 
 
-def test_masks_are_discarded_only_when_the_question_is_answered(person, clip_folder):
+def test_masks_are_discarded_only_after_confirmation(person, clip_folder):
     page = person.page
     person.open_example()
     person.brush((120, 80), (130, 80))
@@ -518,7 +518,7 @@ def test_a_dropped_file_is_loaded(person, clip_folder):
     assert person.page.text_content("#name") == "my clip"
 
 
-def test_the_wheel_zooms_where_the_pointer_is_and_painting_hits_what_is_seen(person):
+def test_the_wheel_zooms_at_the_pointer_and_painting_hits_what_is_shown(person):
     page = person.page
     person.open_example(masked=False)
     x, y = 120.5, 30.5
@@ -526,12 +526,12 @@ def test_the_wheel_zooms_where_the_pointer_is_and_painting_hits_what_is_seen(per
     before = person.place(x, y)
     page.mouse.wheel(0, -500)
     page.wait_for_function("document.querySelector('#zoom').textContent !== '100 %'")
-    # The browser rounds where the wheel was turned.
+    # The browser rounds the position of the wheel event.
     np.testing.assert_allclose(person.place(x, y), before, atol=3)
     person.brush((x, y), (x, y))
     rows, columns = np.nonzero(person.mask(0))
     assert abs(rows.mean() + 0.5 - y) < 0.6 and abs(columns.mean() + 0.5 - x) < 0.6
-    # The middle button and the hand move the frame; the mask stays as it is.
+    # The middle button and the hand move the frame; the mask does not change.
     painted = person.mask(0)
     for button in ("middle", "left"):
         page.keyboard.press("h")
@@ -567,7 +567,7 @@ def test_keys_choose_objects_tools_sizes_and_frames(person):
 
 
 def colors_of(person) -> int:
-    """Returns how many pixels of the picture are tinted in the color of object 1 of the example."""
+    """Returns how many pixels have the exact color of object 1 of the example."""
     return person.page.evaluate(
         """() => {
             const canvas = document.querySelector("#canvas");
@@ -580,7 +580,7 @@ def colors_of(person) -> int:
     )
 
 
-def test_objects_can_be_hidden_and_seen_through(person):
+def test_objects_can_be_hidden_and_their_opacity_changed(person):
     page = person.page
     person.open_example()
     outline = colors_of(person)
@@ -606,7 +606,7 @@ def test_the_brush_shows_its_size(person):
     assert page.locator("#over").evaluate(count) > 1.5 * small > 0
 
 
-def test_it_plays_at_the_rate_of_the_clip(person):
+def test_playback_has_the_frame_rate_of_the_clip(person):
     """The clip has 10 frames per second; 1.5 seconds show 15 of them."""
     page = person.page
     person.open_example()
@@ -618,7 +618,7 @@ def test_it_plays_at_the_rate_of_the_clip(person):
     assert 11 <= len(page.evaluate("[...new Set(shown.map((text, i) => text + i))]")) <= 18
 
 
-def test_another_frame_is_painted_while_a_run_goes_on_and_nobody_is_pulled_away(person):
+def test_another_frame_can_be_painted_during_a_run_without_interruption(person):
     page = person.page
     person.open_example()
     page.click("[data-run=forward]")
@@ -633,7 +633,7 @@ def test_another_frame_is_painted_while_a_run_goes_on_and_nobody_is_pulled_away(
     assert state["given"] == [0, FRAMES - 1] and state["masked"] == list(range(FRAMES))
 
 
-def test_a_run_says_that_it_prepares_and_how_long_it_will_take(person):
+def test_a_run_shows_its_preparation_and_the_time_left(person):
     page = person.page
     person.open_example()
     person.watch("#status")
@@ -642,7 +642,7 @@ def test_a_run_says_that_it_prepares_and_how_long_it_will_take(person):
     assert said[0].startswith("preparing") and any(" s left" in each for each in said)
 
 
-def test_a_server_that_ended_is_told_and_the_page_goes_on(person):
+def test_the_page_reports_a_lost_server_and_recovers(person):
     page = person.page
     person.open_example()
     page.route("**/api/**", lambda route: route.abort())
@@ -652,7 +652,7 @@ def test_a_server_that_ended_is_told_and_the_page_goes_on(person):
     page.unroute("**/api/**")
     page.wait_for_selector("#silence", state="hidden")
     person.wait_for_text("#where", f"2 / {FRAMES}")
-    # One that has been started anew knows nothing of the clip.
+    # A restarted server does not know the clip.
     page.route("**/api/**", lambda route: route.abort())
     page.keyboard.press("ArrowRight")
     page.wait_for_selector("#silence", state="visible")
@@ -663,7 +663,7 @@ def test_a_server_that_ended_is_told_and_the_page_goes_on(person):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_texts_stand_out_from_what_they_are_on(person, scheme):
+def test_texts_have_sufficient_contrast(person, scheme):
     """WCAG asks for a contrast of 4.5."""
     page = person.page
     page.emulate_media(color_scheme=scheme)

@@ -1,4 +1,4 @@
-"""A clip and its masks in a folder, one file per frame, and the files that visitors download."""
+"""A clip and its masks as one file per frame, and the downloads made from them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import masks, overlay, pictures, result_files, video_writing
 from feelvos_tf.media.result_files import Result, ResultFiles, VideoFacts
 
-# How videos begin, and at which byte: mp4 and mov, mkv and webm, avi.
-_BEGINNINGS = ((b"ftyp", 4), (b"moov", 4), (b"mdat", 4), (b"\x1a\x45\xdf\xa3", 0), (b"RIFF", 0))
+# Signatures of video files and their offsets in bytes: mp4 and mov, mkv and webm, avi.
+_SIGNATURES = ((b"ftyp", 4), (b"moov", 4), (b"mdat", 4), (b"\x1a\x45\xdf\xa3", 0), (b"RIFF", 0))
 _HEAD_BYTES = 4096
-_LONGEST_CHARACTER = 4
+_LONGEST_CHARACTER = 4  # Bytes in UTF-8.
 _CONTAINERS = "mov,mp4,matroska,webm,avi,gif,mpeg,mpegts,ogg,flv,asf"
-# Scaling would leave nothing of a frame that is longer than this many times its width.
+# A longer and narrower frame could be scaled down to nothing.
 _LARGEST_RATIO = 20
 
 Objects = Mapping[int, Mapping[str, str]]
@@ -40,7 +40,7 @@ class ClipFiles:
       folder: holds the files.
       count: number of frames.
       size: height and width.
-      frames_per_second: of the clip.
+      frames_per_second: frame rate.
       is_cut: whether the clip was longer than the limit.
     """
 
@@ -55,14 +55,14 @@ class ClipFiles:
         """Writes the frames.
 
         Args:
-          folder: new and empty.
+          folder: an empty folder.
           images: uint8 [height, width, 3] RGB each.
-          frames_per_second: of the clip.
-          max_frames: later ones are dropped.
-          max_side: pixels of a frame's long side; larger frames are scaled down.
+          frames_per_second: frame rate.
+          max_frames: later frames are dropped.
+          max_side: of a frame's long side, in pixels; larger frames are scaled down.
 
         Raises:
-          InputError: there is no frame, or frames are absurdly narrow or differ in size.
+          InputError: there is no frame, or the frames are too narrow or differ in size.
         """
         self.folder = folder
         self.frames_per_second = frames_per_second
@@ -75,7 +75,7 @@ class ClipFiles:
             if not self.count:
                 self.size = image.shape[:2]
             elif image.shape[:2] != self.size:
-                raise InputError(f"frame {self.count} has another size than the first")
+                raise InputError(f"frame {self.count} differs in size from the first")
             pictures.write_image(self.image_path(self.count), image)
             self.count += 1
         if not self.count:
@@ -86,15 +86,15 @@ class ClipFiles:
         return self.folder / f"{position:05d}.jpg"
 
     def mask_path(self, position: int) -> pathlib.Path:
-        """Returns the path of a frame's mask, whether there is one or not."""
+        """Returns the path of a frame's mask, which need not exist."""
         return self.folder / f"{position:05d}.png"
 
     def image(self, position: int) -> np.ndarray:
-        """Returns uint8 [height, width, 3] RGB."""
+        """Returns a frame, uint8 [height, width, 3] RGB."""
         return pictures.read_image(self.image_path(position))
 
     def mask(self, position: int) -> np.ndarray:
-        """Returns uint8 [height, width] ids; only background if there is no mask."""
+        """Returns a frame's ids, uint8 [height, width]; all background without a mask."""
         if self.mask_path(position).exists():
             return masks.read_annotation(self.mask_path(position))
         return np.zeros(self.size, np.uint8)
@@ -128,7 +128,7 @@ def _write_overlay(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> Non
 
 
 def _write_object_videos(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
-    """Writes a .zip of one lossless video, 255 on 0, per object."""
+    """Writes a .zip of lossless videos, one per object, 255 on 0."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, _zip(path) as archive:
         _write_results(
             clip, objects, result_files.ObjectVideos(pathlib.Path(folder)), range(clip.count)
@@ -140,7 +140,7 @@ def _write_object_videos(clip: ClipFiles, objects: Objects, path: pathlib.Path) 
 def _write_results(
     clip: ClipFiles, objects: Objects, files: ResultFiles, positions: Iterable[int]
 ) -> None:
-    """Writes one kind of result files, of some frames."""
+    """Writes one kind of result file for the given frames."""
     facts = VideoFacts(clip.frames_per_second, clip.count, sorted(objects))
     rate = Fraction(clip.frames_per_second).limit_denominator(1001)
     with files.writing(facts) as write:
@@ -155,7 +155,7 @@ def _write_cutout(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None
 
 
 def _write_rle(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
-    """Writes COCO's JSON of run lengths, boxes and areas."""
+    """Writes COCO JSON of run lengths, boxes and areas."""
     _write_results(clip, objects, result_files.RunLengths(path), clip.masked())
 
 
@@ -172,7 +172,7 @@ DOWNLOADS: Mapping[str, Write] = {
     "masks.json": _write_rle,
     "objects.csv": _write_table,
 }
-"""What can be downloaded -> what writes it."""
+"""Name of a download -> function that writes it."""
 
 
 @contextlib.contextmanager
@@ -183,9 +183,9 @@ def _zip(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
 
 
 def check_is_video(path: pathlib.Path) -> None:
-    """Raises InputError unless the file holds a video itself.
+    """Raises InputError unless the file is itself a video.
 
-    A playlist would make the decoder open any file or address that it names.
+    A playlist would make the decoder open every file or address it names.
     """
     try:
         av.open(str(path), options={"format_whitelist": _CONTAINERS}).close()
@@ -196,16 +196,16 @@ def check_is_video(path: pathlib.Path) -> None:
 
 
 def _found(path: pathlib.Path) -> str:
-    """Returns what a file is that is no video."""
+    """Describes a file that is not a video."""
     with contextlib.suppress(InputError), pictures.opened(path, "a picture"):
         return "found a picture: choose all pictures of a clip together"
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
     if not head:
         return "found an empty file"
-    if any(head[at : at + len(begin)] == begin for begin, at in _BEGINNINGS):
-        return "found one that breaks off or is damaged: copy or export it again"
-    # The last character may be cut.
+    if any(head[at : at + len(begin)] == begin for begin, at in _SIGNATURES):
+        return "found a truncated or damaged one: copy or export it again"
+    # The last character may be cut off.
     is_text = len(head) - len(head.decode(errors="ignore").encode()) < _LONGEST_CHARACTER
     if is_text and b"\0" not in head:
         return "found a text file"
@@ -216,7 +216,9 @@ def _scaled(image: np.ndarray, side: int) -> np.ndarray:
     """Returns the image with at most `side` pixels along its long side."""
     height, width = image.shape[:2]
     if max(height, width) > _LARGEST_RATIO * min(height, width):
-        raise InputError(f"expected frames of a usual shape, found {width}x{height} pixels")
+        raise InputError(
+            f"expected sides of a ratio up to {_LARGEST_RATIO}, found {width}x{height} pixels"
+        )
     scale = side / max(height, width)
     if scale >= 1:
         return image

@@ -1,4 +1,4 @@
-"""A server of the page, with a model that follows colors and a drawn clip."""
+"""Fixtures that serve the page with a drawn clip and a model that tracks colors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIMITS = Limits(upload_bytes=1_000_000, frames=20, visitors=3)
 
 
 class SlowPredictor(VideoPredictor):
-    """So slow that there is something to stop."""
+    """A predictor slow enough for runs to be stopped."""
 
     def step(self, image: np.ndarray) -> np.ndarray:
         time.sleep(0.15)
@@ -30,7 +30,7 @@ class SlowPredictor(VideoPredictor):
 
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory) -> pathlib.Path:
-    """Returns a folder with a clip and a mask, called like those of `testdata/`."""
+    """Returns a folder with a clip and a mask, named like those in `testdata/`."""
     folder = tmp_path_factory.mktemp("demo")
     images = [drawn_videos.draw(frame, IDS, SIZE)[0] for frame in range(FRAMES)]
     drawn_videos.write_video(folder / "bunny.mp4", images, 10.0)
@@ -40,7 +40,7 @@ def clip_folder(tmp_path_factory) -> pathlib.Path:
 
 @contextlib.contextmanager
 def serving(predictor: VideoPredictor, folder: pathlib.Path, limits: Limits) -> Iterator[str]:
-    """Yields where the page is served."""
+    """Yields the address of the page."""
     pytest.importorskip("starlette", reason="needs starlette: pip install 'feelvos_tf[demo]'")
     uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'feelvos_tf[demo]'")
     from feelvos_tf.demo_page import server
@@ -59,6 +59,6 @@ def serving(predictor: VideoPredictor, folder: pathlib.Path, limits: Limits) -> 
 
 @pytest.fixture(scope="module")
 def address(clip_folder) -> Iterator[str]:
-    """Yields where a page with a slow network is served."""
+    """Yields the address of a page with a slow network."""
     with serving(SlowPredictor(color_model.ColorModel()), clip_folder, LIMITS) as where:
         yield where

@@ -1,4 +1,4 @@
-"""Propagates the masks of painted frames through a clip, in both directions."""
+"""Propagates the masks of painted frames through a clip, forward and backward."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def frames_to_propagate(
     """Returns the frames after and before `position`, up to the next painted ones.
 
     Args:
-      position: of the painted frame to begin at.
-      given: the positions of all painted frames.
-      count: number of frames.
+      position: of the painted frame to start from.
+      given: positions of all painted frames.
+      count: number of frames in the clip.
       direction: one of `DIRECTIONS`.
     """
     end = min((other for other in given if other > position), default=count)
@@ -41,17 +41,17 @@ def propagate(
     direction: str,
     using_the_network: Callable[[], contextlib.AbstractContextManager],
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields positions and masks, uint8 [height, width], of the frames around a painted one.
+    """Yields position and mask, uint8 [height, width], of each frame around a painted one.
 
-    All painted frames are references: an object is known by all its outlines.
+    All painted frames are references: every outline of an object is used.
 
     Args:
-      predictor: for this clip alone.
-      clip: with the masks of the painted frames.
-      given: the positions of the painted frames.
-      position: the one among them to begin at.
+      predictor: used for this clip only.
+      clip: holds the masks of the painted frames.
+      given: positions of the painted frames.
+      position: which of them to start from.
       direction: one of `DIRECTIONS`.
-      using_the_network: returns a context to be in while the network runs on one frame.
+      using_the_network: returns a context that is held while the network runs on one frame.
 
     Raises:
       InputError: no painted frame shows an object.
@@ -63,7 +63,7 @@ def propagate(
     for reference in [*others, position]:
         with using_the_network():
             take(clip.image(reference), clip.mask(reference))
-        take = functools.partial(_take_another, predictor)
+        take = functools.partial(_add_reference, predictor)
     start = predictor.state()
     for frames in frames_to_propagate(position, given, clip.count, direction):
         predictor.restore(start)
@@ -73,8 +73,8 @@ def propagate(
             yield frame, ids
 
 
-def _take_another(predictor: VideoPredictor, image: np.ndarray, mask: np.ndarray) -> None:
-    """Shows the predictor one more painted frame, which is the current one afterwards."""
+def _add_reference(predictor: VideoPredictor, image: np.ndarray, mask: np.ndarray) -> None:
+    """Adds one more painted frame to the references and makes it the current frame."""
     predictor.step(image)
     new = np.where(np.isin(mask, predictor.object_ids), np.uint8(0), mask)
     if new.any():

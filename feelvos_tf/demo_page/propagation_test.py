@@ -23,7 +23,7 @@ def test_a_run_ends_at_the_next_painted_frames(direction, forward, backward):
     assert [list(each) for each in found] == [forward, backward]
 
 
-def test_without_other_painted_frames_it_goes_to_both_ends():
+def test_without_other_painted_frames_a_run_reaches_both_ends():
     found = frames_to_propagate(1, {1}, 4, "both")
     assert [list(each) for each in found] == [[2, 3], [0]]
 
@@ -35,13 +35,13 @@ def clip(tmp_path):
 
 
 def masks_of(clip, given, position) -> dict[int, np.ndarray]:
-    """Returns the masks of a run both ways with a model that follows colors, by position."""
+    """Returns position -> mask of a run in both directions, with a model that tracks colors."""
     predictor = VideoPredictor(color_model.ColorModel())
     return dict(propagate(predictor, clip, given, position, "both", contextlib.nullcontext))
 
 
 def test_objects_of_all_painted_frames_are_propagated(clip):
-    """Object 3 is painted only in frame 1, object 7 in frame 4; the run begins at 4."""
+    """Object 3 is painted only in frame 1, object 7 in frame 4; the run starts at 4."""
     truth = [drawn_videos.draw(frame, [3, 7], SIZE)[1] for frame in range(6)]
     clip.write_mask(1, np.where(truth[1] == 3, truth[1], 0))
     clip.write_mask(4, truth[4])
@@ -58,7 +58,7 @@ def test_a_run_without_objects_is_refused(clip):
 
 
 def test_the_network_is_released_after_every_frame(clip):
-    """Three painted frames and one between them: nobody waits for all references."""
+    """Three painted frames with one between them: nobody has to wait for all references."""
     for position in (0, 2, 3):
         clip.write_mask(position, drawn_videos.draw(position, [3, 7], SIZE)[1])
     turns = []
@@ -68,7 +68,7 @@ def test_the_network_is_released_after_every_frame(clip):
     assert len(turns) == 3 + 1
 
 
-def test_a_clip_is_cut_scaled_and_refused_by_its_limits(tmp_path):
+def test_a_clip_is_cut_scaled_or_refused_at_its_limits(tmp_path):
     images = [np.zeros((40, 100, 3), np.uint8)] * 5
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
@@ -76,5 +76,5 @@ def test_a_clip_is_cut_scaled_and_refused_by_its_limits(tmp_path):
     assert (found.count, found.size, found.is_cut) == (3, (20, 50), True)
     with pytest.raises(InputError, match="found none"):
         ClipFiles(tmp_path / "b", [], 10.0, 9, 960)
-    with pytest.raises(InputError, match="usual shape, found 5000x2"):
+    with pytest.raises(InputError, match="ratio up to 20, found 5000x2"):
         ClipFiles(tmp_path / "c", [np.zeros((2, 5000, 3), np.uint8)], 10.0, 9, 960)

@@ -1,7 +1,7 @@
-"""Requests in any order, sensible and not, compared with a model of what the page then holds.
+"""Valid and invalid requests in any order, compared with a model of the page's state.
 
-No request is answered with a server's error, none that makes no sense changes anything, and after
-those that do the page holds what the model says.
+No request causes a server error, invalid requests change nothing, and after valid ones the page's
+state is that of the model.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ MAX_OBJECTS = 4
 PIXELS = SIZE[0] * SIZE[1]
 REFUSED = range(400, 500)
 NO_POSITIONS = (FRAMES, 10**9, 10**40, -1, "x", "1.0", "%00", "0%2F..%2F1", "%D9%A1")
-# What JSON can hold in place of something else.
+# JSON values of wrong types.
 JUNK = (None, True, "", "1", -1, 0.5, 1e300, 10**30, [], [[]], {}, {"a": 1}, "\ud800", "\0")
 
 
 class Page:
-    """What the page is expected to hold.
+    """The state that the page is expected to have.
 
     Attributes:
       masks: position -> ids.
-      given: positions of the frames that were painted -> ids that were.
+      given: positions of the painted frames -> the ids painted there.
       objects: id -> name and color.
     """
 
@@ -46,7 +46,7 @@ class Page:
         self.objects = state["objects"]
 
     def check(self) -> None:
-        """Compares everything."""
+        """Compares the whole state with the model."""
         state = self.browser.wait()
         assert state["masked"] == sorted(self.masks) and state["given"] == sorted(self.given)
         assert state["objects"] == self.objects
@@ -55,12 +55,12 @@ class Page:
             np.testing.assert_array_equal(mask_of(self.browser, position), expected)
 
     def accepted(self, method: str, path: str, body: bytes = b"") -> None:
-        """Sends a request that makes sense."""
+        """Sends a valid request."""
         status, answer = self.browser.ask(method, path, body)
         assert status == 200, (method, path, body[:200], answer)
 
     def refused(self, method: str, path: str, body: bytes | int = b"") -> None:
-        """Sends a request that makes none."""
+        """Sends an invalid request."""
         body = bytes(body)
         status, answer = self.browser.ask(method, path, body)
         assert status in REFUSED, (method, path, body[:200], status, answer)
@@ -68,7 +68,7 @@ class Page:
             assert answer["error"] and "/tmp" not in answer["error"]
 
     def changed(self, draw) -> None:
-        """Sends one request that makes sense and does the same to the model."""
+        """Sends one valid request and applies it to the model."""
         getattr(
             self, draw(st.sampled_from(["paint", "forget", "name", "remove", "run", "prompt"]))
         )(draw)
@@ -105,11 +105,13 @@ class Page:
 
     def remove(self, draw) -> None:
         removed = draw(st.integers(0, 300))
+        if not 0 < removed < 255:  # The background and void are not objects.
+            self.refused("DELETE", f"objects/{removed}")
+            return
         self.accepted("DELETE", f"objects/{removed}")
         self.objects.pop(str(removed), None)
         for position, mask in list(self.masks.items()):
-            # The background is no object.
-            if not removed or removed not in mask:
+            if removed not in mask:
                 continue
             rest = np.where(mask == removed, 0, mask).astype(np.uint8)
             if rest.any():
@@ -130,7 +132,7 @@ class Page:
         self.accepted("POST", "run", request)
         self.browser.wait()
         self.given[position] = masks.object_ids(self.masks[position])
-        # A loop of its own: frames up to the next that was painted.
+        # Written independently of the program: all frames up to the next painted one.
         known = {0, *(i for ids in self.given.values() for i in ids)}
         for way, step in (("forward", 1), ("backward", -1)):
             if direction in (way, "both"):
@@ -174,7 +176,7 @@ def drawings(draw):
 
 @st.composite
 def nonsense(draw):
-    """Draws a request that makes no sense: method, path and body, or how many zeros that is."""
+    """Draws an invalid request: method, path and body, or the body's number of zeros."""
     good, bad = draw(positions()), draw(st.sampled_from(NO_POSITIONS))
     junk = draw(st.sampled_from(JUNK))
     noise = draw(st.binary(max_size=40))
@@ -253,7 +255,7 @@ def quick_address(clip_folder):
 
 
 @cases(40, 1000)
-def test_requests_of_all_kinds_leave_what_they_say_or_nothing(quick_address, count):
+def test_valid_requests_match_the_model_and_invalid_ones_change_nothing(quick_address, count):
     browser = Browser(quick_address)
 
     def check(data):

@@ -1,4 +1,4 @@
-"""The web server of the page: routes, and who may ask."""
+"""The web server of the page: routes and access control."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from feelvos_tf.media import masks, overlay, points, video
 
 _STATIC = pathlib.Path(__file__).parent / "static"
 _COOKIE = "feelvos_visitor"
-# A page of another site can make a browser send requests, but not with a header of its own.
+# A page of another site can make a browser send requests, but not with a custom header.
 _HEADER = "x-feelvos"
-# Names this machine answers to; the name of another site that resolves to it is not among them.
+# Names this machine answers to. Another site's name that resolves to it is refused.
 _HOSTS = ["127.0.0.1", "localhost"]
 _EXAMPLE_WIDTH = 320
 _BYTES = "application/octet-stream"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-# How often visitors who have been idle for too long are looked for.
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+# How often idle visitors are removed.
 _SWEEP_SECONDS = 30.0
 
 
@@ -55,19 +55,19 @@ class ExampleClip:
     """The clip that comes with the project.
 
     Attributes:
-      video: its file.
-      mask: of its first frame.
+      video: its path.
+      mask: path of the first frame's mask.
     """
 
     def __init__(self, folder: pathlib.Path):
         self.video, self.mask = folder / "bunny.mp4", folder / "bunny.png"
 
     def is_there(self) -> bool:
-        """Returns whether this is a checkout that has it."""
+        """Returns whether the files exist, as they do in a checkout."""
         return self.video.is_file() and self.mask.is_file()
 
     def picture(self) -> bytes:
-        """Returns a small JPEG of the first frame with its object."""
+        """Returns a small JPEG of the first frame with its object highlighted."""
         first = next(iter(video.VideoFrames(self.video)))
         tile = overlay.contact_sheet(
             [overlay.overlay(first, masks.read_annotation(self.mask))], 1, _EXAMPLE_WIDTH
@@ -78,7 +78,7 @@ class ExampleClip:
 
 
 class Password:
-    """Middleware: answers nothing without the password (HTTP Basic, any user name)."""
+    """Middleware that requires a password (HTTP Basic, any user name)."""
 
     def __init__(self, app: ASGIApp, password: str):
         self._app, self._password = app, password.encode()
@@ -86,7 +86,7 @@ class Password:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not self._is_known(Headers(scope=scope)):
             headers = {"www-authenticate": 'Basic realm="feelvos_tf", charset="UTF-8"'}
-            await Response("the password, please", 401, headers)(scope, receive, send)
+            await Response("a password is required", 401, headers)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -105,13 +105,13 @@ def create(
     """Returns the application.
 
     Args:
-      predictor: its network is shared by all visitors.
-      example: a clip to begin with.
-      limits: of every visitor.
-      password: to be asked for, under whatever name this machine is reached; None asks for none,
-        and answers to the names of this machine alone.
+      predictor: provides the network, which all visitors share.
+      example: the clip to try.
+      limits: on each visitor and on their number.
+      password: required under any host name; None requires no password, but answers only to the
+        names of this machine.
     """
-    # A page of another site, under a name that resolves to this machine, knows no password.
+    # Another site's name may resolve to this machine, but its page does not know the password.
     guard = Middleware(TrustedHostMiddleware, allowed_hosts=_HOSTS)
     if password is not None:
         guard = Middleware(Password, password=password)
@@ -156,36 +156,36 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
 
 
 class _Routes:
-    """What can be asked for, per visitor."""
+    """The requests that visitors can make."""
 
     def __init__(self, visitors: Visitors, example: ExampleClip):
         self._visitors, self._example, self._limits = visitors, example, visitors.limits
 
     def all(self) -> list[Route]:
         """Returns the routes."""
-        look, change = self._of_visitor, self._change
+        read, change = self._of_visitor, self._change
         mask = "/api/mask/{position:int}"
         return [
-            Route("/api/state", self.look),
+            Route("/api/state", self.any_state),
             Route("/api/clip", change(self.upload, may_be_new=True), methods=["POST"]),
             Route("/api/example.jpg", self.example_picture),
             Route("/api/example", change(self.take_example, may_be_new=True), methods=["POST"]),
-            Route("/api/frame/{position:int}", look(self.frame)),
-            Route(mask, look(self.mask)),
+            Route("/api/frame/{position:int}", read(self.frame)),
+            Route(mask, read(self.mask)),
             Route(mask, change(self.paint), methods=["PUT"]),
             Route(mask, change(self.forget), methods=["DELETE"]),
-            Route("/api/prepare/{position:int}", look(self.prepare), methods=["POST"]),
+            Route("/api/prepare/{position:int}", read(self.prepare), methods=["POST"]),
             Route("/api/prompt/{position:int}", change(self.prompt), methods=["POST"]),
             Route("/api/objects", change(self.name_objects), methods=["PUT"]),
             Route("/api/objects/{id:int}", change(self.remove_object), methods=["DELETE"]),
             Route("/api/run", change(self.run), methods=["POST"]),
-            Route("/api/stop", look(self.stop), methods=["POST"]),
+            Route("/api/stop", read(self.stop), methods=["POST"]),
             Route("/api/leave", self.leave, methods=["POST"]),
             Route("/api/download/{name}", change(self.download)),
         ]
 
     def _change(self, handle: Callable, may_be_new: bool = False) -> Callable:
-        """Returns a route whose requests by one visitor are handled one after the other."""
+        """Returns a route that handles one visitor's requests one at a time."""
 
         async def in_order(request: Request, visitor: Visitor) -> Response:
             async with visitor.changing:
@@ -199,9 +199,9 @@ class _Routes:
         """Returns a route that finds the visitor by the cookie.
 
         Args:
-          handle: what the route does.
-          may_be_new: whether a visitor is created if there is none. Whoever hangs up or sends
-            something unusable does not keep the place.
+          handle: handles a request.
+          may_be_new: whether to add a visitor if there is none. One who hangs up or sends
+            something unusable is removed again.
         """
 
         async def route(request: Request) -> Response:
@@ -225,7 +225,7 @@ class _Routes:
 
         return route
 
-    async def look(self, request: Request) -> Response:
+    async def any_state(self, request: Request) -> Response:
         visitor = self._visitors.find(request.cookies.get(_COOKIE))
         state = {"clip": None} if visitor is None else visitor.described()
         return JSONResponse({**state, "example": self._example.is_there()})
@@ -244,12 +244,12 @@ class _Routes:
                     if file.tell() > self._limits.upload_bytes:
                         most = self._limits.upload_bytes // 1_000_000
                         raise HTTPException(413, f"the clip is larger than {most} MB")
-            paths = await run_in_threadpool(_cut, whole, sizes) if sizes else [whole]
+            paths = await run_in_threadpool(_split, whole, sizes) if sizes else [whole]
             await run_in_threadpool(visitor.load, paths, name)
         return await self.state(visitor)
 
     async def _parts(self, request: Request) -> AsyncIterator[bytes]:
-        """Yields the parts of a request's body as they come; silence for too long ends it."""
+        """Yields the parts of a request's body as they arrive; fails after too long a silence."""
         stream = request.stream()
         while True:
             try:
@@ -257,7 +257,7 @@ class _Routes:
             except StopAsyncIteration:
                 return
             except asyncio.TimeoutError as error:
-                raise HTTPException(408, "nothing more of the file arrived") from error
+                raise HTTPException(408, "the rest of the file did not arrive") from error
 
     async def take_example(self, request: Request, visitor: Visitor) -> Response:
         if not self._example.is_there():
@@ -340,7 +340,7 @@ class _Routes:
 
 
 async def _answer(handle: Callable, request: Request, visitor: Visitor) -> Response:
-    """Returns the answer of a handler; what went wrong becomes one sentence."""
+    """Returns the answer of a handler; errors become one sentence."""
     try:
         return await handle(request, visitor)
     except InputError as error:
@@ -348,15 +348,15 @@ async def _answer(handle: Callable, request: Request, visitor: Visitor) -> Respo
     except ClientDisconnect:
         return _refusal("the connection ended", 400)
     except FileNotFoundError:
-        return _refusal("the clip was removed or replaced meanwhile", 409)
+        return _refusal("the clip was removed or replaced in the meantime", 409)
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in _DISK_FULL:
             raise
         return _refusal("no space is left on the server's disk", 507)
 
 
 def _written(name: str, visitor: Visitor) -> BinaryIO:
-    """Returns a download, opened; the file goes when it is closed."""
+    """Returns an open download, whose file disappears when it is closed."""
     path = visitor.folder / f"{secrets.token_hex(8)}{pathlib.Path(name).suffix}"
     clip_files.DOWNLOADS[name](visitor.clip, visitor.objects, path)
     file = path.open("rb")
@@ -365,15 +365,15 @@ def _written(name: str, visitor: Visitor) -> BinaryIO:
 
 
 def _attachment(name: str) -> str:
-    """Returns the header that makes a browser save a file under a name, in any alphabet."""
+    """Returns the header that makes a browser save a file under `name`, in any script."""
     return f"attachment; filename*=UTF-8''{urllib.parse.quote(name, safe='')}"
 
 
 def _sizes(text: str, limits: Limits) -> list[int]:
-    """Returns the bytes of every picture of a clip, which follow each other in a request.
+    """Returns the sizes in bytes of the pictures that a request holds one after the other.
 
     Raises:
-      InputError: it is nothing of that form.
+      InputError: `text` is not a list of at least two sizes.
     """
     if not text:
         return []
@@ -382,8 +382,8 @@ def _sizes(text: str, limits: Limits) -> list[int]:
     return [int(size) for size in text.split(",")][: limits.frames + 1]
 
 
-def _cut(whole: pathlib.Path, sizes: list[int]) -> list[pathlib.Path]:
-    """Returns the files of the parts of a file, in its folder."""
+def _split(whole: pathlib.Path, sizes: list[int]) -> list[pathlib.Path]:
+    """Writes the parts of a file next to it; returns their paths."""
     paths = [whole.with_name(f"{number:05d}") for number in range(len(sizes))]
     with whole.open("rb") as file:
         for path, size in zip(paths, sizes):
@@ -392,9 +392,9 @@ def _cut(whole: pathlib.Path, sizes: list[int]) -> list[pathlib.Path]:
 
 
 def _check_header(request: Request) -> None:
-    """Refuses what the page itself would not send; pictures and downloads carry no header."""
+    """Refuses requests that the page would not send; only GET requests may lack the header."""
     if request.method != "GET" and _HEADER not in request.headers:
-        raise HTTPException(403, "expected a request of the page")
+        raise HTTPException(403, "expected a request from the page")
 
 
 def _position(request: Request, visitor: Visitor) -> int:
@@ -409,7 +409,7 @@ def _checked(position: int, visitor: Visitor) -> int:
 
 
 async def _array(request: Request, visitor: Visitor) -> np.ndarray:
-    """Returns the uint8 [height, width] array that a request holds, row by row."""
+    """Returns the mask in a request's body, row by row, as uint8 [height, width]."""
     height, width = visitor.clip.size
     received = bytearray()
     async for part in request.stream():

@@ -1,4 +1,4 @@
-"""What the server accepts and refuses, from browsers and from strangers."""
+"""What the server accepts and refuses, from the page and from strangers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ SILENT_SECONDS = 2.0
 
 
 class Browser:
-    """Asks with the cookie it was given."""
+    """Sends requests with the cookie it was given."""
 
     def __init__(self, address: str):
         self._host = address.removeprefix("http://")
         self.cookie = ""
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str):
-        """Returns status and content; JSON is parsed."""
+        """Returns status and content; JSON is parsed unless it is a download."""
         connection = http.client.HTTPConnection(self._host, timeout=60)
         headers = {"x-feelvos": "1", "cookie": self.cookie, **headers}
         connection.request(method, f"/api/{path}", body, headers)
@@ -50,7 +50,7 @@ class Browser:
         return response.status, json.loads(content) if is_json and not attached else content
 
     def wait(self) -> dict:
-        """Returns the state when the run has ended."""
+        """Waits for the run to end; returns the state."""
         while True:
             _, state = self.ask("GET", "state")
             if not state["running"]:
@@ -69,7 +69,7 @@ def browser(address):
 
 @pytest.fixture
 def with_clip(browser):
-    """Returns a browser that has taken the example."""
+    """Returns a browser that has opened the example."""
     status, state = browser.ask("POST", "example")
     assert status == 200 and state["clip"]["frames"] == FRAMES
     return browser
@@ -81,7 +81,7 @@ def mask_of(browser: Browser, position: int) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(SIZE)
 
 
-def test_a_painted_object_is_followed_and_comes_back_in_every_form(with_clip):
+def test_a_painted_object_is_tracked_and_can_be_downloaded(with_clip):
     truth = drawn_videos.draw(4, (1, 2), SIZE)[1]
     assert with_clip.ask("PUT", "mask/4", truth.tobytes())[0] == 200
     objects = {"1": {"name": "red", "color": "#ff0000"}, "2": {"name": "<b>", "color": "#00ff00"}}
@@ -110,7 +110,7 @@ def test_a_painted_object_is_followed_and_comes_back_in_every_form(with_clip):
     )
 
 
-def test_what_is_painted_during_a_run_stays_and_the_run_can_be_stopped(with_clip, blocked_network):
+def test_frames_painted_during_a_run_are_kept_and_runs_can_be_stopped(with_clip, blocked_network):
     _, state = with_clip.ask("POST", "run", b'{"position": 0}')
     assert state["running"] and state["run"]["seconds_left"] is None
     painted = np.full(SIZE, 5, np.uint8)
@@ -127,7 +127,7 @@ def test_what_is_painted_during_a_run_stays_and_the_run_can_be_stopped(with_clip
 
 
 def marked(browser: Browser, position: int, query: str = "", **marks) -> tuple:
-    """Returns the server's answer to marks on object 1."""
+    """Returns the server's answer to marks on object 1: status and content."""
     body = json.dumps({"object_id": 1, **marks}).encode()
     return browser.ask("POST", f"prompt/{position}{query}", body)
 
@@ -144,7 +144,7 @@ def test_clicks_and_boxes_become_masks_and_leave_other_objects_alone(with_clip):
     box = [columns.min() - 2, rows.min() - 2, columns.max() + 2, rows.max() + 2]
     marked(with_clip, 4, box=list(map(float, box)))
     assert np.mean(mask_of(with_clip, 4) != truth) < 0.01
-    # A correction leaves what has no mark; marks alone are all there is to know.
+    # A correction keeps unmarked regions; otherwise, the mask follows from the marks alone.
     before = np.where(truth == 2, 2, 0).astype(np.uint8)
     before[80:, 120:] = 1
     for query, is_kept in (("?corrects=1", True), ("", False)):
@@ -157,14 +157,14 @@ def test_clicks_and_boxes_become_masks_and_leave_other_objects_alone(with_clip):
 @pytest.mark.parametrize(
     ("marks", "sentence"),
     [
-        ({"points": [[500, 3]]}, "points inside of an image of 160x96"),
+        ({"points": [[500, 3]]}, "points inside an image of 160x96"),
         ({"points": []}, "a box or a point on the object"),
         ({"points": [[5, 3]], "labels": [2]}, "labels of 1"),
         ({"object_id": 255, "points": [[5, 3]]}, "object_id: expected a whole number"),
         ({"points": [[5, 3]], "more": 1}, "the request: expected the keys"),
     ],
 )
-def test_marks_that_say_nothing_are_refused(with_clip, marks, sentence):
+def test_invalid_marks_are_refused(with_clip, marks, sentence):
     status, answer = marked(with_clip, 0, **marks)
     assert status == 400 and sentence in answer["error"]
 
@@ -184,7 +184,7 @@ def test_pictures_become_a_clip(browser):
         assert status == 400 and answer["error"] and "/tmp" not in answer["error"]
 
 
-def test_files_are_named_after_the_clip_whatever_its_name(browser, clip_folder):
+def test_downloads_are_safely_named_after_any_clip(browser, clip_folder):
     film = (clip_folder / "bunny.mp4").read_bytes()
     browser.ask("POST", "clip?name=%C3%84%20%22b%22%0A..%2F.mp4", film)
     connection = http.client.HTTPConnection(browser._host, timeout=60)
@@ -208,7 +208,7 @@ def test_with_the_password_the_page_is_served_under_any_name(clip_folder):
 
 
 def asked_with_password(clip_folder, authorization) -> int:
-    """Returns the status of a request for the page, without a server around it."""
+    """Returns the status of a request for the page, sent to the application itself."""
     pytest.importorskip("starlette", reason="needs starlette: pip install 'feelvos_tf[demo]'")
     from feelvos_tf.demo_page import server
 
@@ -224,13 +224,15 @@ def asked_with_password(clip_folder, authorization) -> int:
         sent.append(message)
 
     async def receive():
-        await asyncio.Event().wait()  # Nobody hangs up; answering at once would be asked for ever.
+        await (
+            asyncio.Event().wait()
+        )  # Nobody hangs up. A call that returned would be repeated forever.
 
     asyncio.run(app({**scope, "headers": headers}, receive, send))
     return sent[0]["status"]
 
 
-def test_two_visitors_see_nothing_of_each_other(with_clip, address):
+def test_two_visitors_do_not_see_each_other_s_files(with_clip, address):
     other = Browser(address)
     assert other.ask("GET", "state")[1]["clip"] is None
     assert other.ask("GET", "mask/0")[0] == 400
@@ -245,7 +247,7 @@ def test_two_visitors_see_nothing_of_each_other(with_clip, address):
     assert other.ask("GET", "state")[1]["clip"] is None
 
 
-def test_there_are_no_more_visitors_than_the_limit(address):
+def test_the_number_of_visitors_is_limited(address):
     browsers = [Browser(address) for _ in range(LIMITS.visitors + 1)]
     assert {each.ask("GET", "state")[0] for each in browsers} == {200}
     answers = [each.ask("POST", "example") for each in browsers]
@@ -273,7 +275,7 @@ def test_another_name_for_this_machine_is_refused(browser, path):
     assert status == 400
 
 
-def test_what_no_page_of_ours_would_ask_is_refused(with_clip, clip_folder):
+def test_invalid_requests_are_refused(with_clip, clip_folder):
     pixels = SIZE[0] * SIZE[1]
     film = (clip_folder / "bunny.mp4").read_bytes()
     playlist = f"#EXTM3U\n#EXTINF:1,\n{clip_folder / 'bunny.mp4'}\n#EXT-X-ENDLIST\n".encode()
@@ -292,7 +294,7 @@ def test_what_no_page_of_ours_would_ask_is_refused(with_clip, clip_folder):
         ("PUT", "objects", b'{"1": {"name": "a", "color": "url(x)"}}', 400, "colors like"),
         ("PUT", "objects", b'{"0": {"name": "a", "color": "#ffffff"}}', 400, "ids 1 to 254"),
         ("PUT", "objects", b'{"01": {"name": "a", "color": "#ffffff"}}', 400, "ids 1 to 254"),
-        ("PUT", "objects", b'{"1": {"name": [], "color": "#ffffff"}}', 400, "that are text"),
+        ("PUT", "objects", b'{"1": {"name": [], "color": "#ffffff"}}', 400, "text as names"),
         ("PUT", "objects", b'{"1": 5}', 400, "objects with names"),
         ("PUT", "objects", b" " * 200_000, 413, "too large"),
         ("POST", "clip", b"no film", 400, "expected a video"),
@@ -320,11 +322,11 @@ def test_an_uploaded_clip_replaces_the_one_before(with_clip, clip_folder):
     assert state["masked"] == [] and state["clip"]["key"] == 2
 
 
-# ---- Strangers and bad luck
+# ---- Strangers and failures
 
 
 def at_once(count: int, ask) -> list:
-    """Returns the answers to the same request, made by several threads at the same time."""
+    """Returns the answers to one request made by several threads at the same time."""
     start = threading.Barrier(count)
 
     def wait_and_ask(_):
@@ -337,7 +339,7 @@ def at_once(count: int, ask) -> list:
 
 @pytest.fixture
 def blocked_network(monkeypatch):
-    """Yields an event that lets the network go on; until then a frame takes forever."""
+    """Yields an event that unblocks the network; until then, it hangs in its first frame."""
     entered, go_on, real = threading.Event(), threading.Event(), VideoPredictor.step
 
     def step(self, image):
@@ -364,7 +366,7 @@ def test_stopping_and_leaving_do_not_wait_for_the_network(with_clip, address, bl
     state = with_clip.ask("GET", "state")[1]
     assert not state["running"] and state["masked"] == [0]
 
-    # Another visitor's run waits for its turn; neither leaving blocks anybody.
+    # Another visitor's run waits for its turn; leaving blocks neither visitor.
     other = Browser(address)
     other.ask("POST", "example")
     other.ask("POST", "run", b'{"position": 0}')
@@ -377,7 +379,7 @@ def test_a_stopped_run_writes_nothing_more(with_clip, blocked_network):
     with_clip.ask("POST", "run", b'{"position": 0}')
     assert blocked_network.entered.wait(30)
     with_clip.ask("POST", "stop")
-    # Frame 1 is in the network; the frames of this run and its forgotten thread stay apart.
+    # Frame 1 is still in the network; what the stopped thread computes must not replace this mask.
     with_clip.ask("PUT", "mask/1", bytes(SIZE[0] * SIZE[1]))
     blocked_network.set()
     deadline = time.monotonic() + 30
@@ -389,14 +391,14 @@ def test_a_stopped_run_writes_nothing_more(with_clip, blocked_network):
     assert not mask_of(with_clip, 1).any()
 
 
-def test_of_runs_begun_at_once_one_is_accepted(with_clip):
+def test_only_one_of_simultaneous_runs_is_accepted(with_clip):
     for _ in range(5):
         answers = at_once(6, lambda: with_clip.ask("POST", "run", b'{"position": 0}')[0])
         assert sorted(answers) == [200] + [400] * 5
         with_clip.ask("POST", "stop")
 
 
-def test_uploads_at_once_are_read_one_after_the_other(with_clip, clip_folder):
+def test_simultaneous_uploads_are_read_one_after_the_other(with_clip, clip_folder):
     film = (clip_folder / "bunny.mp4").read_bytes()
     answers = at_once(6, lambda: with_clip.ask("POST", "clip", film))
     assert [status for status, _ in answers] == [200] * 6
@@ -406,14 +408,14 @@ def test_uploads_at_once_are_read_one_after_the_other(with_clip, clip_folder):
 
 @pytest.fixture(scope="module")
 def impatient_address(clip_folder):
-    """Yields where a page is served that waits for nobody."""
+    """Yields the address of a page that soon gives up on silent visitors."""
     predictor = VideoPredictor(color_model.ColorModel())
     with serving(predictor, clip_folder, LIMITS._replace(silent_seconds=SILENT_SECONDS)) as where:
         yield where
 
 
 def began_upload(address: str) -> socket.socket:
-    """Returns the connection of a stranger who has sent half a file."""
+    """Returns the connection of a stranger who has sent part of a file."""
     host, port = address.removeprefix("http://").split(":")
     connection = socket.create_connection((host, int(port)))
     head = (
@@ -424,11 +426,11 @@ def began_upload(address: str) -> socket.socket:
 
 
 @pytest.mark.parametrize("hang_up", [True, False], ids=["hung up", "silent"])
-def test_strangers_who_upload_nothing_keep_no_place(impatient_address, hang_up):
+def test_an_abandoned_upload_frees_its_place(impatient_address, hang_up):
     connections = [began_upload(impatient_address) for _ in range(10)]
     newcomer = Browser(impatient_address)
     time.sleep(0.3)
-    assert newcomer.ask("POST", "example")[0] == 400  # While they are there.
+    assert newcomer.ask("POST", "example")[0] == 400  # They still take the places.
     if hang_up:
         for connection in connections:
             connection.close()
@@ -439,7 +441,7 @@ def test_strangers_who_upload_nothing_keep_no_place(impatient_address, hang_up):
         connection.close()
 
 
-def test_a_visitor_whose_cookie_never_comes_back_keeps_no_place(impatient_address):
+def test_a_visitor_who_never_returns_the_cookie_is_removed(impatient_address):
     for _ in range(LIMITS.visitors):
         assert Browser(impatient_address).ask("POST", "example")[0] == 200
     newcomer = Browser(impatient_address)
@@ -449,14 +451,14 @@ def test_a_visitor_whose_cookie_never_comes_back_keeps_no_place(impatient_addres
     newcomer.ask("POST", "leave")
 
 
-def test_half_an_emoji_in_a_name_is_left_out(with_clip):
+def test_half_an_emoji_is_dropped_from_a_name(with_clip):
     status, state = with_clip.ask(
         "PUT", "objects", rb'{"1": {"name": "cat \ud83d", "color": "#ffffff"}}'
     )
     assert status == 200 and state["objects"]["1"]["name"] == "cat "
 
 
-def test_more_objects_than_the_limit_are_refused_on_all_frames_together(with_clip):
+def test_the_limit_on_objects_counts_all_frames_together(with_clip):
     masks = np.arange(SIZE[0] * SIZE[1]).reshape(SIZE)
     assert with_clip.ask("PUT", "mask/0", (masks % 16).astype(np.uint8).tobytes())[0] == 200
     mask = (masks % 16 + 16).astype(np.uint8)
@@ -469,7 +471,7 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/feelvos_demo_/secret")
 
 
-def test_a_full_disk_is_said_without_the_servers_paths(with_clip, clip_folder, monkeypatch):
+def test_a_full_disk_is_reported_without_server_paths(with_clip, clip_folder, monkeypatch):
     film = (clip_folder / "bunny.mp4").read_bytes()
     for target, name, method, path, body in (
         (zipfile.ZipFile, "writestr", "GET", "download/masks.zip", b""),
@@ -493,14 +495,14 @@ def test_a_full_disk_is_said_without_the_servers_paths(with_clip, clip_folder, m
     assert error == "cannot be written, no space is left on the disk"
 
 
-def test_a_mask_can_be_put_back_as_the_result_of_a_run(with_clip):
+def test_a_mask_can_be_restored_as_the_result_of_a_run(with_clip):
     truth = drawn_videos.draw(4, (1, 2), SIZE)[1]
     with_clip.ask("PUT", "mask/4?given=0", truth.tobytes())
     state = with_clip.ask("GET", "state")[1]
     assert (state["masked"], state["given"]) == ([0, 4], [0])
 
 
-def test_a_removed_object_leaves_the_list_and_all_masks(with_clip):
+def test_removing_an_object_clears_it_from_the_list_and_all_masks(with_clip):
     truth = drawn_videos.draw(4, (1, 2), SIZE)[1]
     with_clip.ask("PUT", "mask/4", truth.tobytes())
     with_clip.ask("PUT", "mask/5", np.where(truth == 2, truth, 0).tobytes())
@@ -510,7 +512,7 @@ def test_a_removed_object_leaves_the_list_and_all_masks(with_clip):
     np.testing.assert_array_equal(mask_of(with_clip, 4), np.where(truth == 2, 2, 0))
 
 
-def test_the_address_answers_from_the_moment_it_is_told_and_is_taken():
+def test_the_port_listens_before_the_server_starts_and_cannot_be_taken_twice():
     with demo._listening("127.0.0.1", 0) as listening:
         port = listening.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port), timeout=5):
@@ -519,7 +521,7 @@ def test_the_address_answers_from_the_moment_it_is_told_and_is_taken():
             demo._listening("127.0.0.1", port)
 
 
-def test_what_the_first_click_needs_is_made_before_it(clip_folder, tmp_path):
+def test_the_warm_up_prepares_the_first_click(clip_folder, tmp_path):
     class Recording(VideoPredictor):
         asked = []
 

@@ -1,4 +1,4 @@
-"""The visitors of the page: what each may ask for, and the clip, objects and run of each."""
+"""The visitors of the page: their limits, and the clip, objects and run of each."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from feelvos_tf.media.points import Marks
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 _LONGEST_NAME = 40
-# Text -> id. There is one text for each, so that no object is named twice.
+# Text -> id. Each id has only one spelling, so that no object is named twice.
 _IDS = {str(object_id): object_id for object_id in range(1, masks.VOID)}
-# A run that waits for the network looks this often whether it has been stopped.
+# How often a run that waits for the network checks whether it has been stopped.
 _POLL_SECONDS = 0.1
 
 
@@ -37,12 +37,12 @@ class Limits(NamedTuple):
     Attributes:
       upload_bytes: size of an uploaded file.
       frames: per clip; later ones are dropped.
-      side: pixels of a frame's long side; larger frames are scaled down.
+      side: of a frame's long side, in pixels; larger frames are scaled down.
       objects: per visitor.
       visitors: at a time.
-      idle_seconds: without a request, after which a visitor is removed.
-      silent_seconds: without a byte, after which an upload ends; also how long a new visitor has
-        to send the cookie back for the first time.
+      idle_seconds: a visitor who sends no request for this long is removed.
+      silent_seconds: an upload that sends no byte for this long ends; also how long a new visitor
+        has to send the cookie back for the first time.
     """
 
     upload_bytes: int = 200_000_000
@@ -55,18 +55,18 @@ class Limits(NamedTuple):
 
 
 class _Stopped(Exception):
-    """The run was stopped while it waited for the network."""
+    """Raised when a run is stopped while it waits for the network."""
 
 
 class _Run:
-    """Progress of a run, the current one or the last.
+    """Progress of the current or the last run.
 
     Attributes:
       position: of the newest mask.
       done, total: numbers of frames.
       error: one sentence, empty if there is none.
       is_waiting: whether the network is busy with another visitor's frame.
-      is_over: whether it has ended or was stopped.
+      is_over: whether the run has ended or was stopped.
     """
 
     def __init__(self, position: int, total: int):
@@ -75,14 +75,14 @@ class _Run:
         self._first = self._newest = 0.0
 
     def advance(self, position: int) -> None:
-        """Notes that the mask of another frame is there."""
+        """Records that one more frame has its mask."""
         self.position, self.done = position, self.done + 1
         self._newest = time.monotonic()
-        # The first frame takes longer, with what comes before it.
+        # The first frame takes longer: the references come before it.
         self._first = self._first or self._newest
 
     def described(self) -> dict[str, Any]:
-        """Returns the progress for JSON; `seconds_left` is None until two frames are done."""
+        """Returns the progress as JSON values; `seconds_left` is None until two frames are done."""
         left = None
         if self.done > 1:
             left = (self._newest - self._first) / (self.done - 1) * (self.total - self.done)
@@ -93,16 +93,16 @@ class _Run:
 class Visitor:
     """One visitor's clip, painted frames, objects and run; visitors share only the network.
 
-    Changes must come one after the other, each under `changing`. `stop` and reads may come at any
-    time, and none of them waits for the network.
+    Changes must be made one at a time, each under `changing`. `stop` and reads are allowed at any
+    time; none of them waits for the network.
 
     Attributes:
-      folder: holds all files.
+      folder: holds all of the visitor's files.
       clip: None until one is chosen.
-      clip_name: the file's.
+      clip_name: name of its file.
       objects: id -> {"name": ..., "color": "#rrggbb"}.
       given: positions of the painted frames -> the ids painted there.
-      changing: held by whoever changes something.
+      changing: held during a change.
     """
 
     def __init__(
@@ -111,10 +111,10 @@ class Visitor:
         """Stores what the visitor works with.
 
         Args:
-          folder: new and empty.
-          predictor: its network is used.
-          turn: held by whoever uses the network.
-          limits: see there.
+          folder: an empty folder.
+          predictor: provides the network.
+          turn: held while the network is used.
+          limits: on files, memory and time.
         """
         self.folder = folder
         self.clip: ClipFiles | None = None
@@ -125,7 +125,7 @@ class Visitor:
         self._predictor, self._turn, self._limits = predictor, turn, limits
         self._prompter = predictor.another().prompter()
         self._run: _Run | None = None
-        # Held while a run writes a mask, and while it is stopped: none is written afterwards.
+        # Held while a run writes a mask and while it is stopped, so that a stopped run writes none.
         self._writing = threading.Lock()
         self._loads = 0
         self._last_seen, self._has_returned = time.monotonic(), False
@@ -133,15 +133,15 @@ class Visitor:
     def load(
         self, paths: Sequence[pathlib.Path], name: str, mask: np.ndarray | None = None
     ) -> None:
-        """Takes another clip; the one before is removed.
+        """Loads a clip and removes the previous one.
 
         Args:
           paths: a video file, or the pictures of a clip.
-          name: what to call it.
+          name: of the clip.
           mask: of its first frame, if there is one.
 
         Raises:
-          InputError: the file is not a video, or not a usable one.
+          InputError: the file is not a usable video.
         """
         self.stop()
         self._loads += 1
@@ -166,7 +166,7 @@ class Visitor:
             self.paint(0, mask)
 
     def described(self) -> dict[str, Any]:
-        """Returns all that the page shows besides pictures, for JSON."""
+        """Returns everything the page shows except pictures, as JSON values."""
         clip, run = self.clip, self._run
         if clip is None:
             return {"clip": None}
@@ -188,18 +188,18 @@ class Visitor:
         }
 
     def sentence(self, error: Exception) -> str:
-        """Returns the message of an error without paths of this machine."""
+        """Returns the message of an error without the server's paths."""
         path = rf"{re.escape(str(self.folder))}[^\s:'\")]*"
         return re.sub(path, "the file", re.sub(rf"{path}: ", "", str(error)))
 
     def name_objects(self, objects: Any) -> None:
-        """Sets names and colors of the objects.
+        """Sets the names and colors of the objects.
 
         Args:
           objects: id as text -> {"name": ..., "color": "#rrggbb"}.
 
         Raises:
-          InputError: it is nothing of that form.
+          InputError: `objects` has another form.
         """
         try:
             named = {key: (each["name"], each["color"]) for key, each in objects.items()}
@@ -208,7 +208,7 @@ class Visitor:
         if len(named) > self._limits.objects or not named.keys() <= _IDS.keys():
             raise InputError(f"expected at most {self._limits.objects} objects with ids 1 to 254")
         if not all(isinstance(text, str) for texts in named.values() for text in texts):
-            raise InputError("expected names and colors that are text")
+            raise InputError("expected text as names and colors")
         if not all(_COLOR.fullmatch(color) for _, color in named.values()):
             raise InputError("expected colors like #ff8000")
         self.objects = {
@@ -220,8 +220,10 @@ class Visitor:
         """Removes an object from the list and from all masks; masks left empty are removed.
 
         Raises:
-          InputError: a run is in progress.
+          InputError: the id is not that of an object, or a run is in progress.
         """
+        if object_id not in _IDS.values():
+            raise InputError(f"expected an object's id, 1 to {len(_IDS)}, found {object_id}")
         self.check_idle()
         self.objects = {key: each for key, each in self.objects.items() if key != object_id}
         for position in self.clip.masked():
@@ -240,10 +242,10 @@ class Visitor:
         Args:
           position: of its frame.
           mask: uint8 [height, width] ids.
-          is_given: whether the visitor vouches for it: runs end there and may begin there. If not,
-            it counts as the result of a run.
+          is_given: whether the visitor vouches for it: runs end there and may start there.
+            Otherwise, it counts as the result of a run.
 
-        A run that is in progress goes on, but leaves a painted frame alone.
+        A run in progress continues, but does not overwrite a painted frame.
 
         Raises:
           InputError: there are too many objects.
@@ -261,19 +263,19 @@ class Visitor:
             self.given = given
 
     def prepare(self, position: int) -> None:
-        """Has the network look at a frame, so that the first mark on it is answered sooner."""
+        """Runs the network on a frame in advance, so that its first mark is answered sooner."""
         with self._turn:
             self._prompter.prepare(self.clip.image(position))
 
     def prompt(self, position: int, marks: Marks, corrects: bool) -> None:
-        """Stores the mask of an object that the network makes of clicks or a box.
+        """Stores the mask of an object that the network derives from clicks or a box.
 
         Other objects keep their pixels.
 
         Args:
           position: of the frame.
           marks: on the object.
-          corrects: whether they correct the mask that the frame has, or are all there is to know.
+          corrects: whether they correct the frame's mask; otherwise, that mask is ignored.
 
         Raises:
           InputError: there are too many objects.
@@ -294,10 +296,10 @@ class Visitor:
         self.given = {key: ids for key, ids in self.given.items() if key != position}
 
     def begin(self, position: int, direction: str) -> None:
-        """Starts to propagate the mask of a frame, which counts as painted from now on.
+        """Starts propagating the mask of a frame, which counts as painted from now on.
 
         Raises:
-          InputError: a run is in progress, or there is no mask.
+          InputError: a run is in progress, or the mask is missing or empty.
         """
         self.check_idle()
         if direction not in propagation.DIRECTIONS:
@@ -325,13 +327,13 @@ class Visitor:
                 with self._writing:
                     if run.is_over:
                         return
-                    if position not in self.given:  # Painted meanwhile.
+                    if position not in self.given:  # Otherwise, it was painted meanwhile.
                         clip.write_mask(position, ids)
                     run.advance(position)
         except _Stopped:
             pass
         except Exception as error:
-            if run.is_over:  # The files may be gone.
+            if run.is_over:  # The files may have been removed.
                 return
             run.error = "the run failed; the server's log says why"
             if not isinstance(error, InputError):
@@ -342,7 +344,7 @@ class Visitor:
 
     @contextlib.contextmanager
     def _using_the_network(self, run: _Run) -> Iterator[None]:
-        """Waits for the network; raises _Stopped instead if the run is over."""
+        """Waits for the network and holds it; raises _Stopped if the run is over."""
         while not self._turn.acquire(timeout=_POLL_SECONDS):
             run.is_waiting = True
             if run.is_over:
@@ -360,35 +362,35 @@ class Visitor:
         return self._run is not None and not self._run.is_over
 
     def check_idle(self) -> None:
-        """Raises InputError while a run is in progress, or without a clip."""
+        """Raises InputError if there is no clip or a run is in progress."""
         if self.clip is None:
             raise InputError("choose a clip first")
         if self.is_running():
             raise InputError("a run is in progress: stop it first")
 
     def stop(self) -> None:
-        """Ends a run at once; a frame that the network is busy with is thrown away."""
+        """Stops a run at once; the frame in the network is discarded."""
         with self._writing:
             if self._run is not None:
                 self._run.is_over = True
 
     def close(self) -> None:
-        """Ends a run and removes all files."""
+        """Stops a run and removes all files."""
         self.stop()
         self.clip = None
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def touch(self, has_returned: bool = False) -> None:
-        """Notes a sign of life.
+        """Records activity.
 
         Args:
-          has_returned: whether it shows that the cookie has arrived.
+          has_returned: whether the visitor has sent the cookie back.
         """
         self._last_seen = time.monotonic()
         self._has_returned |= has_returned
 
     def is_idle(self) -> bool:
-        """Returns whether nothing has been heard of the visitor for too long."""
+        """Returns whether the visitor has been inactive for too long."""
         limits = self._limits
         seconds = limits.idle_seconds if self._has_returned else limits.silent_seconds
         is_busy = self.changing.locked() or self.is_running()
@@ -396,17 +398,17 @@ class Visitor:
 
 
 def _printable(name: str) -> str:
-    """Returns a name without what would break files and headers, and not too long."""
+    """Returns a name shortened and without characters that would break files and headers."""
     # A browser that cuts a name off inside an emoji sends half of a surrogate pair.
     name = name[:_LONGEST_NAME].encode(errors="ignore").decode()
     return "".join(filter(str.isprintable, name))
 
 
 class Visitors:
-    """All visitors by their keys, which nobody can guess; for the thread of the event loop alone.
+    """All visitors by their unguessable keys; used only on the event loop's thread.
 
     Attributes:
-      limits: of every visitor, and of their number.
+      limits: on each visitor and on their number.
     """
 
     def __init__(self, predictor: VideoPredictor, limits: Limits):
@@ -416,17 +418,17 @@ class Visitors:
         self._by_key: dict[str, Visitor] = {}
 
     def find(self, key: str | None) -> Visitor | None:
-        """Returns the visitor of a key, None if there is none (any more)."""
+        """Returns the visitor of a key; None if there is none (any more)."""
         visitor = self._by_key.get(key)
         if visitor is not None:
             visitor.touch(has_returned=True)
         return visitor
 
     async def add(self) -> tuple[str, Visitor]:
-        """Returns the key of a new visitor, and the visitor.
+        """Adds a visitor; returns the key and the visitor.
 
         Raises:
-          InputError: there are too many.
+          InputError: there are too many visitors.
         """
         await self.remove_idle()
         if len(self._by_key) >= self.limits.visitors:
@@ -438,7 +440,7 @@ class Visitors:
         return key, self._by_key[key]
 
     async def remove(self, key: str | None) -> None:
-        """Removes a visitor and all files; others do not wait for that."""
+        """Removes a visitor and their files without making others wait."""
         visitor = self._by_key.pop(key, None)
         if visitor is not None:
             visitor.stop()
@@ -446,12 +448,12 @@ class Visitors:
                 await asyncio.to_thread(visitor.close)
 
     async def remove_idle(self) -> None:
-        """Removes the visitors of whom nothing has been heard for too long."""
+        """Removes the visitors who have been inactive for too long."""
         for key in [key for key, visitor in self._by_key.items() if visitor.is_idle()]:
             await self.remove(key)
 
     def close(self) -> None:
-        """Removes everybody."""
+        """Removes all visitors."""
         for visitor in self._by_key.values():
             visitor.close()
         self._folder.cleanup()

@@ -1,4 +1,4 @@
-r"""Times the fast paths beside plain implementations of the same work.
+r"""Times the fast paths against plain implementations of the same work.
 
     python tools/benchmark matching   global and local matching
     python tools/benchmark frame      one frame, its parts, the head, dilated layers
@@ -11,7 +11,7 @@ r"""Times the fast paths beside plain implementations of the same work.
     python tools/benchmark quality_time --output_dir=DIR   J&F over seconds per frame
 
 All lines of a group do the same work; "x ours" is the time relative to the group's first line.
-Runs of a group are interleaved, and the median counts. Peak memory is what a single run adds in a
+Runs of a group are interleaved; times are medians. Peak memory is what a single run adds in a
 process of its own. `--only=TEXT` keeps the groups with TEXT in their titles, `--json` prints JSON.
 """
 
@@ -48,13 +48,13 @@ FLAGS = cli.flag_values(__name__)
 _define_integer = functools.partial(flags.DEFINE_integer, flag_values=FLAGS)
 _define_integer("height", 480, "Height of a frame in pixels.", lower_bound=16)
 _define_integer("width", 854, "Width of a frame in pixels.", lower_bound=16)
-_define_integer("objects", 3, "Number of objects, background included.", lower_bound=1)
+_define_integer("objects", 3, "Number of objects, including the background.", lower_bound=1)
 _define_integer("radius", 15, "Window radius of local matching.", lower_bound=0)
 _define_integer("crop", 465, "Side of a training frame in pixels.", lower_bound=65)
 _define_integer("repeats", 5, "Timed runs of each line.", lower_bound=1)
 _define_integer("threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0)
 _DATASET = dataset_flags.define(
-    FLAGS, "Data set for matching, step, input and eval; the bundled one by default."
+    FLAGS, "Data set for matching, step, input and eval; by default, the bundled one."
 )
 flags.DEFINE_string(
     "only", "", "Keep the groups with this text in their titles.", flag_values=FLAGS
@@ -63,7 +63,7 @@ flags.DEFINE_bool("memory", True, "Measure peak memory.", flag_values=FLAGS)
 flags.DEFINE_bool(
     "processor_time",
     False,
-    "Measure processor seconds, summed over threads: for machines that run other programs.",
+    "Measure CPU time, summed over threads: for machines that run other programs.",
     flag_values=FLAGS,
 )
 flags.DEFINE_list(
@@ -78,11 +78,11 @@ flags.DEFINE_list(
 flags.DEFINE_string(
     "peers",
     str(pathlib.Path(__file__).with_name("peers.csv")),
-    "quality_time: a file of other methods' points, with their sources.",
+    "quality_time: CSV file of other methods' points and their sources.",
     flag_values=FLAGS,
 )
 flags.DEFINE_string(
-    "output_dir", None, "quality_time: folder for masks, points and picture.", flag_values=FLAGS
+    "output_dir", None, "quality_time: folder for masks, points and plot.", flag_values=FLAGS
 )
 flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
 flags.DEFINE_string(
@@ -94,14 +94,14 @@ flags.DEFINE_string(
 
 
 def take_command(argv: list[str]) -> str | None:
-    """Removes the subcommand, the only word without dashes, from a command line; returns it."""
+    """Removes the subcommand, the first word unless it has dashes, from `argv`; returns it."""
     if len(argv) > 1 and not argv[1].startswith("-"):
         return argv.pop(1)
     return None
 
 
 def cases_of(command: str) -> list[measure.Case]:
-    """Returns the cases of a subcommand at the sizes of the flags."""
+    """Returns the cases of a subcommand for the sizes given by flags."""
     import frame
     import matching
     import training
@@ -126,7 +126,7 @@ def cases_of(command: str) -> list[measure.Case]:
 
 
 def _chosen() -> dataset_flags.Choice:
-    """Returns the data set of the flags, or the bundled one."""
+    """Returns the selected data set, by default the bundled one."""
     chosen = _DATASET.choice()
     return dataclasses.replace(chosen, root=chosen.root or str(_TESTDATA))
 
@@ -170,7 +170,7 @@ def _run_quality_time() -> None:
     import quality_time
 
     if FLAGS.output_dir is None:
-        raise InputError("expected --output_dir, the folder for masks, points and picture")
+        raise InputError("expected --output_dir, the folder for masks, points and plot")
     if not all(size.isdecimal() and int(size) >= 16 for size in FLAGS.inference_sizes):
         raise InputError(f"--inference_sizes: expected pixels, found {FLAGS.inference_sizes}")
     pixels = [int(size) for size in FLAGS.inference_sizes] or [None]
@@ -201,7 +201,7 @@ _SIZES = {
 
 
 def _sizes(command: str) -> dict[str, object]:
-    """Returns the flags on which the subcommand's numbers depend."""
+    """Returns the flags that affect the subcommand's results, with their values."""
     values = {name: FLAGS[name].value for name in _SIZES[command]}
     return {name: value for name, value in values.items() if value not in (None, "")}
 

@@ -1,4 +1,4 @@
-"""The benchmark: its yardsticks do the same work as the fast paths; its tables and commands."""
+"""The benchmarks: yardsticks that do the same work as the fast paths, tables and commands."""
 
 import json
 import pathlib
@@ -85,7 +85,7 @@ def test_table_and_json_hold_every_row():
     assert read["environment"]["tensorflow"] == tf.__version__
 
 
-def test_a_training_step_is_taken_apart_for_two_recipes():
+def test_both_recipes_have_the_same_parts_of_a_step():
     cases = training_step.step_cases(datasets.list_sequences(TESTDATA, split="train")[:1])
     assert [case.name for case in cases[:5]] == [case.name for case in cases[5:]]
     assert {case.group for case in cases[5:]} == {
@@ -93,7 +93,7 @@ def test_a_training_step_is_taken_apart_for_two_recipes():
     }
 
 
-def test_processor_seconds_leave_out_waiting():
+def test_processor_seconds_exclude_waiting():
     case = Case("asleep", "group", lambda: lambda: time.sleep(0.2))
     [by_clock] = measure.measure([case], 1, None)
     [by_processor] = measure.measure([case], 1, None, time.process_time)
@@ -101,7 +101,7 @@ def test_processor_seconds_leave_out_waiting():
 
 
 def test_the_table_of_sizes_has_a_line_for_each_number_of_objects(monkeypatch):
-    """In this process, with a tiny model."""
+    """Measured in this process, with a tiny model."""
 
     class Pool:
         def __enter__(self):

@@ -1,4 +1,4 @@
-"""Cases of `tools/benchmark frame`: one frame of a video, and where its time goes."""
+"""Cases of `tools/benchmark frame`: one frame of a video, and where the time goes."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ BACKBONES = {
 }
 _ATROUS_RATES = (12, 24, 36)
 _OBJECT_COUNTS = (1, 3, 10, 20)
-# Of xception_65's blocks, those of the entry flow, and those with the middle flow.
+# Number of xception_65's blocks up to the end of the entry flow and of the middle flow.
 _ENTRY_BLOCKS, _MIDDLE_BLOCKS = 3, 19
 
 
 class Sizes(NamedTuple):
-    """Of the image in pixels; `objects` includes the background."""
+    """Size of the image in pixels; number of objects, including the background."""
 
     height: int
     width: int
@@ -67,7 +67,7 @@ def frame_cases(sizes: Sizes) -> list[Case]:
 
 
 def fused_model(variant: str) -> Feelvos:
-    """Returns a model as it is exported; its weights are random."""
+    """Returns a model in the form that is exported, with random weights."""
     model = Feelvos(BACKBONES[variant](), atrous_rates=_ATROUS_RATES)
     model.create_variables()
     model.fuse_batch_norm()
@@ -75,14 +75,14 @@ def fused_model(variant: str) -> Feelvos:
 
 
 def predictor_of(backbone: str) -> Predictor:
-    """Returns the bundled predictor for mobilenet_v2, and one with random weights otherwise."""
+    """Returns the bundled predictor for mobilenet_v2, otherwise one with random weights."""
     if backbone == "mobilenet_v2":
         return model_loading.build_bundled()
     return Predictor(fused_model(backbone))
 
 
 def image_and_mask(sizes: Sizes) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns a random uint8 image and a mask of upright stripes, one per object."""
+    """Returns a random uint8 image and a mask of vertical stripes, one per object."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (sizes.height, sizes.width, 3), np.uint8)
     stripes = np.arange(sizes.width) * sizes.objects // sizes.width
@@ -98,7 +98,7 @@ def _bundled_cases(sizes: Sizes) -> list[Case]:
     load = functools.cache(model_loading.build_bundled)
     cases = []
     for part in (20, 5):
-        # An object in the middle, of the frame's shape.
+        # An object in the middle, with the frame's aspect ratio.
         scale = part**-0.5
         center, half = np.array(frame) / 2, np.array(frame) / 2 * scale
         box = np.stack([center - half, center + half], 1).reshape(1, 4)
@@ -144,16 +144,18 @@ def _step(variant: str, sizes: Sizes) -> Callable[[], object]:
 def _release_step(variant: str, sizes: Sizes) -> Callable[[], object]:
     model = fused_model(variant)
     for block in model.backbone.blocks:
-        block.atrous_rate = 1  # Then the block's dilated layers split the image one by one.
+        block.atrous_rate = (
+            1  # Each of the block's dilated layers then does its own space-to-batch.
+        )
     image, mask = image_and_mask(sizes)
-    predictor = Predictor(model)  # Named: its functions do not keep it alive.
+    predictor = Predictor(model)  # A variable, since its functions do not keep it alive.
     state = predictor.start(image, mask)
     function = functools.partial(_release_frame, model, objects=sizes.objects)
     return functools.partial(tf.function(function), image, state)
 
 
 def _release_frame(model: Feelvos, image: tf.Tensor, state: State, objects: int):
-    """Returns ids and probabilities by the 2019 release's formulas, on our backbone's layers."""
+    """Returns ids and probabilities by the 2019 release's formulas, with our backbone's layers."""
     features = model.extract(image[tf.newaxis])
     embeddings = features.embeddings[0]
     offsets = state["reference_offsets"]
@@ -188,9 +190,9 @@ def _joined_head(head: SegmentationHead, features: tf.Tensor, cues: tf.Tensor) -
 
 
 def _part_cases(variant: str, sizes: Sizes) -> list[Case]:
-    """Returns the parts of a frame, so that their ratio to the whole is their share of it.
+    """Returns the parts of a frame, whose ratios are their shares of the whole.
 
-    The backbone's parts are runs from the image to the end of the part.
+    Each part of the backbone is measured from the image to the part's end.
     """
     group = f"{variant}: parts of a frame"
     grid = (-(-sizes.height // 4), -(-sizes.width // 4))
@@ -273,7 +275,7 @@ def _dense_of_same_flops(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> t
 
 
 def _one_by_one(function: Callable) -> Callable:
-    """Returns a run of layers, each of which does `function` on its own."""
+    """Returns a function that runs several layers, each by its own call of `function`."""
 
     def run(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int, layers: int) -> tf.Tensor:
         for _ in range(layers):
@@ -294,7 +296,7 @@ def _space_to_batch_once(
 
 
 def _depthwise_cases(sizes: Sizes) -> list[Case]:
-    """Returns forms of dilated layers of xception_65 at output stride 8: middle flow, ASPP."""
+    """Returns implementations of dilated layers of xception_65 at stride 8: middle flow, ASPP."""
     shape = [1, -(-sizes.height // 8), -(-sizes.width // 8), 728]
 
     def form(function: Callable, atrous_rate: int, layers: int, xla: bool) -> Callable[[], object]:

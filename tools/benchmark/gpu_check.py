@@ -1,16 +1,16 @@
-"""What this project does on a GPU: `bash tools/gpu_check.sh`.
+"""Checks and measures this project on a GPU: `bash tools/gpu_check.sh`.
 
     device      TensorFlow sees a GPU
     golden      the release's features, distance maps, logits and labels, in float32 and in TF32
-    quality     the bundled model's J&F, beside that of this machine's CPU
-    exchange    a SavedModel written with the GPU runs on the CPU, and the other way round
+    quality     the bundled model's J&F, compared with this machine's CPU
+    exchange    a SavedModel written with the GPU runs on the CPU, and vice versa
     frames      seconds and memory of a frame: backbones, 480p and 1080p, 1, 3 and 10 objects
     training    a step of the paper's network at 465x465 with 1 to 6 clips, in 32 and 16 bits
-    xla         a frame and a backbone with XLA, beside those without
-    mirrored    MirroredStrategy on the one card gives the loss of one device
+    xla         a frame and a backbone with XLA and without
+    mirrored    MirroredStrategy on one GPU gives the loss of a single device
 
-Every part is a process of its own, which may fail or be stopped without harm to the others: the
-table has what there was time for.
+Every part is a separate process, which may fail or be stopped without affecting the others: the
+table has the parts that there was time for.
 """
 
 from __future__ import annotations
@@ -41,30 +41,32 @@ _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TESTDATA = _ROOT / "testdata"
 _FLAGS = cli.flag_values(__name__)
 _OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", "gpu_check", "Folder for table and JSON.", flag_values=_FLAGS
+    "output_dir", "gpu_check", "Folder for the table and JSON.", flag_values=_FLAGS
 )
 _SECONDS = flags.DEFINE_integer(
-    "seconds", 480, "Time for everything.", lower_bound=1, flag_values=_FLAGS
+    "seconds", 480, "Total time limit.", lower_bound=1, flag_values=_FLAGS
 )
-_SHORT = flags.DEFINE_bool("short", False, "Do little of each part.", flag_values=_FLAGS)
+_SHORT = flags.DEFINE_bool("short", False, "Do less of each part.", flag_values=_FLAGS)
 _ONLY = flags.DEFINE_list("only", [], "Names of the parts to run.", flag_values=_FLAGS)
 _PART = flags.DEFINE_string("part", None, "Run one part (used internally).", flag_values=_FLAGS)
-_FOLDER = flags.DEFINE_string("folder", None, "Of the part (used internally).", flag_values=_FLAGS)
+_FOLDER = flags.DEFINE_string(
+    "folder", None, "Folder of the part (used internally).", flag_values=_FLAGS
+)
 
 _LEAST_SECONDS = 5
-# Measurements that may be cut short, so that there is time for all parts. Building the graph of a
+# Measurements that may be cut short to leave time for the other parts: building the graph of a
 # training step takes longer than running it.
 _MOST_SECONDS = {"training_float32": 90, "training_mixed_float16": 90}
-# Largest difference of a golden array, relative to its largest value, and share of other labels.
-# On CPUs, 3e-4 and 0.001 (forward_golden_test.py); TF32 keeps 10 bits of each factor.
+# Largest difference of a golden array, relative to its largest value, and share of different
+# labels. On CPUs, 3e-4 and 0.001 (forward_golden_test.py); TF32 keeps 10 bits of each factor.
 _GOLDEN_LIMITS = {"float32": (1e-3, 1e-3), "tf32": (5e-2, 1e-2)}
 _STOPPED = "stopped after"
-_SAME_IDS = 0.005  # Largest share of pixels that may differ where only rounding does.
+_SAME_IDS = 0.005  # Largest share of pixels that may differ due to rounding alone.
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table; a value may be text. `passed` is None where nothing is demanded."""
+    """One line of the table; a value may be text. `passed` is None if there is no limit."""
 
     what: str
     value: float | str
@@ -85,12 +87,12 @@ class Row:
 
 
 def failure(what: str, reason: str) -> Row:
-    """Returns the row of something that did not come to an end."""
+    """Returns the row of something that did not finish."""
     return Row(what, reason, at_least=0)
 
 
 def main(argv: list[str]) -> None:
-    """Runs all parts, or one, in this process."""
+    """Runs all parts in processes of their own, or a single one in this process."""
     del argv
     if _PART.value is not None:
         with open(pathlib.Path(_FOLDER.value) / "rows.jsonl", "a") as file:
@@ -107,7 +109,7 @@ def main(argv: list[str]) -> None:
 
 
 def run_all(names: list[str]) -> list[Row]:
-    """Returns the rows of some parts, written after each of them."""
+    """Runs parts and writes the table after each; returns the rows."""
     end = time.monotonic() + _SECONDS.value
     rows: list[Row] = []
     for name in names:
@@ -124,12 +126,12 @@ def run_all(names: list[str]) -> list[Row]:
 
 
 def run_part(name: str, seconds: float = _SECONDS.default, on_cpu: bool = False) -> list[Row]:
-    """Returns the rows of a part that ran in a process of its own.
+    """Runs a part in a process of its own; returns its rows.
 
     Args:
       name: one of `PARTS`.
-      seconds: after which it is stopped.
-      on_cpu: hides the GPU from it.
+      seconds: time limit, after which it is stopped.
+      on_cpu: whether to hide the GPU from it.
     """
     environment = {**os.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     if on_cpu:
@@ -139,7 +141,7 @@ def run_part(name: str, seconds: float = _SECONDS.default, on_cpu: bool = False)
         command += ["--short"] if _SHORT.value else []
         errors = pathlib.Path(folder) / "stderr"
         with errors.open("w") as stderr:
-            # A session of its own takes its child processes with it when it is stopped.
+            # In its own session, a part is stopped together with its child processes.
             process = subprocess.Popen(
                 command,
                 cwd=_ROOT,
@@ -152,7 +154,7 @@ def run_part(name: str, seconds: float = _SECONDS.default, on_cpu: bool = False)
         lines = path.read_text().splitlines() if path.exists() else []
     rows = [Row(**{**json.loads(line), "part": name}) for line in lines if line.endswith("}")]
     if reason is not None:
-        # A measurement that ran out of time is none the worse for it.
+        # A measurement that ran out of time has not failed.
         may_stop = name in _MOST_SECONDS and reason.startswith(_STOPPED)
         last = Row("all of it", reason) if may_stop else failure("all of it", reason)
         rows.append(dataclasses.replace(last, part=name))
@@ -160,7 +162,7 @@ def run_part(name: str, seconds: float = _SECONDS.default, on_cpu: bool = False)
 
 
 def _reason(process: subprocess.Popen, seconds: float, errors: pathlib.Path) -> str | None:
-    """Waits for a part; returns why it failed, and None where it did not."""
+    """Waits for a part; returns why it failed, or None if it did not."""
     try:
         code = process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -197,7 +199,7 @@ def table(rows: list[Row]) -> str:
 
 
 def device() -> Iterator[Row]:
-    """Yields what TensorFlow sees."""
+    """Yields the devices that TensorFlow sees."""
     import tensorflow as tf
 
     found = tf.config.list_physical_devices("GPU")
@@ -211,7 +213,7 @@ def device() -> Iterator[Row]:
 
 
 def golden() -> Iterator[Row]:
-    """Yields how far the golden arrays of the release are, by the arrays' kinds."""
+    """Yields the differences from the release's golden arrays, by kind of array."""
     import tensorflow as tf
 
     from feelvos_tf.inference.predictor import Predictor
@@ -233,13 +235,13 @@ def golden() -> Iterator[Row]:
             for frame in (1, 2, 3):
                 ids, _, state = predictor.step(clip["images"][frame], state)
                 wrong = max(wrong, float((ids.numpy() != numbers["scan_labels"][frame]).mean()))
-            yield Row(f"{variant}, {precision}: other labels", wrong, at_most=wrong_at_most)
+            yield Row(f"{variant}, {precision}: different labels", wrong, at_most=wrong_at_most)
 
 
 def _differences(
     extract: Callable, segment: Callable, images: np.ndarray, numbers: dict[str, np.ndarray]
 ) -> dict[str, float]:
-    """Returns kind of array -> largest difference over the largest value, of frames 1 to 3."""
+    """Returns kind of array -> largest relative difference in frames 1 to 3."""
     import tensorflow as tf
 
     from feelvos_tf.core.resizing import resize_nearest
@@ -275,7 +277,7 @@ def _differences(
 
 
 def score() -> Iterator[Row]:
-    """Yields the bundled model's J&F on a drawn video, without a limit."""
+    """Yields the bundled model's J&F on a drawn video."""
     from feelvos_tf.data import datasets
     from feelvos_tf.evaluation import protocols, score_predictions
     from feelvos_tf.inference import input_video, model_loading
@@ -296,7 +298,7 @@ def score() -> Iterator[Row]:
 
 
 def quality() -> Iterator[Row]:
-    """Yields the score here, and its distance to that of the CPU."""
+    """Yields the score on this device, and its difference from the CPU's."""
     (here,) = score()
     yield here
     cpu = run_part("score", on_cpu=True)
@@ -306,7 +308,7 @@ def quality() -> Iterator[Row]:
 
 
 def write_model() -> Iterator[Row]:
-    """Writes a SavedModel and its masks of three frames to EXCHANGE/<gpu or cpu>."""
+    """Writes a SavedModel and its masks of three frames to FEELVOS_EXCHANGE/<gpu or cpu>."""
     import tensorflow as tf
 
     from feelvos_tf.inference import model_loading
@@ -319,21 +321,21 @@ def write_model() -> Iterator[Row]:
 
 
 def read_model() -> Iterator[Row]:
-    """Yields how far the masks of the other device's SavedModel are from those it gave there."""
+    """Yields how much the masks of the other device's SavedModel differ here from those there."""
     from feelvos_tf.inference import model_loading
 
     other = "cpu" if _place() == "gpu" else "gpu"
     folder = _exchange() / other
-    if not folder.is_dir():  # Without a GPU, both are CPUs.
+    if not folder.is_dir():  # Without a GPU, both parts ran on the CPU.
         other = _place()
         folder = _exchange() / other
     model = model_loading.load_saved_model(folder / "model")
     wrong = (_masks(model) != np.load(folder / "ids.npy")).mean()
-    yield Row(f"written on {other}, run on {_place()}: other labels", wrong, at_most=_SAME_IDS)
+    yield Row(f"written on {other}, run on {_place()}: different labels", wrong, at_most=_SAME_IDS)
 
 
 def exchange() -> Iterator[Row]:
-    """Yields what each device makes of the other's SavedModel."""
+    """Yields the checks of each device's SavedModel on the other device."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["FEELVOS_EXCHANGE"] = folder
         for name, on_cpu in (
@@ -351,7 +353,7 @@ def _exchange() -> pathlib.Path:
 
 
 def _place() -> str:
-    """Returns what TensorFlow computes with."""
+    """Returns the kind of device TensorFlow computes on: gpu or cpu."""
     import tensorflow as tf
 
     return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
@@ -369,7 +371,7 @@ def _masks(model) -> np.ndarray:
 
 
 def frames(backbone: str) -> Iterator[Row]:
-    """Yields seconds and peak memory of a frame."""
+    """Yields seconds and peak memory of a frame, by size and number of objects."""
     from frame import Sizes, image_and_mask, predictor_of
 
     predictor = predictor_of(backbone)
@@ -385,7 +387,7 @@ def frames(backbone: str) -> Iterator[Row]:
 
 
 def _timed(what: str, function: Callable[[], object]) -> Iterator[Row]:
-    """Yields median seconds and peak memory of a call, or the lack of memory."""
+    """Yields median seconds and peak memory of a call, or that it ran out of memory."""
     import tensorflow as tf
 
     has_gpu = _place() == "gpu"
@@ -411,7 +413,7 @@ def _timed(what: str, function: Callable[[], object]) -> Iterator[Row]:
 
 
 def training(policy: str) -> Iterator[Row]:
-    """Yields seconds and peak memory of a training step by the number of clips."""
+    """Yields seconds and peak memory of a training step, by number of clips."""
     import tensorflow as tf
     from frame import Sizes, image_and_mask
 
@@ -459,7 +461,7 @@ def xla() -> Iterator[Row]:
         ids[setting] = step()[0].numpy()
         yield from _timed(f"a frame, {setting or 'without XLA'}", step)
     wrong = float(np.mean(ids[False] != ids["autoclustering"]))
-    yield Row("a frame: other labels with XLA", wrong, at_most=_SAME_IDS)
+    yield Row("a frame: different labels with XLA", wrong, at_most=_SAME_IDS)
     variant = "mobilenet_v2" if _SHORT.value else "xception_65"
     model = fused_model(variant)
     batch = tf.cast(image[tf.newaxis], tf.float32)
@@ -473,7 +475,7 @@ def xla() -> Iterator[Row]:
 
 
 def mirrored() -> Iterator[Row]:
-    """Yields the losses of a short training with MirroredStrategy and on one device."""
+    """Yields the losses of a short training run with MirroredStrategy and on one device."""
     from feelvos_tf.data import datasets, record_shards
 
     losses = {}
@@ -513,7 +515,7 @@ PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "training_mixed_float16": lambda: training("mixed_float16"),
     "mirrored": mirrored,
     "xla": xla,
-    # Called by others.
+    # Started by other parts.
     "score": score,
     "write_model": write_model,
     "read_model": read_model,

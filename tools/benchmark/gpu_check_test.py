@@ -1,4 +1,4 @@
-"""The check of a GPU, on a CPU."""
+"""The GPU check, run on a CPU."""
 
 import json
 import os
@@ -50,7 +50,7 @@ def test_a_part_that_fails_or_hangs_is_a_row(monkeypatch, tmp_path):
 
 
 def check(folder, *arguments):
-    """Returns what the script did on the CPU, and its rows."""
+    """Runs the script on the CPU; returns the finished process and the rows."""
     environment = {**os.environ, "FEELVOS_PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
     command = ["bash", SCRIPT, "--short", f"--output_dir={folder}", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -65,7 +65,7 @@ def test_without_a_gpu_the_check_of_the_device_fails(tmp_path):
 
 
 @pytest.mark.slow
-def test_all_else_passes_on_a_cpu(tmp_path):
+def test_everything_else_passes_on_a_cpu(tmp_path):
     _, rows = check(tmp_path, "--seconds=2000")
     failed = [row for row in rows if row["passed"] is False]
     assert [row["what"] for row in failed] == ["GPUs"], failed

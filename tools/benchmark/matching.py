@@ -40,7 +40,7 @@ _CORRELATION = "CorrelationCost, masks, minimum"
 
 
 class Sizes(NamedTuple):
-    """Of the stride-4 grid; `radius` is that of the window."""
+    """Size of the stride-4 grid, number of objects and window radius."""
 
     height: int
     width: int
@@ -60,7 +60,7 @@ class _Frames(NamedTuple):
 
 
 def _frames(sizes: Sizes) -> _Frames:
-    """Returns two frames of embeddings and labels in blobs, as real masks are."""
+    """Returns two frames of embeddings, and labels in blobs, like real masks."""
     rng = np.random.default_rng(0)
     shape = (sizes.height, sizes.width, _CHANNELS)
     query, other = (tf.constant(rng.random(shape, np.float32)) for _ in range(2))

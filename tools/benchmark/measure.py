@@ -1,4 +1,4 @@
-"""Measures the time and peak memory of cases to compare, and formats the tables."""
+"""Measures time and peak memory of cases, and formats the tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from feelvos_tf.core import process_memory
 
 _PACKAGES = ("tensorflow", "tensorflow-addons", "numpy", "opencv-python-headless", "pillow")
 _MEGABYTE = 2**20
-# Otherwise, a process that hangs would block the whole table.
+# A process that hangs must not block the whole table.
 _MEMORY_TIMEOUT_SECONDS = 1800
 
 
@@ -27,14 +27,14 @@ class Case:
     """One thing to measure.
 
     Attributes:
-      name: unique within its group; says what is done.
+      name: describes the work; unique within its group.
       group: cases of a group do the same work and are compared; the first is ours, the others are
         yardsticks.
-      make: returns a function that does the work once. Building inputs and loading weights belong
-        here, where they are not measured.
-      items: how many frames or clips one call handles, for rates per second.
-      whole_process: whether the peak memory is that of the whole process, with libraries and
-        weights, rather than what the call adds.
+      make: returns a function that does the work once. Inputs are built and weights loaded here,
+        where time is not measured.
+      items: number of frames or clips that one call handles, for rates per second.
+      whole_process: whether peak memory is that of the whole process, with libraries and weights,
+        rather than what the call adds.
     """
 
     name: str
@@ -64,14 +64,14 @@ def measure(
 ) -> list[Row]:
     """Returns a row per case.
 
-    Memory comes first, each case in a process of its own. Then the cases of a group run
-    interleaved, so that whatever slows the machine down for a while affects all of them.
+    Memory is measured first, each case in a process of its own. Then the cases of a group run
+    interleaved, so that a temporary slowdown of the machine affects all of them.
 
     Args:
-      cases: of any groups.
-      repeats: timed runs per case, after one to warm up.
+      cases: may belong to several groups.
+      repeats: timed runs per case, after a warm-up run.
       memory_command: returns the command line that measures a case's peak memory; None skips it.
-      clock: returns seconds; `time.process_time` sums those of this process's threads.
+      clock: returns seconds; `time.process_time` measures CPU time, summed over threads.
     """
     groups = list(dict.fromkeys(case.group for case in cases))
     steps = len(cases) * (repeats + 1 + (memory_command is not None))
@@ -110,7 +110,7 @@ def _interleaved_medians(
 
 
 def peak_of(case: Case) -> float:
-    """Returns the peak memory of one call in MB; the process should be a fresh one."""
+    """Returns the peak memory of one call in MB; the process should be fresh."""
     function = case.make()
     if not case.whole_process:
         process_memory.reset_peak()
@@ -134,7 +134,7 @@ def peak_mb() -> float:
 
 
 def environment() -> dict[str, str]:
-    """Returns what times depend on besides the code: machine and versions."""
+    """Returns what times depend on besides the code: date, machine and versions."""
     found = {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -177,7 +177,7 @@ def format_table(rows: Sequence[Row]) -> str:
 
 
 def to_json(command: str, sizes: dict[str, object], rows: Sequence[Row]) -> str:
-    """Returns everything printed, as one JSON object."""
+    """Returns everything that is printed, as one JSON object."""
     return json.dumps(
         {
             "benchmark": command,

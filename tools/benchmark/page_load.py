@@ -1,11 +1,12 @@
-"""Loads the page of `feelvos_tf.demo` with visitors who all work at the same time.
+"""Load-tests the page of `feelvos_tf.demo` with simultaneous visitors.
 
     python tools/benchmark/page_load.py --visitors=20 --minutes=10
 
-starts the page at a small size. Every visitor takes the example clip, looks at frames, clicks,
-paints, tracks, stops somewhere, downloads the masks, and begins anew. Printed are, by kind of
-request, how many there were, how many were refused, how long they took, and the server's memory.
-It fails if a request was answered by an error of the server, or files are left in the end.
+starts the page with a small network input. Every visitor opens the example clip, views frames,
+clicks, paints, tracks, stops at some point, downloads the masks, and starts over. Prints the number
+of requests, refusals and failures and the response times, by kind of request, and the server's
+memory. Fails if the server did not answer a request or answered with a server error, or if files
+are left behind.
 """
 
 from __future__ import annotations
@@ -32,27 +33,27 @@ from feelvos_tf.core.errors import InputError
 
 _FLAGS = cli.flag_values(__name__)
 _VISITORS = flags.DEFINE_integer(
-    "visitors", 20, "How many there are.", lower_bound=1, flag_values=_FLAGS
+    "visitors", 20, "Number of visitors.", lower_bound=1, flag_values=_FLAGS
 )
 _MINUTES = flags.DEFINE_float(
-    "minutes", 10, "For how long they stay.", lower_bound=0.1, flag_values=_FLAGS
+    "minutes", 10, "How long they stay.", lower_bound=0.1, flag_values=_FLAGS
 )
 _INFERENCE_SIZE = flags.DEFINE_integer(
-    "inference_size", 64, "Of the network.", lower_bound=16, flag_values=_FLAGS
+    "inference_size", 64, "Size of the network's input.", lower_bound=16, flag_values=_FLAGS
 )
 _TIMEOUT = 120  # Seconds for an answer.
 _HEIGHT, _WIDTH, _FRAMES = 240, 426, 36  # Of the example clip.
 
 
 class Log:
-    """What was asked for: kind of request -> status and seconds of each."""
+    """Kind of request -> status and seconds of each request."""
 
     def __init__(self):
         self.requests = collections.defaultdict(list)
 
     def table(self) -> str:
-        """Returns a line for each kind."""
-        names = ("count", "refused", "failed", "median", "99 %", "most")
+        """Returns a table with a line for each kind."""
+        names = ("count", "refused", "failed", "median", "99 %", "max")
         lines = [f"{'request':<16}" + "".join(f"{name:>9}" for name in names)]
         for kind, results in sorted(self.requests.items()):
             seconds = sorted(taken for _, taken in results)
@@ -65,7 +66,7 @@ class Log:
         return "\n".join(lines)
 
     def failures(self, *kinds: str) -> int:
-        """Returns how many requests of some kinds, or of all, the server failed to answer."""
+        """Returns the number of requests of the given kinds (or all) that the server failed."""
         chosen = kinds or list(self.requests)
         return sum(code >= 500 or code == 0 for kind in chosen for code, _ in self.requests[kind])
 
@@ -80,7 +81,7 @@ class Visitor(threading.Thread):
         self._cookie = ""
 
     def run(self) -> None:
-        """Works until the end, and takes the files away."""
+        """Works until the end, then removes the files."""
         while time.monotonic() < self._end:
             self._work()
         self._ask("POST", "leave")
@@ -106,7 +107,7 @@ class Visitor(threading.Thread):
             if not state or not json.loads(state).get("running") or time.monotonic() > self._end:
                 break
         self._ask("POST", "stop")
-        for _ in range(20):  # A run that was stopped ends its frame first.
+        for _ in range(20):  # A stopped run may first finish its frame.
             state = self._ask("GET", "state")
             if not state or not json.loads(state).get("running"):
                 break
@@ -114,7 +115,7 @@ class Visitor(threading.Thread):
         self._ask("GET", f"download/{self._random.choice(['masks.zip', 'objects.csv'])}")
 
     def _ask(self, method: str, what: str, body: bytes | None = None) -> bytes | None:
-        """Returns the answer; None where there is none that says 200."""
+        """Returns the content of the answer; None unless its status is 200."""
         begin, code, answer = time.monotonic(), 0, b""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
         try:
@@ -134,7 +135,7 @@ class Visitor(threading.Thread):
 
 
 def main(argv: list[str]) -> None:
-    """Starts the page, lets the visitors in, and prints what came of it."""
+    """Starts the page, runs the visitors, and prints the results."""
     del argv
     with tempfile.TemporaryDirectory() as folder:
         server = subprocess.Popen(
@@ -168,7 +169,7 @@ def main(argv: list[str]) -> None:
 
 
 def _load(process: int, port: int) -> tuple[Log, list[float]]:
-    """Returns what the visitors saw, and the server's memory in megabytes, minute by minute."""
+    """Runs the visitors; returns their log and the server's memory in megabytes by minute."""
     log, memory = Log(), []
     end = time.monotonic() + 60 * _MINUTES.value
     visitors = [Visitor(port, log, end, seed) for seed in range(_VISITORS.value)]
@@ -184,7 +185,7 @@ def _load(process: int, port: int) -> tuple[Log, list[float]]:
 
 
 def _megabytes(process: int) -> float:
-    """Returns the resident memory of a process; NaN where the system does not tell."""
+    """Returns the resident memory of a process in megabytes; NaN if it is unknown."""
     try:
         status = pathlib.Path(f"/proc/{process}/status").read_text()
     except OSError:

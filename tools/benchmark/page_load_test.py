@@ -13,7 +13,7 @@ from page_load import Log
 PROGRAM = pathlib.Path(__file__).with_name("page_load.py")
 
 
-def test_the_table_counts_what_was_refused_and_what_failed():
+def test_the_table_counts_refused_and_failed_requests():
     log = Log()
     log.requests["run"] += [(200, 0.5), (400, 0.1), (500, 2.0), (0, 9.0)]
     log.requests["state"] += [(200, 0.01)] * 3
@@ -24,7 +24,7 @@ def test_the_table_counts_what_was_refused_and_what_failed():
 
 
 @pytest.mark.slow
-def test_visitors_work_on_the_real_page_and_nothing_fails_or_stays():
+def test_on_the_real_page_no_request_fails_and_no_file_stays():
     pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'feelvos_tf[demo]'")
     done = subprocess.run(
         [sys.executable, PROGRAM, "--visitors=3", "--minutes=0.4"], capture_output=True, text=True

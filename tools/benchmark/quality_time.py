@@ -1,7 +1,7 @@
 """`tools/benchmark quality_time`: J&F over seconds per frame, the paper's figure 4.
 
-The output folder receives masks, `quality_time.csv` and `quality_time.png`. The CSV file has the
-columns of `peers.csv` and may serve as one; a model and size in it are not run again.
+The output folder gets masks, `quality_time.csv` and `quality_time.png`. The CSV file has the
+columns of `peers.csv` and can be used as one; models and sizes already in it are not run again.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ def run(
     peers: str,
     folder: pathlib.Path,
 ) -> list[dict[str, str]]:
-    """Returns the points of all models and sizes, after writing them to `folder`.
+    """Measures models and sizes, and writes their points to `folder`; returns the points.
 
     Args:
       models: folders of SavedModels, or "bundled".
-      sizes: pixels on the short side; None for a model's own.
+      sizes: pixels of the short side; None for a model's own size.
       chosen: the videos.
-      peers: a file of other methods' points.
-      folder: receives masks, points and picture.
+      peers: path of a file of other methods' points.
+      folder: for masks, points and plot.
 
     Raises:
       InputError: a model, file or video is missing.
@@ -70,7 +70,7 @@ def _point(
         input_video.from_dataset(chosen.list_sequences("first")),
         lambda video: Outputs(folder / video.name),
         {"model": choice.identity, "inference_size": choice.inference_size},
-        overwrite=True,  # What is complete takes no time.
+        overwrite=True,  # A video that was reused would have no times.
     )
     if report.failed:
         raise InputError(f"{name}: {min(report.failed.values())}")
@@ -91,7 +91,7 @@ def read_points(path: pathlib.Path) -> list[dict[str, str]]:
     """Returns the rows of a file of points.
 
     Raises:
-      InputError: the file is missing, or has other columns or no numbers in them.
+      InputError: the file is missing, or has wrong columns or values.
     """
     try:
         with path.open(newline="") as file:
@@ -113,7 +113,7 @@ def _write(path: pathlib.Path, points: Iterable[dict[str, str]]) -> None:
 
 
 def draw(points: list[dict[str, str]], others: list[dict[str, str]], path: pathlib.Path) -> None:
-    """Writes the picture: a dot per method, those with fine-tuning hollow, ours in color."""
+    """Writes the plot: a dot per method, hollow if it fine-tunes, ours in color."""
     pyplot = plotting.pyplot()
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     for rows, color in ((others, "gray"), (points, "tab:blue")):

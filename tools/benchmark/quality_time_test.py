@@ -1,4 +1,4 @@
-"""J&F over seconds per frame: points, peers and the picture; a model is not needed."""
+"""J&F over seconds per frame: points, peers and the plot, without a trained model."""
 
 import types
 
@@ -25,7 +25,7 @@ def chosen(tmp_path, monkeypatch):
     return Choice(str(root))
 
 
-def test_every_model_and_size_is_a_point_beside_the_peers(chosen, tmp_path):
+def test_every_model_and_size_becomes_a_point_in_the_plot(chosen, tmp_path):
     arguments = chosen, quality_time.PEERS, tmp_path / "out"
     first = quality_time.run(["bundled"], [240, None], *arguments)
     assert [row["method"] for row in first] == ["bundled at 240", "bundled at full size"]
@@ -46,7 +46,7 @@ def test_the_peers_of_the_paper_have_a_source_each():
 
 
 @pytest.mark.parametrize("text", ["method,seconds\na,1\n", "seconds,J&F\n1,2\n", "a,b\nc,d\n"])
-def test_a_file_of_other_columns_is_one_sentence(tmp_path, text):
+def test_wrong_columns_give_one_sentence(tmp_path, text):
     (tmp_path / "points.csv").write_text(text)
     with pytest.raises(InputError, match="points.csv: expected the columns method, dataset, "):
         quality_time.read_points(tmp_path / "points.csv")

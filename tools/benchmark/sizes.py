@@ -19,8 +19,8 @@ class Cost(NamedTuple):
     """Cost of one frame.
 
     Attributes:
-      objects: number of them, without the background.
-      processor_seconds: summed over all cores.
+      objects: number of objects, without the background.
+      processor_seconds: CPU time, summed over all cores.
       seconds: wall-clock time.
       peak_mb: peak memory of the process so far.
     """
@@ -40,9 +40,9 @@ def table(
     """Yields the lines of a table; each size and backbone is measured in a process of its own.
 
     Args:
-      repeats: frames per median.
+      repeats: frames that each median is taken over.
       short_sides: of the frames, in pixels; the long side is 16/9 of it.
-      objects: numbers of them, ascending.
+      objects: numbers of objects, ascending.
       backbones: mobilenet_v2 as in the bundled model, xception_65 with random weights.
     """
     cells = "processor, s | wall, s | peak, MB"
@@ -65,7 +65,7 @@ def long_side(short_side: int) -> int:
 
 
 def costs_of(backbone: str, side: int, objects: Sequence[int], repeats: int) -> list[Cost]:
-    """Returns the cost with each number of objects; the process should be a fresh one."""
+    """Returns the cost for each number of objects; the process should be fresh."""
     from frame import Sizes, image_and_mask, predictor_of
 
     predictor = predictor_of(backbone)

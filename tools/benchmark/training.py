@@ -39,19 +39,19 @@ _TRAINED_BACKBONES = {
     "xception_65": lambda: Xception(65, output_stride=16),
 }
 _BATCHES = 20
-# Predictions for the scoring are the true masks moved by so many pixels.
+# Predictions to score are the true masks, shifted by this many pixels.
 _SHIFT = 3
 
 
 def temporary_folder() -> pathlib.Path:
-    """Returns a new folder that goes when the process does."""
+    """Returns a new folder that is removed when the process exits."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="benchmark-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
 
 
 def train_cases(crop: int, objects: int) -> list[Case]:
-    """Returns one clip forward and backward, beside the forward pass alone."""
+    """Returns forward and backward passes of one clip, and the forward pass alone."""
 
     def step(variant: str, backward: bool = True, recompute: bool = False) -> Callable[[], object]:
         model = Feelvos(_TRAINED_BACKBONES[variant](), recompute_backbone=recompute)
@@ -87,7 +87,7 @@ def train_cases(crop: int, objects: int) -> list[Case]:
 
 
 def input_cases(root: str, split: str, crop: int) -> list[Case]:
-    """Returns the training pipeline beside plain decoding of as many pictures."""
+    """Returns the training pipeline, and plain decoding of as many images."""
     listed = datasets.list_sequences(root, "davis_2017", split, "480p", None, require_masks="all")
     folder = temporary_folder()
     record_shards.write_shards(listed, folder, split, num_shards=2)
@@ -121,9 +121,9 @@ def input_cases(root: str, split: str, crop: int) -> list[Case]:
 
 
 def eval_cases(root: str, split: str) -> list[Case]:
-    """Returns scoring with one and two processes beside the definition written down.
+    """Returns scoring with one and two processes, and a literal implementation of the definition.
 
-    `pip install vos-benchmark scikit-image` adds a widely used program that scores the same.
+    `pip install vos-benchmark scikit-image` adds a widely used program for the same scores.
     """
     ground_truths = protocols.dataset_ground_truths(root, "davis_2017", split)
     folder = temporary_folder()
@@ -148,7 +148,7 @@ def eval_cases(root: str, split: str) -> list[Case]:
     def public_tool(processes: int) -> Callable[[], object]:
         from vos_benchmark.benchmark import benchmark
 
-        # All folders lie beside each other in DAVIS; the tool takes what both folders hold.
+        # In DAVIS, all sequences are in one folder; the tool scores those that both folders hold.
         truth = str(ground_truths[0].masks[0].parents[1])
         return lambda: benchmark([truth], [str(folder)], False, processes, verbose=False)
 
@@ -168,7 +168,7 @@ def eval_cases(root: str, split: str) -> list[Case]:
 def _direct_scores(
     truth_path: pathlib.Path, path: pathlib.Path, objects: tuple[int, ...]
 ) -> list[tuple[float, float]]:
-    """Returns (J, F) per object, computed as the definition says, at full size."""
+    """Returns (J, F) per object, computed literally by the definition, at full size."""
     scores = []
     for object_id in objects:
         truth = np.asarray(Image.open(truth_path)) == object_id
@@ -205,7 +205,7 @@ _SECOND_FRAME = "model.step(image, state)\n"
 
 
 def export_cases(sizes: FrameSizes) -> list[Case]:
-    """Returns how long a fresh process takes until it has a SavedModel's first results."""
+    """Returns a fresh process up to a SavedModel's first results, and the writing of one."""
 
     def fresh_process(variant: str, program: str) -> Callable[[], object]:
         folder = str(temporary_folder() / variant)

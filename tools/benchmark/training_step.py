@@ -1,4 +1,4 @@
-"""Cases of `tools/benchmark step`: where the seconds of a training step go."""
+"""Cases of `tools/benchmark step`: where the time of a training step goes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from feelvos_tf.training.optimizers import MomentumOptimizer
 from feelvos_tf.training.train_step import TrainState, TrainStep, new_step
 from feelvos_tf.training.weight_averaging import WeightAverage
 
-# Title -> file of settings, names of its records, and what replaces some of it.
+# Title -> settings file, macros of its records, and settings that override some of it.
 _RECIPES = {
     "bundled model, stage 2": (
         "gin_configs/train/small_model_2_rollout.gin",
@@ -43,9 +43,9 @@ class _Step:
     """The parts of a step of one recipe."""
 
     def __init__(self, recipe: str, records: str):
-        """Builds model, data set and update as the recipe's settings say, but in float32.
+        """Builds model, data set and update from the recipe's settings, but in float32.
 
-        Not every processor has the 16-bit products that a recipe may set (`set_mixed_precision`).
+        Not every processor supports the 16-bit products of `set_mixed_precision`.
         """
         file, names, params = _RECIPES[recipe]
         gin_settings.parse([file], [f"{name} = {records!r}" for name in names] + list(params))
@@ -64,7 +64,7 @@ class _Step:
         self._gradients = {name: tf.zeros_like(variable) for name, variable in learned.items()}
 
     def whole(self) -> Callable[[], object]:
-        """Returns a step with the next batch."""
+        """Returns a function that runs a step with the next batch."""
         batches = iter(self._dataset)
 
         def run() -> object:
@@ -74,25 +74,25 @@ class _Step:
         return run
 
     def forward(self) -> Callable[[], object]:
-        """Returns the losses; gradients that nobody asks for are not computed."""
+        """Returns a function that computes the loss; unused gradients are pruned from its graph."""
         return tf.function(lambda: self._step.gradients(self._batch)[1].scalars["loss"])
 
     def backward(self) -> Callable[[], object]:
-        """Returns losses and gradients."""
+        """Returns a function that computes the gradients."""
         return tf.function(lambda: self._step.gradients(self._batch)[0])
 
     def update(self) -> Callable[[], object]:
-        """Returns the update of the weights by gradients at hand."""
+        """Returns a function that updates the weights by given gradients."""
         return tf.function(lambda: self._optimizer.apply(self._gradients, tf.constant(0.0)))
 
     def input(self) -> Callable[[], object]:
-        """Returns the next batches, which nobody computes with meanwhile."""
+        """Returns a function that reads the next batches, with no training in between."""
         batches = iter(self._dataset)
         return lambda: [next(batches) for _ in range(_BATCHES)]
 
 
 def step_cases(videos: Sequence[VideoFiles]) -> list[Case]:
-    """Returns the parts of a training step beside the whole, for two recipes."""
+    """Returns a whole training step and its parts, for two recipes."""
     folder = temporary_folder()
     record_shards.write_shards(videos, folder, "train", num_shards=2)
     records = str(pathlib.Path(folder) / "train-*")

@@ -1,12 +1,12 @@
-"""Prints the largest differences between the numbers of two installations.
+"""Compares the numerical results of two installations.
 
     python3.11 tools/benchmark/versions.py --output=2.15.npz
     python3.13 tools/benchmark/versions.py --output=2.21.npz
     python3.13 tools/benchmark/versions.py --compare=2.15.npz,2.21.npz
 
-Both compute the same weights, frames and training step: those of the golden numbers
-(testdata/golden); each frame is given the release's labels of the previous one. The last command
-prints a table.
+Both compute the same frames and training step with the same weights, those of the golden arrays
+(testdata/golden); each frame gets the release's labels of the previous one. The last command prints
+a table of the largest differences.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from feelvos_tf.core.errors import InputError
 
 _FLAGS = cli.flag_values(__name__)
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "File to write the numbers of this installation to.", flag_values=_FLAGS
+    "output", None, "File to write the results of this installation to.", flag_values=_FLAGS
 )
 _COMPARE = flags.DEFINE_list("compare", None, "Two such files.", flag_values=_FLAGS)
 _GOLDEN = gin_settings.PROJECT_ROOT / "testdata/golden"
 _NUM_OBJECTS = 3
-# Softmax ignores an offset common to all logits: this gradient is rounding noise.
+# Softmax ignores a common offset of all logits, so this gradient is only rounding noise.
 _WITHOUT_GRADIENT = "logits/semantic/biases"
 
 
@@ -97,13 +97,13 @@ def training_step() -> dict[str, np.ndarray]:
 
 
 def difference(name: str, a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the largest difference, relative to the largest value; of norms, to each value."""
+    """Returns the largest difference relative to the largest value; for norms, to each value."""
     scale = np.abs(a) if name.endswith("each") else np.abs(a).max()
     return float(np.max(np.abs(a - b) / scale))
 
 
 def compute() -> dict[str, np.ndarray]:
-    """Returns all arrays to compare by name, and TensorFlow's version."""
+    """Returns name -> array to compare, including TensorFlow's version."""
     import tensorflow as tf
 
     arrays = {
@@ -129,11 +129,11 @@ def read(path: str) -> dict[str, np.ndarray]:
 
 
 def main(argv: list[str]) -> None:
-    """Writes the numbers of this installation, or compares two."""
+    """Writes the results of this installation, or compares those of two."""
     del argv
     if _OUTPUT.value:
         arrays = compute()
-        # Opened here, or NumPy would add a suffix to the name.
+        # Given a path, NumPy would add a suffix to the name.
         with atomic_files.replacing(_OUTPUT.value) as path, path.open("wb") as file:
             np.savez_compressed(file, **arrays)
     elif _COMPARE.value and len(_COMPARE.value) == 2:

@@ -22,13 +22,13 @@ def test_two_files_become_a_table_of_the_largest_differences(tmp_path):
     assert done.returncode == 0, done.stderr
     title, _, logits, norms = done.stdout.splitlines()
     assert title == "| compared | TensorFlow one and two |"
-    # Of the largest value, 4, and of each norm, the smaller one of which is 0.1.
+    # Relative to the largest value, 4, and to each norm, the smaller of which is 0.1.
     assert logits == "| logits | 2.5e-03 |"
     assert norms == "| norms, each | 1.0e-01 |"
 
 
 @pytest.mark.parametrize("arguments", [(), ("--compare=one.npz",)])
-def test_what_is_missing_is_named(arguments):
+def test_missing_flags_are_named(arguments):
     done = run(*arguments)
     assert done.returncode == 1
     assert "error: expected --output=FILE.npz or --compare=" in done.stderr

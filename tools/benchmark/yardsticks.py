@@ -1,4 +1,4 @@
-"""Yardsticks of the fast paths: the same maths, written plainly."""
+"""Yardsticks for the fast paths: the same math, implemented plainly."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import importlib.util
 
 import tensorflow as tf
 
-# Lines that need CorrelationCost are left out where the add-ons are not installed.
+# Cases that need CorrelationCost are skipped if the add-ons are not installed.
 HAS_ADDONS = importlib.util.find_spec("tensorflow_addons") is not None
-# Squared distance where there is no pixel of the object.
+# Squared distance if the object has no pixel.
 FAR = 1e20
 # The 2019 release splits the query pixels of a frame into this many pieces.
 RELEASE_CHUNKS = 500
 
 
 def bare_product(query: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
-    """Returns the product `[queries, pixels]` of two `[pixels, channels]`, all at once."""
+    """Returns the product `[queries, pixels]`, computed at once."""
     return tf.matmul(query, reference, transpose_b=True)
 
 
 def chunked_product(query: tf.Tensor, reference: tf.Tensor, chunk: int = 512) -> tf.Tensor:
-    """Returns one entry per chunk of queries: the FLOPs of the product without its memory."""
+    """Returns one entry of the product per chunk of queries: its FLOPs without its memory."""
     transposed = tf.transpose(reference)
     pieces = _pieces(query, -(-query.shape[0] // chunk))
     return _map(lambda piece: tf.matmul(piece, transposed)[0, 0], pieces)
@@ -55,7 +55,7 @@ def release_global(
 def naive_global(
     query: tf.Tensor, reference: tf.Tensor, labels: tf.Tensor, num_objects: int
 ) -> tf.Tensor:
-    """Returns what `release_global` returns with all distances in memory at once."""
+    """Returns the result of `release_global`, with all distances in memory at once."""
     products = tf.matmul(query, reference, transpose_b=True)
     distances = tf.reduce_sum(query**2, -1, keepdims=True) - 2.0 * products
     distances += tf.reduce_sum(reference**2, -1)
@@ -90,7 +90,7 @@ def correlation_local(
 def shifted_local(
     query: tf.Tensor, previous: tf.Tensor, labels: tf.Tensor, num_objects: int, radius: int
 ) -> tf.Tensor:
-    """Returns what `correlation_local` returns, by a running minimum over all shifts."""
+    """Returns the result of `correlation_local`, by a running minimum over all shifts."""
     margin = [[radius, radius], [radius, radius]]
     previous = tf.pad(previous, [*margin, [0, 0]])
     owners = tf.pad(labels, margin, constant_values=-1)
@@ -110,20 +110,20 @@ def shifted_local(
 
 
 def plain_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
-    """Returns the depthwise convolution as TensorFlow does it: dilated ones by space-to-batch."""
+    """Returns TensorFlow's depthwise convolution, which uses space-to-batch for dilated layers."""
     return tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME", dilations=[atrous_rate, atrous_rate])
 
 
 def grouped_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
-    """Returns the same by a full convolution in one group per channel.
+    """Returns the same, by a convolution with one group per channel.
 
-    Without oneDNN, TensorFlow is slow at this and refuses to add a bias.
+    Without oneDNN, TensorFlow is slow at this and cannot add a bias.
     """
     return tf.nn.conv2d(x, tf.transpose(kernel, [0, 1, 3, 2]), 1, "SAME", dilations=atrous_rate)
 
 
 def shifted_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
-    """Returns the same by one multiplication and addition per kernel entry."""
+    """Returns the same, by one multiply-add of shifted images per kernel entry."""
     reach = atrous_rate * (kernel.shape[0] // 2)
     padded = tf.pad(x, [[0, 0], [reach, reach], [reach, reach], [0, 0]])
     height, width = x.shape[1:3]
@@ -136,7 +136,7 @@ def shifted_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.T
 
 
 def _window_patches(values: tf.Tensor, radius: int) -> tf.Tensor:
-    """Returns `[h, w, (2 radius + 1)^2]`, zero outside the frame."""
+    """Returns the windows `[h, w, (2 radius + 1)^2]` of a map, zero outside the frame."""
     margin = [[0, 0], [radius, radius], [radius, radius], [0, 0]]
     padded = tf.pad(values[tf.newaxis, :, :, tf.newaxis], margin)
     size = [1, 2 * radius + 1, 2 * radius + 1, 1]
@@ -144,7 +144,7 @@ def _window_patches(values: tf.Tensor, radius: int) -> tf.Tensor:
 
 
 def _pieces(query: tf.Tensor, count: int) -> tf.Tensor:
-    """Returns `[count, queries of a piece, channels]`, zeros at the end."""
+    """Returns the queries in pieces, `[count, queries of a piece, channels]`, zero-padded."""
     size = -(-query.shape[0] // count)
     missing = count * size - query.shape[0]
     return tf.reshape(tf.pad(query, [[0, missing], [0, 0]]), [count, size, query.shape[1]])

@@ -1,9 +1,11 @@
-"""Draws the small DAVIS 2017 data set in `testdata/`: `python tools/testdata/draw_testdata.py`.
+"""Draws the data set in `testdata/`, laid out like DAVIS 2017.
 
-The same bytes come out every time with the same versions of NumPy, OpenCV and Pillow:
+    python tools/testdata/draw_testdata.py
+
+The output is byte-identical with the same versions of NumPy, OpenCV and Pillow:
 
     testdata/
-      JPEGImages/480p/<sequence>/00000.jpg    RGB, 240x160 (the folder is named as DAVIS names it)
+      JPEGImages/480p/<sequence>/00000.jpg    RGB, 240x160 (the folder's name is that of DAVIS)
       Annotations/480p/<sequence>/00000.png   indexed PNG of object ids, DAVIS palette
       ImageSets/2017/{train,val}.txt          one sequence name per line
 """
@@ -29,7 +31,7 @@ _FLAGS = cli.flag_values(__name__)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir",
     str(pathlib.Path(__file__).resolve().parents[2] / "testdata"),
-    "Folder that gets JPEGImages, Annotations and ImageSets.",
+    "Folder for JPEGImages, Annotations and ImageSets.",
     flag_values=_FLAGS,
 )
 
@@ -41,7 +43,7 @@ def draw_frame(scene: Scene, frame: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_data_set(output_dir: pathlib.Path) -> None:
-    """Draws all scenes and writes frames, masks and the two lists below `output_dir`."""
+    """Draws all scenes and writes frames, masks and the two lists to `output_dir`."""
     for scene in tqdm(SCENES, desc="drawing", unit="sequence"):
         frames = output_dir / "JPEGImages/480p" / scene.name
         annotations = output_dir / "Annotations/480p" / scene.name

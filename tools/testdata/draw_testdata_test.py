@@ -21,18 +21,18 @@ def sequences():
     ]
 
 
-def test_the_bundled_pictures_are_what_the_program_draws():
+def test_the_bundled_pictures_match_what_the_program_draws():
     scene = SCENES[0]
     for index in (0, scene.frames - 1):
         picture, ids = draw_testdata.draw_frame(scene, index)
         name = f"480p/{scene.name}/{index:05d}"
         bundled = cv2.imread(str(TESTDATA / f"JPEGImages/{name}.jpg"))[..., ::-1]
-        # JPEG loses a little; another OpenCV may lose a little differently.
+        # JPEG is lossy, and versions of OpenCV may differ slightly.
         assert np.abs(bundled.astype(int) - picture).mean() < 4
         assert (masks.read_annotation(TESTDATA / f"Annotations/{name}.png") != ids).mean() < 1e-3
 
 
-def test_every_scene_is_bundled_whole():
+def test_every_scene_is_bundled_completely():
     found = {sequence.name: len(sequence.frames) for sequence in sequences()}
     assert found == {scene.name: scene.frames for scene in SCENES}
 
@@ -93,7 +93,7 @@ def test_half_covered_pixels_are_antialiased():
     assert ids[80, 121] == 0
 
 
-def test_a_frame_looks_the_same_every_time():
+def test_drawing_is_deterministic():
     first, second = (draw_testdata.draw_frame(SCENES[-1], 5) for _ in range(2))
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])

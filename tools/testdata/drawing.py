@@ -1,8 +1,8 @@
-"""Pictures with exact masks: textured, deforming parts over a moving background.
+"""Draws images with exact masks: textured, deforming parts over a moving background.
 
-Everything is drawn as functions of continuous coordinates on a grid twice as fine as the picture
-and averaged down, so that edges and textures are antialiased. Coordinates are pixels of the
-picture, x to the right and y down; angles are radians; `time` runs from 0 to 1 over a sequence.
+Everything is a function of continuous coordinates, drawn on a grid twice as fine as the image and
+averaged down, so that edges and textures are antialiased. Coordinates are pixels of the image, x to
+the right and y down; angles are in radians; `time` runs from 0 to 1 over a sequence.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class Part:
 
     Attributes:
         texture: maps coordinates inside the part (about -1 to 1) to RGB 0..1 `[height, width, 3]`.
-        center: x and y of the middle in pixels.
+        center: x and y in pixels.
         radii: half width and half height in pixels.
         angle: rotation.
-        squareness: 2 is an ellipse, larger values approach a rectangle.
-        lobes: (count, amplitude, phase) waves laid over the outline.
-        dome: how strongly the part is shaded as if it were round, 0..1.
+        squareness: 2 is an ellipse; larger values approach a rectangle.
+        lobes: (count, amplitude, phase) of waves added to the outline.
+        dome: how strongly the part is shaded as if round, 0..1.
     """
 
     texture: Texture
@@ -46,7 +46,7 @@ class Part:
 
 @dataclasses.dataclass(frozen=True)
 class Background:
-    """What lies behind the objects, and how the camera moves over it.
+    """The scene behind the objects, and how the camera moves over it.
 
     Attributes:
         texture: maps scene coordinates in pixels to RGB 0..1.
@@ -62,7 +62,7 @@ class Background:
 def draw(
     background: Background, objects: list[list[Part]], time: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the picture and the object ids at `time`.
+    """Returns the image and the object ids at `time`.
 
     Args:
         background: the scene.
@@ -70,8 +70,8 @@ def draw(
         time: 0..1.
 
     Returns:
-        RGB uint8 `[HEIGHT, WIDTH, 3]` and ids uint8 `[HEIGHT, WIDTH]`; a pixel belongs to what
-         covers the largest share of it.
+        RGB uint8 `[HEIGHT, WIDTH, 3]` and ids uint8 `[HEIGHT, WIDTH]`; a pixel belongs to the
+        object (or background) that covers the largest share of it.
     """
     x, y = _fine_grid()
     image = _draw_background(background, x, y, time)
@@ -93,9 +93,9 @@ def draw(
 
 
 def noise(seed: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """Returns smooth noise 0..1 of two coordinates; features are about one unit wide.
+    """Returns a function of smooth noise 0..1; features are about one unit wide.
 
-    The numbers come from the seed alone, through NumPy's frozen legacy generator.
+    It depends only on the seed: NumPy's legacy generator is frozen.
     """
     lattice = np.random.RandomState(seed).rand(NOISE_SIZE, NOISE_SIZE)
 
@@ -110,7 +110,7 @@ def noise(seed: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
 
 
 def plain(color: tuple[float, float, float]) -> Texture:
-    """Returns one color everywhere."""
+    """Returns a texture of a single color."""
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return np.broadcast_to(np.asarray(color, float), (*x.shape, 3))
@@ -119,13 +119,13 @@ def plain(color: tuple[float, float, float]) -> Texture:
 
 
 def clouded(seed: int, size: float, *colors: tuple[float, float, float]) -> Texture:
-    """Returns a texture of three octaves of noise, `size` units wide, through a color ramp."""
+    """Returns three octaves of noise, `size` units wide, mapped to a color ramp."""
     value = noise(seed)
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         mixed = 0.0
         for weight, scale, tilt in ((1.0, 1, 0.4), (0.5, 2.2, 1.3), (0.35, 5.1, 2.1)):
-            # Each octave lies at its own angle: a common one would show the lattice.
+            # Each octave has its own angle: a common one would show the lattice.
             along, across = _rotate(x * scale / size, y * scale / size, tilt)
             mixed = mixed + weight * value(along, across)
         return _ramp((mixed / 1.85 - 0.2) / 0.6, colors)
@@ -134,7 +134,7 @@ def clouded(seed: int, size: float, *colors: tuple[float, float, float]) -> Text
 
 
 def striped(width: float, *colors: tuple[float, float, float], tilt: float = 0.0) -> Texture:
-    """Returns stripes across x, each `width` units wide, tilted by `tilt`."""
+    """Returns stripes across x, each `width` units wide, rotated by `tilt`."""
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         across = x * np.cos(tilt) + y * np.sin(tilt)
@@ -167,7 +167,7 @@ def dotted(
 
 
 def wedged(count: int, *colors: tuple[float, float, float]) -> Texture:
-    """Returns `count` wedges around the middle, like a beach ball."""
+    """Returns `count` wedges around the center, like a beach ball's."""
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return _pick(np.floor((np.arctan2(y, x) / (2 * np.pi) + 0.5) * count), colors)
@@ -176,7 +176,7 @@ def wedged(count: int, *colors: tuple[float, float, float]) -> Texture:
 
 
 def ringed(width: float, *colors: tuple[float, float, float]) -> Texture:
-    """Returns rings around the middle, each `width` units wide."""
+    """Returns rings around the center, each `width` units wide."""
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         return _pick(np.floor(np.hypot(x, y) / width), colors)
@@ -185,7 +185,7 @@ def ringed(width: float, *colors: tuple[float, float, float]) -> Texture:
 
 
 def roughened(texture: Texture, seed: int, size: float, amount: float) -> Texture:
-    """Returns `texture` made lighter and darker by noise with features of `size` units."""
+    """Returns `texture` lightened and darkened by noise with features of `size` units."""
     value = noise(seed)
 
     def rough(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -196,7 +196,7 @@ def roughened(texture: Texture, seed: int, size: float, amount: float) -> Textur
 
 
 def _fine_grid() -> tuple[np.ndarray, np.ndarray]:
-    """Returns the x and y in pixels of every sample of the fine grid."""
+    """Returns x and y, in pixels, of every sample of the fine grid."""
     x = (np.arange(WIDTH * OVERSAMPLING) + 0.5) / OVERSAMPLING
     y = (np.arange(HEIGHT * OVERSAMPLING) + 0.5) / OVERSAMPLING
     return tuple(np.meshgrid(x, y))
@@ -223,7 +223,7 @@ def _average_down(fine: np.ndarray) -> np.ndarray:
 def _draw_background(
     background: Background, x: np.ndarray, y: np.ndarray, time: float
 ) -> np.ndarray:
-    """Returns the scene as the camera sees it, darkened a little toward the corners."""
+    """Returns the scene as the camera sees it, slightly darkened toward the corners."""
     zoom = background.zoom**time
     scene_x = (x - WIDTH / 2) / zoom + background.pan[0] * time
     scene_y = (y - HEIGHT / 2) / zoom + background.pan[1] * time
@@ -234,7 +234,7 @@ def _draw_background(
 def _part_coordinates(
     part: Part, x: np.ndarray, y: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the coordinates inside the part and how far out a sample lies; 1 is the outline."""
+    """Returns the coordinates inside the part, and the extent: below 1 inside, 1 on the outline."""
     dx, dy = x - part.center[0], y - part.center[1]
     along, across = _rotate(dx, dy, part.angle)
     u, v = along / part.radii[0], across / part.radii[1]
@@ -258,13 +258,13 @@ def _draw_part(part: Part, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np
 
 
 def _shadow(part: Part, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Returns the soft shadow 0..1 that a part throws a little to the right and down."""
+    """Returns the soft shadow 0..1 that a part casts slightly to the right and down."""
     _, _, extent = _part_coordinates(part, x - 4, y - 5)
     return np.clip((1.15 - extent) / 0.3, 0, 1)
 
 
 def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the coordinates along and across axes that are turned by `angle`."""
+    """Returns the coordinates along axes rotated by `angle`."""
     return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
 
 
@@ -285,7 +285,7 @@ def _pick(index: np.ndarray, colors: tuple) -> np.ndarray:
 
 
 def _ramp(position: np.ndarray, colors: tuple) -> np.ndarray:
-    """Returns colors blended along the ramp at positions 0..1."""
+    """Returns the colors of a ramp at positions 0..1, blended."""
     table = np.asarray(colors, float)
     place = np.clip(position, 0, 1) * (len(colors) - 1)
     stops = np.arange(len(colors))

@@ -1,4 +1,4 @@
-"""The things that move in the drawn sequences, each a list of parts at one moment."""
+"""The objects in the drawn sequences, each as a list of parts at one moment."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ GLASS = (0.55, 0.75, 0.88)
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """Where a thing is at one moment.
+    """Where an object is at one moment.
 
     Attributes:
-        x, y: its middle in pixels.
-        angle: its heading; 0 looks to the right.
+        x, y: its center in pixels.
+        angle: its heading; 0 points to the right.
         size: half its length in pixels.
-        phase: where its own movement (wagging, flapping, rolling) stands, in radians.
+        phase: of its own movement (wagging, flapping, rolling), in radians.
     """
 
     x: float
@@ -30,7 +30,7 @@ class Pose:
     phase: float = 0.0
 
     def place(self, forward: float, down: float) -> tuple[float, float]:
-        """Returns the picture position of a point given in sizes along and across the heading."""
+        """Returns the pixel position of a point given in sizes along and across the heading."""
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
         return (
             self.x + self.size * (forward * cosine - down * sine),
@@ -70,7 +70,7 @@ def fish(pose: Pose, body: Texture, fins: Texture) -> list[Part]:
 
 
 def car(pose: Pose, paint: Texture) -> list[Part]:
-    """Returns a toy car seen from the side whose wheels turn and whose body rocks."""
+    """Returns a toy car seen from the side; its wheels turn and its body rocks with the phase."""
     size = pose.size
     lean = 0.04 * np.sin(pose.phase)
     wheel = wedged(6, (0.75, 0.75, 0.78), (0.35, 0.35, 0.40))
@@ -112,7 +112,7 @@ def balloon(pose: Pose, texture: Texture, basket: Texture) -> list[Part]:
 
 
 def butterfly(pose: Pose, wings: Texture) -> list[Part]:
-    """Returns a butterfly from above; its wings open and close with the phase."""
+    """Returns a butterfly seen from above; its wings open and close with the phase."""
     size = pose.size
     spread = 0.55 + 0.40 * np.cos(pose.phase)
     parts = []
@@ -148,7 +148,7 @@ def caterpillar(pose: Pose, skin: Texture, segments: int = 8) -> list[Part]:
 
 
 def turtle(pose: Pose, shell: Texture, skin: Texture) -> list[Part]:
-    """Returns a turtle from above; its legs row with the phase."""
+    """Returns a turtle seen from above; its legs row with the phase."""
     size = pose.size
     legs = [
         Part(
@@ -171,7 +171,7 @@ def turtle(pose: Pose, shell: Texture, skin: Texture) -> list[Part]:
 
 
 def walker(pose: Pose, shirt: Texture, trousers: Texture) -> list[Part]:
-    """Returns a person seen from the side whose arms and legs swing with the phase."""
+    """Returns a person seen from the side; arms and legs swing with the phase."""
     size, skin = pose.size, plain((0.85, 0.62, 0.48))
     swing = 0.55 * np.sin(pose.phase)
     legs = [_limb(pose, (0, 0.15), 0.85, 0.15, turn, trousers) for turn in (-swing, swing)]

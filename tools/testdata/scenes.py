@@ -1,4 +1,4 @@
-"""The drawn sequences: what moves where. Nine small films."""
+"""The nine drawn sequences: what moves where."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Scene:
         name: folder name.
         split: `train` or `val`.
         frames: length of the sequence.
-        background: what lies behind.
+        background: the scene behind the objects.
         objects: time 0..1 -> the parts of object 1, 2, ...; later objects are in front.
     """
 
@@ -97,7 +97,7 @@ def _toy_cars(time: float) -> list[list[Part]]:
 
 
 def _balloons(time: float) -> list[list[Part]]:
-    """Three balloons drift, swing, and cover each other."""
+    """Three balloons drift, swing and cover each other."""
     first = Pose(60 + 60 * time, 80 - 14 * time, 0.10 * np.sin(7 * time), 36, 5 * time)
     second = Pose(128 - 10 * time, 70 + 18 * time, -0.12 * np.sin(6 * time), 30, 6 * time)
     third = Pose(196 - 50 * time, 78 - 10 * time, 0.12 * np.sin(5 * time + 1), 34, 7 * time)

@@ -1,8 +1,8 @@
-// The frames and masks of the clip, each asked for once.
+// The frames and masks of the clip, each requested once.
 
 import { ask } from "./server.js";
 
-const MOST_MASKS = 100;  // They are not compressed.
+const MOST_MASKS = 100;  // They are stored uncompressed.
 const pictures = new Map(), masks = new Map();
 
 function once(map, position, load) {
@@ -21,7 +21,7 @@ export const frames = {
     return createImageBitmap(blob);
   },
 
-  // Returns the ids of all pixels, row by row. Whoever changes them changes what is remembered.
+  // Returns the ids of all pixels, row by row. This is the cached array: changes to it persist.
   async mask(position) {
     if (masks.size >= MOST_MASKS && !masks.has(position)) masks.delete(masks.keys().next().value);
     return once(masks, position, async () => new Uint8Array(await (await ask(`mask/${position}`)).arrayBuffer()));

@@ -1,4 +1,4 @@
-// The page: clips, objects, runs, playing, keys. What happens on the frame itself is in tools.js.
+// The page: clips, objects, runs, playback, keys. Everything on the frame itself is in tools.js.
 
 import { frames } from "./frames.js";
 import { beginClip, draw, drawOver, fit, view, zoomTo } from "./picture.js";
@@ -8,12 +8,12 @@ import { history, page } from "./tools.js";
 const all = (selector) => document.querySelectorAll(selector);
 const COLORS = ["#ff6b4a", "#3ec1d3", "#ffc145", "#8f7bff", "#4ade80", "#ff7ab6", "#9aa5b1", "#d2e603"];
 const MOST_PICTURES = 2000;
-const AHEAD = 16;  // Frames that playing loads before it shows them.
+const AHEAD = 16;  // Frames that playback loads in advance.
 const HINTS = {
-  click: "Click on the object; right-click on what does not belong to it.",
+  click: "Click the object; right-click anything that is not part of it.",
   box: "Draw a box around the object.",
-  scribble: "Draw a line on the object; with the right button, on what does not belong to it.",
-  brush: "Paint the object.", eraser: "Wipe away what does not belong to it.", hand: "Drag to move, turn the wheel to zoom.",
+  scribble: "Scribble on the object; use the right button on anything that is not part of it.",
+  brush: "Paint the object.", eraser: "Erase what is not part of the object.", hand: "Drag to move, scroll to zoom.",
 };
 
 // ---- State
@@ -43,11 +43,11 @@ function take(state) {
 function begin() {
   frames.forget();
   beginClip();
-  history.undo = history.redo = [];
+  [history.undo, history.redo] = [[], []];
   $("#scrub").max = view.clip.frames - 1;
   view.position = -1;
   go(0);
-  if (view.clip.cut) report(`the clip is longer: its first ${view.clip.frames} frames are shown`);
+  if (view.clip.cut) report(`the clip is too long: only its first ${view.clip.frames} frames are kept`);
 }
 
 function refresh() {
@@ -106,7 +106,7 @@ function left(seconds) {
   return rounded < 90 ? `, ${rounded} s left` : `, ${Math.ceil(rounded / 60)} min left`;
 }
 
-// Draws which frames have masks.
+// Shows which frames have masks.
 function showBars() {
   const bars = $("#bars"), count = view.clip.frames, ratio = window.devicePixelRatio || 1;
   const style = getComputedStyle(bars), context = bars.getContext("2d");
@@ -124,7 +124,7 @@ function showBars() {
 
 function showObjects() {
   const list = $("#objects"), shown = JSON.stringify([view.objects, view.current, view.running, [...view.hidden]]);
-  if (list.dataset.shown === shown || list.contains(document.activeElement?.closest("[type=text], [type=color]"))) return;  // Keeps the focus.
+  if (list.dataset.shown === shown || list.contains(document.activeElement?.closest("[type=text], [type=color]"))) return;  // A rename or color choice in progress keeps the focus.
   const focused = document.activeElement?.dataset?.key;
   list.dataset.shown = shown;
   list.replaceChildren(...Object.entries(view.objects).map(([id, object]) => objectRow(Number(id), object)));
@@ -144,7 +144,7 @@ function objectRow(id, object) {
   const color = make("input", { type: "color", value: object.color, title: "Color", ariaLabel: `Color of ${object.name}` });
   color.oninput = () => { object.color = color.value; draw(); };
   color.onchange = () => saveObjects({ ...view.objects, [id]: { ...object, color: color.value } });
-  const name = button("name", object.name, "Choose", () => {});
+  const name = button("name", object.name, "Select", () => {});
   const startRenaming = () => rename(id, object, name);
   name.ondblclick = startRenaming;
   const isHidden = view.hidden.has(id);
@@ -152,7 +152,7 @@ function objectRow(id, object) {
   eye.setAttribute("aria-pressed", !isHidden);
   const remove = button("remove", "\u2715", "Remove", guarded(() => removeObject(id, object)));
   remove.disabled = view.running;
-  item.append(color, name, make("small", { textContent: id, title: "Its id in the masks" }), eye, button("rename", "\u270E", "Rename", startRenaming), remove);
+  item.append(color, name, make("small", { textContent: id, title: "Id in the masks" }), eye, button("rename", "\u270E", "Rename", startRenaming), remove);
   return item;
 }
 
@@ -199,10 +199,10 @@ function addObject() {
 }
 
 async function removeObject(id, object) {
-  if (view.masked.size && !(await agrees(`Remove \u201C${object.name}\u201D and its masks in all frames? This cannot be undone.`, "Remove"))) return;
+  if (view.masked.size && !(await agrees(`Remove \u201C${object.name}\u201D and its masks from all frames? This cannot be undone.`, "Remove"))) return;
   await inOrder(() => send(`objects/${id}`, "DELETE"));
   for (const key of [...view.marks.keys()]) if (key.endsWith(`/${id}`)) view.marks.delete(key);
-  history.undo = history.redo = [];
+  [history.undo, history.redo] = [[], []];
   frames.forgetMasks();
   if (!Object.keys(view.objects).length) await addObject();
   await go(view.position, true);
@@ -214,14 +214,14 @@ const go = guarded(async (position, again = false) => {
   if (!view.clip || (position === view.wanted && position === view.position && !again)) return;
   view.wanted = position;
   const [image, mask] = await Promise.all([frames.image(position), frames.mask(position)]);
-  if (position !== view.wanted) return;  // Another frame was asked for meanwhile.
+  if (position !== view.wanted) return;  // Another frame has been requested since.
   Object.assign(view, { position, image, mask });
   draw();
   refresh();
 });
 page.go = go;
 
-// Goes where somebody wants to look, and stays there.
+// Goes to a frame that the user chose, and stays there.
 function look(position) {
   stopPlaying();
   view.following = false;
@@ -237,7 +237,7 @@ async function track(direction) {
   watch();
 }
 
-// Shows every new frame, unless somebody looks at another one.
+// Shows every new frame unless the user is looking at another one.
 const watch = guarded(async () => {
   while (view.running) {
     await pause(250);
@@ -255,24 +255,24 @@ for (const button of all("[data-run]")) button.onclick = guarded(() => track(but
 $("#stop").onclick = guarded(() => send("stop", "POST"));
 $("#follow").onclick = () => { view.following = true; go(view.run.position); refresh(); };
 
-// The server, or another one in its place, answers again.
+// The server, or a new one in its place, is responding again.
 server.onReturn = async () => {
   const had = view.clip;
   const state = await send("state", "GET");
-  if (had && !state.clip) report("the server was started anew, and your clip and masks are gone");
+  if (had && !state.clip) report("the server was restarted: your clip and masks are gone");
   if (!state.clip) return;
   frames.forgetMasks();
   await go(view.wanted, true);
   watch();
 };
 
-// ---- Playing and scrubbing
+// ---- Playback and scrubbing
 
 function stopPlaying() { view.playing = false; if (view.clip) showWhere(); }
 
 const nextScreen = () => new Promise(requestAnimationFrame);
 
-// Plays at the clip's rate; frames that come too late are left out.
+// Plays at the clip's frame rate; late frames are skipped.
 $("#play").onclick = guarded(async () => {
   if (view.playing) return stopPlaying();
   view.following = false;
@@ -295,7 +295,7 @@ $("#scrub").oninput = (event) => look(Number(event.target.value));
 
 const load = guarded(async (path, body) => {
   const count = view.masked.size;
-  if (view.clip && count && !(await agrees(`Another clip replaces this one and its masks (${number(count)}).`, "Replace"))) return;
+  if (view.clip && count && !(await agrees(`The new clip replaces this one and its masks (${number(count)}).`, "Replace"))) return;
   stopPlaying();
   view.loading = true;
   $("#empty h2").textContent = "Reading the clip \u2026";
@@ -310,7 +310,7 @@ const load = guarded(async (path, body) => {
 });
 const number = (count) => `${count} frame${count === 1 ? "" : "s"}`;
 
-// Loads a video, or pictures in the order of their names.
+// Loads a video, or images in the order of their names.
 async function loadFiles(files) {
   files = [...files].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })).slice(0, MOST_PICTURES);
   if (!files.length) return;
@@ -320,7 +320,7 @@ async function loadFiles(files) {
 }
 
 for (const each of all("#choose, #choose_again")) each.onclick = () => $("#file").click();
-// Emptied at once: the same file may be chosen again, and a new choice must not be.
+// The input is cleared at once: choosing the same file again must fire the event, too.
 $("#file").onchange = ({ target }) => { const files = [...target.files]; target.value = ""; loadFiles(files); };
 $("#example").onclick = () => load("example");
 document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("dropping"); });
@@ -361,13 +361,13 @@ document.addEventListener("keydown", (event) => {
     if (button) { $(button).click(); event.preventDefault(); }
     return;
   }
-  // Buttons and sliders have keys of their own.
+  // Buttons and sliders use these keys themselves.
   const isTaken = (key === " " && target.closest("button, a, [type=color]")) || (/^(arrow|home|end)/.test(key) && target.closest("#size, #opacity"));
   if (!KEYS[key] || isTaken) return;
   KEYS[key]();
   event.preventDefault();
 });
-// What was clicked does not keep the keyboard; what was reached with Tab does.
+// Clicked controls give up the focus, so that keys reach the page; those reached with Tab keep it.
 document.addEventListener("click", (event) => { if (event.detail) event.target.closest("button, a, [type=range]")?.blur(); });
 window.addEventListener("resize", () => { if (view.clip) showBars(); });
 

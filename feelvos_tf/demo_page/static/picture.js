@@ -1,4 +1,4 @@
-// The frame in view with its masks: where it lies on the screen, and what is drawn on it.
+// The current frame and its masks: where the frame is on the screen, and what is drawn on it.
 
 import { $ } from "./server.js";
 
@@ -11,25 +11,25 @@ export const view = {
   tool: "click", sign: 1, current: 1, drag: null, finding: 0,
   zoom: 1, shift: [0, 0], pointer: null,
 };
-const room = $("#picture"), canvas = $("#canvas"), over = $("#over");
+const viewport = $("#picture"), canvas = $("#canvas"), over = $("#over");
 const layer = document.createElement("canvas");  // The masks in colors.
 
 // Clicks and box of an object in a frame: {points: [[x, y, label]], box: [left, top, right, bottom]}.
 export const marksOf = (position, id) => view.marks.get(`${position}/${id}`) || { points: [], box: null };
 
-// ---- Where it lies
+// ---- Position and zoom
 
-// Returns the place of the frame in its room and its scale, in pixels of the screen.
+// Returns the position of the frame in the viewport and its scale, in pixels of the screen.
 export function place() {
   const { width, height } = view.clip;
-  const scale = Math.min((room.clientWidth - 24) / width, (room.clientHeight - 24) / height) * view.zoom;
-  const left = (room.clientWidth - width * scale) / 2 + view.shift[0];
-  const top = (room.clientHeight - height * scale) / 2 + view.shift[1];
+  const scale = Math.min((viewport.clientWidth - 24) / width, (viewport.clientHeight - 24) / height) * view.zoom;
+  const left = (viewport.clientWidth - width * scale) / 2 + view.shift[0];
+  const top = (viewport.clientHeight - height * scale) / 2 + view.shift[1];
   return { left, top, scale };
 }
 
 export function fit() {
-  if (!view.clip || !room.clientWidth) return;
+  if (!view.clip || !viewport.clientWidth) return;
   const { left, top, scale } = place();
   Object.assign(canvas.style, { left: `${left}px`, top: `${top}px`, width: `${view.clip.width * scale}px`, height: `${view.clip.height * scale}px` });
   canvas.classList.toggle("large", scale > 2);
@@ -37,14 +37,14 @@ export function fit() {
   drawOver();
 }
 
-// Returns the pixel of the frame, with fractions, at a place of the screen.
+// Returns the fractional pixel of the frame under the pointer.
 export function pixelAt(event) {
-  const box = room.getBoundingClientRect(), { left, top, scale } = place();
+  const box = viewport.getBoundingClientRect(), { left, top, scale } = place();
   return [(event.clientX - box.left - left) / scale, (event.clientY - box.top - top) / scale];
 }
 
-// Zooms so that the pixel at a place of the room stays there; by default at its middle.
-export function zoomTo(zoom, x = room.clientWidth / 2, y = room.clientHeight / 2) {
+// Zooms about a point of the viewport, by default its center.
+export function zoomTo(zoom, x = viewport.clientWidth / 2, y = viewport.clientHeight / 2) {
   const before = place();
   view.zoom = Math.max(1, Math.min(LARGEST_ZOOM, zoom));
   if (view.zoom === 1) view.shift = [0, 0];
@@ -52,7 +52,7 @@ export function zoomTo(zoom, x = room.clientWidth / 2, y = room.clientHeight / 2
   panBy((x - before.left) * (1 - factor) + before.left - after.left, (y - before.top) * (1 - factor) + before.top - after.top);
 }
 
-// Moves the frame, but keeps its middle in the room's size.
+// Moves the frame; it keeps covering the area that it fills when not zoomed.
 export function panBy(dx, dy) {
   const most = (view.zoom - 1) / 2, { scale } = place();
   const limit = (value, size) => Math.max(-size * scale * most / view.zoom, Math.min(size * scale * most / view.zoom, value));
@@ -60,7 +60,7 @@ export function panBy(dx, dy) {
   fit();
 }
 
-// ---- What is drawn
+// ---- Drawing
 
 export function beginClip() {
   for (const each of [canvas, layer]) { each.width = view.clip.width; each.height = view.clip.height; }
@@ -88,11 +88,11 @@ export function draw() {
   drawOver();
 }
 
-// Draws what is sharp at any zoom: clicks, boxes, the line being drawn, the ring of the brush.
+// Draws what stays sharp at any zoom: clicks, boxes, the current scribble, the ring of the brush.
 export function drawOver() {
   const ratio = window.devicePixelRatio || 1, context = over.getContext("2d");
-  over.width = room.clientWidth * ratio;
-  over.height = room.clientHeight * ratio;
+  over.width = viewport.clientWidth * ratio;
+  over.height = viewport.clientHeight * ratio;
   if (!view.clip || !view.image) return;
   const { left, top, scale } = place();
   context.scale(ratio, ratio);

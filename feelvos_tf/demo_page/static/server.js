@@ -1,11 +1,11 @@
-// Requests to the server: changes one after the other, errors as one sentence, and what to do while
-// it does not answer.
+// Requests to the server: changes are sent one at a time, errors are shown as one sentence, and an
+// unresponsive server is waited for.
 
 export const $ = (selector) => document.querySelector(selector);
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const LOOK_EVERY_MS = 1000;
 
-// Called when the server answers again.
+// Called when the server responds again.
 export const server = { onReturn: async () => {} };
 
 class Silence extends Error {}
@@ -35,7 +35,7 @@ async function waitForReturn() {
   guarded(server.onReturn)();
 }
 
-// Runs changes one after the other: requests sent at the same time may overtake each other.
+// Runs changes one at a time: simultaneous requests may overtake each other.
 let queue = Promise.resolve();
 export function inOrder(action) {
   const done = queue.then(action);
@@ -44,7 +44,7 @@ export function inOrder(action) {
 }
 
 export function report(error) {
-  if (error instanceof Silence) return;  // The page says so already.
+  if (error instanceof Silence) return;  // The page already shows it.
   const toast = $("#toast");
   toast.textContent = error.message || String(error);
   toast.hidden = false;
@@ -56,7 +56,7 @@ export const guarded = (action) => async (...values) => {
   try { return await action(...values); } catch (error) { report(error); }
 };
 
-// Returns whether the person in front of the page agrees.
+// Returns whether the user agrees.
 export async function agrees(question, action) {
   const dialog = $("#question");
   dialog.querySelector("p").textContent = question;

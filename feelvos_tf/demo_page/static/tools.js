@@ -1,23 +1,22 @@
-// Clicks, boxes, scribbles and brushes: what the pointer does on the frame, and undo and redo.
+// Clicks, boxes, scribbles and brushes: what the pointer does on the frame; undo and redo.
 
 import { frames } from "./frames.js";
 import { brushRadius, draw, drawOver, fit, marksOf, panBy, pixelAt, view, zoomTo } from "./picture.js";
 import { $, ask, guarded, inOrder } from "./server.js";
 
 const MAX_UNDO = 50;
-const NEAREST = 4;  // Between points of a scribble, and sides of a box, in pixels of the frame.
+const NEAREST = 4;  // Smallest distance between scribble points and side of a box, in pixels of the frame.
 export const PROMPTS = ["click", "box", "scribble"];
-const room = $("#picture");
+const viewport = $("#picture");
 
-// Set by the page: `send` makes a change on the server and takes its answer, `go` shows a frame.
+// Set by page.js: `send` makes a change on the server and applies its answer, `go` shows a frame.
 export const page = { send: null, go: null, refresh: null };
 
-// ---- Undo and redo: changes of all frames in one list
+// ---- Undo and redo: one list of changes for all frames
 
 export const history = { undo: [], redo: [] };
 
-// Returns what there is of a frame. `mask` is null if it has none, and `given` tells whether it counts as
-// painted.
+// Returns the state of a frame. `mask` is null if it has none; `given`: whether it counts as painted.
 function snapshotOf(position, mask) {
   const marks = [...view.marks].filter(([key]) => key.startsWith(`${position}/`));
   return { mask: view.masked.has(position) ? mask.slice() : null, given: view.given.has(position), marks };
@@ -25,7 +24,7 @@ function snapshotOf(position, mask) {
 
 const snapshot = async (position) => snapshotOf(position, await frames.mask(position));
 
-// Makes a frame what a snapshot says. `isShown` tells that its mask is in view already.
+// Restores a frame from a snapshot. `isShown`: whether its mask is on the screen already.
 async function put(position, { mask, given, marks }, isShown = false) {
   if (mask) await page.send(`mask/${position}?given=${given ? 1 : 0}`, "PUT", mask);
   else await page.send(`mask/${position}`, "DELETE");
@@ -41,7 +40,7 @@ function remember(entry) {
   page.refresh();
 }
 
-// Makes a change on the server, and remembers it once it is made.
+// Makes a change on the server, and remembers it once it has succeeded.
 async function change(position, before, action) {
   try {
     await action();
@@ -54,7 +53,7 @@ async function change(position, before, action) {
   }
 }
 
-// Takes the newest entry of one list back, or makes it again, and moves it to the other list.
+// Undoes or redoes the latest entry of one list, and moves it to the other list.
 const travel = (from, to, side) => guarded(() => inOrder(async () => {
   const entry = history[from][history[from].length - 1];
   if (!entry || view.drag) return;
@@ -82,7 +81,7 @@ const prompt = guarded(async (points, box) => {
   try {
     await inOrder(async () => {
       const before = await snapshot(position), marks = marksOf(position, id);
-      // Marks on a mask that was painted or tracked correct it; otherwise they are all there is to know.
+      // Marks correct a painted or tracked mask; without one, the mask follows from the marks alone.
       const corrects = marks.points.length || marks.box ? marks.corrects : !!before.mask?.includes(id);
       const after = { points: [...marks.points, ...points.map(inside)], box: box || marks.box, corrects: corrects && !box };
       view.marks.set(`${position}/${id}`, after);
@@ -104,7 +103,7 @@ const prompt = guarded(async (points, box) => {
   }
 });
 
-// The first click on a frame is answered sooner if the network has seen the frame before.
+// The first click on a frame is answered sooner if the network has already run on it.
 let prepared = "";
 function prepare() {
   const key = `${view.clip.key}/${view.position}`;
@@ -135,9 +134,9 @@ function stroke(array, from, to, radius, value) {
 
 const fingers = new Map();
 
-room.onpointerdown = (event) => {
+viewport.onpointerdown = (event) => {
   if (!view.mask || event.target.closest("button")) return;
-  room.setPointerCapture(event.pointerId);
+  viewport.setPointerCapture(event.pointerId);
   fingers.set(event.pointerId, event);
   if (fingers.size > 1) return cancel();
   const isPan = event.button === 1 || view.tool === "hand";
@@ -150,18 +149,18 @@ room.onpointerdown = (event) => {
   dragTo(event);
 };
 
-room.onpointermove = (event) => {
-  const box = room.getBoundingClientRect();
+viewport.onpointermove = (event) => {
+  const box = viewport.getBoundingClientRect();
   view.pointer = event.pointerType === "touch" ? null : [event.clientX - box.left, event.clientY - box.top];
   if (fingers.size > 1) return pinch(event);
   if (view.drag) return dragTo(event);
   if (view.mask) prepare();
   drawOver();
 };
-room.onpointerleave = () => { view.pointer = null; drawOver(); };
-room.oncontextmenu = (event) => { if (view.clip) event.preventDefault(); };
+viewport.onpointerleave = () => { view.pointer = null; drawOver(); };
+viewport.oncontextmenu = (event) => { if (view.clip) event.preventDefault(); };
 
-room.onpointerup = room.onpointercancel = (event) => {
+viewport.onpointerup = viewport.onpointercancel = (event) => {
   fingers.delete(event.pointerId);
   const { drag } = view;
   view.drag = null;
@@ -169,10 +168,10 @@ room.onpointerup = room.onpointercancel = (event) => {
   drawOver();
 };
 
-room.addEventListener("wheel", (event) => {
+viewport.addEventListener("wheel", (event) => {
   if (!view.clip) return;
   event.preventDefault();
-  const box = room.getBoundingClientRect();
+  const box = viewport.getBoundingClientRect();
   zoomTo(view.zoom * Math.exp(-event.deltaY / 400), event.clientX - box.left, event.clientY - box.top);
 }, { passive: false });
 
@@ -199,20 +198,20 @@ const finish = guarded(async ({ tool, label, points, position, before, radius })
     if (box[2] - box[0] >= NEAREST && box[3] - box[1] >= NEAREST) await prompt([], box);
   }
   if (before) {
-    // Marks that come after it correct what the brush has left.
+    // Later marks correct the mask as the brush left it.
     const after = { mask: view.mask.slice(), given: true, marks: [] };
     await inOrder(() => change(position, before, () => put(position, after, true)));
   }
 });
 
-// Returns the points of a line without those that are close to the one before.
+// Returns the points of a line without those close to the last one kept.
 function thinned(points) {
   const kept = [points[0]];
   for (const point of points) if (Math.hypot(point[0] - kept[kept.length - 1][0], point[1] - kept[kept.length - 1][1]) > NEAREST) kept.push(point);
   return kept;
 }
 
-// A second finger takes back what the first has begun.
+// A second finger cancels what the first one began.
 function cancel() {
   const { drag } = view;
   view.drag = null;
@@ -225,7 +224,7 @@ function cancel() {
 // Two fingers zoom and move.
 function pinch(event) {
   const other = [...fingers.values()].find((each) => each.pointerId !== event.pointerId);
-  const before = fingers.get(event.pointerId), box = room.getBoundingClientRect();
+  const before = fingers.get(event.pointerId), box = viewport.getBoundingClientRect();
   const distance = (each) => Math.hypot(each.clientX - other.clientX, each.clientY - other.clientY) || 1;
   panBy((event.clientX - before.clientX) / 2, (event.clientY - before.clientY) / 2);
   zoomTo(view.zoom * distance(event) / distance(before), (event.clientX + other.clientX) / 2 - box.left, (event.clientY + other.clientY) / 2 - box.top);
@@ -235,4 +234,4 @@ function pinch(event) {
 $("#zoom_in").onclick = () => zoomTo(view.zoom * 1.5);
 $("#zoom_out").onclick = () => zoomTo(view.zoom / 1.5);
 $("#zoom").onclick = () => zoomTo(1);
-new ResizeObserver(fit).observe(room);
+new ResizeObserver(fit).observe(viewport);
