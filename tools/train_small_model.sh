@@ -7,7 +7,7 @@
 # It can be killed and restarted at any time: it resumes from its last checkpoint. A finished stage leaves
 # a file <stage>.done and is skipped. To end a stage early, kill, create that file, and restart.
 #
-#   FEELVOS_STILLS   folder with images/ and masks/ of the same names (feelvos_tf/data/stills.py)
+#   FEELVOS_STILLS   folder with images/ and masks/ of the same names (feelvos_tf/data/own_folders.py)
 #   FEELVOS_DAVIS    DAVIS 2016 in its own layout, at 480p
 #   FEELVOS_START    checkpoint of DeepLab's MobileNetV2, .../deeplab_mnv2_dm1.0_pascal/model.ckpt; or
 #                    "bundled": only the last stage, starting from the bundled model

@@ -1,1 +1,1 @@
-"""Learns the weights of the network from batches of training clips."""
+"""Trains the network on batches of clips."""

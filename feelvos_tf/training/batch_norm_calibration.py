@@ -15,15 +15,15 @@ def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, restored: Collection
     """Sets the statistics of layers with random weights to those of `images`; returns how many.
 
     The release freezes batch-norm statistics even in layers that start from random weights, where
-    they are 0 and 1. Those layers then attenuate their input, the embeddings of all pixels are
-    nearly equal, and the first thousands of steps learn almost nothing. Statistics of real images
-    keep the signal at unit scale from the first step on.
+    mean and variance are 0 and 1. Those layers then attenuate their input, the embeddings of all
+    pixels are nearly equal, and the first few thousand steps learn almost nothing. Statistics of
+    real images keep the signal at unit scale from the first step on.
 
     Args:
-      model: with its variables created and, where there is a checkpoint, restored.
-      images: float32 `[n, height, width, 3]`, RGB 0..255; some dozens.
-      restored: names, in the 2019 release, of variables that came from a checkpoint: their layers
-        are left alone.
+      model: with its variables created and, if there is a checkpoint, restored.
+      images: float32 `[n, height, width, 3]`, RGB 0..255; a few dozen.
+      restored: release names of the variables restored from a checkpoint, whose layers are left
+        unchanged.
     """
     layers = [layer for layer in model.convolutions() if layer.norm is not None]
     known = [layer for layer in layers if f"{layer.scope}/BatchNorm/moving_mean" in restored]
@@ -35,7 +35,7 @@ def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, restored: Collection
 
 @contextlib.contextmanager
 def _replacing_statistics(norms: list[BatchNorm]) -> Iterator[None]:
-    """Makes a batch's statistics replace the running ones instead of moving them."""
+    """Makes a batch's statistics replace the running ones inside the block."""
     decays = [norm.decay for norm in norms]
     for norm in norms:
         norm.decay = 0.0

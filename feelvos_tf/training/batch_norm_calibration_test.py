@@ -17,7 +17,7 @@ def model():
 
 
 def some_images():
-    """Returns noise of very different brightness: pooled images must differ, too."""
+    """Returns noise of very different brightness, so that pooled images differ as well."""
     noise = tf.random.stateless_uniform([6, 65, 65, 3], [1, 2], maxval=255.0)
     return noise * tf.reshape(tf.linspace(0.1, 1.0, 6), [6, 1, 1, 1])
 
@@ -54,7 +54,7 @@ def test_a_restored_branch_among_new_ones_is_used_and_left_unchanged(model):
     assert not branch.is_frozen
 
 
-def test_a_random_backbone_is_calibrated_too_and_keeps_the_signal(model):
+def test_a_random_backbone_is_calibrated_as_well_and_keeps_the_signal(model):
     images = some_images()
 
     def deep_signal():

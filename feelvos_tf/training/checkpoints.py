@@ -20,21 +20,20 @@ from feelvos_tf.training.devices import Workers
 from feelvos_tf.training.progress_log import say
 from feelvos_tf.training.train_step import TrainState
 
-# Every checkpoint of TensorFlow 2 holds this key, those of TensorFlow 1 do not.
+# Checkpoints of TensorFlow 2 hold this key; those of TensorFlow 1 do not.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NAME = "ckpt"
 # TensorFlow's reader raises an IndexError for a truncated file.
 _DAMAGE = (tf.errors.OpError, IndexError)
-# A file, not the folder: network file systems, on which several machines train, lock no folders.
+# A file, because the network file systems that several machines share cannot lock folders.
 _LOCK_FILE = ".training.lock"
 
 
 @settings.configurable
 class Checkpoints:
-    """Checkpoints of one run: weights, optimizer, averages and step, with the settings beside them.
+    """Checkpoints of one run (weights, optimizer, averages, step), with its settings next to them.
 
-    All variables go by their names in the 2019 release: see `models.weights`, which reads the
-    weights alone.
+    Variables have their names in the 2019 release; `models.weights` reads the weights alone.
     """
 
     def __init__(
@@ -46,14 +45,14 @@ class Checkpoints:
         workers: Workers | None = None,
         max_to_keep: settings.PositiveInt = 5,
     ):
-        """Finds the checkpoints that exist already, without reading them.
+        """Finds the existing checkpoints without reading them.
 
         Args:
           model_dir: folder of the run.
           model: with its variables created.
           named_variables: all of them by their names in the 2019 release.
-          state: what is saved beside the variables.
-          workers: that train together: all read, only the chief writes; None for one process.
+          state: saved along with the variables.
+          workers: the processes of the run: all read, only the chief writes; None for one process.
           max_to_keep: older checkpoints are deleted.
         """
         self._workers = workers
@@ -71,7 +70,7 @@ class Checkpoints:
         )
 
     def _saved(self, *optional: str) -> dict[str, tf.Module | tf.Variable]:
-        """Returns what is saved beside the weights, of the optional parts those that are named."""
+        """Returns what is saved besides the weights; of optional parts, only the named ones."""
         saved = {
             "step": self._state.step,
             "average": self._state.average and self._state.average.state,
@@ -92,7 +91,7 @@ class Checkpoints:
         """Writes a checkpoint named after the step, and the settings; returns its path.
 
         Raises:
-          InputError: it cannot be written; nothing of it is left behind.
+          InputError: it cannot be written; no partial files are left behind.
         """
         try:
             path = self._manager.save(checkpoint_number=int(self._state.step.numpy()))
@@ -107,9 +106,9 @@ class Checkpoints:
     def resume(self) -> str | None:
         """Restores the last checkpoint; returns its path, None if there is none.
 
-        If it is damaged, that is reported and the one before it is taken. A checkpoint of weights
-        alone, such as a converted one, starts with fresh momentum. The chief chooses for all
-        workers.
+        A damaged checkpoint is reported, and the one before it is restored. After a checkpoint of
+        weights alone, such as a converted one, the optimizer starts afresh. The chief chooses for
+        all workers.
 
         Raises:
           InputError: a checkpoint does not fit the model, or all are damaged.
@@ -156,7 +155,7 @@ class Checkpoints:
         _restore(checkpoint_of(self._named_variables, **self._saved(*optional)), path)
 
     def _check_optimizer(self, path: str, slots: Collection[str]) -> None:
-        """Raises InputError if the slots in a checkpoint are those of another optimizer."""
+        """Raises InputError if a checkpoint's slots are those of another optimizer."""
         if not all(hasattr(self._state.optimizer, slot) for slot in slots):
             raise InputError(
                 f"{path}: expected a checkpoint of Trainer.optimizer = "
@@ -165,13 +164,13 @@ class Checkpoints:
             )
 
     def initialize(self, prefix: str, last_layers: bool) -> Collection[str]:
-        """Loads other weights, at step 0; returns which variables they set, by release name.
+        """Loads the weights of a fresh run; returns the release names of the variables set.
 
         Args:
-          prefix: a DeepLab checkpoint of the TF1 era, a checkpoint of this project, or a file of
-            packed weights (.npz), such as the bundled model's.
-          last_layers: whether a DeepLab checkpoint's ASPP and decoder are loaded too, not only the
-            backbone.
+          prefix: a TF1 DeepLab checkpoint, a checkpoint of this project, or packed weights (.npz)
+            such as the bundled model's.
+          last_layers: whether a DeepLab checkpoint's ASPP and decoder are loaded in addition to
+            the backbone.
 
         Raises:
           InputError: no such checkpoint, or it does not fit the model.
@@ -193,7 +192,7 @@ class Checkpoints:
 
 
 def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
-    """Restores all of `checkpoint`; refuses a file that lacks some of it or has other shapes."""
+    """Restores all of `checkpoint`; refuses a file that lacks parts of it or has other shapes."""
     try:
         checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError) as error:
@@ -218,13 +217,14 @@ def _damaged(path: str, error: Exception) -> DamagedCheckpointError:
 
 def _reason(error: Exception) -> str:
     """Returns the first line of TensorFlow's message, without the name of the node."""
-    return re.sub(r"\{\{.*?\}\}\s*", "", str(error).strip().splitlines()[0]).split(" [Op:")[0]
+    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"\{\{.*?\}\}\s*", "", first).split(" [Op:")[0]
 
 
 def _remove_unfinished(folder: pathlib.Path) -> None:
-    """Deletes the remains of a checkpoint whose writing was killed or found the disk full.
+    """Deletes the remains of a checkpoint whose writing was killed or met a full disk.
 
-    TensorFlow first writes to temporary names, which nobody would read or delete again.
+    TensorFlow first writes files with temporary names, which it would never read or delete again.
     """
     for pattern in (f"{_NAME}-*_temp*", f"{_NAME}-*.tempstate*", "checkpoint.tmp*"):
         for path in folder.glob(pattern):
@@ -232,9 +232,9 @@ def _remove_unfinished(folder: pathlib.Path) -> None:
 
 
 def _find_again(folder: pathlib.Path) -> None:
-    """Writes the file `checkpoint`, TensorFlow's list of the others, if it is missing.
+    """Writes the file `checkpoint`, TensorFlow's list of checkpoints, if there is no usable one.
 
-    Or if it has no timestamps, as after an edit by hand: TensorFlow would then find none.
+    Without it, or without its timestamps, as after an edit by hand, TensorFlow finds none of them.
     """
     if not folder.is_dir():
         return
@@ -259,7 +259,7 @@ def _find_again(folder: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def only_process(model_dir: str | os.PathLike[str]) -> Iterator[None]:
-    """Keeps other training processes out of a folder inside the block; creates it if need be.
+    """Keeps other training processes out of a folder inside the block; creates it if needed.
 
     The operating system releases the lock when the process ends, however it ends.
 

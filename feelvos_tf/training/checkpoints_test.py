@@ -1,4 +1,4 @@
-"""What is left of a run on disk, and what a run makes of it."""
+"""Checkpoints are saved whole, restored unless damaged, and their folder is locked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DATA = ".data-00000-of-00001"
 
 
 class Run:
-    """A tiny run whose biases are its step."""
+    """A tiny run whose bias is the number of its step."""
 
     def __init__(self, folder, optimizer=MomentumOptimizer):
         self.model = TinyModel()
@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_no_partial_checkpoint(folder, monkeypatch):
 
 
 def test_checkpoints_hold_the_release_s_names_and_none_of_keras(tmp_path):
-    """So that one Keras reads what another wrote."""
+    """So that one version of Keras reads what another wrote."""
     model = small_feelvos(1)
     names, step = release_names(model), tf.Variable(3, dtype=tf.int64)
     learned = {n: v for n, v in names.items() if v.trainable}
@@ -200,7 +200,7 @@ def test_checkpoints_hold_the_release_s_names_and_none_of_keras(tmp_path):
     assert keys - expected == others
 
 
-def test_a_checkpoint_of_another_optimizer_is_refused_as_such(folder):
+def test_a_checkpoint_of_another_optimizer_is_refused_with_its_slots(folder):
     with pytest.raises(InputError, match="@AdamOptimizer, found one of another optimizer .accumul"):
         Run(folder, AdamOptimizer).checkpoints.resume()
 

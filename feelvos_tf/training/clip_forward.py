@@ -1,4 +1,4 @@
-"""The forward pass of training clips: features of all frames at once, then frame after frame."""
+"""The forward pass of training clips: features of all frames at once, then frame by frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from feelvos_tf.models.feelvos import ClipOutput, Feelvos, Previous
 from feelvos_tf.models.global_matching import prepare_reference
 
 BATCH_KEYS = ("images", "labels", "num_objects")
-"""What `clip_logits` takes of a batch."""
+"""The entries of a batch that `clip_logits` takes."""
 
 
 def clip_logits(
@@ -31,7 +31,7 @@ def clip_logits(
     Args:
       model: the network.
       images: float32 `[batch, 3 or more, height, width, 3]`: the reference, previous and current
-        frames, and those that follow (a rollout, which the paper does without).
+        frames, and those that follow (a rollout, not used in the paper).
       labels: int32 `[batch, 3 or more, height, width]`, object indices; 255 is void.
       num_objects: int32 `[batch]`.
       training: whether dropout is active and gradients are needed.
@@ -41,7 +41,7 @@ def clip_logits(
     batch, frames = images.shape[:2]
     sizes = [tf.shape(images)[i] if n is None else n for i, n in enumerate(images.shape)]
     features = model.extract(tf.reshape(images, [-1, *sizes[2:]]), training, seeds)
-    # Unstacked at once: the gradient of slices would be padded and summed, frame by frame.
+    # Unstacked at once, because gradients of slices would be padded and summed frame by frame.
     decoder_features = tf.unstack(features.decoder_features, batch * frames)
     embeddings = tf.unstack(features.embeddings, batch * frames)
     outputs = []
@@ -86,9 +86,9 @@ def roll_out(
       training: whether gradients are needed.
       seed: integer `[2]` that the sampling of reference pixels derives from; None for a different
         sample every time.
-      feedback: what frames after the current one are told of the one before it: its hard "labels",
-        as at prediction, through which no gradient flows, or its "probabilities", through which
-        one does, as in the release where nothing is matched with the previous frame.
+      feedback: what frames after the current one get from the frame before: its hard "labels", as
+        at prediction, which pass no gradient, or its "probabilities", which do, as in the release
+        without previous-frame matching.
     """
     indices = resize_nearest(labels[:CURRENT], tf.shape(embeddings[0])[:2])
     indices = tf.where(indices == VOID, object_labels.NO_OBJECT, indices)
@@ -120,7 +120,7 @@ def roll_out(
 
 
 def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor, feedback: str) -> Previous:
-    """Returns a frame as the next one sees it.
+    """Returns a predicted frame as the previous frame of the next one.
 
     Args:
       logits: `[objects, h, w, 1]` of the frame.
@@ -137,5 +137,5 @@ def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor, feedbac
 
 
 def fold_in(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
-    """Returns a new seed, integer `[2]`, for each number."""
+    """Returns a seed, integer `[2]`, derived from `seed` and a number."""
     return tf.random.experimental.stateless_fold_in(seed, number)

@@ -26,7 +26,7 @@ def rollout_batch(frames):
     }
 
 
-def test_further_frames_leave_the_current_one_as_it_is(model):
+def test_further_frames_do_not_change_the_current_one(model):
     batch = rollout_batch(5)
     (long,) = clip_logits(model, **batch, training=False)
     short = {**batch, "images": batch["images"][:, :3], "labels": batch["labels"][:, :3]}
@@ -35,9 +35,9 @@ def test_further_frames_leave_the_current_one_as_it_is(model):
     np.testing.assert_allclose(long.logits, single.logits, atol=1e-5)
 
 
-def test_a_rollout_is_what_the_predictor_does(model):
+def test_a_rollout_predicts_what_the_predictor_does(model):
     batch = rollout_batch(4)
-    # The predictor's first step has the reference itself as the frame before.
+    # In the predictor's first step, the reference itself is the previous frame.
     images = tf.stack([batch["images"][0, i] for i in (0, 0, 2, 3)])[tf.newaxis]
     labels = tf.stack([batch["labels"][0, i] for i in (0, 0, 2, 3)])[tf.newaxis]
     (clip,) = clip_logits(model, images, labels, batch["num_objects"], training=False)
@@ -52,7 +52,7 @@ def test_a_rollout_is_what_the_predictor_does(model):
     assert len(np.unique(ids)) > 1
 
 
-def test_no_gradient_passes_the_mask_that_is_fed_back(model):
+def test_no_gradient_flows_through_the_mask_that_is_fed_back(model):
     batch = rollout_batch(4)
     with tf.GradientTape() as tape:
         (clip,) = clip_logits(model, **batch, training=True)
@@ -75,7 +75,7 @@ def soft_feedback():
 
 @pytest.mark.usefixtures("soft_feedback")
 def test_probabilities_are_fed_back_with_their_gradient_as_in_the_release():
-    """Where nothing is matched with the previous frame: the softmax over objects at stride 4."""
+    """Without previous-frame matching, they are the softmax over objects at stride 4."""
     model = small_model(previous_frame_matching="none")
     seen = []
     segment = model.segment

@@ -1,10 +1,10 @@
-"""Which devices, of how many machines, train one model together, and what each of them gets.
+"""Distributes training over devices and machines: strategies, workers, shares of a batch.
 
     distribution.strategy = 'auto'            # 'multi_worker' if TF_CONFIG names several workers,
                                               # else 'mirrored'
                             'mirrored'        # all GPUs of this machine, or its CPU
                             'one_device'      # the first GPU alone, or the CPU
-                            'multi_worker'    # a process per machine, by TF_CONFIG
+                            'multi_worker'    # one process per machine, from TF_CONFIG
 
 `feelvos_tf/training/README.md` shows how to start the processes of several machines.
 """
@@ -40,11 +40,11 @@ _LOST_WORKER = (
     tf.errors.UnavailableError,
 )
 _SECONDS_BEFORE_REJOINING = 2.0
-# A worker that is restarted by hand or by a scheduler may take its time; an error that recurs at
-# the same step does not go away.
+# Enough for a worker that a person or a scheduler is slow to restart; an error that recurs at the
+# same step will not go away.
 _MOST_RESTARTS = 10
 _RESTARTS = "FEELVOS_RESTARTS"
-# In batches, beside `BATCH_KEYS`: the videos' names, truncated to so many bytes.
+# Batches hold, besides `BATCH_KEYS`, the videos' names, truncated to this many bytes.
 _NAME, _NAME_BYTES = "video_name", 64
 
 
@@ -55,18 +55,23 @@ def distribution(
 ) -> tf.distribute.Strategy:
     """Returns the strategy that the settings name.
 
-    One for several workers must be created before TensorFlow does anything else in the process.
+    One for several workers must be created before anything else in the process uses TensorFlow.
 
     Args:
       strategy: see the module's docstring.
-      devices: such as `('GPU:0', 'GPU:1')`, for 'mirrored'; all GPUs when None.
+      devices: for 'mirrored', such as `('GPU:0', 'GPU:1')`; all GPUs when None.
 
     Raises:
-      InputError: TF_CONFIG is wrong, or contradicts the strategy.
+      InputError: TF_CONFIG is wrong or, like `devices`, contradicts the strategy.
     """
     workers = _workers_of_tf_config()
     if strategy == "auto":
         strategy = "multi_worker" if workers > 1 else "mirrored"
+    if devices is not None and strategy != "mirrored":
+        raise InputError(
+            f"distribution.devices: expected strategy 'mirrored', found {strategy!r}, which "
+            "chooses its devices itself"
+        )
     if strategy == "multi_worker":
         if workers == 0:
             raise InputError(
@@ -76,8 +81,8 @@ def distribution(
         return tf.distribute.MultiWorkerMirroredStrategy()
     if workers > 1:
         raise InputError(
-            f"distribution.strategy = {strategy!r}: expected 'multi_worker' where TF_CONFIG names "
-            f"{workers} workers, each of which would otherwise train a model of its own"
+            f"distribution.strategy = {strategy!r}: expected 'multi_worker' because TF_CONFIG "
+            f"names {workers} workers, each of which would otherwise train its own model"
         )
     if strategy == "one_device":
         has_gpu = tf.config.list_physical_devices("GPU")
@@ -86,7 +91,7 @@ def distribution(
 
 
 def _checked_devices(devices: Sequence[str] | None) -> Sequence[str] | None:
-    """Returns the devices, all of which exist."""
+    """Returns `devices`; raises InputError unless all of them exist."""
     if devices is None:
         return None
     existing = [
@@ -103,16 +108,16 @@ def _checked_devices(devices: Sequence[str] | None) -> Sequence[str] | None:
 
 
 class Workers:
-    """The processes that train one model together; usually there is one.
+    """The processes that train one model together, usually just one.
 
     Attributes:
-      count: how many.
-      index: number of this one.
-      is_chief: whether this one writes checkpoints, scores and log files.
+      count: number of processes.
+      index: index of this process.
+      is_chief: whether this process writes checkpoints, scores and log files.
     """
 
     def __init__(self, strategy: tf.distribute.Strategy):
-        """Asks the strategy. All workers must call the methods in the same order."""
+        """Reads the cluster of `strategy`. All workers must call methods in the same order."""
         self._strategy = strategy
         resolver = strategy.cluster_resolver
         self.count = _count(resolver)
@@ -126,14 +131,14 @@ class Workers:
         return int(self._sum(tf.constant(number if self.is_chief else 0, tf.int64)))
 
     def any(self, number: int) -> int:
-        """Returns the largest `number` of all workers: not 0 if any of them is not."""
+        """Returns the largest `number` of all workers: nonzero if any of them is."""
         if self.count == 1:
             return number
         slots = tf.one_hot(self.index, self.count, on_value=number, off_value=0, dtype=tf.int64)
         return int(tf.reduce_max(self._sum(slots)))
 
     def broadcast(self, variables: Mapping[str, tf.Variable]) -> None:
-        """Gives the variables the chief's values, on all workers."""
+        """Sets the variables to the chief's values on all workers."""
         if self.count == 1:
             return
         for variable in variables.values():
@@ -145,7 +150,7 @@ class Workers:
         """Returns the sum over all workers."""
 
         def own() -> tf.Tensor:
-            # One replica speaks for its worker.
+            # Only the first replica of a worker contributes.
             replica = tf.distribute.get_replica_context()
             first = replica.replica_id_in_sync_group % self._replicas_per_worker() == 0
             mine = tf.where(first, value, tf.zeros_like(value))
@@ -161,14 +166,14 @@ class Workers:
 def joining_again(workers: Workers, model_dir: str | os.PathLike[str]) -> Iterator[None]:
     """Restarts this process when another worker is lost inside the block.
 
-    TensorFlow cannot replace a worker in a running cluster. So all processes start over, as soon
-    as the lost one has been restarted, and resume from the last checkpoint. An error that recurs
-    without a new checkpoint in between is raised after some restarts: it has another cause, such
-    as a broken device, which raises the same kinds of errors.
+    TensorFlow cannot replace a worker in a running cluster, so all processes start over once the
+    lost one has been restarted, and resume from the last checkpoint. An error that recurs without
+    a new checkpoint in between is raised after some restarts: it has another cause, such as a
+    broken device, which raises the same kinds of errors.
 
     Args:
-      workers: of the training.
-      model_dir: where its checkpoints are.
+      workers: of the run.
+      model_dir: folder of its checkpoints.
     """
     try:
         yield
@@ -179,12 +184,15 @@ def joining_again(workers: Workers, model_dir: str | os.PathLike[str]) -> Iterat
         number, before = os.environ.get(_RESTARTS, "0:").split(":", 1)
         number = 1 + (int(number) if before == latest else 0)
         if number > _MOST_RESTARTS:
-            say(f"worker {workers.index}: giving up after {_MOST_RESTARTS} restarts without a step")
+            say(
+                f"worker {workers.index}: giving up after {_MOST_RESTARTS} restarts without a new "
+                "checkpoint"
+            )
             raise
         os.environ[_RESTARTS] = f"{number}:{latest}"
         say(
             f"worker {workers.index} lost another worker ({_first_line(error)}); starting again "
-            "from the last checkpoint as soon as all workers are back"
+            "from the last checkpoint once all workers are back"
         )
         time.sleep(_SECONDS_BEFORE_REJOINING)
         command = getattr(sys, "orig_argv", None) or [sys.executable, *sys.argv]
@@ -196,10 +204,10 @@ def _first_line(error: Exception) -> str:
 
 
 class DistributedBatches:
-    """What this worker's replicas train on, from a step on; it makes no other worker's clips.
+    """The batches of this worker's replicas from a step on, without other workers' clips.
 
     Attributes:
-      clips_per_replica: of one part of a batch.
+      clips_per_replica: clips of one replica in one part of a batch.
     """
 
     def __init__(
@@ -208,10 +216,10 @@ class DistributedBatches:
         """Makes the dataset.
 
         Args:
-          strategy: of the training.
-          batches_from: step, share -> the endless batches from a step on, or the share of them.
+          strategy: of the run.
+          batches_from: as in `Trainer.train`.
           step: number of updates made so far.
-          parts: portions of a batch whose gradients are accumulated.
+          parts: parts of a batch whose gradients are accumulated.
 
         Raises:
           InputError: batches cannot be divided.
@@ -238,14 +246,14 @@ class DistributedBatches:
         self._batches = iter(dataset)
 
     def parts_of(self, step: int, names: list[tf.Tensor]) -> Iterator[Mapping[str, tf.Tensor]]:
-        """Yields the parts of the next batch, and appends the names of their videos to `names`.
+        """Yields the parts of the next batch and appends their videos' names to `names`.
 
         Args:
           step: of the batch, for the error message.
           names: receives uint8 [clips, bytes] of every replica and part.
 
         Raises:
-          InputError: there is no next batch, or a record of it cannot be read.
+          InputError: there is no next batch, or one of its records cannot be read.
         """
         for _ in range(self._parts):
             with readable_errors():
@@ -257,7 +265,7 @@ class DistributedBatches:
 
 
 def _with_numeric_names(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Returns the dataset with the videos' names as uint8 [clips, bytes]: GPUs take no strings."""
+    """Returns the dataset with video names as uint8 [clips, bytes], as GPUs hold no strings."""
 
     def convert(batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         names = tf.io.decode_raw(batch["video_id"], tf.uint8, fixed_length=_NAME_BYTES)
@@ -274,7 +282,7 @@ def _count(resolver) -> int:
 
 
 def _index(resolver) -> int:
-    """Returns the number of this worker; a chief comes first."""
+    """Returns the index of this worker; a chief comes first."""
     chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
     return 0 if resolver.task_type == "chief" else chiefs + resolver.task_id
 

@@ -1,7 +1,7 @@
-"""Tries a training out, settings, data, checkpoint and one step, and reports what it will need.
+"""Tries settings, data, checkpoint and one step of a run, and estimates what the run will need.
 
-Nothing is written into the run's folder. The step is made with one clip per device, in the memory
-of one; the needs of a whole batch are extrapolated.
+Nothing is written to the run's folder. The step has one clip per device, and the needs of a whole
+batch are extrapolated from it.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from feelvos_tf.training.progress_log import duration
 
 
 class Trial(NamedTuple):
-    """What one part of a step took.
+    """Cost and results of one part of a step.
 
     Attributes:
       step: number of updates made before.
-      scalars: its losses and J, by name.
-      clips: of all devices together.
-      seconds: its duration, once the graph was built.
+      scalars: losses and J, by name.
+      clips: number of clips on all devices together.
+      seconds: duration once the graph was built.
       bytes_before: memory of weights, optimizer and program.
-      bytes_more: additional memory for each clip of a device.
+      bytes_more: additional memory per clip on a device.
       place: where that memory is, such as "GPU:0".
     """
 
@@ -46,7 +46,7 @@ class Trial(NamedTuple):
 
 @contextlib.contextmanager
 def copy_of_run(model_dir: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Yields a folder with the checkpoints of a run, as links, that may be written to."""
+    """Yields a writable folder with links to the checkpoints of a run."""
     folder = pathlib.Path(model_dir)
     with tempfile.TemporaryDirectory(prefix="dry-run-") as name:
         copy = pathlib.Path(name)
@@ -59,10 +59,10 @@ def copy_of_run(model_dir: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 class MemoryWatch:
-    """The peak memory of a step: of the first GPU, or of the process."""
+    """Measures the peak memory of the first GPU or, without one, of this process."""
 
     def __init__(self):
-        """Finds out which memory to watch."""
+        """Chooses the memory to watch."""
         self.place = "GPU:0" if tf.config.list_physical_devices("GPU") else "this machine"
 
     def reset(self) -> int:
@@ -70,7 +70,7 @@ class MemoryWatch:
         if self.place == "GPU:0":
             tf.config.experimental.reset_memory_stats(self.place)
             return tf.config.experimental.get_memory_info(self.place)["current"]
-        # Memory that the C library keeps after it was freed would not count when it is used again.
+        # Freed memory that the C library keeps would not count when it is used again.
         with contextlib.suppress(AttributeError, OSError):  # Not every C library has this.
             ctypes.CDLL(None).malloc_trim(0)
         process_memory.reset_peak()
@@ -99,13 +99,13 @@ def report(
     Args:
       trial: of one part.
       variables: of the model, by name.
-      learned: those of them that are trained.
-      batch_size: clips of an update.
-      parts: in which the training will process them.
-      replicas: devices.
-      num_steps: of the whole training.
+      learned: the trained ones among them.
+      batch_size: clips per update.
+      parts: parts in which the run will process a batch.
+      replicas: number of devices.
+      num_steps: updates in the whole run.
       save_every_steps: how often a checkpoint is written.
-      max_checkpoints: how many of them are kept.
+      max_checkpoints: how many checkpoints are kept.
     """
     weights = {name: v.shape.num_elements() for name, v in variables.items()}
     trained = sum(weights[name] for name in learned)
@@ -114,18 +114,18 @@ def report(
     seconds = trial.seconds * batch_size / trial.clips
     left = max(num_steps - trial.step, 0)
     checkpoints = -(-left // save_every_steps) if save_every_steps else 1
-    # Weights, and up to three slots of each for the optimizer and the average.
+    # Every weight has up to three slots in the optimizer and the average.
     largest = 4 * 4 * sum(weights.values())
     losses = ", ".join(f"{n} {s:.4f}" for n, s in trial.scalars.items() if n != "learning_rate")
     return [
         f"parameters: {sum(weights.values()):,} in {len(weights)} variables, {trained:,} trained",
         f"a step with {trial.clips} clips: {losses}",
         f"batch: {batch_size} clips = {parts} parts x {replicas} devices x {per_replica} clips",
-        f"memory: {_gib(trial.bytes_before)} and {_gib(trial.bytes_more)} for each clip of a "
-        f"device, so about {_gib(memory)} of {trial.place} (more "
-        "Trainer.gradient_accumulation_steps: less memory)",
-        f"steps: {left} of {num_steps}, about {seconds:.1f} s each, in all "
-        f"{duration(left * seconds)}",
+        f"memory: {_gib(trial.bytes_before)} plus {_gib(trial.bytes_more)} per clip on a device, "
+        f"so about {_gib(memory)} of {trial.place} (a larger "
+        "Trainer.gradient_accumulation_steps needs less)",
+        f"steps: {left} of {num_steps}, about {seconds:.1f} s each, {duration(left * seconds)} in "
+        "total",
         f"checkpoints: {checkpoints}, of which {min(checkpoints, max_checkpoints)} are kept, each "
         f"at most {_gib(largest)}",
     ]

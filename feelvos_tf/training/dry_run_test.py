@@ -1,4 +1,4 @@
-"""What a dry run tells, and that it writes nothing."""
+"""A dry run reports what a run will need, and writes nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_it_resumes_from_the_run_s_checkpoint_and_writes_nothing(tmp_path):
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_memory_that_tensorflow_keeps_after_the_first_step_counts(tmp_path, parts):
-    """Its allocator for oneDNN gives nothing back, so a second step needs no more."""
+    """Its oneDNN allocator never gives memory back, so a second step needs no more."""
     _, trainer = make_trainer(tmp_path, gradient_accumulation_steps=parts)
     update, kept = trainer._update, []
 
@@ -63,7 +63,7 @@ def test_memory_is_that_of_the_clips_of_one_device():
     weight = {"a/weights": tf.Variable(tf.zeros([1000, 1000]))}
     text = "\n".join(dry_run.report(trial, weight, weight, 48, 4, 2, 10, 5, 5))
     assert "so about 16.00 GiB of GPU:0" in text
-    assert "about 72.0 s each, in all 0 h 12 min" in text
+    assert "about 72.0 s each, 0 h 12 min in total" in text
 
 
 def test_the_peak_memory_of_the_process_is_measured():
@@ -81,7 +81,7 @@ def test_memory_that_was_freed_before_counts_again():
     memory = dry_run.MemoryWatch()
     if memory.place != "this machine":
         pytest.skip("looks at the GPU")
-    # Small blocks, of which the last one stays: the C library gives none of them back by itself.
+    # Small blocks, the last one kept, so that the C library gives none of them back by itself.
     blocks = [np.ones(2**14, np.uint8) for _ in range(4096)]
     del blocks[:-1]
     before = memory.reset()

@@ -1,9 +1,9 @@
 """Fine-tunes a network on the first frame of every video before it propagates the masks.
 
-No other frame of a video comes with a mask, so the network is trained for some steps on views of
-that one, see `first_frame_clips`. The 2019 release makes clips of the first frame for this purpose
-(`sample_only_first_frame_for_finetuning` of feelvos/train.py); the paper does without, as a matter
-of principle (section 1). FINE_TUNING.md shows gain and cost.
+Only that frame comes with a mask, so the network is trained for some steps on views of it, see
+`first_frame_clips`. The 2019 release can make clips of the first frame for this purpose
+(`sample_only_first_frame_for_finetuning` in feelvos/train.py); the paper does without on principle
+(section 1). FINE_TUNING.md shows gain and cost.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class FineTuning:
       beta_2: decay of Adam's mean squared gradient.
       adaptive_gradient_clipping: see `AdamOptimizer`.
       top_k_percent_pixels: share of the pixels that count, the hardest ones.
-      crop_size: short and long side of the clips, which are as upright or wide as the frames.
-      scales: smallest and largest factor on the size of the frame.
-      seed: of the clips and of dropout.
+      crop_size: short and long side of the clips, which have the orientation of the frame.
+      scales: smallest and largest scaling factor of the frame.
+      seed: for clips and dropout.
     """
 
     learning_rate: settings.NonNegative = 1e-4
@@ -62,10 +62,10 @@ class FineTuning:
 
 
 class FineTunedPredictor(VideoPredictor):
-    """A predictor whose network learns every video's first frame before it propagates the mask.
+    """A predictor that trains its network on a video's first frame before propagating the mask.
 
-    Each video starts with the network's original weights. There is only one network, so only the
-    video that was started last can continue.
+    Each video starts from the network's original weights. There is only one network, so only the
+    video started last can continue.
     """
 
     def __init__(
@@ -77,25 +77,25 @@ class FineTunedPredictor(VideoPredictor):
         identity: str = "",
         window: float = 0.0,
     ):
-        """Prepares the training, in which all layers but the backbone take part.
+        """Prepares the training of all layers but the backbone.
 
         Args:
           model: with its variables created and its batch norm not fused.
           predictor: of that model.
-          num_steps: of the training on a first frame.
+          num_steps: training steps on each first frame.
           inference_size: see `VideoPredictor`.
           identity: see `VideoPredictor`.
-          window: see `VideoPredictor`; the training sees whole frames.
+          window: see `VideoPredictor`; training uses whole frames.
         """
         super().__init__(predictor, inference_size, identity=identity, window=window)
         self._training = _FirstFrameTraining(model, num_steps)
 
     def another(self) -> FineTunedPredictor:
-        """Returns the predictor itself: it has one network, and one video at a time."""
+        """Returns the predictor itself, which has one network and one video at a time."""
         return self
 
     def start(self, image: ImageLike, mask: MaskLike) -> None:
-        """Starts a video, after the training. See `VideoPredictor.start`.
+        """Trains on the first frame, then starts the video. See `VideoPredictor.start`.
 
         Raises:
           InputError: the mask holds no object or has another size than the image, or the training
@@ -108,12 +108,12 @@ class FineTunedPredictor(VideoPredictor):
         super().start(image, mask)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Refuses, so that an interrupted video starts over.
+        """Raises InputError, so that an interrupted video starts over.
 
         Raises:
           InputError: always, because the weights fine-tuned on its first frame are gone.
         """
-        raise InputError("a network fine-tuned on another video's first frame cannot go on")
+        raise InputError("a network fine-tuned on another video's first frame cannot continue")
 
 
 class _FirstFrameTraining:
@@ -125,7 +125,7 @@ class _FirstFrameTraining:
         self._num_steps = num_steps
         names = release_names(model)
         self._learned = {n: v for n, v in names.items() if v.trainable and is_head(n)}
-        # All settings are given: those that gin binds are for the network's own training.
+        # All settings are passed, because those bound by gin are for the network's own training.
         optimizer = AdamOptimizer(
             self._learned,
             beta_1=0.9,
@@ -166,7 +166,11 @@ class _FirstFrameTraining:
             weight=1.0,
         )
         rate = LearningRate(
-            policy="poly", base=self._settings.learning_rate, power=0.9, slow_start_step=0
+            policy="poly",
+            base=self._settings.learning_rate,
+            power=0.9,
+            slow_start_step=0,
+            schedule=None,
         )
         return TrainStep(
             self._model,
@@ -179,7 +183,7 @@ class _FirstFrameTraining:
         )
 
     def _step(self, clip: Mapping[str, tf.Tensor], progress: tqdm) -> float:
-        """Returns the loss of one clip before the update that it leads to."""
+        """Updates the network from one clip; returns the loss before the update."""
         batch = {key: clip[key] for key in BATCH_KEYS}
         loss = float(self._train_step(batch, 1).scalars["loss"])
         progress.set_postfix(loss=f"{loss:.3f}", refresh=False)

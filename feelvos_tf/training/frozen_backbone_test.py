@@ -1,4 +1,4 @@
-"""A frozen backbone stays as it is to the last bit, and everything else learns as it would."""
+"""A frozen backbone does not change by a bit, and everything else learns as without freezing."""
 
 from __future__ import annotations
 

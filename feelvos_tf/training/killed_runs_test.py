@@ -1,4 +1,4 @@
-"""A training that is killed, whenever and however often, ends like one that is not."""
+"""A run that is killed, whenever and however often, ends like an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ train(*sys.argv[1:])
 
 
 def train(records, folder, num_steps):
-    """Goes on with the training in a folder to its end, with a checkpoint after every step."""
+    """Trains or resumes in a folder until the last step, with a checkpoint after every step."""
     clips = ClipSettings(crop_size=(17, 17), min_label_count=1)
     settings = {"records": records, "clips": clips, "seed": 3}
     with only_process(folder):
@@ -50,7 +50,7 @@ def start(records, folder, num_steps):
 
 
 def kill(process, moment):
-    """Kills the process some time after its first step; returns whether it had not ended before."""
+    """Kills the process some time after its first step; returns whether it was still running."""
     for line in process.stderr:
         if "  loss " in line:
             break
@@ -72,7 +72,7 @@ def test_a_killed_run_ends_with_the_weights_of_an_uninterrupted_one(
     begin = time.monotonic()
     train(records, tmp_path / "whole", steps)
     moments, killed, folder = random.Random(1), 0, tmp_path / "killed-0"
-    # A little longer than the time between two checkpoints and than the writing of one.
+    # A little longer than the time from one checkpoint to the next.
     longest = min(1.0, (time.monotonic() - begin) / steps)
     while killed < kills:
         if kill(start(records, folder, steps), moments.uniform(0, longest)):

@@ -15,7 +15,7 @@ from feelvos_tf.models.feelvos import ClipOutput
 
 
 class LossInputs(NamedTuple):
-    """What a loss sees: one clip, and what the network says about it.
+    """Input of a loss: one clip, and the network's output for it.
 
     Attributes:
       output: logits float32 [num_objects, h, w, 1] of the current frame at stride 4 and of the
@@ -24,7 +24,7 @@ class LossInputs(NamedTuple):
       labels: int32 [frames, height, width], object indices; 255 is void and never counts.
       num_objects: int32 [], background included.
       step: int64 [], number of updates made so far.
-      seed: integer [2] for reproducible random choices; or None.
+      seed: integer [2] for reproducible random choices, or None.
     """
 
     output: ClipOutput
@@ -35,7 +35,7 @@ class LossInputs(NamedTuple):
 
 
 class Loss(abc.ABC):
-    """A part of what training minimizes: the sum of `weight * loss(clip)` over losses and clips.
+    """A term of what training minimizes: the sum of `weight * loss(clip)` over losses and clips.
 
     To add one, write a gin-configurable subclass and list it in `Objective.losses`; log and
     TensorBoard show it under its name.
@@ -79,10 +79,10 @@ class BootstrappedCrossEntropy(Loss):
         Args:
           top_k_percent_pixels: final share of the pixels that count, 0..1.
           hard_example_mining_step: step at which that share is reached.
-          upsample_logits: whether logits are resized to the labels, or the labels to the logits.
+          upsample_logits: whether logits are resized to the labels, or labels to the logits.
           weight: factor in the total loss.
-          pool_frames: with a rollout, whether the hardest pixels are those of all predicted frames
-            together, as in the release, or of each, whose losses are averaged.
+          pool_frames: with a rollout, whether the hardest pixels are chosen among all predicted
+            frames together, as in the release, or in each frame, with their losses averaged.
         """
         self.weight = weight
         self._pool_frames = pool_frames
@@ -133,8 +133,8 @@ class BootstrappedCrossEntropy(Loss):
 def weight_decay_loss(named_variables: Mapping[str, tf.Variable], weight_decay: float) -> tf.Tensor:
     """Returns weight_decay * sum(w^2) / 2 over the regularized variables, float32 [].
 
-    As in the release, only full and 1x1 convolutions are regularized: no depthwise kernels, no
-    biases, no batch-norm scales or offsets.
+    As in the release, only full and 1x1 convolutions are regularized: not depthwise kernels,
+    biases, or batch-norm scales and offsets.
 
     Args:
       named_variables: trainable variables by their names in the 2019 release.
@@ -145,7 +145,7 @@ def weight_decay_loss(named_variables: Mapping[str, tf.Variable], weight_decay: 
 
 
 def is_regularized(name: str) -> bool:
-    """Returns whether weight decay acts on the variable with this name in the 2019 release."""
+    """Returns whether weight decay applies to the variable with this name in the 2019 release."""
     return name.split("/")[-1] == "weights"
 
 

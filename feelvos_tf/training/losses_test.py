@@ -68,7 +68,7 @@ def test_void_pixels_are_never_a_target():
     assert float(loss.frame_loss(logits, np.full_like(labels, 255), step)) == 0
 
 
-def test_permuting_the_objects_leaves_the_loss_as_it_is():
+def test_permuting_the_objects_does_not_change_the_loss():
     rng = np.random.default_rng(3)
     logits = rng.standard_normal((3, 4, 5, 1)).astype(np.float32)
     labels = rng.integers(0, 3, (13, 17)).astype(np.int32)
@@ -99,7 +99,7 @@ def release_loss(logits, labels, count):
     Args:
       logits: of each frame, [objects, height, width, 1].
       labels: of each frame, [height, width].
-      count: how many of all pixels count.
+      count: number of hardest pixels that count.
     """
     flat = np.concatenate([each[..., 0].reshape(len(each), -1).T for each in logits])
     target = np.concatenate([each.ravel() for each in labels])

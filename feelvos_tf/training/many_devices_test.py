@@ -24,7 +24,7 @@ from feelvos_tf.training.train_step import TrainState, TrainStep, new_step
 from feelvos_tf.training.trainer import Trainer
 
 OPTIMIZERS = {"momentum": MomentumOptimizer, "adam": AdamOptimizer}
-# Hard pixels alone, for the loss whose clips are summed.
+# Only the hardest pixels count, from the first step on.
 SETTINGS = """
 Objective.weight_decay = 0.01
 BootstrappedCrossEntropy.hard_example_mining_step = 0
@@ -37,14 +37,14 @@ def tiny():
 
 
 def feelvos():
-    """Returns a network with dropout, which samples the pixels that it matches."""
+    """Returns a network with dropout that samples its reference pixels."""
     model = small_model.create()
     model.train_max_neighbors_per_object = 4
     return model, release_names(model)
 
 
 def frozen_float16():
-    """Returns the same in 16 bits, so that the loss is scaled, with a backbone that is frozen."""
+    """Returns the same network in float16, which needs a loss scale, with a frozen backbone."""
     with mixed_precision.layers("mixed_float16"):
         model, names = feelvos()
     model.freeze_backbone = True
@@ -54,7 +54,7 @@ def frozen_float16():
 def trained(
     make, strategy, folder, optimizer="momentum", num_steps=3, settings="", clips=4, **arguments
 ):
-    """Returns the losses of all steps and the weights, and averages, after the last."""
+    """Returns the losses of all steps, and the weights and averages after the last one."""
     gin.clear_config()
     gin.parse_config(SETTINGS + settings)
     with strategy.scope():
@@ -132,11 +132,11 @@ CASES = {
 
 
 def compare_on_two_devices(folder, names):
-    """Prints which of the cases give, on two virtual devices, the weights that one gives."""
+    """Prints the name of each case once it gives the same weights on one and two devices."""
     [processor] = tf.config.list_physical_devices("CPU")
     parts = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(processor, parts)
-    optimizers._USUAL_AFTER = 1.0  # So that gradients are clipped from the second step on.
+    optimizers._USUAL_AFTER = 1.0  # Clips gradients from the second step on.
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     assert strategy.num_replicas_in_sync == 2
     for name in names:
@@ -145,7 +145,7 @@ def compare_on_two_devices(folder, names):
         tf.config.run_functions_eagerly(case["make"] is not tiny)
         tolerance = {key: case.pop(key) for key in ("rtol", "atol") if key in case}
         if case["make"] is not tiny:
-            # One clip for each device, so that the weights differ after one step if anything does.
+            # With one clip per device, any difference shows in the weights after one step.
             case = {"num_steps": 1, "clips": 2, **case}
         one = trained(strategy=one_device(), folder=f"{folder}/{name} one", **case)
         before = {name: variable.numpy() for name, variable in case["make"]()[1].items()}
@@ -162,10 +162,10 @@ def compare_on_two_devices(folder, names):
 
 
 def check_the_paper_s_gradient(strategy):
-    """Prints that the "-YTB-VOS" recipe's update on two devices is the release's on two GPUs.
+    """Prints the "-YTB-VOS" recipe once its update on two devices is the release's on two GPUs.
 
-    There each GPU sums the losses of its 3 clips, and the GPUs' gradients are averaged; weight
-    decay comes once, then biases are doubled and each gradient is clipped.
+    In the release, each GPU sums the losses of its 3 clips, and the GPUs' gradients are averaged.
+    Weight decay is added once; then the gradients of biases are doubled and each is clipped.
     """
     import feelvos_tf.configurables  # noqa: F401
 
@@ -212,7 +212,7 @@ def clip_gradients(weights, batch, clip):
 
 
 def run_on_two_devices(folder, names):
-    """Returns the output of a process that compares cases."""
+    """Returns the output lines of a process that compares the cases."""
     program = f"from {__name__} import *; compare_on_two_devices({str(folder)!r}, {names!r})"
     done = subprocess.run(
         [sys.executable, "-c", program],

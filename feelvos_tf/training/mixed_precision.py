@@ -19,13 +19,13 @@ def set_mixed_precision(
     policy: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32",
     onednn_bfloat16: bool = False,
 ) -> str:
-    """Returns the Keras policy; build the model under it, in `layers`.
+    """Returns the Keras policy to build the model under, see `layers`.
 
     Call it before anything else is built: `onednn_bfloat16` applies to the whole process.
 
     Args:
-      policy: with a mixed one, convolutions and their outputs have 16 bits; weights, batch-norm
-        statistics, embeddings in matching, softmax and losses keep 32. With float16 the loss is
+      policy: a mixed one computes convolutions and their outputs in 16 bits; weights, batch-norm
+        statistics, embeddings in matching, softmax and losses stay in 32. With float16 the loss is
         scaled, see `LossScale`.
       onednn_bfloat16: lets TensorFlow's graph rewriter for oneDNN use bfloat16 in convolutions and
         matrix products. A step takes two thirds of the time on processors with AVX-512 BF16 or
@@ -52,15 +52,15 @@ class LossScale(tf.Module):
 
     Small gradients underflow in float16, so the loss is multiplied before gradients are taken, and
     gradients are divided in float32. If one is not finite, the update is skipped and the scale
-    halved; after 2000 updates in a row it doubles (Micikevicius et al., Mixed Precision Training,
-    ICLR 2018, section 3.2).
+    halved; after 2000 good updates in a row it doubles (Micikevicius et al., Mixed Precision
+    Training, ICLR 2018, section 3.2).
 
-    Ours instead of Keras' `LossScaleOptimizer`, whose numbers these are: that one wraps Keras'
-    optimizers alone, which cannot do what `optimizers.py` does.
+    The constants are those of Keras' `LossScaleOptimizer`, which is not used because it wraps only
+    Keras' optimizers, and those cannot do what `optimizers.py` does.
 
     Attributes:
       scale: float32 [].
-      good_steps: updates since it changed, float32 [].
+      good_steps: updates since the scale changed, float32 [].
     """
 
     def __init__(self):
@@ -75,10 +75,10 @@ class LossScale(tf.Module):
         return {name: g / self.scale.read_value() for name, g in gradients.items()}
 
     def update(self, are_finite: tf.Tensor) -> None:
-        """Adjusts the scale after a step; call in a replica, in every replica alike.
+        """Adjusts the scale after a step; call in the replica context of every replica.
 
         Args:
-          are_finite: bool [], whether all gradients were.
+          are_finite: bool [], whether all gradients were finite.
         """
         steps = self.good_steps.read_value() + 1.0
         grows = steps >= _STEPS_BEFORE_GROWTH

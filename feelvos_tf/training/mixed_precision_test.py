@@ -1,4 +1,4 @@
-"""16 bits inside of the network, 32 outside, and a loss that is scaled where that is needed."""
+"""16 bits inside the network, 32 outside, and a loss that is scaled for float16."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def exact():
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_the_network_computes_in_16_bits_and_all_around_it_in_32(precision, exact):
+def test_the_network_computes_in_16_bits_and_everything_around_it_in_32(precision, exact):
     model, variables, batch, gradients, scalars = update(precision)
     assert tf.keras.mixed_precision.global_policy().name == "float32"
     assert {v.dtype for v in variables.values()} == {tf.float32}
@@ -59,7 +59,7 @@ def test_the_network_computes_in_16_bits_and_all_around_it_in_32(precision, exac
     for name in ("loss", "cross_entropy"):
         assert scalars[name].dtype == tf.float32
         np.testing.assert_allclose(scalars[name], exact[-1][name], rtol=0.03)
-    # Rounded, and not by as much as to another direction.
+    # Rounded, but not enough to change direction.
     ours, theirs = (
         np.concatenate([np.ravel(g[name]) for name in sorted(g)]) for g in (gradients, exact[-2])
     )
@@ -74,7 +74,7 @@ def make_step(model, optimizer, loss_scale):
 
 
 class Overflowing(TinyModel):
-    """Has a gradient that is not finite while its `spoiled` is 1."""
+    """A model whose gradients are not finite while `spoiled` is 1."""
 
     def __init__(self):
         super().__init__()

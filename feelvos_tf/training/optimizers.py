@@ -1,4 +1,4 @@
-"""The learning rate of every step, and how weights follow from gradients: momentum, or Adam."""
+"""Learning-rate schedules, and the optimizers: momentum and Adam."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.release_checkpoint import LAST_LAYERS
 from feelvos_tf.training.mixed_precision import LossScale
 
-# How the names of all variables but the backbone's begin, whichever backbone it is.
+# Prefixes of the names of all variables outside the backbone, whichever backbone it is.
 _HEAD_SCOPES = (*LAST_LAYERS, "embedding")
 # Updates after which the mean squares of gradients can be trusted.
 _USUAL_AFTER = 20.0
-
 
 Schedule = tf.keras.optimizers.schedules.LearningRateSchedule
 _SCHEDULES = (
@@ -41,9 +40,9 @@ class LearningRate:
     `decay_factor` every `decay_step` steps. A slow start holds `slow_start_rate` for the first
     `slow_start_step` steps; the policy then runs from its beginning to the same end.
 
-    Keras' schedules go by their names there, e.g. `LearningRate.schedule = @CosineDecay()` with
-    `CosineDecay.initial_learning_rate = 0.001` and `CosineDecay.decay_steps = 10000`; of your own,
-    any subclass of `LearningRateSchedule` under `@gin.register`.
+    Keras' schedules are bound by name, e.g. `LearningRate.schedule = @CosineDecay()` with
+    `CosineDecay.initial_learning_rate = 0.001` and `CosineDecay.decay_steps = 10000`. Your own are
+    subclasses of `LearningRateSchedule` decorated with `@gin.register`.
 
     Source: section 3, Implementation Details (base 0.0007); deeplab/utils/train_utils.py.
     """
@@ -69,15 +68,15 @@ class LearningRate:
           decay_factor: factor of each decay, with 'step'.
           slow_start_step: number of updates before the policy begins.
           slow_start_rate: learning rate during these updates.
-          schedule: of Keras, in place of `policy` and all that belongs to it.
+          schedule: a Keras schedule, used instead of `policy` and its settings.
 
         Raises:
-          InputError: the schedule is none.
+          InputError: `schedule` is not a Keras schedule.
         """
         if schedule is not None and not isinstance(schedule, Schedule):
             raise InputError(
-                "LearningRate.schedule: expected a schedule such as @CosineDecay(), with brackets, "
-                f"found {schedule!r}"
+                "LearningRate.schedule: expected a schedule such as @CosineDecay(), with "
+                f"parentheses, found {schedule!r}"
             )
         self._schedule = schedule
         self._policy = policy
@@ -93,7 +92,7 @@ class LearningRate:
 
         Args:
           step: int64 [], number of updates made so far.
-          num_steps: number of updates of the whole training.
+          num_steps: number of updates in the whole run.
         """
         step = tf.cast(step, tf.int64)
         if self._slow_start_step == 0:
@@ -117,8 +116,8 @@ class LearningRate:
 class Optimizer(tf.Module, abc.ABC):
     """Sums the gradients of all replicas and updates every variable on every device.
 
-    Subclasses define how one variable follows from its gradient. The learning rate comes with
-    every update, because it depends on the training step.
+    Subclasses define how a variable is updated from its gradient. The learning rate is passed to
+    every update because it depends on the training step.
     """
 
     def __init__(self, named_variables: Mapping[str, tf.Variable]):
@@ -132,7 +131,7 @@ class Optimizer(tf.Module, abc.ABC):
         learning_rate: tf.Tensor,
         loss_scale: LossScale | None = None,
     ) -> None:
-        """Updates the variables; call in a replica, in every replica alike.
+        """Updates the variables; call in the replica context of every replica.
 
         Args:
           gradients: this replica's gradients by release name; those of all replicas are summed.
@@ -152,7 +151,7 @@ class Optimizer(tf.Module, abc.ABC):
 
     @abc.abstractmethod
     def transform(self, name: str, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the gradient as it enters the update; runs in a replica."""
+        """Returns the gradient as it enters the update; runs in a replica context."""
 
     @abc.abstractmethod
     def _update(
@@ -161,10 +160,10 @@ class Optimizer(tf.Module, abc.ABC):
         gradients: Mapping[str, tf.Tensor],
         learning_rate: tf.Tensor,
     ) -> None:
-        """Updates slots and variables on every device; runs across replicas."""
+        """Updates slots and variables on every device; runs in the cross-replica context."""
 
     def _update_if(self, strategy, condition, gradients, learning_rate) -> None:
-        """Does the same, or nothing; `condition` is equal on all replicas."""
+        """Calls `_update` if `condition`, which is equal on all replicas, is true."""
 
         def update() -> tf.Tensor:
             self._update(strategy, gradients, learning_rate)
@@ -185,8 +184,8 @@ class MomentumOptimizer(Optimizer):
     """Momentum in the release's form and order.
 
     Each gradient (weight decay included) is multiplied, then clipped by its own norm, then
-    accumulated: a = momentum * a + g, w -= learning_rate * a. The learning rate stays outside of
-    the accumulator. Keras' SGD puts it inside, which gives other weights when the rate decays.
+    accumulated: a = momentum * a + g, w -= learning_rate * a. The learning rate stays outside the
+    accumulator. Keras' SGD puts it inside, which gives different weights when the rate decays.
 
     Source: section 3, Implementation Details (momentum 0.9); deeplab/utils/train_utils.py and
     slim.learning. The paper mentions neither the doubled biases nor the clipping.
@@ -209,8 +208,8 @@ class MomentumOptimizer(Optimizer):
           clip_gradient_norm: largest norm of one variable's gradient; 0 for no clipping.
           bias_gradient_multiplier: factor for the gradients of `biases` (2 in the release).
           last_layer_gradient_multiplier: factor for DeepLab's own layers after the backbone.
-          last_layers_contain_logits_only: whether that factor is for the last convolution alone.
-            (In the release, ASPP and decoder are then loaded, too: `InitialWeights.last_layers`.)
+          last_layers_contain_logits_only: whether that factor applies to the last convolution
+            alone. (The release then also loads ASPP and decoder: `InitialWeights.last_layers`.)
         """
         super().__init__(named_variables)
         self._momentum = momentum
@@ -246,14 +245,14 @@ class MomentumOptimizer(Optimizer):
 
 @settings.configurable
 class AdamOptimizer(Optimizer):
-    """Adam, for trainings too short for momentum: `Trainer.optimizer = @AdamOptimizer`.
+    """Adam, for runs too short for momentum: `Trainer.optimizer = @AdamOptimizer`.
 
     Every weight moves by about the learning rate, however small its gradient, so new layers whose
     gradients differ by orders of magnitude learn at the same pace. With momentum that takes many
     thousands of steps. Neither the paper nor the release uses Adam.
 
-    The weights are those of Keras' Adam, which is not used because it has one learning rate for
-    all variables and names its slots by position, so that checkpoints would depend on the order.
+    The results equal those of Keras' Adam, which is not used because it has one learning rate for
+    all variables and names its slots by position, so checkpoints would depend on their order.
 
     Source: Kingma and Ba, ICLR 2015, algorithm 1 in the order of its section 2 (the bias
     corrections are part of the learning rate).
@@ -277,8 +276,8 @@ class AdamOptimizer(Optimizer):
           epsilon: added to the root of the latter.
           backbone_rate_multiplier: factor for the learning rate of the pre-trained backbone.
           adaptive_gradient_clipping: a variable's gradient is clipped to this many times its usual
-            norm, the root of the sum of its mean squares; 0 for no clipping. A constant learning
-            rate needs it: a single odd clip can otherwise throw a training off course.
+            norm, the root of the sum of its mean squares; 0 for no clipping. Needed with a
+            constant learning rate, where a single odd clip can throw a run off course.
         """
         super().__init__(named_variables)
         self._betas = (beta_1, beta_2)
@@ -290,9 +289,9 @@ class AdamOptimizer(Optimizer):
         self.num_updates = tf.Variable(0.0, trainable=False)
 
     def transform(self, name: str, gradient: tf.Tensor) -> tf.Tensor:
-        """Returns the gradient, clipped where its norm is unusual for its variable.
+        """Returns the gradient, clipped if its norm is unusual for its variable.
 
-        Other factors would have no effect: Adam is invariant to the scale of the gradients.
+        Constant factors would have no effect: Adam is invariant to the scale of the gradients.
         """
         if not self._clip_factor:
             return gradient
@@ -300,7 +299,7 @@ class AdamOptimizer(Optimizer):
         correction = tf.maximum(1.0 - tf.pow(self._betas[1], updates), 1e-9)
         usual = tf.sqrt(tf.reduce_sum(self.second_moments[name].read_value()) / correction)
         norm, limit = tf.norm(gradient), self._clip_factor * usual
-        # In the first steps nobody knows what is usual.
+        # The first few updates do not show what is usual.
         is_odd = (updates >= _USUAL_AFTER) & (norm > limit)
         return tf.where(is_odd, limit / tf.where(is_odd, norm, 1.0), 1.0) * gradient
 
@@ -324,7 +323,7 @@ class AdamOptimizer(Optimizer):
 
 
 def is_head(name: str) -> bool:
-    """Returns whether the variable with this name in the 2019 release is not the backbone's."""
+    """Returns whether the variable with this name in the 2019 release is outside the backbone."""
     return name.startswith(_HEAD_SCOPES)
 
 

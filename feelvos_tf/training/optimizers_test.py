@@ -9,12 +9,12 @@ from feelvos_tf.models.backbones.resnet_test import Tiny
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
-from feelvos_tf.training import optimizers
 from feelvos_tf.training.optimizers import (
     AdamOptimizer,
     LearningRate,
     MomentumOptimizer,
     gradient_multiplier,
+    is_head,
 )
 
 pytestmark = pytest.mark.usefixtures("eagerly")
@@ -63,7 +63,7 @@ def test_each_gradient_is_multiplied_first_and_then_clipped_by_its_own_norm(vari
     np.testing.assert_allclose(variables["aspp0/BatchNorm/gamma"], [7.0, -4.0], rtol=1e-6)
 
 
-def test_the_paper_s_plain_momentum_is_a_setting_away(variables):
+def test_settings_turn_momentum_into_the_paper_s_plain_form(variables):
     optimizer = MomentumOptimizer(variables, clip_gradient_norm=0, bias_gradient_multiplier=1.0)
     apply(optimizer, {"embedding/biases": [7.0]}, 1.0)
     np.testing.assert_allclose(variables["embedding/biases"], [-6.0])
@@ -94,17 +94,16 @@ def test_the_accumulators_survive_a_checkpoint_by_name(variables, tmp_path):
     np.testing.assert_allclose(fresh.accumulators["embedding/biases"], [2.0])
 
 
-def test_the_head_s_variables_are_distinguished_from_every_backbone_s():
-    """By name: `backbone_rate_multiplier` needs no list of backbones."""
+def test_every_variable_belongs_to_the_head_or_the_backbone_by_its_name():
+    """So `backbone_rate_multiplier` needs no list of backbones."""
     for backbone in (MobileNetV2(0.1, output_stride=16), Xception(41, 16), Tiny(16)):
         model = Feelvos(backbone)
         model.create_variables()
         for name in release_names(model):
-            behind = name.startswith(optimizers._HEAD_SCOPES)
-            assert behind != name.startswith(f"{backbone.name}/"), name
+            assert is_head(name) != name.startswith(f"{backbone.name}/"), name
 
 
-def test_adam_against_its_definition(variables):
+def test_adam_follows_its_definition(variables):
     variables["MobilenetV2/Conv/weights"] = tf.Variable([1.0, 2.0])
     optimizer = AdamOptimizer(variables, epsilon=1e-3, backbone_rate_multiplier=0.1)
     gradients = [(0.1, [1.0, -1.0]), (0.01, [0.5, 0.0]), (0.5, [0.0, 2.0])]
@@ -146,7 +145,7 @@ def test_an_ordinary_gradient_is_not_clipped(variables):
         np.testing.assert_array_equal(variable, copies[name])
 
 
-def test_adam_gives_the_weights_of_keras_s(variables):
+def test_adam_gives_the_weights_of_keras_adam(variables):
     keras_variables = {name: tf.Variable(v) for name, v in variables.items()}
     ours = AdamOptimizer(variables)
     keras = tf.keras.optimizers.Adam(1.0, epsilon=1e-8)
@@ -177,7 +176,7 @@ def release(golden):
 def test_the_learning_rate_equals_the_release_s(release, policy, slow_start_step):
     learning_rate = LearningRate(policy, slow_start_step=slow_start_step)
     values = [learning_rate(tf.constant(step, tf.int64), NUM_STEPS) for step in release["lr_steps"]]
-    # The release's step policy ends in float32 denormals, which processors round to 0 or not.
+    # The release's step policy ends in float32 denormals, which some processors round to 0.
     expected = release[f"lr_{policy}_slow{slow_start_step}"]
     np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-30)
 
@@ -198,7 +197,7 @@ def test_an_unknown_policy_is_refused():
 
 
 @pytest.mark.parametrize("only_logits", [False, True])
-def test_last_layers_are_the_release_s(variables, only_logits):
+def test_the_last_layers_of_the_multiplier_are_the_release_s(variables, only_logits):
     optimizer = MomentumOptimizer(
         variables,
         clip_gradient_norm=0.0,
@@ -214,7 +213,7 @@ def test_last_layers_are_the_release_s(variables, only_logits):
     }
 
 
-def test_keras_schedules_are_bound_by_their_names_after_a_slow_start():
+def test_keras_schedules_are_bound_by_name_and_follow_a_slow_start():
     gin.parse_config("""
         LearningRate.schedule = @CosineDecay()
         LearningRate.slow_start_step = 10
@@ -230,13 +229,13 @@ def test_keras_schedules_are_bound_by_their_names_after_a_slow_start():
     np.testing.assert_allclose(rates, [1e-4, 1e-4, *cosine], atol=1e-7)
 
 
-def test_a_schedule_of_one_s_own_and_what_is_none():
+def test_a_custom_schedule_is_accepted_and_anything_else_refused():
     class Halving(tf.keras.optimizers.schedules.LearningRateSchedule):
         def __call__(self, step):
             return 0.5 ** tf.cast(step, tf.float32)
 
     rate = LearningRate(schedule=Halving())
     assert float(rate(tf.constant(3, tf.int64), 100)) == 0.125
-    for none in (Halving, 0.1, lambda step: 0.1):
+    for other in (Halving, 0.1, lambda step: 0.1):
         with pytest.raises(InputError, match=r"LearningRate.schedule: expected .* found"):
-            LearningRate(schedule=none)
+            LearningRate(schedule=other)

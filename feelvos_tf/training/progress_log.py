@@ -1,4 +1,4 @@
-"""Reports the progress of a training: on stderr, in TensorBoard, and in the table metrics.csv."""
+"""Reports training progress on stderr, in TensorBoard and in the table metrics.csv."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.training.summaries import write_scalars
 
-# Steps after which the scalars are read also where no line is due: they must not pile up, and a
-# loss that is not finite must be noticed.
+# Scalars are read after at most this many steps, even if no line is due, so that they do not pile
+# up and a loss that is not finite is noticed.
 _MOST_PENDING = 100
 
 
@@ -36,10 +36,10 @@ class _Pending(NamedTuple):
 
 
 class ProgressLog:
-    """Means of the scalars since the last line, and the time left.
+    """Logs the means of the scalars since the last line, and the time left.
 
     Attributes:
-      is_first: whether no line was written yet.
+      is_first: whether no line has been written yet.
     """
 
     def __init__(
@@ -56,8 +56,8 @@ class ProgressLog:
           step: number of updates made so far.
           num_steps: of the whole run.
           clips_per_step: on all devices together.
-          metrics: the table that the numbers go into as well.
-          last_checkpoint: returns the path of the last one, None before the first.
+          metrics: table that the numbers are also written to.
+          last_checkpoint: returns the path of the last checkpoint, None before the first.
         """
         self._num_steps = num_steps
         self._clips_per_step = clips_per_step
@@ -74,12 +74,12 @@ class ProgressLog:
     def add(
         self, step: int, scalars: Mapping[str, tf.Tensor], video_names: Sequence[tf.Tensor] = ()
     ) -> None:
-        """Keeps one step's scalars, most often without waiting for the device to compute them.
+        """Stores one step's scalars, usually without waiting for the device to compute them.
 
         Args:
-          step: number of the step, from 1 on.
+          step: number of the step, starting at 1.
           scalars: by name, float32 [] each.
-          video_names: of the clips that they are from, uint8 [clips, bytes] for every replica.
+          video_names: videos of the step's clips, uint8 [clips, bytes] for every replica and part.
 
         Raises:
           InputError: a loss since the last reading is not finite.
@@ -110,7 +110,7 @@ class ProgressLog:
         self._write_numbers({**means, **speed}, step)
         say(self._line(step, means, steps_per_second))
         if self.is_first:
-            # The first step built the graph: its time says nothing about the others.
+            # The first step built the graph, so its time is not representative.
             self._started, self._first_step, self.is_first = now, step, False
         self._last_time = now
         self._sums, self._num_summed = {}, 0
@@ -121,14 +121,14 @@ class ProgressLog:
         say(f"step {step}: " + ", ".join(f"{name} {s:.4f}" for name, s in scores.items()))
 
     def _read_pending(self) -> None:
-        """Adds the scalars of the steps that have not been read yet to the sums."""
+        """Reads the pending scalars and adds them to the sums."""
         for each in self._pending:
             loss = float(each.scalars["loss"])
             if not np.isfinite(loss):
                 videos = ", ".join(_texts(each.video_names)) or "unknown videos"
                 raise InputError(
                     f"the loss became {loss} at step {each.step}, with clips of {videos}: expected "
-                    f"a number; {where_to_go_on(self._last_checkpoint())}"
+                    f"a number; {how_to_continue(self._last_checkpoint())}"
                 )
             for name, value in each.scalars.items():
                 self._sums[name] = self._sums.get(name, 0.0) + float(value)
@@ -163,31 +163,31 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes else f"{int(seconds)} s"
 
 
-def where_to_go_on(checkpoint: str | None) -> str:
-    """Returns what to do after numbers that are not finite; `checkpoint`: the last one, if any."""
+def how_to_continue(checkpoint: str | None) -> str:
+    """Returns what to do about a number that is not finite; `checkpoint`: the last one, if any."""
     if checkpoint is None:
-        return "there is no earlier checkpoint, start again with a smaller LearningRate.base"
-    return f"resume from {checkpoint}, saved before, with a smaller LearningRate.base"
+        return "there is no earlier checkpoint: start again with a smaller LearningRate.base"
+    return f"resume from {checkpoint} with a smaller LearningRate.base"
 
 
 def _texts(names: Sequence[tf.Tensor]) -> list[str]:
-    """Returns the names that uint8 [clips, bytes] tensors spell."""
+    """Returns the names encoded in uint8 [clips, bytes] tensors."""
     rows = [row for replica in names for row in np.asarray(replica)]
     return [bytes(row).rstrip(b"\0").decode(errors="replace") for row in rows]
 
 
 class MetricsFile:
-    """The table `metrics.csv`: one row per logged step; what has no number there stays empty.
+    """The table `metrics.csv`: one row per logged step; missing numbers stay empty.
 
-    A resumed run continues in its file: rows after the checkpoint's step, which will be made
-    again, are dropped.
+    A resumed run continues its file without the rows after the checkpoint's step, because those
+    steps are repeated.
     """
 
     _NAME = "metrics.csv"
     _STEP = "step"
 
     def __init__(self, model_dir: str | os.PathLike[str], step: int):
-        """Opens the file in a run's folder, up to and including a step."""
+        """Opens the file in a run's folder and keeps its rows up to and including `step`."""
         self._path = pathlib.Path(model_dir) / self._NAME
         self._columns = [self._STEP]
         rows = []
@@ -199,7 +199,7 @@ class MetricsFile:
         self._rewrite(rows)
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
-        """Adds the numbers of a step, to its row if that is the last one."""
+        """Adds the numbers of a step, to the last row if that is the step's own."""
         row = {self._STEP: step, **{name: f"{value:.6g}" for name, value in numbers.items()}}
         new = [name for name in row if name not in self._columns]
         is_same = self._last is not None and self._last[self._STEP] == str(step)
@@ -225,6 +225,6 @@ class MetricsFile:
         self._last = {n: str(v) for n, v in rows[-1].items()} if rows else None
 
     def _is_until(self, row: Mapping[str, str | None], step: int) -> bool:
-        """Returns whether a row is complete and of this step or an earlier one."""
+        """Returns whether a row has a step number and it is at most `step`."""
         text = row.get(self._STEP) or ""
         return text.isdigit() and int(text) <= step

@@ -12,7 +12,7 @@ def rows(folder):
         return [{k: v for k, v in row.items() if v} for row in csv.DictReader(file)]
 
 
-def test_every_step_is_one_row_and_scores_join_theirs(tmp_path):
+def test_every_step_is_one_row_with_its_scores(tmp_path):
     metrics = MetricsFile(tmp_path, 0)
     metrics.write({"loss": 1.5}, 1)
     metrics.write({"loss": 0.25}, 2)
@@ -47,7 +47,7 @@ def test_rows_are_written_at_once(tmp_path):
         assert len(rows(tmp_path)) == step
 
 
-def test_durations_read_well():
+def test_durations_are_readable():
     assert duration(59) == "59 s"
     assert duration(3700) == "1 h 01 min"
 

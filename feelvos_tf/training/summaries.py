@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a training: numbers, pictures, histograms of the weights, a profile."""
+"""TensorBoard summaries: numbers, pictures, histograms of the weights and a profile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GAP = 4
 
 @settings.configurable
 class Summaries:
-    """Pictures, histograms and profile of a run, each at the steps that settings name."""
+    """Writes pictures, histograms and a profile of a run at the steps that are set."""
 
     def __init__(
         self,
@@ -32,9 +32,9 @@ class Summaries:
         """Stores the settings.
 
         Args:
-          model_dir: the profile goes into `train` there, where TensorBoard finds it.
+          model_dir: the profile goes into its folder `train`, where TensorBoard finds it.
           weights: shown in histograms, by name.
-          writes: whether this process writes at all.
+          writes: whether this process records the profile.
           picture_every_steps: how often a picture of a clip is written, 0 for never.
           histogram_every_steps: how often histograms of the weights are written, 0 for never.
           profile_steps: (first, last) step that the profiler records, such as (20, 25).
@@ -44,8 +44,8 @@ class Summaries:
         """
         if profile_steps is not None and not 0 < profile_steps[0] <= profile_steps[1]:
             raise InputError(
-                "Summaries.profile_steps: expected (first, last), 1 or more and in this order, "
-                f"found {profile_steps}"
+                "Summaries.profile_steps: expected (first, last) with 1 <= first <= last, found "
+                f"{profile_steps}"
             )
         self._logdir = os.path.join(model_dir, "train")
         self._weights = dict(weights)
@@ -55,7 +55,7 @@ class Summaries:
         self._is_profiling = False
 
     def before(self, step: int) -> None:
-        """Starts the profile if it includes `step`, which is about to be made."""
+        """Starts the profile if it includes `step`, which is about to run."""
         if self._profile_steps is None or self._is_profiling:
             return
         first, last = self._profile_steps
@@ -82,7 +82,7 @@ class Summaries:
 
 
 def is_due(step: int, every: int) -> bool:
-    """Returns whether something that happens every so many steps, 0 for never, happens now."""
+    """Returns whether something done every `every` steps, 0 for never, is due at `step`."""
     return every > 0 and step % every == 0
 
 
@@ -95,14 +95,14 @@ def write_scalars(scalars: Mapping[str, float], step: int) -> None:
 def training_picture(clip: Mapping[str, np.ndarray]) -> np.ndarray:
     """Returns all inputs and outputs of one clip in one picture.
 
-    First row: the reference with its mask, the current frame, the prediction and the ground
-    truth over it. Then one row per object, background first: its global and its local distance
-    map, dark for near.
+    First row: the reference with its mask, then the current frame plain, with the prediction and
+    with the ground truth. Then one row per object, background first: its global and local distance
+    maps, dark for near.
 
     Args:
       clip: images float32 [3, height, width, 3] of 0..255; labels int32 [3, height, width];
         prediction int32 [height, width]; global_map and local_map float32 [num_objects, h, w]
-        of 0..1; a map that the model does not use is missing.
+        of 0..1, omitted if the model does not use them.
 
     Returns:
       uint8 [rows * height + gaps, 4 * width + gaps, 3].

@@ -71,7 +71,7 @@ def test_the_picture_has_a_row_of_frames_and_a_row_of_maps_per_object():
     assert np.all(local_map == 255)
 
 
-def test_a_map_that_the_model_does_not_use_is_left_out():
+def test_a_map_that_the_model_does_not_use_is_omitted():
     without = {k: v for k, v in clip().items() if k != "global_map"}
     picture = summaries.training_picture(without)
     row = picture[HEIGHT + summaries.GAP : 2 * HEIGHT + summaries.GAP]

@@ -28,13 +28,13 @@ from feelvos_tf.training.weight_averaging import WeightAverage
 
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """What an update changes beside the weights; a checkpoint holds all of it.
+    """What an update changes besides the weights; checkpoints hold all of it.
 
     Attributes:
       step: int64 [], number of updates made so far.
       optimizer: applies the gradients.
-      average: of the weights, if there is one.
-      loss_scale: of a training in float16.
+      average: moving average of the weights, if used.
+      loss_scale: of float16 training.
     """
 
     step: tf.Variable
@@ -51,12 +51,12 @@ def new_step() -> tf.Variable:
 
 @settings.configurable
 class Objective:
-    """What training minimizes: the losses of a batch's clips, summed, and weight decay, once.
+    """What training minimizes: the sum of the clips' losses, plus weight decay once per batch.
 
-    As in the release (feelvos/train.py), which sums over the clips of one replica and averages the
-    replicas: the loss, and with it the effective learning rate, grows with the number of clips.
-    `summed_clips` says how many are summed, so that a recipe does not depend on the number of
-    devices: a batch is divided among replicas and into parts as memory permits.
+    The release (feelvos/train.py) sums over the clips of one replica and averages over replicas, so
+    the loss, and with it the effective learning rate, grows with the clips per replica. Here
+    `summed_clips` is that number, so that a recipe does not depend on how memory forces a batch to
+    be divided among replicas and into parts.
     """
 
     def __init__(
@@ -68,15 +68,14 @@ class Objective:
         """Stores the settings.
 
         Args:
-          losses: each has a weight of its own; `[@BootstrappedCrossEntropy(), @TripletLoss()]`
-            when None.
+          losses: with their weights; `[@BootstrappedCrossEntropy(), @TripletLoss()]` when None.
           weight_decay: factor of the L2 loss.
-          summed_clips: losses are summed over so many clips of a batch, and averaged over these
-            groups: 3 of the paper's batch of 48; over the whole batch when None, or when the batch
-            is smaller.
+          summed_clips: losses are summed over groups of this many clips, and the groups of a batch
+            are averaged: 3 for the paper's batch of 48. When None or larger than the batch, the
+            whole batch is summed.
 
         Raises:
-          InputError: there are no losses, or two have one name.
+          InputError: there are no losses, or two have the same name.
         """
         losses = (BootstrappedCrossEntropy(), TripletLoss()) if losses is None else losses
         if not all(isinstance(loss, Loss) for loss in losses):
@@ -86,7 +85,7 @@ class Objective:
             )
         names = [loss.name for loss in losses]
         if not names or len(set(names)) < len(names):
-            raise InputError(f"Objective.losses: expected losses of different names, found {names}")
+            raise InputError(f"Objective.losses: expected distinct names of losses, found {names}")
         self._losses = losses
         self._weight_decay = weight_decay
         self._summed_clips = summed_clips
@@ -99,7 +98,7 @@ class Objective:
         Args:
           clips: of this portion.
           learned: the trainable variables by their names in the 2019 release.
-          portions: into which the batch is divided; the losses of all of them are added up.
+          portions: number of portions of the batch, whose losses are added up.
         """
         clips_in_batch = len(clips) * portions
         share = min(self._summed_clips or clips_in_batch, clips_in_batch) / clips_in_batch
@@ -139,12 +138,12 @@ class TrainStep:
         Args:
           model: the network.
           learned: the trainable variables by their names in the 2019 release.
-          state: moved along with every update.
-          num_steps: length of the whole training, over which the learning rate decays.
-          objective: `Objective()` when None, as the settings say.
-          learning_rate: `LearningRate()` when None, as the settings say.
-          seed: the random choices of a step derive from this number and the step's.
-          parts: portions of a batch whose gradients are accumulated before the update.
+          state: advanced by every update.
+          num_steps: number of updates in the run, over which the learning rate decays.
+          objective: `Objective()`, as bound by gin, when None.
+          learning_rate: `LearningRate()`, as bound by gin, when None.
+          seed: random choices derive from this and the step number.
+          parts: parts of a batch whose gradients are accumulated before the update.
         """
         self._model = model
         self._learned = dict(learned)
@@ -154,13 +153,13 @@ class TrainStep:
         self._learning_rate = learning_rate or LearningRate()
         self._seed = seed
         self._parts = parts
-        # Each replica's own; added up when the update is made.
+        # Separate on every replica; added up by the update.
         self._sums = {} if parts == 1 else {n: _sum_of_replica(v) for n, v in learned.items()}
 
     # Reduced retracing bounds the number of graphs, which TensorFlow never frees, if sizes differ.
     @tf.function(reduce_retracing=True)
     def __call__(self, batch: Mapping[str, Any], clips_per_replica: int) -> StepResult:
-        """Makes one update from a batch that has one part.
+        """Makes one update from a batch that is processed as a whole.
 
         Args:
           batch: images float32 [clips, frames, height, width, 3], labels int32 [clips, frames,
@@ -176,10 +175,10 @@ class TrainStep:
         return result
 
     def of_parts(self, batches: Iterable[Mapping[str, Any]], clips_per_replica: int) -> StepResult:
-        """Makes one update from the parts of a batch, each as the batch of `__call__`.
+        """Makes one update from the parts of a batch, each like the batch of `__call__`.
 
         Args:
-          batches: as many as the batch has parts; only one at a time is held in memory.
+          batches: the parts; only one at a time is held in memory.
           clips_per_replica: of one part.
         """
         scalars: dict[str, tf.Tensor] = {}
@@ -191,7 +190,7 @@ class TrainStep:
         return StepResult({**scalars, "learning_rate": self._update_from_sums()}, first_clip)
 
     def build_graph(self, batch: Mapping[str, Any], clips_per_replica: int) -> None:
-        """Traces the function that is called for every batch, or part, without running it."""
+        """Traces the function that is called for every batch or part, without running it."""
         if self._parts == 1:
             self.__call__.get_concrete_function(batch, clips_per_replica)
         else:
@@ -207,7 +206,7 @@ class TrainStep:
 
     @tf.function
     def _update_from_sums(self) -> tf.Tensor:
-        """Makes the update from the accumulated gradients, resets them; returns the rate."""
+        """Applies the accumulated gradients and resets them; returns the learning rate."""
         learning_rate = self._current_rate()
         tf.distribute.get_strategy().run(self._apply_sums, args=(learning_rate,))
         self._state.step.assign_add(1)
@@ -218,11 +217,11 @@ class TrainStep:
     ) -> tuple[dict[str, tf.Tensor], StepResult]:
         """Returns one replica's raw gradients by release name, and the report of the batch.
 
-        Variables that a setting leaves unused have no gradient and are left out.
+        Variables that the settings leave unused have no gradient and are omitted.
 
         Args:
           batch: as in `__call__`, of this replica.
-          seeds: integer [clips, 2] that all random choices derive from; None for others every time.
+          seeds: integer [clips, 2] that all random choices derive from; None: different every time.
         """
         loss_scale = self._state.loss_scale
         with tf.GradientTape() as tape:
@@ -259,20 +258,20 @@ class TrainStep:
         return self.gradients(batch, tf.stack(seeds))
 
     def _update(self, batch, clips_per_replica: int, learning_rate, seed) -> StepResult:
-        """Runs in a replica."""
+        """Runs in the replica context."""
         gradients, result = self._gradients_of_replica(batch, clips_per_replica, seed)
         self._apply(gradients, learning_rate)
         return result
 
     def _add_gradients(self, batch, clips_per_replica: int, seed, part) -> StepResult:
-        """Runs in a replica."""
+        """Runs in the replica context."""
         gradients, result = self._gradients_of_replica(batch, clips_per_replica, seed, part)
         for name, gradient in gradients.items():
             self._sums[name].assign_add(gradient)
         return result
 
     def _apply_sums(self, learning_rate: tf.Tensor) -> None:
-        """Runs in a replica."""
+        """Runs in the replica context."""
         self._apply({n: each.read_value() for n, each in self._sums.items()}, learning_rate)
         for each in self._sums.values():
             each.assign(tf.zeros_like(each))
@@ -298,7 +297,7 @@ class TrainStep:
         return self._objective(clips, self._learned, self._portions())
 
     def _portions(self) -> int:
-        """Returns into how many portions a batch is divided: parts times replicas."""
+        """Returns the number of portions of a batch: parts times replicas."""
         return self._parts * tf.distribute.get_strategy().num_replicas_in_sync
 
     def _report(self, scalars: dict[str, tf.Tensor], outputs, batch) -> StepResult:
@@ -323,7 +322,7 @@ class TrainStep:
 def mean_object_iou(predicted: tf.Tensor, labels: tf.Tensor, num_objects: tf.Tensor) -> tf.Tensor:
     """Returns the mean IoU over the objects in `labels`, 1 if there are none.
 
-    Background (index 0) is not an object here, and void pixels do not count.
+    Background (index 0) is not counted as an object, and void pixels are ignored.
 
     Args:
       predicted: int32 [..., height, width], object indices.
@@ -346,7 +345,7 @@ def mean_object_iou(predicted: tf.Tensor, labels: tf.Tensor, num_objects: tf.Ten
 
 
 def _predicted_indices(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns int32 [height, width]: the object of the largest upsampled logit.
+    """Returns int32 [height, width]: the object with the largest upsampled logit.
 
     Args:
       logits: float32 [num_objects, h, w, 1].

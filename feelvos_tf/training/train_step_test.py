@@ -57,13 +57,13 @@ def test_a_step_descends_along_the_doubled_and_clipped_gradient():
         )
 
 
-def test_a_variable_without_gradient_stays_as_it_is():
+def test_a_variable_without_gradient_does_not_change():
     model = TinyModel()
     make_step(model)(tiny_batch(1, seed=0), 1)
     assert float(model.unused[0]) == 1.0
 
 
-def test_the_loss_sees_the_current_frame_only():
+def test_the_loss_uses_the_current_frame_only():
     model = TinyModel()
     batch = tiny_batch(1, seed=2)
     expected = make_step(TinyModel())(batch, 1).scalars["loss"]
@@ -71,7 +71,7 @@ def test_the_loss_sees_the_current_frame_only():
     np.testing.assert_allclose(make_step(model)(batch, 1).scalars["loss"], expected)
 
 
-def test_other_object_counts_do_not_retrace_the_graph():
+def test_varying_object_counts_do_not_retrace_the_graph():
     train_step = make_step(TinyModel())
     for seed in range(3):
         batch = tiny_batch(2, seed)
@@ -81,14 +81,14 @@ def test_other_object_counts_do_not_retrace_the_graph():
 
 
 def test_summed_clips_sets_how_many_losses_are_summed():
-    """Three groups of one clip: their mean, as the release has it on three GPUs."""
+    """Three groups of one clip are averaged, as in the release on three GPUs."""
     batch = tiny_batch(3, seed=1)
     expected = sum(clip_losses(TinyModel(), batch)) / 3
     scalars = make_step(TinyModel(), summed_clips=1)(batch, 3).scalars
     np.testing.assert_allclose(scalars["cross_entropy"], expected, rtol=1e-5)
     decay = DECAY * 0.5 * float(tf.reduce_sum(TinyModel().weights_ ** 2))
     np.testing.assert_allclose(scalars["regularization"], decay, rtol=1e-5)
-    # More than there are: a single clip counts once, not four times.
+    # More than the batch has: each clip counts once.
     scalars = make_step(TinyModel(), summed_clips=4)(batch, 3).scalars
     np.testing.assert_allclose(scalars["cross_entropy"], 3 * expected, rtol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Trains a model step by step: log, TensorBoard, checkpoints, resuming, a clean stop."""
+"""The training loop: log, TensorBoard, checkpoints, resuming and a clean stop."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from feelvos_tf.training.devices import BatchesFrom, DistributedBatches, Workers
 from feelvos_tf.training.dry_run import MemoryWatch, Trial, report
 from feelvos_tf.training.mixed_precision import LossScale
 from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer, is_head
-from feelvos_tf.training.progress_log import MetricsFile, ProgressLog, say, where_to_go_on
+from feelvos_tf.training.progress_log import MetricsFile, ProgressLog, say, how_to_continue
 from feelvos_tf.training.summaries import Summaries, is_due
 from feelvos_tf.training.train_step import StepResult, TrainState, TrainStep, new_step
 from feelvos_tf.training.weight_averaging import WeightAverage
@@ -36,11 +36,11 @@ MakeOptimizer = Callable[[Mapping[str, tf.Variable]], Optimizer]
 
 @settings.configurable
 def set_random_seed(seed: Annotated[int, settings.Between(0, 2**32 - 1)] | None = None) -> int:
-    """Makes runs reproducible; call before the model is built, and give `Trainer` the result.
+    """Seeds the run and returns the seed for `Trainer`; call before the model is built.
 
     Args:
-      seed: of the initial weights, dropout, and the sampling of reference pixels; None for a
-        different one in every run. Clips have a seed of their own, `training_dataset.seed`.
+      seed: for initial weights, dropout and the sampling of reference pixels; None: different on
+        every run. Clips have their own seed, `training_dataset.seed`.
     """
     if seed is None:
         return secrets.randbits(31)
@@ -51,12 +51,12 @@ def set_random_seed(seed: Annotated[int, settings.Between(0, 2**32 - 1)] | None 
 @settings.configurable
 @dataclasses.dataclass(frozen=True)
 class Intervals:
-    """After how many steps a training does what it does now and then; 0 for never.
+    """How often a run logs, saves and evaluates, in steps; 0 for never.
 
     Attributes:
-      log_every_steps: writes a line and the scalars.
-      save_every_steps: writes a checkpoint; there is always one at the end.
-      evaluate_every_steps: scores the model, see `Validation`.
+      log_every_steps: log line, and scalars in TensorBoard and metrics.csv.
+      save_every_steps: checkpoint; one is always saved at the end.
+      evaluate_every_steps: scores, see `Validation`.
     """
 
     log_every_steps: settings.Count = 10
@@ -70,12 +70,12 @@ class InitialWeights:
     """Where the weights of a fresh run come from.
 
     Attributes:
-      checkpoint: a TF1 DeepLab checkpoint, one of ours, or a file of packed weights such as the
-        bundled model's, feelvos_tf/pretrained/weights.npz; None for random weights.
-      last_layers: loads DeepLab's ASPP and decoder from there, too.
-      calibration_clips: clips that the batch-norm statistics of layers without weights in
-        `checkpoint` are computed from, 0 to start with 0 and 1 as the release does; see
-        `calibrate_batch_norm`.
+      checkpoint: a TF1 DeepLab checkpoint, a checkpoint of this project, or packed weights such as
+        the bundled model's, feelvos_tf/pretrained/weights.npz; None for random weights.
+      last_layers: whether DeepLab's ASPP and decoder are loaded in addition to the backbone.
+      calibration_clips: number of clips from which batch-norm statistics are computed for layers
+        that `checkpoint` lacks, see `calibrate_batch_norm`; with 0, mean and variance start at 0
+        and 1, as in the release.
     """
 
     checkpoint: str | None = None
@@ -87,12 +87,12 @@ class InitialWeights:
 class Trainer:
     """Trains a model in `model_dir`, resuming from the last checkpoint there.
 
-    Defaults are the release's where it has such a setting. More settings are in `Objective` and
+    Defaults follow the release where it has the setting. Further settings are in `Objective` and
     its losses, `LearningRate`, `MomentumOptimizer`, `AdamOptimizer`, `InitialWeights`, `Intervals`,
     `Checkpoints` and `Summaries`.
 
     Attributes:
-      stopped_by: number of the signal that ended `train` before its last step, 0 if none did.
+      stopped_by: number of the signal that ended `train` early, 0 if none did.
     """
 
     def __init__(
@@ -111,18 +111,18 @@ class Trainer:
         """Builds everything around the model, and restores or initializes its weights.
 
         Args:
-          model: built, variables included, in the strategy's scope.
+          model: with its variables created, in the strategy's scope.
           named_variables: its variables by their names in the 2019 release.
           model_dir: where checkpoints, settings and TensorBoard files go.
           strategy: distributes the clips of a batch over the devices.
-          evaluate: step -> scores by name, called every `Intervals.evaluate_every_steps`.
+          evaluate: step -> scores by name; called every `Intervals.evaluate_every_steps`.
           seed: from `set_random_seed`.
           num_steps: number of updates; the learning rate decays to 0 by then.
           optimizer: `@MomentumOptimizer` as in the paper, or `@AdamOptimizer`.
-          average_decay: of the moving average of the weights, which is then what `evaluate` scores
-            and what exports, predictions and later trainings load from the checkpoints; 0 for none.
-          gradient_accumulation_steps: a batch is processed in so many parts, whose gradients are
-            summed: the result of the whole batch in the memory of a part.
+          average_decay: decay of the moving average of the weights, 0 for none. `evaluate` scores
+            the average, and exports, predictions and later runs load it from the checkpoints.
+          gradient_accumulation_steps: number of parts in which a batch is processed. Their
+            gradients are summed, which gives the whole batch's result in the memory of one part.
 
         Raises:
           InputError: a checkpoint is missing or does not fit, or there is nothing to evaluate on.
@@ -131,7 +131,7 @@ class Trainer:
         self._workers = Workers(strategy)
         if self._intervals.evaluate_every_steps and evaluate is None and self._workers.is_chief:
             raise InputError(
-                "Intervals.evaluate_every_steps: expected Validation.dataset_root to be bound, too"
+                "Intervals.evaluate_every_steps: expected Validation.dataset_root to be bound"
             )
         if not callable(optimizer):
             raise InputError(
@@ -170,22 +170,22 @@ class Trainer:
         return self._state.step
 
     def train(self, batches_from: BatchesFrom) -> bool:
-        """Trains to the last step; returns False if a signal stopped it before.
+        """Trains to the last step; returns False if a signal stopped it earlier.
 
-        SIGINT and SIGTERM end the training after the current step, with a checkpoint; a second one
+        SIGINT and SIGTERM end training after the current step, with a checkpoint; a second signal
         kills the process.
 
         Args:
-          batches_from: step, share -> endless batches as in `TrainStep`, from that step on: one
-            replica's clips after the other's, as the share says.
+          batches_from: (step, share) -> endless batches as in `TrainStep`, from that step on; each
+            holds the clips of one replica of the share.
 
         Raises:
-          InputError: the loss is not finite any more, or batches cannot be divided.
+          InputError: the loss is no longer finite, or batches cannot be divided.
         """
         first_step = int(self.step.numpy())
         if first_step >= self._num_steps and self._is_resumed:
             say(
-                f"this training ended at step {first_step} already; "
+                f"this run already ended at step {first_step}; "
                 f"Trainer.num_steps = {self._num_steps} must be larger to continue"
             )
             return True
@@ -199,7 +199,7 @@ class Trainer:
         return done
 
     def try_out(self, batches_from: BatchesFrom) -> Trial:
-        """Makes one part of a step, without log or checkpoint; returns what it took.
+        """Runs one part of a step without log or checkpoint; returns its cost and results.
 
         Args:
           batches_from: as in `train`.
@@ -211,8 +211,8 @@ class Trainer:
         part = next(batches.parts_of(step, []))
         with self._strategy.scope():
             self._train_step.build_graph(part, clips_per_replica)
-        # The memory of the first run, because TensorFlow keeps much of it; the time of the second,
-        # which has nothing left to set up.
+        # Memory of the first run, because TensorFlow keeps much of it; time of the second, which
+        # has nothing left to set up.
         before = memory.reset()
         self._update(iter([part]), clips_per_replica)
         begin = time.monotonic()
@@ -229,12 +229,12 @@ class Trainer:
         )
 
     def forecast(self, trial: Trial, parts: int, batch_size: int) -> list[str]:
-        """Returns what a training like this one will need, line by line.
+        """Returns the lines of the dry run's report on this run.
 
         Args:
           trial: from `try_out`.
-          parts: in which the training will process a batch.
-          batch_size: its clips.
+          parts: parts in which the run will process a batch.
+          batch_size: clips per update.
         """
         return report(
             trial,
@@ -257,7 +257,7 @@ class Trainer:
         )
 
     def _resume(self) -> bool:
-        """Returns whether there was a checkpoint to resume from."""
+        """Restores the last checkpoint; returns whether there was one."""
         path = self._checkpoints.resume()
         if path:
             say(f"resuming from {path}, step {int(self.step.numpy())}")
@@ -266,7 +266,7 @@ class Trainer:
         return path is not None
 
     def _initialize(self) -> list[str]:
-        """Sets the weights of a fresh run; returns the names of those that are not random."""
+        """Sets the weights of a fresh run; returns the names of those from a checkpoint."""
         restored, source = [], self._initial.checkpoint
         if source:
             restored = list(self._checkpoints.initialize(source, self._initial.last_layers))
@@ -331,7 +331,7 @@ class Trainer:
     def _update(
         self, parts: Iterator[Mapping[str, tf.Tensor]], clips_per_replica: int
     ) -> StepResult:
-        # Nothing else happens in the scope: what the chief does alone must not involve the others.
+        # Only the update runs in the scope: what the chief does alone must not involve the others.
         with self._strategy.scope():
             if self._parts == 1:
                 return self._train_step(next(parts), clips_per_replica)
@@ -344,7 +344,7 @@ class Trainer:
             if not tf.reduce_all(tf.math.is_finite(variable)):
                 raise InputError(
                     f"a weight is not a finite number after step {step}: nothing is saved; "
-                    f"{where_to_go_on(self._checkpoints.latest)}"
+                    f"{how_to_continue(self._checkpoints.latest)}"
                 )
         if self._workers.is_chief:
             say(f"step {step}: saved {self._checkpoints.save()}")
@@ -361,7 +361,7 @@ class Trainer:
 
 @contextlib.contextmanager
 def _stop_on_signal() -> Iterator[Callable[[], int]]:
-    """Yields a function: which of SIGINT and SIGTERM came, or 0; a second one kills."""
+    """Yields a function that returns the SIGINT or SIGTERM received, or 0; a second one kills."""
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -369,13 +369,13 @@ def _stop_on_signal() -> Iterator[Callable[[], int]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def note(number, _):
+    def receive(number, _):
         received.append(number)
-        say("stopping after this step; once more to stop at once")
+        say("stopping after this step; a second signal stops at once")
         restore()
 
     for number in before:
-        signal.signal(number, note)
+        signal.signal(number, receive)
     try:
         yield lambda: received[0] if received else 0
     finally:

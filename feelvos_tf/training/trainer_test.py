@@ -77,8 +77,7 @@ def test_training_writes_checkpoints_settings_scalars_and_pictures(tmp_path, cap
     assert "step 4/6" in log and "steps/s" in log and "left" in log
 
 
-def test_resuming_gives_the_weights_of_an_uninterrupted_run(tmp_path):
-    """And their averages."""
+def test_resuming_gives_the_weights_and_averages_of_an_uninterrupted_run(tmp_path):
     whole, trainer = make_trainer(tmp_path / "whole", average_decay=0.5)
     trainer.train(tiny_batches(2))
     _, first = make_trainer(tmp_path / "halves", average_decay=0.5, save_every_steps=3)
@@ -128,16 +127,13 @@ def stop_after(trainer, steps):
     trainer._train_step = counting
 
 
-def test_a_finished_run_says_so_and_is_left_unchanged(tmp_path, capsys):
+def test_a_finished_run_is_reported_and_left_unchanged(tmp_path, capsys):
     _, trainer = make_trainer(tmp_path)
     trainer.train(tiny_batches(1))
     written = (tmp_path / "ckpt-6.index").stat().st_mtime_ns
     _, trainer = make_trainer(tmp_path)
     assert trainer.train(tiny_batches(1))
-    assert (
-        "this training ended at step 6 already; Trainer.num_steps = 6 must"
-        in capsys.readouterr().err
-    )
+    assert "this run already ended at step 6; Trainer.num_steps = 6 must" in capsys.readouterr().err
     assert (tmp_path / "ckpt-6.index").stat().st_mtime_ns == written
 
 
@@ -165,12 +161,12 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_nothing_more_is_saved(
         trainer.train(named_batches)
     # The third batch is the one after the two that were trained on.
     assert "clips of balloon 2, ball 2: expected a number" in str(caught.value)
-    assert f"resume from {tmp_path / 'ckpt-2'}, saved before" in str(caught.value)
+    assert f"resume from {tmp_path / 'ckpt-2'} with a smaller" in str(caught.value)
     assert not (tmp_path / "ckpt-3.index").exists()
 
 
 def named_batches(step, _):
-    """Returns batches of two clips whose videos tell the number of the batch."""
+    """Returns batches of two clips whose video names contain the number of the batch."""
 
     def name(number, batch):
         names = [
@@ -181,7 +177,7 @@ def named_batches(step, _):
     return tiny_dataset(2).skip(step).enumerate(step).map(name)
 
 
-def test_data_that_ends_and_batches_that_replicas_cannot_share_are_refused(tmp_path):
+def test_data_that_ends_and_batches_of_unknown_size_are_refused(tmp_path):
     _, trainer = make_trainer(tmp_path)
     with pytest.raises(InputError, match="data ended at step 2"):
         trainer.train(lambda *_: tiny_dataset(1).take(2))
@@ -258,7 +254,7 @@ def test_a_real_interrupt_leaves_a_checkpoint(tmp_path):
 
 
 def spoil_weights_after(trainer, model, step):
-    """Makes a weight no number during the given step, whose own loss is still one."""
+    """Sets a weight to NaN after the given step, whose own loss is still finite."""
     update = trainer._train_step
 
     def spoiling(*args):
@@ -270,7 +266,7 @@ def spoil_weights_after(trainer, model, step):
     trainer._train_step = spoiling
 
 
-def test_a_signal_during_an_evaluation_saves_nothing_after_a_loss_that_is_not_finite(tmp_path):
+def test_a_signal_during_evaluation_saves_nothing_after_a_loss_that_is_not_finite(tmp_path):
     def evaluate(step):
         if step == 4:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -299,7 +295,7 @@ def test_an_optimizer_given_as_a_string_is_refused(tmp_path):
         make_trainer(tmp_path, optimizer="AdamOptimizer")
 
 
-def test_the_average_begins_at_the_initial_weights_and_is_what_is_scored(tmp_path):
+def test_the_average_starts_at_the_initial_weights_and_is_scored(tmp_path):
     scored = []
     model, trainer = make_trainer(
         tmp_path,
@@ -316,7 +312,7 @@ def test_the_average_begins_at_the_initial_weights_and_is_what_is_scored(tmp_pat
 
 @gin.configurable
 class ShareOfObjects(Loss):
-    """A loss that a user might add, in a file of one's own."""
+    """A loss that a user might add in a file of their own."""
 
     name = "share_of_objects"
 
@@ -328,7 +324,7 @@ class ShareOfObjects(Loss):
         return tf.reduce_mean(tf.nn.softmax(clip.output.logits, axis=0)[1:])
 
 
-def test_a_new_loss_takes_one_line_of_gin_and_shows_in_log_and_tensorboard(tmp_path, capsys):
+def test_a_new_loss_takes_one_line_of_gin_and_appears_in_log_and_tensorboard(tmp_path, capsys):
     gin.parse_config(
         """
         Objective.losses = [@BootstrappedCrossEntropy(), @ShareOfObjects(), @TripletLoss()]
@@ -382,7 +378,7 @@ def test_calibration_reads_the_first_clips(tmp_path, monkeypatch):
 
 
 class Refusing(Loss):
-    """A loss with an error of its own, of the kind that reading corrupt records raises."""
+    """A loss that raises the kind of error that corrupt records raise."""
 
     name, weight = "refusing", 1.0
 
@@ -391,7 +387,7 @@ class Refusing(Loss):
             return tf.constant(0.0)
 
 
-def test_an_error_of_a_loss_is_raised_unchanged_and_at_once(tmp_path, monkeypatch):
+def test_an_error_in_a_loss_is_raised_unchanged_and_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(
         corrupt_records, "check_file", lambda _: pytest.fail("looked for corrupt records")
     )
@@ -401,7 +397,7 @@ def test_an_error_of_a_loss_is_raised_unchanged_and_at_once(tmp_path, monkeypatc
         trainer.train(tiny_batches(1))
 
 
-def test_an_error_of_the_input_pipeline_is_one_sentence(tmp_path):
+def test_an_error_in_the_input_pipeline_is_reported_in_one_sentence(tmp_path):
     def failing(batch):
         sentence = f"{corrupt_records.ERROR_MARK}train-1: record 2 is corrupt"
         check = tf.debugging.Assert(tf.constant(False), [sentence])

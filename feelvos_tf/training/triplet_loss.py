@@ -1,4 +1,4 @@
-"""Triplet loss: pulls embeddings of one object together and pushes those of others away."""
+"""Triplet loss: pulls embeddings of one object together and pushes those of others apart."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from feelvos_tf.core import settings
 from feelvos_tf.core.constants import VOID
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.core.resizing import resize_nearest
 from feelvos_tf.models.global_matching import owners, prepare_reference, shuffle
 from feelvos_tf.models.object_labels import NO_OBJECT
@@ -21,9 +22,10 @@ class TripletLoss(Loss):
     Anchors are pixels of the current frame. A positive is a pixel of the same object, a negative
     one of another object, both in the reference or the previous frame; d is the squared distance
     of matching. The negative is the nearest one. The positive is the farthest ("batch hard",
-    Hermans et al. 2017) or the nearest, because an object, and even more so the background, has
-    parts that look nothing alike (the choice of pixel-wise metric learning, PML, Chen et al. 2018,
-    whose embedding the paper builds on). An anchor without a positive or a negative does not count.
+    Hermans et al. 2017) or the nearest, because parts of an object, and even more so of the
+    background, can look nothing alike. (The nearest is the choice of pixel-wise metric learning,
+    PML, Chen et al. 2018, whose embedding the paper builds on.) Anchors without a positive or a
+    negative are ignored.
 
     The paper trains without a loss on the embedding (section 3, Overview). The 2019 release offers
     one (`classification_loss = triplet`, feelvos/utils/train_utils.py), with `sampling =
@@ -46,15 +48,24 @@ class TripletLoss(Loss):
         Args:
           weight: factor in the total loss; 0 turns the triplet loss off.
           margin: by how much a negative should be farther away than the positive.
-          positive: which pixel of the anchor's object is taken.
-          max_pixels_per_object: how many pixels of each object are sampled as anchors, and as many
-            again from the two other frames to compare them with.
+          positive: which pixel of the anchor's object is the positive.
+          max_pixels_per_object: at most this many pixels of each object are sampled as anchors, and
+            as many again from the two other frames as positives and negatives.
           use_previous_frame: False takes positives and negatives from the reference alone, for
-            trainings in which the previous frame's labels are damaged on purpose.
-          sampling: 'per_object' is described above; 'reference' is the release's: so many random
-            pixels of the whole reference frame are anchors, all pixels of the other frames are
-            compared with them, and anchors without a partner count as 0 in the mean.
+            training with deliberately damaged previous masks; for 'per_object' only.
+          sampling: 'per_object' is described above. 'reference' is the release's: anchors are
+            `max_pixels_per_object` random pixels of the whole reference frame, positives and
+            negatives any pixels of the two other frames; anchors that lack either count as 0 in
+            the mean.
+
+        Raises:
+          InputError: `use_previous_frame` is False for 'reference'.
         """
+        if sampling == "reference" and not use_previous_frame:
+            raise InputError(
+                "TripletLoss.use_previous_frame: expected True for sampling = 'reference', found "
+                "False"
+            )
         self.weight = weight
         self._margin = margin
         self._positive = positive
@@ -80,7 +91,7 @@ class TripletLoss(Loss):
           embeddings: float32 [3, h, w, channels] of reference, previous and current frame.
           labels: int32 [3 or more, height, width], object indices; 255 never counts.
           num_objects: int32 [].
-          seed: integer [2] that the sampled pixels derive from; None for others every time.
+          seed: integer [2] that the sampled pixels derive from; None: different every time.
         """
         grid = tf.shape(embeddings)[1:3]
         reduced = resize_nearest(labels[:3], grid)
@@ -95,7 +106,7 @@ class TripletLoss(Loss):
     def _of_objects(
         self, embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor, seed
     ) -> tuple[_Pixels, _Pixels]:
-        """Returns as many anchors of each object in the current frame as pixels of the others."""
+        """Returns anchors in the current frame and pixels of the others, sampled per object."""
 
         def draw(frames: list[int]) -> _Pixels:
             chosen = prepare_reference(

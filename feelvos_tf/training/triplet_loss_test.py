@@ -33,7 +33,7 @@ def make_clip(seed=0):
 
 
 def reduced(labels):
-    """Returns the labels on the grid, corners on corners, ties to the later pixel."""
+    """Returns the labels on the grid, with aligned corners and ties to the later pixel."""
     rows, columns = (
         np.floor(np.arange(g) * (d - 1) / (g - 1) + 0.5).astype(int)
         for g, d in zip(GRID, labels.shape[1:])
@@ -42,7 +42,7 @@ def reduced(labels):
 
 
 def slow_loss(embeddings, labels, margin, pick):
-    """Returns the definition, anchor by anchor."""
+    """Returns the loss by its definition, anchor by anchor."""
     labels = reduced(labels)
     others = embeddings[:2].reshape(-1, 4)
     owners = labels[:2].reshape(-1)
@@ -104,7 +104,7 @@ def test_pixels_are_sampled_per_object():
 
 
 class WithEmbeddings(TinyModel):
-    """Embeddings that are the scaled colors."""
+    """A model whose embeddings are scaled colors."""
 
     def __init__(self):
         super().__init__()
@@ -177,7 +177,7 @@ def test_the_previous_frame_can_be_left_out():
 
 
 def release_triplets(embeddings, labels, margin):
-    """Returns the release's loss of a clip, all pixels of the reference being anchors; gradient."""
+    """Returns the release's loss with all reference pixels as anchors, and its gradient."""
     labels = reduced(labels)
     anchors, owners = embeddings[0].reshape(-1, 4), labels[0].ravel()
     others, classes = embeddings[1:].reshape(-1, 4), labels[1:].ravel()
@@ -199,7 +199,7 @@ def release_triplets(embeddings, labels, margin):
 
 
 @pytest.mark.parametrize("margin", [0.1, 1.0])
-def test_the_release_s_loss_and_its_gradient(margin):
+def test_loss_and_gradient_equal_the_release_s(margin):
     embeddings, labels = make_clip(3)
     variable = tf.Variable(embeddings)
     every_pixel = TripletLoss(
@@ -213,7 +213,7 @@ def test_the_release_s_loss_and_its_gradient(margin):
     np.testing.assert_allclose(tape.gradient(loss, variable), gradient, atol=1e-6)
 
 
-def test_anchors_of_the_reference_are_so_many_random_ones_whosever_they_are():
+def test_reference_anchors_are_random_pixels_of_any_object():
     embeddings, labels = make_clip(3)
     loss = TripletLoss(sampling="reference", positive="nearest", max_pixels_per_object=5)
     draw = tf.function(lambda seed: loss.embedding_loss(embeddings, labels, tf.constant(3), seed))
@@ -222,3 +222,8 @@ def test_anchors_of_the_reference_are_so_many_random_ones_whosever_they_are():
     expected, _ = release_triplets(embeddings.astype(np.float64), labels, 1.0)
     np.testing.assert_allclose(np.mean(draws), expected, rtol=0.1)
     assert np.std(draws) > 0.02
+
+
+def test_the_release_s_sampling_needs_the_previous_frame():
+    with pytest.raises(InputError, match="TripletLoss.use_previous_frame: expected True for"):
+        TripletLoss(sampling="reference", use_previous_frame=False)

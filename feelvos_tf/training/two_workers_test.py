@@ -1,4 +1,4 @@
-"""Two processes on one machine train like one, also when one of them is killed and comes back."""
+"""Two processes on one machine train like one, even if one of them is killed and restarted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ work(*sys.argv[1:])
 
 
 def work(folder, num_steps, optimizer):
-    """Trains as one of the workers that TF_CONFIG names."""
+    """Trains as one of the workers in TF_CONFIG."""
     strategy = devices.distribution()
     workers = devices.Workers(strategy)
     saving = "Intervals.save_every_steps = 5"
@@ -76,9 +76,9 @@ class Cluster:
             time.sleep(0.05)
 
     def end(self):
-        """Returns the logs of both workers once they have ended well.
+        """Returns the logs of both workers once they have succeeded.
 
-        One that fails leaves the other waiting for it, for ever.
+        A worker that fails leaves the other waiting for it forever.
         """
         while None in (codes := [process.poll() for process in self.processes]):
             assert not any(codes), self.logs()
@@ -140,7 +140,7 @@ def test_a_killed_worker_rejoins_and_the_weights_are_those_of_an_undisturbed_run
 
 
 class Restarted(BaseException):
-    """Stands for a process that is replaced by its successor."""
+    """Stands in for the replacement of the process."""
 
 
 def test_an_error_that_recurs_without_a_new_checkpoint_ends_the_restarts(monkeypatch, tmp_path):
@@ -156,7 +156,7 @@ def test_an_error_that_recurs_without_a_new_checkpoint_ends_the_restarts(monkeyp
     for _ in range(devices._MOST_RESTARTS):
         with pytest.raises(Restarted):
             fail()
-    # A checkpoint is progress, after which restarts are counted anew.
+    # A new checkpoint is progress, so restarts are counted from 0 again.
     tf.train.Checkpoint(step=tf.Variable(1)).save(str(tmp_path / "ckpt"))
     for _ in range(devices._MOST_RESTARTS):
         with pytest.raises(Restarted):
@@ -173,7 +173,7 @@ def set_workers(monkeypatch, cluster, task):
 def test_a_strategy_for_one_machine_is_refused_in_a_cluster(monkeypatch, strategy):
     task = {"type": "worker", "index": 1}
     set_workers(monkeypatch, {"worker": ["a:1", "b:1"]}, task)
-    with pytest.raises(InputError, match="'multi_worker' where TF_CONFIG names 2 workers"):
+    with pytest.raises(InputError, match="'multi_worker' because TF_CONFIG names 2 workers"):
         devices.distribution(strategy)
 
 
@@ -214,6 +214,8 @@ def test_unknown_strategies_and_devices_are_refused_in_one_sentence(monkeypatch)
     for named in (("GPU:77",), ()):
         with pytest.raises(InputError, match="distribution.devices: expected some of .*CPU:0"):
             devices.distribution("mirrored", named)
+    with pytest.raises(InputError, match="distribution.devices: expected strategy 'mirrored'"):
+        devices.distribution("one_device", ("CPU:0",))
     monkeypatch.setenv("TF_CONFIG", "two workers")
     with pytest.raises(InputError, match="TF_CONFIG: expected .* found two workers"):
         devices.distribution()

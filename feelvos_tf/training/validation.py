@@ -25,15 +25,15 @@ from feelvos_tf.models.release_checkpoint import release_names
 class Validation:
     """A split of a data set, with its ground truth, that a model is scored on.
 
-    Masks are written like those of `feelvos_tf.predict` and scored as by `tools/eval_davis.py`, so
-    the numbers are those of a later evaluation of the same weights.
+    Masks are written as by `feelvos_tf.predict` and scored as by `tools/eval_davis.py`, so the
+    scores equal those of a later evaluation of the same weights.
 
     Args:
       dataset_root: folder of the data set, see `feelvos_tf.data.datasets`.
       dataset: one of `datasets.DATASETS`.
       split: list of sequences.
       resolution: DAVIS only.
-      sequences: names to keep, all when None; a few short ones hardly delay a training.
+      sequences: names to keep, all when None; a few short ones hardly delay training.
       inference_size: pixels of the short side at which the model runs; None for the frames' own.
 
     Raises:
@@ -64,7 +64,7 @@ class Validation:
         """Returns J and, where the data set's protocol has them, F and J&F, each in 0..1.
 
         Args:
-          predictor: has the functions of `Predictor`.
+          predictor: has the methods of `Predictor`.
           output_dir: where its masks go, `<output_dir>/<sequence>/00000.png ...`; earlier ones are
             replaced.
         """
@@ -83,15 +83,15 @@ class Validation:
 def evaluation_of(
     trained: tf.keras.Model, model_dir: str | os.PathLike[str]
 ) -> Callable[[int], Mapping[str, float]] | None:
-    """Returns the function by which `Trainer` scores its model: step -> scores; None if unwanted.
+    """Returns the function with which `Trainer` scores its model, step -> scores; None if unset.
 
-    Call it outside the strategy's scope: the evaluated model is separate from the trained one, on
-    one device, and copies its weights. Its settings are those of the training unless
-    `evaluation/...` binds others.
+    Call it outside the strategy's scope: the evaluated model is a separate one on one device, into
+    which the trained weights are copied. It has the settings of the run unless `evaluation/...`
+    binds others.
 
     Args:
       trained: the model in training.
-      model_dir: the run's folder; the masks of the last evaluation are in `eval/masks` there.
+      model_dir: the run's folder, which gets the masks of the last evaluation in `eval/masks`.
 
     Raises:
       InputError: the settings of `Validation` are wrong.
@@ -111,7 +111,7 @@ def evaluation_of(
 
 
 def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> None:
-    """Gives every variable of `target` the value of the variable of that name in `source`."""
+    """Sets every variable of `target` to the value of the variable of that name in `source`."""
     values = release_names(source)
     for name, variable in release_names(target).items():
         variable.assign(tf.convert_to_tensor(values[name]))

@@ -1,8 +1,8 @@
-"""An exponential moving average of the weights: validated and exported in place of the last ones.
+"""An exponential moving average of the weights, scored and exported instead of the last weights.
 
-With a constant learning rate weights keep moving around a good point; their average is closer to
-it, so that a training can be stopped at any time without decaying the rate first (Polyak and
-Juditsky, SIAM 1992). The paper and its release do without.
+With a constant learning rate, weights keep moving around a good point. Their average is closer to
+it, so training can be stopped at any time without decaying the rate first (Polyak and Juditsky,
+SIAM 1992). Neither the paper nor the release uses one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class WeightAverage:
     At the beginning the decay is smaller, (1 + n) / (10 + n) at step n, so that the average does
     not stick to the initial weights (`tf.train.ExponentialMovingAverage` with `num_updates`).
 
-    Ours because Keras' average (`use_ema`) is part of its optimizers and has no such warm-up, and
-    `tf.train.ExponentialMovingAverage` itself rounds differently and cannot be checkpointed.
+    Keras' average (`use_ema`) is not used because it is part of its optimizers and has no such
+    warm-up; `tf.train.ExponentialMovingAverage` rounds differently and cannot be checkpointed.
 
     Attributes:
       averages: by the variables' names in the 2019 release.
       num_updates: number of updates so far, float32 [].
-      state: both, to be saved with a training.
+      state: both, for checkpoints.
     """
 
     def __init__(self, named_variables: Mapping[str, tf.Variable], decay: float):
@@ -35,7 +35,7 @@ class WeightAverage:
 
         Args:
           named_variables: trainable variables by their names in the 2019 release.
-          decay: share of the average that a step keeps in the long run, 0 to below 1.
+          decay: share of the average that an update keeps in the long run, at least 0, below 1.
         """
         self._variables = dict(named_variables)
         self._decay = decay
@@ -47,18 +47,18 @@ class WeightAverage:
         self.state = tf.train.Checkpoint(averages=self.averages, num_updates=self.num_updates)
 
     def update(self) -> None:
-        """Moves the averages towards the weights; call in a replica, in every replica alike."""
+        """Moves the averages towards the weights; call in every replica's replica context."""
         tf.distribute.get_replica_context().merge_call(self._update)
 
     def restart(self) -> None:
-        """Sets the averages to the weights, as after weights were loaded from elsewhere."""
+        """Sets the averages to the weights, e.g. after loading weights from elsewhere."""
         for name, average in self.averages.items():
             average.assign(tf.convert_to_tensor(self._variables[name]))
         self.num_updates.assign(0.0)
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Gives the variables the values of their averages inside the block."""
+        """Sets the variables to their averages inside the block."""
         trained = {name: variable.numpy() for name, variable in self._variables.items()}
         for name, variable in self._variables.items():
             variable.assign(tf.convert_to_tensor(self.averages[name]))
@@ -69,7 +69,7 @@ class WeightAverage:
                 variable.assign(trained[name])
 
     def _update(self, strategy: tf.distribute.Strategy) -> None:
-        """Runs across replicas."""
+        """Runs in the cross-replica context."""
         updates = self.num_updates.read_value()
         decay = tf.minimum(self._decay, (1.0 + updates) / (10.0 + updates))
         for name, average in self.averages.items():
