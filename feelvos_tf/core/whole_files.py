@@ -1,12 +1,13 @@
-"""Reads whole files that somebody else wrote: bytes, text, JSON, and NumPy's .npz archives.
+"""Reads entire files written by others: bytes, text, JSON and NumPy's .npz archives.
 
-Args that all functions share: `path` of the file, and `what` was expected there, e.g. "a list of
-videos", for the sentence of the InputError that each raises where the file is missing, damaged, too
-large, or something else.
+All functions take the `path` of the file and `what` was expected there, e.g. "a list of videos",
+for the message of the InputError that they raise if the file is missing, damaged, too large or
+something else.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import pathlib
@@ -40,7 +41,7 @@ def read_bytes(path: str | os.PathLike[str], what: str, max_bytes: int) -> bytes
     file = pathlib.Path(path)
     try:
         if not file.is_file():
-            found = "something that is no file" if file.exists() else "no such file"
+            found = "something that is not a file" if file.exists() else "no such file"
             raise InputError(f"{path}: expected {what}, found {found}")
         if file.stat().st_size > max_bytes:
             raise InputError(
@@ -48,9 +49,18 @@ def read_bytes(path: str | os.PathLike[str], what: str, max_bytes: int) -> bytes
                 f"{file.stat().st_size >> 20}"
             )
         return file.read_bytes()
-    # A path that contains NUL is a ValueError.
+    # A path that contains NUL raises a ValueError.
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected {what} ({error})") from error
+
+
+def sha256_of(path: pathlib.Path) -> str:
+    """Returns the hexadecimal SHA-256 of a file, which may be larger than memory."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_text(path: str | os.PathLike[str], what: str) -> str:
@@ -69,7 +79,7 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
     content = read_bytes(path, what, MAX_JSON_BYTES)
     try:
         return json.loads(content)
-    # Text that is not UTF-8 and numbers of thousands of digits are a ValueError, too.
+    # Text that is not UTF-8 and numbers with thousands of digits raise ValueErrors as well.
     except ValueError as error:
         raise InputError(f"{path}: expected {what} ({error})") from error
     except RecursionError as error:

@@ -1,7 +1,7 @@
-"""Augments frames and their labels: scales, pads, crops, flips; numbers the objects.
+"""Scales, pads, crops and flips frames and their labels; maps object ids to indices.
 
-Everything here is a plain function of tensors; the random numbers come in as an `Augmentation`, so
-that the previous and the current frame can share one.
+Everything here is a plain function of tensors; random choices are passed in as an `Augmentation`,
+so that the previous and the current frame can share one.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Augmentation(NamedTuple):
 
     Attributes:
       scale: factor on height and width, float32 [].
-      crop_position: where the crop lies between its first (0) and last (1, excluded) possible
+      crop_position: position of the crop between its first (0) and last (1, exclusive) possible
         place, float32 [2] (vertical, horizontal).
-      flip: mirror left and right, bool [].
+      flip: whether to mirror left to right, bool [].
     """
 
     scale: tf.Tensor
@@ -41,10 +41,10 @@ def draw_augmentation(
     flip_probability: float,
     scale_step: float = 0.0,
 ) -> Augmentation:
-    """Returns random choices that depend on `seed` (integer [2]) alone.
+    """Returns random choices that depend only on `seed` (integer [2]).
 
     With a `scale_step` the scale is one of int((max_scale - min_scale) / scale_step + 1) equally
-    spaced ones. Source: `deeplab/core/preprocess_utils.get_random_scale`.
+    spaced values. Source: `deeplab/core/preprocess_utils.get_random_scale`.
     """
     uniform = tf.random.stateless_uniform([4], seed)
     place = uniform[0]
@@ -61,8 +61,8 @@ def draw_augmentation(
 def scale_dimension(dim: int, scale: float) -> int:
     """Returns the size of a dimension after align-corners scaling.
 
-    The corners stay where they are, so one pixel less is scaled: 480 at 1/4 is 120, 465 is 117, 97
-    is 25. Source: `deeplab/core/utils.scale_dimension` of the 2019 release.
+    Corner pixels stay in place, so it is size - 1 that scales: at 1/4, 480 becomes 120, 465 becomes
+    117 and 97 becomes 25. Source: `deeplab/core/utils.scale_dimension` of the 2019 release.
     """
     return int((float(dim) - 1.0) * scale + 1.0)
 
@@ -70,9 +70,9 @@ def scale_dimension(dim: int, scale: float) -> int:
 def augment(
     images: tf.Tensor, labels: tf.Tensor, augmentation: Augmentation, crop_size: tuple[int, int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns frames scaled, padded where too small, cropped and flipped, all in the same way.
+    """Returns frames scaled, padded if too small, cropped and flipped, all in the same way.
 
-    Source: `deeplab/input_preprocess.py` of the 2019 release, in its order.
+    Source: `deeplab/input_preprocess.py` of the 2019 release, in the same order.
 
     Args:
       images: RGB 0..255, any real dtype [frames, height, width, 3].
@@ -93,7 +93,7 @@ def augment(
 def resize_to_range(
     images: tf.Tensor, labels: tf.Tensor, min_size: int | None, max_size: int | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns frames whose short side is `min_size`, or less where the long one is `max_size`.
+    """Returns frames whose short side is `min_size`, or less if the long one is `max_size`.
 
     Source: `deeplab/core/preprocess_utils.resize_to_range`, without its `resize_factor`.
 
@@ -115,7 +115,7 @@ def resize_to_range(
 
 
 def scale(images: tf.Tensor, labels: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns frames of size int(factor * size): images bilinear, labels nearest, align-corners."""
+    """Returns frames resized to int(factor * size), align-corners; bilinear, labels nearest."""
     size = tf.cast(tf.cast(tf.shape(labels)[1:], tf.float32) * factor, tf.int32)
     return resize_bilinear(images, size), resize_nearest(labels, size)
 
@@ -135,7 +135,7 @@ def crop(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the part of size `crop_size` at `position` (see `Augmentation.crop_position`)."""
     places = tf.shape(labels)[1:] - tf.constant(crop_size) + 1
-    # position < 1, but the float32 product can still round up to `places`.
+    # Although position < 1, the float32 product can round up to `places`.
     y, x = tf.unstack(
         tf.minimum(tf.cast(position * tf.cast(places, tf.float32), tf.int32), places - 1)
     )
@@ -147,7 +147,7 @@ def crop(
 
 
 def flip(images: tf.Tensor, labels: tf.Tensor, do_flip: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the frames mirrored left to right where `do_flip` (bool []) says so."""
+    """Returns the frames, mirrored left to right if `do_flip` (bool [])."""
     return tf.cond(
         do_flip,
         lambda: (tf.reverse(images, [2]), tf.reverse(labels, [2])),
@@ -156,17 +156,17 @@ def flip(images: tf.Tensor, labels: tf.Tensor, do_flip: tf.Tensor) -> tuple[tf.T
 
 
 def reference_ids(reference: tf.Tensor, output_stride: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the objects of a clip: sorted ids, and how many low-resolution pixels each has.
+    """Returns the objects of a clip: sorted ids, and the low-resolution pixel count of each.
 
-    Only ids that survive at the decoder's resolution have a pixel to be matched.
-    Void is no object. (In the 2019 release padding became one; its other ids are the same.)
+    Only ids that survive at the decoder's resolution have pixels to match against. Void is not an
+    object. (In the 2019 release padding became one; its other ids are the same.)
 
     Args:
       reference: labels of the reference frame [height, width], values 0..255, static shape.
       output_stride: of the decoder.
 
     Returns:
-      ids: int32 [objects], ascending; holds 0 where there is background.
+      ids: int32 [objects], ascending; includes 0 if there is background.
       counts: int32 [objects].
     """
     size = [scale_dimension(dim, 1.0 / output_stride) for dim in reference.shape]
@@ -177,11 +177,11 @@ def reference_ids(reference: tf.Tensor, output_stride: int) -> tuple[tf.Tensor, 
 
 
 def remap_labels(labels: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
-    """Returns object indices, int32 of the shape of `labels`: the position of each id in `ids`.
+    """Returns the position of each id in `ids` (object index), int32 with the shape of `labels`.
 
-    Ids that are not in `ids` become 0, void stays void. The 2019 release
-    (`utils/video_input_generator.py`) left the reference frame itself unmapped and made void in
-    the other frames background; both are corrected here.
+    Ids that are not in `ids` become 0; void stays void. The 2019 release
+    (`utils/video_input_generator.py`) leaves the reference frame itself unmapped and turns void
+    into background in the other frames; both are fixed here.
 
     Args:
       labels: object ids, any integer dtype, values 0..255.
@@ -195,14 +195,14 @@ def remap_labels(labels: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
 def is_usable(ids: tf.Tensor, counts: tf.Tensor, min_label_count: int) -> tf.Tensor:
     """Returns whether a clip can be trained on, bool [].
 
-    Background, at least one object, and every object need `min_label_count` low-resolution pixels
-    in the reference. Source: `utils/video_input_generator.py` (MIN_LABEL_COUNT) of the 2019
+    The reference must show background and at least one object, each with `min_label_count` or more
+    low-resolution pixels. Source: `utils/video_input_generator.py` (MIN_LABEL_COUNT) of the 2019
     release, which keeps all clips of first frames.
 
     Args:
       ids: int32 [objects] from `reference_ids`.
       counts: int32 [objects] from `reference_ids`.
-      min_label_count: 0 keeps every clip whose reference is not all void.
+      min_label_count: 0 keeps every clip whose reference is not entirely void.
     """
     if min_label_count == 0:
         return tf.size(ids) > 0

@@ -10,7 +10,7 @@ from feelvos_tf.media.masks import VOID
 
 @pytest.fixture(scope="module")
 def release(golden):
-    """What the 2019 release computes."""
+    """Returns the results of the 2019 release."""
     with np.load(golden / "preprocess.npz") as arrays:
         return dict(arrays)
 
@@ -20,13 +20,13 @@ def release(golden):
     [("quarter", 1 / 4), ("eighth", 1 / 8), ("sixteenth", 1 / 16), ("half", 0.5)]
     + [("x2", 2.0), ("x1.3", 1.3)],
 )
-def test_scale_dimension_is_the_release_s(release, name, scale):
+def test_scale_dimension_matches_the_release(release, name, scale):
     found = [augmentation.scale_dimension(int(dim), scale) for dim in release["scale_dims"]]
     assert found == release[f"scale_python_{name}"].tolist()
 
 
 @pytest.mark.parametrize("factor", ["1.00", "1.13", "1.25", "1.30"])
-def test_scaling_is_the_release_s(release, factor):
+def test_scaling_matches_the_release(release, factor):
     image, label = augmentation.scale(
         tf.constant(release["pad_image_in"])[None],
         tf.constant(release["pad_label_in"])[None, ..., 0],
@@ -36,7 +36,7 @@ def test_scaling_is_the_release_s(release, factor):
     np.testing.assert_array_equal(label[0], release[f"scale_{factor}_label"][..., 0])
 
 
-def test_padding_is_the_release_s(release):
+def test_padding_matches_the_release(release):
     image, label = augmentation.pad(
         tf.constant(release["pad_image_in"])[None],
         tf.constant(release["pad_label_in"])[None, ..., 0],
@@ -47,7 +47,7 @@ def test_padding_is_the_release_s(release):
 
 
 @pytest.mark.parametrize("case", [0, 1])
-def test_remapping_is_the_release_s_except_for_void(release, case):
+def test_remapping_matches_the_release_except_for_void(release, case):
     reference = tf.constant(release[f"remap{case}_reference"][..., 0])
     query = release[f"remap{case}_query"][..., 0]
     ids, _ = augmentation.reference_ids(reference, 4)
@@ -88,14 +88,14 @@ def test_a_clip_needs_background_and_an_object_and_enough_pixels_of_each():
 
 
 def _position_images(height, width):
-    """Returns pixels that say where they come from, and labels that say the same (row + column)."""
+    """Returns pixels (row, column, row + column), and labels row + column."""
     rows, columns = np.mgrid[:height, :width]
     images = np.stack([rows, columns, rows + columns], -1)[None]
     return tf.constant(images, tf.float32), tf.constant((rows + columns)[None], tf.int32)
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_crop_and_flip_move_image_and_labels_alike(flip):
+def test_crop_and_flip_move_image_and_labels_together(flip):
     drawn = augmentation.Augmentation(tf.constant(1.0), tf.constant([0.5, 0.99]), tf.constant(flip))
     image, label = augmentation.augment(*_position_images(9, 12), drawn, (5, 7))
     np.testing.assert_array_equal(image[0, ..., 2], tf.cast(label[0], tf.float32))
@@ -130,7 +130,7 @@ def test_drawn_augmentations_fill_their_range_and_repeat_with_the_seed():
 
 
 def release_size(height, width, short, longest):
-    """Returns the release's rule for `min_resize_value` and `max_resize_value`."""
+    """Returns the size by the release's rule for `min_resize_value` and `max_resize_value`."""
     factor = np.float32(short) / np.float32(min(height, width))
     size = [math.ceil(np.float32(n) * factor) for n in (height, width)]
     if longest is not None and max(size) > longest:
@@ -141,7 +141,7 @@ def release_size(height, width, short, longest):
 
 @pytest.mark.parametrize("short", [30, 48, 75])
 @pytest.mark.parametrize("longest", [None, 64, 90])
-def test_frames_are_resized_to_the_release_s_range(short, longest):
+def test_resizing_to_a_range_matches_the_release(short, longest):
     for height, width in ((48, 85), (60, 41), (50, 50)):
         images, labels = _position_images(height, width)
         images, labels = augmentation.resize_to_range(images, labels, short, longest)
@@ -152,13 +152,13 @@ def test_frames_are_resized_to_the_release_s_range(short, longest):
         assert np.abs(labels.numpy()[0, :, 0] - rows).max() <= 0.501
 
 
-def test_no_range_leaves_frames_as_they_are():
+def test_without_a_range_frames_keep_their_size():
     images, labels = _position_images(6, 7)
     assert augmentation.resize_to_range(images, labels, None, None)[0] is images
 
 
 @pytest.mark.parametrize("step", [0.1, 0.25, 0.4, 2.0])
-def test_scales_at_a_step_are_the_release_s(step):
+def test_scales_with_a_step_match_the_release(step):
     count = int((1.5 - 0.5) / step + 1)
     drawn = [
         float(augmentation.draw_augmentation(tf.constant([3, i]), 0.5, 1.5, 0.5, step).scale)
@@ -170,6 +170,6 @@ def test_scales_at_a_step_are_the_release_s(step):
     assert np.bincount(nearest, minlength=count).min() > 20
 
 
-def test_without_a_least_count_every_clip_that_shows_anything_is_kept():
+def test_a_minimum_count_of_0_keeps_every_clip_that_is_not_all_void():
     assert bool(augmentation.is_usable(tf.constant([4]), tf.constant([1]), 0))
     assert not bool(augmentation.is_usable(tf.zeros([0], tf.int32), tf.zeros([0], tf.int32), 0))

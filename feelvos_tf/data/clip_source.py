@@ -1,7 +1,7 @@
-"""Makes clips by number: chooses the video, and tries others where it gives no usable clip.
+"""Makes clips by number: chooses a video, and tries others if it gives no usable clip.
 
-Clip number n follows from the seed and n alone. So a resumed run finds the clips of step 1000
-without reading those of the steps before.
+Clip number n depends only on the seed and n, so a run that resumes at step 1000 need not read the
+clips of earlier steps.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from feelvos_tf.data.tfrecords import VideoRecords
 
 _MAX_DROPPED_IN_A_ROW = 1000
 _BLOCK = 10_000
-"""Clips over which the shares of the data sets are exact."""
+"""Number of clips over which the shares of the data sets are exact."""
 
 
 class Turn(NamedTuple):
-    """Whose turn it is.
+    """The video whose turn it is.
 
     Attributes:
       data_set: position in the list of data sets, int64 [].
       video: position in the data set's list of videos, int64 [].
-      is_first_round: whether no video of the data set had two turns yet, bool [].
+      is_first_round: whether no video of the data set has had two turns yet, bool [].
     """
 
     data_set: tf.Tensor
@@ -39,14 +39,14 @@ class Turn(NamedTuple):
 
 
 class ClipOrder:
-    """Rounds through the videos of every data set, each round shuffled anew.
+    """Goes through the videos of every data set in rounds, reshuffled each time.
 
-    Within a round every video has one turn. Several data sets are mixed at random by their
+    Every video has one turn per round. Several data sets are mixed at random with their
     probabilities.
     """
 
     def __init__(self, num_videos: Sequence[int], probabilities: Sequence[float], seed: int):
-        """Stores how many videos each data set has, how often it is drawn from, and the seed."""
+        """Takes each data set's number of videos and probability, and the seed."""
         self._num_videos = tf.constant(num_videos, tf.int64)
         ends = np.round(np.cumsum([0.0, *probabilities]) * _BLOCK).astype(np.int64)
         ends[-1] = _BLOCK
@@ -55,7 +55,7 @@ class ClipOrder:
         self._seed = tf.constant(seed, tf.int64)
 
     def turn(self, clip: tf.Tensor) -> Turn:
-        """Returns which video clip number `clip` (int64 [], from 0) is made of."""
+        """Returns the video that clip number `clip` (int64 [], from 0) is made from."""
         data_set, turn = self._data_set(clip)
         count = self._num_videos[data_set]
         round_number = turn // count
@@ -66,9 +66,9 @@ class ClipOrder:
         return Turn(data_set, video, round_number == 0)
 
     def _data_set(self, clip: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the data set of a clip, and how many clips of it have a smaller number.
+        """Returns the data set of a clip, and the clip's turn in that data set, from 0.
 
-        (The latter is exact for a single data set; among several, turns of one block are shuffled.)
+        (With several data sets, the turns within a block are shuffled.)
         """
         if len(self._share) == 1:
             return tf.constant(0, tf.int64), clip
@@ -81,7 +81,7 @@ class ClipOrder:
 
 
 class ClipSource:
-    """Makes clips of the records of several data sets, by number."""
+    """Makes clips from the records of several data sets, by number."""
 
     def __init__(
         self,
@@ -92,15 +92,15 @@ class ClipSource:
         seed: int,
         log: CorruptRecordLog,
     ):
-        """Stores where the videos lie and how clips are made of them.
+        """Stores where the videos are and how clips are made from them.
 
         Args:
-          data_sets: their records.
+          data_sets: the records of each data set.
           probabilities: how often each is drawn from.
           clips: settings.
           scenes: one entry per data set, None for clips as in the paper.
           seed: the only source of randomness.
-          log: counts the records that cannot be read.
+          log: counts records that cannot be read.
         """
         counts = [len(videos.paths) for videos in data_sets]
         self._order = ClipOrder(counts, probabilities, seed)
@@ -123,11 +123,10 @@ class ClipSource:
     def clip(self, number: tf.Tensor) -> TrainingClip:
         """Returns clip `number` (int64 [], from 0).
 
-        Where the video whose turn it is gives no usable clip, others of the same data set are
-        tried.
+        If the video whose turn it is gives no usable clip, others of the same data set are tried.
 
         Raises (when run):
-          tf.errors.InvalidArgumentError: too many clips in a row were not usable, or too many
+          tf.errors.InvalidArgumentError: too many clips in a row were unusable, or too many
             records are corrupt.
         """
         turn = self._order.turn(number)
@@ -170,13 +169,13 @@ class ClipSource:
         return ways[0]() if len(ways) == 1 else tf.switch_case(tf.cast(data_set, tf.int32), ways)
 
     def _record(self, row: tf.Tensor) -> tfrecords.EncodedVideo:
-        """Returns record `row` (int64 []) of all data sets in a row."""
+        """Returns record `row` (int64 []) of the concatenated data sets."""
         return tfrecords.parse(tfrecords.read_record(self._paths[row], self._offsets[row]))
 
     def _attempt_scene(
         self, row: tf.Tensor, seed: tf.Tensor, scenes: MovingScenes
     ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
-        """Returns what `_attempt` does, for a data set with `MovingScenes`."""
+        """As `_attempt`, for a data set with `MovingScenes`."""
         donor_rows = tf.random.stateless_uniform(
             [synthetic_clips.DONORS], seed, 0, tf.reduce_sum(self._counts), tf.int64
         )
@@ -194,7 +193,7 @@ class ClipSource:
     def _attempt_plain(
         self, row: tf.Tensor, seed: tf.Tensor, report: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
-        """Returns what `_attempt` does, for clips as in the paper."""
+        """As `_attempt`, for clips as in the paper."""
 
         def make() -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
             video = self._record(row)
@@ -211,9 +210,10 @@ class ClipSource:
         return self._unless_corrupt(make, row[tf.newaxis])
 
     def _unless_corrupt(self, make: Callable, rows: tf.Tensor):
-        """Returns what `make` does, or that nothing is usable where one of the records is corrupt.
+        """Returns the result of `make`, or an unusable clip if one of the records is corrupt.
 
-        Only a dataset can catch an error in TensorFlow; so `make` becomes one of a single element.
+        In a TensorFlow graph only a dataset can catch errors, so `make` becomes a dataset with a
+        single element.
         """
         attempt = tf.data.Dataset.from_tensors(0).map(lambda _: (make(), False)).ignore_errors()
         instead = (tf.constant(True), tf.constant(False), paper_clips.blank_clip(self._clips))
@@ -225,7 +225,7 @@ class ClipSource:
 
 
 def _nothing_usable(clips: ClipSettings) -> str:
-    """Returns the error message for data that give no usable clip."""
+    """Returns the error message for data that yield no usable clip."""
     return (
         f"{ERROR_MARK}{_MAX_DROPPED_IN_A_ROW} clips in a row were dropped because "
         "the reference showed no object, or one with fewer than "

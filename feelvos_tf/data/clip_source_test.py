@@ -16,26 +16,26 @@ def test_every_video_has_one_turn_in_every_round_and_rounds_differ():
     assert len({tuple(order) for order in rounds}) > 1
 
 
-def test_a_clip_s_video_does_not_depend_on_where_one_begins():
+def test_the_video_of_a_clip_does_not_depend_on_the_first_clip_read():
     for order in (ClipOrder([7], [1.0], 3), ClipOrder([7, 5], [0.5, 0.5], 3)):
         np.testing.assert_array_equal(turns(order, 0, 60)[41:], turns(order, 41, 19))
 
 
-def test_data_sets_have_their_shares_and_their_videos_equal_turns():
+def test_data_sets_get_their_shares_and_videos_equal_turns():
     found = turns(ClipOrder([3, 4, 2], [0.2, 0.0, 0.8], seed=5), 10_000, 10_000)
     shares = np.bincount(found[:, 0], minlength=3)
     assert list(shares) == [2000, 0, 8000]
     assert list(np.bincount(found[found[:, 0] == 2, 1])) == [4000, 4000]
-    # They are mixed: no long stretch holds one data set alone.
+    # They are mixed: no long stretch comes from a single data set.
     assert 10 < (found[:100, 0] == 0).sum() < 35
 
 
-def test_another_seed_gives_another_order():
+def test_different_seeds_give_different_orders():
     one, other = (turns(ClipOrder([20], [1.0], seed), 0, 20) for seed in (1, 2))
     assert (one != other).any()
 
 
-def test_turns_say_whether_they_are_of_the_first_round():
+def test_turns_know_whether_they_belong_to_the_first_round():
     order = ClipOrder([4], [1.0], seed=0)
     first = [bool(order.turn(tf.constant(n, tf.int64)).is_first_round) for n in range(8)]
     assert first == [True] * 4 + [False] * 4

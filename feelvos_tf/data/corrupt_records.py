@@ -1,4 +1,4 @@
-"""Records that cannot be read: named, counted and, up to a limit, skipped."""
+"""Reports, counts and, up to a limit, skips records that cannot be read."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import record_offsets, tfrecords
 
 ERROR_MARK = "training data: "
-"""Marks the sentences with which the pipeline itself fails, inside TensorFlow's own messages."""
+"""Marks the pipeline's own errors within TensorFlow's messages."""
 
 
 class CorruptRecordLog:
-    """Names each corrupt record once; one more than the limit ends the training.
+    """Reports each corrupt record once; more than the limit stops training.
 
-    Corrupt is a record whose checksum is wrong, with a frame or mask that cannot be decoded, or
-    with a mask of another size than its image. Only the frames that a clip needs are looked at.
+    A record is corrupt if its checksum is wrong, a frame or mask cannot be decoded, or a mask and
+    its image differ in size. Only the frames that a clip needs are checked.
     """
 
     def __init__(self, limit: int):
@@ -34,10 +34,10 @@ class CorruptRecordLog:
         self._lock = threading.Lock()
 
     def report(self, is_corrupt: tf.Tensor, paths: tf.Tensor, offsets: tf.Tensor) -> tf.Operation:
-        """Returns an operation that names the corrupt one of some records, and fails at too many.
+        """Returns an operation that reports the corrupt record among several; fails at too many.
 
         Args:
-          is_corrupt: bool [], whether one of them is.
+          is_corrupt: bool [], whether one of the records is corrupt.
           paths: files of the records, string [n].
           offsets: bytes at which they begin, int64 [n].
         """
@@ -49,10 +49,10 @@ class CorruptRecordLog:
         return tf.debugging.Assert(verdict == "", [verdict])
 
     def note_end(self, sentence: str) -> None:
-        """Counts a file that ends inside a record.
+        """Counts a record with a corrupt length, or inside which its file ends.
 
         Raises:
-          InputError: no more corrupt records are allowed.
+          InputError: this is one corrupt record too many.
         """
         with self._lock:
             self._known[sentence.encode(), 0] = sentence
@@ -61,7 +61,7 @@ class CorruptRecordLog:
         self._print(sentence)
 
     def _note(self, paths: np.ndarray, offsets: np.ndarray) -> bytes:
-        """Names the corrupt record; returns the sentence that ends the training, or nothing."""
+        """Reports the corrupt record; returns the error that stops training, empty if none."""
         records = list(zip(paths.tolist(), offsets.tolist()))
         with self._lock:
             if self._end is None and not any(record in self._known for record in records):
@@ -71,7 +71,7 @@ class CorruptRecordLog:
                     self._end = f"{ERROR_MARK}{sentence}{self._advice()}"
                 else:
                     self._print(sentence)
-            # All clips in progress fail, too: any of them may be the one that is looked at first.
+            # All clips in progress must fail: any of them may be the one consumed first.
             return (self._end or "").encode()
 
     def _print(self, sentence: str) -> None:
@@ -86,9 +86,9 @@ class CorruptRecordLog:
 
 @contextlib.contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turns a failure of the input pipeline inside the block into an `InputError`.
+    """Turns an error of the input pipeline inside the block into an `InputError`.
 
-    Failures with another cause pass unchanged.
+    Other errors pass unchanged.
     """
     try:
         yield
@@ -96,7 +96,7 @@ def readable_errors() -> Iterator[None]:
         sentence = re.search(rf"\[{ERROR_MARK}(.*)\]\n", str(error))
         if not sentence:
             raise
-        # TensorFlow escapes the quotes of strings that it prints.
+        # TensorFlow escapes quotes in strings that it prints.
         raise InputError(sentence[1].replace("\\'", "'")) from error
 
 
@@ -104,7 +104,7 @@ def check_file(path: Path) -> None:
     """Reads and decodes every frame of a record file.
 
     Raises:
-      InputError: names the first record or frame that cannot be read.
+      InputError: a record or frame cannot be read; the first one is named.
     """
     for number, offset in enumerate(record_offsets.record_offsets(path), start=1):
         sentence = _describe(str(path), number, offset)
@@ -113,7 +113,7 @@ def check_file(path: Path) -> None:
 
 
 def _describe(path: str, number: int, offset: int) -> str | None:
-    """Returns a sentence on what is corrupt in record `number`, None where nothing is."""
+    """Returns a message on what is corrupt in record `number`, None if nothing is."""
     try:
         start = tf.constant(offset, tf.int64)
         _check_record(path, number, tfrecords.read_record(tf.constant(path), start))
@@ -125,7 +125,7 @@ def _describe(path: str, number: int, offset: int) -> str | None:
 
 
 def _first_corrupt(records: list[tuple[bytes, int]]) -> tuple[tuple[bytes, int], str]:
-    """Returns which of the records is corrupt, and a sentence that says how."""
+    """Returns the first corrupt one of the records, and a message on what is corrupt."""
     for path, offset in records:
         offsets = record_offsets.record_offsets(Path(path.decode()), lambda _: None)
         sentence = _describe(path.decode(), offsets.index(offset) + 1, offset)
@@ -133,7 +133,7 @@ def _first_corrupt(records: list[tuple[bytes, int]]) -> tuple[tuple[bytes, int],
             return (path, offset), sentence
     path, offset = records[0]
     return records[0], (
-        f"{path.decode()}: the record at byte {offset} gives no clip, though every frame of it can "
+        f"{path.decode()}: the record at byte {offset} yields no clip, although all its frames can "
         "be read"
     )
 

@@ -1,4 +1,4 @@
-"""Corrupt records are named, counted, and skipped up to a limit."""
+"""Corrupt records are reported, counted and, up to a limit, skipped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GOOD, BAD = "good", "bad"
 
 
 def write(folder, corrupt, names=(GOOD, BAD)):
-    """Returns the pattern of records, of which those called `BAD...` are corrupt."""
+    """Writes records, corrupting those whose name begins with `BAD`; returns their pattern."""
     path = folder / "train-00000-of-00001.tfrecord"
     with tf.io.TFRecordWriter(str(path)) as writer:
         for name in names:
@@ -61,7 +61,7 @@ def batches(pattern, count=4, **settings):
         (no_masks, "video 'bad' (record 2) has 4 images but 0 masks"),
     ],
 )
-def test_a_corrupt_record_is_named_once_and_skipped(tmp_path, capfd, corrupt, sentence):
+def test_a_corrupt_record_is_reported_once_and_skipped(tmp_path, capfd, corrupt, sentence):
     pattern = write(tmp_path, corrupt)
     found = batches(pattern, max_corrupt_records=1)
     assert {name for batch in found for name in batch["video_id"]} == {b"good"}
@@ -73,7 +73,7 @@ def test_a_corrupt_record_is_named_once_and_skipped(tmp_path, capfd, corrupt, se
             np.testing.assert_array_equal(one["images"], two["images"])
 
 
-def test_one_more_than_the_limit_ends_the_training(tmp_path):
+def test_more_corrupt_records_than_the_limit_stop_training(tmp_path):
     pattern = write(tmp_path, cut_frame, (GOOD, "bad 1", "bad 2"))
     with pytest.raises(InputError, match="more than training_dataset.max_corrupt_records = 1"):
         batches(pattern, 8, max_corrupt_records=1)

@@ -1,6 +1,6 @@
 """The command-line flags that choose a data set, a split and some of its sequences.
 
-A program defines them once and reads them after the command line was parsed:
+A program defines them once and reads them after the command line has been parsed:
 
     _DATASET = dataset_flags.define(cli.flag_values(__name__), "Folder of the data set to segment.")
     ...
@@ -27,11 +27,11 @@ class Choice:
     """The part of a data set that a user chose.
 
     Attributes:
-      root: the data set's folder, see `feelvos_tf.data.datasets`; None where it was not given.
+      root: the data set's folder, see `feelvos_tf.data.datasets`; None if not given.
       dataset: one of `datasets.DATASETS`.
       split: name of the list of sequences.
       resolution: folder below `JPEGImages` and `Annotations`; DAVIS only.
-      sequences: names to keep; all when None.
+      sequences: names to keep; None keeps all.
     """
 
     root: str | None = None
@@ -63,7 +63,7 @@ class DatasetFlags:
         return [holder.name for holder in self._holders.values()]
 
     def choice(self) -> Choice:
-        """Returns what the command line chose, with the program's defaults for the rest."""
+        """Returns the choice on the command line, with the program's defaults for the rest."""
         return dataclasses.replace(self._defaults, **self.given())
 
     def given(self) -> dict[str, Any]:
@@ -77,8 +77,8 @@ class DatasetFlags:
             given.update(_unpacked(given["root"], given.get("split", self._defaults.split)))
             if values["dataset"] not in (None, given["dataset"]):
                 raise InputError(
-                    f"--dataset_root={values['root']}: is unpacked as DAVIS 2017, expected no "
-                    f"other --dataset or --year, found {values['dataset']}"
+                    f"--dataset_root={values['root']}: unpacked as DAVIS 2017, expected no other "
+                    f"--dataset or --year, found {values['dataset']}"
                 )
         return given
 
@@ -102,9 +102,9 @@ def define(
 
     Args:
       flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
-      root_help: what the data set is for.
+      root_help: help text of --dataset_root.
       split: the default.
-      otherwise: default named in the help texts, where the program has others than `Choice`.
+      otherwise: shown as every flag's default, for a program whose defaults are not `Choice`'s.
       more_datasets: further values of --dataset, whose files the program lists itself.
     """
     own = {"flag_values": flag_values}

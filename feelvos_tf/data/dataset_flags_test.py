@@ -13,18 +13,18 @@ def parse(*arguments, **settings):
     return defined
 
 
-def test_flags_that_are_not_given_have_the_defaults_of_davis_2017():
+def test_flags_default_to_davis_2017():
     assert parse().choice() == dataset_flags.Choice(None, "davis_2017", "val", "480p", None)
     assert parse(split="train").choice().split == "train"
 
 
-def test_only_what_the_command_line_names_is_given():
+def test_only_flags_on_the_command_line_count_as_given():
     assert parse().given() == {}
     given = parse("--dataset_root=D", "--year=2016", "--sequences=bear,boat").given()
     assert given == {"root": "D", "dataset": "davis_2016", "sequences": ["bear", "boat"]}
 
 
-def test_a_data_set_wins_over_a_year():
+def test_dataset_takes_precedence_over_year():
     assert parse("--dataset=youtube_vos", "--year=2016").choice().dataset == "youtube_vos"
     with pytest.raises(flags.IllegalFlagValueError):
         parse("--dataset=no_such")

@@ -1,7 +1,7 @@
-"""Finds the frames and masks of a data set on disk: lists of `VideoFiles`, paths without pixels.
+"""Finds the frames and masks of a data set on disk, as lists of `VideoFiles` (paths, no pixels).
 
-A data set is one entry of `DATASETS`. The layouts they describe (a frame and its mask have the same
-stem):
+Each data set is one entry of `DATASETS`, which describes its layout (a frame and its mask have the
+same stem):
 
     davis_2016, davis_2017            youtube_vos                    youtube_objects
     ROOT/                             ROOT/<split>/                  ROOT/
@@ -10,9 +10,9 @@ stem):
       ImageSets/2017/<split>.txt        meta.json                      ImageSets/*.txt (or none)
 
 DAVIS 2016 as first published keeps its lists in `ImageSets/480p/`, with a pair of paths per line
-instead of a name; both are read. YouTube-VOS ships masks only for the frames in which an object
-first appears (`valid`), YouTube-Objects about every tenth frame: `VideoFiles.masks` holds None for
-the others. YouTube-Objects has no published layout of this kind; convert it to the one above.
+instead of a name; both forms are read. YouTube-VOS (`valid`) ships masks only for the frames in
+which an object first appears, YouTube-Objects for about every tenth frame: `VideoFiles.masks` holds
+None for the others. YouTube-Objects is not published in such a layout; convert it to the one above.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ MASK_REQUIREMENTS = ("all", "first", "none")
 
 @dataclass(frozen=True)
 class DatasetLayout:
-    """Where the frames, masks and lists of a data set lie below its root.
+    """Where the frames, masks and lists of a data set are below its root.
 
     Attributes:
-      split_files: files that may list a split; the first that exists counts. `{split}` and
-        `{resolution}` are filled in. Without any, the folders are the list.
-      needs_split_file: whether one of them must be there.
+      split_files: files that may list a split, with `{split}` and `{resolution}` filled in; the
+        first one that exists is used. Without any, every folder is a sequence.
+      needs_split_file: whether one of them must exist.
       has_resolutions: `JPEGImages` and `Annotations` contain one folder per resolution.
       has_split_folders: every split is a folder that contains `JPEGImages`.
-      split_folder_aliases: split -> its folder, where none has its name.
+      split_folder_aliases: split -> its folder, used if there is no folder named after the split.
       binary_masks: masks hold 0 and 255, and 255 is the one object (not void).
-      begins_at_first_mask: frames before a sequence's first mask are left out.
-      meta_file: JSON file, beside `JPEGImages`, that lists the frames of every object.
+      begins_at_first_mask: frames before a sequence's first mask are skipped.
+      meta_file: JSON file next to `JPEGImages` that lists the frames of every object.
     """
 
     split_files: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ DATASETS = {
         split_files=("ImageSets/{split}.txt",),
         needs_split_file=False,
         binary_masks=True,
-        # Propagation needs a mask to begin with, and frame 0 does not always have one.
+        # Propagation starts from a mask, and frame 0 does not always have one.
         begins_at_first_mask=True,
     ),
 }
@@ -82,11 +82,11 @@ class VideoFiles:
     Attributes:
       name: the folder's name.
       frames: the images in order.
-      masks: as long as `frames`; None where a frame has no ground truth.
+      masks: one per frame; None for frames without ground truth.
       binary_masks: the masks hold 0 and 255, and 255 is the one object (not void).
-      mask_colors: red, green, blue -> id, where the masks hold colors.
+      mask_colors: (red, green, blue) -> id, if the masks hold colors.
       object_frames: YouTube-VOS only: object id -> the positions in `frames` at which `meta.json`
-        lists it, ascending. The first is where its mask is given; the later ones are scored.
+        lists it, ascending. Its mask is given at the first; the later ones are scored.
     """
 
     name: str
@@ -113,9 +113,10 @@ def list_sequences(
       dataset: one of `DATASETS`.
       split: name of the list or, for YouTube-VOS, of the folder (`val` also finds `valid`).
       resolution: the folder below `JPEGImages` and `Annotations`; DAVIS only.
-      sequences: names to keep; all when None.
-      require_masks: `all`: every frame needs a mask; `first`: the first one does; `none`.
-      require_frames: False takes a root without `JPEGImages`, where the masks stand for the frames.
+      sequences: names to keep; None keeps all.
+      require_masks: which frames must have a mask: `all`, `first` (only the first) or `none`.
+      require_frames: False accepts a root without `JPEGImages`; the masks then stand in for the
+        frames.
 
     Raises:
       InputError: a folder, list, sequence, frame or required mask is missing.
@@ -147,10 +148,10 @@ def list_sequences(
 
 
 def with_masks_alone(video: VideoFiles) -> VideoFiles:
-    """Returns the video reduced to the frames with a mask.
+    """Returns the video reduced to the frames that have a mask.
 
     Raises:
-      InputError: none has one.
+      InputError: no frame has one.
     """
     pairs = [(frame, mask) for frame, mask in zip(video.frames, video.masks) if mask is not None]
     if not pairs:
@@ -169,7 +170,7 @@ def _split_folder(root: Path, split: str, layout: DatasetLayout) -> Path:
 
 
 def _split_names(images: Path, split_file: Path | None) -> list[str]:
-    """Returns the names of the split's sequences, which all have a folder below `images`."""
+    """Returns the names of the split's sequences, each with an existing folder below `images`."""
     if split_file is None:
         names = sorted(entry.name for entry in images.iterdir() if entry.is_dir())
     else:
@@ -177,20 +178,20 @@ def _split_names(images: Path, split_file: Path | None) -> list[str]:
         names = list(dict.fromkeys(_name_in_line(line) for line in lines if line.strip()))
     source = split_file or images
     if not names:
-        raise InputError(f"{source} names no sequence")
+        raise InputError(f"{source} lists no sequences")
     for name in names:
-        # Results go into a folder of this name, which must not lead anywhere else.
+        # Results go into a folder of this name, which must not lead out of the output folder.
         if name in ("", ".", "..") or "/" in name or not name.isprintable():
-            raise InputError(f"{source}: expected names of sequences, found {name!r}")
+            raise InputError(f"{source}: expected sequence names, found {name!r}")
         if not (images / name).is_dir():
             raise InputError(
-                f"{source} names the sequence {name!r}, but {images / name} is missing"
+                f"{source} lists the sequence {name!r}, but {images / name} is missing"
             )
     return names
 
 
 def _split_file(root: Path, split: str, resolution: str, layout: DatasetLayout) -> Path | None:
-    """Returns the file that lists the split, or None where the folders themselves are the list."""
+    """Returns the file that lists the split, or None if every folder is a sequence."""
     candidates = [
         root / pattern.format(split=split, resolution=resolution) for pattern in layout.split_files
     ]
@@ -201,7 +202,7 @@ def _split_file(root: Path, split: str, resolution: str, layout: DatasetLayout) 
         return None
     there = sorted(path.stem for path in candidates[0].parent.glob("*.txt"))
     raise InputError(
-        f"split file {candidates[0]} does not exist (splits found beside it: "
+        f"split file {candidates[0]} does not exist (splits found next to it: "
         f"{', '.join(there) or 'none'})"
     )
 
@@ -213,7 +214,7 @@ def _name_in_line(line: str) -> str:
 
 
 def _selected(names: list[str], wanted: list[str], split: str) -> list[str]:
-    """Returns the names that are wanted, in the split's order."""
+    """Returns the wanted names in the split's order."""
     for name in wanted:
         if name not in names:
             raise InputError(f"sequence {name!r} is not in the split {split!r}: {', '.join(names)}")
@@ -228,7 +229,7 @@ def _sequence(
     require_masks: str,
     appearances: dict[int, list[str]],
 ) -> VideoFiles:
-    """Returns one sequence after checking that its masks are there as required."""
+    """Returns one sequence after checking that it has the required masks."""
     suffixes = (".png",) if images == annotations else (".jpg", ".jpeg")
     frames = _files(images / name, suffixes)
     if not frames:
@@ -255,7 +256,7 @@ def _check_masks(
     image_folder: Path,
     mask_folder: Path,
 ) -> None:
-    """Raises InputError where a required mask is missing or a mask has no image."""
+    """Raises InputError if a required mask is missing or a mask has no image."""
     stems = [frame.stem for frame in frames]
     missing = [stem for stem in stems if stem not in by_stem]
     surplus = sorted(set(by_stem) - set(stems))
@@ -269,7 +270,7 @@ def _check_masks(
 
 
 def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
-    """Returns sequence -> object id -> stems of its frames; empty when there is no such file."""
+    """Returns sequence -> object id -> stems of its frames; empty if the file does not exist."""
     if not path.is_file():
         return {}
     what = "a YouTube-VOS meta file (videos > NAME > objects > ID > frames)"
@@ -287,14 +288,14 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
 
 
 def _stem(value: Any) -> str:
-    """Returns the name of a frame. Raises ValueError where it is no text."""
+    """Returns the name of a frame. Raises ValueError if it is not a string."""
     if not isinstance(value, str):
-        raise ValueError(f"expected names of frames, found {value!r}")
+        raise ValueError(f"expected frame names, found {value!r}")
     return value
 
 
 def _object_id(text: str) -> int:
-    """Returns an id of 1..254. Raises ValueError where the text is none."""
+    """Returns the id in 1..254. Raises ValueError if the text is not one."""
     if not (text.isdecimal() and len(text) < 4 and 0 < int(text) < VOID):
         raise ValueError(f"expected object ids 1..{VOID - 1}, found {text!r}")
     return int(text)
@@ -311,8 +312,8 @@ def _positions(
         for stem in stems:
             if stem not in position:
                 raise InputError(
-                    f"{name}: meta.json lists object {object_id} in frame {stem}, without image "
-                    f"in {frames[0].parent}"
+                    f"{name}: meta.json lists object {object_id} in frame {stem}, which has no "
+                    f"image in {frames[0].parent}"
                 )
     return {
         object_id: tuple(sorted(position[stem] for stem in stems))
@@ -321,7 +322,7 @@ def _positions(
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Returns the files with one of the suffixes, sorted by name; none when there is no folder."""
+    """Returns the files with one of the suffixes, sorted by name; none if there is no folder."""
     if not folder.is_dir():
         return []
     return sorted(
@@ -332,7 +333,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
 
 
 def _folder(path: Path, what: str) -> Path:
-    """Returns the path of a folder, which must exist."""
+    """Returns `path` after checking that it is a folder."""
     if not path.is_dir():
-        raise InputError(f"{what} {path} does not exist or is no folder")
+        raise InputError(f"{what} {path} does not exist or is not a folder")
     return path

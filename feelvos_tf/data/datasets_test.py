@@ -64,23 +64,23 @@ def test_sequences_without_masks_are_listed_on_request(tmp_path):
     ("arguments", "message"),
     [
         ({"dataset": "davis_2018"}, "unknown data set 'davis_2018'"),
-        ({"split": "train"}, "train.txt does not exist .splits found beside it: val"),
+        ({"split": "train"}, "train.txt does not exist .splits found next to it: val"),
         ({"resolution": "240p"}, "image folder of davis_2017 .*240p does not exist"),
         ({"sequences": ["a", "zebra"]}, "'zebra' is not in the split 'val'"),
         ({"require_masks": "some"}, "unknown mask requirement"),
     ],
 )
-def test_wrong_requests_are_named(tmp_path, arguments, message):
+def test_invalid_arguments_are_reported(tmp_path, arguments, message):
     root = _davis(tmp_path, {"a": 2}, {"a": 2})
     with pytest.raises(InputError, match=message):
         datasets.list_sequences(root, **arguments)
 
 
-def test_broken_folders_are_named(tmp_path):
+def test_broken_folders_are_reported(tmp_path):
     with pytest.raises(InputError, match="data root .*nowhere"):
         datasets.list_sequences(tmp_path / "nowhere")
     root = _davis(tmp_path / "listed", {"a": 2}, {"a": 2}, split="a\nghost\n")
-    with pytest.raises(InputError, match="names the sequence 'ghost'"):
+    with pytest.raises(InputError, match="lists the sequence 'ghost'"):
         datasets.list_sequences(root)
     root = _davis(tmp_path / "surplus", {"a": 2}, {"a": 3})
     with pytest.raises(InputError, match="mask 00002.png has no image"):
@@ -100,16 +100,16 @@ def _youtube_vos(root: Path, listed: list) -> Path:
     return root
 
 
-def test_youtube_vos_says_where_each_object_appears(tmp_path):
+def test_youtube_vos_lists_the_frames_of_each_object(tmp_path):
     root = _youtube_vos(tmp_path, ["00005", "00010"])
     (v,) = datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
     assert v.object_frames == {1: (0, 1), 2: (1, 2)}
     assert [mask and mask.stem for mask in v.masks] == ["00000", "00005", None]
 
 
-def test_youtube_vos_meta_must_fit_the_frames(tmp_path):
+def test_youtube_vos_meta_must_match_the_frames(tmp_path):
     root = _youtube_vos(tmp_path, ["00007"])
-    with pytest.raises(InputError, match="object 2 in frame 00007, without image"):
+    with pytest.raises(InputError, match="object 2 in frame 00007, which has no image"):
         datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
     objects = {"1": {"frames": []}}
     (root / "valid/meta.json").write_text(json.dumps({"videos": {"v": {"objects": objects}}}))
@@ -135,7 +135,7 @@ def test_youtube_objects_starts_at_its_first_mask(tmp_path):
 def test_real_davis_is_listed(real_data):
     train = datasets.list_sequences(real_data / "davis2016", dataset="davis_2016", split="train")
     assert len(train) == 30
-    # Every second frame of 26 sequences, every frame of the four that settings are chosen on.
+    # Every second frame of 26 sequences, and every frame of the four used to choose settings.
     assert sum(len(sequence.frames) for sequence in train) == 1153
 
 
@@ -158,17 +158,17 @@ def test_a_new_data_set_is_one_entry(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"..", "expected names of sequences, found '..'"),
-        (b".", "expected names of sequences, found '.'"),
-        (b"x/../..", "expected names of sequences, found '..'"),
-        (b"/", "expected names of sequences, found ''"),
-        (b"/etc", "expected names of sequences, found ''"),
-        (b"be\x00ar", "expected names of sequences, found 'be"),
+        (b"..", "expected sequence names, found '..'"),
+        (b".", "expected sequence names, found '.'"),
+        (b"x/../..", "expected sequence names, found '..'"),
+        (b"/", "expected sequence names, found ''"),
+        (b"/etc", "expected sequence names, found ''"),
+        (b"be\x00ar", "expected sequence names, found 'be"),
         ("b\u00e4r".encode("latin-1"), "a list of sequences in UTF-8, found other bytes"),
         ("bear".encode("utf-16"), "a list of sequences in UTF-8, found other bytes"),
     ],
 )
-def test_a_list_that_leads_elsewhere_or_is_no_text_is_refused(tmp_path, content, sentence):
+def test_a_list_with_unsafe_names_or_that_is_not_text_is_refused(tmp_path, content, sentence):
     (tmp_path / "JPEGImages/480p").mkdir(parents=True)
     (tmp_path / "ImageSets/2017").mkdir(parents=True)
     (tmp_path / "ImageSets/2017/val.txt").write_bytes(content)
@@ -189,9 +189,9 @@ def test_a_list_that_leads_elsewhere_or_is_no_text_is_refused(tmp_path, content,
         '{"videos": {"v": {"objects": {"1": {"frames": 3}}}}}',
     ],
 )
-def test_a_meta_file_of_strange_ids_or_forms_is_refused_in_one_sentence(tmp_path, content):
+def test_a_malformed_meta_file_is_refused_with_a_one_line_error(tmp_path, content):
     (tmp_path / "valid/JPEGImages/v").mkdir(parents=True)
     (tmp_path / "valid/meta.json").write_text(content)
-    with pytest.raises(InputError, match="meta.json: expected a YouTube-VOS meta file") as told:
+    with pytest.raises(InputError, match="meta.json: expected a YouTube-VOS meta file") as error:
         datasets.list_sequences(tmp_path, "youtube_vos", "valid", require_masks="none")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)

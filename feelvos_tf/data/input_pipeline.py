@@ -1,7 +1,7 @@
 """The training input pipeline: batches of augmented clips from TFRecord files.
 
-Clip number n follows from the seed and n alone, whichever clips were made before. So a resumed run
-continues with the very clips that it would have seen.
+Clip number n depends only on the seed and n, not on the clips made before, so a resumed run
+continues with exactly the clips that it would have seen.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from feelvos_tf.data.paper_clips import ClipSettings
 from feelvos_tf.data.scene_composing import MovingScenes
 
 _ENOUGH = 2**40
-"""Clips, more than anybody trains on; their numbers must not overflow."""
+"""Number of clips: more than any training run needs, and far from overflowing int64."""
 
 
 class BatchShare(NamedTuple):
-    """The clips of a batch that one process makes, and in which portions.
+    """Which clips of a batch one process makes, and in which portions.
 
     Attributes:
-      parts: successive portions of a batch, whose gradients are accumulated before an update.
-      replicas: devices that work on a part at the same time, those of all workers.
-      workers: processes, each with as many replicas.
-      worker: number of this one.
+      parts: successive portions of a batch whose gradients are accumulated before an update.
+      replicas: devices of all workers, which process a part together.
+      workers: processes, each with the same number of replicas.
+      worker: index of this process.
     """
 
     parts: int = 1
@@ -41,7 +41,7 @@ class BatchShare(NamedTuple):
     worker: int = 0
 
     def clips_per_replica(self, batch_size: int) -> int:
-        """Returns how many clips of a part one replica gets.
+        """Returns the number of clips of a part for each replica.
 
         Raises:
           InputError: the batch cannot be divided evenly.
@@ -56,7 +56,7 @@ class BatchShare(NamedTuple):
         return batch_size // portions
 
     def numbers(self, batch_size: int, first_batch: int) -> tf.data.Dataset:
-        """Returns the numbers of this worker's clips, int64 [], endlessly.
+        """Returns an endless dataset of this worker's clip numbers, int64 [].
 
         Each successive `clips_per_replica` of them go to one replica. Clips are numbered from 0,
         batch after batch.
@@ -87,8 +87,8 @@ def training_dataset(
 ) -> tf.data.Dataset:
     """Returns an endless dataset of batches of clips, or of this process's share of them.
 
-    Every batch is a dict; frames are in the order reference, previous, current, then those that
-    follow, 3 + `ClipSettings.rollout_steps` in all:
+    Every batch is a dict; its 3 + `ClipSettings.rollout_steps` frames are the reference, previous
+    and current frame, then those that follow:
       images: float32 [batch, frames, crop height, crop width, 3], RGB 0..255, padding 127.5.
       labels: int32 [batch, frames, crop height, crop width], object indices 0..num_objects-1 (0
         is background) and 255 for void and padding.
@@ -99,35 +99,35 @@ def training_dataset(
 
     Args:
       batch_size: clips per batch.
-      records: pattern of record files, such as `/data/davis/train-*.tfrecord`, or a data set that
-        TensorFlow Datasets has prepared, such as `tfds:davis/480p`; or a list of them, one per data
-        set.
-      clips: how clips are made; `ClipSettings` as gin has set it when None.
+      records: pattern of record files, such as `/data/davis/train-*.tfrecord`, or a data set
+        prepared with TensorFlow Datasets, such as `tfds:davis/480p`; or a list of them, one per
+        data set.
+      clips: how clips are made; None: `ClipSettings` as set by gin.
       scenes: one `MovingScenes` per data set (synthetic motion, pasted objects, changes of light),
         or None for those whose clips are made as in the paper.
-      probabilities: with several data sets, how often each is drawn from; equally when None.
-      max_corrupt_records: number of records that cannot be read that are named and skipped; one
-        more ends the training. A file that ends inside a record counts as one.
-      seed: the same seed gives the same batches; None gives new ones every time.
-      deterministic: whether a slow clip is waited for or overtaken by the next ones, which is
-        faster where their times differ much; when None, True with a `seed` and False without.
-      first_batch: number of the batch to begin with, for a resumed run.
-      share: what to return of each batch, for several devices.
-      otherwise_seed: used where `seed` is None; several workers need the same one.
+      probabilities: how often each of several data sets is drawn from; None: equally often.
+      max_corrupt_records: number of unreadable records that are reported and skipped; one more
+        stops training. A file that ends inside a record counts as one.
+      seed: the same seed gives the same batches; None: different ones on every run.
+      deterministic: True waits for slow clips; False lets later ones overtake them, which is
+        faster if their times differ a lot. None: True with a `seed`, False without.
+      first_batch: index of the first batch, for a resumed run.
+      share: the part of each batch to return, for several devices.
+      otherwise_seed: used if `seed` is None; must be the same on all workers.
 
     Raises:
-      InputError: no record file, a corrupt one, or a setting out of range.
+      InputError: a record file is missing or corrupt, or a setting is out of range.
     """
     clips = ClipSettings() if clips is None else clips
     if not isinstance(clips, ClipSettings):
         raise InputError(
-            f"training_dataset.clips: expected @ClipSettings(), with brackets, found {clips!r}"
+            f"training_dataset.clips: expected @ClipSettings(), with parentheses, found {clips!r}"
         )
     patterns = tfrecords.as_list(records)
     if not patterns:
-        raise InputError("training_dataset.records: expected a pattern or several, found none")
+        raise InputError("training_dataset.records: expected one or more patterns, found none")
     weights = _checked_probabilities(probabilities, len(patterns))
-    scenes = _checked_scenes(scenes, len(patterns), clips)
+    scenes = _checked_scenes(scenes, len(patterns))
     base = next(s for s in (seed, otherwise_seed, secrets.randbits(31)) if s is not None)
     log = CorruptRecordLog(max_corrupt_records)
     data_sets = [tfrecords.find_videos(pattern, log.note_end) for pattern in patterns]
@@ -150,14 +150,14 @@ def _checked_probabilities(probabilities: Sequence[float] | None, num_sets: int)
         return [1.0 / num_sets] * num_sets
     if len(probabilities) != num_sets or abs(sum(probabilities) - 1.0) > 1e-3:
         raise InputError(
-            f"training_dataset.probabilities: expected {num_sets} numbers (one per data set) with "
-            f"the sum 1, found {probabilities}"
+            f"training_dataset.probabilities: expected {num_sets} numbers (one per data set) that "
+            f"sum to 1, found {probabilities}"
         )
     return list(probabilities)
 
 
 def _checked_scenes(
-    scenes: Sequence[MovingScenes | None] | None, num_sets: int, clips: ClipSettings
+    scenes: Sequence[MovingScenes | None] | None, num_sets: int
 ) -> list[MovingScenes | None]:
     """Returns one entry per data set."""
     scenes = [None] * num_sets if scenes is None else list(scenes)
@@ -169,7 +169,7 @@ def _checked_scenes(
     for each in scenes:
         if each is not None and not isinstance(each, MovingScenes):
             raise InputError(
-                "training_dataset.scenes: expected @MovingScenes(), with brackets, or None for "
+                "training_dataset.scenes: expected @MovingScenes(), with parentheses, or None for "
                 f"each data set, found {each!r}"
             )
     return scenes

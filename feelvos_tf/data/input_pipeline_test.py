@@ -27,7 +27,7 @@ HEIGHT, WIDTH = 48, 64
 
 
 def _video(folder: Path, name: str, frames: int, ids=(3, 7)) -> datasets.VideoFiles:
-    """Draws gray frames of brightness 10 * index, with two boxes that have the same brightness."""
+    """Draws gray frames of brightness 10 * index; the masks show two moving boxes."""
     (folder / name).mkdir(parents=True)
     for i in range(frames):
         Image.fromarray(np.full((HEIGHT, WIDTH, 3), 10 * i, np.uint8)).save(
@@ -67,7 +67,7 @@ def _batches(count: int, pattern, **settings) -> list:
 
 
 def _first(count: int, dataset: tf.data.Dataset) -> list:
-    """Returns batches; building a dataset takes longer than many of them."""
+    """Returns batches of a dataset; tests reuse one, as building it takes long."""
     return [{key: value.numpy() for key, value in b.items()} for b in dataset.take(count)]
 
 
@@ -88,7 +88,7 @@ def test_batches_have_the_promised_shapes_and_types(plain):
     }
 
 
-def test_labels_are_indices_into_the_reference_s_objects(plain):
+def test_labels_are_indices_of_the_objects_in_the_reference(plain):
     for batch in _first(5, plain):
         for labels, count in zip(batch["labels"], batch["num_objects"]):
             assert set(np.unique(labels[0])) - {255} <= set(range(count))
@@ -109,7 +109,7 @@ def test_previous_and_current_share_scale_crop_and_flip(tmp_path):
     pattern = _records(tmp_path, {"still": 3})
     batches = _batches(4, pattern, crop_size=(30, 30))
     for batch in batches:
-        # From one frame to the next the boxes move by one pixel, at most 1.3 after scaling.
+        # The boxes move by one pixel per frame, at most 1.3 after scaling.
         for labels in batch["labels"]:
             same = (labels[1] == labels[2]).mean()
             assert same > 0.8
@@ -126,7 +126,7 @@ def test_small_frames_are_padded_with_the_mean_pixel_and_void(two_videos):
     assert (batch["labels"][:, :, :HEIGHT, :WIDTH] != 255).all()
 
 
-def test_the_same_seed_gives_the_same_batches_and_another_one_others(two_videos):
+def test_batches_repeat_with_the_seed_and_differ_between_seeds(two_videos):
     first, again, other = (_batches(3, two_videos, seed=seed) for seed in (1, 1, 2))
     for one, two in zip(first, again):
         for key in one:
@@ -134,9 +134,9 @@ def test_the_same_seed_gives_the_same_batches_and_another_one_others(two_videos)
     assert any((one["labels"] != two["labels"]).any() for one, two in zip(first, other))
 
 
-def test_without_a_seed_every_dataset_has_one_of_its_own(two_videos, monkeypatch):
+def test_without_a_seed_every_dataset_draws_its_own(two_videos, monkeypatch):
     class Source(NamedTuple):
-        """Stands for the clips, whose graph takes long."""
+        """Stands in for the real source, whose graph takes long to build."""
 
         data_sets: list
         weights: list
@@ -155,8 +155,8 @@ def test_without_a_seed_every_dataset_has_one_of_its_own(two_videos, monkeypatch
     assert seeds[0] != seeds[1] and seeds[2] == 7
 
 
-def test_a_dataset_begins_with_any_batch_of_the_whole(tmp_path, two_videos):
-    """Resumed runs see the clips of an uninterrupted one, dropped clips and all."""
+def test_a_dataset_can_start_at_any_batch(tmp_path, two_videos):
+    """A resumed run sees the same clips as an uninterrupted one, even if some were dropped."""
     pattern = [two_videos, _records(tmp_path, {"short": 2, "c": 4})]
     settings = {"crop_size": (30, 30), "min_label_count": 7}
     whole = _batches(6, pattern, **settings)
@@ -167,7 +167,7 @@ def test_a_dataset_begins_with_any_batch_of_the_whole(tmp_path, two_videos):
     assert set(names) == {b"a", b"b", b"c"}
 
 
-def test_data_sets_are_drawn_from_with_their_probabilities(tmp_path, two_videos):
+def test_data_sets_are_drawn_with_their_probabilities(tmp_path, two_videos):
     other = _records(tmp_path, {"c": 4})
     batches = _batches(30, [two_videos, other], probabilities=[0.2, 0.8])
     share = np.mean([(batch["video_id"] == b"c").mean() for batch in batches])
@@ -175,14 +175,14 @@ def test_data_sets_are_drawn_from_with_their_probabilities(tmp_path, two_videos)
     assert input_pipeline._checked_probabilities(None, 2) == [0.5, 0.5]
 
 
-def test_fine_tuning_clips_are_made_of_the_first_frame_with_different_crops(two_videos):
+def test_fine_tuning_clips_are_different_crops_of_the_first_frame(two_videos):
     batches = _batches(4, two_videos, first_frame_only=True, crop_size=(30, 30))
     assert max(batch["images"].max() for batch in batches) < 3
     moved = [(x[1] != x[2]).mean() > 0.05 for batch in batches for x in batch["labels"]]
     assert any(moved)
 
 
-def test_views_of_a_first_frame_are_flipped_one_by_one_and_all_are_kept(tmp_path):
+def test_views_of_a_first_frame_are_flipped_independently_and_all_kept(tmp_path):
     pattern = _records(tmp_path, {"a": 3}, ids=(3, 3))
     own = {"first_frame_only": True, "max_scale": 1.0, "min_label_count": 0}
     batches = _batches(6, pattern, crop_size=(HEIGHT, WIDTH), **own)
@@ -193,7 +193,7 @@ def test_views_of_a_first_frame_are_flipped_one_by_one_and_all_are_kept(tmp_path
     assert set(np.concatenate(counts)) == {1, 2}
 
 
-def test_frames_that_follow_are_those_of_the_video_in_the_crop_of_the_current_one(two_videos):
+def test_following_frames_are_the_next_of_the_video_with_the_same_crop(two_videos):
     (batch,) = _batches(1, two_videos, rollout_steps=2, max_scale=1.0, crop_size=(40, 60))
     assert batch["images"].shape == (4, 5, 40, 60, 3)
     frames = np.round(batch["images"][:, 1:, 20, 20, 0] / 10)
@@ -202,7 +202,7 @@ def test_frames_that_follow_are_those_of_the_video_in_the_crop_of_the_current_on
         assert all((labels[i] != labels[i + 1]).mean() < 0.1 for i in (1, 2, 3))
 
 
-def test_frames_are_resized_first_where_a_range_is_given(tmp_path):
+def test_frames_are_first_resized_to_the_given_range(tmp_path):
     pattern = _records(tmp_path, {"a": 3})
     own = {"min_resize_value": 24, "max_scale": 1.0, "flip_probability": 0.0, "min_label_count": 1}
     (batch,) = _batches(1, pattern, **own)
@@ -225,7 +225,7 @@ def test_fine_tuning_works_on_a_single_frame(tmp_path):
     assert batch["images"].shape[0] == 4
 
 
-def test_damage_touches_the_previous_mask_alone(plain, two_videos):
+def test_damage_changes_only_the_previous_mask(plain, two_videos):
     damaged = _batches(2, two_videos, damage_previous_mask=True)
     for one, two in zip(_first(2, plain), damaged):
         np.testing.assert_array_equal(one["images"], two["images"])
@@ -241,7 +241,7 @@ def test_short_videos_are_skipped_with_a_reason(tmp_path, capfd):
     assert skipped == ['skipped video "short": 2 frames, training needs 3']
 
 
-def test_nothing_usable_is_an_error_and_no_endless_search(tmp_path, two_videos, monkeypatch):
+def test_no_usable_clip_is_an_error_not_an_endless_search(tmp_path, two_videos, monkeypatch):
     monkeypatch.setattr(clip_source, "_MAX_DROPPED_IN_A_ROW", 5)
     short = _records(tmp_path, {"short": 2})
     with (
@@ -256,7 +256,7 @@ def test_nothing_usable_is_an_error_and_no_endless_search(tmp_path, two_videos, 
         _batches(1, two_videos, min_label_count=5000)
 
 
-def test_records_that_are_not_there_or_cut_short_are_named(tmp_path):
+def test_missing_and_truncated_records_are_reported(tmp_path):
     with pytest.raises(InputError, match="no training records match .*none"):
         _batches(1, str(tmp_path / "none-*"))
     pattern = _records(tmp_path, {"a": 3}, shards=1)
@@ -269,7 +269,7 @@ def test_records_that_are_not_there_or_cut_short_are_named(tmp_path):
         _batches(1, pattern)
 
 
-def test_a_corrupt_record_is_named_while_training(tmp_path):
+def test_a_corrupt_record_is_reported_while_training(tmp_path):
     pattern = _records(tmp_path, {"a": 3}, shards=1)
     path = tmp_path / "records" / "train-00000-of-00001.tfrecord"
     data = bytearray(path.read_bytes())
@@ -288,7 +288,7 @@ def _with_frame(example: tf.train.SequenceExample, key: str, content: bytes) -> 
 
 
 @pytest.mark.parametrize("kind", ["truncated image", "palette mask", "wrong size"])
-def test_a_frame_that_cannot_be_used_is_named(tmp_path, kind):
+def test_an_unusable_frame_is_reported(tmp_path, kind):
     video = _video(tmp_path, "a", 3)
     example, _ = tfrecords.encode(video)
     if kind == "truncated image":
@@ -309,7 +309,7 @@ def test_a_frame_that_cannot_be_used_is_named(tmp_path, kind):
         _batches(5, str(path))
 
 
-def test_other_failures_pass_unchanged():
+def test_other_errors_pass_unchanged():
     with (
         pytest.raises(tf.errors.InvalidArgumentError, match="of the model"),
         corrupt_records.readable_errors(),
@@ -333,19 +333,19 @@ def test_other_failures_pass_unchanged():
         ({"first_batch": -1}, "training_dataset.first_batch: expected int of 0 or more, found -1"),
         ({"max_corrupt_records": -1}, "max_corrupt_records: expected int of 0 or more, found -1"),
         ({"pattern": 5}, "records: expected"),
-        ({"pattern": []}, "records: expected a pattern or several, found none"),
+        ({"pattern": []}, "records: expected one or more patterns, found none"),
         ({"pattern": ["/a", None]}, "records: expected"),
-        ({"scenes": [MovingScenes]}, "scenes: expected @MovingScenes(), with brackets"),
+        ({"scenes": [MovingScenes]}, "scenes: expected @MovingScenes(), with parentheses"),
         ({"scenes": [None, None]}, "scenes: expected 1 entries (one per data set), found 2"),
     ],
 )
-def test_settings_out_of_range_are_named(two_videos, settings, message):
+def test_settings_out_of_range_are_reported(two_videos, settings, message):
     with pytest.raises(InputError, match=re.escape(message)):
         _batches(1, **{"pattern": two_videos, **settings})
 
 
-def test_settings_of_clips_without_brackets_are_refused(two_videos):
-    with pytest.raises(InputError, match="clips: expected @ClipSettings.., with brackets"):
+def test_clip_settings_without_parentheses_are_refused(two_videos):
+    with pytest.raises(InputError, match="clips: expected @ClipSettings.., with parentheses"):
         input_pipeline.training_dataset(2, records=two_videos, clips=ClipSettings)
 
 
@@ -365,7 +365,7 @@ def _scenes(**settings) -> MovingScenes:
     return MovingScenes(**{"min_scale": 1.0, "max_scale": 1.2, "motion": 0.3, **settings})
 
 
-def test_scenes_make_clips_of_stills_and_videos_with_frames_that_follow(tmp_path):
+def test_scenes_make_clips_from_stills_and_videos_with_following_frames(tmp_path):
     stills = _records(tmp_path / "stills", {f"s{i}": 1 for i in range(6)})
     videos = _records(tmp_path / "videos", {"a": 8, "b": 9})
     settings = {"scenes": [_scenes(), _scenes()], "rollout_steps": 1, "min_label_count": 1}
@@ -392,7 +392,7 @@ def test_data_sets_with_and_without_scenes_mix(tmp_path):
     assert names == {"s", "a", "b"}
 
 
-def test_a_corrupt_still_is_named(tmp_path):
+def test_a_corrupt_still_is_reported(tmp_path):
     pattern = _records(tmp_path, {"s0": 1}, shards=1)
     (path,) = set(tfrecords.find_videos(pattern).paths)
     with tf.io.TFRecordWriter(path) as writer:

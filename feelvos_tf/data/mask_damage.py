@@ -1,10 +1,10 @@
-"""Makes ground-truth masks as wrong as predictions are.
+"""Makes ground-truth masks as wrong as predictions.
 
-Training feeds the ground truth of the previous frame where inference feeds a prediction; damage
-narrows that gap. `damage_labels`, the release's, moves whole masks a little and is off by default,
-as there. `draw_error`, ours, makes the errors of a model that is fed its own masks: objects that
-lack a part, have leaked into the background, caught a bystander or are lost altogether. The model
-must have seen that the reference corrects them.
+Training feeds the previous frame's ground truth where inference feeds a prediction; damage narrows
+that gap. `damage_labels`, from the release, moves whole masks a little and, as there, is off by
+default. `draw_error`, our own, imitates the errors of a model that is fed its own masks: objects
+that lack a part, leak into the background, include a bystander or are lost. In training, the model
+must see such errors to learn to correct them from the reference.
 """
 
 from __future__ import annotations
@@ -38,27 +38,27 @@ def damage_labels(
 ) -> tf.Tensor:
     """Returns labels in which every object is shifted, scaled and rotated a little.
 
-    This happens at the decoder's resolution; every pixel of the result is that of the nearest pixel
-    there. Where objects come to overlap, a random one wins; what an object uncovers becomes
-    background; void stays void. Source: `utils/mask_damaging.py` of the 2019 release, without the
-    dilation, which `damage_initial_previous_frame_mask` leaves out, too.
+    This happens at the decoder's resolution; the result is resized by nearest neighbor. Where
+    objects come to overlap, a random one wins; what an object uncovers becomes background; void
+    stays void. Source: `utils/mask_damaging.py` of the 2019 release, by default without dilation,
+    as in its `damage_initial_previous_frame_mask`.
 
     Args:
-      labels: object indices, int32 [height, width], static shape; 0 is background.
+      labels: object indices, int32 [height, width], static shape; 0 is background, 255 void.
       num_objects: indices are below this, int32 [].
       seed: integer [2], the only source of randomness.
       output_stride: of the decoder.
-      max_shift: in each direction, in units of the object's size, the square root of its bounding
-        box's area.
-      max_scale_change: the scale is 1 plus or minus up to this.
-      max_rotation: degrees, either way.
-      dilation_radius: pixels of the decoder, of the disk by which objects grow; 5 in the release's
-        `damage_masks`.
+      max_shift: in each direction, in units of the object's size (square root of the area of its
+        bounding box).
+      max_scale_change: largest difference of the scale from 1.
+      max_rotation: degrees, in either direction.
+      dilation_radius: of the disk by which objects grow, in pixels of the decoder; 5 in the
+        release's `damage_masks`.
     """
     size = [scale_dimension(dim, 1.0 / output_stride) for dim in labels.shape]
     small = tf.ensure_shape(resize_nearest(labels, size), size)
     changes = tf.random.stateless_uniform([num_objects, 4], seed, minval=-1.0, maxval=1.0)
-    objects = tf.range(1, tf.maximum(num_objects, 1))  # Without a reference there are none.
+    objects = tf.range(1, tf.maximum(num_objects, 1))  # An all-void reference has 0 objects.
     order = tf.random.experimental.stateless_shuffle(objects, seed)
 
     def add_object(turn: tf.Tensor, damaged: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -85,14 +85,14 @@ def damage_mask(
     rotation: tf.Tensor,
     dilation_radius: int = 0,
 ) -> tf.Tensor:
-    """Returns the mask shifted, then scaled, then rotated, then dilated; bool.
+    """Returns the mask shifted, then scaled, rotated and dilated, bool [height, width].
 
-    Reproduction traps: the scale leaves the point in place that lies half the extent of the
-    object's box from the image's corner, not from the box's; the rotation is about the middle of
-    the image, half a pixel from the center of its pixels; after each the mask is bool again.
+    Reproduction traps: the fixed point of the scaling lies half the extent of the object's box from
+    the corner of the image, not of the box; the rotation is about the middle of the image, half a
+    pixel off the center of its pixels; the mask is rounded to bool after each step.
 
     Args:
-      mask: bool [height, width]; all False comes back as it is.
+      mask: bool [height, width]; all False is returned unchanged.
       shift: (down, right) in units of the object's size, float32 [2].
       scale: factor, float32 [].
       rotation: radians, from right toward down, float32 [].
@@ -100,9 +100,9 @@ def damage_mask(
     """
     offset = shift * tf.sqrt(tf.reduce_prod(_extent(mask)))
     mask = _shifted(mask, offset)
-    mask = _turned(mask, _extent(mask) / 2.0, 1.0 / scale, 0.0)
+    mask = _warped(mask, _extent(mask) / 2.0, 1.0 / scale, 0.0)
     middle = tf.cast(tf.shape(mask), tf.float32) / 2.0
-    mask = _turned(mask, middle, tf.cos(rotation), tf.sin(rotation))
+    mask = _warped(mask, middle, tf.cos(rotation), tf.sin(rotation))
     return _dilated(mask, dilation_radius) if dilation_radius else mask
 
 
@@ -114,7 +114,8 @@ def draw_error(
     Args:
       labels: object indices, uint8 [height, width]; 0 is background, 255 void.
       num_objects: indices are below this, background included.
-      bystanders: bool [height, width], what could be mistaken for an object; may be empty.
+      bystanders: pixels that could be mistaken for an object, bool [height, width]; may be all
+        False.
       rng: the only source of randomness.
     """
     present = [i for i in range(1, num_objects) if (labels == i).any()]
@@ -128,7 +129,7 @@ def draw_error(
 
 
 def _extent(mask: tf.Tensor) -> tf.Tensor:
-    """Returns the distances of first and last row, and column, that hold a pixel; float32 [2]."""
+    """Returns the distance between first and last row, and column, with a pixel; float32 [2]."""
 
     def along(axis: int) -> tf.Tensor:
         held = tf.cast(tf.reduce_any(mask, axis), tf.int32)
@@ -139,13 +140,13 @@ def _extent(mask: tf.Tensor) -> tf.Tensor:
 
 
 def _shifted(mask: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """Returns the mask moved by `offset` (down, right): each pixel is the nearest one's."""
+    """Returns the mask moved by `offset` (down, right), nearest neighbor."""
     y, x = (tf.cast(tf.range(n), tf.float32) for n in mask.shape)
     return _at(mask, *tf.meshgrid(y - offset[0], x - offset[1], indexing="ij")) > 0.5
 
 
-def _turned(mask: tf.Tensor, center: tf.Tensor, cosine: tf.Tensor, sine: tf.Tensor) -> tf.Tensor:
-    """Returns where the mask is more than a half, interpolated bilinearly, at turned places."""
+def _warped(mask: tf.Tensor, center: tf.Tensor, cosine: tf.Tensor, sine: tf.Tensor) -> tf.Tensor:
+    """Returns the mask rotated or scaled about `center`, bilinear, thresholded at 0.5."""
     y, x = (tf.cast(tf.range(n), tf.float32) for n in mask.shape)
     down, right = tf.meshgrid(y - center[0], x - center[1], indexing="ij")
     y = center[0] + cosine * down - sine * right
@@ -167,7 +168,7 @@ def _dilated(mask: tf.Tensor, radius: int) -> tf.Tensor:
 
 
 def _at(mask: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """Returns the mask's nearest pixels, float32; 0 at places outside of the mask."""
+    """Returns the mask's nearest pixels, float32; 0 outside the image."""
     height, width = mask.shape
     exists = (y >= 0.0) & (y <= height - 1.0) & (x >= 0.0) & (x <= width - 1.0)
     row = tf.clip_by_value(tf.cast(tf.floor(y + 0.5), tf.int32), 0, height - 1)
@@ -179,7 +180,7 @@ def _at(mask: tf.Tensor, y: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
 def _changed(
     inside: np.ndarray, bystanders: np.ndarray, kind: str, rng: np.random.Generator
 ) -> np.ndarray:
-    """Returns the object's new mask, bool [height, width]; `inside`, its old one, is not empty."""
+    """Returns the object's new mask, bool [height, width]; `inside`, the old one, is not empty."""
     size = float(np.sqrt(inside.sum()))
     if kind == "part_lost":
         return inside & ~_blob(inside, size * rng.uniform(0.2, 0.7), rng)
@@ -201,7 +202,7 @@ def _border(inside: np.ndarray) -> np.ndarray:
 
 
 def _blob(where: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
-    """Returns an ellipse about a random pixel of `where`, bool of its shape."""
+    """Returns an ellipse around a random pixel of `where`, bool [height, width]."""
     rows, columns = np.nonzero(where)
     pick = int(rng.integers(len(rows)))
     axes = tuple(max(1, int(radius * f)) for f in np.exp(rng.uniform(-0.5, 0.5, 2)))

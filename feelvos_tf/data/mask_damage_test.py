@@ -45,7 +45,7 @@ def _warp(mask, place):
 
 
 def release_damage(mask, shift, scale, rotation, radius):
-    """Returns the release's rule, pixel by pixel: shift, scale, rotation, dilation in turn."""
+    """Applies the release's rule pixel by pixel: shift, scale, rotation, then dilation."""
     off = np.array(shift) * math.sqrt(np.prod(_extent_of(mask)))
     shifted = np.zeros_like(mask)
     for y, x in np.ndindex(*mask.shape):
@@ -74,26 +74,26 @@ def _damaged(mask, shift, scale, rotation, radius=0):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_each_change_is_the_release_s_pixel_by_pixel(seed):
+def test_each_change_matches_the_release_pixel_by_pixel(seed):
     rng = np.random.default_rng(seed)
     mask = _drawing(seed)
-    # Larger than ever drawn, so that a rule that differs shows.
+    # Larger than ever drawn, so that a different rule would show.
     changes = rng.uniform(-0.4, 0.4, 2), rng.uniform(0.6, 1.5), rng.uniform(-0.8, 0.8)
     for radius in (0, 2):
         found = _damaged(mask, *changes, radius)
         expected = release_damage(mask, *changes, radius)
-        # In float32 a value of exactly a half may fall on the other side.
+        # In float32, a value of exactly 0.5 may fall on the other side.
         assert (found != expected).sum() <= 1
         assert expected.any() and (expected != mask).sum() > 20
 
 
-def test_no_change_gives_the_mask_back_and_nothing_stays_nothing():
+def test_no_change_returns_the_same_mask_and_an_empty_mask_stays_empty():
     np.testing.assert_array_equal(_damaged(_drawing(0), (0, 0), 1, 0), _drawing(0))
     assert not _damaged(np.zeros((5, 6), bool), (0.1, 0.1), 1.1, 0.1, 2).any()
     assert not _damaged(_drawing(0), (3.0, 0.0), 1.0, 0.0).any()
 
 
-def test_labels_are_damaged_at_the_decoder_s_resolution_in_a_random_order():
+def test_labels_are_damaged_at_the_decoder_resolution_in_random_order():
     labels = np.zeros((33, 41), np.int32)
     labels[4:25, 3:22], labels[8:30, 20:38] = 1, 2
     labels[:, 39:] = 255
@@ -146,7 +146,7 @@ def test_damage_is_small_and_keeps_void_and_ids():
 
 
 @pytest.mark.parametrize("num_objects", [0, 1])
-def test_a_clip_without_objects_has_nothing_to_damage(num_objects):
+def test_a_clip_without_objects_is_not_damaged(num_objects):
     labels = tf.fill([9, 9], 255)
     damaged = mask_damage.damage_labels(labels, tf.constant(num_objects), [1, 0], 4)
     np.testing.assert_array_equal(damaged, labels)
@@ -171,7 +171,7 @@ def erroneous(kind, bystanders=NOBODY, seed=0):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_an_error_changes_one_object_and_leaves_void_and_the_other_alone(seed):
+def test_an_error_changes_one_object_but_not_void_or_the_other_object(seed):
     before = drawn_labels()
     after = mask_damage.draw_error(before, 3, NOBODY, np.random.default_rng(seed))
     assert after.dtype == np.uint8
@@ -182,7 +182,7 @@ def test_an_error_changes_one_object_and_leaves_void_and_the_other_alone(seed):
     np.testing.assert_array_equal(after, again)
 
 
-def test_every_kind_of_error_does_what_it_is_called():
+def test_every_kind_of_error_does_what_its_name_says():
     for seed in range(10):
         inside, changed = erroneous("part_lost", seed=seed)
         assert not (changed & ~inside).any() and 0 < changed.sum() < inside.sum()
@@ -193,14 +193,14 @@ def test_every_kind_of_error_does_what_it_is_called():
         assert not erroneous("lost", seed=seed)[1].any()
 
 
-def test_a_bystander_is_caught():
+def test_a_bystander_is_added_to_an_object():
     bystanders = NOBODY.copy()
     bystanders[45:50, 20:30] = True
     inside, changed = erroneous("bystander", bystanders)
     np.testing.assert_array_equal(changed, inside | bystanders)
 
 
-def test_a_mask_without_objects_stays_as_it_is():
+def test_a_mask_without_objects_is_unchanged():
     labels = np.zeros((20, 20), np.uint8)
     result = mask_damage.draw_error(labels, 2, NOBODY[:20, :20], np.random.default_rng(0))
     np.testing.assert_array_equal(result, labels)

@@ -12,7 +12,7 @@ from feelvos_tf.data.synthetic_motion import View, sampling_grid
 from feelvos_tf.media import masks
 
 _MARGIN = 2
-# Smaller objects, in pixels of their picture, are not worth cutting out.
+# Objects with fewer pixels in their picture are not worth cutting out.
 MIN_PIXELS = 150
 
 
@@ -22,7 +22,7 @@ class Cutout(NamedTuple):
     Attributes:
       pixels: uint8 [h, w, 4], RGB and opacity (255 inside the object).
       center: (x, y) center of mass, in pixels of the cutout.
-      extent: square root of the object's bounding box's area, in pixels.
+      extent: square root of the area of the object's bounding box, in pixels.
     """
 
     pixels: np.ndarray
@@ -31,13 +31,13 @@ class Cutout(NamedTuple):
 
 
 def cut(image: np.ndarray, inside: np.ndarray) -> Cutout:
-    """Returns the object where `inside` (bool [h, w], not all False) is True of uint8 [h, w, 3]."""
+    """Returns the part of uint8 [h, w, 3] where `inside` (bool [h, w], not all False) is True."""
     top, bottom, left, right = masks.bounds(inside)
     extent = float(np.sqrt((bottom - top) * (right - left)))
     window = np.s_[
         max(top - _MARGIN, 0) : bottom + _MARGIN, max(left - _MARGIN, 0) : right + _MARGIN
     ]
-    # A pixel of blur hides the steps of outlines that were drawn at another size.
+    # A pixel of blur hides jagged outlines that were drawn at another resolution.
     opacity = cv2.GaussianBlur(inside[window].astype(np.uint8) * 255, (3, 3), 0)
     pixels = np.dstack([image[window], opacity])
     y, x = (float(np.mean(p)) for p in np.nonzero(inside[window]))
@@ -45,17 +45,17 @@ def cut(image: np.ndarray, inside: np.ndarray) -> Cutout:
 
 
 def mirrored(cutout: Cutout) -> Cutout:
-    """Returns the object with left and right exchanged."""
+    """Returns the object mirrored left to right."""
     width = cutout.pixels.shape[1]
     x, y = cutout.center
     return Cutout(np.ascontiguousarray(cutout.pixels[:, ::-1]), (width - 1 - x, y), cutout.extent)
 
 
 def fill(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Returns uint8 [h, w, 3] `image` with the pixels `inside` (bool [h, w]) filled in.
+    """Returns `image` (uint8 [h, w, 3]) with the pixels `inside` (bool [h, w]) filled in.
 
-    Each is the mean of the known pixels around it, taken from blurs of growing width until one
-    reaches a known pixel. Cheap, and smooth enough for holes that are mostly covered again.
+    Each becomes the mean of known pixels around it, from blurs of growing width until one reaches
+    a known pixel. Cheap, and smooth enough for holes that are mostly covered again.
     """
     hidden = cv2.dilate(inside.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
     known = (~hidden).astype(np.float32)
@@ -81,14 +81,14 @@ def fill(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
 def paste(
     image: np.ndarray, labels: np.ndarray, cutout: Cutout, view: View, label: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a frame with the object in front of everything that was there.
+    """Returns the frame and labels with the object pasted in front of everything else.
 
     Args:
       image: uint8 [height, width, 3].
       labels: uint8 [height, width].
       cutout: the object.
-      view: where it lies in the frame.
-      label: of pixels that are at least half object.
+      view: where it is in the frame.
+      label: given to pixels that are at least half object.
     """
     grid = sampling_grid(view, labels.shape)
     pixels = cv2.remap(
@@ -98,7 +98,7 @@ def paste(
     x, y, width, height = cv2.boundingRect(pixels[..., 3])
     window = np.s_[y : y + height, x : x + width]
     pixels = pixels[window]
-    # Opaque from a little inside on: no halo of the object's old background.
+    # Steeper opacity leaves no halo of the object's old background.
     opacity = pixels[..., 3:].astype(np.float32) / 255.0
     opacity = np.clip(1.5 * opacity - 0.25, 0.0, 1.0)
     image[window] = opacity * pixels[..., :3] + (1.0 - opacity) * image[window]
@@ -107,6 +107,6 @@ def paste(
 
 
 def object_masks(ids: np.ndarray) -> list[tuple[int, np.ndarray]]:
-    """Returns (id, bool [h, w]) of every object of uint8 [h, w] `ids` that can be cut out."""
+    """Returns (id, bool [h, w]) of every object in `ids` (uint8 [h, w]) that can be cut out."""
     counts = np.bincount(ids.ravel(), minlength=VOID + 1)
     return [(i, ids == i) for i in range(1, VOID) if counts[i] >= MIN_PIXELS]

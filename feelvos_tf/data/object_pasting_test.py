@@ -23,7 +23,7 @@ def blank():
     return np.full((60, 80, 3), 30, np.uint8), np.zeros((60, 80), np.uint8)
 
 
-def test_a_pasted_object_lies_where_the_view_says_with_its_pixels_and_its_label():
+def test_a_pasted_object_has_its_position_pixels_and_label():
     red = square(RED)
     image, labels = object_pasting.paste(*blank(), red, at(red, 39.5, 29.5), 7)
     rows, columns = np.nonzero(labels == 7)
@@ -35,7 +35,7 @@ def test_a_pasted_object_lies_where_the_view_says_with_its_pixels_and_its_label(
     np.testing.assert_array_equal(labels == 7, image[..., 0] > 120)
 
 
-def test_what_is_pasted_later_occludes_what_was_there():
+def test_later_pastes_occlude_earlier_ones():
     red, green = square(RED), square(GREEN)
     frame = object_pasting.paste(*blank(), red, at(red, 30, 30), 1)
     image, labels = object_pasting.paste(*frame, green, at(green, 40, 30), 2)
@@ -43,15 +43,15 @@ def test_what_is_pasted_later_occludes_what_was_there():
     assert labels[30, 24] == 1 and tuple(image[30, 24]) == RED
 
 
-def test_no_halo_of_the_old_background_comes_along():
+def test_pasting_leaves_no_halo_of_the_old_background():
     white = square((255, 255, 255))
     dark = np.zeros((60, 80, 3), np.uint8), np.zeros((60, 80), np.uint8)
     image, labels = object_pasting.paste(*dark, white, at(white, 40, 30), 1)
-    # The object was cut out of grey: just inside of its outline, little of that may be left.
+    # The object was cut out of grey: little of that may be left just inside its outline.
     assert image[labels == 1].mean() > 215
 
 
-def test_a_filled_picture_shows_nothing_of_the_object_and_keeps_the_rest():
+def test_filling_removes_the_object_and_keeps_the_rest():
     image = np.full((100, 120, 3), GREY, np.uint8)
     image[:, 60:] = (200, 180, 40)
     inside = np.zeros((100, 120), bool)
@@ -66,7 +66,7 @@ def test_a_filled_picture_shows_nothing_of_the_object_and_keeps_the_rest():
     assert filled[50, 40, 0] < 110 < filled[50, 80, 0]
 
 
-def test_a_picture_that_is_all_object_is_left_as_it_is():
+def test_a_picture_that_is_all_object_is_unchanged():
     image = np.full((30, 30, 3), RED, np.uint8)
     np.testing.assert_array_equal(object_pasting.fill(image, np.ones((30, 30), bool)), image)
 
@@ -78,7 +78,7 @@ def test_mirroring_keeps_the_center_of_mass_on_the_object():
     assert mirrored.center == (cutout.pixels.shape[1] - 4.0, 8.0)
 
 
-def test_void_and_specks_are_no_objects_to_cut_out():
+def test_void_and_specks_are_not_cut_out():
     ids = np.zeros((40, 40), np.uint8)
     ids[:20, :20], ids[30:35, 30:35], ids[:, 39] = 4, 5, 255
     assert [i for i, _ in object_pasting.object_masks(ids)] == [4]

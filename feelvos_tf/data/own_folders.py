@@ -1,22 +1,22 @@
 """Lists the videos and photographs in your own folders, as `VideoFiles`.
 
 `list_folder` takes any tree of frames and masks. A folder with .jpg files is a video; its masks are
-the .png files of the same names, in the same folder or in one whose path differs in one part:
+the .png files with the same names, in the same folder or in one whose path differs in one part:
 
     images/a/0.jpg      JPEGImages/480p/a/0.jpg      a/frames/0.jpg      a/0.jpg
     masks/a/0.png       Annotations/480p/a/0.png     a/masks/0.png       a/0.png
 
-Names may also differ in words such as frame, image, mask and label; where masks have such a word,
-frames may be .png, too:
+Names may also differ in words such as frame, image, mask and label; if the masks have such a word,
+frames may be .png as well:
 
     a_frames/0.jpg      a/frame_0.jpg      a/images/0.png
     a_masks/0.png       a/mask_0.png       a/labels/0_mask.png
 
-A mask holds 0 for background, 1, 2, ... for objects, 255 for void; one with nothing but 0 and 255
-is read as one object, and in masks of colors every color but black is one. Frames without a mask
-are left out.
+A mask holds 0 for background, 1, 2, ... for objects, and 255 for void; masks with only 0 and 255
+show one object, and in color masks every color but black is an object. Frames without a mask are
+skipped.
 
-`list_stills` takes photographs with masks, which become videos of one frame:
+`list_stills` takes photographs with masks, which become one-frame videos:
 
     images/<name>.jpg
     masks/<name>.png
@@ -44,10 +44,10 @@ Parts = tuple[str, ...]
 
 
 def list_folder(root: str | Path) -> list[VideoFiles]:
-    """Returns the videos below a folder that have masks, sorted by name.
+    """Returns the videos below a folder, with their masks, sorted by folder.
 
     Raises:
-      InputError: there is none, or it is unclear which masks belong to one.
+      InputError: there are none, or it is unclear which masks belong to a video.
     """
     root = Path(root)
     if not root.is_dir():
@@ -72,10 +72,10 @@ def list_folder(root: str | Path) -> list[VideoFiles]:
 
 
 def list_stills(root: str | Path) -> list[VideoFiles]:
-    """Returns the photographs of a folder, shuffled, always in the same order.
+    """Returns the photographs of a folder in a shuffled but reproducible order.
 
-    Names often begin with the collection that a picture is from, and shards hold successive
-    records: sorted by name, each shard would hold one collection.
+    Names often begin with the collection a picture comes from, and shards hold successive records:
+    sorted by name, each shard would hold a single collection.
 
     Raises:
       InputError: a folder is missing or empty, or an image or mask lacks its partner.
@@ -95,7 +95,7 @@ def list_stills(root: str | Path) -> list[VideoFiles]:
 
 
 def _by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Parts, dict[str, Path]]:
-    """Returns folder, as parts below `root` -> stem -> file."""
+    """Returns folder (as path parts below `root`) -> stem -> file."""
     found: dict[Parts, dict[str, Path]] = defaultdict(dict)
     for path in sorted(root.rglob("*")):
         inside = path.relative_to(root).parts
@@ -107,7 +107,7 @@ def _by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Parts, dict[str, P
 def _frames_and_masks(
     found: dict[Parts, dict[str, Path]],
 ) -> tuple[dict[Parts, dict[str, Path]], dict[Parts, dict[str, Path]]]:
-    """Returns frames and masks that are both .png: a word in the path of the masks says so."""
+    """Splits .png files into frames and masks: the paths of masks contain a mask word."""
     split: tuple[dict, dict] = ({}, {})
     for parts, files in found.items():
         for stem, path in files.items():
@@ -119,7 +119,7 @@ def _frames_and_masks(
 def _pairs(
     root: Path, parts: Parts, frames: dict[str, Path], found: dict[Parts, dict[str, Path]]
 ) -> tuple[Parts, list[tuple[Path, Path]]]:
-    """Returns the folder of the masks that belong to a folder of frames; and frames with masks."""
+    """Returns the mask folder that belongs to a frame folder, and (frame, mask) pairs."""
     candidates = {
         other: pairs
         for other, files in found.items()
@@ -132,8 +132,8 @@ def _pairs(
     if len(candidates) != 1:
         what = " and ".join(str(root.joinpath(*c)) for c in candidates) or "none"
         raise InputError(
-            f"{root.joinpath(*parts)}: expected one folder with masks of the same names, in the "
-            f"same place or differing in one part of the path, found {what}"
+            f"{root.joinpath(*parts)}: expected one folder with masks of the same names, the same "
+            f"folder or one whose path differs in one part, found {what}"
         )
     [result] = candidates.items()
     return result
@@ -142,7 +142,7 @@ def _pairs(
 def _of_one_name(
     folder: Path, frames: dict[str, Path], found: dict[str, Path]
 ) -> list[tuple[Path, Path]]:
-    """Returns frames and masks of the same name, or the same but for a word like `mask`."""
+    """Returns (frame, mask) pairs with the same name, or with names that differ in a known word."""
     if not frames.keys() & found.keys():
         frames, found = _by_bare_name(folder, frames), _by_bare_name(folder, found)
     stems = sorted(frames.keys() & found.keys(), key=lambda stem: natural_key(Path(stem)))
@@ -155,8 +155,8 @@ def _by_bare_name(folder: Path, files: dict[str, Path]) -> dict[str, Path]:
         other = bare.setdefault(_bare(stem), path)
         if other != path:
             raise InputError(
-                f"{folder}: expected names of frames and masks that tell which belong together, "
-                f"found {other.name} and {path.name}"
+                f"{folder}: expected names that show which frame and mask belong together, found "
+                f"{other.name} and {path.name}"
             )
     return bare
 
@@ -166,26 +166,26 @@ def _words(words: str) -> re.Pattern[str]:
 
 
 def _bare(name: str) -> str:
-    """Returns a name without words that say frame or mask: `shot1` for `shot1_frames`."""
+    """Returns a name without words for frame or mask: `shot1` for `shot1_frames`."""
     bare = _words(f"{_FRAME_WORDS}|{_MASK_WORDS}").sub("", name)
     return re.sub(r"[ _.-]+", "_", bare).strip("_")
 
 
 def _name(parts: Parts, mask_parts: Parts) -> str:
-    """Returns what the paths of frames and masks have in common."""
+    """Returns a video's name: what the paths of its frames and masks have in common."""
     shared = [a if a == b else _bare(a) for a, b in zip(parts, mask_parts) if _bare(a) == _bare(b)]
     return "_".join(filter(None, shared))
 
 
 def _video(name: str, pairs: list[tuple[Path, Path]]) -> VideoFiles:
-    """Returns a video of the frames that have masks."""
+    """Returns the video made of (frame, mask) pairs."""
     frames, chosen = zip(*pairs)
     is_binary, colors = _kind(chosen)
     return VideoFiles(name, frames, chosen, is_binary, colors)
 
 
 def _kind(paths: tuple[Path, ...]) -> tuple[bool, dict[masks.Color, int]]:
-    """Returns whether masks hold nothing but 0 and 255; and the ids of colors that they hold."""
+    """Returns whether the masks hold only 0 and 255, and color -> id if they hold colors."""
     values: set[int] = set()
     colors: set[masks.Color] = set()
     for path in paths:
@@ -209,9 +209,9 @@ def _kind(paths: tuple[Path, ...]) -> tuple[bool, dict[masks.Color, int]]:
 
 
 def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Returns stem -> file of those with one of the suffixes."""
+    """Returns stem -> file for the files with one of the suffixes."""
     if not folder.is_dir():
-        raise InputError(f"folder of stills {folder} does not exist or is no folder")
+        raise InputError(f"folder of stills {folder} does not exist or is not a folder")
     found = {
         path.stem: path
         for path in sorted(folder.iterdir())

@@ -30,7 +30,7 @@ def write(root, frames, found, value=1, stems=("0", "1", "2")):
         ("a", "a", "a"),
     ],
 )
-def test_masks_are_found_and_frames_without_one_left_out(tmp_path, frames, found, name):
+def test_masks_are_found_and_frames_without_one_skipped(tmp_path, frames, found, name):
     write(tmp_path, frames, found)
     other = (frames.replace("a", "b", 1), found.replace("a", "b", 1))
     if "images" not in frames and "JPEG" not in frames:
@@ -66,7 +66,7 @@ def put(root, names, color=(9, 9, 9), size=(9, 8)):
         ("{v} Frames/{n}.jpeg", "{v} Labels/label-{n}.png", "shot1"),
     ],
 )
-def test_names_may_differ_in_words_that_say_what_they_are(tmp_path, frame, mask, name):
+def test_names_may_differ_in_words_for_frame_and_mask(tmp_path, frame, mask, name):
     for v in ("shot1", "shot2"):
         put(tmp_path, [frame.format(v=v, n=n) for n in (2, 10, 11)])
         put(tmp_path, [mask.format(v=v, n=n) for n in (2, 10)], color=(1, 1, 1))
@@ -78,7 +78,7 @@ def test_names_may_differ_in_words_that_say_what_they_are(tmp_path, frame, mask,
         assert tfrecords.encode(video)[1].objects == [1]
 
 
-def test_every_color_of_masks_is_an_object_in_all_frames_of_a_video(tmp_path):
+def test_a_color_is_the_same_object_in_all_frames_of_a_video(tmp_path):
     put(tmp_path, [f"a/{n}.jpg" for n in range(3)])
     colors = [(250, 9, 9), (9, 250, 9), (0, 0, 0)]
     for number, color in enumerate(colors):
@@ -97,7 +97,7 @@ def test_every_color_of_masks_is_an_object_in_all_frames_of_a_video(tmp_path):
     assert sorted(video.mask_colors.values()) == [2, 5]
 
 
-def test_masks_of_many_colors_and_names_that_tell_nothing_are_one_sentence(tmp_path):
+def test_many_colors_and_ambiguous_names_give_one_line_errors(tmp_path):
     put(tmp_path, ["a/0.jpg"], size=(64, 48))
     noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "a/0.png")
@@ -110,7 +110,7 @@ def test_masks_of_many_colors_and_names_that_tell_nothing_are_one_sentence(tmp_p
         own_folders.list_folder(tmp_path)
 
 
-def test_what_cannot_be_told_is_one_sentence(tmp_path):
+def test_missing_and_ambiguous_folders_give_one_line_errors(tmp_path):
     with pytest.raises(InputError, match="expected a folder of frames and masks"):
         own_folders.list_folder(tmp_path / "none")
     with pytest.raises(InputError, match="found 0 folders of frames and 0 of masks"):
@@ -136,7 +136,7 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_every_image_comes_with_its_mask_mixed_and_always_in_the_same_order(root):
+def test_every_image_has_its_mask_in_a_reproducible_shuffled_order(root):
     found = own_folders.list_stills(root)
     names = [still.name for still in found]
     assert sorted(names) == [f"set_{i:02d}" for i in range(20)] != names
@@ -154,13 +154,13 @@ def test_every_image_comes_with_its_mask_mixed_and_always_in_the_same_order(root
         ("images/set_04.jpg", "set_04.png has no image of the same name"),
     ],
 )
-def test_a_picture_without_partner_is_one_sentence(root, lost, sentence):
+def test_an_image_or_mask_without_partner_gives_a_one_line_error(root, lost, sentence):
     (root / lost).unlink()
     with pytest.raises(InputError, match=sentence):
         own_folders.list_stills(root)
 
 
-def test_missing_and_empty_folders_are_one_sentence(root):
+def test_missing_and_empty_folders_give_one_line_errors(root):
     with pytest.raises(InputError, match="folder of stills .*nowhere/images does not exist"):
         own_folders.list_stills(root / "nowhere")
     for mask in (root / "masks").iterdir():

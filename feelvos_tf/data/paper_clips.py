@@ -22,30 +22,30 @@ from feelvos_tf.data import augmentation, mask_damage, tfrecords
 class ClipSettings:
     """How training clips are made; the defaults are those of the 2019 release.
 
-    `MovingScenes` has settings of its own in place of the sizes, scales, the flip,
-    `first_frame_only` and the frame gaps.
+    For `MovingScenes`, its own settings replace the sizes, scales, flip, `first_frame_only` and
+    frame gaps.
 
     Attributes:
       crop_size: (height, width) in pixels.
       min_scale: smallest factor on the size of the frames.
-      max_scale: largest.
-      scale_step: 0 draws any factor between the two; otherwise one of those that are about so far
-        apart, both ends included.
-      min_resize_value: pixels of the short side to which frames are resized first; None for none.
-      max_resize_value: pixels that the long side may then have at most.
+      max_scale: largest factor.
+      scale_step: 0 draws any factor between the two; otherwise factors are about this far apart,
+        both ends included.
+      min_resize_value: short side in pixels to which frames are resized first; None: no resizing.
+      max_resize_value: most pixels that the long side may then have; None: no limit.
       flip_probability: of mirroring left to right.
       decoder_output_stride: stride at which objects must be present in the reference.
       min_label_count: pixels at that stride that the background and every object need in the
-        reference; a clip with fewer is dropped. 0 drops no clip.
-      first_frame_only: all frames are made from frame 0, each with its own augmentation: for
+        reference; clips with fewer are dropped. 0 drops none.
+      first_frame_only: makes all frames from frame 0, each with its own augmentation, for
         fine-tuning on the given mask of a video.
       min_frame_gap: see `max_frame_gap`. 2 for line 3 of table 6, as the release trains it: without
-        matching to the previous frame, the previous mask is that of two frames before.
+        matching to the previous frame, the previous mask is from two frames before.
       max_frame_gap: the current frame comes `min_frame_gap` to this many frames after the previous
         one. More than the paper's 1 makes the previous mask less reliable, as the model's own are.
       damage_previous_mask: perturbs the previous frame's labels (see `mask_damage.damage_labels`).
-      rollout_steps: frames that follow the current one, each predicted with the mask predicted for
-        the one before: `train_num_frames_per_video` of the release is 3 more.
+      rollout_steps: frames after the current one, each predicted from the mask predicted for the
+        frame before it; the release's `train_num_frames_per_video` is 3 more.
     """
 
     crop_size: tuple[settings.PositiveInt, settings.PositiveInt] = (465, 465)
@@ -85,7 +85,8 @@ class ClipSettings:
     def frames_needed(self) -> int:
         """Number of frames that a video needs for a clip as in the paper.
 
-        Of the frames from the previous one on, the last of the video is none: see `draw_frames`.
+        One more than the clip spans, as the video's last frame is used only as a reference: see
+        `draw_frames`.
         """
         return 1 if self.first_frame_only else self.min_frame_gap + self.rollout_steps + 2
 
@@ -139,24 +140,24 @@ def is_long_enough(
     Args:
       video: parsed record.
       clips: settings.
-      report: bool [], whether to name a video that is too short on stderr.
+      report: bool [], whether to report a video that is too short on stderr.
     """
     found = tf.size(video.images)
 
-    def say() -> tf.Operation:
+    def print_skipped() -> tf.Operation:
         counts = (found, " frames, training needs ", clips.frames_needed)
         return tf.print(
             "skipped video ", video.video_id, ": ", *counts, sep="", output_stream=sys.stderr
         )
 
-    tf.cond(report & (found < clips.frames_needed), say, tf.no_op)
+    tf.cond(report & (found < clips.frames_needed), print_skipped, tf.no_op)
     return found >= clips.frames_needed
 
 
 def choose_frames(
     video: tfrecords.EncodedVideo, seed: tf.Tensor, clips: ClipSettings
 ) -> EncodedClip:
-    """Returns a clip's frames of a video. The others are never decoded, which makes this fast."""
+    """Returns a clip's frames of a video; the others are never decoded, which saves time."""
     frames = draw_frames(tf.size(video.images), _split(seed, clips).frames, clips)
     return EncodedClip(
         video.video_id, tf.gather(video.images, frames), tf.gather(video.masks, frames), seed
@@ -166,11 +167,12 @@ def choose_frames(
 def draw_frames(num_frames: tf.Tensor, seed: tf.Tensor, clips: ClipSettings) -> tf.Tensor:
     """Returns the indices of reference, previous, current and following frames, int32 [frames].
 
-    The reference is any frame, before, between or after the others; previous and current are
-    adjacent in the paper, and so are those that follow.
+    The reference is any frame: before, between or after the others. In the paper, the previous and
+    current frame are adjacent; so are those that follow.
 
-    Reproduction trap: none of the others is the last frame of the video. Source: the 2019 release,
-    `utils/video_input_generator.py`, which counts the reference as one of a row of frames.
+    Reproduction trap: none but the reference can be the last frame of the video. Source: the 2019
+    release, `utils/video_input_generator.py`, which counts the reference as one of the run of
+    frames.
 
     Args:
       num_frames: length of the video, int32 [], at least `clips.frames_needed`.
@@ -180,8 +182,8 @@ def draw_frames(num_frames: tf.Tensor, seed: tf.Tensor, clips: ClipSettings) -> 
     if clips.first_frame_only:
         return tf.zeros([clips.num_frames], tf.int32)
     uniform = tf.random.stateless_uniform([3], seed)
-    longer = tf.minimum(clips.max_frame_gap, num_frames - clips.rollout_steps - 2)
-    gap = clips.min_frame_gap + _pick(uniform[2], longer - clips.min_frame_gap + 1)
+    max_gap = tf.minimum(clips.max_frame_gap, num_frames - clips.rollout_steps - 2)
+    gap = clips.min_frame_gap + _pick(uniform[2], max_gap - clips.min_frame_gap + 1)
     reference = _pick(uniform[0], num_frames)
     previous = _pick(uniform[1], num_frames - clips.rollout_steps - gap - 1)
     following = previous + gap + tf.range(clips.rollout_steps + 1)
@@ -189,7 +191,7 @@ def draw_frames(num_frames: tf.Tensor, seed: tf.Tensor, clips: ClipSettings) -> 
 
 
 def make_clip(encoded: EncodedClip, clips: ClipSettings) -> tuple[TrainingClip, tf.Tensor]:
-    """Returns the finished clip, and whether it can be trained on, bool []."""
+    """Returns the finished clip, and whether it can be trained on (bool [])."""
     seeds = _split(encoded.seed, clips)
     images, labels = _augmented(encoded, seeds.augmentations, clips)
     return finish_clip(images, labels, labels[PREVIOUS], encoded.video_id, seeds.damage, clips)
@@ -203,12 +205,12 @@ def finish_clip(
     damage_seed: tf.Tensor,
     clips: ClipSettings,
 ) -> tuple[TrainingClip, tf.Tensor]:
-    """Returns a clip with object indices for ids, and whether it can be trained on, bool [].
+    """Returns a clip with ids replaced by indices, and whether it can be trained on (bool []).
 
     Args:
       images: float32 [frames, *crop_size, 3].
       labels: object ids, uint8 [frames, *crop_size].
-      previous: the previous frame's ids as the network will see them, uint8 [*crop_size].
+      previous: the previous frame's ids as fed to the network, uint8 [*crop_size].
       video_id: string [].
       damage_seed: integer [2], for damaging the previous mask.
       clips: settings.
@@ -244,7 +246,7 @@ def _split(seed: tf.Tensor, clips: ClipSettings) -> _Seeds:
 
 
 def _pick(uniform: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Returns 0..count-1, int32, from a number in [0, 1)."""
+    """Returns an int32 in 0..count-1 from a number in [0, 1)."""
     return tf.minimum(tf.cast(uniform * tf.cast(count, tf.float32), tf.int32), count - 1)
 
 
@@ -253,9 +255,9 @@ def _augmented(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns images float32 [frames, *crop_size, 3] and object ids uint8 [frames, *crop_size].
 
-    The reference has its own scale, crop and flip; the other frames share theirs, so that what
-    moves between them is the video's motion. Made from the same frame (`first_frame_only`) each has
-    its own, or there would be no motion at all.
+    The reference has its own scale, crop and flip; the other frames share theirs, so that only the
+    video's own motion is seen between them. With `first_frame_only` every frame has its own, or
+    there would be no motion at all.
     """
     count = clips.num_frames
     frames = [tfrecords.decode_frame(encoded.images[i], encoded.masks[i]) for i in range(count)]

@@ -14,35 +14,35 @@ def _draw(num_frames, count, **settings):
     return [tuple(draw(tf.constant([5, i])).numpy()) for i in range(count)]
 
 
-def _rows_of_the_release(num_frames, length):
-    """Returns where `length - 1` frames in a row may begin, the reference being drawn apart."""
+def _runs_of_the_release(num_frames, length):
+    """Returns the release's runs of `length - 1` frames; the reference is drawn separately."""
     return [tuple(range(start, start + length - 1)) for start in range(num_frames - length + 1)]
 
 
-def test_frames_are_those_that_the_release_may_draw_all_as_often():
+def test_frames_are_drawn_as_often_as_in_the_release():
     drawn = _draw(5, 400)
-    rows = _rows_of_the_release(5, 3)
-    assert rows == [(0, 1), (1, 2), (2, 3)]
-    assert {frames[1:] for frames in drawn} == set(rows)
+    runs = _runs_of_the_release(5, 3)
+    assert runs == [(0, 1), (1, 2), (2, 3)]
+    assert {frames[1:] for frames in drawn} == set(runs)
     assert {reference for reference, *_ in drawn} == set(range(5))
     combinations = Counter(drawn)
     assert len(combinations) == 15
     assert max(combinations.values()) < 60
 
 
-def test_following_frames_are_drawn_as_one_row_with_the_others():
+def test_following_frames_continue_the_run_of_previous_and_current():
     drawn = _draw(8, 300, rollout_steps=2)
-    assert {frames[1:] for frames in drawn} == set(_rows_of_the_release(8, 5))
+    assert {frames[1:] for frames in drawn} == set(_runs_of_the_release(8, 5))
     assert ClipSettings(rollout_steps=2).num_frames == 5
     assert ClipSettings(rollout_steps=2).frames_needed == 5
     assert {frames[1:] for frames in _draw(5, 5, rollout_steps=2)} == {(0, 1, 2, 3)}
 
 
-def test_the_mask_of_two_frames_before_is_the_first_of_the_release_s_row_of_four():
-    """Line 3 of table 6: the frame between is read by the release, and not used."""
+def test_a_gap_of_two_matches_the_release_s_run_of_four_frames():
+    """Line 3 of table 6: the release reads the frame in between but does not use it."""
     gap = {"min_frame_gap": 2, "max_frame_gap": 2}
     drawn = _draw(7, 300, **gap)
-    assert {frames[1:] for frames in drawn} == {(r[0], r[2]) for r in _rows_of_the_release(7, 4)}
+    assert {frames[1:] for frames in drawn} == {(r[0], r[2]) for r in _runs_of_the_release(7, 4)}
     assert ClipSettings(**gap).frames_needed == 4
 
 
@@ -51,7 +51,7 @@ def test_fine_tuning_uses_the_first_frame_for_all():
     assert set(_draw(9, 2, first_frame_only=True, rollout_steps=1)) == {(0, 0, 0, 0)}
 
 
-def test_a_larger_gap_draws_every_distance_up_to_it_and_stays_inside_short_videos():
+def test_gaps_up_to_the_maximum_are_drawn_and_stay_inside_short_videos():
     drawn = _draw(7, 400, max_frame_gap=3)
     assert {current - previous for _, previous, current in drawn} == {1, 2, 3}
     assert {current for _, _, current in drawn} == {1, 2, 3, 4, 5}
@@ -65,6 +65,6 @@ def test_a_larger_gap_draws_every_distance_up_to_it_and_stays_inside_short_video
         ({"max_resize_value": 9}, "max_resize_value: expected None without a min_resize_value"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(settings, message):
+def test_contradictory_settings_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         ClipSettings(**settings)

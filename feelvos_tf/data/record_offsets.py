@@ -1,4 +1,4 @@
-"""Finds where the records of a TFRecord file begin, also behind one whose length is corrupt.
+"""Finds where the records of a TFRecord file begin, even after one whose length is corrupt.
 
 A record is its length (uint64, little endian), the length's checksum, its bytes, their checksum.
 """
@@ -23,9 +23,9 @@ def record_offsets(path: Path, on_corrupt: Callable[[str], None] | None = None) 
     """Returns the byte at which each record of a TFRecord file begins.
 
     Args:
-      path: of the file.
-      on_corrupt: called with a sentence, instead of raising, on a record with a corrupt length or
-        at which the file ends; that record is left out.
+      path: the file.
+      on_corrupt: called with a message, instead of raising, for a record with a corrupt length or
+        one inside which the file ends; that record is skipped.
 
     Raises:
       InputError: the file is missing, ends inside a record, or holds a corrupt length.
@@ -46,16 +46,16 @@ def record_offsets(path: Path, on_corrupt: Callable[[str], None] | None = None) 
             what = f"the file ends inside record {len(offsets) + 1}"
             if end is None and len(header) == _HEADER_BYTES:
                 what = f"the length of record {len(offsets) + 1} is corrupt"
-            sentence = f"{path}: {what} (is it a TFRecord file, copied whole?)"
+            message = f"{path}: {what} (is it a complete TFRecord file?)"
             if on_corrupt is None:
-                raise InputError(sentence)
-            on_corrupt(sentence)
+                raise InputError(message)
+            on_corrupt(message)
             position = _next(file, position + 1, size)
     return offsets
 
 
 def _end(position: int, header: bytes) -> int | None:
-    """Returns where a record ends; None where its length does not match its checksum."""
+    """Returns where a record ends; None if its length does not match its checksum."""
     if len(header) < _HEADER_BYTES:
         return None
     length, checksum = struct.unpack("<QI", header)
@@ -64,7 +64,7 @@ def _end(position: int, header: bytes) -> int | None:
 
 
 def _next(file: BinaryIO, position: int, size: int) -> int:
-    """Returns where the next whole record begins, from `position` on; `size` if there is none."""
+    """Returns the start of the next complete record from `position` on; `size` if there is none."""
     while position + _HEADER_BYTES <= size:
         file.seek(position)
         block = np.frombuffer(file.read(_BLOCK + _HEADER_BYTES - 1), np.uint8)
@@ -78,7 +78,7 @@ def _next(file: BinaryIO, position: int, size: int) -> int:
 
 
 def _checksums(lengths: np.ndarray) -> np.ndarray:
-    """Returns TFRecord's masked CRC-32C of some lengths, uint8 [n, 8] -> uint32 [n]."""
+    """Returns TFRecord's masked CRC-32C of lengths, uint8 [n, 8] -> uint32 [n]."""
     crc = np.full(len(lengths), 0xFFFFFFFF, np.uint32)
     for column in lengths.T:
         crc = _TABLE[(crc ^ column) & 0xFF] ^ (crc >> 8)
@@ -87,7 +87,7 @@ def _checksums(lengths: np.ndarray) -> np.ndarray:
 
 
 def _table() -> np.ndarray:
-    """Returns what each value of a byte does to the checksum, uint32 [256]."""
+    """Returns the CRC-32C lookup table, uint32 [256]."""
     values = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         values = np.where(values & 1, values >> 1 ^ np.uint32(0x82F63B78), values >> 1)

@@ -2,16 +2,16 @@
 
 OUTPUT/
   train-00000-of-00010.tfrecord ...   appear together once all are complete
-  dataset_info.json                   what they hold
-  .writing-train/                     while they are written: those that are complete, and one more
+  dataset_info.json                   their contents
+  .writing-train/                     during writing: the complete shards, and one in progress
 
-Shards are written in parallel, always with the same bytes; an interrupted run is resumed.
+Videos are encoded in parallel, always to the same bytes; an interrupted run can be resumed.
 
 dataset_info.json:
 
 {"train": {"source": {"dataset": "davis_2017", "split": "train", "resolution": "480p"},
            "videos": 60, "frames": 4209, "objects": 144, "sizes": {"854x480": 60},
-           "sha256": "...",                       of the shards' checksums
+           "sha256": "...",                       (of the shards' checksums)
            "shards": {"train-00000-of-00010.tfrecord":
                       {"sha256": "...", "videos": {"bear": {"frames": 82, "objects": [1]}}}}}}
 """
@@ -43,11 +43,11 @@ Progress = Callable[[Iterable[VideoFiles]], Iterable[VideoFiles]]
 
 
 class Shard(NamedTuple):
-    """A file that is complete.
+    """A complete record file.
 
     Attributes:
-      path: of the file.
-      sha256: of its bytes, in hexadecimal digits.
+      path: the file.
+      sha256: hexadecimal SHA-256 of its bytes.
       videos: its contents, in order.
     """
 
@@ -66,28 +66,28 @@ def write_shards(
 ) -> list[Shard]:
     """Writes `<split>-00000-of-00010.tfrecord`, ..., all or none, and returns the shards.
 
-    Every sequence lands in exactly one shard; with fewer sequences than shards some files are
+    Every sequence goes into exactly one shard; with fewer sequences than shards some files are
     empty. (The 2019 release rounds the shard size and can lose videos.) The same sequences give the
-    same bytes. The same call resumes a run that was killed.
+    same bytes. The same call resumes a killed run.
 
     Args:
       sequences: the videos, each with a mask for every frame.
-      output_dir: made when missing.
+      output_dir: created if missing.
       split: first part of the file names.
       num_shards: number of files.
       progress: wraps the remaining sequences, for a progress bar.
       workers: threads that read and encode.
 
     Raises:
-      InputError: a video cannot be encoded, other shards of this split are already there, or
-        another process is writing them.
+      InputError: a video cannot be encoded, other shards of this split already exist, or another
+        process is writing them.
     """
     if num_shards < 1 or workers < 1:
         raise InputError(
             f"the numbers of shards and workers must be at least 1, got {num_shards} and {workers}"
         )
     if not sequences:
-        raise InputError("there is no sequence to write")
+        raise InputError("there are no sequences to write")
     names = [f"{split}-{i:05d}-of-{num_shards:05d}.tfrecord" for i in range(num_shards)]
     _refuse_other_shards(output_dir, split, names)
     try:
@@ -107,7 +107,7 @@ def write_shards(
 
 @contextlib.contextmanager
 def _kept_when_interrupted(folder: Path) -> Iterator[None]:
-    """Removes the folder at the end, except after Ctrl-C, so that the same call resumes."""
+    """Removes the folder at the end, but keeps it after Ctrl-C so that the same call resumes."""
     try:
         yield
     except KeyboardInterrupt:
@@ -119,7 +119,7 @@ def _kept_when_interrupted(folder: Path) -> Iterator[None]:
 
 
 def _plan(sequences: Sequence[VideoFiles], num_shards: int) -> str:
-    """Returns a text that differs whenever the shards would."""
+    """Returns a digest that changes whenever the shards would."""
     digest = hashlib.sha256(str(num_shards).encode())
     for sequence in sequences:
         digest.update(f"{sequence.name} {sequence.binary_masks}".encode())
@@ -146,7 +146,7 @@ def _write(
 
 
 def _write_shard(path: Path, records: Iterable[tuple[bytes, VideoInfo]]) -> Shard:
-    """Writes a shard, which has its name only once it is complete."""
+    """Writes a shard, which gets its name only once it is complete."""
     videos = []
     with (
         atomic_files.replacing(path) as temporary,
@@ -155,27 +155,27 @@ def _write_shard(path: Path, records: Iterable[tuple[bytes, VideoInfo]]) -> Shar
         for serialized, info in records:
             writer.write(serialized)
             videos.append(info)
-    shard = Shard(path, sha256_of(path), videos)
-    with atomic_files.replacing(_note(path)) as temporary:
+    shard = Shard(path, whole_files.sha256_of(path), videos)
+    with atomic_files.replacing(_note_path(path)) as temporary:
         temporary.write_text(json.dumps([shard.sha256, videos]))
     return shard
 
 
 def _finished(path: Path) -> Shard | None:
     """Returns a shard that an earlier run finished, None if there is none."""
-    text = _read(_note(path))
+    text = _read(_note_path(path))
     if text is None or not path.is_file():
         return None
     sha256, videos = json.loads(text)
     return Shard(path, sha256, [VideoInfo(*video) for video in videos])
 
 
-def _note(path: Path) -> Path:
+def _note_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
 def _encoded(sequences: Iterable[VideoFiles], workers: int) -> Iterator[tuple[bytes, VideoInfo]]:
-    """Yields the records in the order of the sequences; encodes a few ahead."""
+    """Yields the records in the order of the sequences, encoding a few ahead."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         pending: collections.deque = collections.deque()
         try:
@@ -192,19 +192,19 @@ def _encoded(sequences: Iterable[VideoFiles], workers: int) -> Iterator[tuple[by
 
 def _encode(sequence: VideoFiles) -> tuple[bytes, VideoInfo]:
     example, info = tfrecords.encode(sequence)
-    # Otherwise the order of a protocol buffer's maps differs from process to process.
+    # Without it, the order of a protocol buffer's maps differs from process to process.
     return example.SerializeToString(deterministic=True), info
 
 
 def write_info(
     output_dir: Path, split: str, shards: Sequence[Shard], source: Mapping[str, str]
 ) -> Path:
-    """Writes what the shards of a split hold to `dataset_info.json`, next to other splits.
+    """Writes the contents of a split's shards to `dataset_info.json`, keeping other splits.
 
     Args:
       output_dir: folder of the shards.
-      split: their name.
-      shards: all of them.
+      split: name of the split.
+      shards: all shards of the split.
       source: where the videos come from.
     """
     path = output_dir / INFO
@@ -215,7 +215,7 @@ def write_info(
 
 
 def read_info(output_dir: Path) -> dict[str, Any]:
-    """Returns what `dataset_info.json` says of each split; nothing where there is no such file.
+    """Returns the description of each split in `dataset_info.json`; empty if there is no such file.
 
     Raises:
       InputError: the file is corrupt.
@@ -223,7 +223,7 @@ def read_info(output_dir: Path) -> dict[str, Any]:
     path = output_dir / INFO
     if not path.exists():
         return {}
-    what = "what tools/build_tfrecords.py wrote"
+    what = "a file written by tools/build_tfrecords.py"
     splits = whole_files.read_json(path, what)
     if not isinstance(splits, dict) or not all(map(_is_description, splits.values())):
         raise InputError(f"{path}: expected {what}, found other JSON")
@@ -235,20 +235,20 @@ def verify(
     split: str,
     progress: Callable[[Iterable[str]], Iterable[str]] = lambda items: items,
 ) -> dict[str, Any]:
-    """Reads every record, decodes every frame; returns what `write_info` wrote of the split.
+    """Reads every record and decodes every frame; returns the split's description (`write_info`).
 
     Args:
       output_dir: folder of the shards.
-      split: their name.
+      split: name of the split.
       progress: wraps the shards' names, for a progress bar.
 
     Raises:
-      InputError: a shard is missing, is not what was written, or cannot be read.
+      InputError: a shard is missing, cannot be read, or differs from what was written.
     """
     path = output_dir / INFO
     if not path.exists():
         raise InputError(
-            f"{path}: expected what tools/build_tfrecords.py wrote, found no such file"
+            f"{path}: expected a file written by tools/build_tfrecords.py, found no such file"
         )
     splits = read_info(output_dir)
     if split not in splits:
@@ -262,20 +262,11 @@ def verify(
         if not shard.is_file():
             raise InputError(f"{shard}: expected a shard of {INFO}, found no such file")
         corrupt_records.check_file(shard)
-        if sha256_of(shard) != shards[name]["sha256"]:
+        if whole_files.sha256_of(shard) != shards[name]["sha256"]:
             raise InputError(
-                f"{shard}: can be read, but is not the file that was written (its SHA-256 differs)"
+                f"{shard}: readable, but is not the file that was written (its SHA-256 differs)"
             )
     return splits[split]
-
-
-def sha256_of(path: Path) -> str:
-    """Returns the SHA-256 of a file's bytes in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _read(path: Path) -> str | None:
@@ -283,7 +274,7 @@ def _read(path: Path) -> str | None:
 
 
 def _refuse_other_shards(output_dir: Path, split: str, names: list[str]) -> None:
-    """Raises where a pattern like `train-*.tfrecord` would also match files of another run."""
+    """Raises InputError if a pattern like `train-*.tfrecord` would match files of another run."""
     for path in sorted(output_dir.glob(f"{split}-*-of-*.tfrecord")):
         if path.name not in names:
             raise InputError(
@@ -316,7 +307,7 @@ def _description(shards: Sequence[Shard], source: Mapping[str, str]) -> dict[str
 
 
 def _is_description(split: object) -> bool:
-    """Returns whether `split` has the parts of a `_description` that are read again."""
+    """Returns whether `split` has the parts of a `_description` that are read back."""
     return (
         isinstance(split, dict)
         and all(isinstance(split.get(name), int) for name in ("videos", "frames", "objects"))

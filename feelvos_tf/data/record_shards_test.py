@@ -1,4 +1,4 @@
-"""Shards are the same bytes each time, whatever happened in between, and can be verified."""
+"""Shards always have the same bytes, even after interruptions, and can be verified."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_another_process_with_more_threads_writes_the_same_bytes(tmp_path, video
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
-def test_a_run_that_was_ended_goes_on_and_no_shard_looks_finished_before(
+def test_an_interrupted_run_resumes_and_no_shard_looks_finished_early(
     tmp_path, videos, monkeypatch
 ):
     whole = record_shards.write_shards(videos, tmp_path / "whole", "train", 3)
@@ -61,14 +61,14 @@ def test_a_run_that_was_ended_goes_on_and_no_shard_looks_finished_before(
         return left
 
     again = record_shards.write_shards(videos, tmp_path / "ended", "train", 3, progress)
-    # Of two videos a shard four were encoded: the shards of the first two, or of the first alone.
+    # Four videos were encoded, two per shard: one or two shards were finished.
     assert 0 < len(left) < len(videos)
     assert contents(tmp_path / "ended") == contents(tmp_path / "whole")
     assert [s[1:] for s in again] == [s[1:] for s in whole]
     assert not (tmp_path / "ended/.writing-train").exists()
 
 
-def test_what_was_left_of_other_videos_is_not_used(tmp_path, videos, monkeypatch):
+def test_leftovers_of_other_videos_are_not_used(tmp_path, videos, monkeypatch):
     encode = record_shards._encode
     monkeypatch.setattr(record_shards, "_encode", lambda sequence: ending(sequence))
 
@@ -91,7 +91,7 @@ def written(tmp_path, videos):
     return tmp_path
 
 
-def test_the_information_says_what_is_there(written, videos):
+def test_dataset_info_describes_the_shards(written, videos):
     info = json.loads((written / "dataset_info.json").read_text())["train"]
     assert info["videos"] == 3 and info["source"]["dataset"] == "davis_2017"
     assert info["frames"] == sum(len(video.frames) for video in videos[:3])
@@ -104,7 +104,7 @@ def test_the_information_says_what_is_there(written, videos):
     assert record_shards.verify(written, "train") == info
 
 
-def test_what_is_not_as_it_was_written_is_named(written, tmp_path):
+def test_changed_records_are_reported(written, tmp_path):
     shard = written / "train-00001-of-00002.tfrecord"
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-4])
@@ -129,14 +129,18 @@ def test_what_is_not_as_it_was_written_is_named(written, tmp_path):
 def test_a_corrupt_info_file_is_neither_trusted_nor_replaced(written, content):
     path = written / "dataset_info.json"
     path.write_text(content, encoding="latin-1")
-    with pytest.raises(InputError, match="dataset_info.json: expected what tools/build_tfrecords"):
+    with pytest.raises(
+        InputError, match="dataset_info.json: expected a file written by tools/build"
+    ):
         record_shards.verify(written, "train")
-    with pytest.raises(InputError, match="dataset_info.json: expected what tools/build_tfrecords"):
+    with pytest.raises(
+        InputError, match="dataset_info.json: expected a file written by tools/build"
+    ):
         record_shards.write_info(written, "val", [], {})
     assert path.read_text(encoding="latin-1") == content
 
 
-def test_a_file_in_place_of_the_folder_is_one_sentence(tmp_path, videos):
+def test_a_file_in_place_of_the_folder_gives_a_one_line_error(tmp_path, videos):
     (tmp_path / "records").write_text("no folder")
     with pytest.raises(InputError, match="records: cannot be written, a part of the path is a"):
         record_shards.write_shards(videos, tmp_path / "records", "train")

@@ -1,9 +1,9 @@
-"""Draws clips of a photograph, or of a video's frames, and of objects that move over them.
+"""Draws clips from a photograph, or from a video's frames, and objects that move over them.
 
 A photograph becomes a clip in one of three ways: the whole picture moves; its objects move against
 the background, with the holes filled; or its objects move over another picture. Frames of a video
-keep their own motion. Objects of other pictures can pass over all of them, to be followed as well
-or as distractors. In the end light and camera change from frame to frame.
+keep their own motion. Objects from other pictures can pass over all of them, either followed as
+well or as distractors. Finally, lighting and camera faults vary from frame to frame.
 
 Everything is NumPy and OpenCV, run by `tf.data` (`tf.numpy_function`): a clip of four frames takes
 a few hundredths of a second, a fraction of what TensorFlow's own operations would take.
@@ -26,11 +26,11 @@ from feelvos_tf.data.object_pasting import Cutout
 from feelvos_tf.data.synthetic_motion import View
 
 _MIRRORED_SHARE = 0.5
-# A distractor can copy a followed object: only the position distinguishes them.
+# A distractor can be a copy of a followed object, so that only its position differs.
 _COPY_SHARE = 0.15
-# An object that is followed needs this many pixels in the reference: about 12 at stride 4.
+# A followed object needs this many pixels in the reference: about 12 at stride 4.
 _FOLLOWED_PIXELS = 192
-# Ids while the clip is made: the picture's own objects, then those that are pasted.
+# While the clip is made, ids below are the picture's own objects, the others those of donors.
 _FIRST_PASTED_ID = 100
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
@@ -42,18 +42,19 @@ class MovingScenes:
 
     Attributes:
       min_scale: smallest factor on the size of the picture.
-      max_scale: largest.
+      max_scale: largest factor.
       motion: factor on all synthetic motion of photographs.
-      camera_motion: the same for the frames of videos, which move by themselves.
-      max_frame_gap: successive frames of a video are 1 to this many frames apart.
+      camera_motion: the same for frames of videos, which have motion of their own.
+      max_frame_gap: successive frames of a clip are 1 to this many frames of the video apart.
       still_probability: of using one frame of a video as if it were a photograph.
       cut_probability: of moving a photograph's objects against its background.
       transplant_probability: of moving them over another picture.
-      paste_probability: of objects of other pictures that pass over the frames.
-      count_shares: how often 1, 2, ... objects are followed, where there are as many; all others
+      paste_probability: of objects from other pictures passing over the frames.
+      count_shares: how often 1, 2, ... objects are followed, if there are that many; all others
         are background.
-      light: strength of the color changes of a clip, 0 for none; its frames differ by a third.
-      fault_probability: of blur, noise and JPEG artifacts, each, in a frame.
+      light: strength of the color changes of a clip, 0 for none; changes between its frames are
+        about a third as strong.
+      fault_probability: of each of blur, noise and JPEG artifacts in a frame.
       prediction_error_probability: of an error in the previous mask, see
         `mask_damage.draw_error`.
     """
@@ -81,7 +82,7 @@ class MovingScenes:
             )
         if not sum(self.count_shares) > 0:
             raise InputError(
-                "MovingScenes.count_shares: expected numbers with a sum above 0, found "
+                "MovingScenes.count_shares: expected numbers with a positive sum, found "
                 f"{self.count_shares}"
             )
 
@@ -98,9 +99,9 @@ class Clip(NamedTuple):
 
     Attributes:
       images: uint8 [frames, height, width, 3].
-      labels: uint8 [frames, height, width] object indices, 0 background, 255 void.
-      previous: uint8 [height, width], the previous frame's labels as they are handed to the
-        network, with an error or without.
+      labels: object indices, uint8 [frames, height, width]; 0 is background, 255 void.
+      previous: the previous frame's labels as fed to the network, possibly with an error, uint8
+        [height, width].
     """
 
     images: np.ndarray
@@ -116,11 +117,11 @@ def make_clip(
     rng: np.random.Generator,
     scenes: MovingScenes,
 ) -> Clip:
-    """Returns a clip.
+    """Returns a random clip.
 
     Args:
       frames: `clip_frames` frames of a video, or one photograph.
-      donors: pictures that lend objects.
+      donors: pictures that objects are taken from.
       size: (height, width) of the clip.
       clip_frames: length of the clip.
       rng: the only source of randomness.
@@ -153,7 +154,7 @@ class _Stage:
         self._cutouts: list[Cutout] = []
 
     def play(self, frames: Sequence[Picture]) -> None:
-        """Draws the frames of a video, under a camera that moves little except to the reference."""
+        """Draws the frames of a video; the camera moves little, except to the reference."""
         rng, scenes = self._rng, self._scenes
         seen = self._view_of(frames[PREVIOUS])
         views = synthetic_motion.path(seen, rng, self._count, scenes.camera_motion)
@@ -161,7 +162,7 @@ class _Stage:
         self._show(frames, views)
 
     def animate(self, still: Picture, donor: Picture) -> None:
-        """Draws a photograph, moved in one of the three ways."""
+        """Draws a photograph, set in motion in one of the three ways."""
         rng, scenes = self._rng, self._scenes
         objects = object_pasting.object_masks(still.ids)
         way = rng.random() if objects else 1.0
@@ -184,7 +185,7 @@ class _Stage:
             self._show([still] * self._count, views)
 
     def paste_one_of(self, donor: Picture) -> None:
-        """Draws a passing object of another picture, or a copy of one that is there already."""
+        """Draws a passing object from another picture, or a copy of one already in the clip."""
         rng = self._rng
         if self._cutouts and rng.random() < _COPY_SHARE:
             cutout = self._cutouts[int(rng.integers(len(self._cutouts)))]
@@ -208,7 +209,7 @@ class _Stage:
         self._pasted += 1
 
     def finish(self) -> Clip:
-        """Returns the clip after choosing objects, light, camera faults and the previous mask."""
+        """Returns the clip after drawing followed objects, light, faults and the previous mask."""
         rng, scenes = self._rng, self._scenes
         followed = self._choose_followed()
         table = np.zeros(VOID + 1, np.uint8)
@@ -223,11 +224,11 @@ class _Stage:
         return Clip(np.stack(self._in_light()), labels, previous)
 
     def _choose_followed(self) -> list[int]:
-        """Returns the ids to be followed: the picture's own first, all in the reference."""
+        """Returns the ids to follow, all visible in the reference; the picture's own come first."""
         counts = np.bincount(self._ids[0].ravel(), minlength=VOID + 1)
-        there = [i for i in range(1, VOID) if counts[i] >= _FOLLOWED_PIXELS]
-        own = self._rng.permutation([i for i in there if i < _FIRST_PASTED_ID])
-        pasted = self._rng.permutation([i for i in there if i >= _FIRST_PASTED_ID])
+        visible = [i for i in range(1, VOID) if counts[i] >= _FOLLOWED_PIXELS]
+        own = self._rng.permutation([i for i in visible if i < _FIRST_PASTED_ID])
+        pasted = self._rng.permutation([i for i in visible if i >= _FIRST_PASTED_ID])
         shares = np.array(self._scenes.count_shares, np.float64)
         wanted = 1 + int(self._rng.choice(len(shares), p=shares / shares.sum()))
         return [int(i) for i in [*own, *pasted]][:wanted]
@@ -238,10 +239,8 @@ class _Stage:
         images = []
         for image in self._images:
             image = relight(image, overall)
-            own = draw_light(rng, 0.35 * scenes.light)
-            image = relight(image, own)
-            faults = scenes.fault_probability
-            images.append(draw_camera_faults(image, rng, faults))
+            image = relight(image, draw_light(rng, 0.35 * scenes.light))
+            images.append(draw_camera_faults(image, rng, scenes.fault_probability))
         return images
 
     def _show(self, pictures: Sequence[Picture], views: Sequence[View]) -> None:
@@ -252,7 +251,7 @@ class _Stage:
             self._ids.append(ids)
 
     def _move_objects(self, still: Picture, objects, view: View) -> None:
-        """Draws every object of a photograph, seen by `view`, with a motion of its own."""
+        """Draws every object of a photograph, placed by `view`, with a motion of its own."""
         rng = self._rng
         for number in rng.permutation(len(objects)):
             object_id, inside = objects[number]
@@ -278,7 +277,7 @@ class _Stage:
             )
 
     def _view_of(self, picture: Picture) -> View:
-        """Returns a view with a point of an object, if any, in the inner part of the frame."""
+        """Returns a random view that puts a point of an object, if any, near the frame's center."""
         rng, scenes = self._rng, self._scenes
         height, width = picture.ids.shape
         rows, columns = np.nonzero((picture.ids > 0) & (picture.ids != VOID))
@@ -297,13 +296,13 @@ class _Stage:
         return View(anchor=tuple(anchor), position=inside, scale=float(scale))
 
     def _sensible_scale(self, scale: float, extent: float) -> float:
-        """Returns the scale, limited where the object would be tiny or exceed the frame."""
+        """Returns the scale, limited so that the object is neither tiny nor exceeds the frame."""
         side = min(self._size)
         return float(np.clip(scale, 0.15 * side / extent, 0.9 * side / extent))
 
 
 class Light(NamedTuple):
-    """A change of colors: saturation, then contrast about the middle grey, then shifts.
+    """A change of colors: saturation, then contrast about middle grey, then shift.
 
     Attributes:
       saturation: factor on the distance to grey.
@@ -317,7 +316,7 @@ class Light(NamedTuple):
 
 
 def draw_light(rng: np.random.Generator, strength: float) -> Light:
-    """Returns a random change; `strength` 1 is a large one, 0 none."""
+    """Returns a random change of colors; `strength` 1 is large, 0 none."""
     shift = rng.normal(0.0, 18.0 * strength) + rng.normal(0.0, 6.0 * strength, 3)
     return Light(
         saturation=float(np.exp(rng.normal(0.0, 0.3 * strength))),
@@ -327,7 +326,7 @@ def draw_light(rng: np.random.Generator, strength: float) -> Light:
 
 
 def relight(image: np.ndarray, light: Light) -> np.ndarray:
-    """Returns uint8 [height, width, 3] in another light, for `image` of the same kind."""
+    """Returns `image` (uint8 [height, width, 3]) in another light."""
     grey = light.contrast * (1.0 - light.saturation) * np.outer(np.ones(3, np.float32), _LUMA)
     matrix = grey + light.contrast * light.saturation * np.eye(3, dtype=np.float32)
     shift = light.shift + 127.5 * (1.0 - light.contrast)
@@ -337,7 +336,7 @@ def relight(image: np.ndarray, light: Light) -> np.ndarray:
 def draw_camera_faults(
     image: np.ndarray, rng: np.random.Generator, probability: float
 ) -> np.ndarray:
-    """Returns uint8 [height, width, 3] with blur, noise and JPEG artifacts, each by chance.
+    """Returns the image with random blur, noise and JPEG artifacts, uint8 [height, width, 3].
 
     Args:
       image: uint8 [height, width, 3].

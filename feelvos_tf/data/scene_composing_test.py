@@ -7,7 +7,7 @@ from feelvos_tf.data import scene_composing
 from feelvos_tf.data.scene_composing import Light, MovingScenes, Picture
 
 SIZE = (97, 113)
-# Only what moves: the pictures' own colors tell which object a pixel belongs to.
+# Motion only: the pictures' own colors show which object a pixel belongs to.
 PLAIN = MovingScenes(
     min_scale=1.0,
     max_scale=1.2,
@@ -21,7 +21,7 @@ RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
 
 
 def picture(*colors, side=120) -> Picture:
-    """Returns black with one square per color, ids 1, 2, ... ."""
+    """Returns a black picture with one square per color, ids 1, 2, ... ."""
     image, ids = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8)
     for i, color in enumerate(colors):
         box = np.s_[30 + 5 * i : 70, 20 + 45 * i : 55 + 45 * i]
@@ -46,7 +46,7 @@ def with_ways(**probabilities) -> MovingScenes:
     [{}, {"cut_probability": 1.0}, {"transplant_probability": 1.0}, {"paste_probability": 1.0}],
 )
 @pytest.mark.parametrize("seed", range(6))
-def test_labels_say_which_object_a_pixel_shows_in_every_frame(way, seed):
+def test_labels_name_the_object_at_each_pixel_of_every_frame(way, seed):
     made = clip(seed, with_ways(**way), [picture(RED)], [picture(BLUE), picture(BLUE)])
     assert made.images.shape == (4, *SIZE, 3) and made.labels.shape == (4, *SIZE)
     assert set(np.unique(made.labels)) <= {0, 1, 2, 3, 255}
@@ -57,7 +57,7 @@ def test_labels_say_which_object_a_pixel_shows_in_every_frame(way, seed):
     assert (made.labels == 1).any()
 
 
-def test_the_same_seed_gives_the_same_clip_and_another_one_another():
+def test_clips_repeat_with_the_seed_and_differ_between_seeds():
     scenes = MovingScenes()
     first, again, other = clip(3, scenes), clip(3, scenes), clip(4, scenes)
     for a, b in zip(first, again):
@@ -79,7 +79,7 @@ def test_objects_that_are_not_followed_are_background():
     assert set(np.unique(both.labels)) >= {1, 2}
 
 
-def test_pasted_objects_are_distractors_unless_there_is_a_place_left():
+def test_pasted_objects_are_followed_only_if_there_is_room():
     pasting = with_ways(paste_probability=1.0, count_shares=(1.0,))
     crowded = with_ways(paste_probability=1.0, count_shares=(0.0, 0.0, 1.0))
     blue_followed = 0
@@ -90,7 +90,7 @@ def test_pasted_objects_are_distractors_unless_there_is_a_place_left():
     assert blue_followed >= 5
 
 
-def test_objects_that_are_cut_out_move_against_the_background():
+def test_cut_out_objects_move_against_the_background():
     rng = np.random.default_rng(0)
     textured = picture(RED)
     textured.image[textured.ids == 0] = rng.integers(40, 90, (120 * 120, 3))[
@@ -104,7 +104,7 @@ def test_objects_that_are_cut_out_move_against_the_background():
     assert max(shifts) > 3
 
 
-def test_errors_touch_the_previous_mask_alone():
+def test_errors_change_only_the_previous_mask():
     wrong = dataclasses.replace(PLAIN, prediction_error_probability=1.0)
     changed = 0
     for seed in range(10):
@@ -115,12 +115,12 @@ def test_errors_touch_the_previous_mask_alone():
     assert changed >= 8
 
 
-def test_a_picture_without_objects_makes_a_clip_all_the_same():
+def test_a_picture_without_objects_still_makes_a_clip():
     made = clip(0, PLAIN, [picture()], [picture(), picture()])
     assert set(np.unique(made.labels)) <= {0, 255}
 
 
-def test_colors_follow_saturation_contrast_and_shift_in_this_order():
+def test_relighting_applies_saturation_contrast_and_shift_in_this_order():
     light = Light(saturation=0.6, contrast=1.2, shift=np.array([5, -8, 0], np.float32))
     grey = IMAGE @ np.array([0.299, 0.587, 0.114])
     expected = grey[..., None] + 0.6 * (IMAGE - grey[..., None])
@@ -129,7 +129,7 @@ def test_colors_follow_saturation_contrast_and_shift_in_this_order():
     np.testing.assert_allclose(scene_composing.relight(IMAGE, light), expected, atol=1.0)
 
 
-def test_light_of_no_strength_changes_nothing():
+def test_light_of_strength_0_changes_nothing():
     light = scene_composing.draw_light(np.random.default_rng(0), 0.0)
     np.testing.assert_array_equal(scene_composing.relight(IMAGE, light), IMAGE)
     untouched = scene_composing.draw_camera_faults(IMAGE, np.random.default_rng(0), 0.0)
@@ -137,7 +137,7 @@ def test_light_of_no_strength_changes_nothing():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_camera_faults_are_small_and_depend_on_the_seed_alone(seed):
+def test_camera_faults_are_small_and_depend_only_on_the_seed(seed):
     first, again = (
         scene_composing.draw_camera_faults(IMAGE, np.random.default_rng(seed), 1.0)
         for _ in range(2)
@@ -145,6 +145,6 @@ def test_camera_faults_are_small_and_depend_on_the_seed_alone(seed):
     np.testing.assert_array_equal(first, again)
     assert first.dtype == np.uint8 and first.shape == IMAGE.shape
     difference = np.abs(first.astype(int) - IMAGE).mean()
-    # The picture is noise, of which blur leaves little but the mean.
+    # The picture is noise, so blur leaves little but the mean.
     assert 0 < difference < 40
     assert abs(first.mean() - IMAGE.mean()) < 3

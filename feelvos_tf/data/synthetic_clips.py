@@ -1,6 +1,6 @@
-"""Training clips with synthetic motion: of photographs, of videos, or of a single first frame.
+"""Training clips with synthetic motion: from photographs, videos or a single first frame.
 
-`MovingScenes` holds the settings, `scene_composing` draws the frames.
+`MovingScenes` holds the settings; `scene_composing` draws the frames.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from feelvos_tf.data.paper_clips import ClipSettings, EncodedClip, TrainingClip
 from feelvos_tf.data.scene_composing import MovingScenes, Picture
 
 DONORS = 2
-"""Pictures that lend objects to a clip of `training_dataset`."""
-# Views drawn per clip that is asked for: of a small object, few show enough.
+"""Number of pictures that lend objects to a clip of `training_dataset`."""
+# Views drawn per requested clip: few views show enough of a small object.
 _VIEWS_PER_CLIP = 10
 
 
@@ -37,7 +37,7 @@ class Donors(NamedTuple):
 def choose_frames(
     video: tfrecords.EncodedVideo, seed: tf.Tensor, clips: ClipSettings, scenes: MovingScenes
 ) -> EncodedClip:
-    """Returns the frames of a video that a clip is made of; a single one for a still."""
+    """Returns the frames of a video that a clip is made from; a single one for a still."""
 
     def draw(count: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         return draw_frames(int(count), clips.num_frames, _generator(numbers, 0), scenes)
@@ -52,10 +52,10 @@ def choose_frames(
 def draw_frames(
     num_frames: int, clip_frames: int, rng: np.random.Generator, scenes: MovingScenes
 ) -> np.ndarray:
-    """Returns which frames of a video a clip consists of, int32 [clip_frames] or [1] for a still.
+    """Returns the indices of a clip's frames in a video, int32 [clip_frames], or [1] for a still.
 
-    The first is the reference, any frame; the others follow one another, forward or backward, at
-    a random gap.
+    The first is the reference, which can be any frame; the others run forward or backward with a
+    random gap.
     """
     if num_frames < clip_frames or rng.random() < scenes.still_probability:
         return rng.integers(num_frames, size=1, dtype=np.int32)
@@ -83,7 +83,7 @@ def choose_donors(videos: Sequence[tfrecords.EncodedVideo], seed: tf.Tensor) -> 
 def make_clip(
     encoded: EncodedClip, donors: Donors, clips: ClipSettings, scenes: MovingScenes
 ) -> tuple[TrainingClip, tf.Tensor]:
-    """Returns the finished clip, and whether it can be trained on, bool []."""
+    """Returns the finished clip, and whether it can be trained on (bool [])."""
 
     def make(images, ids, seed, *lent):
         return scene_composing.make_clip(
@@ -127,12 +127,11 @@ def first_frame_clips(
     seed: int,
     scales: tuple[float, float] = (1.0, 1.4),
 ) -> tf.data.Dataset:
-    """Returns batches of one clip each, like those of `training_dataset`, of one frame.
+    """Returns batches of one clip each, like those of `training_dataset`, made from one frame.
 
-    Every frame of a clip is another view of the first frame of a video, which is all that has a
-    mask before propagation: camera and objects move, the light changes. Every clip shows all
-    objects in its reference. Where too few views do, there are fewer clips than `count`, perhaps
-    none.
+    Every frame of a clip is another view of a video's first frame, the only one with a mask before
+    propagation: camera and objects move, the light changes. Every clip shows all objects in its
+    reference. If too few views do, there are fewer clips than `count`, possibly none.
 
     Args:
       image: uint8 [height, width, 3] RGB.
@@ -143,7 +142,7 @@ def first_frame_clips(
       scales: smallest and largest factor on the size of the image.
     """
     ids = [i for i in np.unique(mask) if i not in (0, VOID)]
-    # All are given: what gin binds is for the network's own training.
+    # All are set explicitly: gin's values are meant for training the network itself.
     clips = ClipSettings(
         crop_size=crop_size,
         min_scale=1.0,
@@ -160,7 +159,7 @@ def first_frame_clips(
         damage_previous_mask=True,
         rollout_steps=0,
     )
-    # Nothing but the frame itself, with all objects followed.
+    # Only the frame itself, with all objects followed.
     scenes = MovingScenes(
         min_scale=scales[0],
         max_scale=scales[1],
@@ -173,7 +172,7 @@ def first_frame_clips(
     table[ids] = np.arange(1, len(ids) + 1)
     frame = tf.io.encode_png(image)[tf.newaxis]
     labels = tf.io.encode_png(table[mask][..., np.newaxis])[tf.newaxis]
-    donors = Donors(frame, labels)  # These scenes do not use it.
+    donors = Donors(frame, labels)  # Not used by these scenes.
 
     def draw(number: tf.Tensor):
         own_seed = tf.stack([tf.constant(seed, tf.int64), number])
@@ -189,7 +188,7 @@ def first_frame_clips(
 
 
 def _generator(seed: np.ndarray, purpose: int) -> np.random.Generator:
-    """Returns random numbers that depend on a clip's seed, int64 [2], and what they are for."""
+    """Returns a random generator for one purpose, from a clip's seed (int64 [2])."""
     return np.random.default_rng([*(int(number) % 2**63 for number in seed), purpose])
 
 

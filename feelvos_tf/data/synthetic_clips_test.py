@@ -8,7 +8,7 @@ from feelvos_tf.data import synthetic_clips
 from feelvos_tf.data.synthetic_clips import MovingScenes
 
 
-def test_frames_follow_one_another_at_one_gap_forward_and_backward():
+def test_frames_run_forward_or_backward_with_one_gap():
     scenes = MovingScenes(max_frame_gap=4)
     gaps = set()
     for seed in range(200):
@@ -39,9 +39,9 @@ def test_stills_and_too_short_videos_give_a_single_frame():
         ({"max_frame_gap": 0}, "max_frame_gap: expected int of 1 or more, found 0"),
         ({"count_shares": (-1.0, 2.0)}, "count_shares: expected Sequence[float of 0.0 or more]"),
         ({"light": -1.0}, "light: expected float of 0.0 or more, found -1.0"),
-        ({"count_shares": ()}, "count_shares: expected numbers with a sum above 0"),
+        ({"count_shares": ()}, "count_shares: expected numbers with a positive sum"),
     ],
 )
-def test_settings_out_of_range_are_one_sentence(settings, sentence):
+def test_settings_out_of_range_give_one_line_errors(settings, sentence):
     with pytest.raises(InputError, match=re.escape(sentence)):
         MovingScenes(**settings)

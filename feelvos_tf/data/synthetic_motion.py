@@ -1,11 +1,11 @@
 """Moves a still picture: a path of views, and the pixels that every view shows.
 
-A `View` places a point of a picture in a frame, scaled and rotated; small smooth deformations come
-on top. Sampling is backward: for every pixel of the frame, the point of the picture that it shows.
+A `View` places a point of a picture in a frame, scaled and rotated, with small smooth deformations
+on top. Sampling is backward: every pixel of the frame looks up the point of the picture it shows.
 Image and mask are sampled at the same points, so they move together.
 
-Pre-training on stills by random affine motion follows successors of the paper (STM, Oh et al., ICCV
-2019, section 4.1). Neither the paper nor its release has it.
+Pre-training on stills with random affine motion follows successors of the paper (STM, Oh et al.,
+ICCV 2019, section 4.1). Neither the paper nor its release does it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 
 _BEND_POINTS = 4
-# Translation per frame in pixels: slow, ordinary, fast; and how often.
+# Translation per frame in pixels: slow, ordinary, fast; and how often each is drawn.
 _SPEEDS = (1.5, 7.0, 18.0)
 _SPEED_SHARES = (0.3, 0.5, 0.2)
 MAX_SPEED = 44.0
-"""Pixels per frame and direction. The window of local matching is 15 pixels of stride 4, or 60."""
+"""Pixels per frame and direction. The window radius of local matching is 15 at stride 4: 60."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,13 +29,13 @@ class View:
 
     Attributes:
       anchor: (x, y), the fixed point of scaling and rotation, in pixels of the picture.
-      position: (x, y), where that point lies in the frame, in the frame's pixels.
+      position: (x, y) of that point in the frame, in pixels of the frame.
       scale: pixels of the frame per pixel of the picture.
       rotation: radians.
       shear: horizontal shift per pixel of height.
       stretch: factor on the width alone.
-      bend: float32 [points, points, 2], (x, y) displacements in pixels of the frame, interpolated
-        smoothly in between.
+      bend: (x, y) displacements of a coarse grid in pixels of the frame, interpolated smoothly in
+        between, float32 [points, points, 2].
     """
 
     anchor: tuple[float, float]
@@ -61,7 +61,7 @@ class Velocity:
 
 
 def draw_velocity(rng: np.random.Generator, strength: float = 1.0) -> Velocity:
-    """Returns a random change per frame, small enough for the window of local matching."""
+    """Returns a random change per frame, small enough for the local matching window."""
     speed = rng.choice(_SPEEDS, p=_SPEED_SHARES) * strength
     calm = min(1.0, speed / _SPEEDS[1])
     return Velocity(
@@ -74,7 +74,7 @@ def draw_velocity(rng: np.random.Generator, strength: float = 1.0) -> Velocity:
 
 
 def moved(view: View, velocity: Velocity, frames: float = 1.0) -> View:
-    """Returns the view that many frames later."""
+    """Returns the view `frames` frames later."""
     return dataclasses.replace(
         view,
         position=view.position + frames * velocity.position,
@@ -86,7 +86,7 @@ def moved(view: View, velocity: Velocity, frames: float = 1.0) -> View:
 
 
 def differing(view: View, rng: np.random.Generator, strength: float = 1.0) -> View:
-    """Returns the view at a distant time: with another place, scale, rotation and shape."""
+    """Returns the view at a distant time, with another position, scale, rotation and shape."""
     return dataclasses.replace(
         view,
         position=view.position + rng.normal(0.0, 30.0 * strength, 2),
@@ -99,10 +99,10 @@ def differing(view: View, rng: np.random.Generator, strength: float = 1.0) -> Vi
 
 
 def path(view: View, rng: np.random.Generator, frames: int, strength: float = 1.0) -> list[View]:
-    """Returns the views of a clip: the reference, then `frames - 1` that follow one another.
+    """Returns the views of a clip: the reference, then `frames - 1` successive ones.
 
     Args:
-      view: of the first frame that follows the reference, the previous one.
+      view: of the previous frame, the first one after the reference.
       rng: the only source of randomness.
       frames: 2 or more.
       strength: factor on all motion.
@@ -115,21 +115,21 @@ def path(view: View, rng: np.random.Generator, frames: int, strength: float = 1.
 
 
 def sampling_grid(view: View, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the place in the picture that every pixel of the frame shows.
+    """Returns the point of the picture that each pixel of the frame shows.
 
     Args:
-      view: where the picture lies.
+      view: where the picture is in the frame.
       size: (height, width) of the frame.
 
     Returns:
-      x and y, float32 [height, width], in pixels of the picture, which they may leave.
+      x and y, float32 [height, width], in pixels of the picture; they may lie outside of it.
     """
     height, width = size
     cosine, sine = np.cos(view.rotation), np.sin(view.rotation)
     turn = np.array([[cosine, -sine], [sine, cosine]])
     shape = np.array([[view.stretch, view.shear], [0.0, 1.0]])
     (a, b), (c, d) = view.scale * turn @ shape
-    # By hand: NumPy's inversion would start all threads of its library for a 2x2 matrix.
+    # By hand: np.linalg.inv would start all BLAS threads for a 2x2 matrix.
     inverse = (np.array([[d, -b], [-c, a]]) / (a * d - b * c)).astype(np.float32)
     bend = cv2.resize(view.bend, (width, height), interpolation=cv2.INTER_CUBIC)
     x = np.arange(width, dtype=np.float32)[None, :] - np.float32(view.position[0]) - bend[..., 0]
@@ -143,12 +143,12 @@ def sampling_grid(view: View, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
 def sample_picture(
     image: np.ndarray, ids: np.ndarray, view: View, size: tuple[int, int], outside: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a picture and its mask as they look in a frame.
+    """Returns a picture and its mask as seen in a frame.
 
     Args:
       image: uint8 [h, w, 3].
       ids: uint8 [h, w].
-      view: where the picture lies in the frame.
+      view: where the picture is in the frame.
       size: (height, width) of the frame.
       outside: id beyond the picture's border, where the image is mirrored.
 
@@ -165,5 +165,5 @@ def sample_picture(
 
 
 def _draw_bend(rng: np.random.Generator, amount: float) -> np.ndarray:
-    """Returns displacements of a coarse grid of points, in pixels, float32."""
+    """Returns random displacements of a coarse grid in pixels, float32 [points, points, 2]."""
     return rng.normal(0.0, amount, [_BEND_POINTS, _BEND_POINTS, 2]).astype(np.float32)

@@ -6,7 +6,7 @@ from feelvos_tf.data import synthetic_motion
 from feelvos_tf.data.synthetic_motion import MAX_SPEED, View
 
 SIZE = (60, 80)
-WINDOW = 60  # pixels that local matching sees: radius 15 at stride 4
+WINDOW = 60  # Window radius of local matching in pixels: 15 at stride 4.
 
 
 def random_view(seed: int) -> View:
@@ -15,13 +15,13 @@ def random_view(seed: int) -> View:
     return synthetic_motion.differing(view, rng, 0.3)
 
 
-def test_the_anchor_lies_at_its_position_whatever_the_turn_and_size():
+def test_the_anchor_is_at_its_position_for_any_rotation_and_scale():
     view = View((7.0, 9.0), np.array([30.0, 20.0]), 1.7, rotation=0.4, shear=0.2, stretch=1.1)
     x, y = synthetic_motion.sampling_grid(view, SIZE)
     assert (x[20, 30], y[20, 30]) == pytest.approx((7.0, 9.0))
 
 
-def test_the_grid_inverts_scale_turn_shear_and_stretch_pixel_by_pixel():
+def test_the_grid_inverts_scale_rotation_shear_and_stretch():
     view = View((7.0, 9.0), np.array([30.0, 20.0]), 1.7, rotation=0.4, shear=0.2, stretch=1.1)
     x, y = synthetic_motion.sampling_grid(view, SIZE)
     for row, column in ((0, 0), (13, 55), (59, 79)):
@@ -36,14 +36,14 @@ def test_the_grid_inverts_scale_turn_shear_and_stretch_pixel_by_pixel():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_masks_move_exactly_as_pixels_do(seed):
+def test_masks_move_exactly_with_the_pixels(seed):
     ids = np.zeros((50, 50), np.uint8)
     ids[10:30, 12:40] = 1
     ids[35:45, 5:15] = 2
     image = np.stack([(ids == 1) * 255, (ids == 2) * 255, ids * 0], -1).astype(np.uint8)
     view = random_view(seed)
     moved, labels = synthetic_motion.sample_picture(image, ids, view, SIZE, outside=255)
-    # On outlines, bilinear pixels are mixtures: there alone a label is one of two right ones.
+    # Pixels on outlines are mixtures, for which either label is right.
     pure = ((moved == 0) | (moved == 255)).all(-1) & (labels != 255)
     assert pure.mean() > 0.3
     for index in (1, 2):
@@ -51,7 +51,7 @@ def test_masks_move_exactly_as_pixels_do(seed):
         assert (labels == index).any()
 
 
-def test_beyond_the_picture_labels_are_what_was_asked_for():
+def test_labels_beyond_the_picture_are_the_given_id():
     view = View((0.0, 0.0), np.array([10.0, 10.0]), 1.0)
     ids = np.ones((20, 20), np.uint8)
     _, labels = synthetic_motion.sample_picture(np.zeros((20, 20, 3), np.uint8), ids, view, SIZE, 9)
@@ -59,7 +59,7 @@ def test_beyond_the_picture_labels_are_what_was_asked_for():
     assert (labels == 9).sum() == labels.size - 400
 
 
-def test_a_step_stays_within_the_window_of_local_matching_and_the_reference_does_not():
+def test_steps_stay_within_the_local_matching_window_but_not_the_reference():
     steps, jumps = [], []
     for seed in range(300):
         view = View((0.0, 0.0), np.array([100.0, 100.0]), 1.0)
@@ -71,7 +71,7 @@ def test_a_step_stays_within_the_window_of_local_matching_and_the_reference_does
     assert max(jumps) > WINDOW
 
 
-def test_the_views_depend_on_the_seed_alone():
+def test_views_repeat_with_the_seed_and_differ_between_seeds():
     first, again, other = (
         synthetic_motion.path(random_view(0), np.random.default_rng(seed), 3) for seed in (5, 5, 6)
     )

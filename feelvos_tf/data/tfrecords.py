@@ -1,8 +1,8 @@
 """Writes and reads TFRecords: one `tf.train.SequenceExample` per video.
 
 Field names are those of the 2019 release (`datasets/build_davis2017_data.py`), so its records and
-ours are interchangeable. (Its masks of DAVIS 2016 are `segmentation/class/encoded`; both names are
-read.)
+ours are interchangeable. (For DAVIS 2016 it calls the masks `segmentation/class/encoded`; both
+names are read.)
 
     context        video_id                      bytes   name of the video
                    clip/frames                   int64   number of frames
@@ -13,11 +13,11 @@ read.)
                    segmentation/object/height    int64   pixels, equal to the image's
                    segmentation/object/width     int64
     feature lists  image/encoded                 bytes   one JPEG file per frame, byte for byte
-                                                         (re-encoded where EXIF data turns it,
-                                                         and from PNG)
+                                                         (re-encoded if it is a PNG, or if EXIF
+                                                         data rotates it)
                    segmentation/object/encoded   bytes   one single-channel PNG of ids per frame
 
-`tf.io.decode_png` turns palette PNGs, as DAVIS ships them, into colors; so masks are re-encoded.
+Masks are re-encoded because `tf.io.decode_png` turns palette PNGs, which DAVIS ships, into colors.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from feelvos_tf.data.record_offsets import record_offsets
 from feelvos_tf.data.tfds import prepared
 from feelvos_tf.media import masks, pictures
 
-# The second is the release's for DAVIS 2016.
+# The 2019 release uses the second name for DAVIS 2016.
 _MASKS = ("segmentation/object/encoded", "segmentation/class/encoded")
 _READ_BUFFER = 256 * 1024
-_TURNED = range(2, 9)  # The orientations of EXIF that are not upright.
+_ROTATED = range(2, 9)  # EXIF orientations other than upright.
 
 
 class EncodedVideo(NamedTuple):
@@ -59,11 +59,11 @@ class EncodedVideo(NamedTuple):
 
 
 class VideoRecords(NamedTuple):
-    """Where the videos of a data set lie, in the order of the files.
+    """Locations of the videos of a data set, in the order of the files.
 
     Attributes:
       paths: the file of each video.
-      offsets: the byte of the file at which its record begins.
+      offsets: the byte in that file at which the video's record begins.
     """
 
     paths: list[str]
@@ -81,7 +81,7 @@ class VideoInfo(NamedTuple):
 
 
 def parse(serialized: tf.Tensor) -> EncodedVideo:
-    """Returns the encoded frames of a serialized record, ours or one of TensorFlow Datasets.
+    """Returns the encoded frames of a serialized record, ours or TensorFlow Datasets'.
 
     TensorFlow Datasets writes an `Example`, which on the wire is the context of a
     `SequenceExample`: one parser reads both.
@@ -106,7 +106,7 @@ def parse(serialized: tf.Tensor) -> EncodedVideo:
     )
     images = tf.concat([lists["image/encoded"], context["video/frames"].values], 0)
     masks = tf.concat([*(lists[name] for name in _MASKS), context["video/segmentations"].values], 0)
-    has_frames = tf.debugging.Assert(tf.size(images) > 0, ["no frame of a video is in it"])
+    has_frames = tf.debugging.Assert(tf.size(images) > 0, ["it has no video frames"])
     with tf.control_dependencies([] if tf.executing_eagerly() else [has_frames]):
         name = tf.strings.join([context["video_id"], context["metadata/video_name"]])
     return EncodedVideo(name, images, masks)
@@ -119,15 +119,15 @@ def decode_frame(
 
     Args:
       image: JPEG file, string [].
-      mask: PNG file of one channel, string [].
+      mask: single-channel PNG file, string [].
       dct_method: of `tf.io.decode_jpeg`. TensorFlow's default is fast and differs from the exact
         "INTEGER_ACCURATE", which OpenCV and Pillow use, by 1 on average and up to 8 of 255.
 
     Raises (when run):
-      tf.errors.InvalidArgumentError: corrupt file, palette or color mask, sizes that differ.
+      tf.errors.InvalidArgumentError: corrupt file, palette or color mask, or sizes that differ.
     """
     pixels = tf.io.decode_jpeg(image, channels=3, dct_method=dct_method)
-    # channels=0 keeps what is stored; channels=1 would turn a palette into gray values silently.
+    # channels=0 keeps the stored channels; channels=1 would silently turn a palette into gray.
     ids = tf.ensure_shape(tf.io.decode_png(mask, channels=0), [None, None, 1])[..., 0]
     sizes_match = tf.debugging.assert_equal(
         tf.shape(pixels)[:2], tf.shape(ids), "image and mask differ in size"
@@ -137,7 +137,7 @@ def decode_frame(
 
 
 def encode(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
-    """Returns one video as a `SequenceExample`, and a description of it.
+    """Returns one video as a `SequenceExample`, and its description.
 
     Raises:
       InputError: a file cannot be read, sizes differ, or no mask holds an object.
@@ -170,11 +170,11 @@ def find_videos(pattern: str, on_corrupt: Callable[[str], None] | None = None) -
     """Returns all videos in the record files that match the pattern.
 
     Args:
-      pattern: of the files' paths, or a data set of TensorFlow Datasets: see `tfds/prepared.py`.
+      pattern: glob pattern of files, or a data set of TensorFlow Datasets: see `tfds/prepared.py`.
       on_corrupt: see `record_offsets`.
 
     Raises:
-      InputError: no file matches, one ends inside a record, or all are empty.
+      InputError: no file matches, a file ends inside a record, or all are empty.
     """
     if prepared.is_prepared(pattern):
         paths = [str(path) for path in prepared.record_files(pattern)]
@@ -188,17 +188,17 @@ def find_videos(pattern: str, on_corrupt: Callable[[str], None] | None = None) -
             videos.paths.append(path)
             videos.offsets.append(offset)
     if not videos.paths:
-        raise InputError(f"the training records {pattern} hold no video")
+        raise InputError(f"the training records {pattern} hold no videos")
     return videos
 
 
 def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
-    """Returns the serialized record that begins at `offset` (int64 []) of a file, string [].
+    """Returns the serialized record that begins at byte `offset` (int64 []) of a file, string [].
 
     Raises (when run):
-      tf.errors.DataLossError: the record's checksum is not that of its bytes.
+      tf.errors.DataLossError: the record's checksum does not match its bytes.
     """
-    # What `tf.data.TFRecordDataset` is made of; the class itself always begins at byte 0.
+    # The operation behind `tf.data.TFRecordDataset`, a class that always starts at byte 0.
     from_here = tf.raw_ops.TFRecordDatasetV2(
         filenames=[path], compression_type="", buffer_size=_READ_BUFFER, byte_offsets=[offset]
     )
@@ -213,15 +213,15 @@ class _Jpeg(NamedTuple):
 
 
 def _read_jpeg(path: Path) -> _Jpeg:
-    """Returns the file's bytes and size, after decoding it once as a check.
+    """Returns the image as a JPEG, after decoding the file once as a check.
 
-    TensorFlow ignores EXIF data: what they turn is re-encoded upright, as in prediction. So is
-    what is no JPEG.
+    TensorFlow ignores EXIF data, so rotated images are re-encoded upright, as in prediction. PNGs
+    are re-encoded as well.
     """
     with pictures.opened(path, "a JPEG or PNG image", ("JPEG", "PNG")) as image:
         image.load()
-        is_turned = image.getexif().get(ExifTags.Base.Orientation) in _TURNED
-        if image.format == "JPEG" and not is_turned:
+        is_rotated = image.getexif().get(ExifTags.Base.Orientation) in _ROTATED
+        if image.format == "JPEG" and not is_rotated:
             return _Jpeg(path.read_bytes(), image.height, image.width)
         upright, buffer = ImageOps.exif_transpose(image), io.BytesIO()
         if image.format == "PNG":

@@ -63,8 +63,8 @@ def test_a_record_has_the_fields_of_the_release(tmp_path):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_what_exif_turns_is_upright_in_a_record_as_it_is_in_prediction(tmp_path, orientation):
-    """Its mask, drawn upright, has no such data and is not turned."""
+def test_images_rotated_by_exif_are_upright_in_records_as_in_prediction(tmp_path, orientation):
+    """Their masks are drawn upright, have no EXIF data and are not rotated."""
     image, ids = drawn_videos.draw(0, [1])
     stored = Image.fromarray(image[: image.shape[0] - 8])  # Not a square.
     if orientation >= 5:
@@ -123,7 +123,7 @@ def test_a_failure_leaves_the_old_records_and_nothing_else(tmp_path):
     assert old.read_bytes() == before
 
 
-def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path):
+def test_leftovers_of_a_killed_run_are_removed_by_the_next(tmp_path):
     left = tmp_path / "out/.writing-train"
     left.mkdir(parents=True)
     (left / "train-00000-of-00002.tfrecord").write_bytes(b"half a record")
@@ -161,7 +161,7 @@ def test_every_record_can_be_read_by_itself(tmp_path):
         assert video.images.shape == [len(sequence.frames)]
 
 
-def test_sizes_that_differ_are_named(tmp_path):
+def test_different_sizes_are_reported(tmp_path):
     video = _video(tmp_path, "bear", frames=3)
     masks.write_mask(video.masks[1], np.ones((HEIGHT, WIDTH + 1), np.uint8))
     with pytest.raises(InputError, match=r"1.png is 17x12 pixels, but .*0.jpg is 16x12"):
@@ -180,7 +180,7 @@ def test_a_video_without_objects_or_without_masks_is_refused(tmp_path):
         tfrecords.encode(VideoFiles("boat", video.frames, (video.masks[0], None)))
 
 
-def test_a_truncated_record_file_is_named(tmp_path):
+def test_a_truncated_record_file_is_reported(tmp_path):
     [(path, *_)] = write([_video(tmp_path, "bear")], tmp_path)
     data = path.read_bytes()
     for length in (5, 100, len(data) - 1):

@@ -1,1 +1,1 @@
-"""Pixels on disk and back: masks, pictures, videos, overlays."""
+"""Reads and writes masks, pictures and videos; draws overlays."""

@@ -1,8 +1,8 @@
-"""Reads masks that people draw or other programs write, in all their forms.
+"""Reads masks that people draw or other programs write, in any of their forms.
 
 A mask is an indexed or gray picture whose values are ids; one white object on black; a picture in
-which every color is an object, on black or on the frame itself; a picture per object; or JSON (see
-`mask_json`). `ObjectNumbers.reading` says how colors and names were understood.
+which every color is an object, on black or on the frame itself; one picture per object; or JSON
+(see `mask_json`). `ObjectNumbers.reading` reports how colors and names were interpreted.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from feelvos_tf.media import mask_json, masks, pictures, soft_edges
 MAX_DRAWN_OBJECTS = 100
 """A gray mask with more values than this was smoothed by a paint program."""
 _FORMATS = ("PNG", "BMP", "GIF", "TIFF", "WEBP", "JPEG")
-_SEEN = 128  # Less opaque pixels are background.
+_SEEN = 128  # Pixels with a lower opacity are background.
 _NOISE = 16  # How far JPEG moves values away from black and white at quality 90 and above.
-_SHARE_OF_FRAME = 0.3  # A drawing on the frame leaves at least so much of it.
-_PALETTE_GRAYS = (64, 128, 192)  # Gray colors of DAVIS' palette, of the ids 56, 7 and 63.
+_SHARE_OF_FRAME = 0.3  # A drawing on the frame leaves at least this share of it unchanged.
+_PALETTE_GRAYS = (64, 128, 192)  # Grays in the DAVIS palette, of ids 56, 7 and 63.
 Key = Union[int, str, tuple]
 ReadFrame = Callable[[tuple], Union[np.ndarray, None]]
 
 
 class ObjectNumbers:
-    """The ids of colors and names, the same in all masks of a video.
+    """Assigns ids to colors and names, consistently in all masks of a video.
 
-    Keys are ids themselves; names; ("entry", n) for the n-th of a file; (name, group); and colors
-    (red, green, blue). A color of the DAVIS palette gets its id there, the rest the lowest free
-    ones, an entry its place if that is free.
+    Keys are ids themselves; names; ("entry", n) for the n-th object of a file; (name, group); and
+    colors (red, green, blue). A color of the DAVIS palette gets its id there and an entry its
+    number n, if these are free; all others get the lowest free id.
 
     Attributes:
-      is_softened: whether soft edges of a mask were cut.
+      is_softened: whether a mask had soft edges, which were cut.
     """
 
     def __init__(self):
@@ -47,20 +47,20 @@ class ObjectNumbers:
         self.is_softened = False
 
     def id_of(self, key: Key) -> int:
-        """Returns the id of a color, name, place or number.
+        """Returns the id for a key.
 
         Raises:
-          ValueError: the number is not in 1..254 or the id of something else, or there are more
+          ValueError: an id is not in 1..254 or already taken by another key, or there are more
             objects than ids.
         """
         if type(key) not in (int, str, tuple):
-            raise ValueError(f"expected a number or a name of an object, found {key!r}")
+            raise ValueError(f"expected the number or name of an object, found {key!r}")
         if key not in self._ids:
             self._ids[key] = self._new_id(key)
         return self._ids[key]
 
     def id_near(self, color: tuple[int, int, int]) -> int:
-        """Returns the id of a known color that differs no more than JPEG makes it, or a new one."""
+        """Returns the id of a known color within JPEG's noise of this one, else a new id."""
         for key in self._ids:
             is_color = isinstance(key, tuple) and len(key) == 3
             if is_color and max(abs(a - b) for a, b in zip(key, color)) <= _NOISE:
@@ -68,13 +68,13 @@ class ObjectNumbers:
         return self.id_of(color)
 
     def reading(self) -> str:
-        """Returns `1 = (255, 0, 0), 2 = dog`; empty where all objects have plain ids."""
-        told = [
+        """Returns `1 = (255, 0, 0), 2 = dog`; empty if all objects have plain ids."""
+        assigned = [
             f"{value} = {_printable(key)}"
             for key, value in self._ids.items()
             if key not in (value, ("entry", value))
         ]
-        return ", ".join(told + ["soft edges cut at half"] * self.is_softened)
+        return ", ".join(assigned + ["soft edges cut at half"] * self.is_softened)
 
     def _new_id(self, key: Key) -> int:
         taken = {value: key for key, value in self._ids.items()}
@@ -82,7 +82,7 @@ class ObjectNumbers:
             if not 0 < key < VOID:
                 raise ValueError(f"expected object ids 1..{VOID - 1}, found {key}")
             if key in taken:
-                raise ValueError(f"the id {key} is that of {_printable(taken[key])} already")
+                raise ValueError(f"id {key} is already that of {_printable(taken[key])}")
             return key
         wanted = None
         if isinstance(key, tuple) and key[0] == "entry":
@@ -106,13 +106,13 @@ def read(
 
     Args:
       path: the mask.
-      size: height and width of its frame, for JSON that does not say.
-      numbers: ids of the video's objects so far; new ones are added. None for a mask alone.
-      read_frame: height and width of a mask that seems to be drawn on the frame -> the frame,
-        uint8 [height, width, 3], None where there is none of that size.
+      size: (height, width) of its frame, for JSON that does not specify it.
+      numbers: ids of the video's objects so far; new ones are added. None for a single mask.
+      read_frame: takes the (height, width) of a mask that seems to be drawn on its frame; returns
+        the frame, uint8 [height, width, 3], or None if it is not of that size.
 
     Raises:
-      InputError: the file is no mask, or it cannot be told what belongs to which object.
+      InputError: the file is not a mask, or its objects cannot be told apart.
     """
     path, numbers = pathlib.Path(path), numbers or ObjectNumbers()
     if path.suffix.lower() == ".json":
@@ -130,7 +130,7 @@ def of_picture(
     """Returns the object ids of an opened picture. See `read`.
 
     Args:
-      name: of the picture, for sentences.
+      name: of the picture, for error messages.
       picture: the mask.
       numbers, read_frame: see `read`.
 
@@ -139,7 +139,7 @@ def of_picture(
     """
     numbers = numbers or ObjectNumbers()
     if getattr(picture, "n_frames", 1) > 1:
-        raise InputError(f"{name}: expected a mask, found {picture.n_frames} pictures in a file")
+        raise InputError(f"{name}: expected a mask, found {picture.n_frames} pictures in one file")
     image = ImageOps.exif_transpose(picture)
     if image.mode in ("P", "L", "1") or image.mode[0] in "IF":
         values = _eight_bits(name, np.array(image))
@@ -152,17 +152,17 @@ def of_picture(
 def read_each(
     paths: Sequence[str | os.PathLike[str]], size: tuple[int, int], numbers: ObjectNumbers
 ) -> np.ndarray:
-    """Returns the ids of objects that have a file each, 1, 2, ..., uint8 [height, width].
+    """Returns the ids of objects with one file each, 1, 2, ..., uint8 [height, width].
 
-    Where they overlap the last one wins.
+    Where they overlap, the last one wins.
 
     Args:
-      paths: the files, of any form that `read` takes.
+      paths: the files, in any form that `read` accepts.
       size: see `read`.
       numbers: see `read`.
 
     Raises:
-      InputError: a file is no mask of one object, or of another size than the first.
+      InputError: a file is not a mask of one object, or differs in size from the first.
     """
     ids = None
     for number, path in enumerate(paths, 1):
@@ -171,9 +171,7 @@ def read_each(
         numbers.is_softened |= found.is_softened
         objects = masks.object_ids(one)
         if len(objects) != 1:
-            raise InputError(
-                f"{path}: expected one object, as there are several masks, found {len(objects)}"
-            )
+            raise InputError(f"{path}: expected one object per file, found {len(objects)}")
         ids = np.zeros(one.shape, np.uint8) if ids is None else ids
         if one.shape != ids.shape:
             raise InputError(
@@ -185,7 +183,7 @@ def read_each(
 
 
 def _eight_bits(path: str | os.PathLike[str], values: np.ndarray) -> np.ndarray:
-    """Returns the values of one channel, of up to 32 bits or fractions, as uint8."""
+    """Returns the values of one channel, integers of up to 32 bits or floats, as uint8."""
     found = np.unique(values)
     if found.tolist() in ([0, 65535], [65535]):
         return (values > 0).astype(np.uint8)
@@ -198,16 +196,15 @@ def _eight_bits(path: str | os.PathLike[str], values: np.ndarray) -> np.ndarray:
 def _ids_of_values(
     path: str | os.PathLike[str], values: np.ndarray, is_indexed: bool, numbers: ObjectNumbers
 ) -> np.ndarray:
-    """Returns the ids of a picture of one channel; white on black is object 1."""
+    """Returns the ids of a single-channel picture; white on black is object 1."""
     found = np.unique(values)
     if set(found) == {0, VOID} or (found.tolist() == [VOID] and not is_indexed):
         return (values != 0).astype(np.uint8)
-    dark, light = found[found <= _NOISE], found[found >= VOID - _NOISE]
-    is_noisy = len(dark) + len(light) == len(found) and min(len(dark), len(light)) > 1
     if is_indexed:
         return values
-    if is_noisy:  # Once saved as JPEG.
-        return (values > VOID // 2).astype(np.uint8)
+    dark, light = found[found <= _NOISE], found[found >= VOID - _NOISE]
+    if len(dark) + len(light) == len(found) and min(len(dark), len(light)) > 1:
+        return (values > VOID // 2).astype(np.uint8)  # Was once saved as JPEG.
     drawing = soft_edges.separate(np.dstack([values] * 3), MAX_DRAWN_OBJECTS)
     if drawing is not None and not drawing.is_soft:
         return values
@@ -215,11 +212,11 @@ def _ids_of_values(
 
 
 def _has_ids(image: Image.Image, indices: np.ndarray) -> bool:
-    """Returns whether the indices of an indexed picture are ids, not places of colors in a palette.
+    """Returns whether the indices of an indexed picture are ids, not mere references to colors.
 
-    Paint programs sort a palette by colors or by frequency, as for GIF: then pixels are black or
-    clear by another index than 0. In a palette of ids, such as that of DAVIS, 0 is the background.
-    Nor are indices ids whose colors are those of soft edges.
+    Paint programs sort a palette by color or frequency, as for GIF, so that black or transparent
+    pixels have an index other than 0. In a palette of ids, such as that of DAVIS, 0 is the
+    background. Indices are not ids either if their colors form soft edges.
     """
     palette = np.asarray(image.getpalette("RGBA"), np.uint8).reshape(-1, 4)
     used = np.unique(indices)
@@ -242,15 +239,15 @@ def _ids_of_colors(
     read_frame: ReadFrame,
     format_name: str,
 ) -> np.ndarray:
-    """Returns one id per color of uint8 [height, width, 4]; black and clear are background."""
+    """Returns one id per color of uint8 [height, width, 4]; black or transparent is background."""
     is_seen = colors[..., 3] >= _SEEN
     opaque = np.where(is_seen[..., None], colors[..., :3], 0).astype(np.uint8)
     if is_seen.any() and not is_seen.all() and not opaque.any():
-        return is_seen.astype(np.uint8)  # Black on nothing.
+        return is_seen.astype(np.uint8)  # Black on transparency.
     is_gray = (opaque == opaque[..., :1]).all()
     if is_gray and format_name != "JPEG":
         found = np.unique(opaque[..., 0])
-        # Other values of gray are ids, as in some copies of DAVIS 2016.
+        # Other grays are ids, as in some copies of DAVIS 2016.
         if not set(found) <= {0, VOID, *_PALETTE_GRAYS} or not set(found) & set(_PALETTE_GRAYS):
             return _ids_of_values(path, opaque[..., 0], False, numbers)
     drawing = soft_edges.separate(opaque, is_lossy=format_name == "JPEG")
@@ -261,7 +258,7 @@ def _ids_of_colors(
 
 
 def _drawn_on_frame(picture: np.ndarray, frame: np.ndarray | None) -> soft_edges.Drawing | None:
-    """Returns what was drawn on a frame; None if the picture shows another one."""
+    """Returns what was drawn on the frame; None if the picture shows a different one."""
     if frame is None or frame.shape != picture.shape:
         return None
     is_same = cv2.absdiff(picture, frame).max(-1) <= _NOISE
@@ -277,9 +274,9 @@ def _ids_of_drawing(
     numbers: ObjectNumbers,
     format_name: str = "PNG",
 ) -> np.ndarray:
-    """Returns the ids of a drawing's colors; raises InputError where there is none."""
+    """Returns the ids of a drawing's colors; raises InputError if `drawing` is None."""
     if drawing is None:
-        lossy = ", which as a JPEG file has more colors than were drawn" * (format_name == "JPEG")
+        lossy = " (JPEG adds colors to those drawn)" * (format_name == "JPEG")
         raise InputError(
             f"{path}: expected one color per object, on black or on the frame itself, found "
             f"{num_colors} colors{lossy}: it may be a photograph; draw each object in one "

@@ -1,4 +1,4 @@
-"""Masks in all the forms that people draw and programs write."""
+"""Masks in all forms that people draw and programs write."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZE = (48, 80)
 
 
 def drawn(*ids):
-    """Returns a mask of squares side by side."""
+    """Returns a mask of adjacent squares."""
     mask = np.zeros(SIZE, np.uint8)
     for place, value in enumerate(ids):
         mask[10:30, 5 + 20 * place : 20 + 20 * place] = value
@@ -85,8 +85,8 @@ def test_colors_of_the_davis_palette_are_its_ids(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["drawn.gif", "quantized.png", "clear.gif"])
-def test_indices_that_are_sorted_by_color_are_no_ids(tmp_path, name):
-    """Pillow puts the background last in these."""
+def test_indices_sorted_by_color_are_not_ids(tmp_path, name):
+    """In these files, Pillow puts the background last."""
     colors = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
     image = Image.fromarray(colors[drawn(1, 2)])
     if name == "clear.gif":
@@ -102,7 +102,7 @@ def test_indices_that_are_sorted_by_color_are_no_ids(tmp_path, name):
     np.testing.assert_array_equal(read(tmp_path / name), drawn(2, 1))
 
 
-def test_indices_of_a_palette_whose_first_color_is_black_are_ids(tmp_path):
+def test_indices_are_ids_if_the_palette_begins_with_black(tmp_path):
     image = Image.fromarray(drawn(15, 40))
     image.putpalette([0, 0, 0] + [200, 100, 0] * 39 + [0, 0, 9])
     for name in ("ids.png", "ids.gif"):
@@ -117,14 +117,14 @@ def test_white_on_black_that_was_once_a_jpeg_is_one_object(tmp_path, quality):
         image.save(tmp_path / "mask.png")
         assert set(np.unique(image)) > {0, 255}
     np.testing.assert_array_equal(read(tmp_path / "mask.png"), drawn(1))
-    # Two small ids beside void are ids.
+    # Two small values next to void are ids.
     np.testing.assert_array_equal(
         read(saved(tmp_path / "ids.png", drawn(1, 255, 2))), drawn(1, 255, 2)
     )
 
 
 def smooth(mask):
-    """Returns a mask scaled up and down again, with soft edges in place of steps."""
+    """Returns a mask scaled up and down again, so that its edges are soft."""
     large = cv2.resize(mask, (4 * SIZE[1], 4 * SIZE[0]), interpolation=cv2.INTER_NEAREST)
     return cv2.resize(np.roll(large, (1, 2), (0, 1)), SIZE[::-1], interpolation=cv2.INTER_AREA)
 
@@ -141,7 +141,7 @@ BLURS = {
 
 
 @pytest.mark.parametrize("blur", BLURS)
-def test_soft_edges_are_cut_at_half_and_told(tmp_path, blur):
+def test_soft_edges_are_cut_at_half_and_reported(tmp_path, blur):
     for name, colors in {
         "white": [(255, 255, 255)],
         "red": [(255, 30, 30)],
@@ -161,7 +161,7 @@ def test_soft_edges_are_cut_at_half_and_told(tmp_path, blur):
 
 
 def test_soft_strokes_on_transparency_keep_their_colors(tmp_path):
-    """Paint programs round the color of almost transparent pixels."""
+    """Paint programs round the colors of nearly transparent pixels."""
     alpha = np.maximum(*(BLURS["brush"](drawn(*at)) for at in ((255,), (0, 255))))
     red = drawn(1) | np.roll(drawn(1), 5, 1)
     rgb = np.where(red[..., None] > 0, (255, 0, 0), (0, 0, 255))
@@ -195,7 +195,7 @@ def test_touching_soft_objects_leave_no_line_between_them(tmp_path):
     assert overlap(ids == 2, mask == 1) > 0.85 and overlap(ids == 1, mask == 2) > 0.85
 
 
-def test_photographs_and_textures_are_no_masks(tmp_path, testdata):
+def test_photographs_and_textures_are_refused(tmp_path, testdata):
     rng = np.random.default_rng(0)
     photo = np.array(Image.open(testdata / "overlay.jpg"))
     noise = rng.integers(0, 256, (*SIZE, 3), dtype=np.uint8)
@@ -207,7 +207,7 @@ def test_photographs_and_textures_are_no_masks(tmp_path, testdata):
             read(saved(tmp_path / f"{number}.png", array))
 
 
-def test_jpeg_is_taken_where_its_colors_are_clear_and_named_where_not(tmp_path):
+def test_jpeg_is_read_if_its_colors_are_clear_and_refused_if_not(tmp_path):
     colors = np.array([(0, 0, 0), (255, 0, 0), (0, 0, 255)], np.uint8)
     mask = np.kron(drawn(1, 2), np.ones((4, 4), np.uint8))
     saved(tmp_path / "mask.jpg", colors[mask], quality=85)
@@ -217,7 +217,7 @@ def test_jpeg_is_taken_where_its_colors_are_clear_and_named_where_not(tmp_path):
     later = given_mask.read(saved(tmp_path / "l.png", colors[mask[::-1]]), mask.shape, numbers)
     assert masks.object_ids(later)
     noise = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
-    with pytest.raises(InputError, match="noise.jpg: .*as a JPEG file has more colors"):
+    with pytest.raises(InputError, match="noise.jpg: .*JPEG adds colors to those drawn"):
         read(saved(tmp_path / "noise.jpg", noise))
 
 
@@ -242,16 +242,16 @@ def test_a_mask_may_be_drawn_on_its_frame(tmp_path, testdata, is_soft):
             given_mask.read(path, mask.shape, given_mask.ObjectNumbers(), other)
 
 
-def test_the_gray_of_davis_palette_in_colors_is_its_id(tmp_path):
+def test_grays_of_the_davis_palette_in_color_pictures_keep_their_ids(tmp_path):
     ids = read(saved(tmp_path / "seven.png", masks.DAVIS_PALETTE[drawn(7)]))
     np.testing.assert_array_equal(ids, drawn(7))
-    # Other grays are ids, as in copies of DAVIS 2016.
+    # Other grays are ids, as in some copies of DAVIS 2016.
     np.testing.assert_array_equal(
         read(saved(tmp_path / "ids.png", np.dstack([drawn(7, 3)] * 3))), drawn(7, 3)
     )
 
 
-def test_fractions_and_deep_values_are_ids_or_refused(tmp_path):
+def test_floats_and_32_bit_values_are_ids_or_refused(tmp_path):
     for value, expected in ((3, 3), (255, 1), (65535, 1)):
         for kind in (np.float32, np.int32):
             path = saved(tmp_path / "ids.tif", drawn(1).astype(kind) * value)
@@ -262,22 +262,22 @@ def test_fractions_and_deep_values_are_ids_or_refused(tmp_path):
             read(path)
 
 
-def test_several_pictures_in_a_file_are_no_mask(tmp_path):
+def test_several_pictures_in_one_file_are_refused(tmp_path):
     first, second = (Image.fromarray(drawn(value)) for value in (1, 2))
     first.save(tmp_path / "two.tif", save_all=True, append_images=[second])
     with pytest.raises(InputError, match="two.tif: expected a mask, found 2 pictures"):
         read(tmp_path / "two.tif")
 
 
-def test_every_object_may_have_a_file_of_its_own(tmp_path):
+def test_every_object_may_have_its_own_file(tmp_path):
     white = saved(tmp_path / "a.png", drawn(255))
     red = saved(tmp_path / "b.png", masks.DAVIS_PALETTE[drawn(0, 1)])
     paths = [white, red, saved(tmp_path / "c.png", drawn(0, 0, 7))]
     ids = given_mask.read_each(paths, SIZE, given_mask.ObjectNumbers())
     np.testing.assert_array_equal(ids, drawn(1, 2, 3))
     for array, sentence in (
-        (drawn(1, 2), "expected one object, .* found 2"),
-        (drawn(0), "expected one object, .* found 0"),
+        (drawn(1, 2), "expected one object per file, found 2"),
+        (drawn(0), "expected one object per file, found 0"),
         (np.ones((9, 9), np.uint8), "expected the size of .*a.png, 80x48, found 9x9"),
     ):
         with pytest.raises(InputError, match=f"d.png: {sentence}"):
@@ -292,7 +292,7 @@ def written(tmp_path, content):
     return path
 
 
-def test_coco_run_lengths_are_read_in_all_their_wrappings(tmp_path):
+def test_coco_run_lengths_are_read_in_every_form(tmp_path):
     mask = drawn(1, 2)
     runs = [rle.encode(mask == value) for value in (1, 2)]
     segments = [{"segmentation": run, "category_id": 5} for run in runs]
@@ -327,7 +327,7 @@ def test_polygons_of_coco_and_labelme_are_filled(tmp_path):
     assert set(np.unique(found)) == {0, 3} and abs((found == 3).sum() - np.pi * 100) < 6
 
 
-def test_masks_inside_labelme_files_are_read(tmp_path):
+def test_masks_embedded_in_labelme_files_are_read(tmp_path):
     buffer = io.BytesIO()
     Image.fromarray(np.full((20, 15), 255, np.uint8)).save(buffer, "PNG")
     shape = {
@@ -339,7 +339,7 @@ def test_masks_inside_labelme_files_are_read(tmp_path):
     np.testing.assert_array_equal(read(written(tmp_path, {"shapes": [shape]})), drawn(1))
 
 
-def test_names_and_places_get_ids_that_numbers_leave(tmp_path):
+def test_names_and_entries_get_the_ids_left_by_numbers(tmp_path):
     squares = [[[5, 10], [20, 10], [20, 30]], [[25, 10], [40, 10], [40, 30]]]
 
     def labelme(*labels):
@@ -348,14 +348,14 @@ def test_names_and_places_get_ids_that_numbers_leave(tmp_path):
     numbers = given_mask.ObjectNumbers()
     ids = read(written(tmp_path, labelme("dog", "1")), numbers)
     assert ids[12, 18] == 2 and ids[12, 38] == 1 and numbers.reading() == "2 = dog"
-    # As another group, or with a zero in front, it is another name.
+    # In another group, or with a leading zero, it is a different name.
     grouped = labelme("1", "1 2")
     grouped["shapes"][0]["group_id"] = 2
     assert len(masks.object_ids(read(written(tmp_path, grouped)))) == 2
     assert len(masks.object_ids(read(written(tmp_path, labelme("01", "1"))))) == 2
     numbers = given_mask.ObjectNumbers()
     read(written(tmp_path, labelme("dog", "cat")), numbers)
-    with pytest.raises(InputError, match="the id 1 is that of dog already"):
+    with pytest.raises(InputError, match="id 1 is already that of dog"):
         read(written(tmp_path, labelme("dog", "1")), numbers)
 
     polygons = [{"segmentation": [np.ravel(points).tolist()]} for points in squares]
@@ -367,7 +367,7 @@ def test_names_and_places_get_ids_that_numbers_leave(tmp_path):
             read(written(tmp_path, [{**polygons[0], "object_id": wrong}]))
 
 
-def test_results_of_several_pictures_are_no_mask_and_the_right_one_of_several_is_taken(tmp_path):
+def test_results_of_several_pictures_are_refused_and_the_annotated_picture_is_chosen(tmp_path):
     run = rle.encode(drawn(1) > 0)
     results = [{"segmentation": run, "image_id": number} for number in range(50)]
     with pytest.raises(InputError, match="annotations of 50 pictures, expected those of one"):
@@ -378,7 +378,7 @@ def test_results_of_several_pictures_are_no_mask_and_the_right_one_of_several_is
 
 
 @pytest.mark.parametrize("size", [(480, 854), (6000, 8000)])
-def test_polygons_that_would_take_minutes_are_refused_at_once(tmp_path, size):
+def test_polygons_that_would_take_minutes_are_refused_immediately(tmp_path, size):
     rng = np.random.default_rng(0)
     frame = [0, 0, size[1], 0, size[1], size[0], 0, size[0]]
     polygons = [(rng.random((100000, 2)) * size[::-1]).ravel().tolist()]
@@ -395,15 +395,18 @@ def test_polygons_that_would_take_minutes_are_refused_at_once(tmp_path, size):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"size": [1, 1], "counts": [1]}, "run lengths of 1x1 pixels .*, not of the frame's 80x48"),
+        ({"size": [1, 1], "counts": [1]}, "run lengths of 1x1 pixels .* for a frame of 80x48"),
         ({"size": [48, 80], "counts": [5]}, "run lengths add up to 5"),
         ({"size": [48, 80], "counts": 5}, "counts are neither"),
-        ([{"segmentation": [[1, 2]]}], "three points"),
+        ([{"segmentation": [[1, 2]]}], "three or more points"),
         ([{"segmentation": [[1, 2, 3, 4, 1e300, float("nan")]]}], "near the frame"),
         ([{"segmentation": [[1, 2, 3, 4, 5]]}], "cannot reshape"),
         ([{"object_id": 255, "segmentation": [[1, 2, 3, 4, 5, 9]]}], "ids 1..254, found 255"),
         ({"shapes": [{"label": "0", "points": [[1, 1]] * 3}]}, "ids 1..254, found 0"),
-        ({"shapes": [{"label": "a", "points": [[1, 1]], "shape_type": "point"}]}, "has no inside"),
+        (
+            {"shapes": [{"label": "a", "points": [[1, 1]], "shape_type": "point"}]},
+            "has no interior",
+        ),
         ({"shapes": [], "imageHeight": 10**9, "imageWidth": 10**9}, "1 to .* pixels"),
         ({"annotations": [{"image_id": 1}, {"image_id": 2}]}, "annotations of 2 pictures"),
         ([{"segmentation": [[1, 2, 3, 4, 5, 6]] * 3000}], "more than 2000 polygons"),
@@ -411,25 +414,25 @@ def test_polygons_that_would_take_minutes_are_refused_at_once(tmp_path, size):
         ([None], "found something else"),
     ],
 )
-def test_json_that_is_no_mask_is_told_in_one_sentence(tmp_path, content, sentence):
-    with pytest.raises(InputError, match=f"mask.json: .*{sentence}") as told:
+def test_json_that_is_not_a_mask_gives_a_one_line_error(tmp_path, content, sentence):
+    with pytest.raises(InputError, match=f"mask.json: .*{sentence}") as error:
         read(written(tmp_path, content))
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(error.value)
 
 
-def test_a_png_whose_pixels_do_not_fit_their_checksum_is_refused(tmp_path):
+def test_a_png_with_a_wrong_checksum_is_refused(tmp_path):
     masks.write_mask(tmp_path / "m.png", drawn(1, 2))
     content = bytearray((tmp_path / "m.png").read_bytes())
     at = content.index(b"IDAT")
     length = int.from_bytes(content[at - 4 : at], "big")
-    content[at + 4 + length] ^= 1  # The checksum itself: the pixels could still be decoded.
+    content[at + 4 + length] ^= 1  # In the checksum, so that the pixels can still be decoded.
     (tmp_path / "m.png").write_bytes(content)
     for reader in (read, masks.read_annotation):
         with pytest.raises(InputError, match="m.png: cannot be read as a mask"):
             reader(tmp_path / "m.png")
 
 
-def test_a_mask_of_absurd_size_is_refused_before_it_is_decoded(tmp_path):
+def test_a_huge_mask_is_refused_before_decoding(tmp_path):
     def chunk(name, content):
         checksum = struct.pack(">I", zlib.crc32(name + content))
         return struct.pack(">I", len(content)) + name + content + checksum

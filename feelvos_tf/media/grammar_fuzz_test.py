@@ -1,7 +1,7 @@
-"""Masks, JSON and videos as programs write them, compared with what Pillow, pycocotools and FFmpeg
-read: 300 of them, and 5,000 in the slow tests, always the same.
+"""Generated masks, JSON and videos are read as Pillow, pycocotools and FFmpeg read them.
 
-`feelvos_tf/fuzz_test.py` damages bytes, which finds tracebacks; this finds what is silently wrong.
+There are 300 of them, 5,000 in the slow tests, always the same. `feelvos_tf/fuzz_test.py` damages
+bytes and finds tracebacks; this finds silent errors.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SATURATED = [
 
 @st.composite
 def scenes(draw, smallest=1):
-    """Draws a mask of 1 to 5 objects, rectangles and ellipses, some of which hide others."""
+    """Draws a mask of 1 to 5 rectangles and ellipses, which may hide one another."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     ids = draw(st.lists(st.sampled_from([1, 2, 3, 7, 9, 20, 200, 254]), min_size=1, max_size=5))
     for value in sorted(set(ids)):
@@ -48,7 +48,7 @@ def scenes(draw, smallest=1):
 
 
 def partition(ids):
-    """Returns the mask with its objects numbered in the order of their first pixels."""
+    """Returns the mask with its objects renumbered in the order of their first pixels."""
     found, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
     first[found == 0] = -1
     order = np.argsort(np.argsort(first)) + (0 not in found)
@@ -56,7 +56,7 @@ def partition(ids):
 
 
 def saved_ids(draw, mask, path):
-    """Returns the file to which a mask is saved as ids."""
+    """Saves a mask as ids; returns the file."""
     kind = draw(st.sampled_from(["DAVIS", "palette", "gray", "deep", "float", "RGB", "LA"]))
     if kind == "DAVIS":
         masks.write_mask(path, mask)
@@ -80,7 +80,7 @@ def test_ids_are_read_as_pillow_reads_them(tmp_path, count):
     def check(data):
         mask = data.draw(scenes())
         path = saved_ids(data.draw, mask, tmp_path / "ids.png")
-        # White on black, and void alone, are no ids.
+        # White on black and void alone are not ids.
         ids = given_mask.read(path, mask.shape, given_mask.ObjectNumbers())
         stored = np.array(Image.open(path)).astype(np.float32)
         expected = stored if stored.ndim == 2 else stored[..., 0]
@@ -120,7 +120,7 @@ def smooth(picture, sigma):
 
 
 @cases(60, 1000)
-def test_soft_edges_move_no_outline_by_more_than_they_blur(tmp_path, count):
+def test_soft_edges_do_not_move_outlines_by_more_than_the_blur(tmp_path, count):
     rng = np.random.default_rng(0)
     photo = smooth(rng.integers(0, 256, (2 * HEIGHT, 2 * WIDTH, 3), dtype=np.uint8), 2)
 
@@ -142,7 +142,7 @@ def test_soft_edges_move_no_outline_by_more_than_they_blur(tmp_path, count):
                 tmp_path / f"soft{suffix}", large.shape, given_mask.ObjectNumbers(), lambda _: frame
             )
         except InputError:
-            return  # What cannot be told may be refused.
+            return  # Ambiguous drawings may be refused.
         square = np.ones((2 * round(sigma) + 3,) * 2, np.uint8)
         for value in ids:
             surely = cv2.erode((large == value).astype(np.uint8), square) > 0
@@ -162,7 +162,7 @@ def test_soft_edges_move_no_outline_by_more_than_they_blur(tmp_path, count):
 
 @st.composite
 def annotations(draw):
-    """Draws a COCO or labelme file, and its objects in order: key, and bool mask or polygon."""
+    """Draws a COCO or labelme file and its objects in order: (key, bool mask or polygon)."""
     objects = []
     for _ in range(draw(st.integers(1, 5))):
         corners = st.tuples(st.integers(-8, WIDTH + 8), st.integers(-8, HEIGHT + 8))
@@ -219,7 +219,7 @@ def runs(mask, kind):
 
 
 @cases(80, 1600)
-def test_json_is_read_as_pycocotools_draws_it(tmp_path, count):
+def test_json_masks_match_those_drawn_by_pycocotools(tmp_path, count):
     mask_utils()
 
     def check(case):
@@ -231,7 +231,7 @@ def test_json_is_read_as_pycocotools_draws_it(tmp_path, count):
         is_edge = np.zeros(ids.shape, bool)
         for key, shape in objects:
             inside = shape if isinstance(shape, np.ndarray) else drawn_by_coco(shape)
-            if inside is not shape:  # pycocotools' outlines lie up to a pixel elsewhere.
+            if inside is not shape:  # pycocotools' outlines are up to a pixel off.
                 area = inside.astype(np.uint8)
                 square = np.ones((3, 3), np.uint8)
                 is_edge |= cv2.dilate(area, square) != cv2.erode(area, square)
@@ -240,10 +240,10 @@ def test_json_is_read_as_pycocotools_draws_it(tmp_path, count):
                     cv2.line(line, (round(x), round(y)), (round(u), round(v)), 1, 3)
                     is_edge |= line > 0
             expected[inside] = 1 + keys.index(key)
-        pairs = {(a, b) for a, b in zip(expected[~is_edge].tolist(), ids[~is_edge].tolist())}
+        pairs = set(zip(expected[~is_edge].tolist(), ids[~is_edge].tolist()))
         assert len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs)
         assert (0, 0) in pairs or not (expected[~is_edge] == 0).any()
-        for number, key in enumerate(keys, 1):  # Numbers are ids.
+        for number, key in enumerate(keys, 1):  # Numeric keys are ids.
             if key.isdecimal() and not key.startswith("0"):
                 assert all(b == int(key) for a, b in pairs if a == number)
 
@@ -264,7 +264,7 @@ CODECS = {
 
 
 def written(data, path):
-    """Writes a video with odd times, which may be turned or mirrored."""
+    """Writes a video with irregular times, possibly rotated or mirrored."""
     codec = data.draw(st.sampled_from(CODECS[path.suffix]))
     pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     count = data.draw(st.integers(5, 8))
@@ -299,7 +299,7 @@ def written(data, path):
 
 
 @cases(20, 200)
-def test_videos_are_read_as_ffmpeg_shows_them_and_cut_ones_are_told(tmp_path, count):
+def test_videos_are_read_as_by_ffmpeg_and_truncated_ones_are_refused(tmp_path, count):
     program = pytest.importorskip("imageio_ffmpeg", reason="no ffmpeg").get_ffmpeg_exe()
 
     def check(data):

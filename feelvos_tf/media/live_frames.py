@@ -1,4 +1,4 @@
-"""Live frames: from a camera, or from another program through a pipe."""
+"""Live frames from a camera, or from another program through a pipe."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from feelvos_tf.media.video import DEFAULT_FRAMES_PER_SECOND, Frame, Frames
 
 _PIPE = "standard input"
 _POLL_SECONDS = 0.1  # How often waiting threads check whether the video was stopped.
-# Formats whose frames have no times.
+# Formats whose frames carry no timestamps.
 _WITHOUT_TIME = ("mjpeg", "rawvideo", "jpeg_pipe", "png_pipe", "image2pipe")
 
 
 class LiveFrames(Frames):
-    """Frames that can be read once, until they end or are stopped.
+    """Frames that can be read only once, until they end or are stopped.
 
-    A daemon thread waits for the source, so that a video can be stopped while its next frame does
-    not come, and the program can end.
+    A daemon thread waits for the source, so that the video can be stopped, and the program can
+    exit, even if the next frame never arrives.
     """
 
     is_live = True
@@ -41,8 +41,8 @@ class LiveFrames(Frames):
         """Stores the source.
 
         Args:
-          source: its frames.
-          frames_per_second: the average, if known.
+          source: yields the frames.
+          frames_per_second: the average.
         """
         self.paths = []
         self.frames_per_second = frames_per_second
@@ -68,7 +68,7 @@ class LiveFrames(Frames):
             self.stop()
 
     def _next(self) -> Frame | None:
-        """Returns the next frame, None at the end; reraises the errors of the reader."""
+        """Returns the next frame, None at the end; reraises errors of the reader thread."""
         while not self._is_stopped.is_set():
             try:
                 arrived = self._arrived.get(timeout=_POLL_SECONDS)
@@ -80,7 +80,7 @@ class LiveFrames(Frames):
         return None
 
     def _read(self) -> None:
-        """Passes on the frames of the source, then None or its error."""
+        """Passes on the frames of the source, then None or the error that ended it."""
         last = None
         try:
             for frame in self._source:
@@ -101,17 +101,17 @@ class LiveFrames(Frames):
 
 
 def open_camera(index: int) -> LiveFrames:
-    """Returns the frames of a camera of this machine, each with its time of arrival.
+    """Returns the frames of a local camera, each with its time of arrival.
 
     Args:
-      index: 0 for the first one.
+      index: 0 for the first camera.
 
     Raises:
       InputError: there is no such camera.
     """
     camera = cv2.VideoCapture(index)
     if not camera.isOpened():
-        raise InputError(f"camera {index} cannot be opened: expected a camera of this number")
+        raise InputError(f"camera {index} cannot be opened: expected a camera with this number")
     rate = camera.get(cv2.CAP_PROP_FPS)
     return LiveFrames(
         _camera_frames(camera), rate if 0 < rate < 1000 else DEFAULT_FRAMES_PER_SECOND
@@ -145,12 +145,12 @@ def open_pipe(
 
     Args:
       file: to read from; standard input by default.
-      raw_size: height and width of raw frames; None for a stream in a format.
-      raw_format: pixel format of raw frames, as FFmpeg calls it.
-      frames_per_second: of raw frames and of MJPEG, which carry no time.
+      raw_size: (height, width) of raw frames; None for any other format.
+      raw_format: FFmpeg's name of the pixel format of raw frames.
+      frames_per_second: of raw frames and MJPEG, which carry no timestamps.
 
     Raises:
-      InputError: no frame can be read from it.
+      InputError: no frames can be read.
     """
     if file is None and sys.stdin.isatty():
         raise InputError(f"{_PIPE}: expected a video from another program, found a terminal")
@@ -165,12 +165,13 @@ def open_pipe(
         )
     except (av.error.FFmpegError, OSError, ValueError) as error:
         what = (
-            f"raw frames of the pixel format {raw_format}"
+            f"raw frames with pixel format {raw_format}"
             if raw_size
             else "a video or MJPEG (raw frames need --raw_size=WxH)"
         )
         raise InputError(f"{_PIPE}: expected {what} ({error})") from error
     if not container.streams.video or container.streams.video[0].codec_context is None:
+        container.close()
         raise InputError(f"{_PIPE}: expected a video, found a stream without pictures")
     rate = frames_per_second
     if container.format.name not in _WITHOUT_TIME:
@@ -179,10 +180,10 @@ def open_pipe(
 
 
 class _Readable:
-    """A file with nothing but `read`: a pipe cannot seek.
+    """A file with only `read`, as a pipe cannot seek.
 
-    Without a buffer, `read` returns what has arrived. Nor does it lock: Python would wait at exit
-    for a thread that reads from `sys.stdin.buffer`.
+    An unbuffered `read` returns what has arrived so far. It also takes no lock: Python would wait
+    at exit for a thread that reads from `sys.stdin.buffer`.
     """
 
     def __init__(self, file: BinaryIO):

@@ -1,4 +1,4 @@
-"""Frames through pipes, as FFmpeg writes them, and from a camera that is none."""
+"""Frames through pipes, as FFmpeg writes them, and from a fake camera."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def container(format_name, codec):
 
 
 class Pipe:
-    """Bytes that can be read forward only, some at a time."""
+    """Bytes that can only be read forward, a few at a time."""
 
     def __init__(self, content):
         self._file = io.BytesIO(content)
@@ -72,7 +72,7 @@ def test_other_pixel_formats_become_rgb():
     assert len(frames) == 4 and (frames[0] == 77).all()
 
 
-def test_what_is_no_stream_is_told_in_one_sentence():
+def test_other_input_gives_one_line_errors():
     for content, options, sentence in (
         (b"", {}, "standard input: expected a video or MJPEG"),
         (b"no video" * 1000, {}, "standard input: expected a video or MJPEG"),
@@ -108,8 +108,8 @@ def ffmpeg():
     ],
     ids=lambda value: " ".join(value[-3:]) if isinstance(value, list) else "",
 )
-def test_what_ffmpeg_writes_is_read(ffmpeg, testdata, arguments, options):
-    """As the page beside this file shows it."""
+def test_streams_of_ffmpeg_are_read(ffmpeg, testdata, arguments, options):
+    """As shown in the README in this folder."""
     clip = testdata / "bunny.mp4"
     command = [ffmpeg, "-loglevel", "error", "-i", clip, *arguments, "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0) as process:
@@ -118,12 +118,12 @@ def test_what_ffmpeg_writes_is_read(ffmpeg, testdata, arguments, options):
     assert process.returncode == 0 and len(frames) == len(expected)
     for frame, image in zip(frames, expected):
         assert np.abs(frame.image.astype(int) - image).mean() < 6
-    # The clip has 25 frames per second; 24 is meant where nothing says.
+    # The clip has 25 frames per second; raw frames get the default of 24.
     rate = options.get("frames_per_second", 24 if "rawvideo" in arguments else 25)
     assert float(frames[-1].time) == pytest.approx((len(frames) - 1) / rate, abs=0.01)
 
 
-def test_standard_input_is_read_as_it_comes():
+def test_standard_input_is_read_as_it_arrives():
     program = (
         "from feelvos_tf.media import live_frames\n"
         "for image in live_frames.open_pipe(raw_size=(32, 48)):\n"
@@ -141,7 +141,7 @@ def test_standard_input_is_read_as_it_comes():
     assert process.wait() == 0 and rest.split() == [b"30", b"55", b"80", b"105", b"130"]
 
 
-def test_a_stream_that_stalls_can_be_stopped_and_does_not_keep_the_program():
+def test_a_stalled_stream_can_be_stopped_and_lets_the_program_exit():
     program = (
         "import signal\n"
         "from feelvos_tf.core import background\n"
@@ -168,7 +168,7 @@ def test_a_stream_that_stalls_can_be_stopped_and_does_not_keep_the_program():
     process.stdin.close()
 
 
-def test_a_camera_gives_its_pictures_with_the_times_they_came(monkeypatch):
+def test_a_camera_gives_frames_with_their_arrival_times(monkeypatch):
     class Camera:
         left = list(IMAGES)
 
@@ -192,7 +192,7 @@ def test_a_camera_gives_its_pictures_with_the_times_they_came(monkeypatch):
     seen = list(frames.timed())
     assert frames.is_live and frames.length is None and frames.frames_per_second == 15
     assert len(seen) == 6 and Camera.left == ["released"]
-    assert seen[0].image[0, 0].tolist() == [1, 2, 5]  # OpenCV gives blue first.
+    assert seen[0].image[0, 0].tolist() == [1, 2, 5]  # OpenCV's order is BGR.
     assert seen[0].time == 0 and all(a.time <= b.time for a, b in zip(seen, seen[1:]))
     with pytest.raises(InputError, match="camera 7 cannot be opened"):
         live_frames.open_camera(7)

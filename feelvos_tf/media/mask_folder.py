@@ -3,16 +3,15 @@
 OUT/<sequence>/
   00000.png ...       the masks
   prediction.json     the stamp: settings, names and checksums of the masks and of files written
-                      beside them, whether it is complete
+                      with them, and whether the folder is complete
 
-Until it is complete the folder is called OUT/<sequence>.partial; an interrupted run resumes there,
+Until it is complete, the folder is called OUT/<sequence>.partial; an interrupted run resumes there
 from the state of the video saved in `state.npz`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import pathlib
@@ -33,8 +32,8 @@ class SavedState(NamedTuple):
     """The state of a video after one of its frames.
 
     Attributes:
-      position: of the frame. The masks up to it are in the folder.
-      arrays: the state, by names.
+      position: of the frame; the folder holds the masks up to it.
+      arrays: name -> array of the state.
     """
 
     position: int
@@ -45,7 +44,7 @@ def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
     """Returns whether the folder holds all masks of a run with exactly these settings, unchanged.
 
     Args:
-      folder: the masks'.
+      folder: of the masks.
       settings: JSON values.
     """
     stamp = _read_stamp(folder)
@@ -59,10 +58,10 @@ def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
 
 
 def has_files(folder: pathlib.Path, kind: str, paths: Iterable[pathlib.Path]) -> bool:
-    """Returns whether the files of a kind are as they were written for the masks in the folder.
+    """Returns whether the files of a kind are unchanged since written for the folder's masks.
 
     Args:
-      folder: the masks'.
+      folder: of the masks.
       kind: see `note_files`.
       paths: files that must be among them.
     """
@@ -79,9 +78,9 @@ def note_files(folder: pathlib.Path, kind: str, paths: Iterable[pathlib.Path]) -
     """Records that files were written for the masks in the folder.
 
     Args:
-      folder: the masks', complete.
-      kind: of the files; those noted earlier are forgotten.
-      paths: all of them.
+      folder: of the masks, complete.
+      kind: of the files; replaces the record of earlier files of this kind.
+      paths: all files of this kind.
     """
     stamp = _read_stamp(folder)
     if not stamp:
@@ -91,12 +90,12 @@ def note_files(folder: pathlib.Path, kind: str, paths: Iterable[pathlib.Path]) -
 
 
 def is_prediction(folder: pathlib.Path) -> bool:
-    """Returns whether a run has written to the folder, which then has a stamp."""
+    """Returns whether the folder has a stamp, that is, was written by a run."""
     return bool(_read_stamp(folder))
 
 
 def check_replaceable(folder: pathlib.Path) -> None:
-    """Raises InputError where the folder holds files but no stamp: those must not be replaced."""
+    """Raises InputError if the folder holds files but no stamp: those must not be replaced."""
     for path in (folder, partial(folder)):
         if path.is_symlink() and path != folder:
             raise InputError(f"{path}: expected a folder to write masks to, found a link")
@@ -106,16 +105,16 @@ def check_replaceable(folder: pathlib.Path) -> None:
         visible = path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir())
         if visible and not _read_stamp(path):
             raise InputError(
-                f"{path} holds files that are no earlier prediction; choose another output folder "
-                "or move them away"
+                f"{path} holds files that are not an earlier prediction; choose another output "
+                "folder or move them away"
             )
 
 
 def partial(folder: pathlib.Path) -> pathlib.Path:
-    """Returns the folder that holds the masks until all are there.
+    """Returns the folder that holds the masks until all are written.
 
     Raises:
-      InputError: the folder is a loop of links.
+      InputError: the path is a loop of links.
     """
     folder = _resolved(folder)
     return folder.with_name(f"{folder.name}.partial")
@@ -128,15 +127,15 @@ def replacing(
     """Yields the partial folder, which replaces `folder` when the block succeeds.
 
     The partial folder keeps what an interrupted run with the same settings left; otherwise it is
-    empty. A block that fails leaves it, marked as incomplete, with its masks so far.
+    empty. If the block fails, the folder stays, marked as incomplete, with the masks so far.
 
-    Only the masks and the stamp of an earlier prediction in `folder` are replaced, and what was
-    written beside them for it is removed; other files stay.
+    Of an earlier prediction in `folder`, the masks and the stamp are replaced, and the files noted
+    with them (`note_files`) are removed; other files stay.
 
     Args:
       folder: where the masks belong. See `check_replaceable`.
-      settings: how the masks are made, JSON values; `is_complete` compares them.
-      start_over: discard what an interrupted run left.
+      settings: of the run, JSON values; `is_complete` compares them.
+      start_over: discard the results of an interrupted run.
 
     Raises:
       InputError: the folder must not be replaced, or another process is writing to it.
@@ -184,7 +183,7 @@ def save_state(working: pathlib.Path, state: SavedState) -> None:
 
 
 def load_state(working: pathlib.Path) -> SavedState | None:
-    """Returns the state saved in a partial folder; None where there is none, or a corrupt one."""
+    """Returns the state saved in a partial folder; None if it is missing or corrupt."""
     try:
         arrays = whole_files.read_npz(working / STATE, "the state of a video")
         return SavedState(int(arrays.pop(_POSITION)), arrays)
@@ -200,7 +199,7 @@ def _replace_contents(folder: pathlib.Path, temporary: pathlib.Path) -> None:
         name for names in stamp.get("files", {}).values() for name in names if _is_file_name(name)
     ]
     new = _read_stamp(temporary)["masks"]
-    # All these files are marked as ours but incomplete, in case the machine stops half way.
+    # Marks all these files as ours but incomplete, in case the process is killed halfway.
     _write_stamp(folder, {"complete": False, "masks": {**earlier, **new}})
     for name in earlier:
         (folder / f"{name}.png").unlink(missing_ok=True)
@@ -212,7 +211,7 @@ def _replace_contents(folder: pathlib.Path, temporary: pathlib.Path) -> None:
 
 
 def _read_stamp(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns the folder's stamp, empty where there is none, or a corrupt one."""
+    """Returns the folder's stamp; empty if it is missing or corrupt."""
     try:
         path = folder / STAMP
         stamp = json.loads(path.read_text()) if path.is_file() else None
@@ -234,17 +233,11 @@ def _is_file_name(name: Any) -> bool:
 
 
 def _digest(path: pathlib.Path) -> str | None:
-    """Returns 16 hexadecimal digits that change with a file's content; None where there is none."""
-    digest = hashlib.sha256()
+    """Returns 16 hexadecimal digits of a file's SHA-256; None if it cannot be read."""
     try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
+        return whole_files.sha256_of(path)[:16] if path.is_file() else None
     except (OSError, ValueError):
         return None
-    return digest.hexdigest()[:16]
 
 
 def _write_stamp(folder: pathlib.Path, stamp: dict[str, Any]) -> None:

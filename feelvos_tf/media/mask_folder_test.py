@@ -1,4 +1,4 @@
-"""Folders of masks appear whole, are recognized, and never swallow other files."""
+"""Mask folders appear atomically, are recognized, and never replace other files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def write(folder, names, settings):
             (temporary / f"{name}.png").write_text(settings["saved_model"])
 
 
-def test_folder_appears_whole_and_is_complete_only_for_its_settings(tmp_path):
+def test_folder_appears_atomically_and_is_complete_only_for_its_settings(tmp_path):
     folder = tmp_path / "out" / "bear"
     with mask_folder.replacing(folder, SETTINGS) as temporary:
         (temporary / "00000.png").write_text("first")
@@ -40,7 +40,7 @@ def test_folder_with_a_mask_removed_is_incomplete(tmp_path):
     assert not mask_folder.is_complete(folder, SETTINGS)
 
 
-def test_failure_leaves_the_masks_so_far_and_an_earlier_prediction_as_it_was(tmp_path):
+def test_failure_keeps_the_masks_so_far_and_an_earlier_prediction(tmp_path):
     folder = tmp_path / "bear"
     for earlier in (False, True):
         if earlier:
@@ -62,7 +62,7 @@ def test_a_failure_before_the_first_mask_leaves_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mask_that_was_changed_or_cut_is_not_complete(tmp_path):
+def test_a_folder_with_a_changed_or_truncated_mask_is_incomplete(tmp_path):
     folder = tmp_path / "bear"
     for change in ("other", "ab", ""):
         write(folder, ["00000"], SETTINGS)
@@ -71,7 +71,7 @@ def test_a_mask_that_was_changed_or_cut_is_not_complete(tmp_path):
         assert not mask_folder.is_complete(folder, SETTINGS)
 
 
-def test_masks_and_state_of_an_interrupted_run_stay_for_the_same_settings_alone(tmp_path):
+def test_an_interrupted_run_is_kept_only_for_the_same_settings(tmp_path):
     folder = tmp_path / "bear"
     arrays = {"colors": np.arange(6, dtype=np.float32).reshape(2, 3), "ids": np.array([0, 7])}
     for settings, kept in ((SETTINGS, True), ({"other": 1}, False)):
@@ -90,13 +90,13 @@ def test_masks_and_state_of_an_interrupted_run_stay_for_the_same_settings_alone(
             raise RuntimeError
 
 
-def test_a_state_that_is_damaged_is_none(tmp_path):
+def test_a_damaged_state_is_ignored(tmp_path):
     for content in (b"", b"PK\3\4", b"no zip"):
         (tmp_path / mask_folder.STATE).write_bytes(content)
         assert mask_folder.load_state(tmp_path) is None
 
 
-def test_leftovers_of_a_killed_run_do_not_slip_in(tmp_path):
+def test_leftovers_of_a_killed_run_are_not_included(tmp_path):
     with pytest.raises(RuntimeError), mask_folder.replacing(tmp_path / "bear", {}) as working:
         (working / "00009.png").write_text("from a killed run")
         raise RuntimeError
@@ -116,7 +116,7 @@ def test_replacing_removes_old_masks_and_keeps_other_files(tmp_path):
     assert (folder / "overlay.mp4").read_text() == "somebody's"
 
 
-def test_folder_half_replaced_when_the_machine_stops_is_ours_but_incomplete(tmp_path):
+def test_a_half_replaced_folder_is_ours_but_incomplete(tmp_path):
     folder = tmp_path / "bear"
     write(folder, ["00000"], SETTINGS)
     stamp = json.loads((folder / mask_folder.STAMP).read_text())
@@ -125,13 +125,15 @@ def test_folder_half_replaced_when_the_machine_stops_is_ours_but_incomplete(tmp_
     write(folder, ["00000"], {"saved_model": "new"})
 
 
-def test_folder_of_other_files_is_refused_and_an_empty_one_is_taken(tmp_path):
+def test_a_folder_of_other_files_is_refused_and_an_empty_one_accepted(tmp_path):
     (tmp_path / "empty").mkdir()
     write(tmp_path / "empty", ["00000"], SETTINGS)
     foreign = tmp_path / "ground_truth"
     foreign.mkdir()
     (foreign / "00000.png").write_text("precious")
-    with pytest.raises(InputError, match="ground_truth holds files that are no earlier prediction"):
+    with pytest.raises(
+        InputError, match="ground_truth holds files that are not an earlier prediction"
+    ):
         write(foreign, ["00000"], SETTINGS)
     assert (foreign / "00000.png").read_text() == "precious"
     (tmp_path / "file").write_text("")
@@ -139,7 +141,7 @@ def test_folder_of_other_files_is_refused_and_an_empty_one_is_taken(tmp_path):
         mask_folder.check_replaceable(tmp_path / "file")
 
 
-def test_another_output_on_its_way_into_the_folder_stays(tmp_path):
+def test_another_unfinished_output_in_the_folder_is_kept(tmp_path):
     folder = tmp_path / "bear"
     folder.mkdir()
     (folder / ".overlay-123.mp4").write_text("half")
@@ -183,18 +185,18 @@ def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path):
         "\udcff",
     ],
 )
-def test_a_foreign_stamp_is_not_believed(tmp_path, stamp):
+def test_a_malformed_stamp_is_not_trusted(tmp_path, stamp):
     folder = tmp_path / "bear"
     folder.mkdir()
     (tmp_path / "precious.png").write_text("precious")
     (folder / mask_folder.STAMP).write_text(stamp, errors="surrogateescape")
     assert not mask_folder.is_complete(folder, SETTINGS)
-    with pytest.raises(InputError, match="holds files that are no earlier prediction"):
+    with pytest.raises(InputError, match="holds files that are not an earlier prediction"):
         write(folder, ["00000"], SETTINGS)
     assert (tmp_path / "precious.png").exists()
 
 
-def test_files_beside_the_masks_are_known_by_their_content(tmp_path):
+def test_files_next_to_the_masks_are_identified_by_their_content(tmp_path):
     folder = tmp_path / "bear"
     write(folder, ["00000"], SETTINGS)
     runs, overlay = folder / "masks.json", tmp_path / "overlay.mp4"
@@ -213,7 +215,7 @@ def test_files_beside_the_masks_are_known_by_their_content(tmp_path):
     assert mask_folder.is_complete(folder, SETTINGS)
 
 
-def test_what_was_written_beside_earlier_masks_goes_with_them(tmp_path):
+def test_files_of_earlier_masks_are_removed_with_them(tmp_path):
     folder = tmp_path / "bear"
     write(folder, ["00000"], SETTINGS)
     for path in (folder / "objects.csv", folder / "notes.txt", tmp_path / "overlay.mp4"):

@@ -1,8 +1,8 @@
 """Reads the objects of one frame from JSON: COCO's run lengths and polygons, labelme's shapes.
 
-Accepted are, recognized by their keys:
+Accepted forms, recognized by their keys:
 
-    {"size": [h, w], "counts": ...}                              one object, or a list of such
+    {"size": [h, w], "counts": ...}                              one object, or a list of these
     [{"segmentation": ..., "object_id": 3}, ...]                 COCO results
     {"annotations": [{"segmentation": ...}], "images": [...]}    COCO annotations
     {"shapes": [{"label": "dog", "points": ...}], ...}           labelme
@@ -28,18 +28,18 @@ from feelvos_tf.media import pictures, rle
 
 _WHAT = "objects as JSON (COCO run lengths or polygons, or labelme)"
 _MAX_COORDINATE = 1e5
-_MAX_PARTS = 2000  # Polygons and masks of one file.
-_MAX_PIXELS = 1 << 28  # In all of them: each takes as long as filling its box.
-_MAX_CROSSINGS = 1 << 23  # Of rows of pixels by the edges of one polygon.
+_MAX_PARTS = 2000  # Polygons and masks in one file.
+_MAX_PIXELS = 1 << 28  # In the boxes of all polygons and masks, which determine the time it takes.
+_MAX_CROSSINGS = 1 << 23  # Of pixel rows by the edges of one polygon.
 
 
 class Shape(NamedTuple):
-    """One object of a file, or a part of one.
+    """One object in a file, or a part of one.
 
     Attributes:
       key: its identity, see `given_mask.ObjectNumbers`.
-      paint: ids of the frame, uint8 [height, width], and its id, which it writes there -> how many
-        pixels it looked at.
+      paint: (ids, id) -> number of pixels visited. Writes the object's id into the frame's ids,
+        uint8 [height, width].
     """
 
     key: int | str | tuple
@@ -47,15 +47,15 @@ class Shape(NamedTuple):
 
 
 def read(path: str | os.PathLike[str], size: tuple[int, int] | None, id_of: Callable) -> np.ndarray:
-    """Returns the ids of a frame, uint8 [height, width]; where shapes overlap the last one wins.
+    """Returns the ids of a frame, uint8 [height, width]; where shapes overlap, the last one wins.
 
     Args:
       path: the file.
-      size: height and width of the frame; None where only the file knows.
+      size: (height, width) of the frame; None if only the file specifies it.
       id_of: key of an object (see `Shape`) -> its id, 1..254.
 
     Raises:
-      InputError: the file is no such JSON, or is of another size than the frame.
+      InputError: the file is not such JSON, or does not match the size of the frame.
     """
     content = whole_files.read_json(path, _WHAT)
     ids = np.zeros(_size(path, content, size), np.uint8)
@@ -63,7 +63,7 @@ def read(path: str | os.PathLike[str], size: tuple[int, int] | None, id_of: Call
         shapes = list(itertools.islice(_shapes(content), _MAX_PARTS + 1))
         if len(shapes) > _MAX_PARTS:
             raise ValueError(f"more than {_MAX_PARTS} polygons or masks")
-        # Ids first: names get what they leave.
+        # Numbers first, as names get the ids that are left.
         for shape in sorted(shapes, key=lambda shape: not isinstance(shape.key, int)):
             id_of(shape.key)
         pixels = 0
@@ -78,7 +78,7 @@ def read(path: str | os.PathLike[str], size: tuple[int, int] | None, id_of: Call
 
 
 def _size(path: Any, content: Any, size: tuple[int, int] | None) -> tuple[int, int]:
-    """Returns the size that the file names, or else the frame's, or else that of run lengths."""
+    """Returns the size given in the file, or else the frame's, or else that of run lengths."""
     named = None
     if isinstance(content, dict):
         picture = _picture(content)
@@ -91,17 +91,17 @@ def _size(path: Any, content: Any, size: tuple[int, int] | None) -> tuple[int, i
         named = size or _size_of_runs(content)
     if named is None:
         raise InputError(
-            f"{path}: expected the frame's size, which this file does not tell: "
+            f"{path}: expected the frame's size, which is not in this file: use "
             "read_mask(path, size=(height, width))"
         )
     if not all(type(side) is int and side > 0 for side in named):
-        raise InputError(f"{path}: expected height and width of the frame, found {named}")
+        raise InputError(f"{path}: expected the height and width of the frame, found {named}")
     pictures.check_size(path, *named)
     return tuple(named)
 
 
 def _size_of_runs(content: Any) -> Sequence[Any] | None:
-    """Returns the size that the first run lengths name, None where there are none."""
+    """Returns the size of the first run lengths, None if there are none."""
     entry = content[0] if isinstance(content, list) and content else content
     runs = entry.get("segmentation", entry) if isinstance(entry, dict) else None
     size = runs.get("size") if isinstance(runs, dict) else None
@@ -109,7 +109,7 @@ def _size_of_runs(content: Any) -> Sequence[Any] | None:
 
 
 def _picture(content: dict[str, Any]) -> Any:
-    """Returns what COCO says of the picture whose annotations it holds; labelme's whole file."""
+    """Returns COCO's entry for the annotated picture; for labelme, the whole file."""
     pictures_of_it, entries = content.get("images"), content.get("annotations")
     if not isinstance(pictures_of_it, list) or not pictures_of_it:
         return content
@@ -122,7 +122,7 @@ def _picture(content: dict[str, Any]) -> Any:
 
 
 def _shapes(content: Any) -> Iterator[Shape]:
-    """Yields the objects of a file; raises ValueError and the like for other contents."""
+    """Yields the objects of a file; raises ValueError or similar for other contents."""
     if isinstance(content, dict) and isinstance(content.get("shapes"), list):
         for shape in content["shapes"]:
             yield _labelme(shape)
@@ -140,14 +140,14 @@ def _shapes(content: Any) -> Iterator[Shape]:
 
 
 def _check_one_picture(entries: list[dict[str, Any]]) -> None:
-    """Raises ValueError where the entries belong to several pictures."""
+    """Raises ValueError if the entries belong to several pictures."""
     images = {entry.get("image_id") for entry in entries}
     if len(images) > 1:
         raise ValueError(f"annotations of {len(images)} pictures, expected those of one frame")
 
 
 def _coco(segmentation: Any) -> Iterator[Callable[[np.ndarray, int], int]]:
-    """Yields what paints run lengths, or each of some polygons [[x, y, x, y, ...], ...]."""
+    """Yields a `Shape.paint` for run lengths, or for each polygon of [[x, y, x, y, ...], ...]."""
     if not isinstance(segmentation, dict):
         for points in segmentation:
             points = np.asarray(points, np.float64).reshape(-1, 2)
@@ -161,7 +161,7 @@ def _coco(segmentation: Any) -> Iterator[Callable[[np.ndarray, int], int]]:
     def paint(ids: np.ndarray, value: int) -> int:
         if (height, width) != ids.shape:
             raise ValueError(
-                f"run lengths of {width}x{height} pixels (width x height), not of the frame's "
+                f"run lengths of {width}x{height} pixels (width x height) for a frame of "
                 f"{ids.shape[1]}x{ids.shape[0]}"
             )
         ids[rle.decode(counts, height, width)] = value
@@ -191,7 +191,7 @@ def _outline(kind: str, points: np.ndarray) -> np.ndarray:
     if kind == "polygon":
         return points
     if kind not in ("rectangle", "circle") or len(points) != 2:
-        raise ValueError(f"a shape {kind!r} of {len(points)} points has no inside")
+        raise ValueError(f"a shape {kind!r} with {len(points)} points has no interior")
     (x, y), (right, bottom) = points
     if kind == "rectangle":
         return np.array([[x, y], [right, y], [right, bottom], [x, bottom]])
@@ -201,20 +201,20 @@ def _outline(kind: str, points: np.ndarray) -> np.ndarray:
 
 
 def _fill(points: np.ndarray, ids: np.ndarray, value: int) -> int:
-    """Gives an id to pixels with their center in a polygon; returns how many its box has.
+    """Gives an id to the pixels whose center is in a polygon; returns the pixel count of its box.
 
-    Inside is where the edges in a row have been crossed an odd number of times.
+    A pixel is inside if the row up to it crosses the edges an odd number of times.
 
     Args:
-      points: of the polygon, x and y, float [points, 2].
+      points: (x, y) of the polygon, float [points, 2].
       ids: uint8 [height, width], changed in place.
       value: the id.
 
     Raises:
-      ValueError: it is no polygon, or too large.
+      ValueError: it is not a polygon, or too large.
     """
     if len(points) < 3 or not np.abs(points).max() <= _MAX_COORDINATE:
-        raise ValueError("a polygon needs three points or more, near the frame")
+        raise ValueError("a polygon needs three or more points, near the frame")
     ends = np.ceil(np.stack([points.min(0), points.max(0)]) - 0.5)
     (left, top), (right, bottom) = np.clip(ends, 0, ids.shape[::-1]).astype(int)
     box = ids[top:bottom, left:right]
@@ -225,18 +225,18 @@ def _fill(points: np.ndarray, ids: np.ndarray, value: int) -> int:
 
 
 def _crossings(points: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Returns the first pixel behind each crossing of a row's middle by an edge of a polygon.
+    """Returns the first pixel after each crossing of a pixel row's center line by a polygon's edge.
 
     Args:
-      points: of the polygon, x and y, float [points, 2].
-      height: of the frame.
-      width: of the frame.
+      points: (x, y) of the polygon, float [points, 2].
+      height: of the box to fill.
+      width: of the box to fill.
 
     Returns:
-      int64 [crossings], row * width + column; a column of `width` is that behind the last.
+      row * width + column, int64 [crossings]; a column of `width` is one past the last.
 
     Raises:
-      ValueError: there are too many.
+      ValueError: there are too many crossings.
     """
     (x, y), (next_x, next_y) = points.T, np.roll(points, -1, axis=0).T
     first, last = (
@@ -245,7 +245,7 @@ def _crossings(points: np.ndarray, height: int, width: int) -> np.ndarray:
     )
     counts = last - first
     if counts.sum() > _MAX_CROSSINGS:
-        raise ValueError(f"a polygon of {len(points)} points all over the frame")
+        raise ValueError(f"a polygon of {len(points)} points crosses too many rows")
     edges = np.repeat(np.arange(len(points)), counts)
     rows = first[edges] + np.arange(len(edges)) - np.repeat(np.cumsum(counts) - counts, counts)
     slopes = (next_x - x)[edges] / (next_y - y)[edges]
@@ -254,17 +254,17 @@ def _crossings(points: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _embedded(text: str) -> np.ndarray:
-    """Returns the bool mask of a PNG in base64. Raises ValueError where it is none."""
+    """Returns the bool mask in a base64-encoded PNG. Raises ValueError if it is not one."""
     try:
         with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as image:
             pictures.check_size("mask", image.height, image.width)
             return np.asarray(image.convert("L")) > 0
     except (OSError, SyntaxError, binascii.Error, InputError) as error:
-        raise ValueError(f"a mask that is no PNG in base64: {error}") from error
+        raise ValueError(f"a mask that is not a base64-encoded PNG: {error}") from error
 
 
 def _paste(pixels: np.ndarray, points: np.ndarray, ids: np.ndarray, value: int) -> int:
-    """Gives an id where `pixels`, with their upper left at the first point, are True."""
+    """Gives an id where `pixels`, with the upper left corner at the first point, are True."""
     if not np.abs(points).max() <= _MAX_COORDINATE:
         raise ValueError("a mask far from the frame")
     left, top = np.round(points[0]).astype(int)

@@ -17,8 +17,8 @@ from feelvos_tf.media import pictures
 def _davis_palette() -> np.ndarray:
     """Returns the color of each id, uint8 [256, 3].
 
-    The Pascal VOC color map that DAVIS uses too: bits 0, 1, 2 of the id are the top bits of red,
-    green, blue; bits 3, 4, 5 the next ones, and so on.
+    This is the Pascal VOC color map, which DAVIS uses as well: bits 0, 1, 2 of the id are the top
+    bits of red, green, blue; bits 3, 4, 5 the next ones, and so on.
     """
     ids = np.arange(256)
     palette = np.zeros((256, 3), np.uint8)
@@ -42,18 +42,18 @@ def read_annotation(
     """Returns the object ids of an indexed, gray or one-bit PNG, uint8 [height, width].
 
     Palette indices are read as they are. (`tf.io.decode_png` would turn them into colors.) Gray may
-    be stored as opaque LA, RGB or RGBA: some copies of DAVIS 2016 hold such files. A mask is turned
-    only by EXIF data of its own, not by that of its picture.
+    be stored as opaque LA, RGB or RGBA, as in some copies of DAVIS 2016. A mask is rotated only by
+    its own EXIF data, not by that of its picture.
 
     Args:
       path: the PNG.
       binary: the mask is one object painted 255 on 0, as in DAVIS 2016: values above 127 become
-        id 1, all others 0. Where no gray value is that high, or the PNG is indexed, the mask holds
-        ids (DAVIS 2017 files in place of DAVIS 2016) and each of them becomes 1.
-      colors: red, green, blue -> id, for a mask that holds colors.
+        id 1, all others 0. If no gray value is that high, or the PNG is indexed, the mask holds
+        ids (DAVIS 2017 files in place of DAVIS 2016), which all become 1.
+      colors: (red, green, blue) -> id, for a mask that holds colors.
 
     Raises:
-      InputError: the file is missing, unreadable, or holds other colors than those given.
+      InputError: the file is missing, unreadable, or holds colors other than those given.
     """
     pixels, indexed = read_pixels(path)
     if colors:
@@ -73,11 +73,12 @@ def read_pixels(path: str | os.PathLike[str]) -> tuple[np.ndarray, bool]:
     """Returns the pixels of a mask PNG, and whether it is indexed.
 
     Returns:
-      Values of a gray or indexed PNG, uint8 or bool [height, width]; colors of others, uint8
-      [height, width, 3], black where they are transparent.
+      pixels: values of a gray or indexed PNG, uint8 or bool [height, width]; otherwise colors,
+        uint8 [height, width, 3], black where transparent.
+      indexed: whether the values are palette indices.
 
     Raises:
-      InputError: the file is missing, unreadable, half transparent, or of more than 8 bits.
+      InputError: the file is missing, unreadable, semi-transparent, or has more than 8 bits.
     """
     with pictures.opened(path, "a mask PNG", ("PNG",)) as image:
         pixels = np.array(ImageOps.exif_transpose(image))
@@ -93,7 +94,7 @@ def read_pixels(path: str | os.PathLike[str]) -> tuple[np.ndarray, bool]:
             return np.broadcast_to(np.where(alpha, colors, 0), (*alpha.shape[:2], 3)), False
     raise InputError(
         f"{path}: expected a mask with one object id per pixel (an indexed or gray PNG), found "
-        f"{'half transparent colors' if mode[-1] == 'A' else 'another kind'} ({mode})"
+        f"{'semi-transparent colors' if mode[-1] == 'A' else 'another kind'} ({mode})"
     )
 
 
@@ -140,15 +141,15 @@ def object_ids(ids: np.ndarray) -> list[int]:
 
 
 def packed(colors: np.ndarray) -> np.ndarray:
-    """Returns red * 65536 + green * 256 + blue of [..., 3], int32 [...]."""
+    """Returns red * 65536 + green * 256 + blue for colors [..., 3], int32 [...]."""
     wide = colors.astype(np.int32)
     return wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2]
 
 
 def bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
-    """Returns top, bottom, left and right of what a bool mask [height, width] holds.
+    """Returns top, bottom, left and right of the True pixels of a bool mask [height, width].
 
-    Bottom and right are those behind the last pixel; None where it holds nothing.
+    Bottom and right are exclusive. None if no pixel is True.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not rows.size:

@@ -26,12 +26,12 @@ def test_palette_gives_the_colors_of_real_davis_masks(real_data):
     folder = real_data / "davis2017_multi/Annotations/240p"
     mask = next(folder.glob("*/00000.png"))
     palette = np.reshape(Image.open(mask).getpalette(), [-1, 3])
-    # Those files round 3/4 of full brightness to 191, and name only the first 22 colors.
+    # These files round 3/4 of full brightness to 191, and define only the first 22 colors.
     np.testing.assert_allclose(palette[:22], masks.DAVIS_PALETTE[:22].astype(int), atol=1)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64])
-def test_written_ids_come_back_with_gaps_and_void(tmp_path, dtype):
+def test_written_ids_are_read_back_with_gaps_and_void(tmp_path, dtype):
     ids = np.array([[0, 1, 4], [255, 17, 200]], dtype)
     path = tmp_path / "new" / "00000.png"
     masks.write_mask(path, ids)
@@ -72,7 +72,7 @@ def test_one_bit_masks_hold_object_one(tmp_path, binary):
     ("mode", "color"),
     [("RGB", (1, 1, 2)), ("RGBA", (9, 9, 9, 254)), ("LA", (9, 0)), ("I;16", 3)],
 )
-def test_colors_and_transparency_are_refused_with_what_was_found(tmp_path, mode, color):
+def test_colors_and_transparency_are_refused_and_named(tmp_path, mode, color):
     path = tmp_path / "color.png"
     Image.new(mode, (4, 3), color).save(path)
     with pytest.raises(InputError, match=r"color\.png: expected a mask .* found .*(colors|kind)"):
@@ -80,8 +80,8 @@ def test_colors_and_transparency_are_refused_with_what_was_found(tmp_path, mode,
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA"])
-def test_opaque_gray_is_read_whatever_it_is_stored_as(tmp_path, mode):
-    """As `bear/00077.png` in some copies of DAVIS 2016."""
+def test_opaque_gray_is_read_in_any_mode(tmp_path, mode):
+    """Such as `bear/00077.png` in some copies of DAVIS 2016."""
     ids = np.array([[0, 7], [255, 0]], np.uint8)
     Image.fromarray(ids).convert(mode).save(tmp_path / "gray.png")
     np.testing.assert_array_equal(masks.read_annotation(tmp_path / "gray.png"), ids)
@@ -105,22 +105,22 @@ def test_missing_corrupt_and_foreign_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     "ids", [np.zeros([2, 2]), np.zeros([2, 2, 1], int), np.array([[256]]), np.array([[-1]])]
 )
-def test_what_is_no_mask_is_not_written(tmp_path, ids):
+def test_arrays_that_are_not_masks_are_not_written(tmp_path, ids):
     with pytest.raises(ValueError, match="ids"):
         masks.write_mask(tmp_path / "m.png", ids)
     assert not list(tmp_path.iterdir())
 
 
-def test_object_ids_leave_out_background_and_void():
+def test_object_ids_exclude_background_and_void():
     assert masks.object_ids(np.array([[0, 5, 255], [2, 5, 0]], np.uint8)) == [2, 5]
     assert masks.object_ids(np.zeros([3, 3], np.uint8)) == []
 
 
-def test_exif_data_of_its_own_turns_a_mask(tmp_path):
+def test_a_mask_is_rotated_by_its_own_exif_data(tmp_path):
     ids = np.zeros((4, 6), np.uint8)
     ids[0, :3] = 7
     exif = Image.Exif()
-    exif[ExifTags.Base.Orientation] = 6  # To be shown turned by 90 degrees clockwise.
+    exif[ExifTags.Base.Orientation] = 6  # Rotate by 90 degrees clockwise for display.
     stored = Image.fromarray(np.rot90(ids))
     stored.putpalette(masks.DAVIS_PALETTE.tobytes())
     stored.save(tmp_path / "turned.png", exif=exif)

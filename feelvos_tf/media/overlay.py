@@ -32,7 +32,7 @@ def overlay(
     blended = cv2.addWeighted(image, 1.0 - alpha, colors, alpha, 0.0)
     result = np.where(inside[..., None], blended, image)
     contour = inside & _near_another_id(ids, width=1 if min(ids.shape) < 400 else 2)
-    # The palette's first colors are dark; a contour must stand out from the tint beside it.
+    # The palette's first colors are dark; a contour must stand out from the tint next to it.
     result[contour] = np.minimum(colors[contour].astype(np.int32) * 2 + 40, 255)
     return result
 
@@ -69,6 +69,6 @@ def contact_sheet(
 
 
 def _near_another_id(ids: np.ndarray, width: int) -> np.ndarray:
-    """Returns bool [height, width]: another id lies within `width` pixels."""
+    """Returns whether another id lies within `width` pixels, bool [height, width]."""
     square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
     return cv2.dilate(ids, square) != cv2.erode(ids, square)

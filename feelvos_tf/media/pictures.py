@@ -1,4 +1,4 @@
-"""Reads pictures as RGB, checked to be complete and of a sensible size; writes pictures."""
+"""Reads pictures as RGB, checking that they are complete and not too large; writes pictures."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from feelvos_tf.core.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 MAX_PIXELS = 1 << 26
-"""Pictures, frames and masks with more pixels are refused: twice those of 8K video."""
-# Whatever the suffix says. For others PIL would start programs, such as Ghostscript for EPS.
+"""Pictures, frames and masks with more pixels (twice those of 8K video) are refused."""
+# Regardless of the suffix. For other formats PIL may start programs, such as Ghostscript for EPS.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 # What PIL raises for corrupt files.
 _CORRUPT = (
@@ -39,11 +39,11 @@ def opened(
     Args:
       path: the file.
       what: what was expected there, e.g. "a picture".
-      formats: PIL's names of those that are accepted.
+      formats: PIL's names of the accepted formats.
 
     Raises:
-      InputError: the file is missing, of another format, too large or corrupt; PIL's errors inside
-        the block as well.
+      InputError: the file is missing, of another format, too large or corrupt, or PIL fails inside
+        the block.
     """
     check_is_file(path, what)
     try:
@@ -72,7 +72,7 @@ def check_is_file(path: str | os.PathLike[str], what: str) -> None:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: expected {what} ({error})") from error
     if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "something that is no file"
+        kind = "a folder" if stat.S_ISDIR(mode) else "something that is not a file"
         raise InputError(f"{path}: expected {what}, found {kind}")
 
 
@@ -85,12 +85,12 @@ def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
-    """Returns a picture as uint8 [height, width, 3] RGB, turned upright by its EXIF data.
+    """Returns a picture as uint8 [height, width, 3] RGB, rotated upright by its EXIF data.
 
-    Gray values of 16 bits are scaled to 8. Transparent pixels keep their color.
+    16-bit gray values are scaled to 8 bits. Transparent pixels keep their color.
 
     Raises:
-      InputError: the file is missing, no picture of 8 or 16 bits per channel, or corrupt.
+      InputError: the file is missing, corrupt, or not a picture of 8 or 16 bits per channel.
     """
     with opened(path, "a picture") as image:
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):

@@ -3,8 +3,8 @@
     [{"object_id": 1, "points": [[420, 180], [300, 240]], "labels": [1, 0]},
      {"object_id": 2, "frame": 30, "box": [10, 20, 200, 220]}]
 
-Points are x, y in pixels of the frame, with a label of 1 on the object and 0 beside it; by default
-all are on it. A box is left, top, right, bottom. `frame` counts from 0, which is the default.
+Points are x, y in pixels of the frame, with label 1 on the object and 0 outside it; by default all
+are on it. A box is left, top, right, bottom. `frame` counts from 0, the default.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _KEYS = {"object_id", "frame", "points", "labels", "box"}
 
 
 class Marks(NamedTuple):
-    """What marks an object in a frame.
+    """Marks of one object in a frame.
 
     Attributes:
       frame: number of the frame.
       object_id: 1..254.
-      points: float32 [n, 2] x, y in pixels.
-      labels: int32 [n], 1 on the object, 0 beside it.
-      box: float32 [4] left, top, right, bottom, or None.
+      points: (x, y) in pixels, float32 [n, 2].
+      labels: int32 [n], 1 on the object, 0 outside it.
+      box: (left, top, right, bottom), float32 [4], or None.
     """
 
     frame: int
@@ -45,7 +45,7 @@ def read(path: str | os.PathLike[str]) -> list[Marks]:
     """Returns the marks of a file, in its order.
 
     Raises:
-      InputError: the file is no such JSON, or marks an object twice in a frame.
+      InputError: the file is not such JSON, or marks an object twice in a frame.
     """
     entries = whole_files.read_json(path, _WHAT)
     if not isinstance(entries, list) or not entries:
@@ -64,18 +64,18 @@ def parsed(where: str, entry: Any) -> Marks:
     """Returns one entry of the list.
 
     Args:
-      where: it comes from, for the sentence.
+      where: the entry's origin, for error messages.
       entry: parsed JSON.
 
     Raises:
-      InputError: it is nothing of that form.
+      InputError: the entry does not have that form.
     """
     if not isinstance(entry, Mapping) or not set(entry) <= _KEYS:
-        raise InputError(f"{where}: expected the keys {', '.join(sorted(_KEYS))} alone")
+        raise InputError(f"{where}: expected the keys {', '.join(sorted(_KEYS))} only")
     points = _numbers(f"{where}: points", entry.get("points", []), (-1, 2))
     labels = _numbers(f"{where}: labels", entry.get("labels", [1] * len(points)), (len(points),))
     if not np.isin(labels, [0, 1]).all():
-        raise InputError(f"{where}: expected labels of 1 (on the object) and 0 (beside it)")
+        raise InputError(f"{where}: expected labels of 1 (on the object) and 0 (outside it)")
     box = entry.get("box")
     box = None if box is None else _numbers(f"{where}: box", box, (4,))
     if box is None and not labels.any():
@@ -86,7 +86,7 @@ def parsed(where: str, entry: Any) -> Marks:
 
 
 def _numbers(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns float32 numbers of a shape, in which -1 stands for any length."""
+    """Returns a float32 array of the given shape, in which -1 stands for any length."""
     try:
         array = np.asarray(value, np.float32)
         array = array.reshape(0, *shape[1:]) if not array.size else array

@@ -1,6 +1,6 @@
-"""Files written of a propagated video beside its masks.
+"""Files that can be written for a propagated video in addition to its masks.
 
-* `OverlayFiles`: the masks over their frames, as a video and as a picture of some frames.
+* `OverlayFiles`: the masks over their frames, as a video and as a contact sheet of some frames.
 * `Cutout`: the objects alone, on a transparent background, as a .webm.
 * `ObjectVideos`: one black and white video per object, lossless.
 * `RunLengths`: COCO's JSON, which pycocotools reads.
@@ -36,13 +36,13 @@ _TILES_IN_MEMORY = 48
 
 
 class VideoFacts(NamedTuple):
-    """What is known of a video before its first result.
+    """Facts known about a video before its first result.
 
     Attributes:
       frames_per_second: the average.
-      num_frames: how many there will be; None where unknown.
+      num_frames: number of frames to come; None if unknown.
       object_ids: the ids of all objects, ascending.
-      sound: a file whose sound goes with the frames' times; None for none.
+      sound: a file whose sound matches the frames' times; None for none.
     """
 
     frames_per_second: float
@@ -55,7 +55,7 @@ class Result(NamedTuple):
     """One frame and its result.
 
     Attributes:
-      name: file name of its mask, without suffix.
+      name: file name of the mask, without suffix.
       time: seconds since the first frame of the source.
       image: uint8 [height, width, 3] RGB.
       ids: object ids, uint8 [height, width].
@@ -71,10 +71,10 @@ Write = Callable[[Result], None]
 
 
 class ResultFiles(Protocol):
-    """Interface: files that are written from the results of one video."""
+    """Interface of files that are written from the results of one video."""
 
     def paths(self) -> Sequence[pathlib.Path]:
-        """Returns the files that are there once everything has been written."""
+        """Returns the files that exist once everything has been written."""
 
     def writing(self, facts: VideoFacts) -> AbstractContextManager[Write]:
         """Yields a function that takes the next result; files appear when the block succeeds."""
@@ -85,7 +85,7 @@ class OverlayFiles(NamedTuple):
 
     Attributes:
       video: the .mp4.
-      sheet: a picture of six frames; None for none.
+      sheet: a contact sheet of six frames; None for none.
     """
 
     video: pathlib.Path
@@ -115,7 +115,7 @@ class OverlayFiles(NamedTuple):
 
 
 class _Tiles:
-    """Small pictures of six frames, spread evenly over a video whose length may be unknown."""
+    """Thumbnails of six frames, spread evenly over a video whose length may be unknown."""
 
     def __init__(self, num_frames: int | None):
         self._wanted = None if num_frames is None else set(_spread(num_frames))
@@ -123,7 +123,7 @@ class _Tiles:
         self._tiles: dict[int, np.ndarray] = {}
 
     def add(self, picture: np.ndarray) -> None:
-        """Keeps the next picture, uint8 [height, width, 3], where it may be chosen."""
+        """Keeps the next picture, uint8 [height, width, 3], if it may be chosen."""
         position, self._count = self._count, self._count + 1
         if position % self._every or (self._wanted is not None and position not in self._wanted):
             return
@@ -203,7 +203,7 @@ class ObjectVideos:
 
 @dataclass(frozen=True)
 class RunLengths:
-    """The masks as COCO writes them: a picture per frame, a category per object."""
+    """The masks in COCO format: an image per frame, a category per object."""
 
     path: pathlib.Path
 
@@ -237,7 +237,7 @@ class RunLengths:
 
 @dataclass(frozen=True)
 class ObjectTable:
-    """A line per object and frame, in pixels; without box and center where it is not visible.
+    """A row per object and frame, in pixels; box and center are empty if it is not visible.
 
     The last column names the latest frame so far that shows the object; empty before the first.
     """
@@ -282,7 +282,7 @@ def _annotation(number: int, image: int, value: int, mask: np.ndarray) -> dict[s
 
 
 def _measures(mask: np.ndarray) -> list[object]:
-    """Returns area, box and the mean position of the pixels."""
+    """Returns the area, box and center of mass; box and center are empty for an empty mask."""
     rows, columns = np.nonzero(mask)
     if not rows.size:
         return [0] + [""] * 6

@@ -1,4 +1,4 @@
-"""Files for editors and scripts, read back by others where there are any."""
+"""Files for editors and scripts, read back by other libraries where possible."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from feelvos_tf.media.result_files import Result, VideoFacts
 
 
 def results():
-    """Yields three frames: object 3 moves, 7 appears in the last, void is nobody's."""
+    """Yields three frames: object 3 moves, 7 appears in the last; void belongs to no object."""
     for frame in range(3):
         ids = np.zeros((32, 48), np.uint8)
         ids[4:10, 5 + frame : 12 + frame] = 3
@@ -53,7 +53,7 @@ def test_run_lengths_boxes_and_areas_are_read_by_pycocotools(tmp_path):
             assert annotation["bbox"] == coco.maskUtils.toBbox(annotation["segmentation"]).tolist()
 
 
-def test_run_lengths_are_json_with_all_frames_also_without_objects(tmp_path):
+def test_run_lengths_list_all_frames_even_without_objects(tmp_path):
     files = result_files.RunLengths(tmp_path / "masks.json")
     with files.writing(VideoFacts(10.0, 1, [3])) as write_result:
         ids = np.zeros((4, 4), np.uint8)
@@ -63,7 +63,7 @@ def test_run_lengths_are_json_with_all_frames_also_without_objects(tmp_path):
     assert content["categories"] == [{"id": 3, "name": "object 3"}]
 
 
-def test_table_has_a_line_for_every_object_and_frame(tmp_path):
+def test_table_has_a_row_for_every_object_and_frame(tmp_path):
     [path] = write(result_files.ObjectTable(tmp_path / "objects.csv"))
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
@@ -76,7 +76,7 @@ def test_table_has_a_line_for_every_object_and_frame(tmp_path):
     assert list(rows[3].values()) == ["00011", "0.1", "7", "0"] + [""] * 7
 
 
-def test_table_says_where_an_object_was_last_seen(tmp_path):
+def test_table_shows_where_an_object_was_last_seen(tmp_path):
     files = result_files.ObjectTable(tmp_path / "objects.csv")
     with files.writing(VideoFacts(10.0, 3, [1])) as write_result:
         for frame, value in enumerate((1, 0, 0)):
@@ -86,7 +86,7 @@ def test_table_says_where_an_object_was_last_seen(tmp_path):
         assert [row["last_seen"] for row in csv.DictReader(file)] == ["f0"] * 3
 
 
-def test_every_object_has_a_video_of_its_own_bit_by_bit(tmp_path):
+def test_every_object_has_its_own_lossless_video(tmp_path):
     paths = write(result_files.ObjectVideos(tmp_path))
     assert [path.name for path in paths] == ["object_3.mkv", "object_7.mkv"]
     for path, value in zip(paths, (3, 7)):
@@ -101,7 +101,7 @@ def test_cutout_has_as_many_frames_as_the_video(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["RunLengths", "ObjectTable"])
-def test_a_failure_leaves_nothing(tmp_path, kind):
+def test_a_failure_leaves_no_files(tmp_path, kind):
     files = getattr(result_files, kind)(tmp_path / "file")
     with pytest.raises(RuntimeError), files.writing(VideoFacts(10.0, 3, [3, 7])):
         raise RuntimeError
@@ -116,10 +116,10 @@ def test_the_runs_of_a_written_annotation_decode_without_pycocotools(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("told", "count"), [(None, 100), (100, 100), (None, 4), (100, 30)])
-def test_the_contact_sheet_spans_a_video_of_known_and_unknown_length(tmp_path, told, count):
+@pytest.mark.parametrize(("announced", "count"), [(None, 100), (100, 100), (None, 4), (100, 30)])
+def test_the_contact_sheet_spans_videos_of_known_and_unknown_length(tmp_path, announced, count):
     files = result_files.OverlayFiles(tmp_path / "a.mp4", tmp_path / "sheet.png")
-    with files.writing(VideoFacts(10.0, told, [3])) as write_result:
+    with files.writing(VideoFacts(10.0, announced, [3])) as write_result:
         for frame in range(count):
             image = np.full((32, 48, 3), 2 * frame, np.uint8)
             ids = np.zeros((32, 48), np.uint8)
@@ -127,12 +127,12 @@ def test_the_contact_sheet_spans_a_video_of_known_and_unknown_length(tmp_path, t
     tile_height, tile_width = round(32 * 427 / 48) + 6, 427 + 6
     sheet = pictures.read_image(tmp_path / "sheet.png")
     shown = sheet[10::tile_height, 10::tile_width, 0].ravel() // 2
-    if told == count:
+    if announced == count:
         np.testing.assert_array_equal(shown, [0, 20, 40, 59, 79, 99])
     elif count < 6:
         assert [n for n in shown if n < count] == [0, 1, 2, 3]
-    elif told is None:
+    elif announced is None:
         assert len(shown) == 6 and shown[0] == 0 and shown[-1] >= 90
         assert (np.diff(shown.astype(int)) >= 15).all()
-    else:  # Fewer frames than were promised: those that were due.
+    else:  # Fewer frames than announced: the chosen ones among them.
         assert list(shown)[:2] == [0, 20]

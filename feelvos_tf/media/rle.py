@@ -2,8 +2,8 @@
 
 The format is that of pycocotools: runs go down the columns and begin with zeros; as text, each
 number is the difference from the one two before, in groups of five bits, lowest first, plus 48.
-pycocotools itself (2.0.11) cannot be used on files of strangers: runs that do not fill the mask
-return uninitialized memory, and a polygon with a coordinate of 1e9 ends the process.
+pycocotools itself (2.0.11) is not safe for untrusted files: runs that do not fill the mask return
+uninitialized memory, and a polygon with a coordinate of 1e9 kills the process.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from feelvos_tf.media import masks
 
 
 def encode(mask: np.ndarray) -> dict[str, Any]:
-    """Returns {"size": [height, width], "counts": text} of a bool mask [height, width]."""
+    """Returns {"size": [height, width], "counts": text} for a bool mask [height, width]."""
     pixels = np.asarray(mask, bool).ravel(order="F")
     ends = np.flatnonzero(np.diff(pixels)) + 1
     counts = np.diff(np.concatenate([[0], ends, [pixels.size]]))
@@ -38,7 +38,7 @@ def decode(counts: str | list[int], height: int, width: int) -> np.ndarray:
     """
     runs = _numbers(counts) if isinstance(counts, str) else counts
     if not all(type(run) is int and 0 <= run <= height * width for run in runs):
-        raise ValueError("run lengths are no numbers of pixels")
+        raise ValueError("run lengths are not pixel counts")
     if sum(runs) != height * width:
         raise ValueError(f"run lengths add up to {sum(runs)}, not to {height} x {width} pixels")
     values = np.arange(len(runs)) % 2 == 1
@@ -46,7 +46,7 @@ def decode(counts: str | list[int], height: int, width: int) -> np.ndarray:
 
 
 def box(mask: np.ndarray) -> list[float]:
-    """Returns [x, y, width, height] of the smallest box around a bool mask; zeros for none."""
+    """Returns [x, y, width, height] of a bool mask's bounding box; zeros if it is empty."""
     top, bottom, left, right = masks.bounds(mask) or (0, 0, 0, 0)
     return [float(v) for v in (left, top, right - left, bottom - top)]
 
@@ -66,12 +66,12 @@ def _text(counts: np.ndarray) -> str:
 
 
 def _numbers(text: str) -> list[int]:
-    """Returns the runs of a text. Raises ValueError where it is none."""
+    """Returns the runs encoded in a text. Raises ValueError if it is malformed."""
     numbers, value, shift = [], 0, 0
     for character in text:
         bits = ord(character) - 48
         if not 0 <= bits < 64 or shift > 60:
-            raise ValueError("the counts are no run lengths")
+            raise ValueError("the counts are not run lengths")
         value |= (bits & 0x1F) << shift
         shift += 5
         if not bits & 0x20:
@@ -80,5 +80,5 @@ def _numbers(text: str) -> list[int]:
             numbers.append(value + numbers[-2] if len(numbers) > 2 else value)
             value, shift = 0, 0
     if shift:
-        raise ValueError("the counts break off")
+        raise ValueError("the counts are truncated")
     return numbers

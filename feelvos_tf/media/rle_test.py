@@ -1,4 +1,4 @@
-"""Run lengths against pycocotools, and against masks drawn by hand."""
+"""Run lengths, checked against pycocotools and against masks drawn by hand."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def random_masks():
     yield (y - 200) ** 2 + (x - 500) ** 2 < 150**2
 
 
-def test_what_is_encoded_is_decoded():
+def test_encoding_and_decoding_are_inverse():
     for mask in random_masks():
         encoded = rle.encode(mask)
         np.testing.assert_array_equal(rle.decode(encoded["counts"], *mask.shape), mask)
@@ -36,7 +36,7 @@ def test_runs_go_down_the_columns_and_begin_with_zeros():
     assert rle.encode(mask) == {"size": [2, 2], "counts": "021O"}
 
 
-def test_text_boxes_and_areas_are_those_of_pycocotools():
+def test_text_and_boxes_match_pycocotools():
     coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
     for mask in random_masks():
         theirs = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
@@ -48,6 +48,6 @@ def test_text_boxes_and_areas_are_those_of_pycocotools():
 @pytest.mark.parametrize(
     "counts", ["", "4", "o", "0\x00", "Ω", "0" * 50, [5], [-1, 5], [4.0], [True, 3], [[4]]]
 )
-def test_what_is_no_mask_of_this_size_is_refused(counts):
+def test_counts_that_are_not_a_mask_of_this_size_are_refused(counts):
     with pytest.raises(ValueError, match="run lengths|counts"):
         rle.decode(counts, 1, 3)

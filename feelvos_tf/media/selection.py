@@ -1,4 +1,4 @@
-"""A part of a video: a range of frames, every n-th of it, scaled down to a maximum size."""
+"""A part of a video: every n-th frame of a range, scaled down to a maximum size."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Selection:
 
     Attributes:
       start: number of the first frame, from 0.
-      end: number of the frame after the last; None for all.
+      end: number of the frame after the last; None for no limit.
       every: take every n-th frame.
-      max_side: frames with a longer side are scaled down to it, in pixels; None for never.
+      max_side: frames with a longer side are scaled down to this many pixels; None for never.
     """
 
     start: int = 0
@@ -29,14 +29,14 @@ class Selection:
     max_side: int | None = None
 
     def scaled(self, image: np.ndarray) -> np.ndarray:
-        """Returns a frame at that size, uint8 [height, width, 3]."""
+        """Returns a frame scaled to the selection's size, uint8 [height, width, 3]."""
         size = self.size(*image.shape[:2])
         if size == image.shape[:2]:
             return image
         return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
 
     def number(self, position: int) -> int:
-        """Returns the number in the source of the frame at a position in the selection."""
+        """Returns the source's frame number at a position in the selection."""
         return self.start + position * self.every
 
     def size(self, height: int, width: int) -> tuple[int, int]:
@@ -55,8 +55,8 @@ class SelectedFrames:
 
     Attributes:
       source: all frames.
-      selection: which of them.
-      length: how many, as far as the source knows; an estimate.
+      selection: which frames to take.
+      length: number of selected frames, an estimate; None if unknown.
       frames_per_second: of the selection.
     """
 
@@ -71,7 +71,7 @@ class SelectedFrames:
         self._taken: Frame | None = None
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yields the frames; `Frame.number` is the one in the source."""
+        """Yields the frames; `Frame.number` is that in the source."""
         if not self.source.is_live:
             return self._frames()
         self.first()
@@ -79,7 +79,7 @@ class SelectedFrames:
         return itertools.chain([] if taken is None else [taken], self._live)
 
     def first(self) -> np.ndarray | None:
-        """Returns the first image, uint8 [height, width, 3]; None where there is no frame.
+        """Returns the first image, uint8 [height, width, 3]; None if there are no frames.
 
         Raises:
           InputError: it cannot be read.
@@ -87,7 +87,7 @@ class SelectedFrames:
         if not self.source.is_live:
             first = next(self._frames(), None)
         elif self._live is None:
-            # A stream does not give a frame twice.
+            # A stream yields a frame only once.
             self._live = self._frames()
             first = self._taken = next(self._live, None)
         else:

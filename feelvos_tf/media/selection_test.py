@@ -1,4 +1,4 @@
-"""Parts of videos: which frames, how large, and what they are called."""
+"""Parts of videos: which frames, their size and their names."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Tells the objects of a drawn picture apart by their colors, and cuts soft edges at half.
+"""Separates the objects of a drawing by their colors, and cuts soft edges at half.
 
-Brushes with soft edges, antialiasing, scaling and JPEG leave colors between that of an object and
-what lies behind it, which would all be objects. A picture is a drawing if few colors cover areas
-and every other pixel is a mixture of two of them that lie beside it, without spots of its own; a
-photograph is none.
+Soft brushes, antialiasing, scaling and JPEG leave colors between that of an object and its
+background; without care, each of them would become an object. A picture is a drawing if a few
+colors cover areas, and every other pixel is a mixture of two adjacent ones and not part of a
+separate spot; photographs are not drawings.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import numpy as np
 from feelvos_tf.media import masks
 
 MOST_COLORS = 40
-"""Of one drawing; those of soft edges do not count."""
-_NEAR = 24  # Colors that differ by less are the same: noise of JPEG, the foot of a soft brush.
-_SAME_AS_FRAME = 8  # For a drawing on the frame itself, whose colors a copy may have changed.
-_TO_MIX = 48  # Colors that differ by less, such as small ids in gray, leave no mixtures.
-_MOST_PEAKS = 4096  # Colors of a drawing after JPEG has added its noise.
+"""In one drawing, not counting those of soft edges."""
+_NEAR = 24  # Colors that differ by less are the same: JPEG noise, the faint rim of a soft brush.
+_SAME_AS_FRAME = 8  # For a drawing on the frame itself, whose colors copying may have changed.
+_TO_MIX = 48  # Colors that differ by less, such as small ids in gray, do not mix.
+_MOST_PEAKS = 4096  # Distinct colors of a drawing after JPEG has added its noise.
 _WIDEST_RIM = 3.0  # Pixels of antialiasing around an object.
-_FAR = 4.0  # Pixels: a second color is no part of a mixture if it is that much farther away.
+_FAR = 4.0  # Pixels: a second color this much farther away is not part of a mixture.
 _MANY = 6  # Colors without an area.
 _SURROUNDINGS = np.ones((9, 9), np.uint8)
 
@@ -33,7 +33,7 @@ class Drawing(NamedTuple):
     Attributes:
       labels: int32 [height, width], 0 for background, n for the n-th color.
       colors: red, green, blue of each object.
-      is_soft: whether there were mixtures, which are now cut at half.
+      is_soft: whether there were mixtures, which have been cut at half.
     """
 
     labels: np.ndarray
@@ -42,13 +42,13 @@ class Drawing(NamedTuple):
 
 
 class _Mixtures(NamedTuple):
-    """What pixels between areas are made of; all arrays are of shape [pixels].
+    """The composition of pixels between areas; all arrays have the shape [pixels].
 
     Attributes:
-      labels: the color that prevails, 0 for background.
-      ratios: of the two colors, 0..1.
-      shares: of all objects against the background, 0..1.
-      errors: how far they are from any mixture, in values of a channel.
+      labels: the predominant color, 0 for background.
+      ratios: of the second of the two mixed colors, 0..1.
+      shares: of objects, as opposed to background, 0..1.
+      errors: distance from the best mixture, in channel values.
       distances: to the nearest color, in pixels.
     """
 
@@ -60,12 +60,12 @@ class _Mixtures(NamedTuple):
 
 
 class _Rules(NamedTuple):
-    """What a picture may be like.
+    """Limits that a drawing must meet.
 
     Attributes:
-      tolerance: how far a mixture may be from the line between two colors.
-      fewest_pixels: that a color covers flatly.
-      most_mixed: share of the picture.
+      tolerance: largest distance of a mixture from the line between two colors.
+      fewest_pixels: least number of flat pixels of a color.
+      most_mixed: largest share of mixtures in the picture.
     """
 
     tolerance: int
@@ -83,13 +83,13 @@ def separate(
     frame: np.ndarray | None = None,
     is_lossy: bool = False,
 ) -> Drawing | None:
-    """Returns the objects of a drawing; None for what may be a photograph.
+    """Returns the objects of a drawing; None if the picture may be a photograph.
 
     Args:
       picture: uint8 [height, width, 3].
-      most: how many colors may be objects.
-      frame: what the objects were drawn on, of the same shape; black by default.
-      is_lossy: whether it was saved as JPEG, so that no color can be trusted.
+      most: largest number of object colors.
+      frame: the frame that the objects were drawn on, of the same shape; black by default.
+      is_lossy: whether it was saved as JPEG, so that colors are not exact.
     """
     is_flat = _flat(picture, 3)
     if frame is not None:
@@ -118,16 +118,16 @@ def _soft(
     most: int,
     rules: _Rules,
 ) -> Drawing | None:
-    """Returns the objects of a picture of areas and mixtures; None where it is anything else.
+    """Returns the objects of a picture made of areas and mixtures; None for any other picture.
 
     Args:
       picture: uint8 [height, width, 3].
-      behind: what is behind the objects, of the same shape.
-      is_behind: bool [height, width], where that is seen.
-      is_peak: where the color of an object is seen alone, if one is there.
-      is_flat: where all neighbors have the same color.
-      most: how many colors may be objects.
-      rules: what else is allowed.
+      behind: the background of the objects, of the same shape.
+      is_behind: where only the background is seen, bool [height, width].
+      is_peak: where an object, if present, shows its unmixed color, bool [height, width].
+      is_flat: where all neighbors have the same color, bool [height, width].
+      most: largest number of object colors.
+      rules: further limits.
     """
     colors = _cores(picture, is_flat, is_peak, rules.fewest_pixels)
     if not 0 < len(colors) <= most:
@@ -135,7 +135,7 @@ def _soft(
     areas = np.full(picture.shape[:2], -1, np.int32)
     for label, color in enumerate(colors, 1):
         is_near = _difference(picture, color) <= _NEAR
-        # Without a peak it is a part of another object's edge.
+        # A part without a peak belongs to another object's edge.
         areas[is_near & ~_outside(is_near, is_near & is_peak)] = label
     areas[is_behind] = 0
     is_mixed = areas < 0
@@ -154,9 +154,10 @@ def _soft(
 
 
 def _hard(picture: np.ndarray, is_flat: np.ndarray, most: int) -> Drawing | None:
-    """Returns the objects of a picture in which every color is one; None where some are mixtures.
+    """Returns the objects of a picture where every color is an object; None if some are mixtures.
 
-    A color that covers no 3x3 pixels is one, too, unless it lies between two others everywhere.
+    A color that covers no 3x3 square is an object as well, unless it lies between two others
+    everywhere.
     """
     found, inverse, counts = np.unique(
         masks.packed(picture), return_inverse=True, return_counts=True
@@ -198,20 +199,20 @@ def _hard(picture: np.ndarray, is_flat: np.ndarray, most: int) -> Drawing | None
 
 
 def _flat(picture: np.ndarray, side: int) -> np.ndarray:
-    """Returns where squares of so many pixels have one color, bool [height, width]."""
+    """Returns where the surrounding square of `side` pixels has one color, bool [height, width]."""
     square = np.ones((side, side), np.uint8)
     return (cv2.dilate(picture, square) == cv2.erode(picture, square)).all(-1)
 
 
 def _is_noisy(found: np.ndarray, counts: np.ndarray, is_area: np.ndarray) -> bool:
-    """Returns whether rare colors are the noise of a frequent bright one, or of black.
+    """Returns whether rare colors are noise around a frequent bright one, or around black.
 
-    In gray, where a value beside another may be the next id, those that cover 3x3 pixels are none.
+    In gray, where close values may be successive ids, values that cover a 3x3 square are not noise.
     """
     colors = _unpacked(found).astype(int)
     is_gray = (colors == colors[:, :1]).all()
     if colors.max() < 128:
-        return False  # Ids, perhaps.
+        return False  # Possibly ids.
     for color, count in zip(colors, counts):
         is_near = abs(colors - color).max(-1) <= _NEAR / 3
         is_rare = (counts < 0.05 * count) & ~(is_area & is_gray)
@@ -222,18 +223,18 @@ def _is_noisy(found: np.ndarray, counts: np.ndarray, is_area: np.ndarray) -> boo
 
 
 def _is_too_much(is_mixed: np.ndarray, num_colors: int) -> bool:
-    """Returns whether so much lies between the areas that it is no drawing."""
+    """Returns whether too many pixels lie between the areas for a drawing."""
     return np.count_nonzero(is_mixed) * num_colors > 1 << 27
 
 
 def _cores(
     picture: np.ndarray, is_flat: np.ndarray, is_peak: np.ndarray, fewest_pixels: int
 ) -> np.ndarray:
-    """Returns the colors of objects, uint8 [colors, 3].
+    """Returns the colors of objects, uint8 [colors, 3]; none for a photograph.
 
-    Those of areas come first, the largest before the others, then those of lines, the brightest
-    first. Colors near an earlier one are left out, and those of lines that are mixtures of one and
-    black, or that cover fewer pixels than they must. There are none in a photograph.
+    Colors of areas come first, the largest area first, then those of lines, the brightest first.
+    Dropped are colors near an earlier one, line colors that mix an earlier one with black, and
+    colors with fewer than `fewest_pixels` flat pixels.
     """
     found, counts = np.unique(masks.packed(picture)[is_peak], return_counts=True)
     if len(found) > _MOST_PEAKS:
@@ -258,7 +259,7 @@ def _cores(
 def _mixtures(
     picture: np.ndarray, behind: np.ndarray, areas: np.ndarray, colors: np.ndarray
 ) -> _Mixtures:
-    """Returns what the pixels with -1 in `areas` are made of, in the order of `np.nonzero`."""
+    """Returns the composition of the pixels with -1 in `areas`, in the order of `np.nonzero`."""
     where = np.nonzero(areas < 0)
     pixels, background = picture[where].astype(np.float32), behind[where].astype(np.float32)
     distances = np.stack(
@@ -288,9 +289,9 @@ def _mixtures(
 
 
 def _ratio(pixels: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the ratio of `end` in mixtures with `start`, 0..1, and how far off they are.
+    """Returns the ratio of `end` in mixtures with `start`, 0..1, and the error in channel values.
 
-    Two colors that are almost the same, such as small ids in gray, do not mix: all is far off.
+    Two nearly equal colors, such as small ids in gray, do not mix: their error is infinite.
     """
     along = end - start
     squared = (along**2).sum(-1)
@@ -300,9 +301,9 @@ def _ratio(pixels: np.ndarray, start: np.ndarray, end: np.ndarray) -> tuple[np.n
 
 
 def _spots(areas: np.ndarray, is_mixed: np.ndarray, shares: np.ndarray) -> int:
-    """Returns how many pixels lie in spots: lighter or darker than all around, without an area.
+    """Returns the number of pixels in spots: stronger or weaker than all around, without an area.
 
-    Soft edges fall from their object to the background; what was photographed has a texture.
+    Soft edges fade from the object to the background; photographed surfaces have texture.
     """
     strength = (areas > 0).astype(np.float32)
     strength[is_mixed] = shares
@@ -313,7 +314,7 @@ def _spots(areas: np.ndarray, is_mixed: np.ndarray, shares: np.ndarray) -> int:
 
 
 def _outside(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Returns the connected parts of a mask that hold none of the seeds, bool [height, width]."""
+    """Returns the connected parts of a mask that contain no seed, bool [height, width]."""
     count, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
     has_seed = np.zeros(count, bool)
     has_seed[parts[seeds]] = True
@@ -321,20 +322,20 @@ def _outside(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 
 
 def _without_islands(labels: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """Returns labels without specks of an object that do not belong to one of its areas."""
+    """Returns labels without specks of an object that are not connected to one of its areas."""
     for label in range(1, labels.max() + 1):
         labels[_outside(labels == label, areas == label)] = 0
     return labels
 
 
 def _difference(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Returns the largest difference of the three channels, uint8 [height, width]."""
+    """Returns the largest difference over the three channels, uint8 [height, width]."""
     other = np.broadcast_to(np.asarray(other, np.uint8), picture.shape)
     return cv2.absdiff(picture, np.ascontiguousarray(other)).max(-1)
 
 
 def _unpacked(packed: np.ndarray) -> np.ndarray:
-    """Returns uint8 [colors, 3]."""
+    """Returns the colors of `masks.packed` values, uint8 [colors, 3]."""
     return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], -1).astype(np.uint8)
 
 

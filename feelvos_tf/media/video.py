@@ -39,9 +39,9 @@ class Frames:
 
     Attributes:
       paths: the files they come from.
-      length: the number of frames, an estimate for progress bars; None where unknown.
+      length: the number of frames, an estimate for progress bars; None if unknown.
       frames_per_second: the average.
-      is_live: the frames arrive once, in real time, and their number is unknown.
+      is_live: whether frames arrive only once, in real time, and their number is unknown.
     """
 
     paths: list[pathlib.Path]
@@ -54,10 +54,10 @@ class Frames:
         return (frame.image for frame in self.timed())
 
     def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
-        """Yields the frames start, start + every, ... below `end`; to the last one with None.
+        """Yields the frames start, start + every, ... before `end`, or all if `end` is None.
 
         Raises:
-          InputError: a frame cannot be read, or the source breaks off.
+          InputError: a frame cannot be read, or the source is truncated.
         """
         raise NotImplementedError
 
@@ -70,7 +70,7 @@ class ImageFrames(Frames):
     """The pictures of a sequence in the given order.
 
     Attributes:
-      names: one name per frame: the file name without its suffix.
+      names: one name per frame, the file name without its suffix.
       frames_per_second: pictures carry no time; by default that of DAVIS.
     """
 
@@ -102,13 +102,13 @@ class VideoFrames(Frames):
         """Opens the file once to check that it is a video.
 
         Raises:
-          InputError: the file is missing or no video.
+          InputError: the file is missing or not a video.
         """
         self.paths = [pathlib.Path(path)]
         with self._open() as container:
             stream = container.streams.video[0]
             self.length = stream.frames or None
-            # 1000 and more is the clock of a container without a rate.
+            # 1000 or more is the clock of a container without a frame rate.
             average = stream.average_rate or 0
             self.frames_per_second = float(
                 average if 0 < average < 1000 else DEFAULT_FRAMES_PER_SECOND
@@ -154,7 +154,7 @@ class VideoFrames(Frames):
         if not container.streams.video:
             reason = "found a file without pictures"
         elif container.streams.video[0].codec_context is None:
-            reason = "found one that nothing here can decode"
+            reason = "found one without a decoder"
         if reason:
             container.close()
             raise InputError(f"{self.paths[0]}: expected a video, {reason}")
@@ -164,7 +164,7 @@ class VideoFrames(Frames):
 def open_frames(
     source: str | os.PathLike[str], frames_per_second: float = DEFAULT_FRAMES_PER_SECOND
 ) -> Frames:
-    """Returns the frames of a video file, or of the pictures of a folder or a pattern.
+    """Returns the frames of a video file, or the pictures of a folder or pattern.
 
     Pictures are in natural order: `frame2.jpg` before `frame10.jpg`.
 
@@ -173,14 +173,14 @@ def open_frames(
       frames_per_second: of pictures, which carry no time.
 
     Raises:
-      InputError: the source is missing, no video, or without usable pictures.
+      InputError: the source is missing, not a video, or without usable pictures.
     """
     path = pathlib.Path(source)
     if path.is_dir():
         found, where = list(path.iterdir()), f"{path}: expected pictures in this folder"
     elif glob.has_magic(str(source)) and not path.exists():
         found = list(map(pathlib.Path, glob.glob(str(source), recursive=True)))
-        where = f"{source}: expected pictures with such names"
+        where = f"{source}: expected pictures that match this pattern"
     else:
         return VideoFrames(path)
     paths = [entry for entry in found if _is_picture(entry)]
@@ -190,15 +190,15 @@ def open_frames(
     names = sorted(frames.names)
     for name, again in zip(names, names[1:]):
         if name == again:
-            raise InputError(f"{source}: two pictures are called {name}, expected one of each name")
+            raise InputError(f"{source}: expected one picture per name, found two called {name}")
     return frames
 
 
 def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
-    """Returns a decoded frame as RGB, turned and mirrored by the file's display matrix (phones).
+    """Returns a decoded frame as RGB, rotated and mirrored by its display matrix (phone videos).
 
     Raises:
-      InputError: it has more than `pictures.MAX_PIXELS`.
+      InputError: it has more than `pictures.MAX_PIXELS` pixels.
     """
     pictures.check_size(path, frame.height, frame.width)
     image = frame.to_ndarray(format="rgb24")
@@ -210,10 +210,10 @@ def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
-    """Returns how x, then y, of a stored pixel moves the shown one in x and y: float [2, 2]."""
+    """Returns the shown (x, y) step for one step in stored x, and in stored y, float [2, 2]."""
     try:
         data = frame.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV does not know another kind of data that the frame carries.
+    except ValueError:  # The frame carries another kind of side data that PyAV does not know.
         angle = np.deg2rad(frame.rotation)
         return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     if data is None:
@@ -224,7 +224,7 @@ def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
 def _decoded(
     container: av.container.InputContainer, seen: whole_video.Seen
 ) -> Iterator[av.VideoFrame]:
-    """Yields the frames of a video, down to the last that can be decoded where it breaks off."""
+    """Yields the frames of a video; of a truncated one, up to the last that can be decoded."""
     stream = container.streams.video[0]
     packets, failure = container.demux(stream), None
     while failure is None:
@@ -235,7 +235,7 @@ def _decoded(
         except StopIteration:
             return
         except av.error.FFmpegError as error:
-            # Decoders lag some frames behind.
+            # The decoder may still hold some frames.
             failure, frames = error, stream.codec_context.decode(None)
         yield from frames
     raise failure

@@ -1,4 +1,4 @@
-"""Frames, overlays and videos through real files drawn here."""
+"""Frames, overlays and videos, through real files drawn by the tests."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from feelvos_tf.testing import drawn_videos
 
 
 def color_bars(height: int = 48, width: int = 64, shift: int = 0) -> np.ndarray:
-    """Returns four upright bars: red, green, blue, gray."""
+    """Returns four vertical bars: red, green, blue, gray."""
     colors = np.array([[200, 30, 40], [20, 180, 60], [30, 50, 190], [128, 128, 128]], np.uint8)
     bars = colors[np.arange(width) * 4 // width]
     return np.broadcast_to(np.roll(bars, shift, axis=0), (height, width, 3)).copy()
 
 
-def test_folder_is_read_in_natural_order_and_hidden_files_are_left_out(tmp_path):
+def test_folder_is_read_in_natural_order_without_hidden_files(tmp_path):
     for number in (10, 9, 1):
         Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"frame{number}.png")
     (tmp_path / "._frame1.png").write_bytes(b"what macOS leaves behind")
@@ -35,11 +35,11 @@ def test_folder_is_read_in_natural_order_and_hidden_files_are_left_out(tmp_path)
     assert [image[0, 0, 0] for image in frames] == [1, 9, 10]
 
 
-def test_pictures_of_any_mode_become_rgb_and_exif_turns_them(tmp_path):
+def test_pictures_of_any_mode_become_rgb_and_are_rotated_by_exif(tmp_path):
     Image.new("L", (8, 6), 77).save(tmp_path / "gray.png")
     Image.new("RGBA", (8, 6), (1, 2, 3, 128)).save(tmp_path / "alpha.png")
     exif = Image.Exif()
-    exif[0x0112] = 6  # To be shown turned by 90 degrees clockwise.
+    exif[0x0112] = 6  # Rotate by 90 degrees clockwise for display.
     Image.fromarray(color_bars(16, 32)).save(tmp_path / "phone.jpg", exif=exif, quality=100)
     assert (pictures.read_image(tmp_path / "gray.png") == 77).all()
     assert (pictures.read_image(tmp_path / "alpha.png") == (1, 2, 3)).all()
@@ -48,7 +48,7 @@ def test_pictures_of_any_mode_become_rgb_and_exif_turns_them(tmp_path):
     assert turned[2, 8].argmax() == 0 and turned[12, 8].argmax() == 1
 
 
-def test_frames_are_read_only_when_asked_for(tmp_path):
+def test_frames_are_read_lazily(tmp_path):
     Image.new("RGB", (8, 6)).save(tmp_path / "0.png")
     (tmp_path / "1.png").write_bytes(b"damaged")
     frames = iter(video.open_frames(tmp_path))
@@ -74,11 +74,11 @@ def test_video_written_and_read_back_keeps_frames_colors_and_rate(tmp_path, monk
     assert [entry.name for entry in path.parent.iterdir()] == ["bars.mp4"]
 
 
-def test_phone_video_is_turned_upright(tmp_path):
+def test_phone_video_is_rotated_upright(tmp_path):
     path = tmp_path / "phone.mp4"
     drawn_videos.write_video(path, [color_bars(32, 64)] * 3, frames_per_second=24)
     content = path.read_bytes()
-    # The display matrix stands 44 bytes into the track header; 90 degrees clockwise is b=1, c=-1.
+    # The display matrix is 44 bytes into the track header; 90 degrees clockwise is b=1, c=-1.
     start = content.index(b"tkhd") + 44
     turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 32 << 16, 0, 1 << 30)
     path.write_bytes(content[:start] + turned + content[start + 36 :])
@@ -90,8 +90,8 @@ def test_phone_video_is_turned_upright(tmp_path):
 @pytest.mark.parametrize("is_turned", [False, True])
 @pytest.mark.parametrize("down", [1, -1])
 @pytest.mark.parametrize("right", [1, -1])
-def test_mirrored_and_turned_videos_are_shown_as_they_should(tmp_path, is_turned, down, right):
-    """A display matrix is (x by x, y by x, 0), (x by y, y by y, 0), and a shift."""
+def test_mirrored_and_rotated_videos_are_shown_upright(tmp_path, is_turned, down, right):
+    """The display matrix is (x by x, y by x, 0), (x by y, y by y, 0), and a shift."""
     path = tmp_path / "phone.mp4"
     picture = color_bars(32, 64)
     picture[:8] = 0  # Otherwise upside down would look the same.
@@ -118,7 +118,7 @@ def test_failing_frame_leaves_no_video_behind(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_unusable_sources_are_named_in_one_sentence(tmp_path):
+def test_unusable_sources_give_one_line_errors(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "twice").mkdir()
@@ -128,20 +128,20 @@ def test_unusable_sources_are_named_in_one_sentence(tmp_path):
         "missing.mp4": "expected a video, found no such file",
         "text.mp4": "cannot be read as a video",
         "empty": "expected pictures in this folder .*, found none",
-        "twice": "two pictures are called 0",
+        "twice": "expected one picture per name, found two called 0",
     }.items():
         with pytest.raises(InputError, match=f"{name}.*{sentence}"):
             video.open_frames(tmp_path / name)
 
 
-def test_what_is_no_file_is_refused_instead_of_waited_for(tmp_path):
+def test_pipes_are_refused_instead_of_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     for read in (pictures.read_image, masks.read_annotation, video.open_frames):
         with pytest.raises(InputError, match="pipe.png: expected .* found something that is no"):
             read(tmp_path / "pipe.png")
 
 
-def test_only_formats_of_pictures_are_opened_whatever_the_suffix(tmp_path):
+def test_only_picture_formats_are_opened_regardless_of_suffix(tmp_path):
     (tmp_path / "drawing.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
     with pytest.raises(InputError, match="drawing.jpg: cannot be read as a picture"):
         pictures.read_image(tmp_path / "drawing.jpg")
@@ -150,21 +150,21 @@ def test_only_formats_of_pictures_are_opened_whatever_the_suffix(tmp_path):
         pictures.read_image(tmp_path / "float.tif")
 
 
-def test_reading_leaves_the_filters_of_warnings_alone(tmp_path):
+def test_reading_leaves_warning_filters_alone(tmp_path):
     """`warnings.catch_warnings` is not thread-safe: another thread's filters would be lost."""
     Image.new("RGB", (8, 6)).save(tmp_path / "a.png")
     with warnings.catch_warnings():
         before = list(warnings.filters)
         with pictures.opened(tmp_path / "a.png", "a picture"):
-            warnings.simplefilter("error", ResourceWarning)  # As another thread may do meanwhile.
+            warnings.simplefilter("error", ResourceWarning)  # As another thread might.
             during = list(warnings.filters)
         assert warnings.filters == during != before
 
 
-def test_gray_of_16_bits_is_scaled_to_8_and_turned(tmp_path):
+def test_16_bit_gray_is_scaled_to_8_bits_and_rotated(tmp_path):
     deep = np.array([[0, 257, 65535], [128 * 257, 129 * 257 + 100, 1]], np.uint16)
     exif = Image.Exif()
-    exif[0x0112] = 3  # To be shown upside down.
+    exif[0x0112] = 3  # Show upside down.
     Image.fromarray(deep).save(tmp_path / "deep.png")
     Image.fromarray(deep).save(tmp_path / "turned.png", exif=exif)
     expected = np.array([[0, 1, 255], [128, 129, 0]])
@@ -173,7 +173,7 @@ def test_gray_of_16_bits_is_scaled_to_8_and_turned(tmp_path):
     np.testing.assert_array_equal(turned, expected[::-1, ::-1])
 
 
-def test_a_corrupt_video_fails_with_the_place(tmp_path):
+def test_a_corrupt_video_fails_with_the_frame_number(tmp_path):
     path = tmp_path / "cut.mp4"
     noise = np.random.default_rng(0).integers(0, 255, (20, 64, 64, 3), dtype=np.uint8)
     drawn_videos.write_video(path, noise, frames_per_second=24)
@@ -185,7 +185,7 @@ def test_a_corrupt_video_fails_with_the_place(tmp_path):
         list(video.open_frames(path))
 
 
-def test_sound_without_pictures_is_no_video(tmp_path):
+def test_sound_without_pictures_is_not_a_video(tmp_path):
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=44100)
@@ -197,7 +197,7 @@ def test_sound_without_pictures_is_no_video(tmp_path):
         video.open_frames(path)
 
 
-def test_overlay_tints_objects_outlines_them_and_leaves_the_rest():
+def test_overlay_tints_and_outlines_objects_and_keeps_the_rest():
     image = np.full((60, 80, 3), 100, np.uint8)
     ids = np.zeros((60, 80), np.uint8)
     ids[10:40, 10:40] = 1

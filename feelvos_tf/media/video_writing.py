@@ -18,7 +18,7 @@ from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
 
 _CLOCK = 90000  # Ticks per second: exact for the usual frame rates.
-# What .mp4 may hold and browsers play; other sound is left out.
+# Codecs that .mp4 may hold and browsers play; other sound is dropped.
 _SOUND_CODECS = ("aac", "mp3", "mp3float", "opus", "flac", "ac3", "eac3")
 
 
@@ -32,7 +32,7 @@ class Encoding:
       takes: pixel format of the arrays that are written.
       pixels: pixel format of the video.
       options: of the encoder.
-      needs_even_sides: odd sides are padded by one pixel, repeating the edge.
+      needs_even_sides: whether odd sides are padded by one pixel, repeating the edge.
       metadata: of the stream.
     """
 
@@ -55,9 +55,9 @@ WITH_ALPHA = Encoding(
     {"deadline": "realtime", "cpu-used": "8", "crf": "24", "b": "0", "row-mt": "1"},
     metadata={"alpha_mode": "1"},
 )
-"""VP9 with transparency, uint8 [height, width, 4] RGBA."""
+"""VP9 with transparency, from RGBA, uint8 [height, width, 4]."""
 LOSSLESS_GRAY = Encoding(".mkv", "ffv1", "gray", "gray", {"level": "3"}, needs_even_sides=False)
-"""FFV1, lossless uint8 [height, width]."""
+"""FFV1, lossless, from uint8 [height, width]."""
 _WITHOUT_H264 = dataclasses.replace(TO_LOOK_AT, codec="mpeg4", options={"b": "8000000"})
 
 
@@ -72,7 +72,7 @@ class VideoWriter:
         encoding: Encoding = TO_LOOK_AT,
     ):
         self._container = container
-        # 1001 keeps 30000/1001 and its kin exact; MPEG-4 refuses large denominators.
+        # 1001 keeps rates such as 30000/1001 exact; MPEG-4 refuses large denominators.
         self._rate = Fraction(frames_per_second).limit_denominator(1001)
         self._sound = Sound(container, sound) if sound is not None else None
         self._encoding = encoding
@@ -85,8 +85,8 @@ class VideoWriter:
         """Writes the next frame.
 
         Args:
-          image: uint8 as the encoding takes it, [height, width, 3] RGB by default.
-          time: seconds; None to follow the last frame at the frame rate.
+          image: uint8 as the encoding takes it, by default [height, width, 3] RGB.
+          time: seconds; None: one frame period after the last frame.
         """
         if self._encoding.needs_even_sides:
             odd = [(0, size % 2) for size in image.shape[:2]]
@@ -102,7 +102,7 @@ class VideoWriter:
         if self._encoding.pixels != self._encoding.takes:
             frame = frame.reformat(format=self._encoding.pixels, dst_colorspace=context.colorspace)
         frame.time_base = context.time_base
-        # Broken sources have two frames at one time; encoders refuse them.
+        # Broken sources have two frames with the same time, which encoders refuse.
         ticks = round((time - self._first_time) / Fraction(context.time_base))
         frame.pts = self._last = max(ticks, self._last + 1)
         self._count += 1
@@ -126,13 +126,13 @@ class Sound:
         self._stream = None
 
     def begin(self) -> None:
-        """Adds the stream where the source has one that can be copied."""
+        """Adds a sound stream if the source has one that can be copied."""
         with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(self._path)) as source:
             if source.streams.audio and source.streams.audio[0].codec_context.name in _SOUND_CODECS:
                 self._stream = self._container.add_stream_from_template(source.streams.audio[0])
 
     def copy(self, start: Fraction, end: Fraction) -> None:
-        """Writes what lies between two times, seconds since the source's first frame."""
+        """Writes the sound between two times in seconds since the source's first frame."""
         if self._stream is None:
             return
         with contextlib.suppress(av.error.FFmpegError), av.open(str(self._path)) as source:
@@ -158,12 +158,12 @@ def writing_video(
 ) -> Iterator[VideoWriter]:
     """Yields a function that writes the next frame; the video appears when the block succeeds.
 
-    By default it is an .mp4 of H.264, or of MPEG-4 where that encoder is missing, with its index in
-    front so that browsers play it while it loads.
+    By default it is an .mp4 with H.264 (MPEG-4 if that encoder is missing) and its index in front,
+    so that browsers play it while it loads.
 
     Args:
       path: the file to write, with the suffix of the encoding.
-      frames_per_second: of the video; frames with times of their own keep them.
+      frames_per_second: of the video; frames with their own times keep them.
       sound: a video file whose sound is copied, up to the last frame.
       encoding: of the frames.
 
@@ -180,7 +180,7 @@ def writing_video(
         writer = VideoWriter(container, frames_per_second, sound, encoding)
         yield writer
         if not writer.finish():
-            raise InputError(f"{path}: no frame to write into this video")
+            raise InputError(f"{path}: no frames to write into this video")
 
 
 def check_video_path(path: str | os.PathLike[str], encoding: Encoding = TO_LOOK_AT) -> None:
@@ -206,7 +206,7 @@ def _add_stream(
     rate: Fraction,
     encoding: Encoding,
 ) -> av.video.VideoStream:
-    """Returns a new stream of the given [height, width, ...]."""
+    """Returns a new video stream for frames of shape [height, width, ...]."""
     if encoding == TO_LOOK_AT and encoding.codec not in av.codecs_available:
         encoding = _WITHOUT_H264
     stream = container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
@@ -214,8 +214,8 @@ def _add_stream(
     stream.pix_fmt = encoding.pixels
     stream.metadata.update(encoding.metadata)
     context = stream.codec_context
-    # MPEG-4 cannot name its color space, and players assume that of analog television; nor does it
-    # have a fine clock.
+    # MPEG-4 cannot declare its color space, so players assume that of analog television; it also
+    # has no fine clock.
     is_old = encoding.codec == "mpeg4"
     context.time_base = 1 / rate if is_old else Fraction(1, _CLOCK)
     if encoding.pixels != "gray":

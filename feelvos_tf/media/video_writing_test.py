@@ -1,4 +1,4 @@
-"""Videos that are written: their times, sound, transparency and exactness."""
+"""Written videos: times, sound, transparency and exactness."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IMAGES = [np.full((32, 48, 3), 25 * n + 5, np.uint8) for n in range(8)]
 
 
 def write_with_sound(path, codec="aac", seconds=2.0, tone=440):
-    """Writes 2 s of 10 frames a second with a tone that gets louder."""
+    """Writes 2 s at 10 frames per second with a tone that gets louder."""
     with av.open(str(path), "w") as container:
         picture = container.add_stream("libx264", rate=10)
         picture.width, picture.height, picture.pix_fmt = 48, 32, "yuv420p"
@@ -41,7 +41,7 @@ def write_with_sound(path, codec="aac", seconds=2.0, tone=440):
 
 
 def loudness(path):
-    """Returns the loudness of every tenth of a second."""
+    """Returns the loudness in every tenth of a second."""
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray()[0] for frame in container.decode(audio=0)]
     wave = np.concatenate(frames)
@@ -65,7 +65,7 @@ def test_sound_of_the_source_is_copied_and_begins_with_the_first_frame(tmp_path,
     np.testing.assert_allclose(part[2:8], whole[7:13], atol=0.12)
 
 
-def test_a_source_without_sound_or_with_one_that_cannot_be_copied_gives_a_silent_video(tmp_path):
+def test_a_source_without_usable_sound_gives_a_silent_video(tmp_path):
     drawn_videos.write_video(tmp_path / "silent.mp4", IMAGES, 10)
     with av.open(str(tmp_path / "raw.mkv"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
@@ -81,7 +81,7 @@ def test_a_source_without_sound_or_with_one_that_cannot_be_copied_gives_a_silent
         assert len(list(video.open_frames(tmp_path / "out.mp4"))) == 8
 
 
-def test_frames_keep_times_that_are_not_regular(tmp_path):
+def test_frames_keep_irregular_times(tmp_path):
     times = [Fraction(n, 1000) for n in (500, 540, 600, 601, 900, 900, 2500)]
     with video_writing.writing_video(tmp_path / "out.mp4", 30) as write:
         for time, image in zip(times, IMAGES):
@@ -93,7 +93,7 @@ def test_frames_keep_times_that_are_not_regular(tmp_path):
     assert len(frames) == 7
 
 
-def test_browsers_can_play_it_while_it_loads(tmp_path):
+def test_browsers_can_play_the_video_while_it_loads(tmp_path):
     drawn_videos.write_video(tmp_path / "out.mp4", IMAGES, 10)
     content = (tmp_path / "out.mp4").read_bytes()
     assert content.index(b"moov") < content.index(b"mdat")
@@ -102,7 +102,7 @@ def test_browsers_can_play_it_while_it_loads(tmp_path):
         assert (context.name, context.pix_fmt, context.profile) == ("h264", "yuv420p", "High")
 
 
-def test_transparency_comes_back_from_webm(tmp_path):
+def test_transparency_is_read_back_from_webm(tmp_path):
     image = np.zeros((33, 47, 4), np.uint8)
     image[8:24, 8:24] = (200, 30, 40, 255)
     encoding = video_writing.WITH_ALPHA
@@ -119,7 +119,7 @@ def test_transparency_comes_back_from_webm(tmp_path):
     np.testing.assert_allclose(back[12:20, 12:20, :3].mean((0, 1)), image[16, 16, :3], atol=12)
 
 
-def test_gray_comes_back_bit_by_bit(tmp_path):
+def test_gray_is_read_back_losslessly(tmp_path):
     noise = np.random.default_rng(0).integers(0, 2, (5, 33, 47), dtype=np.uint8) * 255
     encoding = video_writing.LOSSLESS_GRAY
     with video_writing.writing_video(tmp_path / "out.mkv", 10, encoding=encoding) as write:
@@ -129,15 +129,15 @@ def test_gray_comes_back_bit_by_bit(tmp_path):
     np.testing.assert_array_equal(np.stack(back)[..., 0], noise)
 
 
-def test_a_name_of_another_kind_and_a_video_without_frames_are_refused(tmp_path):
+def test_a_wrong_suffix_and_a_video_without_frames_are_refused(tmp_path):
     with pytest.raises(InputError, match="a.avi: expected a name that ends in .mp4"):
         drawn_videos.write_video(tmp_path / "a.avi", IMAGES, 10)
-    with pytest.raises(InputError, match="a.mp4: no frame to write"):
+    with pytest.raises(InputError, match="a.mp4: no frames to write"):
         drawn_videos.write_video(tmp_path / "a.mp4", [], 10)
     assert not list(tmp_path.iterdir())
 
 
-# Runs in the page: both videos must load, and the cut-out let the ground shine through.
+# Runs in the page: both videos must load, and the background must show through the cutout.
 _PLAY = """<body><video src="overlay.mp4" muted></video><video src="cutout.webm" muted></video>
 <canvas width="96" height="64"></canvas><script>
 const videos = [...document.querySelectorAll("video")];

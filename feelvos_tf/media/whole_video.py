@@ -1,6 +1,6 @@
-"""Detects videos that hold less than they declare: broken downloads and recordings.
+"""Detects truncated videos, which hold less than they declare: broken downloads and recordings.
 
-Decoders end without an error there, and a tenth of the masks would look like all of them.
+Decoders end without an error there, so a tenth of the masks would pass for all of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import av
 
 from feelvos_tf.core.errors import InputError
 
-_SLACK = Fraction(6, 5)  # Frames: the last one may not say how long it lasts.
+_SLACK = Fraction(6, 5)  # Frames, as the last one may not declare its duration.
 _OTHER_STREAMS_SECONDS = 1  # How much longer than the pictures the sound may be.
 _UNKNOWN = -1
 _TS_PACKET = 188
@@ -28,12 +28,12 @@ _NUT_INDEX = b"NX\xdd\x67\x2f\x23\xe6\x4e"
 
 
 class Seen:
-    """What was read of a stream of pictures.
+    """What has been read of a video stream.
 
     Attributes:
-      is_corrupt: whether the last packet was cut.
+      is_corrupt: whether the last packet was truncated.
       last_frame_is_corrupt: whether the decoder had to make up parts of the last frame.
-      end: when the latest picture ends, seconds.
+      end: latest end of a picture, in seconds.
       packet_bytes: size of the first packet.
     """
 
@@ -42,7 +42,7 @@ class Seen:
         self.end, self.packet_bytes = Fraction(0), 0
 
     def add(self, packet: av.Packet) -> None:
-        """Takes account of the next packet."""
+        """Records the next packet."""
         if not packet.size:
             return
         self.is_corrupt = packet.is_corrupt
@@ -58,17 +58,17 @@ def check(
     seen: Seen,
     num_frames: int,
 ) -> None:
-    """Raises InputError where a video that was read to its end has been cut off.
+    """Raises InputError if a video that was read to its end is truncated.
 
-    A declared length that is only an estimate gives a warning on stderr instead: sound may last
-    longer than the pictures, frames may have been dropped, and the last one of a variable rate may
-    last long.
+    If the declared length is only an estimate, prints a warning to stderr instead: sound may last
+    longer than the pictures, frames may have been dropped, and with a variable rate the last frame
+    may be long.
 
     Args:
       path: the file.
-      container: the same, opened.
+      container: the same file, opened.
       seen: what was read.
-      num_frames: how many frames it gave.
+      num_frames: number of frames decoded.
     """
     prefix = f"{path}: the video is cut off after {num_frames} frames"
     if not _parts_are_whole(pathlib.Path(path), container.format.name, seen):
@@ -78,7 +78,7 @@ def check(
     is_short = declared - seen.end > _SLACK / Fraction(rate)
     sentence = f"{prefix}: expected {float(declared):.2f} s, found {float(seen.end):.2f} s"
     if seen.last_frame_is_corrupt:
-        raise InputError(f"{prefix}: parts of the last one lack")
+        raise InputError(f"{prefix}: parts of the last one are missing")
     if seen.is_corrupt or (is_short and is_exact):
         raise InputError(sentence)
     if is_short:
@@ -86,7 +86,7 @@ def check(
 
 
 def _declared_end(container: av.container.InputContainer) -> tuple[Fraction, bool]:
-    """Returns when the last picture should end, seconds, 0 for unknown; and whether it must."""
+    """Returns when the last picture should end, in seconds (0: unknown), and whether it must."""
     stream = container.streams.video[0]
     # Matroska and WebM count from time 0; the tag is in hours, minutes and seconds.
     found = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
@@ -100,13 +100,13 @@ def _declared_end(container: av.container.InputContainer) -> tuple[Fraction, boo
     if stream.duration:
         length = stream.duration * Fraction(stream.time_base)
     begin = (stream.start_time or 0) * Fraction(stream.time_base)
-    if container.format.name in ("flv", "nut"):  # They count from time 0, too.
+    if container.format.name in ("flv", "nut"):  # These count from time 0 as well.
         begin = Fraction(0)
     return begin + length, bool(stream.duration) and container.format.name.startswith("mov")
 
 
 def _parts_are_whole(path: pathlib.Path, format_name: str, seen: Seen) -> bool:
-    """Returns whether the lengths that a container writes before its parts lead to its end."""
+    """Returns whether the lengths declared by a container's parts lead to the end of the file."""
     size = path.stat().st_size
     name = format_name.split(",")[0]
     with path.open("rb") as file:
@@ -123,7 +123,7 @@ def _parts_are_whole(path: pathlib.Path, format_name: str, seen: Seen) -> bool:
             begin = head.find(_ASF_PROPERTIES) + 40
             return begin < 40 or int.from_bytes(head[begin : begin + 8], "little") <= size
         if name == "flv":
-            # Behind every tag stands how long it was; its own length is without 11 bytes of header.
+            # Every tag is followed by its size; the length inside it excludes the 11-byte header.
             file.seek(max(0, size - 4))
             length = int.from_bytes(file.read(4), "big")
             file.seek(max(0, size - 4 - length))
@@ -136,7 +136,7 @@ def _parts_are_whole(path: pathlib.Path, format_name: str, seen: Seen) -> bool:
                 return tail.rfind(b"\xff\xd9") > tail.rfind(b"\xff\xd8")  # End and begin.
             return (_program_stream_is_whole if name == "mpeg" else _ogg_is_whole)(tail)
         if name == "nut":
-            # An index at the end, and before the last checksum how far back it begins.
+            # The file ends with an index; its size is stored before the last checksum.
             file.seek(max(0, size - 12))
             file.seek(max(0, size - int.from_bytes(file.read(8), "big")))
             return file.read(8) == _NUT_INDEX
@@ -147,9 +147,9 @@ def _parts_are_whole(path: pathlib.Path, format_name: str, seen: Seen) -> bool:
 
 
 def _chunks_are_whole(file: BinaryIO, size: int, name: str) -> bool:
-    """Returns whether the outermost boxes of an .mp4 or .mov, or chunks of an .avi, are all there.
+    """Returns whether the top-level boxes of an .mp4 or .mov, or chunks of an .avi, are complete.
 
-    A box is length and name, a chunk of RIFF name and length without these 8 bytes.
+    A box begins with length and name; a RIFF chunk with name and length, excluding these 8 bytes.
     """
     position = 0
     while position + 8 <= size:
@@ -157,41 +157,41 @@ def _chunks_are_whole(file: BinaryIO, size: int, name: str) -> bool:
         head = file.read(16)
         if name == "avi":
             if head[:4] != b"RIFF":
-                return True  # Something behind the end.
+                return True  # Trailing data.
             position += 8 + int.from_bytes(head[4:8], "little")
-            size += 1 if position > size else 0  # Some count a byte of padding.
+            size += 1 if position > size else 0  # Some writers count a byte of padding.
             continue
         length = int.from_bytes(head[:4], "big")
         if length == 1:
             length = int.from_bytes(head[8:], "big")
         if length < 8:
-            return True  # To the end, or something behind the end.
+            return True  # A box up to the end of the file, or trailing data.
         position += length
     return position <= size
 
 
 def _ebml_is_whole(file: BinaryIO, size: int) -> bool:
-    """Returns whether the elements of a Matroska (WebM) file lead to its end, or to nowhere."""
+    """Returns whether the elements of a Matroska (WebM) file lead to its end or to other data."""
     position = 0
     while position < size:
         file.seek(position)
         head = file.read(16)
         begin = 9 - head[0].bit_length()
         if begin > 4:
-            return True  # No element.
+            return True  # Not an element.
         content, length = _sized(head, begin)
         if content > len(head):
             return False
         is_segment = head[:4] == b"\x18\x53\x80\x67"
         if length != _UNKNOWN and is_segment:
             return position + content + length <= size
-        # That of a live recording is unknown: what is inside follows.
+        # A live recording's segment has an unknown length: descend into its elements.
         position += content + max(length, 0)
     return position == size
 
 
 def _sized(head: bytes, position: int) -> tuple[int, int]:
-    """Returns where an EBML element's content begins, and its size; the size is at `position`."""
+    """Returns where an EBML element's content begins, and its size, which is read at `position`."""
     if position >= len(head) or not head[position]:
         return len(head) + 1, 0
     length = 9 - head[position].bit_length()
@@ -200,11 +200,13 @@ def _sized(head: bytes, position: int) -> tuple[int, int]:
 
 
 def _transport_stream_is_whole(head: bytes, size: int) -> bool:
-    """Returns whether the packets of a transport stream fill it; they may have a time, too.
+    """Returns whether whole packets of a transport stream fill the file.
+
+    Packets may carry a timestamp before them or error correction after them.
 
     Args:
-      head: of the file.
-      size: in bytes.
+      head: first bytes of the file.
+      size: of the file in bytes.
     """
     for offset, length in ((0, _TS_PACKET), (4, _TS_PACKET + 4), (0, _TS_PACKET + 16)):
         starts = head[offset::length]
@@ -214,7 +216,7 @@ def _transport_stream_is_whole(head: bytes, size: int) -> bool:
 
 
 def _ogg_is_whole(tail: bytes) -> bool:
-    """Returns whether the last page of an Ogg file ends where it does (RFC 3533, section 6)."""
+    """Returns whether the last page of an Ogg file ends with the file (RFC 3533, section 6)."""
     begin = tail.rfind(b"OggS")
     page = tail[begin:]
     if begin < 0:
@@ -227,13 +229,13 @@ def _program_stream_is_whole(tail: bytes) -> bool:
     """Returns whether the packets of an MPEG-1 or MPEG-2 program stream lead to its end.
 
     Args:
-      tail: of the file.
+      tail: last bytes of the file.
     """
     position = tail.rfind(_PACK_START)
     while 0 <= position < len(tail):
         head = tail[position : position + 14]
         if head[:3] != b"\0\0\1" or head[3:4] == b"\xb9":
-            return len(head) > 3  # Something behind the end, or its mark.
+            return len(head) > 3  # Trailing data, or the end code.
         if len(head) < 6:
             return False
         if head[3] != _PACK_START[3]:
@@ -265,7 +267,7 @@ def _gif_is_whole(content: bytes) -> bool:
                 position = after_color_table(position + 10, content[position + 9])
                 position = after_sub_blocks(position + 1)
             else:
-                position += 1  # Writers pad, and readers search for the next block, too.
+                position += 1  # Writers pad, and readers skip to the next block as well.
     except IndexError:
         return False
     return True

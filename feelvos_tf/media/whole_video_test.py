@@ -1,4 +1,4 @@
-"""Videos that were cut off are told from complete ones, in every container."""
+"""Truncated videos are told from complete ones in every container."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ CODECS = {
 
 
 def write(path, options=None, count=12, times=None, sound=None, codec=None):
-    """Writes noise: frames that all need space.
+    """Writes frames of noise, so that all need space.
 
     Args:
       path: the file.
       options: of the container.
-      count: of the frames.
-      times: of the frames, in tenths of a second; the last one is when the last frame ends.
+      count: number of frames.
+      times: of the frames in tenths of a second, followed by the end of the last frame.
       sound: (codec, seconds) of a silent track that begins at 0.
-      codec: another one than the suffix's.
+      codec: (codec, pixel format) in place of the suffix's.
     """
     codec, pixels = codec or CODECS[path.suffix[1:]]
     noise = np.random.default_rng(0).integers(0, 255, (count, 48, 64, 3), dtype=np.uint8)
@@ -86,21 +86,21 @@ def silence(stream, seconds):
 
 
 @pytest.mark.parametrize("suffix", CODECS)
-def test_whole_videos_give_all_frames_with_their_times(tmp_path, suffix):
+def test_complete_videos_give_all_frames_with_their_times(tmp_path, suffix):
     path = tmp_path / f"clip.{suffix}"
     write(path)
     frames = list(video.open_frames(path).timed())
     assert [frame.number for frame in frames] == list(range(12))
-    step = 0.04 if suffix == "mjpeg" else 0.1  # Which carries no time.
+    step = 0.04 if suffix == "mjpeg" else 0.1  # MJPEG carries no time.
     assert [float(frame.time) for frame in frames] == pytest.approx([n * step for n in range(12)])
     assert frames[0].image.shape == (48, 64, 3)
 
 
 @pytest.mark.parametrize("suffix", CODECS)
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.85, 0.999])
-def test_cut_videos_fail_after_the_frames_they_still_have(tmp_path, suffix, share):
+def test_truncated_videos_fail_after_their_remaining_frames(tmp_path, suffix, share):
     path = tmp_path / f"clip.{suffix}"
-    # With its index in front an .mp4 can still be opened.
+    # With its index in front, a truncated .mp4 can still be opened.
     write(path, {"movflags": "faststart"} if suffix in ("mp4", "mov") else None)
     content = path.read_bytes()
     path.write_bytes(content[: min(int(len(content) * share), len(content) - 2)])
@@ -113,7 +113,7 @@ def test_cut_videos_fail_after_the_frames_they_still_have(tmp_path, suffix, shar
     assert (share < 0.5 or seen) and (share > 0.7 or len(seen) < 12)
 
 
-def test_the_end_of_a_part_is_not_the_end_of_a_cut_video(tmp_path):
+def test_a_selection_before_the_cut_of_a_truncated_video_is_read(tmp_path):
     path = tmp_path / "clip.webm"
     write(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -125,37 +125,37 @@ COMPLETE = {
     "late.mkv": {"times": range(4, 17), "sound": ("aac", 1.4), "codec": ("libx264", "yuv420p")},
     "late.nut": {"times": range(4, 17), "codec": ("mpeg4", "yuv420p")},
     "late.flv": {"times": range(4, 17), "codec": ("flv1", "yuv420p")},
-    # The writer leaves empty places for frames 3 to 8.
+    # The writer leaves gaps for frames 3 to 8.
     "dropped.avi": {"times": [0, 1, 2, 9, 10, 11, 12], "count": 6},
     "sound.flv": {"sound": ("aac", 4.0), "codec": ("flv1", "yuv420p")},
     "sound.wmv": {"sound": ("wmav2", 4.0), "codec": ("wmv2", "yuv420p")},
     "variable.mp4": {"times": [0, 1, 5, 6, 20, 50], "count": 5},
     "variable.webm": {"times": [0, 1, 5, 6, 20, 50], "count": 5},
-    # The last frame lasts 3 seconds, of which its packet says nothing.
-    "unsaid.mkv": {"times": [0, 1, 5, 6, 20, 21], "count": 5},
+    # The last frame lasts 3 seconds, which its packet does not declare.
+    "undeclared.mkv": {"times": [0, 1, 5, 6, 20, 21], "count": 5},
 }
 
 
 @pytest.mark.parametrize("name", COMPLETE)
-def test_complete_videos_pass_though_their_declared_length_is_an_estimate(tmp_path, capfd, name):
+def test_complete_videos_pass_even_if_the_declared_length_is_an_estimate(tmp_path, capfd, name):
     path = tmp_path / name
     write(path, **COMPLETE[name])
-    if name == "unsaid.mkv":
+    if name == "undeclared.mkv":
         content = path.read_bytes()
-        for said, meant in (
+        for old, new in (
             (b"00:00:02.100", b"00:00:05.000"),
             (struct.pack(">d", 2100), struct.pack(">d", 5000)),
         ):
-            assert content.count(said) == 1
-            content = content.replace(said, meant)
+            assert content.count(old) == 1
+            content = content.replace(old, new)
         path.write_bytes(content)
     frames = list(video.open_frames(path).timed())
     assert len(frames) == COMPLETE[name].get("count", 12)
-    may_warn = name.split(".")[0] in ("sound", "unsaid")
+    may_warn = name.split(".")[0] in ("sound", "undeclared")
     assert may_warn or "warning" not in capfd.readouterr().err
 
 
-def test_a_length_that_is_an_estimate_warns(tmp_path, capfd):
+def test_a_shortfall_from_an_estimated_length_only_warns(tmp_path, capfd):
     write(tmp_path / "sound.flv", **COMPLETE["sound.flv"])
     assert len(list(video.open_frames(tmp_path / "sound.flv").timed())) == 12
     (line,) = [x for x in capfd.readouterr().err.splitlines() if "sound.flv" in x]

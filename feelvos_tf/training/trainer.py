@@ -25,7 +25,7 @@ from feelvos_tf.training.devices import BatchesFrom, DistributedBatches, Workers
 from feelvos_tf.training.dry_run import MemoryWatch, Trial, report
 from feelvos_tf.training.mixed_precision import LossScale
 from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer, is_head
-from feelvos_tf.training.progress_log import MetricsFile, ProgressLog, say, how_to_continue
+from feelvos_tf.training.progress_log import MetricsFile, ProgressLog, how_to_continue, say
 from feelvos_tf.training.summaries import Summaries, is_due
 from feelvos_tf.training.train_step import StepResult, TrainState, TrainStep, new_step
 from feelvos_tf.training.weight_averaging import WeightAverage

@@ -1,1 +1,1 @@
-"""The data sets for TensorFlow Datasets, and records that it has prepared."""
+"""Data set builders for TensorFlow Datasets, and access to data sets prepared with it."""

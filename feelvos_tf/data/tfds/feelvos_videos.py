@@ -1,14 +1,15 @@
-"""A TensorFlow Datasets builder for every data set that this project knows, from its folders.
+"""A TensorFlow Datasets builder for every data set that this project supports, from its folders.
 
     folder = tfds.download.DownloadConfig(manual_dir="DAVIS")
     tfds.builder("feelvos_videos/davis_2017_480p").download_and_prepare(download_config=folder)
 
 prepares one in ~/tensorflow_datasets/feelvos_videos/davis_2017_480p. The features are those of
-tfds's own `davis`: a video is one example. (`pip install -e '.[tfds]'`.)
+tfds's own `davis`: one example per video. (Needs `pip install -e '.[tfds]'`.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -25,11 +26,11 @@ _FOLDER = "folder"
 
 @dataclasses.dataclass(eq=False)
 class VideosConfig(tfds.core.BuilderConfig):
-    """Which data set.
+    """Names a data set.
 
     Attributes:
       dataset: one of `datasets.DATASETS`, or "folder".
-      resolution: of DAVIS.
+      resolution: of DAVIS, e.g. "480p".
     """
 
     dataset: str = _FOLDER
@@ -70,22 +71,15 @@ class FeelvosVideos(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         root = str(dl_manager.manual_dir)
-        found = {}
-        for split in ("train", "val"):
-            try:
-                found[split] = self._list(root, split)
-            except InputError:
-                # Only the training split is required.
-                if split == "train":
-                    raise
+        if self.builder_config.dataset == _FOLDER:
+            return {"train": self._generate_examples(own_folders.list_folder(root))}
+        found = {"train": self._list(root, "train")}
+        with contextlib.suppress(InputError):  # Only the training split is required.
+            found["val"] = self._list(root, "val")
         return {split: self._generate_examples(videos) for split, videos in found.items()}
 
     def _list(self, root: str, split: str) -> list[datasets.VideoFiles]:
         config = self.builder_config
-        if config.dataset == _FOLDER:
-            if split != "train":
-                raise InputError("a folder has one split")
-            return own_folders.list_folder(root)
         resolution = config.resolution or "480p"
         listed = datasets.list_sequences(root, config.dataset, split, resolution, None, "none")
         return [datasets.with_masks_alone(video) for video in listed]
@@ -94,7 +88,10 @@ class FeelvosVideos(tfds.core.GeneratorBasedBuilder):
         self, videos: list[datasets.VideoFiles]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for video in videos:
-            ids = [masks.read_annotation(path, video.binary_masks) for path in video.masks]
+            ids = [
+                masks.read_annotation(path, video.binary_masks, video.mask_colors)
+                for path in video.masks
+            ]
             yield (
                 video.name,
                 {

@@ -1,4 +1,4 @@
-"""Finds the record files of data sets that TensorFlow Datasets has prepared.
+"""Finds the record files of data sets prepared with TensorFlow Datasets.
 
 tfds:davis/480p                                       the split "train"
 tfds:davis/480p?split=validation&data_dir=/data/tfds
@@ -17,7 +17,7 @@ _OPTIONS = {"split", "data_dir"}
 
 
 def is_prepared(pattern: str) -> bool:
-    """Returns whether `records` names a data set of TensorFlow Datasets, not files."""
+    """Returns whether a pattern of records names a data set of TensorFlow Datasets, not files."""
     return pattern.startswith(PREFIX)
 
 
@@ -26,7 +26,7 @@ def record_files(pattern: str, split: str = "train") -> list[Path]:
 
     Args:
       pattern: such as "tfds:davis/480p?split=train".
-      split: taken where the pattern names none; `val` stands for `validation`, too.
+      split: used if the pattern names none; `val` also finds `validation`.
 
     Raises:
       InputError: the library or the data set is missing, or not prepared.

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets' way to the training gives the examples of our own."""
+"""TensorFlow Datasets gives the same training examples as our own records."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from absl import flags
+from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags, datasets, record_shards
@@ -20,7 +21,7 @@ tfds = pytest.importorskip("tensorflow_datasets", reason="needs feelvos_tf[tfds]
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, request):
-    """Returns three of the bundled videos as DAVIS 2017, in the order that tfds will have them."""
+    """Returns a DAVIS 2017 folder with three of the bundled videos as both train and val."""
     folder = tmp_path_factory.mktemp("tfds") / "DAVIS"
     shutil.copytree(request.config.rootpath / "testdata", folder)
     names = (folder / "ImageSets/2017/train.txt").read_text().split()[:3]
@@ -30,7 +31,7 @@ def root(tmp_path_factory, request):
 
 
 def decoded(pattern):
-    """Returns name -> (images, masks) of all records, once; the shards are in no known order."""
+    """Returns name -> [images, masks] of all records, as the order of shards is unspecified."""
     from feelvos_tf.data import tfrecords
 
     found = tfrecords.find_videos(pattern)
@@ -73,7 +74,22 @@ def test_our_builder_prepares_the_same_examples(root, ours, tmp_path):
     assert batch["images"].shape == [2, 3, 33, 33, 3]
 
 
-def test_tfds_s_own_davis_gives_the_same_examples(root, ours, tmp_path, monkeypatch):
+def test_a_folder_of_your_own_may_hold_masks_of_colors(tmp_path):
+    from feelvos_tf.data.tfds import feelvos_videos  # noqa: F401 - Registers it.
+
+    (tmp_path / "own/a").mkdir(parents=True)
+    for number, color in enumerate([(250, 9, 9), (9, 250, 9)]):
+        Image.new("RGB", (24, 16)).save(tmp_path / f"own/a/{number}.jpg")
+        Image.new("RGB", (24, 16), color).save(tmp_path / f"own/a/{number}.png")
+    builder = tfds.builder("feelvos_videos/folder", data_dir=tmp_path / "prepared")
+    config = tfds.download.DownloadConfig(manual_dir=str(tmp_path / "own"))
+    builder.download_and_prepare(download_config=config)
+    [example] = tfds.load("feelvos_videos/folder", split="train", data_dir=tmp_path / "prepared")
+    found = [int(mask[0, 0, 0]) for mask in example["video"]["segmentations"]]
+    assert found == [2, 1]
+
+
+def test_the_davis_of_tfds_gives_the_same_examples(root, ours, tmp_path, monkeypatch):
     from tensorflow_datasets.core.download import DownloadManager
 
     monkeypatch.setattr(
@@ -87,7 +103,7 @@ def test_tfds_s_own_davis_gives_the_same_examples(root, ours, tmp_path, monkeypa
 
 
 def check_unpacked(pattern, root, tmp_path, monkeypatch):
-    """Programs find the same files under --dataset_root=tfds:..., unpacked once."""
+    """Checks that --dataset_root=tfds:... is unpacked once, and into the same files."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for _ in range(2):
         flag_values = flags.FlagValues()
@@ -121,7 +137,7 @@ def check_unpacked(pattern, root, tmp_path, monkeypatch):
         ("tfds:davis/480p?data_dir=/nowhere", "found none: it is not prepared"),
     ],
 )
-def test_a_missing_data_set_or_option_is_one_sentence(pattern, sentence):
+def test_a_missing_data_set_or_unknown_option_gives_a_one_line_error(pattern, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         prepared.record_files(pattern)
     assert "\n" not in str(caught.value)

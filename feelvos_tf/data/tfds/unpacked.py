@@ -1,7 +1,7 @@
-"""Unpacks videos that TensorFlow Datasets has prepared into folders, as DAVIS 2017 has them.
+"""Unpacks data sets prepared with TensorFlow Datasets into folders with the layout of DAVIS 2017.
 
-Programs that segment or score read frames and masks as files: `--dataset_root=tfds:davis/480p` is
-unpacked once into ~/.cache/feelvos_tf/tfds (XDG_CACHE_HOME moves it) and read from there.
+Programs that segment or score read frames and masks from files: `--dataset_root=tfds:davis/480p` is
+unpacked once into ~/.cache/feelvos_tf/tfds (or below XDG_CACHE_HOME) and read from there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def folder_of(pattern: str, split: str) -> pathlib.Path:
 
     Args:
       pattern: such as "tfds:davis/480p", see `prepared`.
-      split: taken where the pattern names none; `val` stands for `validation`, too.
+      split: used if the pattern names none; `val` also finds `validation`.
 
     Raises:
       InputError: the data set or split is missing, or cannot be unpacked.
@@ -44,7 +44,7 @@ def folder_of(pattern: str, split: str) -> pathlib.Path:
 
 
 def _unpack(files: list[pathlib.Path], folder: pathlib.Path, split: str) -> None:
-    """Writes frames and masks, byte for byte, and the list of the videos."""
+    """Writes frames and masks, byte for byte, and the list of videos."""
     import tensorflow as tf
 
     from feelvos_tf.data import tfrecords
