@@ -21,10 +21,11 @@ def load(
 ) -> VideoPredictor:
     """Returns a trained model that segments a video given as NumPy arrays.
 
-    All that it can do: feelvos_tf/inference/README.md. On a CPU with AVX2 but no AVX512-VNNI, set
-    TF_ENABLE_ONEDNN_OPTS=1 before TensorFlow 2.15 is imported: it makes a frame a fifth faster, and
-    the masks those of the programs, which set it. The first call of a version writes 20 MB to
-    ~/.cache/feelvos_tf, from which later processes start sooner (FEELVOS_CACHE= without).
+    feelvos_tf/inference/README.md shows everything it can do. On a CPU with AVX2 but without
+    AVX512-VNNI, set TF_ENABLE_ONEDNN_OPTS=1 before importing TensorFlow 2.15: a frame is then a
+    fifth faster, and the masks are those of the programs, which set it themselves. The first call
+    of a version writes 20 MB to ~/.cache/feelvos_tf, so that later processes start faster; set
+    FEELVOS_CACHE= to disable this.
 
     Example:
       import feelvos_tf
@@ -39,14 +40,14 @@ def load(
 
     Args:
       saved_model: folder that `feelvos_tf.export` wrote; the bundled model by default.
-      inference_size: frames are scaled so that their short side has this many pixels while the
-        model runs, e.g. 240 where time matters. By default a SavedModel runs on the frames as
-        they are, the bundled model at the size at which it scores best.
-      max_total_reference_pixels: pixels (of a grid at a quarter of the frames' resolution) that an
-        object keeps of all frames in which it was marked; what a video's memory can grow by. By
-        default the setting that the model was written with, 65536 unless it says otherwise.
-      window: share of a frame's pixels that is computed, around the objects; 0 for whole frames,
-        as in the paper and, by default, with a SavedModel.
+      inference_size: the model runs on frames scaled to this many pixels on the short side, e.g.
+        240 if speed matters. By default a SavedModel runs on the frames as they are, the bundled
+        model at the size at which it scores best.
+      max_total_reference_pixels: most pixels (on a grid at a quarter of the frames' resolution)
+        that an object keeps of all frames in which it was marked; limits how much RAM a video can
+        take up. By default the model's own setting, which is 65536 unless it was changed.
+      window: share of a frame's pixels to compute, around the objects; 0 for whole frames, as in
+        the paper and, by default, with a SavedModel.
 
     Raises:
       feelvos_tf.core.errors.InputError: the model is missing or damaged.
@@ -61,16 +62,16 @@ def load(
 def read_mask(path: str | os.PathLike[str], size: tuple[int, int] | None = None) -> np.ndarray:
     """Returns the object ids of a mask, uint8 [height, width]; 0 is background, 255 void.
 
-    It reads what `--mask` reads: masks drawn in any paint program or written by other programs, see
-    feelvos_tf/media/README.md.
+    Reads the same files as `--mask`: masks drawn in any paint program or written by other programs;
+    see feelvos_tf/media/README.md.
 
     Args:
-      path: a picture, or JSON of COCO or labelme.
-      size: height and width of the frame, for JSON that does not say.
+      path: an image, or JSON of COCO or labelme.
+      size: height and width of the frame, for JSON that does not contain them.
 
     Raises:
-      feelvos_tf.core.errors.InputError: the file is no mask, or it cannot be told what belongs to
-        which object.
+      feelvos_tf.core.errors.InputError: the file is not a mask, or it is unclear which pixels
+        belong to which object.
     """
     from feelvos_tf.media import given_mask
 

@@ -1,4 +1,4 @@
-"""Settings that make no sense are refused by name, whichever room they belong to."""
+"""Invalid settings are refused by name, whichever package they belong to."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ ARGUMENTS = {
         ("decoder_batch_norm.decay = 1.0", "float of 0.0 to 0.999999, found 1.0"),
     ],
 )
-def test_a_number_that_makes_no_sense_is_refused_with_the_name_of_its_setting(binding, expected):
+def test_an_invalid_value_is_refused_with_the_name_of_its_setting(binding, expected):
     gin_settings.parse([], [binding, "training_dataset.records = 'none'"])
     setting = binding.split(" = ")[0]
     part = setting.split(".")[0]

@@ -1,4 +1,4 @@
-"""Where tests find real data and the bundled data set, and how they run."""
+"""Shared fixtures: where tests find their data, and the environment they run in."""
 
 import functools
 import os
@@ -9,7 +9,7 @@ import pytest
 
 from feelvos_tf.core import cli
 
-cli.use_onednn_where_it_is_faster()  # As the programs do, so that what they run is what is tested.
+cli.use_onednn_where_it_is_faster()  # As the programs do, so that tests run what users run.
 
 # Tests must not depend on what earlier ones left in the home folder.
 os.environ["FEELVOS_CACHE"] = ""
@@ -19,13 +19,13 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True, scope="module")
 def no_settings_of_other_files():
-    """Begins each file with the defaults, whatever tests of another one have bound."""
+    """Starts each test file with the default settings, whatever other files have bound."""
     gin.clear_config()
 
 
 @pytest.fixture
 def eagerly():
-    """Runs TensorFlow's functions without tracing, which takes most of the time."""
+    """Runs TensorFlow's functions without tracing, which would take most of the time."""
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
@@ -35,7 +35,7 @@ def eagerly():
 
 @pytest.fixture
 def few_blocks(monkeypatch):
-    """Lets settings build a MobileNetV2 of few blocks."""
+    """Makes settings build a MobileNetV2 with few blocks."""
     from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
     from feelvos_tf.testing import small_model
 
@@ -51,7 +51,7 @@ def _bundled_model():
 
 @pytest.fixture
 def bundled_model(monkeypatch):
-    """Lets all tests of a process share the bundled model, which is traced at its first frames."""
+    """Shares one bundled model among all tests of a process, so that it is traced only once."""
     from feelvos_tf.inference import model_loading
 
     model = _bundled_model()

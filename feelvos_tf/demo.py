@@ -1,8 +1,8 @@
-"""Serves a page on which objects are marked and their masks propagated, on this machine alone.
+"""Serves a local page for marking objects in a video and propagating their masks.
 
     python -m feelvos_tf.demo [--port=7860]
 
-Open the address that it prints in a browser. feelvos_tf/demo_page/README.md shows the page.
+Open the printed address in a browser. feelvos_tf/demo_page/README.md shows the page.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from feelvos_tf.media import video
 
 _FLAGS = cli.flag_values(__name__)
 _LOOPBACK = "127.0.0.1"
-_BACKLOG = 128  # Connections that wait.
+_BACKLOG = 128  # Waiting connections.
 _ANY = ("0.0.0.0", "::")  # Every address of this machine.
 _DEFAULTS = Limits()
 _HOST = flags.DEFINE_string(
     "host",
     _LOOPBACK,
-    "Address to listen on. Any but 127.0.0.1, such as 0.0.0.0, lets other machines in; then the "
-    "page asks for a password.",
+    "Address to listen on. Any other than 127.0.0.1, such as 0.0.0.0, lets other machines in; the "
+    "page then asks for a password.",
     flag_values=_FLAGS,
 )
 _PASSWORD = flags.DEFINE_string(
     "password",
     None,
-    "With --host: what the page asks for; by default one that is made up and printed.",
+    "With --host: the page's password; by default a random one is generated and printed.",
     flag_values=_FLAGS,
 )
 _PORT = flags.DEFINE_integer(
     "port",
     7860,
-    "Port of the address; 0 for any that is free.",
+    "Port to listen on; 0 for any free one.",
     lower_bound=0,
     upper_bound=65535,
     flag_values=_FLAGS,
@@ -60,7 +60,7 @@ _MAX_FRAMES = flags.DEFINE_integer(
 _MAX_SIDE = flags.DEFINE_integer(
     "max_side",
     _DEFAULTS.side,
-    "Pixels of a frame's long side; larger frames are scaled down.",
+    "Long side of a frame in pixels; larger frames are scaled down.",
     lower_bound=16,
     flag_values=_FLAGS,
 )
@@ -72,7 +72,7 @@ _MAX_UPLOAD_MB = flags.DEFINE_integer(
     flag_values=_FLAGS,
 )
 _MAX_VISITORS = flags.DEFINE_integer(
-    "max_visitors", _DEFAULTS.visitors, "Visitors at a time.", lower_bound=1, flag_values=_FLAGS
+    "max_visitors", _DEFAULTS.visitors, "Simultaneous visitors.", lower_bound=1, flag_values=_FLAGS
 )
 
 
@@ -106,41 +106,44 @@ def main(argv: list[str]) -> None:
 
 
 def _warm_up(predictor: VideoPredictor, clip: pathlib.Path) -> None:
-    """Traces what the first click needs, while a clip is being chosen."""
-    with contextlib.suppress(InputError):  # No clip comes with an installed package.
+    """Traces what the first click needs while the user is choosing a clip."""
+    with contextlib.suppress(InputError):  # An installed package comes without the clip.
         image = next(iter(video.open_frames(clip)))
         predictor.another().prompt(image, [[side / 2 for side in image.shape[1::-1]]], [1])
 
 
 def _password() -> str | None:
-    """Returns the password of the page; None where only this machine reaches it.
+    """Returns the password of the page; None if only this machine can reach it.
 
     Raises:
-      InputError: --password has no use.
+      InputError: --password is given although only this machine can reach the page.
     """
     if _HOST.value == _LOOPBACK:
         if _PASSWORD.value is not None:
-            raise InputError("--password belongs to --host: other machines cannot reach the page")
+            raise InputError(
+                "--password: expected --host as well, found none; without it, other machines "
+                "cannot reach the page"
+            )
         return None
     return _PASSWORD.value or secrets.token_urlsafe(9)
 
 
 def _print_address(port: int, password: str | None) -> None:
-    """Prints where the page is, and who can see it."""
+    """Prints the page's address, and who can use it."""
     host = _HOST.value if _HOST.value not in _ANY else socket.gethostname()
-    print(f"open http://{host}:{port} (Ctrl-C ends it)", flush=True)
+    print(f"open http://{host}:{port} (Ctrl-C stops it)", flush=True)
     if password is not None:
         print(
             f"password: {password} (any user name)\n"
-            "Whoever reaches this machine and has the password can use it and its processor. What "
-            "is sent, also the password, can be read on the way: use a network of your own, or "
-            "leave --host out and forward the port (ssh -L)",
+            "Anyone who can reach this machine and has the password can use the page and the "
+            "processor. Traffic, including the password, is not encrypted: use a private network, "
+            "or omit --host and forward the port (ssh -L)",
             flush=True,
         )
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Returns a listening socket: whoever comes early waits, and nobody else gets the port.
+    """Returns a listening socket: early connections wait, and no other program gets the port.
 
     Raises:
       InputError: the address cannot be used, or the port is taken.

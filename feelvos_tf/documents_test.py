@@ -32,7 +32,7 @@ PROGRAMS = sorted(
 
 
 def text_of(path: pathlib.Path) -> str:
-    """Returns a document's text; of a gin file and of a program, its header."""
+    """Returns a document's text; of a gin file or a program, only its header."""
     text = (ROOT / path).read_text()
     if path.suffix == ".gin":
         return "\n".join(line[2:] for line in text.splitlines() if line.startswith("# "))
@@ -42,11 +42,11 @@ def text_of(path: pathlib.Path) -> str:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Returns the words of every command for Python, continued lines joined."""
+    """Returns the words of every Python command, with continuation lines joined."""
     joined = re.sub(r"\\\n\s*#?", " ", text)
     found = re.findall(r"^\s*(?:\.venv/bin/)?python (?:-m feelvos_tf|tools/).*$", joined, re.M)
     found += re.findall(r"`(?:\.venv/bin/)?(python (?:-m feelvos_tf|tools/)[^`]*)`", joined)
-    # Square brackets enclose what is optional.
+    # Square brackets enclose optional parts.
     return [shlex.split(re.sub(r"[\[\]](?=--|\s|$)", " ", line), comments=True) for line in found]
 
 
@@ -102,7 +102,7 @@ def test_commands_that_are_named_know_their_flags(path):
 
 
 def test_settings_in_commands_are_known():
-    """Including an unknown one, to see that it would be found."""
+    """An unknown one is added, to check that it would be found."""
     found = [
         word.split("=", 1)[1]
         for path in (*MARKDOWN, *GIN_FILES, *PROGRAMS)
@@ -111,7 +111,7 @@ def test_settings_in_commands_are_known():
         if word.startswith("--gin_param=") and word != "--gin_param=..."
     ]
     assert len(found) > 20
-    # Macros, such as davis_2016_records, make sense if a gin file refers to them.
+    # Macros, such as davis_2016_records, are known if a gin file refers to them.
     short = {binding.split("=")[0].strip() for binding in found if "." not in binding.split("=")[0]}
     referred = set(re.findall(r"%(\w+)", "".join((ROOT / path).read_text() for path in GIN_FILES)))
     assert short <= referred
@@ -141,14 +141,14 @@ def test_all_programs_are_in_the_documents():
     assert not missing
 
 
-def test_the_programs_say_what_the_readme_explains():
-    """The errors under Troubleshooting, word for word; ... stands for what varies."""
+def test_the_errors_that_the_readme_explains_exist():
+    """Those under Troubleshooting, word for word; ... stands for what varies."""
     table = text_of(pathlib.Path("README.md")).split("## Troubleshooting")[1].split("\n## ")[0]
     quoted = re.findall(r"^\| `([^`]+)`", table, re.M)
     assert len(quoted) >= 4
     paths = (p for top in ("feelvos_tf", "tools") for p in (ROOT / top).rglob("*.*"))
     sources = "\n".join(p.read_text() for p in paths if p.suffix in (".py", ".sh"))
-    # Long sentences stand on several lines of the code.
+    # Long messages span several lines of code.
     sources = re.sub(r'"\s+f?"', "", sources)
     for sentence in quoted:
         for part in sentence.split("..."):

@@ -4,13 +4,14 @@
         [--gin_file=gin_configs/evaluation.gin] [--gin_param="output_stride = 8"] [--once]
 
 prints one line per checkpoint and writes J, F and J&F to DIR/eval for TensorBoard; the masks of the
-last one are in DIR/eval/masks. It can run next to the training, even on another machine if DIR is
+last one are in DIR/eval/masks. It can run alongside training, even on another machine if DIR is
 shared. A checkpoint that is replaced while another is being scored is skipped. The settings are
-those of the training run; --gin_file and --gin_param override single ones.
+those of the training run; --gin_file and --gin_param override individual ones.
 
-Which when: this program scores the checkpoints of a run from another process. `Validation` are the
-settings of a split that the training scores itself, and waits for. `feelvos_tf.predict` writes
-masks and scores nothing. `tools/eval_davis.py` scores a folder of masks, whoever wrote them.
+When to use which: this program scores the checkpoints of a run from another process. With the
+settings of `Validation`, training scores a split itself and waits for the scores.
+`feelvos_tf.predict` writes masks and scores nothing. `tools/eval_davis.py` scores any folder of
+masks.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _MODEL_DIR = flags.DEFINE_string(
 )
 _DATASET = dataset_flags.define(
     _FLAGS,
-    "Folder of the data set; by default that of the training's settings.",
-    otherwise="the training's",
+    "Folder of the data set; by default the training run's.",
+    otherwise="the training run's",
 )
 _INFERENCE_SIZE = flags.DEFINE_integer(
     "inference_size",
@@ -47,7 +48,7 @@ _INFERENCE_SIZE = flags.DEFINE_integer(
     flag_values=_FLAGS,
 )
 _GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
-    _FLAGS, "Settings that replace the training's", "output_stride = 8"
+    _FLAGS, "Settings that override the training run's", "output_stride = 8"
 )
 _ONCE = flags.DEFINE_bool(
     "once", False, "Score the latest checkpoint and stop.", flag_values=_FLAGS
@@ -55,7 +56,7 @@ _ONCE = flags.DEFINE_bool(
 _TIMEOUT = flags.DEFINE_float(
     "timeout",
     None,
-    "Stop after so many seconds without a new checkpoint; by default never.",
+    "Stop after this many seconds without a new checkpoint; by default never.",
     flag_values=_FLAGS,
 )
 
@@ -74,7 +75,7 @@ def main(argv: list[str]) -> None:
     first = next(prefixes, None)
     if first is None:
         raise InputError(
-            f"{_MODEL_DIR.value}: expected a checkpoint of the trainer beside "
+            f"{_MODEL_DIR.value}: expected a checkpoint of the trainer next to "
             f"{gin_settings.OPERATIVE_CONFIG}, found none"
         )
     from feelvos_tf import configurables  # noqa: F401
@@ -92,8 +93,8 @@ def new_checkpoints(model_dir: str, timeout: float | None) -> Iterator[str]:
     """Yields the prefix of each new checkpoint; skips those already replaced by a newer one.
 
     Args:
-      model_dir: the run's folder. Checkpoints count once its settings exist, too.
-      timeout: ends after so many seconds without a new one; None waits forever.
+      model_dir: the run's folder. Checkpoints count only once its settings exist as well.
+      timeout: ends after this many seconds without a new one; None waits forever.
     """
     import tensorflow as tf
 
@@ -152,10 +153,10 @@ class CheckpointEvaluation:
 
 
 def _validation_settings() -> dict[str, Any]:
-    """Returns the flags' settings of the data; the training's apply to the rest."""
+    """Returns the data settings given as flags; the training run's apply to the rest."""
     settings = _DATASET.given()
     if "split" in settings or "dataset" in settings:
-        # The names of the training's list are not those of another one.
+        # The training run's sequences are not those of another split.
         settings.setdefault("sequences", None)
     if "root" in settings:
         settings["dataset_root"] = settings.pop("root")

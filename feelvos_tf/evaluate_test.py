@@ -1,4 +1,4 @@
-"""Scores of a run: of its checkpoints as they appear, and of the model while it trains."""
+"""Scores of a run's checkpoints as they appear, and of the model during training."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def save(model, model_dir, step: int) -> str:
 
 
 def parse_with_evaluation_scope(dataset_root) -> None:
-    """Sets settings by which the evaluated model is another one than the trained."""
+    """Parses settings with which the evaluated model differs from the trained one."""
     bindings = [
         f"Validation.dataset_root = '{dataset_root}'",
         "evaluation/MobileNetV2.output_stride = 8",
@@ -149,7 +149,7 @@ def test_once_prints_one_line_and_writes_scalars_at_the_checkpoint_s_step(
         (["--dataset_root=D"], {"dataset_root": "D"}),
     ],
 )
-def test_another_split_is_scored_as_a_whole_whichever_sequences_the_training_looked_at(
+def test_another_split_is_scored_in_full_whichever_sequences_the_training_run_selected(
     given, expected
 ):
     try:
@@ -180,14 +180,14 @@ def test_each_new_checkpoint_is_scored_with_its_own_weights(run_dir, dataset_roo
     assert {step for step, _ in scalars(folder / "eval")} == {10, 20}
 
 
-def test_evaluating_goes_on_waiting_until_the_timeout(run_dir, tmp_path, monkeypatch):
+def test_waiting_for_checkpoints_ends_at_the_timeout(run_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "_POLL_SECONDS", 0.01)
     assert list(evaluate.new_checkpoints(str(tmp_path), timeout=0.05)) == []
     checkpoints = evaluate.new_checkpoints(str(run_dir), timeout=0.05)
     assert [os.path.basename(prefix) for prefix in checkpoints] == ["ckpt-10"]
 
 
-def test_a_model_in_training_is_scored_without_being_touched(dataset_root, tmp_path):
+def test_a_model_in_training_is_scored_without_being_changed(dataset_root, tmp_path):
     bindings = [f"Validation.dataset_root = '{dataset_root}'", "Validation.sequences = ['bear']"]
     gin_settings.parse([], TINY.strip().splitlines() + bindings)
     strategy = tf.distribute.MirroredStrategy(["CPU:0"])
@@ -224,7 +224,7 @@ def test_the_evaluated_model_can_have_settings_of_its_own(dataset_root, tmp_path
     assert np.abs(found - stride_16).max() > 1e-4
 
 
-def test_one_checkpoint_has_one_score_in_training_and_afterwards(dataset_root, tmp_path):
+def test_a_checkpoint_scores_the_same_during_training_and_afterwards(dataset_root, tmp_path):
     parse_with_evaluation_scope(dataset_root)
     trained = tiny_model(seed=1)
     in_training = evaluation_of(trained, tmp_path)(100)
@@ -254,7 +254,7 @@ def test_training_without_a_validation_split_is_not_evaluated(tmp_path):
         Validation()
 
 
-def test_wrong_folders_are_told_in_one_sentence(tmp_path):
+def test_wrong_folders_are_reported_in_one_sentence(tmp_path):
     for arguments, sentence in {
         (): "--model_dir: expected the folder of a training run",
         (f"--model_dir={tmp_path}/none",): "expected the folder of a training run, found",

@@ -11,13 +11,13 @@ The SavedModel has the functions of feelvos_tf/inference/predictor.py:
     remove(object_id, state) -> state
     segment_clip(images, mask) -> ids
 
-and signatures of these names for TensorFlow Serving (feelvos_tf/inference/SERVING.md).
-The settings are those of the training run, those of its `evaluation/` scope first. --bundled takes
-the model that comes with the package in place of --model_dir.
+and signatures of the same names for TensorFlow Serving (feelvos_tf/inference/SERVING.md).
+The settings are those of the training run; those in its `evaluation/` scope take precedence.
+--bundled exports the model that comes with the package instead of --model_dir's.
 
     python -m feelvos_tf.export --bundled --export_dir=DIR --format=tflite --frame_size=240x427
 
-writes DIR/model.tflite for frames of one size instead; the page above says how it compares.
+writes DIR/model.tflite for frames of one size instead; SERVING.md compares the two.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 _FLAGS = cli.flag_values(__name__)
 _MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Folder that the training wrote.", flag_values=_FLAGS
+    "model_dir", None, "Folder of the training run.", flag_values=_FLAGS
 )
 _EXPORT_DIR = flags.DEFINE_string(
     "export_dir", None, "Folder to write; must not exist yet.", flag_values=_FLAGS
@@ -64,7 +64,7 @@ _FRAME_SIZE = flags.DEFINE_string(
 _NUM_OBJECTS = flags.DEFINE_integer(
     "num_objects",
     1,
-    "TFLite: objects in a mask, beside the background.",
+    "TFLite: objects in a mask, not counting the background.",
     lower_bound=1,
     upper_bound=254,
     flag_values=_FLAGS,
@@ -73,12 +73,12 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     "float16",
     ["float32", "float16", "int8"],
-    "TFLite: of the weights.",
+    "TFLite: precision of the weights.",
     flag_values=_FLAGS,
 )
 _GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
     _FLAGS,
-    "Settings that replace the training's, e.g. gin_configs/evaluation.gin",
+    "Settings that override the training run's, e.g. gin_configs/evaluation.gin",
     "output_stride = 8",
 )
 
@@ -102,10 +102,10 @@ def find_checkpoint(model_dir: str, checkpoint: str | None = None) -> str:
 
 
 def export(predictor: Predictor, export_dir: str) -> None:
-    """Writes `predictor` as a SavedModel, whole or not at all.
+    """Writes `predictor` as a SavedModel, atomically.
 
-    Its folder `assets` says what it is: `settings.gin`, the settings that made it, and
-    `model.json`, class and versions.
+    Its folder `assets` describes it: `settings.gin` contains the settings it was built with,
+    `model.json` its class and versions.
 
     Raises:
       InputError: `export_dir` exists or cannot be written, or a weight is not finite.
@@ -127,7 +127,7 @@ def export(predictor: Predictor, export_dir: str) -> None:
 
 
 def _save(predictor: Predictor, folder: pathlib.Path) -> None:
-    """Writes the SavedModel and, for people and programs that look at it later, what it is."""
+    """Writes the SavedModel with a description for people and programs."""
     import gin
     import tensorflow as tf
 
@@ -147,7 +147,7 @@ def _save(predictor: Predictor, folder: pathlib.Path) -> None:
 
 
 def load_run(model_dir: str, checkpoint: str | None = None) -> Predictor:
-    """Returns the model of a run with the gin settings in force.
+    """Returns the model of a run, built with the current gin settings.
 
     Args:
       model_dir: folder with checkpoints of the trainer.
@@ -165,9 +165,9 @@ def main(argv: list[str]) -> None:
     """Exports the checkpoint that the flags name."""
     del argv
     if (_MODEL_DIR.value is None) != _BUNDLED.value:
-        raise InputError("--model_dir: expected a folder, or --bundled in its place")
+        raise InputError("--model_dir: expected a folder, or --bundled instead")
     if _EXPORT_DIR.value is None:
-        raise InputError("--export_dir: expected a folder, got nothing")
+        raise InputError("--export_dir: expected a folder, found none")
     check_new(_EXPORT_DIR.value)
     size = _frame_size() if _FORMAT.value == "tflite" else None
     files = [gin_settings.find(name) for name in _GIN_FILE.value]
@@ -206,7 +206,7 @@ def _frame_size() -> tuple[int, int]:
 
 
 def _export_tflite(predictor: Predictor, size: tuple[int, int]) -> pathlib.Path:
-    """Returns the file that was written."""
+    """Writes the TFLite file and returns its path."""
     from feelvos_tf.inference.deploy import tflite_model
 
     predictor.check_weights(_EXPORT_DIR.value)
@@ -219,7 +219,7 @@ def _export_tflite(predictor: Predictor, size: tuple[int, int]) -> pathlib.Path:
 
 
 def check_new(export_dir: str) -> None:
-    """Raises InputError where there is something already."""
+    """Raises InputError if `export_dir` exists."""
     if os.path.exists(export_dir):
         raise InputError(f"{export_dir}: expected a folder that does not exist yet, found one")
 

@@ -20,8 +20,8 @@ from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import checkpoint_of
 from feelvos_tf.testing import color_model, small_model, without_tensorflow
 
-# Importing the package is made impossible: the SavedModel must need none of its code. First by its
-# functions, then by signatures, as a server calls them.
+# The package cannot be imported: the SavedModel must not need its code. It is called first by its
+# functions, then by its signatures, as a server does.
 _WITHOUT_PACKAGE = """
 import sys
 sys.modules["feelvos_tf"] = None
@@ -110,7 +110,7 @@ def test_saved_model_gives_the_predictors_masks_without_the_package(exported, ea
     assert sentence in str(by_signatures["refused"])
 
 
-def test_signatures_have_tensors_with_names_and_assets_say_what_the_model_is(exported):
+def test_signatures_name_their_tensors_and_assets_describe_the_model(exported):
     predictor, saved_model, _ = exported
     (graph,) = _read(saved_model).meta_graphs
     state = set(predictor.step.input_signature[1])
@@ -132,10 +132,10 @@ def test_signatures_have_tensors_with_names_and_assets_say_what_the_model_is(exp
 
 
 def test_no_function_is_in_the_file_twice(exported):
-    """What a process waits for before its first mask is the loading of these operations."""
+    """Loading these operations is what delays a process's first mask."""
     _, saved_model, _ = exported
     (graph,) = _read(saved_model).meta_graphs
-    # A signature is a small function of its own around a large one.
+    # A signature is a small function around a large one.
     large = [each for each in graph.graph_def.library.function if len(each.node_def) > 30]
     for method in ("extract", "_step", "start", "_add_objects", "_correct", "_remove"):
         found = [each for each in large if f"__inference_{method}_" in each.signature.name]
@@ -172,7 +172,7 @@ def test_weights_that_are_not_finite_are_refused_in_a_saved_model(tmp_path):
     ],
     ids=["python", "tensorflow"],
 )
-def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(
+def test_a_full_disk_is_reported_in_one_sentence_and_leaves_nothing(
     model, tmp_path, monkeypatch, error
 ):
     def save(predictor, folder, *_):
@@ -189,7 +189,7 @@ def test_a_full_disk_is_told_in_one_sentence_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_told_in_one_sentence(model):
+def test_a_folder_that_cannot_be_written_is_reported_in_one_sentence(model):
     with pytest.raises(InputError, match="/proc/new/model: cannot be written, "):
         export(Predictor(model), "/proc/new/model")
 
@@ -206,7 +206,7 @@ def test_a_folder_without_checkpoint_is_named(tmp_path):
         find_checkpoint(str(tmp_path))
 
 
-def test_unusable_folders_and_files_are_told_without_waiting_for_tensorflow(tmp_path):
+def test_unusable_folders_and_files_are_reported_without_waiting_for_tensorflow(tmp_path):
     run, new = f"--model_dir={tmp_path / 'run'}", f"--export_dir={tmp_path / 'new'}"
     (tmp_path / "run").mkdir()
     (tmp_path / "empty").mkdir()
@@ -216,14 +216,14 @@ def test_unusable_folders_and_files_are_told_without_waiting_for_tensorflow(tmp_
         (run, f"--export_dir={tmp_path}"): "expected a folder that does not exist yet",
         (f"--model_dir={tmp_path / 'empty'}", new): "expected the settings of a training run",
         (run, new, "--gin_file=no.gin"): "no.gin: expected a gin file",
-        (run, new, "--bundled"): "--model_dir: expected a folder, or --bundled in its place",
+        (run, new, "--bundled"): "--model_dir: expected a folder, or --bundled instead",
         ("--bundled", new, "--format=tflite"): "--frame_size: expected HEIGHTxWIDTH, found None",
     }.items():
         result = without_tensorflow.run("feelvos_tf.export", *arguments)
         assert result.returncode == 1 and sentence in result.stderr, result.stderr
 
 
-def test_what_is_exported_is_what_is_evaluated(tmp_path, monkeypatch, eagerly):
+def test_the_exported_model_is_the_evaluated_one(tmp_path, monkeypatch, eagerly):
     seen = []
     monkeypatch.setattr(export_module, "export", lambda predictor, _: seen.append(predictor))
     (tmp_path / "operative_config.gin").write_text(

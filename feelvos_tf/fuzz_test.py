@@ -1,6 +1,6 @@
-"""Damaged files, 2,000 of them: whatever reads them takes them or says one sentence.
+"""2,000 damaged files: each is either accepted or refused in one sentence.
 
-No other exception, no hang, and nothing written outside of where results belong.
+No other exception, no hang, and nothing written outside the folder for results.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def annotations(ids):
 
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
-    """Returns whole files by the reader that is to take them once they are damaged."""
+    """Returns reader -> intact files, which it will read once they are damaged."""
     folder = tmp_path_factory.mktemp("seeds")
     image, ids = drawn_videos.draw(0, [1, 2])
     masks.write_mask(folder / "mask.png", ids)
@@ -246,7 +246,7 @@ def fuzz(seeds, tmp_path, numbers):
     others = tmp_path / "others"
     put(others, "precious.png", b"precious")
     before = tree_of(others)
-    told = 0
+    refused = 0
     handler = signal.signal(signal.SIGALRM, timed_out)
     try:
         for number in numbers:
@@ -259,7 +259,7 @@ def fuzz(seeds, tmp_path, numbers):
             try:
                 reader(folder, mutations.mutated(whole, rng))
             except InputError as error:
-                told += 1
+                refused += 1
                 assert "\n" not in str(error), f"{reader.__name__} {number}: {error}"
             except Exception as error:
                 raise AssertionError(f"{reader.__name__} with seed {number}: {error!r}") from error
@@ -269,22 +269,22 @@ def fuzz(seeds, tmp_path, numbers):
         signal.signal(signal.SIGALRM, handler)
     assert tree_of(others) == before
     assert {path.name for path in tmp_path.iterdir()} == {"others", *map(str, numbers)}
-    assert told > len(numbers) // 4
+    assert refused > len(numbers) // 4
 
 
-def test_whole_files_are_taken(seeds, tmp_path):
+def test_intact_files_are_accepted(seeds, tmp_path):
     for reader, contents in seeds.items():
         for number, content in enumerate(contents):
             folder = tmp_path / f"{reader.__name__}{number}"
             folder.mkdir()
-            if reader not in (read_split, read_gin, read_stamp):  # They name files that lack.
+            if reader not in (read_split, read_gin, read_stamp):  # They name missing files.
                 reader(folder, content)
 
 
-def test_200_damaged_files_are_taken_or_told_in_one_sentence(seeds, tmp_path):
+def test_200_damaged_files_are_accepted_or_refused_in_one_sentence(seeds, tmp_path):
     fuzz(seeds, tmp_path, range(QUICK))
 
 
 @pytest.mark.slow
-def test_2000_damaged_files_are_taken_or_told_in_one_sentence(seeds, tmp_path):
+def test_2000_damaged_files_are_accepted_or_refused_in_one_sentence(seeds, tmp_path):
     fuzz(seeds, tmp_path, range(QUICK, ALL))

@@ -1,4 +1,4 @@
-"""Every gin file that is shipped can be read, says what it is, and builds what it describes."""
+"""Every shipped gin file can be parsed, documents itself and builds what it describes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def records(tmp_path_factory):
     return str(folder / "train-*")
 
 
-# One of each way of making clips; the others differ in sizes and shares.
+# One for each way of making clips; the others differ in sizes and shares.
 WITH_CLIPS = ("train/small_model_2_rollout.gin", "train/paper.gin", "datasets/first_frames.gin")
 ALL_WITH_CLIPS = [pytest.param(path, True, marks=pytest.mark.slow) for path in FILES]
 
@@ -55,7 +55,7 @@ ALL_WITH_CLIPS = [pytest.param(path, True, marks=pytest.mark.slow) for path in F
     [*((path, name_of(path) in WITH_CLIPS) for path in FILES), *ALL_WITH_CLIPS],
     ids=lambda value: name_of(value) if isinstance(value, pathlib.Path) else None,
 )
-def test_every_file_is_read_and_builds_what_it_describes(path, with_clips, records, monkeypatch):
+def test_every_file_is_parsed_and_builds_what_it_describes(path, with_clips, records, monkeypatch):
     if not with_clips:
         monkeypatch.setattr(ClipSource, "clip", lambda self, _: paper_clips.blank_clip(self._clips))
     is_part = "datasets" in path.parts or path.name == "evaluation.gin"
@@ -66,7 +66,7 @@ def test_every_file_is_read_and_builds_what_it_describes(path, with_clips, recor
         places = ["stills_records", "davis_2016_records"]
     bindings = [f"{place} = '{records}'" for place in places]
     gin_settings.parse([MODEL, str(path)] if is_part else [str(path)], bindings)
-    # Variables are left out: Xception needs long for them.
+    # No variables are created: Xception's would take long.
     model = Feelvos()
     assert model.backbone.name in ("xception_65", "MobilenetV2", "resnet_v1_50")
     for part in (BootstrappedCrossEntropy, LearningRate, TripletLoss):
@@ -81,7 +81,7 @@ def test_every_file_is_read_and_builds_what_it_describes(path, with_clips, recor
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)
-def test_a_name_in_a_file_that_does_not_exist_is_refused(path, tmp_path):
+def test_an_unknown_name_in_a_file_is_refused(path, tmp_path):
     copy = tmp_path / path.name
     for line in ("NoSuchPart.size = 3\n", "Feelvos.no_such_setting = 3\n"):
         copy.write_text(path.read_text() + line)
@@ -149,8 +149,8 @@ def test_recipes_have_the_numbers_that_paper_and_train_sh_state(name):
         assert word in header
 
 
-def test_the_paper_as_written_switches_whatever_the_readme_says_the_paper_has_otherwise():
-    """The table of models/README.md, as far as it names the paper's value of a setting."""
+def test_paper_as_written_uses_the_paper_s_values_that_the_readme_lists():
+    """The rows in the table of models/README.md that name a setting with the paper's value."""
     records = ["davis_2017_records = 'none'", "youtube_vos_records = 'none'"]
     gin_settings.parse(["gin_configs/train/paper_as_written.gin"], records)
     table = (FOLDER.parent / "feelvos_tf/models/README.md").read_text()

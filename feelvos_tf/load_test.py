@@ -1,4 +1,4 @@
-"""`feelvos_tf.load`, as its docstring and the README show it."""
+"""`feelvos_tf.load` works as its docstring and the README show."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def example_of_docstring() -> str:
-    # Without the indentation that Python 3.13 takes away itself.
+    # Only Python 3.13 and later remove the indentation themselves.
     shown = inspect.getdoc(feelvos_tf.load).split("Example:\n")[1].split("\nArgs:")[0]
     return textwrap.dedent(shown)
 
@@ -32,7 +32,7 @@ def example_of_readme() -> str:
 
 @pytest.mark.parametrize("example", [example_of_docstring, example_of_readme])
 def test_the_examples_run_and_give_masks_of_the_clip(example, bundled_model, monkeypatch):
-    """On its first frames, at a small size, which takes a fraction of the time."""
+    """On the clip's first frames at a small size, which takes a fraction of the time."""
     monkeypatch.chdir(ROOT)
     program = (
         example().replace('.mp4"))', '.mp4"))[:3]').replace("load()", "load(inference_size=160)")

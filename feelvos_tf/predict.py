@@ -1,12 +1,12 @@
-"""Segments one video, or many: frames in, indexed PNGs out.
+"""Segments one or more videos: frames in, indexed PNGs out.
 
     python -m feelvos_tf.predict --video=FILE_OR_FOLDER --mask=first.png --output_dir=OUT \\
         [--overlay=out.mp4] [--fast|--best]
 
 writes OUT/00000.png ... with the DAVIS palette; the first is the given mask. The model is the one
 that comes with the package (feelvos_tf/pretrained/MODEL_CARD.md), unless --saved_model=DIR or
---model_dir=DIR, the folder of a training, names another one; --finetune_steps=60 first trains it on
-the given mask (feelvos_tf/training/FINE_TUNING.md), and --gin_param replaces settings.
+--model_dir=DIR, the folder of a training run, selects another one; --finetune_steps=60 first trains
+it on the given mask (feelvos_tf/training/FINE_TUNING.md), and --gin_param overrides settings.
 --first_frame=first.png instead of --mask writes the frame to draw the mask on.
 
     python -m feelvos_tf.predict --videos=LIST_OR_TREE --output_dir=OUT
@@ -14,11 +14,11 @@ the given mask (feelvos_tf/training/FINE_TUNING.md), and --gin_param replaces se
         [--overlays=DIR]
 
 do the same for many videos, into OUT/<name>, or on a Ray cluster with --ray.
-feelvos_tf/media/README.md tells which videos and masks are taken and what else can be written.
+feelvos_tf/media/README.md lists the supported videos and masks and what else can be written.
 
-Frames of a video file are numbered from 00000; a folder's masks are called like its pictures. A
-folder of masks appears when it is complete, and a later run with the same model and settings goes
-on where an interrupted one stopped.
+Frames of a video file are numbered from 00000; masks for a folder are named like its images. A
+folder of masks appears when it is complete, and a later run with the same model and settings
+continues where an interrupted one stopped.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ _MODEL = model_loading.define_flags(_FLAGS)
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
     None,
-    "Folder that a training wrote, whose last checkpoint is taken as it is.",
+    "Folder of a training run, whose last checkpoint is used as it is.",
     flag_values=_FLAGS,
 )
 _FINETUNE_STEPS = flags.DEFINE_integer(
     "finetune_steps",
     0,
-    "Train the model for so many steps on the first frame of each video and its mask, before it "
-    "segments the rest: minutes on a processor. Files of the model are not changed.",
+    "Train the model for this many steps on the first frame of each video and its mask before it "
+    "segments the rest: minutes on a CPU. The model's files are not changed.",
     lower_bound=0,
     flag_values=_FLAGS,
 )
@@ -67,14 +67,14 @@ _SAVE_EMBEDDINGS = flags.DEFINE_string(
 _DISTANCE_MAPS = flags.DEFINE_string(
     "distance_maps",
     None,
-    "Folder for pictures of what global and local matching saw in every frame, as in the paper's "
-    "figure 2. Not of a --saved_model.",
+    "Folder for images of the global and local distance maps of every frame, as in the paper's "
+    "figure 2. Not with --saved_model.",
     flag_values=_FLAGS,
 )
 _GIN_PARAM = flags.DEFINE_multi_string(
     "gin_param",
     [],
-    "A setting of the bundled model or of --model_dir to replace, e.g. "
+    "A setting of the bundled model or of --model_dir to override, e.g. "
     "'Predictor.feedback = \"probabilities\"' or 'Predictor.memory_every = 0'.",
     flag_values=_FLAGS,
 )
@@ -86,13 +86,13 @@ cli.group_flags(
 
 
 def main(argv: list[str]) -> None:
-    """Propagates masks through what the flags name."""
+    """Propagates masks through the videos that the flags select."""
     del argv
     if _COMMAND_LINE.write_first_frame():
         return
     if _DISTANCE_MAPS.value is not None and _MODEL.path is not None:
         raise InputError(
-            "--distance_maps: expected the bundled model or --model_dir, found another"
+            "--distance_maps: expected the bundled model or --model_dir, found --saved_model"
         )
     steps = _FINETUNE_STEPS.value
     model: _Trained | model_loading.ModelChoice
@@ -115,7 +115,7 @@ def main(argv: list[str]) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Trained:
-    """A network in code: of a training's folder, or (to be fine-tuned) the bundled one, None."""
+    """A network built in code: a training run's, or (if `model_dir` is None) the bundled one."""
 
     model_dir: str | None
     finetune_steps: int
@@ -167,7 +167,7 @@ def _trained(
     window: float | None,
     gin_params: Sequence[str],
 ) -> _Trained:
-    """Returns the network that the flags name, after a look at its files.
+    """Returns the network that the flags select, after checking that its files exist.
 
     Raises:
       InputError: the flags do not fit together, or the model is not there.

@@ -1,4 +1,4 @@
-"""The program itself, run as its users run it, on files drawn here."""
+"""The program from command line to files, on drawn videos."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     looks = sorted(path.name for path in (tmp_path / "look").iterdir())
     assert looks == ["bear.jpg", "bear.mp4", "cows.jpg", "cows.mp4"]
     again = predict_here(*arguments)
-    assert "2 of 2 sequences were complete already" in again.stdout
+    assert "2 of 2 sequences were already complete" in again.stdout
     other_model = color_model.save(tmp_path / "other", sharpness=0.02)
     arguments[0] = f"--saved_model={other_model}"
     other = predict_here(*arguments, "--inference_size=24", "--sequences=cows")
@@ -105,7 +105,7 @@ def test_split_of_a_data_set_becomes_indexed_masks_and_overlays(saved_model, dav
     }
 
 
-def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path):
+def test_a_video_becomes_masks_and_an_overlay(saved_model, tmp_path):
     images, given = zip(*(drawn_videos.draw(frame, [1, 2], (64, 96)) for frame in range(6)))
     drawn_videos.write_video(tmp_path / "video.mp4", images, 24)
     masks.write_mask(tmp_path / "first.png", given[0])
@@ -124,7 +124,7 @@ def test_video_of_anybody_becomes_masks_beside_an_overlay(saved_model, tmp_path)
     assert len(list(video.open_frames(tmp_path / "out" / "overlay.mp4"))) == 6
 
 
-def test_part_of_a_video_with_masks_at_two_frames_and_one_that_corrects(saved_model, tmp_path):
+def test_part_of_a_video_with_masks_at_two_frames(saved_model, tmp_path):
     images, given = [], []
     for frame in range(12):
         image, mask = drawn_videos.draw(frame, [1, 2] if frame >= 7 else [1], (64, 96))
@@ -165,7 +165,7 @@ def test_part_of_a_video_with_masks_at_two_frames_and_one_that_corrects(saved_mo
         assert sentence in error_of(predict_here(*arguments, more)), more
 
 
-def test_many_videos_of_a_tree_of_which_one_is_broken(saved_model, tmp_path):
+def test_a_tree_of_videos_one_of_which_is_broken(saved_model, tmp_path):
     for name in ("a", "more/b"):
         images, given = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(4)))
         drawn_videos.write_video(tmp_path / "tree" / f"{name}.mp4", images, 24)
@@ -186,9 +186,9 @@ def test_many_videos_of_a_tree_of_which_one_is_broken(saved_model, tmp_path):
         assert (tmp_path / "out" / name / "objects.csv").is_file()
     (tmp_path / "tree/c.mp4").unlink()
     again = predict_here(*arguments)
-    assert again.returncode == 0 and "2 of 2 sequences were complete already" in again.stdout
-    told = error_of(predict_here(*arguments, "--mask=a.png"))
-    assert "--videos stands alone: expected no --mask beside it" in told
+    assert again.returncode == 0 and "2 of 2 sequences were already complete" in again.stdout
+    error = error_of(predict_here(*arguments, "--mask=a.png"))
+    assert "--videos: expected it without --mask, found both" in error
 
 
 def test_frames_through_a_pipe_become_masks(saved_model, tmp_path):
@@ -210,7 +210,7 @@ def test_frames_through_a_pipe_become_masks(saved_model, tmp_path):
     assert len(list(video.open_frames(tmp_path / "overlay.mp4"))) == 5
 
 
-def test_a_cut_video_keeps_its_masks_but_is_not_complete(saved_model, tmp_path):
+def test_a_truncated_video_keeps_its_masks_but_is_not_complete(saved_model, tmp_path):
     images, given = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(12)))
     with av.open(str(tmp_path / "cut.avi"), "w") as container:
         stream = container.add_stream("mjpeg", rate=24)
@@ -310,7 +310,7 @@ def test_object_of_youtube_vos_that_appears_later_is_followed(saved_model, tmp_p
 
 @pytest.fixture
 def run_folder(tmp_path, few_blocks):
-    """Returns the folder of a training whose network is small."""
+    """Returns the folder of a training run with a small network."""
     settings = ["MobileNetV2.depth_multiplier = 0.1", "Feelvos.backbone = @MobileNetV2()"]
     gin_settings.parse([], [*settings, "Feelvos.atrous_rates = ()"])
     model = Feelvos()
@@ -321,7 +321,7 @@ def run_folder(tmp_path, few_blocks):
     gin.clear_config()
 
 
-def test_the_model_of_a_training_segments_as_it_is_or_fine_tuned_and_stays_as_it_was(
+def test_a_run_s_model_segments_with_or_without_fine_tuning_and_its_files_stay_the_same(
     run_folder, eagerly
 ):
     image = np.random.default_rng(0).integers(0, 255, (80, 96, 3), np.uint8)
@@ -357,7 +357,7 @@ def test_two_programs_can_share_the_flags_in_one_process():
     assert "output_dir" not in flags.FLAGS and "overlays" not in flags.FLAGS
 
 
-def test_a_wrong_flag_is_told_without_waiting_for_tensorflow(saved_model):
+def test_a_wrong_flag_is_reported_without_waiting_for_tensorflow(saved_model):
     for arguments, sentence in {
         (): "expected either --dataset_root",
         ("--saved_model=none",): "none: expected the folder",
@@ -370,7 +370,7 @@ def test_a_wrong_flag_is_told_without_waiting_for_tensorflow(saved_model):
         assert sentence in error_of(result)
 
 
-def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
+def test_wrong_flags_and_data_are_reported_in_one_sentence_without_output(
     saved_model, davis_root, tmp_path
 ):
     model, root = f"--saved_model={saved_model}", f"--dataset_root={davis_root}"
@@ -380,8 +380,8 @@ def test_wrong_flags_and_data_are_told_in_one_sentence_without_output(
         (f"--saved_model={tmp_path}/none", root, output): "none: expected the folder of a SavedM",
         (model, output): "expected either --dataset_root",
         (model, root, video_flag, output): "expected either --dataset_root",
-        (model, video_flag, output): "--video and --mask",
-        (model, root, mask_flag, output): "--video and --mask",
+        (model, video_flag, output): "--video with either --mask",
+        (model, root, mask_flag, output): "--video with either --mask",
         (model, root): "expected --output_dir",
         (model, root, output, "--overlay=o.mp4"): "use --overlays=FOLDER",
         (model, video_flag, mask_flag, output, "--overlay=o.gif"): "o.gif: expected a name that",

@@ -46,14 +46,14 @@ PROGRAMS = {
     ("tools/benchmark/versions.py",): ["--output={folder}/new.npz"],
     ("tools/testdata/draw_testdata.py",): None,
 }
-# A module that takes the place of TensorFlow.
+# Modules that take the place of TensorFlow.
 REFUSING = "raise RuntimeError('TensorFlow was imported')"
-TELLING = f"import os; print('oneDNN', os.environ.get({cli.ONEDNN!r}), flush=True); os._exit(3)"
+PRINTING = f"import os; print('oneDNN', os.environ.get({cli.ONEDNN!r}), flush=True); os._exit(3)"
 
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """Returns what --help of a program did; each is asked once."""
+    """Returns a function that runs a program with --help, each program once."""
     folder = tmp_path_factory.mktemp("help")
     return functools.cache(lambda program: run(program, ["--help"], REFUSING, folder))
 
@@ -85,7 +85,7 @@ def test_help_and_a_wrong_flag_are_answered_without_tensorflow(program, shown, t
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda words: words[-1])
 def test_help_shows_every_flag_of_the_program(program, shown, tmp_path):
-    """All that --helpfull shows, but for absl's own."""
+    """All that --helpfull shows, except absl's own."""
     everything = run(program, ["--helpfull"], REFUSING, tmp_path).stdout
     ours = [part for part in everything.split("\n\n") if not part.lstrip().startswith("absl.")]
     flag = re.compile(r"^  (?:-\w,)?--(?:\[no\])?(\w+)", re.M)
@@ -105,7 +105,7 @@ def test_onednn_is_chosen_before_tensorflow_is_imported(program, tmp_path):
         (tmp_path / name).touch()
     places = {"folder": tmp_path, "testdata": ROOT / "testdata"}
     arguments = [argument.format(**places) for argument in PROGRAMS[program]]
-    done = run(program, arguments, TELLING, tmp_path)
+    done = run(program, arguments, PRINTING, tmp_path)
     assert done.stdout.endswith("oneDNN 1\n"), done.stderr
-    done = run(program, arguments, TELLING, tmp_path, **{cli.ONEDNN: "0"})
+    done = run(program, arguments, PRINTING, tmp_path, **{cli.ONEDNN: "0"})
     assert done.stdout.endswith("oneDNN 0\n"), done.stderr

@@ -1,4 +1,4 @@
-"""What setup.py promises: all files of the package, and no dependency that nothing uses."""
+"""setup.py installs all files of the package and requires nothing that it does not use."""
 
 import os
 import pathlib
@@ -11,13 +11,13 @@ import pytest
 import setuptools
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-# Where the module that is imported is called otherwise than the package that is installed.
+# Packages whose modules have other names.
 MODULES = {"absl-py": "absl", "gin-config": "gin", "opencv-python-headless": "cv2", "pillow": "PIL"}
 
 
 @pytest.fixture(scope="module")
 def arguments():
-    """Yields what setup.py gives to setuptools, in the folder that it describes."""
+    """Yields the arguments that setup.py passes to setuptools, from within its folder."""
     given = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(setuptools, "setup", given.update)
@@ -26,7 +26,7 @@ def arguments():
         yield given
 
 
-def test_files_that_are_no_code_are_installed_too(arguments):
+def test_files_other_than_code_are_installed(arguments):
     installed = {
         path
         for package, patterns in arguments["package_data"].items()
@@ -43,7 +43,7 @@ def test_files_that_are_no_code_are_installed_too(arguments):
     assert ROOT / "feelvos_tf/pretrained/MODEL_CARD.md" in installed
 
 
-# What TensorFlow imports for us, where it is there.
+# What TensorFlow imports for us, if it is installed.
 BY_TENSORFLOW = {"tensorboard"}
 
 
@@ -68,7 +68,7 @@ def test_wheels_hold_no_tests(arguments):
 
 @pytest.fixture(scope="module")
 def installed(arguments, tmp_path_factory):
-    """Returns a folder with what a wheel holds, to be imported from an empty folder."""
+    """Returns a folder with the contents of a wheel."""
     given = {name: arguments[name] for name in ("packages", "package_data")}
     distribution = setuptools.Distribution({**given, "script_name": "setup.py"})
     command = arguments["cmdclass"]["build_py"](distribution)
@@ -79,7 +79,7 @@ def installed(arguments, tmp_path_factory):
 
 
 def run_installed(installed, folder, *arguments):
-    """Returns a finished run of Python in an empty folder, with the installed package alone."""
+    """Runs Python in an empty folder, so that it imports the installed package."""
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
@@ -92,7 +92,7 @@ def run_installed(installed, folder, *arguments):
 def test_gin_files_are_installed_with_the_package_and_found_by_their_names(installed, tmp_path):
     names = [path.relative_to(ROOT) for path in (ROOT / "gin_configs").rglob("*.gin")]
     assert len(names) >= 20
-    program = (  # What each includes has to be found as well.
+    program = (  # The files that they include must be found as well.
         "import sys; from feelvos_tf.core import gin_settings\n"
         "for name in sys.argv[1:]:\n"
         "  print(gin_settings.find(name), gin_settings._given([name], [])[-1].place)"

@@ -1,12 +1,12 @@
 """Trains a model: `python -m feelvos_tf.train --gin_file=FILE --model_dir=DIR`.
 
 The same command resumes from the last checkpoint in DIR. DIR receives checkpoints, the settings
-(operative_config.gin), TensorBoard files (`tensorboard --logdir=DIR`) and their numbers as a table
-(metrics.csv). With --dry_run nothing is written: one step shows whether everything works, and what
-the training will need.
+(operative_config.gin), TensorBoard files (`tensorboard --logdir=DIR`) and their values as a table
+(metrics.csv). With --dry_run nothing is written: one step shows whether everything works and what
+the training run will need.
 
-SIGINT (Ctrl-C) and SIGTERM end the training after the current step, with a checkpoint; the exit
-code is then 130 or 143. It is 0 at the end of the training and 1 for bad input.
+SIGINT (Ctrl-C) and SIGTERM stop training after the current step, with a checkpoint; the exit code
+is then 130 or 143. It is 0 when training is complete and 1 for bad input.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _FLAGS = cli.flag_values(__name__)
 _GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
-    _FLAGS, "Settings of the training", "Trainer.num_steps = 100"
+    _FLAGS, "Training settings", "Trainer.num_steps = 100"
 )
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir", None, "Folder of this run.", required=True, flag_values=_FLAGS
@@ -39,12 +39,12 @@ _MODEL_DIR = flags.DEFINE_string(
 _DRY_RUN = flags.DEFINE_boolean(
     "dry_run",
     False,
-    "Check settings, data, checkpoint and one step, and print what the training will need; nothing "
-    "is written.",
+    "Check settings, data, checkpoint and one step, and print what the training run will need; "
+    "nothing is written.",
     flag_values=_FLAGS,
 )
 
-# A shell expects this plus the signal's number of a process that a signal stopped.
+# By convention, a process stopped by a signal exits with this plus the signal's number.
 _EXIT_STOPPED = 128
 
 
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> None:
     del argv
     if not _GIN_FILE.value and not _GIN_PARAM.value:
         raise InputError("--gin_file: expected at least one, e.g. gin_configs/quickstart.gin")
-    files = [gin_settings.find(name) for name in _GIN_FILE.value]  # Before seconds of imports.
+    files = [gin_settings.find(name) for name in _GIN_FILE.value]  # Before slow imports.
     from feelvos_tf import configurables  # noqa: F401
 
     gin_settings.parse(files, _GIN_PARAM.value)
@@ -65,11 +65,11 @@ def main(argv: list[str]) -> None:
 
 
 def train(model_dir: str, is_dry_run: bool = False) -> int:
-    """Trains with the settings parsed before; returns the signal that stopped it, 0 if none.
+    """Trains with the parsed settings; returns the signal that stopped it, 0 if none.
 
     Args:
       model_dir: folder of the run.
-      is_dry_run: prints what the training will need, after trying a step, and writes nothing.
+      is_dry_run: try a step, print what the training run will need, and write nothing.
     """
     from feelvos_tf.data.input_pipeline import WHOLE, training_dataset
     from feelvos_tf.models.feelvos import Feelvos
@@ -121,7 +121,7 @@ def _dry_run(
     batches_from: Callable[..., tf.data.Dataset],
     replicas: int,
 ) -> None:
-    """Prints what a training will need, after trying a step with one clip per replica."""
+    """Prints what a training run will need, after trying a step with one clip per replica."""
     import gin
 
     from feelvos_tf.data import tfrecords

@@ -30,10 +30,10 @@ def clean_gin():
 
 
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda p: p.stem)
-def test_every_training_file_is_read_and_opens_with_what_it_stands_for(path):
+def test_every_training_file_is_parsed_and_opens_with_a_description(path):
     text = path.read_text()
     is_stage = path.stem.startswith("small_model_")
-    # Short names that a user gives, as the file's own command does; stages include them.
+    # Macros that the user must set, as the file's own command does; stages share theirs.
     names = re.findall(r"--gin_param=.(\w+_records) ?=", text)
     names = ["stills_records", "davis_2016_records"] if is_stage else names
     gin_settings.parse([str(path)], [f"{name} = 'file'" for name in names])
@@ -59,7 +59,7 @@ def test_every_training_file_is_read_and_opens_with_what_it_stands_for(path):
 def test_the_python_defaults_are_the_values_of_the_release(part):
     gin_settings.parse(["gin_configs/train/davis_2017_as_released.gin"], [])
     written = gin.get_bindings(part, resolve_references=False)
-    # Stride, rates and the clips that are summed are not train.py's: see gin_configs/README.md.
+    # Output stride, rates and summed clips are not train.py's: see gin_configs/README.md.
     others = ("backbone", "atrous_rates", "summed_clips")
     settings = {k: v for k, v in written.items() if k not in others}
     defaults = {k: p.default for k, p in inspect.signature(part.__init__).parameters.items()}
@@ -101,7 +101,7 @@ def test_bad_settings_end_in_one_sentence_and_leave_no_folder(
     assert not model_dir.exists()
 
 
-def test_a_training_that_a_signal_stopped_says_by_its_exit_code_which(monkeypatch, capsys):
+def test_the_exit_code_shows_which_signal_stopped_training(monkeypatch, capsys):
     monkeypatch.setattr(train, "train", lambda *_: signal.SIGTERM)
     train._FLAGS.unparse_flags()
     train._FLAGS(["train", "--model_dir=run", "--gin_file=gin_configs/quickstart.gin"])
@@ -111,10 +111,10 @@ def test_a_training_that_a_signal_stopped_says_by_its_exit_code_which(monkeypatc
     assert "stopped by SIGTERM; the same command resumes" in capsys.readouterr().err
 
 
-def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
+def test_runs_with_the_same_seed_start_with_the_same_weights(monkeypatch, tmp_path):
     weights = []
 
-    class TrainerThatLooks:
+    class RecordingTrainer:
         def __init__(self, model, *_, **__):
             weights.append(np.concatenate([np.ravel(v) for v in release_names(model).values()]))
 
@@ -126,21 +126,21 @@ def test_runs_of_one_seed_begin_with_the_same_weights(monkeypatch, tmp_path):
     datasets_built = []
     monkeypatch.setattr(input_pipeline, "training_dataset", lambda **_: datasets_built.append(True))
     monkeypatch.setattr(validation, "evaluation_of", lambda *_: None)
-    monkeypatch.setattr(trainer, "Trainer", TrainerThatLooks)
+    monkeypatch.setattr(trainer, "Trainer", RecordingTrainer)
     for seed in (3, 3, 4, None):
         gin_settings.parse(["gin_configs/quickstart.gin"], [f"set_random_seed.seed = {seed}"])
         assert train.train(tmp_path / "run") == 0
-    # The dataset that settings and records were checked with is the one that is trained on.
+    # The data set built to check settings and records is the one trained on.
     assert len(datasets_built) == 4
     np.testing.assert_array_equal(weights[0], weights[1])
     for other in weights[2:]:
         assert (weights[0] != other).mean() > 0.5
 
 
-def test_a_run_that_is_resumed_ends_with_the_weights_of_one_that_was_not(
+def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     tmp_path, testdata, eagerly, few_blocks, capsys, monkeypatch
 ):
-    """Clips, dropout, pixels drawn and calibration included, to the last bit."""
+    """To the last bit, including clips, dropout, sampled pixels and calibration."""
     videos = datasets.list_sequences(testdata, split="train")
     record_shards.write_shards(videos, tmp_path / "records", "train", 2)
     settings = [

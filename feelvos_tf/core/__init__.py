@@ -1,1 +1,1 @@
-"""Shared by all rooms: command lines, errors, gin settings, atomic files, constants."""
+"""Shared by all packages: command lines, errors, gin settings, atomic files, constants."""

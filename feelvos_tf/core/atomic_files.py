@@ -1,6 +1,6 @@
-"""Writes files atomically: they appear whole or not at all.
+"""Writes files atomically: they appear complete or not at all.
 
-What a killed process left of them is removed by the next one that writes to the folder.
+Temporary files of a killed process are removed by the next one that writes to the folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from feelvos_tf.core.errors import InputError
 
 _REFUSALS = {
-    errno.EACCES: "the folder may not be written to",
+    errno.EACCES: "the folder is not writable",
     errno.EROFS: "the file system is read-only",
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EEXIST: "a part of the path is a file, not a folder",
@@ -27,17 +27,17 @@ _REFUSALS = {
     errno.EDQUOT: "the disk quota is used up",
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# Another machine's locks on a shared disk may be invisible.
+# On a shared disk, locks held by another machine may be invisible.
 _MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 _TEMPORARY = re.compile(rf"\..*\.writing-{_MACHINE}-[0-9a-f]{{8}}(\.[^.]*)?", re.DOTALL)
-_cleared: set[pathlib.Path] = set()  # Folders.
+_cleared: set[pathlib.Path] = set()  # Folders without leftovers.
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Yields a temporary path beside `path` that replaces it when the block succeeds.
+    """Yields a temporary path next to `path` that replaces it when the block succeeds.
 
-    A reader never sees half a file, and a block that fails leaves the old file as it was. Parent
+    Readers never see a partial file, and a failing block leaves the old file unchanged. Parent
     folders are created.
 
     Args:
@@ -53,7 +53,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
             raise InputError(f"{target}: expected a file to write, found a folder; name one in it")
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_left_behind(target.parent)
-        temporary, handle = _create_beside(target)
+        temporary, handle = _create_temporary(target)
     except OSError as error:
         raise refusal(target, error) from error
     try:
@@ -69,7 +69,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 def _remove_left_behind(folder: pathlib.Path) -> None:
-    """Removes temporary files that no process has locked, the first time it is called."""
+    """Removes temporary files that no process has locked, once per folder."""
     if folder in _cleared:
         return
     _cleared.add(folder)
@@ -84,11 +84,11 @@ def _remove_left_behind(folder: pathlib.Path) -> None:
                     os.close(handle)
 
 
-def _create_beside(target: pathlib.Path) -> tuple[pathlib.Path, int]:
-    """Returns a new empty file with a random name, and a handle that locks it until it is closed.
+def _create_temporary(target: pathlib.Path) -> tuple[pathlib.Path, int]:
+    """Returns a new empty file with a random name, and a handle that locks it until closed.
 
-    Unlike those of `tempfile` it has the permissions that the user's umask gives to any new file.
-    (The umask can be read only by changing it for a moment, which affects other threads.)
+    Unlike `tempfile`'s, it has the permissions that the user's umask gives to any new file. (The
+    umask can only be read by changing it briefly, which affects other threads.)
     """
     while True:
         unique = f"writing-{_MACHINE}-{secrets.token_hex(4)}"
@@ -103,14 +103,14 @@ def _create_beside(target: pathlib.Path) -> tuple[pathlib.Path, int]:
 
 
 def refusal(target: pathlib.Path, error: Exception) -> InputError:
-    """Returns the error to raise if something cannot be written.
+    """Returns the error to raise for a file or folder that cannot be written.
 
     Args:
       target: the file or folder.
       error: an OSError or TensorFlow's equivalent.
     """
     number = getattr(error, "errno", None)
-    if os.strerror(errno.ENOSPC) in str(error):  # TensorFlow's errors have no number.
+    if os.strerror(errno.ENOSPC) in str(error):  # TensorFlow's errors have no errno.
         number = errno.ENOSPC
     reason = _REFUSALS.get(number)
     if reason is None:

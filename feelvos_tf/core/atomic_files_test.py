@@ -21,7 +21,7 @@ def test_a_file_appears_whole_with_its_parents(tmp_path):
     assert stat.S_IMODE(target.stat().st_mode) & stat.S_IRUSR
 
 
-def test_a_failing_block_leaves_the_old_file_and_no_rubbish(tmp_path):
+def test_a_failing_block_keeps_the_old_file_and_leaves_no_leftovers(tmp_path):
     target = tmp_path / "b.txt"
     target.write_text("old")
     with pytest.raises(RuntimeError), atomic_files.replacing(target) as temporary:
@@ -42,7 +42,7 @@ def test_a_new_file_has_the_permissions_that_the_umask_gives(tmp_path):
 
 
 def test_the_umask_of_the_process_is_left_alone(tmp_path, monkeypatch):
-    """It holds for all threads: another one's new file would be open to everybody."""
+    """It applies to all threads: a file that another one creates would be open to everybody."""
     changes = []
     monkeypatch.setattr(os, "umask", lambda mask: changes.append(mask) or 0o022)
     with atomic_files.replacing(tmp_path / "a.txt") as temporary:
@@ -50,7 +50,7 @@ def test_the_umask_of_the_process_is_left_alone(tmp_path, monkeypatch):
     assert not changes
 
 
-def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path):
+def test_a_full_disk_gives_one_sentence_and_keeps_the_old_file(tmp_path):
     target = tmp_path / "a.txt"
     target.write_text("old")
     with (
@@ -63,19 +63,19 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_file(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_read_only_folder_is_one_sentence(tmp_path, monkeypatch):
+def test_a_read_only_folder_gives_one_sentence(tmp_path, monkeypatch):
     def refuse(*_):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(os, "open", refuse)
     with (
-        pytest.raises(InputError, match=r"a\.txt: cannot be written, the folder may not"),
+        pytest.raises(InputError, match=r"a\.txt: cannot be written, the folder is not"),
         atomic_files.replacing(tmp_path / "a.txt"),
     ):
         pass
 
 
-def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path):
+def test_a_file_in_place_of_a_folder_gives_one_sentence(tmp_path):
     (tmp_path / "folder").write_text("no folder")
     for path in ("folder/a.txt", "folder/inner/a.txt"):
         with (
@@ -85,12 +85,12 @@ def test_a_file_where_a_folder_should_be_is_one_sentence(tmp_path):
             pass
 
 
-def test_another_error_in_the_block_keeps_its_own_words(tmp_path):
+def test_other_errors_in_the_block_are_passed_on(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_files.replacing(tmp_path / "a.txt"):
         (tmp_path / "nowhere.txt").read_text()
 
 
-def test_a_folder_where_the_file_should_be_is_one_sentence(tmp_path):
+def test_a_folder_in_place_of_the_file_gives_one_sentence(tmp_path):
     with (
         pytest.raises(InputError, match="expected a file to write, found a folder; name one in it"),
         atomic_files.replacing(tmp_path),
@@ -98,7 +98,7 @@ def test_a_folder_where_the_file_should_be_is_one_sentence(tmp_path):
         pass
 
 
-def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(tmp_path):
     begin = f"""
 import os, signal
 from feelvos_tf.core import atomic_files
@@ -112,7 +112,7 @@ with atomic_files.replacing({str(tmp_path / "video.mp4")!r}) as temporary:
     for name in (".video-1234abcd.mp4", ".notes.writing-1.mp4", left.name.replace("writing-", "w")):
         (tmp_path / name).write_text("somebody's")
     (tmp_path / "sub").mkdir()
-    # Of a process that lives: here this one, elsewhere another.
+    # A running process's file is kept: here this process's, in practice another's.
     with atomic_files.replacing(tmp_path / "sub" / "a.txt") as living:
         atomic_files._cleared.clear()
         with atomic_files.replacing(tmp_path / "sub" / "b.txt"):

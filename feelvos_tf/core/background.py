@@ -1,4 +1,4 @@
-"""Prefetches items, and consumes results, in background threads."""
+"""Prefetches items and consumes results in background threads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _END = object()
 
 
 class Stopwatch:
-    """Adds up the seconds for which one thread has waited for another.
+    """Adds up the seconds that one thread spends waiting for another.
 
     Attributes:
-      seconds: the sum so far.
+      seconds: the total so far.
     """
 
     def __init__(self):
@@ -51,15 +51,15 @@ def prefetched(items: Iterable[T], waited: Stopwatch | None = None, depth: int =
 class Background:
     """Calls functions in order in a background thread; leaving the `with` block waits for the last.
 
-    A later `submit` or the end of the block raises what a call has raised; the calls queued after
-    it are dropped.
+    If a call raises, a later `submit` or the end of the block raises the same error; the calls
+    queued after it are dropped.
     """
 
     def __init__(self, waited: Stopwatch | None = None, depth: int = 2):
         """Starts the thread.
 
         Args:
-          waited: measures the time that `submit` waits.
+          waited: measures the time that `submit` spends waiting.
           depth: how many calls may be queued.
         """
         self._waited = waited or Stopwatch()
@@ -73,7 +73,7 @@ class Background:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         self._worker.shutdown(wait=True)
-        # If the block itself has failed, its error is the one to report.
+        # If the block itself has failed, its own error is reported.
         while self._pending and kind is None:
             self._pending.popleft().result()
 

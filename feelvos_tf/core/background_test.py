@@ -1,4 +1,4 @@
-"""Work in the background: in order, some steps ahead, and no error lost."""
+"""Background work happens in order and ahead of time, and no error is lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from feelvos_tf.core.background import Background, Stopwatch, prefetched
 
 
-def test_items_come_in_order_and_are_made_ahead():
+def test_items_come_in_order_and_are_computed_ahead():
     made = []
 
     def items():
@@ -25,7 +25,7 @@ def test_items_come_in_order_and_are_made_ahead():
     assert list(ahead) == [1, 2, 3, 4]
 
 
-def test_an_error_of_an_item_comes_where_the_item_would():
+def test_an_item_s_error_is_raised_in_its_place():
     def items():
         yield 1
         raise KeyError("second")
@@ -44,7 +44,7 @@ def test_calls_are_made_in_order_and_all_before_the_block_ends():
     assert done == list(range(20))
 
 
-def test_a_call_that_fails_is_told_and_those_behind_it_are_not_made():
+def test_a_failing_call_is_reported_and_later_calls_are_dropped():
     done, go_on = [], threading.Event()
 
     def fail():
@@ -58,7 +58,7 @@ def test_a_call_that_fails_is_told_and_those_behind_it_are_not_made():
     assert done == []
 
 
-def test_a_block_that_fails_is_told_itself():
+def test_the_block_s_own_error_takes_precedence():
     with pytest.raises(ValueError, match="block"), Background() as worker:
         worker.submit(int, "no number")
         raise ValueError("block")

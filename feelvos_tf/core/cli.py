@@ -1,7 +1,7 @@
-"""How the project's command-line programs start and fail.
+"""Starts the project's command-line programs and reports their errors.
 
-A program looks like this. Slow imports, above all TensorFlow, belong inside `main`: then `--help`
-and a wrong flag are answered at once, and `run` can still choose TensorFlow's settings.
+A program looks like this. Slow imports, above all TensorFlow, belong inside `main`, so that
+`--help` and wrong flags are answered at once and `run` can still choose TensorFlow's settings.
 
     _FLAGS = cli.flag_values(__name__)
     _NAME = flags.DEFINE_string("name", None, "What it is.", flag_values=_FLAGS)
@@ -44,7 +44,7 @@ from feelvos_tf.core.errors import InputError
 EXIT_INPUT_ERROR = 1
 EXIT_INTERRUPTED = 130
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
-# Of the level "information", and the line above the first of them; warnings pass.
+# Drops INFO lines and the line above the first of them, but not warnings.
 _START_UP_LINES = (
     "-e",
     "/^WARNING: All log messages before absl::InitializeLog/d",
@@ -52,14 +52,14 @@ _START_UP_LINES = (
     "/^I[0-9]{4} /d",
 )
 _SECONDS_FOR_LAST_LINES = 1.0
-_GROUPS = "__groups_of_flags"  # The attribute that maps title of a group -> names.
+_GROUPS = "__groups_of_flags"  # Attribute of FlagValues: title of a group -> names of flags.
 
 
 def flag_values(module: str) -> flags.FlagValues:
-    """Returns where a program, given its `__name__`, defines its flags.
+    """Returns the `FlagValues` in which a program, given its `__name__`, defines its flags.
 
-    The program that runs uses the global flags. One that is only imported keeps its flags to
-    itself, so that two programs can have flags of the same name.
+    The running program uses the global flags. A program that is only imported has its own, so that
+    two programs can have flags of the same name.
     """
     return flags.FLAGS if module == "__main__" else flags.FlagValues()
 
@@ -67,11 +67,11 @@ def flag_values(module: str) -> flags.FlagValues:
 def run(main: Callable[[list[str]], None]) -> None:
     """Runs `main(argv)` with absl flags; bad input becomes one line on stderr and exit code 1.
 
-    Positional arguments are refused: every option of the project is a named flag, and a forgotten
-    `--` would otherwise be ignored silently.
+    Positional arguments are refused: every option is a named flag, and a forgotten `--` would
+    otherwise be silently ignored.
     """
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module=r"PIL\.")  # Of large pictures and odd metadata.
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # About large images and odd metadata.
     prepare_tensorflow()
     _show_own_flags_in_help(flags.FLAGS)
 
@@ -79,9 +79,9 @@ def run(main: Callable[[list[str]], None]) -> None:
 
 
 def _parsed(argv: Sequence[str]) -> list[str]:
-    """Returns the command line without its flags.
+    """Parses the flags and returns the other arguments.
 
-    A wrong flag ends the process, and so does --help, with success, unlike absl's.
+    A wrong flag ends the process. So does --help, with exit code 0 (absl's would be 1).
     """
     try:
         return flags.FLAGS(argv)
@@ -92,7 +92,7 @@ def _parsed(argv: Sequence[str]) -> list[str]:
 
 
 def _in_english(error: flags.Error) -> str:
-    """Returns what absl says, or, of flags that are missing, which ones."""
+    """Returns absl's message, or a shorter one that names the missing flags."""
     missing = re.findall(r"Flag (--\w+) must have a value other than None", str(error))
     if not missing:
         return str(error)
@@ -101,13 +101,13 @@ def _in_english(error: flags.Error) -> str:
 
 
 def call_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
-    """Calls `main`; ends the process with one sentence if the user or the machine is the cause.
+    """Calls `main`; errors caused by the user or the machine end the process with one sentence.
 
     Args:
-      main: of the program.
-      argv: name of the program, and positional arguments, which are refused.
+      main: the program's.
+      argv: name of the program and positional arguments; the latter are refused.
     """
-    # Notes of libraries would hide what a user must read.
+    # Libraries' log messages would bury what the user needs to read.
     if not flags.FLAGS["verbosity"].present:
         absl_logging.set_verbosity(absl_logging.WARNING)
     try:
@@ -124,10 +124,10 @@ def call_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
 
 
 def prepare_tensorflow() -> None:
-    """Chooses TensorFlow's settings for a program, before TensorFlow is imported.
+    """Chooses TensorFlow's settings for a program before TensorFlow is imported.
 
-    They hold for the whole process: a program may do that, a library must not. Where TensorFlow has
-    been imported already nothing is done, since only child processes would see the settings.
+    They apply to the whole process, so a program may choose them, but not a library. If TensorFlow
+    is already imported, nothing is done: only child processes would see the settings.
     """
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -136,20 +136,20 @@ def prepare_tensorflow() -> None:
 
 
 def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> None:
-    """Asks TensorFlow for oneDNN's kernels on processors with AVX2, before it is imported.
+    """Enables oneDNN's kernels on processors with AVX2; must precede TensorFlow's import.
 
     TensorFlow 2.15 uses them by default only with AVX512-VNNI. With AVX2 alone they make a frame a
-    fifth faster. A user's own TF_ENABLE_ONEDNN_OPTS wins.
+    fifth faster. The user's own TF_ENABLE_ONEDNN_OPTS takes precedence.
 
     Args:
-      cpuinfo: Linux's description of the processor; without it nothing is done.
+      cpuinfo: Linux's description of the processor; if it is missing, nothing is done.
     """
     if "avx2" in processor_flags(cpuinfo):
         os.environ.setdefault(ONEDNN, "1")
 
 
 def processor_flags(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> list[str]:
-    """Returns the names of what the processor can do, none where Linux does not say.
+    """Returns the processor's feature flags, such as "avx2"; none if Linux does not list them.
 
     Args:
       cpuinfo: Linux's description of the processor.
@@ -163,11 +163,11 @@ def processor_flags(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> list[s
 
 
 def import_quietly(name: str) -> None:
-    """Makes the first import of module `name`, wherever it happens, drop its start-up lines.
+    """Drops the start-up lines of the first import of module `name`, wherever it happens.
 
-    From TensorFlow 2.18 on, lines about oneDNN and missing GPUs come before TF_CPP_MIN_LOG_LEVEL
-    takes effect, and drown what a user must read. The garbage collector pauses, too: it would take
-    a tenth of the time of importing TensorFlow, and find hardly anything.
+    From TensorFlow 2.18 on, lines about oneDNN and missing GPUs are printed before
+    TF_CPP_MIN_LOG_LEVEL takes effect, and bury what the user needs to read. The garbage collector
+    is paused as well: it would take a tenth of TensorFlow's import time and free next to nothing.
     """
 
     class Finder:
@@ -186,7 +186,7 @@ def import_quietly(name: str) -> None:
 
 
 def _load_quietly(loader: importlib.abc.Loader, module: ModuleType) -> None:
-    del loader.exec_module  # That of its class is back.
+    del loader.exec_module  # Uncovers the method of its class.
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -201,7 +201,7 @@ def _load_quietly(loader: importlib.abc.Loader, module: ModuleType) -> None:
 def _without_start_up_lines() -> Iterator[None]:
     """Drops the start-up lines that this process, including its C++ libraries, writes to stderr.
 
-    A process of its own filters them, so that the last words of a library that aborts get through.
+    A separate process filters them, so that the last words of a library that aborts get through.
     """
     sed = shutil.which("sed")
     if sed is None:
@@ -220,13 +220,13 @@ def _without_start_up_lines() -> Iterator[None]:
         sys.stderr.flush()
         os.dup2(stderr, 2)
         os.close(stderr)
-        # A child process started meanwhile may keep the pipe open: its lines go on being passed.
+        # A child process started meanwhile may keep the pipe open; its lines still get through.
         with contextlib.suppress(subprocess.TimeoutExpired):
             filtering.wait(_SECONDS_FOR_LAST_LINES)
 
 
 def count(number: int, things: str) -> str:
-    """Returns "1 video" or "2 videos" for `things` of "videos"."""
+    """Returns e.g. "1 video" or "2 videos" for `things` = "videos"."""
     return f"{number} {things if number != 1 else things[:-1]}"
 
 
@@ -270,13 +270,13 @@ def _help_of(flag: flags.Flag) -> str:
     """Returns the lines of one flag in --help."""
     name = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}"
     default = "" if flag.default in (None, False, [], "") else f" (default: {flag.default})"
-    text = re.sub(r";\s+repeat this option.*", " May be repeated.", flag.help)  # absl's words.
+    text = re.sub(r";\s+repeat this option.*", " May be repeated.", flag.help)  # absl's wording.
     lines = textwrap.wrap(f"{name}: {text}{default}", 98)
     return "\n".join([f"  {lines[0]}", *(f"      {line}" for line in lines[1:])])
 
 
 def _sentence(error: Exception) -> str | None:
-    """Returns one sentence for bad input and a lack of memory or disk space, None for a defect."""
+    """Returns one sentence for bad input or a lack of memory or disk space, None for a bug."""
     if isinstance(error, InputError):
         return str(error)
     # TensorFlow's errors are recognized by name, so that it need not be imported.
@@ -284,7 +284,7 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, MemoryError) or (from_tensorflow and "OOM when" in str(error)):
         found = re.search(r"shape\s*\[[\d,]*\]", str(error))
         what = f" (no room for a tensor of {found[0]})" if found else ""
-        return f"out of memory{what}; README.md says under Troubleshooting what needs less"
+        return f"out of memory{what}; see Troubleshooting in README.md for what needs less"
     if getattr(error, "errno", None) == errno.ENOSPC or (
         from_tensorflow and os.strerror(errno.ENOSPC) in str(error)
     ):
@@ -296,7 +296,7 @@ def _sentence(error: Exception) -> str | None:
 
 
 def _file_name(error: Exception) -> str | None:
-    """Returns the file of an error, which comes first in TensorFlow's messages."""
+    """Returns the file that an error is about; in TensorFlow's messages a semicolon follows it."""
     if isinstance(error, OSError):
         return error.filename
     found = re.search(r"(\S+); ", str(error))

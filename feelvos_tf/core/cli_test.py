@@ -61,17 +61,17 @@ def run(tmp_path):
         (["--what=/dev/full"], "no space left on the disk while writing output"),
         (["--what=disk"], "no space left on the disk while writing /runs/ckpt"),
         (["what=input"], "unexpected argument 'what=input': options are given as --name=value"),
-        (["--what=memory"], "out of memory (no room for a tensor of shape[2,3]); README.md says"),
+        (["--what=memory"], "out of memory (no room for a tensor of shape[2,3]); see Trouble"),
     ],
 )
-def test_bad_input_and_full_machines_are_one_sentence(run, arguments, sentence):
+def test_bad_input_and_lack_of_resources_give_one_sentence(run, arguments, sentence):
     done = run(*arguments)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {sentence}")
     assert done.stderr.count("\n") == 1
 
 
-def test_a_defect_keeps_its_traceback(run):
+def test_a_bug_keeps_its_traceback(run):
     done = run("--what=bug")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
@@ -93,7 +93,7 @@ def test_help_shows_the_flags_that_shared_modules_define(run):
     ],
 )
 def test_onednn_is_on_with_avx2_unless_the_user_decided(tmp_path, monkeypatch, text, before, after):
-    # A stand-in: what is set in the real one would reach programs that later tests start.
+    # A stand-in: variables set in the real one would reach programs that later tests start.
     monkeypatch.setattr(os, "environ", {} if before is None else {cli.ONEDNN: before})
     if text is not None:
         (tmp_path / "cpuinfo").write_text(text)
@@ -124,7 +124,7 @@ import module
 
 @pytest.fixture
 def run_code(tmp_path):
-    """Returns a function that runs code next to a `module.py`, in a process of its own."""
+    """Returns a function that runs code next to a `module.py` in a separate process."""
 
     def start(module: str, code: str, timeout: float = 60) -> subprocess.CompletedProcess:
         (tmp_path / "module.py").write_text(module)
@@ -160,7 +160,7 @@ print(module.__spec__.loader is loader, type(loader).__name__, "exec_module" in 
     assert done.stdout.split() == ["True", "SourceFileLoader", "False"]
 
 
-def test_the_garbage_collector_pauses_during_the_import_alone(run_code):
+def test_the_garbage_collector_pauses_only_during_the_import(run_code):
     code = f"import gc; gc.{{}}(){_IMPORT}print(module.IS_COLLECTING, gc.isenabled())"
     assert run_code(_NOISY, code.format("enable")).stdout.split() == ["False", "True"]
     assert run_code(_NOISY, code.format("disable")).stdout.split() == ["False", "False"]
@@ -191,7 +191,7 @@ def test_a_module_that_is_missing_or_fails_raises_as_usual(run_code):
     assert absent.returncode == 1 and "No module named 'absent'" in absent.stderr
 
 
-def test_programs_import_tensorflow_without_a_word(run_code):
+def test_programs_import_tensorflow_silently(run_code):
     code = "from feelvos_tf.core import cli; cli.prepare_tensorflow(); import tensorflow"
     assert run_code("", code).stderr == ""
 

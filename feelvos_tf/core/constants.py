@@ -1,4 +1,4 @@
-"""Numbers that several rooms share."""
+"""Constants that several packages share."""
 
 from __future__ import annotations
 

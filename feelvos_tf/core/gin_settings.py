@@ -1,4 +1,4 @@
-"""Reads the settings of gin files and single bindings, and saves those that were used.
+"""Reads settings from gin files and single bindings, and saves those that were used.
 
 Gin knows only what has been imported: programs import `feelvos_tf.configurables` before they parse.
 """
@@ -22,13 +22,13 @@ from feelvos_tf.core import atomic_files, settings
 from feelvos_tf.core.errors import InputError
 
 PROJECT_ROOT = pathlib.Path(__file__).resolve().parents[2]
-_PACKAGE = PROJECT_ROOT / "feelvos_tf"  # Holds gin_configs/ where it was installed from a wheel.
+_PACKAGE = PROJECT_ROOT / "feelvos_tf"  # Holds gin_configs/ if installed from a wheel.
 OPERATIVE_CONFIG = "operative_config.gin"
 _EVALUATION = "evaluation"
 _MACRO_SET = re.compile(r"^([\w/]+) =", re.MULTILINE)
 _MACRO_USED = re.compile(r"%([\w/]+)")
 _STRING = re.compile(r"""(['"]).*?\1""")
-# A binding's name, and its value with the indented lines that it goes on in.
+# A binding's name, and its value including indented continuation lines.
 _STATEMENT = re.compile(r"^([\w./]+)( = .*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
 _INCLUDE = re.compile(r"""include\s+(['"])(.+)\1\s*(#.*)?""")
 _PARSE_ERRORS = (
@@ -46,7 +46,7 @@ _MISSING_BINDING = ("No values supplied by Gin", "Required bindings for")
 
 
 class _Text(NamedTuple):
-    """Statements for gin, and the file or flag that they come from."""
+    """Gin statements, and the file or flag that they come from."""
 
     place: str
     statements: str
@@ -63,24 +63,24 @@ def define_flags(
       example: one setting, e.g. "Trainer.num_steps = 100".
     """
     files = flags.DEFINE_multi_string(
-        "gin_file", [], f"{use}; later files win over earlier ones.", flag_values=flag_values
+        "gin_file", [], f"{use}; later files override earlier ones.", flag_values=flag_values
     )
     params = flags.DEFINE_multi_string(
         "gin_param",
         [],
-        f"One setting, e.g. '{example}'; wins over the files.",
+        f"One setting, e.g. '{example}'; overrides the files.",
         flag_values=flag_values,
     )
     return files, params
 
 
 def parse(gin_files: Sequence[str], gin_params: Sequence[str]) -> None:
-    """Adds the settings of files and single bindings to those already bound, and wins over them.
+    """Binds the settings of files and single bindings; they override those already bound.
 
     Args:
       gin_files: paths, relative to the working directory or else to the project root, as are the
-        `include` statements in them. Later files win over earlier ones.
-      gin_params: single bindings such as "Trainer.num_steps = 100"; they win over the files.
+        `include` statements in them. Later files override earlier ones.
+      gin_params: single bindings such as "Trainer.num_steps = 100"; they override the files.
 
     Raises:
       InputError: a file is missing, a line cannot be parsed, or a name is unknown.
@@ -95,9 +95,9 @@ def parse_model_dir(
 
     Args:
       model_dir: folder of a training run.
-      gin_params: single bindings that win over the saved ones and over the files.
-      gin_files: files that win over the saved settings, including those that the run has saved for
-        the `evaluation/` scope.
+      gin_params: single bindings that override the saved ones and the files.
+      gin_files: files that override the saved settings, including those saved for the
+        `evaluation/` scope.
 
     Raises:
       InputError: the folder holds no operative config, or something cannot be parsed.
@@ -129,11 +129,11 @@ def operative_config_of(model_dir: str | os.PathLike[str]) -> pathlib.Path:
 def save_operative(model_dir: str | os.PathLike[str]) -> pathlib.Path:
     """Writes the settings that were used, including defaults, and those that were only bound.
 
-    The latter are for other programs: a training without `Validation` does not use those of the
-    `Predictor`, but the export of its model will.
+    The latter are for other programs: training without `Validation` does not use the settings of
+    the `Predictor`, but the export of its model will.
 
     Args:
-      model_dir: folder in which `operative_config.gin` is written, whole or not at all.
+      model_dir: folder in which `operative_config.gin` is written atomically.
 
     Returns:
       The path of the file.
@@ -150,7 +150,7 @@ def save_operative(model_dir: str | os.PathLike[str]) -> pathlib.Path:
 
 
 def changed_since(model_dir: str | os.PathLike[str]) -> list[str]:
-    """Returns settings in use whose values are not those of the run in `model_dir`, in words."""
+    """Describes the settings in use whose values differ from those of the run in `model_dir`."""
     path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
     before = dict(_STATEMENT.findall(path.read_text())) if path.is_file() else {}
     now = dict(_STATEMENT.findall(gin.operative_config_str(max_line_length=100)))
@@ -162,9 +162,9 @@ def changed_since(model_dir: str | os.PathLike[str]) -> list[str]:
 
 
 def evaluation_scope() -> contextlib.AbstractContextManager:
-    """Returns the scope in which models are built to predict or to be scored, not trained.
+    """Returns the scope in which models are built for prediction or scoring, not training.
 
-    Settings for them alone are bound as `evaluation/Feelvos.atrous_rates = (12, 24, 36)`.
+    Settings for these alone are bound as `evaluation/Feelvos.atrous_rates = (12, 24, 36)`.
     """
     return gin.config_scope(_EVALUATION)
 
@@ -204,29 +204,29 @@ def input_errors() -> Iterator[None]:
 
 
 def find(name: str) -> str:
-    """Returns the path of a gin file, relative to the working directory, the project or package.
+    """Returns the path of a gin file in the working directory, the project or the package.
 
     Raises:
-      InputError: none holds it.
+      InputError: it is in none of them.
     """
     for folder in (pathlib.Path(), PROJECT_ROOT, _PACKAGE):
         if (folder / name).is_file():
             return str(folder / name)
-    raise InputError(f"{name}: expected a gin file, found none here nor in {PROJECT_ROOT}")
+    raise InputError(f"{name}: expected a gin file, found none here or in {PROJECT_ROOT}")
 
 
 def _given(gin_files: Sequence[str], gin_params: Sequence[str]) -> list[_Text]:
-    """Returns the statements of the flags."""
+    """Returns the statements of the files and bindings given."""
     paths = [find(name) for name in gin_files]
     params = [_Text(f"--gin_param={param!r}", param) for param in gin_params]
     return [text for path in paths for text in _texts(path)] + params
 
 
 def _texts(path: str, including: tuple[str, ...] = ()) -> Iterator[_Text]:
-    """Yields the statements of a gin file, and of those that it includes, in their order.
+    """Yields the statements of a gin file and of the files it includes, in order.
 
-    Gin's own `include` also searches Python packages, takes our folder of gin files for one, and
-    fails; there is no public way to switch that off.
+    Gin's own `include` also searches Python packages, mistakes our folder of gin files for one and
+    fails; there is no public way to turn that off.
     """
     if path in including:
         raise InputError(f"gin settings ({path}): the file includes itself")
@@ -236,7 +236,7 @@ def _texts(path: str, including: tuple[str, ...] = ()) -> Iterator[_Text]:
     for number, line in enumerate([*lines, None]):
         include = line is not None and _INCLUDE.fullmatch(line)
         if line is None or include:
-            # Empty lines in front keep the line numbers in messages right.
+            # Leading empty lines keep the line numbers in messages right.
             yield _Text(path, "\n" * begin + "\n".join(lines[begin:number]))
             begin = number + 1
         if include:
@@ -246,7 +246,7 @@ def _texts(path: str, including: tuple[str, ...] = ()) -> Iterator[_Text]:
 
 
 def _bind(saved: Iterable[_Text], given: Sequence[_Text]) -> None:
-    """Binds the saved settings, then those given, whose macros must be used."""
+    """Binds the saved settings, then the given ones, whose macros must be used."""
     with gin.unlock_config():
         for place, statements in (*saved, *given):
             with _parse_errors(place):
@@ -257,7 +257,7 @@ def _bind(saved: Iterable[_Text], given: Sequence[_Text]) -> None:
 
 
 class _IgnoreValues(config_parser.ParserDelegate):
-    """Reads the names that gin statements bind, and leaves references alone."""
+    """Ignores references in gin statements: only the names they bind are needed."""
 
     def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> None:
         del scoped_configurable_name, evaluate
@@ -267,7 +267,7 @@ class _IgnoreValues(config_parser.ParserDelegate):
 
 
 def _bindings(texts: Sequence[_Text]) -> list[Any]:
-    """Returns gin's `BindingStatement`s (scope, selector, arg_name) of texts that it has parsed."""
+    """Returns gin's `BindingStatement`s (scope, selector, arg_name) of texts already parsed."""
     return [
         statement
         for text in texts
@@ -277,20 +277,20 @@ def _bindings(texts: Sequence[_Text]) -> list[Any]:
 
 
 def _refuse_unset_macros() -> None:
-    """Raises InputError for macros that settings refer to and nothing sets, such as records."""
+    """Raises InputError for macros that settings refer to but nothing sets, such as records."""
     settings = _STRING.sub("''", gin.config_str())
     unset = sorted(set(_MACRO_USED.findall(settings)) - set(_MACRO_SET.findall(settings)))
     if unset:
         raise InputError(
-            f"gin settings: expected a value of {' and of '.join(unset)}, which other settings "
-            f'refer to, found none; give it with --gin_param="{unset[0]} = ..."'
+            f"gin settings: expected a value for {' and '.join(unset)}, which other settings "
+            f'refer to, found none; set it with --gin_param="{unset[0]} = ..."'
         )
 
 
 def _refuse_unused_macros(names: Sequence[str]) -> None:
     """Raises InputError for a macro that no setting refers to: probably a misspelled name.
 
-    Gin silently takes `outputstride = 8` for the definition of a macro.
+    Gin silently treats `outputstride = 8` as the definition of a macro.
     """
     settings = gin.config_str()
     used = sorted(set(_MACRO_USED.findall(settings)))
@@ -301,17 +301,17 @@ def _refuse_unused_macros(names: Sequence[str]) -> None:
             hint = (
                 f"did you mean {' or '.join(near)}?"
                 if near
-                else f"there are {', '.join(used) or 'none'}"
+                else f"macros in use: {', '.join(used) or 'none'}"
             )
             raise InputError(
                 f"gin settings: {name}: expected Part.setting, or a macro that another setting "
-                f"uses as %name, found a name that none uses; {hint}"
+                f"uses as %name, found a name that no setting uses; {hint}"
             )
 
 
 @contextlib.contextmanager
 def _parse_errors(place: str) -> Iterator[None]:
-    """Turns gin's errors about text that it cannot parse into one sentence."""
+    """Turns gin's parse errors into one sentence."""
     try:
         yield
     except (InputError, *_PARSE_ERRORS) as error:
@@ -320,7 +320,7 @@ def _parse_errors(place: str) -> Iterator[None]:
 
 
 def _alternatives(sentence: str) -> str:
-    """Returns which names could be meant, if the sentence is about an unknown one."""
+    """Returns a hint at the names that may be meant, if the sentence is about an unknown one."""
     unknown = _UNKNOWN.search(sentence)
     if not unknown:
         return ""
@@ -329,12 +329,12 @@ def _alternatives(sentence: str) -> str:
     near = difflib.get_close_matches(unknown[1].lower(), names)
     near += [name for name in names if kind and name.endswith(kind) and name not in near]
     if not near:
-        return f"; there are {', '.join(names.values())}"
+        return f"; known names: {', '.join(names.values())}"
     return f"; did you mean {' or '.join(names[name] for name in near)}?"
 
 
 def _one_line(error: Exception) -> str:
-    """Returns what went wrong and in which line of the settings, as one line."""
+    """Returns the error message, including the line of the settings, as a single line."""
     lines = _without_call_chain(error).splitlines()
     return " ".join(line.strip() for line in lines if line.strip())
 

@@ -29,7 +29,7 @@ def clean_gin():
     gin.clear_config()
 
 
-def test_single_bindings_win_over_files_and_later_files_over_earlier_ones(tmp_path):
+def test_single_bindings_override_files_and_later_files_earlier_ones(tmp_path):
     first, second = tmp_path / "1.gin", tmp_path / "2.gin"
     first.write_text("_settings_probe.required = 1\n_settings_probe.optional = 1\n")
     second.write_text("_settings_probe.optional = 2\n")
@@ -44,7 +44,7 @@ def test_single_bindings_win_over_files_and_later_files_over_earlier_ones(tmp_pa
     [
         ("outputstride = 8", "did you mean output_stride"),
         ("optional = 8", "did you mean _settings_probe.optional"),
-        ("nonsense = 8", "there are output_stride"),
+        ("nonsense = 8", "macros in use: output_stride"),
     ],
 )
 def test_a_macro_that_no_setting_uses_is_refused(tmp_path, binding, hint):
@@ -62,14 +62,14 @@ def test_macros_that_nothing_sets_are_reported_together(tmp_path):
     file.write_text("_settings_probe.required = [%one, %two]\n")
     with pytest.raises(InputError) as caught:
         gin_settings.parse([str(file)], [])
-    assert "expected a value of one and of two" in str(caught.value)
+    assert "expected a value for one and two" in str(caught.value)
     assert "\n" not in str(caught.value)
     gin_settings.parse([str(file)], ["one = 1", "two = '%three'"])
     assert _settings_probe()[0] == [1, "%three"]
 
 
-def test_parsing_keeps_what_was_bound_before_and_wins_over_it():
-    """Also what a program that uses the package has bound, and its lock on the settings."""
+def test_parsing_keeps_earlier_bindings_and_can_override_them():
+    """Including bindings of a program that uses the package, and its lock on the settings."""
     gin.bind_parameter("_settings_probe.optional", 9)
     gin.finalize()
     gin_settings.parse([], ["_settings_probe.required = 1"])
@@ -79,7 +79,7 @@ def test_parsing_keeps_what_was_bound_before_and_wins_over_it():
     assert _settings_probe() == (1, 8)
 
 
-def test_a_macro_of_the_program_that_nothing_uses_is_no_mistake():
+def test_an_unused_macro_bound_by_the_program_is_accepted():
     gin.parse_config("theirs = 3")
     gin_settings.parse([], ["_settings_probe.required = 1"])
     assert _settings_probe() == (1, 3)
@@ -127,7 +127,7 @@ def test_a_missing_gin_file_and_a_bad_binding_give_one_line():
 
 
 @pytest.mark.parametrize("param", ["no_such_thing.a = 3", "_settings_probe.optional = = 3"])
-def test_a_mistake_in_a_flag_is_not_put_on_a_file(tmp_path, param):
+def test_a_mistake_in_a_flag_is_not_blamed_on_a_file(tmp_path, param):
     file = tmp_path / "good.gin"
     file.write_text("_settings_probe.required = 1\n")
     with pytest.raises(InputError) as caught:
@@ -141,16 +141,16 @@ def test_a_mistake_in_a_flag_is_not_put_on_a_file(tmp_path, param):
     [
         ("@SlowGadget", "did you mean _FastGadget[?]"),
         ("@_Fastgadgit()", "did you mean _FastGadget[?]"),
-        ("@Nothing", "there are .*_FastGadget"),
+        ("@Nothing", "known names: .*_FastGadget"),
     ],
 )
-def test_an_unknown_name_is_answered_with_those_there_are(value, hint):
+def test_an_unknown_name_is_answered_with_known_ones(value, hint):
     with pytest.raises(InputError, match=f"No configurable matching .*{hint}") as caught:
         gin_settings.parse([], [f"_settings_probe.required = {value}"])
     assert "\n" not in str(caught.value)
 
 
-def test_a_class_with_brackets_that_the_program_calls_is_told_so():
+def test_a_class_that_must_be_bound_without_brackets_gets_a_hint():
     gin_settings.parse([], ["_settings_probe.required = @_FastGadget()"])
     with (
         pytest.raises(InputError, match="'variables'.*, or write @_FastGadget without brackets"),
@@ -159,7 +159,7 @@ def test_a_class_with_brackets_that_the_program_calls_is_told_so():
         _settings_probe()
 
 
-def test_what_differs_from_the_settings_of_a_run_is_named(tmp_path):
+def test_settings_that_differ_from_those_of_a_run_are_named(tmp_path):
     file = tmp_path / "macro.gin"
     file.write_text("_settings_probe.required = %size\n")
     assert gin_settings.changed_since(tmp_path) == []
@@ -215,8 +215,8 @@ def test_a_folder_without_a_training_run_is_refused(tmp_path):
         gin_settings.parse_model_dir(tmp_path, [])
 
 
-def test_given_settings_win_over_all_settings_of_a_run(tmp_path):
-    """Including those saved for the evaluated model, which hold its defaults."""
+def test_given_settings_override_all_settings_of_a_run(tmp_path):
+    """Including those saved for the evaluated model, which contain its defaults."""
     gin_settings.parse(
         [], ["_settings_probe.required = 1", "evaluation/_settings_probe.optional = 5"]
     )
@@ -242,7 +242,7 @@ def test_given_settings_win_over_all_settings_of_a_run(tmp_path):
         assert _settings_probe()[1] == 2
 
 
-def test_a_block_of_settings_wins_over_a_run_as_single_lines_do(tmp_path):
+def test_a_block_of_settings_overrides_a_run_as_single_lines_do(tmp_path):
     gin_settings.parse([], ["_settings_probe.required = 1"])
     with gin_settings.evaluation_scope():
         _settings_probe()

@@ -1,4 +1,4 @@
-"""Memory of this process, from Linux; elsewhere all figures are its peak since it started."""
+"""Memory of this process, as Linux reports it; elsewhere, all figures are its peak so far."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ STATUS = "/proc/self/status"
 
 
 def reset_peak() -> None:
-    """Resets the peak, which `ru_maxrss` cannot do, and which starts with the parent's.
+    """Resets the peak, which starts with the parent's; `ru_maxrss` cannot be reset.
 
-    Where that is impossible, as on macOS and in some containers, the old peak stays.
+    Where that is impossible, as on macOS and in some containers, the old peak remains.
     """
     # 5 resets the peak, see proc(5).
     with contextlib.suppress(OSError):

@@ -5,7 +5,7 @@ from feelvos_tf.core import process_memory
 
 
 @pytest.mark.parametrize("content", [None, "Name:\tpython\n"])
-def test_the_peak_is_known_where_there_is_no_proc(tmp_path, content):
+def test_all_figures_are_available_without_proc(tmp_path, content):
     status = tmp_path / "status"
     if content is not None:
         status.write_text(content)
@@ -13,7 +13,7 @@ def test_the_peak_is_known_where_there_is_no_proc(tmp_path, content):
         assert 0.5 < known / process_memory.peak() < 2.0
 
 
-def test_memory_that_is_held_shows_in_peak_and_size_and_what_was_freed_in_neither():
+def test_held_memory_counts_and_freed_memory_does_not_after_a_reset():
     process_memory.reset_peak()
     before = process_memory.resident()
     held = np.ones(64 * 2**20, np.uint8)

@@ -1,7 +1,7 @@
 """Resizing as the 2019 release does it: the corner pixels' centers stay where they are.
 
 Reproduction trap: the release resizes with align_corners=True everywhere, which `tf.image.resize`
-cannot do. (This is the room's only module that imports TensorFlow.)
+cannot do. (This is the package's only module that imports TensorFlow.)
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def resize_nearest(labels: tf.Tensor, size: Size) -> tf.Tensor:
 
     Reproduction trap: the source row of target row i is i * (height - 1) / (size[0] - 1), rounded
     half up. The values are those of TensorFlow's kernel (resize_nearest_neighbor with
-    align_corners=True), but gathering rows and then columns takes a sixth of its time.
+    align_corners=True), but gathering rows and then columns takes a sixth of the time.
     """
     size, shape = tf.convert_to_tensor(size), tf.shape(labels)
     rows = tf.gather(labels, _nearest(shape[-2], size[0]), axis=-2)

@@ -1,4 +1,4 @@
-"""The direction of imports between the rooms, and what importing them costs."""
+"""The direction of imports between the rooms (subpackages), and what importing them costs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 PACKAGE = pathlib.Path(__file__).resolve().parents[1]
-# What a room's modules may import, besides each other.
+# What a room's modules may import besides each other.
 MAY_IMPORT = {
     "core": set(),
     "media": {"core"},
@@ -36,7 +36,7 @@ def name_of(path: pathlib.Path) -> str:
 
 
 def imported(path: pathlib.Path) -> Iterator[str]:
-    """Yields the full names that a module imports, also those inside of its functions."""
+    """Yields the full names that a module imports, including those inside its functions."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -46,13 +46,13 @@ def imported(path: pathlib.Path) -> Iterator[str]:
 
 
 def rooms_imported(path: pathlib.Path) -> set[str]:
-    """Returns the rooms, and the modules beside them, that a module imports."""
+    """Returns the rooms and top-level modules that a module imports."""
     parts = (name.split(".") for name in imported(path))
     return {p[1] for p in parts if p[0] == PACKAGE.name and len(p) > 1}
 
 
 def module_of(name: str) -> pathlib.Path | None:
-    """Returns the file of a module of this package, given its name or that of something in it."""
+    """Returns the file of a module of this package, given its name or the name of a member."""
     for parts in (name.split("."), name.split(".")[:-1]):
         path = PACKAGE.parent.joinpath(*parts)
         if parts and parts[0] == PACKAGE.name and path.with_suffix(".py").is_file():
@@ -69,8 +69,8 @@ def test_a_room_imports_only_the_rooms_below_it(room):
         assert not upward, f"{name_of(path)} imports {', '.join(sorted(upward))}"
 
 
-def test_the_ground_floor_imports_nothing_by_a_name_in_a_string():
-    """There the test above would not see it; `cli` may, which imports what its callers name."""
+def test_core_imports_nothing_by_a_name_in_a_string():
+    """The test above would not see it. `cli` may import what its callers name."""
     for path in MODULES:
         if path.relative_to(PACKAGE).parts[0] != "core":
             continue
@@ -102,7 +102,7 @@ def test_every_folder_is_a_known_room():
     assert folders == {*MAY_IMPORT, "testing"}
 
 
-def test_no_program_needs_what_is_for_tests():
+def test_only_tests_import_the_testing_package():
     for path in MODULES:
         if path.relative_to(PACKAGE).parts[0] != "testing":
             assert "testing" not in rooms_imported(path), name_of(path)

@@ -1,6 +1,6 @@
-"""Functions and classes whose arguments gin files bind, each checked against its annotation.
+"""Registers functions and classes with gin and checks their arguments against the annotations.
 
-An argument's annotation is the only place that states which values make sense:
+An argument's annotation is the only place that states which values are valid:
 
     @settings.configurable
     def blur(
@@ -11,7 +11,7 @@ An argument's annotation is the only place that states which values make sense:
         sizes: Sequence[int] | None = None,
     ): ...
 
-Gin passes on whatever a file says: `first_frame_only = 'False'` binds a string, which is true.
+Gin passes on whatever a file says: `first_frame_only = 'False'` binds a string, which is truthy.
 Numbers, strings, booleans, None, choices, and sequences of them are checked; other annotations
 accept everything.
 """
@@ -34,21 +34,21 @@ from feelvos_tf.core.errors import InputError
 Target = TypeVar("Target", bound=Callable)
 
 NAMES: set[str] = set()
-"""Of all that gin files may bind or refer to."""
+"""Everything that gin files may bind or refer to."""
 
-# Of TensorFlow's 64-bit integers.
+# TensorFlow's integers have 64 bits.
 _LARGEST_INT = 2**63
 
 
 class Between(NamedTuple):
-    """The smallest and the largest number that make sense; None for no bound."""
+    """The smallest and the largest valid number; None for no bound."""
 
     least: float | None
     most: float | None
 
 
-def AtLeast(least: float) -> Between:  # noqa: N802 - It stands where classes do.
-    """Returns the range of numbers that are not smaller than `least`."""
+def AtLeast(least: float) -> Between:  # noqa: N802 - Used like a class in annotations.
+    """Returns the range of numbers from `least` up."""
     return Between(least, None)
 
 
@@ -56,7 +56,7 @@ Count = Annotated[int, AtLeast(0)]
 PositiveInt = Annotated[int, AtLeast(1)]
 NonNegative = Annotated[float, AtLeast(0.0)]
 Probability = Annotated[float, Between(0.0, 1.0)]
-# The share that a moving average keeps: at 1 it would never move.
+# The share that a moving average keeps of its old value: at 1 it would never change.
 Decay = Annotated[float, Between(0.0, 0.999999)]
 
 
@@ -69,15 +69,15 @@ def configurable(target: Target) -> Target:
 
 
 def register(target: Target) -> Target:
-    """Does what `configurable` does, but bindings apply only where gin files say `@Name`.
+    """Like `configurable`, but bindings apply only where gin files say `@Name`.
 
-    Calls in code get the defaults of the code.
+    Calls in code get the defaults in the code.
     """
     return gin.register(_with_checks(target))
 
 
 def check(setting: str, annotation: Any, value: Any) -> None:
-    """Raises InputError unless an evaluated annotation allows the value of a setting."""
+    """Raises InputError unless the evaluated annotation allows the value of the setting."""
     if not _fits(value, annotation):
         raise InputError(f"{setting}: expected {_described(annotation)}, found {value!r}")
 
@@ -86,8 +86,8 @@ def check_scales(part: str, min_scale: float, max_scale: float) -> None:
     """Raises InputError unless 0 < min_scale <= max_scale.
 
     Args:
-      part: the configurable, for the sentence.
-      min_scale: smallest factor on the size of an image.
+      part: name of the configurable, for the message.
+      min_scale: smallest factor that an image's size is multiplied by.
       max_scale: largest factor.
     """
     if not 0.0 < min_scale <= max_scale:
@@ -141,7 +141,7 @@ def _annotations(function: Callable) -> dict[str, Any]:
 
 
 class _Unions(ast.NodeTransformer):
-    """Makes `Union[int, None]` of `int | None`, which Python 3.9 cannot evaluate."""
+    """Turns `int | None`, which Python 3.9 cannot evaluate, into `Union[int, None]`."""
 
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
@@ -155,7 +155,7 @@ _UNIONS = _Unions()
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Returns whether a value is one of those that a type allows."""
+    """Returns whether a type allows a value."""
     outer, inner = typing.get_origin(kind), typing.get_args(kind)
     if outer is Annotated:
         return _fits(value, inner[0]) and all(_is_in(value, each) for each in inner[1:])
@@ -193,7 +193,7 @@ def _is_in(value: Any, allowed: Any) -> bool:
 
 
 def _described(kind: Any) -> str:
-    """Returns a type as users read it: `int of 1 or more`, `tuple[int, int]`, `'max' or 'avg'`."""
+    """Returns a type as shown to users: `int of 1 or more`, `tuple[int, int]`, `'max' or 'avg'`."""
     outer, inner = typing.get_origin(kind), typing.get_args(kind)
     if outer is Annotated:
         ranges = [_described_range(each) for each in inner[1:] if isinstance(each, Between)]

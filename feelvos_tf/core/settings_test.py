@@ -144,7 +144,7 @@ def test_other_values_are_refused_in_one_sentence(binding, expected):
     assert str(caught.value) == f"_kinds.{name}: expected {expected}, found {eval(value)!r}"  # noqa: S307
 
 
-def test_what_is_not_a_number_is_refused():
+def test_nan_is_refused():
     with pytest.raises(InputError, match="^_kinds.share: expected float, found nan"):
         _kinds(share=float("nan"))
 

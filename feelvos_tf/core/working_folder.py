@@ -1,4 +1,4 @@
-"""A folder that one process works in, cleared of what a killed one has left there."""
+"""A folder for one process at a time, cleared of the leftovers of killed processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from feelvos_tf.core.errors import InputError
 
 @contextlib.contextmanager
 def only_process(folder: pathlib.Path, in_use: str) -> Iterator[None]:
-    """Locks `folder`, empty, for this process; it is removed when the block ends.
+    """Locks and empties `folder` for this process; removes it when the block ends.
 
     Args:
       folder: created if necessary.
@@ -36,7 +36,7 @@ def only_process(folder: pathlib.Path, in_use: str) -> Iterator[None]:
 def locked(folder: pathlib.Path, in_use: str) -> Iterator[None]:
     """Locks `folder` for this process until the block ends.
 
-    The operating system releases the lock when the process ends, however it ends.
+    The operating system releases the lock when the process ends, for whatever reason.
 
     Args:
       folder: created if necessary; the block may rename or remove it.
@@ -77,6 +77,6 @@ def lock(handle: int, in_use: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # Some network file systems have no locks; a single process works there, too.
+        # Some network file systems have no locks; a single process works there nevertheless.
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             raise InputError(in_use) from None

@@ -1,4 +1,4 @@
-"""A working folder belongs to one process, and is empty at the beginning and gone in the end."""
+"""A working folder belongs to one process; it starts empty and is gone at the end."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ with only_process(folder, "in use"):
 """
 
 
-def test_a_second_process_is_refused_and_what_a_killed_one_left_is_removed(tmp_path):
+def test_a_second_process_is_refused_and_leftovers_of_a_killed_one_are_removed(tmp_path):
     folder = tmp_path / "new/working"
     first = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)],

@@ -2,8 +2,8 @@
 
 The definitions are those of the DAVIS evaluation (Perazzi et al., CVPR 2016, section 5.1): contour
 pixels match when a disk around one contains a pixel of the other contour. Dilating byte images by
-that disk is slow. Here a whole map is one long integer, a bit per pixel, and a dilation is a few
-shifts of it. The counts are exactly the same.
+that disk is slow. Here, a whole map is one long integer with a bit per pixel, and a dilation is a
+few shifts of it. The counts are exactly the same.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ def contour(mask: np.ndarray) -> np.ndarray:
     Returns:
       uint8 [height, width] of 0 and 1.
     """
-    # A pixel is contour where the 2x2 block that it opens is not constant. OpenCV leaves pixels
-    # outside the image out of both the maximum and the minimum.
+    # A pixel is contour if the 2x2 block that starts at it is not constant. OpenCV excludes pixels
+    # outside the image from both the maximum and the minimum.
     largest = cv2.dilate(mask, _BLOCK, anchor=(0, 0))
     return cv2.bitwise_xor(largest, cv2.erode(mask, _BLOCK, anchor=(0, 0)))
 
@@ -70,8 +70,8 @@ def f_measure(ground_truth: np.ndarray, prediction: np.ndarray, radius: int) -> 
 def _pack(contour_map: np.ndarray, radius: int) -> tuple[int, int]:
     """Returns the map as one integer, a bit per pixel, row after row, and the bits in a row.
 
-    Every row ends with at least `radius` zeros, so that what is shifted out of one row by up to
-    `radius` bits does not reach a pixel of the next.
+    Every row ends with at least `radius` zeros, so that bits shifted out of one row by up to
+    `radius` do not reach a pixel of the next.
     """
     width = contour_map.shape[1]
     stride = -(-(width + radius) // 8) * 8
@@ -82,8 +82,8 @@ def _pack(contour_map: np.ndarray, radius: int) -> tuple[int, int]:
 
 def _dilate(bits: int, stride: int, radius: int) -> int:
     """Returns the packed map dilated by a disk; bits outside the pixels are left undefined."""
-    # Meanwhile everything is `radius` rows and columns too far, so that no shift is negative, and
-    # `bits` becomes the map smeared to the right over `length` pixels.
+    # Until the end, everything is offset by `radius` rows and columns, so that no shift is
+    # negative; `bits` is the map smeared to the right over `length` pixels.
     dilated, length = 0, 1
     for half_width, rows in _disk_rows(radius):
         while length < 2 * half_width + 1:

@@ -28,9 +28,9 @@ class SequenceGroundTruth:
       name: of the sequence, and of its folder below the predictions.
       masks: the ground truth of the scored frames, in order.
       images: the frames themselves, for the report; None where there are none.
-      objects: the ids that are scored, ascending. A prediction may hold these and 0 only.
+      objects: the ids that are scored, ascending. A prediction may contain only these and 0.
       scored: bool [objects, masks]: whether the object counts in the frame.
-      binary: the one object is painted 255, and any id of a prediction stands for it.
+      binary: the only object is painted 255, and any id in a prediction stands for it.
     """
 
     name: str
@@ -48,8 +48,8 @@ class Protocol:
     Attributes:
       plan: returns the scored frames and objects of one sequence.
       require_masks: which masks a sequence must have, see `datasets.list_sequences`.
-      measures_f: whether F is measured beside J.
-      plan_with_first: the variant that scores the given mask's frame, too; None for none.
+      measures_f: whether F is measured in addition to J.
+      plan_with_first: the variant that also scores the given mask's frame; None for none.
     """
 
     plan: Callable[[datasets.VideoFiles], SequenceGroundTruth]
@@ -76,11 +76,11 @@ def dataset_ground_truths(
       split: name of the list of sequences.
       resolution: DAVIS only.
       sequences: names to keep; all when None.
-      count_first_frame: YouTube-Objects only: score the first annotated frame, too, as some papers
+      count_first_frame: YouTube-Objects only: also score the first annotated frame, as some papers
         do. Its mask is given, so it counts as 1.
 
     Raises:
-      InputError: something of the ground truth is missing.
+      InputError: part of the ground truth is missing.
     """
     protocol = _protocol(dataset)
     plan = protocol.plan_with_first if count_first_frame else protocol.plan
@@ -109,7 +109,7 @@ def _davis(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
     if not sequence.binary_masks:
         first = masks.read_annotation(sequence.masks[0])
         # The official tool counts up to the largest id of the first mask, void excluded. A missing
-        # id in between is an object as well, always empty.
+        # id in between counts as an object that is always empty.
         objects = tuple(range(1, max(masks.object_ids(first), default=0) + 1))
         if not objects:
             raise InputError(f"{sequence.masks[0]}: expected at least one object, found none")
@@ -119,7 +119,7 @@ def _davis(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
 def _youtube_objects(
     sequence: datasets.VideoFiles, count_first_frame: bool = False
 ) -> SequenceGroundTruth:
-    """Scores the one object in every annotated frame, the first left out unless asked for."""
+    """Scores the only object in every annotated frame, except the first unless requested."""
     annotated = [i for i, mask in enumerate(sequence.masks) if mask is not None]
     return _everywhere(sequence, (1,), annotated if count_first_frame else annotated[1:])
 
@@ -140,7 +140,7 @@ def _everywhere(
 
 
 def _images(sequence: datasets.VideoFiles, frames: list[int]) -> tuple[pathlib.Path | None, ...]:
-    """Returns the pictures of some frames; None where there are masks alone."""
+    """Returns the images of some frames; None where there are only masks."""
     pairs = [(sequence.frames[i], sequence.masks[i]) for i in frames]
     return tuple(None if image == mask else image for image, mask in pairs)
 
@@ -177,7 +177,7 @@ PROTOCOLS = {
         plan_with_first=functools.partial(_youtube_objects, count_first_frame=True),
     ),
 }
-"""The protocol of each of `datasets.DATASETS`, by the same names."""
+"""The protocol of each of `datasets.DATASETS`, under the same names."""
 
 
 def folder_ground_truths(
@@ -187,14 +187,14 @@ def folder_ground_truths(
 ) -> list[SequenceGroundTruth]:
     """Returns the ground truth of any tree of masks; object ids may have gaps.
 
-    Every folder that holds PNGs is a sequence. As in DAVIS its first and last frame are left out.
-    An object that appears later is scored from the frame after its first mask. Where a sequence has
-    no value beside 0 and 255, 255 is its one object, as in DAVIS 2016.
+    Every folder that holds PNGs is a sequence. As in DAVIS, its first and last frame are not
+    scored. An object that appears later is scored from the frame after its first mask. If a
+    sequence has no values other than 0 and 255, 255 is its only object, as in DAVIS 2016.
 
     Args:
       folder: the tree.
       sequences: paths below it to keep; all when None.
-      predictions: folders of predictions. A sequence that none of them holds has no object to
+      predictions: folders of predictions. A sequence that is in none of them has no object to
         score, and its masks are not read.
 
     Raises:
@@ -216,9 +216,9 @@ def folder_ground_truths(
 
 
 def _mask_folders(root: pathlib.Path) -> dict[str, list[pathlib.Path]]:
-    """Returns path below `root` -> its mask PNGs, of every folder that holds some."""
+    """Returns path below `root` -> its mask PNGs, for every folder that holds some."""
     if not root.is_dir():
-        raise InputError(f"ground truth folder {root} does not exist or is no folder")
+        raise InputError(f"ground truth folder {root} does not exist or is not a folder")
     found = {}
     for path, subfolders, names in os.walk(root, followlinks=True):
         subfolders.sort()
@@ -249,7 +249,7 @@ def _folder_ground_truth(name: str, paths: list[pathlib.Path]) -> SequenceGround
 def _of_objects(
     name: str, paths: list[pathlib.Path], first_seen: dict[int, int], binary: bool = False
 ) -> SequenceGroundTruth:
-    """Returns what is scored of objects, given the position of the first mask of each."""
+    """Returns a sequence's ground truth, given the position of each object's first mask."""
     frames = range(1, len(paths) - 1)
     objects = tuple(sorted(first_seen))
     scored = [[i > first_seen[object_id] for i in frames] for object_id in objects]

@@ -102,7 +102,7 @@ def test_youtube_objects_scores_annotated_frames_after_the_first_by_j(tmp_path):
     assert protocols.measures_f("davis_2017")
 
 
-def test_youtube_objects_may_count_the_first_annotated_frame(tmp_path):
+def test_youtube_objects_can_count_the_first_annotated_frame(tmp_path):
     drawn_masks.write_masks(tmp_path / "Annotations/cat", [drawn_masks.draw(0, [255])] * 3, step=10)
     chosen = (tmp_path, "youtube_objects")
     (cat,) = protocols.dataset_ground_truths(*chosen, count_first_frame=True)
@@ -132,13 +132,13 @@ def test_a_tree_of_white_on_black_has_one_object(tmp_path):
     np.testing.assert_array_equal(x.scored, [[False, True, True]])
 
 
-def test_void_beside_ids_is_no_object(tmp_path):
+def test_void_next_to_ids_is_not_an_object(tmp_path):
     drawn_masks.write_masks(tmp_path / "x", [drawn_masks.draw(i, [255, 2]) for i in range(4)])
     (x,) = protocols.folder_ground_truths(tmp_path)
     assert (x.objects, x.binary) == ((2,), False)
 
 
-def test_masks_that_nobody_predicted_are_not_read(tmp_path):
+def test_masks_without_predictions_are_not_read(tmp_path):
     drawn_masks.write_masks(tmp_path / "truth/x", [drawn_masks.draw(i, [1]) for i in range(4)])
     drawn_masks.write_masks(tmp_path / "truth/y", [drawn_masks.draw(i, [1]) for i in range(4)])
     Image.new("LA", (8, 8), (1, 100)).save(tmp_path / "truth/y/00001.png")

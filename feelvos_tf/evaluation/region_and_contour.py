@@ -28,7 +28,7 @@ class Statistics:
     Attributes:
       mean: over the frames, in 0..1.
       recall: the share of frames above 0.5.
-      decay: the mean of the first quarter of the frames less that of the last quarter.
+      decay: the mean of the first quarter of the frames minus that of the last quarter.
     """
 
     mean: float
@@ -46,7 +46,7 @@ class SequenceScores:
       frames: names of the scored frames, in order.
       j: float64 [objects, frames]; NaN where an object is not scored.
       f: the same for F; None where only J is measured.
-      confused: int64 [2]: of all frames' `confused_pixels`, the sums.
+      confused: int64 [2]: the sums of `confused_pixels` over all frames.
     """
 
     name: str
@@ -67,7 +67,7 @@ class SequenceScores:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """The score: averages over objects, all of equal weight however long their sequence."""
+    """The score: averages over objects, equally weighted however long their sequences are."""
 
     j: Statistics
     f: Statistics | None
@@ -79,7 +79,7 @@ class Summary:
 
 
 def jaccard(ground_truth: np.ndarray, prediction: np.ndarray) -> float:
-    """Returns J of two masks uint8 [height, width] of 0 and 1; 1 where both are empty."""
+    """Returns J of two masks, uint8 [height, width] of 0 and 1; 1 if both are empty."""
     union = cv2.countNonZero(cv2.bitwise_or(ground_truth, prediction))
     if union == 0:
         return 1.0
@@ -94,7 +94,7 @@ def score_frame(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns J and F of each object in one frame, two float64 [objects].
 
-    An id that a mask does not hold is an empty mask. Void pixels (255) of the ground truth are
+    An id missing from a mask is an empty mask. Void pixels (255) of the ground truth are
     background, and predictions on them count as wrong, as in the semi-supervised protocol.
 
     Args:
@@ -119,7 +119,7 @@ def score_frame(
 
 
 def confused_pixels(ground_truth: np.ndarray, prediction: np.ndarray) -> tuple[int, int]:
-    """Returns how many objects' pixels were given to another object, and how many there are.
+    """Returns how many pixels of objects were assigned to another object, and how many there are.
 
     Args:
       ground_truth: object ids, uint8 [height, width], 0 background, 255 void.
@@ -131,7 +131,7 @@ def confused_pixels(ground_truth: np.ndarray, prediction: np.ndarray) -> tuple[i
 
 
 def statistics(values: np.ndarray) -> Statistics:
-    """Returns mean, recall and decay of one object's values [frames]; NaN frames are left out.
+    """Returns mean, recall and decay of one object's values [frames]; NaNs are ignored.
 
     The four quarters overlap by one frame and are rounded as in the DAVIS evaluation.
     """
@@ -139,7 +139,7 @@ def statistics(values: np.ndarray) -> Statistics:
     values = values[~np.isnan(values)]
     if not values.size:
         return Statistics(np.nan, np.nan, np.nan)
-    # The official tool keeps these positions in 8 bits, which goes wrong beyond 256 frames.
+    # The official tool stores these positions in 8 bits, which overflows beyond 256 frames.
     edges = np.round(np.linspace(1, values.size, _DECAY_BINS + 1) + 1e-10).astype(int) - 1
     first = values[edges[0] : edges[1] + 1]
     last = values[edges[-2] : edges[-1] + 1]
@@ -177,7 +177,7 @@ def _check_frame(ground_truth: np.ndarray, prediction: np.ndarray) -> None:
 
 
 def _crop(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both masks cut to their common bounding box and one pixel around it.
+    """Returns both masks cropped to their common bounding box plus one pixel.
 
     One pixel is enough for the contour, which may lie just outside the mask, and for an empty row
     and column behind it, so that only the image's own edge is treated as an edge.

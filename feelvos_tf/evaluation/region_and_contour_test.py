@@ -65,7 +65,7 @@ def test_a_frame_can_be_scored_by_j_alone():
 @pytest.mark.parametrize(
     "other", [np.zeros([4, 5], np.uint8), np.zeros([4, 4], int), np.zeros([4, 4, 1], np.uint8)]
 )
-def test_masks_of_other_sizes_and_types_are_no_input(other):
+def test_masks_of_other_sizes_and_types_are_refused(other):
     with pytest.raises(ValueError, match="size|uint8"):
         region_and_contour.score_frame(np.zeros([4, 4], np.uint8), other, [1])
 
@@ -80,7 +80,7 @@ def test_recall_counts_values_above_one_half_only():
     ("frames", "first", "last"),
     [(1, 1, 1), (2, 1, 1), (3, 2, 1), (4, 2, 2), (6, 2, 2), (48, 13, 13), (78, 20, 20)],
 )
-def test_decay_is_the_first_quarter_less_the_last(frames, first, last):
+def test_decay_is_the_first_quarter_minus_the_last(frames, first, last):
     values = np.random.RandomState(frames).uniform(size=frames)
     decay = values[:first].mean() - values[-last:].mean()
     assert region_and_contour.statistics(values).decay == pytest.approx(decay, abs=1e-15)
@@ -169,7 +169,7 @@ def test_values_on_seven_objects_are_those_of_the_official_evaluation(real_data)
     check_against({int(key): value for key, value in reference.items()}, scores)
 
 
-def test_confused_pixels_are_those_of_objects_that_another_object_got():
+def test_confused_pixels_are_those_assigned_to_another_object():
     rng = np.random.default_rng(0)
     truth, found = rng.choice(np.array([0, 1, 2, 7, 255], np.uint8), (2, 30, 40))
     confused = pixels = 0

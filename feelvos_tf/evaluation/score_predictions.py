@@ -47,7 +47,7 @@ class Scores:
 
     @property
     def confused_share(self) -> float | None:
-        """Share of objects' pixels given to another object; None where none has several."""
+        """Share of object pixels assigned to another object; None if no sequence has several."""
         if all(len(sequence.objects) < 2 for sequence in self.sequences):
             return None
         confused, pixels = np.sum([sequence.confused for sequence in self.sequences], 0)
@@ -81,12 +81,12 @@ def score_folder(
       ground_truths: what to score, from `protocols`.
       predictions: the folder.
       measure_f: False measures J only.
-      workers: number of processes, this one included; fewer where starting one takes too long.
+      workers: number of processes, including this one; fewer if starting one takes too long.
       allow_missing: skip sequences and frames that are missing instead of failing.
       progress: show a bar on stderr.
 
     Raises:
-      InputError: a prediction is missing, unreadable, of another size, or has unknown ids.
+      InputError: a prediction is missing, unreadable, has another size or unknown ids.
     """
     folder = pathlib.Path(predictions)
     _check_folder(folder)
@@ -133,7 +133,7 @@ def read_prediction(
       size: (height, width) of the true mask.
 
     Raises:
-      InputError: the mask is unreadable, of another size, or has unknown ids.
+      InputError: the mask is unreadable, has another size or unknown ids.
     """
     ids = masks.read_annotation(path)
     if ids.shape != size:
@@ -157,8 +157,8 @@ def _with_known_ids(ids: np.ndarray, path: pathlib.Path, objects: tuple[int, ...
     if cv2.countNonZero(cv2.LUT(ids, foreign)):
         found = sorted(set(np.unique(ids).tolist()) - {0, *objects})
         raise InputError(
-            f"{path}: expected the ground truth's ids ({', '.join(map(str, objects))}) on 0, found "
-            f"{_some(found)} (antialiased, or not a mask of this sequence?)"
+            f"{path}: expected 0 and the ground truth's ids ({', '.join(map(str, objects))}), "
+            f"found {_some(found)} (antialiased, or not a mask of this sequence?)"
         )
     return ids
 
@@ -166,11 +166,11 @@ def _with_known_ids(ids: np.ndarray, path: pathlib.Path, objects: tuple[int, ...
 def _binarize(ids: np.ndarray, path: pathlib.Path) -> np.ndarray:
     """Returns 1 where a prediction of a single-object data set holds any id."""
     if ids.max() > 127:
-        # Ids are small and a painted object is 255 alone; values between come from resizing.
+        # Ids are small, and a painted object is only 255; values in between come from resizing.
         levels = np.unique(ids)
         if np.count_nonzero(levels) > 1:
             raise InputError(
-                f"{path}: expected one value for the object on 0, found {len(levels)} gray levels "
+                f"{path}: expected 0 and one value for the object, found {len(levels)} gray levels "
                 f"({_some(levels.tolist())}), as in an antialiased mask"
             )
     return (ids > 0).view(np.uint8)
@@ -183,7 +183,7 @@ def _some(values: list[int]) -> str:
 
 def _check_folder(folder: pathlib.Path) -> None:
     if not folder.is_dir():
-        raise InputError(f"predictions folder {folder} does not exist or is no folder")
+        raise InputError(f"predictions folder {folder} does not exist or is not a folder")
     if not any(path.is_dir() or path.suffix.lower() == ".png" for path in folder.iterdir()):
         raise InputError(
             f"predictions folder {folder} is empty: expected one folder of mask PNGs per sequence"
@@ -235,7 +235,7 @@ def _jobs(
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, tuple[np.ndarray, np.ndarray]]]:
-    """Yields each job with what `_score` returns for it, in any order."""
+    """Yields each job with the result of `_score`, in any order."""
     frames = sum(len(job.predictions) for job in jobs)
     helpers = min(workers - 1, frames // _FRAMES_PER_PROCESS)
     if helpers == 0:
@@ -247,8 +247,8 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, tuple[np.ndarra
     with concurrent.futures.ProcessPoolExecutor(helpers, context, _use_one_thread) as pool:
         waiting = collections.deque((job, pool.submit(_score, job)) for job in jobs)
         try:
-            # The helpers work from the front, this process from the back without waiting for their
-            # start.
+            # The helpers work from the front; this process works from the back without waiting for
+            # them to start.
             while waiting:
                 job, future = waiting.pop()
                 yield job, _score(job) if future.cancel() else future.result()

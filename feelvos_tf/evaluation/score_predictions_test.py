@@ -30,7 +30,7 @@ def predictions(tmp_path):
 
 @pytest.fixture
 def processes(monkeypatch):
-    """Returns the sizes of the pools that get started; 4 frames are enough for a process."""
+    """Records the sizes of the pools that are started; 4 frames are enough for a process."""
     sizes = []
     pool = score_predictions.concurrent.futures.ProcessPoolExecutor
 
@@ -135,7 +135,7 @@ def test_the_first_and_last_mask_are_not_needed(ground_truths, predictions):
     assert score_predictions.score_folder(ground_truths, predictions).missing == []
 
 
-def test_what_is_there_can_be_scored_and_the_rest_is_told(ground_truths, predictions):
+def test_existing_masks_can_be_scored_and_the_rest_is_reported(ground_truths, predictions):
     whole = score_predictions.score_folder(ground_truths, predictions).sequences[0]
     (predictions / "one/00003.png").unlink()
     for path in predictions.glob("three/*"):
@@ -170,7 +170,7 @@ def test_a_mask_of_another_size_is_refused(ground_truths, predictions, processes
 
 def test_foreign_ids_are_refused(ground_truths, predictions):
     masks.write_mask(predictions / "three/00002.png", drawn_masks.draw(2, [1, 2, 4]))
-    refuse(ground_truths, predictions, r"three/00002.png: expected .*ids .1, 2, 3. on 0, found 4 ")
+    refuse(ground_truths, predictions, r"three/00002.png: expected .*ids .1, 2, 3., found 4 ")
     masks.write_mask(predictions / "three/00002.png", drawn_masks.draw(2, [255]))
     refuse(ground_truths, predictions, "found 255 ")
 
@@ -181,7 +181,7 @@ def test_foreign_ids_are_refused_where_the_ground_truth_has_gaps(tmp_path):
             tmp_path / folder / "a", [drawn_masks.draw(i, ids) for i in range(4)]
         )
     ground_truths = protocols.folder_ground_truths(tmp_path / "truth")
-    refuse(ground_truths, tmp_path / "out", r"00001.png: expected .*ids .3, 9. on 0, found 2 ")
+    refuse(ground_truths, tmp_path / "out", r"00001.png: expected .*ids .3, 9., found 2 ")
 
 
 def test_a_late_object_may_be_predicted_before_it_appears(tmp_path):

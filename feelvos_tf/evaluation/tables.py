@@ -86,8 +86,8 @@ def format_table(scores: Scores) -> str:
 def format_class_means(scores: Scores) -> str:
     """Returns a table of mean J by class, the measure of YouTube-Objects, and the classes' mean.
 
-    A class is the letters that a sequence's name begins with: `cat` of `cat-0001-003`. Its mean is
-    over its sequences, all of equal weight.
+    A sequence's class is the letters that its name begins with: `cat` of `cat-0001-003`. The
+    class's mean weights its sequences equally.
     """
     by_class = collections.defaultdict(list)
     for sequence in scores.sequences:
@@ -118,7 +118,7 @@ def _cells(summary: region_and_contour.Summary) -> list[str]:
 
 
 def best_and_worst(summaries: list[region_and_contour.Summary]) -> list[str]:
-    """Returns "best", "worst" or nothing for each summary."""
+    """Returns "best", "worst" or "" for each summary."""
     values = [ranking_value(summary) for summary in summaries]
     known = [value for value in values if not math.isnan(value)]
     if len(set(known)) < 2:
@@ -128,7 +128,7 @@ def best_and_worst(summaries: list[region_and_contour.Summary]) -> list[str]:
 
 
 def _aligned(rows: list[list[str]]) -> str:
-    """Returns the rows with their first column to the left and the numbers to the right."""
+    """Returns the rows as text, the first column left-aligned and the numbers right-aligned."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows)]
     lines = []
     for first, *numbers, remark in rows:

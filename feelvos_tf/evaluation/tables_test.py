@@ -57,7 +57,7 @@ def test_table_marks_the_best_and_worst_sequence(scores):
     assert overall.split()[:6] == ["all", "objects", "3", "5", "0.600", "0.567"]
 
 
-def test_table_marks_nothing_where_there_is_nothing_to_choose(scores):
+def test_table_marks_nothing_if_there_is_only_one_sequence(scores):
     text = tables.format_table(score_predictions.Scores(scores.sequences[:1], []))
     assert "best" not in text
     assert "worst" not in text

@@ -1,1 +1,1 @@
-"""A video and its first mask in, masks of every frame out."""
+"""Inference: a video and its first mask in, masks of every frame out."""

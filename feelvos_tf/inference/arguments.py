@@ -1,7 +1,6 @@
-"""Images and masks as callers have them: arrays, lists, tensors, PIL images, files.
+"""Images and masks of any type that callers have: arrays, lists, tensors, PIL images, files.
 
-What can be read in one way only is taken; anything else is refused with a sentence that names what
-would do.
+Unambiguous input is accepted; anything else is rejected with a message that names the fix.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ _IMAGE = "expected an image, uint8 [height, width, 3]"
 _MASK = "expected a mask, uint8 [height, width] of object ids"
 ImageLike = Union[np.ndarray, Sequence, Image.Image, str, os.PathLike]
 """uint8 [height, width, 3] RGB as an array, tensor or list; gray [height, width] or with one
-channel; with transparency, which is left out; whole numbers 0 to 255 of another type; fractions 0
+channel; with transparency, which is ignored; whole numbers 0 to 255 of another type; fractions 0
 to 1; a PIL image; the path of a picture."""
 MaskLike = Union[np.ndarray, Sequence, Image.Image, str, os.PathLike, Mapping[int, Any]]
 """uint8 [height, width] of object ids, 0 background and 255 void, as an array, tensor or list;
-bool, for one object; ids of another type; a PIL image or the path of a mask, as `--mask` reads it;
-a dict of object id -> the mask of that object alone, the last one wins where they overlap."""
+bool, for one object; ids of another type; a PIL image or the path of a mask, read as by `--mask`;
+a dict of object id -> the mask of that object alone; the last one wins where they overlap."""
 
 
 def as_frames(frames: Iterable[ImageLike] | str | os.PathLike[str]) -> Iterable[ImageLike]:
-    """Returns the frames of a clip; a path is that of a video, or of a folder of frames."""
+    """Returns the frames of a clip; a path may be that of a video or of a folder of frames."""
     return video.open_frames(frames) if isinstance(frames, (str, os.PathLike)) else frames
 
 
@@ -38,7 +37,7 @@ def as_image(image: ImageLike) -> np.ndarray:
     """Returns an image, uint8 [height, width, 3] RGB.
 
     Raises:
-      InputError: it is none, or its values have more than one meaning.
+      InputError: it is not an image, or its values are ambiguous.
     """
     if isinstance(image, (str, os.PathLike)):
         return pictures.read_image(image)
@@ -59,7 +58,7 @@ def as_image(image: ImageLike) -> np.ndarray:
 
 
 def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Returns values of an image as uint8."""
+    """Returns the values of an image as uint8."""
     if values.dtype == np.uint8:
         return values
     kind = values.dtype.kind
@@ -72,18 +71,18 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
         found = f"{values.dtype} values from {low:g} to {high:g}"
     else:
         found = f"{values.dtype} values" if kind not in "iuf" else "values that are not finite"
-    raise InputError(f"{_IMAGE}, or fractions of 0 to 1, found {found}")
+    raise InputError(f"{_IMAGE}, or fractions from 0 to 1, found {found}")
 
 
 def as_mask(mask: MaskLike, size: tuple[int, int] | None = None) -> np.ndarray:
     """Returns a mask, uint8 [height, width].
 
     Args:
-      mask: in one of the kinds.
+      mask: of any of these types.
       size: height and width of its frame.
 
     Raises:
-      InputError: it is none, or its values have more than one meaning.
+      InputError: it is not a mask, or its values are ambiguous.
     """
     if isinstance(mask, (str, os.PathLike)):
         return given_mask.read(mask, size)
@@ -108,7 +107,7 @@ def as_mask(mask: MaskLike, size: tuple[int, int] | None = None) -> np.ndarray:
     if values.dtype.kind not in "iuf":
         raise InputError(f"{_MASK}, found {values.dtype} values")
     if not np.isfinite(values).all() or (values != np.floor(values)).any():
-        raise InputError(f"{_MASK}, found fractions; probabilities become a mask by mask > 0.5")
+        raise InputError(f"{_MASK}, found fractions; for probabilities, use mask > 0.5")
     if values.min() < 0 or values.max() > VOID:
         raise InputError(f"{_MASK}, 0 to {VOID}, found {values.min():g} to {values.max():g}")
     return values.astype(np.uint8)
@@ -121,7 +120,7 @@ def as_pair(image: ImageLike, mask: MaskLike) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _of_objects(each: Mapping[int, Any], size: tuple[int, int] | None) -> np.ndarray:
-    """Returns the mask of objects that have one each."""
+    """Returns one mask from a mask per object."""
     ids = None
     for object_id, one in each.items():
         if isinstance(object_id, bool) or not isinstance(object_id, (int, np.integer)):
@@ -129,7 +128,7 @@ def _of_objects(each: Mapping[int, Any], size: tuple[int, int] | None) -> np.nda
         if not 0 < object_id < VOID:
             raise InputError(f"expected object ids 1..{VOID - 1} as keys, found {object_id}")
         one = as_mask(one, size)
-        # One object may be painted in any value, white among them.
+        # One object may be painted in any value, such as white.
         painted = np.setdiff1d(one, [0])
         if len(painted) > 1:
             raise InputError(
@@ -139,7 +138,7 @@ def _of_objects(each: Mapping[int, Any], size: tuple[int, int] | None) -> np.nda
         ids = np.zeros(one.shape, np.uint8) if ids is None else ids
         if one.shape != ids.shape:
             raise InputError(
-                f"expected masks of one size, found {list(ids.shape)} and {list(one.shape)}"
+                f"expected masks of equal size, found {list(ids.shape)} and {list(one.shape)}"
             )
         ids[one != 0] = object_id
     if ids is None:
@@ -155,7 +154,7 @@ def check_marks(
     Args:
       mask: uint8 [height, width].
       frame_size: height and width.
-      background_counts: whether 0 marks something, or objects alone do.
+      background_counts: whether 0 marks something, or only objects do.
     """
     if mask.shape != tuple(frame_size):
         raise InputError(
@@ -163,7 +162,7 @@ def check_marks(
             f"{list(mask.shape)}"
         )
     if not masks.object_ids(mask) and not (background_counts and (mask == 0).any()):
-        white = "; white on black is mask > 0" if (mask == VOID).any() else ""
+        white = "; for white on black, use mask > 0" if (mask == VOID).any() else ""
         raise InputError(
             "expected a mask with at least one object, found none (0 is background, "
             f"{VOID} void{white})"

@@ -1,4 +1,4 @@
-"""Images and masks of many kinds are taken where they have one meaning, and refused elsewhere."""
+"""Images and masks of many types are accepted if unambiguous, and rejected otherwise."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def _saved(tmp_path, array: np.ndarray) -> str:
         (Image.fromarray(GRAY), np.dstack([GRAY] * 3)),
     ],
 )
-def test_an_image_of_any_kind_is_taken(given, expected):
+def test_images_of_all_accepted_types_are_converted(given, expected):
     found = as_image(given)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
 
 
-def test_the_path_of_a_picture_is_taken_and_turned_upright(tmp_path):
+def test_a_picture_file_is_read_and_turned_upright(tmp_path):
     np.testing.assert_array_equal(as_image(_saved(tmp_path, IMAGE)), IMAGE)
     exif = Image.Exif()
     exif[0x0112] = 3  # Upside down.
@@ -67,7 +67,7 @@ def test_the_path_of_a_picture_is_taken_and_turned_upright(tmp_path):
         (IMAGE.astype(np.int32) - 200, "found int32 values from -"),
         (IMAGE.astype(np.uint16) * 2, "found uint16 values from"),
         (IMAGE / 255 - 0.5, "found float64 values from -"),
-        (IMAGE / 100, "fractions of 0 to 1, found float64 values from 0"),
+        (IMAGE / 100, "fractions from 0 to 1, found float64 values from 0"),
         (IMAGE * np.nan, "not finite"),
         (IMAGE > 9, "found bool values"),
         (None, "found NoneType"),
@@ -78,7 +78,7 @@ def test_the_path_of_a_picture_is_taken_and_turned_upright(tmp_path):
         ("missing.png", "missing.png: expected a picture, found no such file"),
     ],
 )
-def test_another_image_is_refused_in_a_sentence(given, sentence):
+def test_invalid_images_are_rejected_with_one_sentence(given, sentence):
     with pytest.raises(InputError) as caught:
         as_image(given)
     assert sentence in str(caught.value) and "expected a" in str(caught.value)
@@ -102,13 +102,13 @@ def test_another_image_is_refused_in_a_sentence(given, sentence):
         (Image.fromarray(masks.DAVIS_PALETTE[IDS]), IDS),
     ],
 )
-def test_a_mask_of_any_kind_is_taken(given, expected):
+def test_masks_of_all_accepted_types_are_converted(given, expected):
     found = as_mask(given)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
 
 
-def test_a_path_is_read_as_the_command_line_reads_it(tmp_path):
+def test_a_path_is_read_as_on_the_command_line(tmp_path):
     path = _saved(tmp_path, np.where(IDS[..., None] == 7, np.uint8([250, 10, 0]), np.uint8(0)))
     expected = given_mask.read(path, IDS.shape, given_mask.ObjectNumbers())
     np.testing.assert_array_equal(expected, IDS == 7)
@@ -116,7 +116,7 @@ def test_a_path_is_read_as_the_command_line_reads_it(tmp_path):
         np.testing.assert_array_equal(found, expected)
 
 
-def test_json_that_names_no_size_is_read_at_that_of_the_frame(tmp_path):
+def test_json_without_a_size_is_read_at_the_frame_size(tmp_path):
     runs = '[{"segmentation": {"size": [6, 8], "counts": [9, 2, 37]}}]'
     (tmp_path / "runs.json").write_text(runs)
     expected = np.zeros(48, np.uint8)
@@ -133,7 +133,7 @@ def test_json_that_names_no_size_is_read_at_that_of_the_frame(tmp_path):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (IDS / 10, "probabilities become a mask by mask > 0.5"),
+        (IDS / 10, "for probabilities, use mask > 0.5"),
         (IDS[None], "found uint8 [1, 6, 8]; mask[0] has two dimensions"),
         (IMAGE, "colors are read from a file or a PIL image"),
         (IDS.astype(int) * 100, "found 0 to 700"),
@@ -144,20 +144,20 @@ def test_json_that_names_no_size_is_read_at_that_of_the_frame(tmp_path):
         ({255: IDS == 1}, "expected object ids 1..254 as keys, found 255"),
         ({True: IDS == 1}, "as keys, found True"),
         ({3: IDS}, "expected the mask of object 3 alone, found the values 1, 7"),
-        ({1: IDS == 1, 2: IDS[1:] == 7}, "expected masks of one size, found [6, 8] and [5, 8]"),
+        ({1: IDS == 1, 2: IDS[1:] == 7}, "expected masks of equal size, found [6, 8] and [5, 8]"),
         (None, "found NoneType"),
         ("missing.png", "missing.png: expected a mask"),
     ],
 )
-def test_another_mask_is_refused_in_a_sentence(given, sentence):
+def test_invalid_masks_are_rejected_with_one_sentence(given, sentence):
     with pytest.raises(InputError) as caught:
         as_mask(given)
     assert sentence in str(caught.value)
 
 
-def test_white_on_black_as_an_array_is_void_and_the_sentence_says_what_to_do():
+def test_a_white_on_black_array_is_void_and_the_message_names_the_fix():
     white = np.where(IDS > 0, 255, 0).astype(np.uint8)
-    with pytest.raises(InputError, match="255 void; white on black is mask > 0"):
+    with pytest.raises(InputError, match="255 void; for white on black, use mask > 0"):
         check_marks(as_mask(white), white.shape)
     check_marks(as_mask(white), white.shape, background_counts=True)
     check_marks(as_mask(white > 0), white.shape)

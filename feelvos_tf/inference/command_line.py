@@ -1,6 +1,6 @@
-"""The flags that all programs that write masks share, and what they do.
+"""The flags shared by all programs that write masks, and what they do.
 
-A program defines them once, and runs after the command line was parsed:
+A program defines them once and calls `run` after the command line has been parsed:
 
     _COMMAND_LINE = command_line.define(cli.flag_values(__name__))
     ...
@@ -33,7 +33,7 @@ from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import result_files, video_writing
 from feelvos_tf.media.result_files import OverlayFiles
 
-# What --save may ask for -> what writes it into the folder of the masks.
+# Value of --save -> function from the folder of the masks to what writes the files there.
 FURTHER = {
     "cutout": lambda folder: result_files.Cutout(folder / "cutout.webm"),
     "object_videos": result_files.ObjectVideos,
@@ -57,28 +57,28 @@ def define(flag_values: flags.FlagValues) -> CommandLine:
             "output_dir", None, "Folder the masks are written to.", **own
         ),
         "overlay": flags.DEFINE_string(
-            "overlay", None, "With --video: an .mp4 of the frames with the masks over them.", **own
+            "overlay", None, "With --video: an .mp4 of the frames under their masks.", **own
         ),
         "overlays": flags.DEFINE_string(
             "overlays",
             None,
-            "With many videos: folder for such an .mp4 and a picture of each.",
+            "With many videos: folder for such an .mp4 and a picture per video.",
             **own,
         ),
         "save": flags.DEFINE_list(
             "save",
             [],
-            f"Further files beside the masks: {', '.join(FURTHER)} (one or several, with commas).",
+            f"Other files to write with the masks: {', '.join(FURTHER)} (comma-separated).",
             **own,
         ),
         "submission": flags.DEFINE_string(
             "submission",
             None,
-            "With --dataset_root: the .zip of masks that the servers of DAVIS (--split=test-dev) "
-            "and YouTube-VOS take.",
+            "With --dataset_root: the .zip of masks for the evaluation servers of DAVIS "
+            "(--split=test-dev) and YouTube-VOS.",
             **own,
         ),
-        "overwrite": flags.DEFINE_bool("overwrite", False, "Do complete videos again.", **own),
+        "overwrite": flags.DEFINE_bool("overwrite", False, "Redo complete videos.", **own),
     }
     cli.group_flags(flag_values, "What to write", list(holders))
     cluster = {
@@ -92,7 +92,7 @@ def define(flag_values: flags.FlagValues) -> CommandLine:
         "ray_workers": flags.DEFINE_integer(
             "ray_workers",
             None,
-            "How many models run on it; by default one per GPU or, without GPUs, per four cores.",
+            "Number of models on it; by default one per GPU or, without GPUs, per four cores.",
             lower_bound=1,
             **own,
         ),
@@ -116,10 +116,10 @@ class CommandLine:
         self._holders = holders
 
     def write_first_frame(self) -> bool:
-        """Returns whether the flags ask for the first frame alone, after writing it.
+        """Writes the first frame and returns True if the flags ask for this alone.
 
         Raises:
-          InputError: the flags do not fit together, or the video cannot be used.
+          InputError: the flags contradict each other, or the video cannot be used.
         """
         if not self._video.is_first_frame:
             return False
@@ -134,16 +134,16 @@ class CommandLine:
         embeddings_dir: str | None = None,
         distance_maps_dir: str | None = None,
     ) -> None:
-        """Propagates masks through the videos that the flags name, and reports what was done.
+        """Propagates masks through the videos that the flags name and reports what was done.
 
         Args:
           make_predictor: see `propagate_videos`.
           settings: see `propagate_videos`.
-          embeddings_dir: where to save embeddings, for which complete videos are done again.
-          distance_maps_dir: where to write what matching saw; likewise.
+          embeddings_dir: where to save embeddings; complete videos are then redone.
+          distance_maps_dir: where to write distance maps; complete videos are then redone.
 
         Raises:
-          InputError: the flags do not fit together, or the data cannot be used.
+          InputError: the flags contradict each other, or the data cannot be used.
         """
         self._check()
         maps = None
@@ -152,7 +152,7 @@ class CommandLine:
         on_frame = self._on_frame(embeddings_dir, maps)
         if self._value("ray") and (on_frame is not None or self._video.is_live):
             raise InputError(
-                "--ray is for videos in files, without --save_embeddings and --distance_maps"
+                "--ray: expected videos in files, without --save_embeddings or --distance_maps"
             )
         make, prompter = self._prompter(make_predictor)
         overwrite = self._value("overwrite") or on_frame is not None
@@ -181,21 +181,21 @@ class CommandLine:
                         make, videos, outputs_of, settings, overwrite, on_frame, _print_objects
                     )
         asked = {"embeddings": embeddings_dir, "distance maps": distance_maps_dir}
-        self._tell(report, len(videos), asked)
+        self._print_report(report, len(videos), asked)
         if self._value("submission") is not None:
             self._write_submission(videos)
 
     def _on_frame(self, embeddings_dir: str | None, maps: DistanceMaps | None) -> OnFrame | None:
-        """Returns what looks at the predictor after each frame; None for nothing."""
-        looks = [] if maps is None else [maps.keep]
+        """Returns a function to call after each frame; None if there is nothing to do."""
+        functions = [] if maps is None else [maps.keep]
         if embeddings_dir is not None:
-            looks.append(_embedding_writer(lambda video: self._folder(embeddings_dir, video)))
+            functions.append(_embedding_writer(lambda video: self._folder(embeddings_dir, video)))
 
-        def look(video: InputVideo, position: int, predictor: VideoPredictor) -> None:
-            for each in looks:
-                each(video, position, predictor)
+        def on_frame(video: InputVideo, position: int, predictor: VideoPredictor) -> None:
+            for function in functions:
+                function(video, position, predictor)
 
-        return look if looks else None
+        return on_frame if functions else None
 
     def _write_submission(self, videos: list[InputVideo]) -> None:
         path, output = self._value("submission"), self._value("output_dir")
@@ -203,18 +203,18 @@ class CommandLine:
         count = submission.write(path, dataset, videos, lambda video: self._folder(output, video))
         print(f"submission: {path}, {count} masks of {len(videos)} sequences")
 
-    def _tell(self, report: Report, num_videos: int, asked: dict[str, str | None]) -> None:
-        """Reports what was done; raises InputError if something was not.
+    def _print_report(self, report: Report, num_videos: int, asked: dict[str, str | None]) -> None:
+        """Prints what was done; raises InputError if a video failed.
 
         Args:
           report: of the propagation.
-          num_videos: how many there are.
-          asked: kind of further results -> their folder; None where nobody asked.
+          num_videos: number of all videos.
+          asked: kind of additional results -> their folder; None if not asked for.
         """
         if report.complete:
             print(
-                f"{len(report.complete)} of {num_videos} sequences were complete already "
-                "(--overwrite does them again)"
+                f"{len(report.complete)} of {num_videos} sequences were already complete "
+                "(--overwrite redoes them)"
             )
         if report.done:
             print(report.timing.sentence())
@@ -235,7 +235,7 @@ class CommandLine:
         return self._holders[name].value
 
     def _check(self) -> None:
-        """Raises InputError where the flags do not fit together."""
+        """Raises InputError if the flags contradict each other."""
         root, overlay = self._dataset.choice().root, self._value("overlay")
         is_video = self._video.source is not None
         if root is None and not is_video:
@@ -250,7 +250,7 @@ class CommandLine:
             raise InputError("expected --output_dir, the folder to write masks to")
         if self._value("submission") is not None:
             if root is None:
-                raise InputError("--submission belongs to --dataset_root")
+                raise InputError("--submission needs --dataset_root")
             chosen = self._dataset.choice()
             submission.check(self._value("submission"), chosen.dataset, chosen.sequences is None)
         unknown = [name for name in self._value("save") if name not in FURTHER]
@@ -268,7 +268,7 @@ class CommandLine:
             )
 
     def _prompter(self, make_predictor: Callable[[], Propagator]) -> tuple:
-        """Returns what makes the predictor, and what makes masks of --points; None without them."""
+        """Returns what makes the predictor, and the prompter for --points or None without them."""
 
         def make() -> Propagator:
             tqdm.write("loading the model ...")
@@ -300,10 +300,10 @@ class CommandLine:
         return Outputs(masks, tuple(files))
 
     def _folder(self, output: str, video: InputVideo) -> pathlib.Path:
-        """Returns the folder of a video: `output` itself, or below it with several videos.
+        """Returns the folder of a video: `output` itself, or a subfolder with several videos.
 
         Raises:
-          InputError: links lead out of `output`.
+          InputError: a link leads out of `output`.
         """
         root = pathlib.Path(output)
         if self._video.source is not None:
@@ -314,17 +314,15 @@ class CommandLine:
 
 
 def _check_inside(path: pathlib.Path, root: pathlib.Path) -> None:
-    """Raises InputError where a path below `root` leads elsewhere, by links or by dots."""
+    """Raises InputError if a path below `root` leads elsewhere through links or dots."""
     try:
         real, real_root = path.resolve(), root.resolve()
         if path.is_symlink() and not path.exists():
             raise OSError("it is a link that leads nowhere")
-    except (OSError, RuntimeError) as error:  # Or a loop of links.
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links.
         raise InputError(f"{path}: cannot be written, {error}") from error
     if real_root not in real.parents:
-        raise InputError(
-            f"{path}: expected a place inside of {root}, found one that leads to {real}"
-        )
+        raise InputError(f"{path}: expected a path inside {root}, found one that leads to {real}")
 
 
 def _embedding_writer(
@@ -332,8 +330,8 @@ def _embedding_writer(
 ) -> Callable[[InputVideo, int, VideoPredictor], None]:
     """Returns what writes `<folder of the video>/<frame>.npz`, each with the array `embeddings`.
 
-    It is float32 [h, w, channels] at stride 4 of the size the model runs at; its corner vectors
-    belong to the corner pixels of the frame.
+    The array is float32 [h, w, channels] at stride 4 of the size the model runs at; its corner
+    vectors belong to the corner pixels of the frame.
     """
 
     def write(video: InputVideo, position: int, predictor: VideoPredictor) -> None:
@@ -345,7 +343,7 @@ def _embedding_writer(
 
 
 def _print_objects(video: InputVideo) -> None:
-    """Prints which objects were found, and how a mask was read, above the progress bar."""
+    """Prints the objects and how the masks were read above the progress bar."""
     tqdm.write(f"{video.name}: objects {', '.join(map(str, video.object_ids()))}")
     if video.reading():
         tqdm.write(f"{video.name}: the masks were read as {video.reading()}")
@@ -353,7 +351,7 @@ def _print_objects(video: InputVideo) -> None:
 
 @contextlib.contextmanager
 def _stopping(videos: list[InputVideo]) -> Iterator[None]:
-    """Makes SIGTERM act like Ctrl-C and, while a camera or a pipe runs, Ctrl-C end its video."""
+    """Makes SIGTERM act like Ctrl-C, and the first Ctrl-C end a live video (camera or pipe)."""
     live = [video.source for video in videos if video.source.is_live]
 
     def stop_live() -> None:
@@ -376,7 +374,7 @@ def _stopping(videos: list[InputVideo]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        tqdm.write("run the same command again to go on from here")
+        tqdm.write("run the same command again to continue from here")
         raise
     finally:
         for number, handler in before.items():

@@ -1,4 +1,4 @@
-"""Where results may go, how a live video is stopped, and saved embeddings."""
+"""Output folders, stopping a live video, and saved embeddings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from feelvos_tf.testing import color_model, drawn_videos, in_this_process, small
 FRAMES = 3
 
 
-def test_results_stay_inside_of_the_output_folder(tmp_path):
+def test_results_stay_inside_the_output_folder(tmp_path):
     output = tmp_path / "out"
     (tmp_path / "elsewhere").mkdir()
     output.mkdir()
@@ -33,7 +33,7 @@ def test_results_stay_inside_of_the_output_folder(tmp_path):
     for name in ("bear", "more/bear", "inside"):
         command_line._check_inside(output / name, output)
     for name in ("link", "link/bear", "../elsewhere", "loop", "nowhere", ".", "/etc"):
-        with pytest.raises(InputError, match="expected a place inside|cannot be written"):
+        with pytest.raises(InputError, match="expected a path inside|cannot be written"):
             command_line._check_inside(output / name, output)
     (tmp_path / "other_name").symlink_to(output)
     command_line._check_inside(tmp_path / "other_name" / "bear", tmp_path / "other_name")
@@ -44,7 +44,7 @@ def frames(count):
         yield video.Frame(number, Fraction(number), np.zeros((8, 8, 3), np.uint8))
 
 
-def test_ctrl_c_ends_a_live_video_and_the_second_one_everything(tmp_path):
+def test_first_ctrl_c_ends_a_live_video_and_the_second_the_run(tmp_path):
     live = input_video.from_video(live_frames.LiveFrames(frames(100), 10), tmp_path / "mask.png")
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     seen = []
@@ -60,7 +60,7 @@ def test_ctrl_c_ends_a_live_video_and_the_second_one_everything(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_live_video_whose_next_frame_does_not_come_ends_too(tmp_path, number):
+def test_a_stalled_live_video_can_be_stopped(tmp_path, number):
     """At the first Ctrl-C, with its masks complete; SIGTERM interrupts."""
     is_over = threading.Event()
 
@@ -88,12 +88,12 @@ def test_a_live_video_whose_next_frame_does_not_come_ends_too(tmp_path, number):
 def test_sigterm_interrupts_like_ctrl_c(capsys):
     with pytest.raises(KeyboardInterrupt), command_line._stopping([]):
         os.kill(os.getpid(), signal.SIGTERM)
-    assert "run the same command again to go on from here" in capsys.readouterr().out
+    assert "run the same command again to continue from here" in capsys.readouterr().out
 
 
-def test_every_frame_s_embeddings_are_saved_beside_its_mask(tmp_path, monkeypatch, eagerly):
+def test_embeddings_of_every_frame_are_saved(tmp_path, monkeypatch, eagerly):
     model, folder = small_model.create(), color_model.save(tmp_path / "model")
-    # A network in its place: one that had been saved would be the same, and takes half a minute.
+    # A network in its place: loading a saved one gives the same but takes half a minute.
     monkeypatch.setattr(model_loading, "load_saved_model", lambda _: Predictor(model))
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 3]}, FRAMES)
     arguments = (

@@ -1,8 +1,8 @@
-"""Writes what matching saw of every frame: the paper's figure 2, for one's own video.
+"""Writes the distances that matching found in every frame, as in the paper's figure 2.
 
 DIR/<frame>.jpg             a row per object: the first frame, the previous one, this one, its
                             distances to the object in the first and in the previous frame, its mask
-DIR/<frame>_global_<id>.png the distances alone, one gray pixel per pixel of the map: 0 (black) for
+DIR/<frame>_global_<id>.png only the distances, one gray pixel per pixel of the map: 0 (black) for
 DIR/<frame>_local_<id>.png  equal embeddings, 255 for the farthest
 """
 
@@ -30,7 +30,7 @@ _Maps = dict[str, dict[int, np.ndarray]]
 
 @dataclass
 class DistanceMaps:
-    """Takes the maps after each step, and writes them once the frame and its mask are known.
+    """Collects the maps after each step; they are written with the frame and its mask.
 
     Attributes:
       folder_of: returns the folder of a video's pictures.
@@ -40,7 +40,7 @@ class DistanceMaps:
     _waiting: collections.deque[_Maps] = field(default_factory=collections.deque)
 
     def keep(self, video: InputVideo, position: int, predictor: VideoPredictor) -> None:
-        """Keeps the maps of the frame that was just propagated. An `OnFrame`."""
+        """Stores the maps of the frame that was just propagated. An `OnFrame`."""
         del video
         if position == 0:
             self._waiting.clear()
@@ -48,13 +48,13 @@ class DistanceMaps:
             self._waiting.append(predictor.distance_maps())
 
     def files(self, video: InputVideo) -> DistanceMapFiles:
-        """Returns what writes them beside the other results of a video."""
+        """Returns what writes the maps along with the other results of a video."""
         return DistanceMapFiles(self.folder_of(video), self._waiting)
 
 
 @dataclass(frozen=True)
 class DistanceMapFiles:
-    """The pictures of one video. `ResultFiles`."""
+    """The pictures of one video. A `ResultFiles`."""
 
     folder: pathlib.Path
     waiting: collections.deque[_Maps]
@@ -65,7 +65,7 @@ class DistanceMapFiles:
 
     @contextlib.contextmanager
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
-        """Yields a function that takes the next result."""
+        """Yields a function that writes the next result."""
         del facts
         self.folder.mkdir(parents=True, exist_ok=True)
         first: Result | None = None
@@ -101,7 +101,7 @@ def strip(
       previous: the frame before the current one.
       current: the frame that was matched.
       value: the object's id.
-      maps: its distances, float32 [h, w], by "global" and "local"; those that the network uses.
+      maps: "global" and "local", as far as the network uses them -> distances, float32 [h, w].
     """
     size = current.ids.shape[::-1]
     tiles = {"first frame": _only(first, value), "previous frame": _only(previous, value)}
@@ -130,7 +130,7 @@ def _titled(tile: np.ndarray, title: str) -> np.ndarray:
 
 
 def _gray(plane: np.ndarray) -> np.ndarray:
-    """Returns distances 0..1 as uint8 [h, w]; what lies outside is clipped."""
+    """Returns distances 0..1 as uint8 [h, w], clipped to this range."""
     return np.round(255 * np.clip(plane, 0, 1)).astype(np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What matching saw, as arrays and as pictures."""
+"""Distance maps as arrays and as pictures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_maps_are_the_distances_to_the_first_and_the_previous_frame(eagerly):
     weights.assign(300.0 * weights)
     predictor = VideoPredictor(Predictor(model))
     predictor.start(*frames[0])
-    with pytest.raises(InputError, match="expected a call of step"):
+    with pytest.raises(InputError, match="expected a call to step"):
         predictor.distance_maps()
     first = predictor.state()
     predictor.step(frames[1][0])
@@ -70,12 +70,12 @@ class WithMaps(by_color.ByColor):
         return {name: {int(value): far for value in self._ids} for name in ("global", "local")}
 
 
-def test_every_frame_but_the_first_has_a_strip_and_a_picture_of_each_map(tmp_path, capsys):
+def test_every_frame_but_the_first_gets_a_strip_and_a_picture_per_map(tmp_path, capsys):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 5], "cows": [2]}, 3)
     flag_values = flags.FlagValues()
     program = command_line.define(flag_values)
     flag_values(["predict", f"--dataset_root={root}", f"--output_dir={tmp_path / 'out'}"])
-    for _ in range(2):  # Complete masks are done again.
+    for _ in range(2):  # Complete masks are redone.
         program.run(WithMaps, {}, distance_maps_dir=str(tmp_path / "maps"))
         assert f"distance maps: {tmp_path / 'maps'}" in capsys.readouterr().out
         names = sorted(path.name for path in (tmp_path / "maps/bear").iterdir())

@@ -1,8 +1,8 @@
 """Gating: drops the parts of an object's mask that lie too far from its previous mask.
 
-The gate of the tracking literature: a measurement outside a region around the last position is not
-the object's. Neither the paper nor the 2019 release has one: there whatever looks like the object
-joins its mask, wherever it is, and is fed back. `Predictor.gate_radius` turns it on.
+As in the tracking literature, a measurement outside a region around the last position is not the
+object's. Neither the paper nor the 2019 release has a gate: there, anything that looks like the
+object joins its mask, wherever it is, and is fed back. `Predictor.gate_radius` enables it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from feelvos_tf.models import object_labels
 
-# Logits below all others: less than 0.0001 of the probability.
+# Distance of rejected logits below all others: a probability of less than 0.0001.
 _MARGIN = 10.0
 _STEPS_AT_ONCE = 8
 
@@ -19,18 +19,18 @@ _STEPS_AT_ONCE = 8
 def apply_gate(
     logits: tf.Tensor, previous: tf.Tensor, object_ids: tf.Tensor, radius: int
 ) -> tf.Tensor:
-    """Returns the logits, with those of an object below all others where the gate rejects it.
+    """Returns the logits, with an object's lowered below all others where the gate rejects it.
 
     A part is a connected component, diagonals included, of the frame's hard mask on the grid of the
     logits. It is rejected if none of its pixels is within `radius` of the object's previous mask.
-    Rejected parts stay if together they are larger than the others: then the object has moved by
-    more, or the previous mask shows a remnant of it. Background is never rejected.
+    If the rejected parts are together larger than the others, they are kept: the object has moved
+    farther, or its previous mask is only a remnant. Background is never rejected.
 
     Args:
       logits: `[1, h, w, objects]`.
       previous: int32 `[h, w]` object indices of the last frame.
       object_ids: int32 `[objects]`; 0 is the background, which not every video has.
-      radius: pixels of the grid, across, down or both.
+      radius: in pixels of the grid, horizontally and vertically.
     """
     num_objects = tf.shape(logits)[-1]
     winners = tf.argmax(logits[0], -1, output_type=tf.int32)
@@ -49,7 +49,7 @@ def apply_gate(
 
 
 def _dilated(masks: tf.Tensor, radius: int) -> tf.Tensor:
-    """Returns the masks grown by `radius` pixels in all directions, to squares."""
+    """Returns the masks dilated by a square of `radius` pixels in each direction."""
     size = 2 * radius + 1
     for window in ((size, 1), (1, size)):
         masks = tf.nn.max_pool2d(masks, window, 1, "SAME")
@@ -57,7 +57,7 @@ def _dilated(masks: tf.Tensor, radius: int) -> tf.Tensor:
 
 
 def _connected(masks: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-    """Returns what is connected in the masks with the seeds, which are within the masks."""
+    """Returns the parts of the masks that are connected to the seeds, which lie in the masks."""
 
     def grow(grown: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         after = grown

@@ -1,4 +1,4 @@
-"""Gating, against OpenCV's connected components."""
+"""Gating, compared with OpenCV's connected components."""
 
 import cv2
 import numpy as np
@@ -13,7 +13,7 @@ RADIUS = 3
 
 
 def dropped(winners, previous, num_objects, radius=RADIUS, first_id=0):
-    """Returns where `apply_gate` takes the winners of a frame from their objects."""
+    """Returns where `apply_gate` rejects the winning object of a frame, bool [h, w]."""
     logits = np.random.default_rng(0).uniform(-1, 1, [*winners.shape, num_objects])
     np.put_along_axis(logits, winners[..., None], 2.0, -1)
     logits = tf.constant(logits[None], tf.float32)
@@ -21,7 +21,7 @@ def dropped(winners, previous, num_objects, radius=RADIUS, first_id=0):
         logits, tf.constant(previous, tf.int32), first_id + tf.range(num_objects), radius
     ).numpy()[0]
     changed = after != logits.numpy()[0]
-    # Nothing but the winner's logit is touched, and it falls below all others.
+    # Only the winner's logit changes, and it falls below all others.
     assert (changed.sum(-1) <= 1).all()
     found = np.take_along_axis(changed, winners[..., None], -1)[..., 0]
     assert found.sum() == changed.sum()
@@ -43,7 +43,7 @@ def slow_dropped(winners, previous, num_objects, radius=RADIUS, first_id=0):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_rejected_parts_are_those_of_connected_components(seed):
+def test_rejected_parts_agree_with_opencv_connected_components(seed):
     rng = np.random.default_rng(seed)
     # Smoothed noise: parts of all sizes.
     noise = cv2.GaussianBlur(rng.standard_normal([40, 50, 4]), (0, 0), 1 + seed % 3)
@@ -67,7 +67,7 @@ def test_a_part_outside_the_gate_is_dropped_and_one_inside_stays():
     np.testing.assert_array_equal(slow_dropped(winners, previous, 2), expected)
 
 
-def test_what_is_connected_by_a_long_way_stays():
+def test_parts_connected_by_a_long_path_stay():
     winners = np.zeros([41, 41], int)
     for row in range(0, 41, 2):
         winners[row] = 1
@@ -77,7 +77,7 @@ def test_what_is_connected_by_a_long_way_stays():
     previous = np.zeros_like(winners)
     previous[0, 0] = 1
     assert not dropped(winners, previous, 2).any()
-    # Cut in two, before the middle and behind it.
+    # Cut the path in two in the middle.
     winners[30, 20] = 0
     expected = slow_dropped(winners, previous, 2)
     np.testing.assert_array_equal(dropped(winners, previous, 2), expected)
@@ -101,7 +101,7 @@ def test_background_that_appears_far_from_background_stays():
     assert not dropped(winners, previous, 2).any()
 
 
-def test_an_object_of_which_nothing_is_near_stays():
+def test_an_object_with_no_part_near_its_previous_mask_stays():
     winners = np.zeros([30, 30], int)
     winners[20:25, 20:25] = 1
     assert not dropped(winners, np.zeros_like(winners), 2).any()
@@ -111,7 +111,7 @@ def test_an_object_of_which_nothing_is_near_stays():
 
 
 @pytest.mark.parametrize("settings", [{}, {"scales": (1.0, 0.5)}])
-def test_the_predictor_drops_them_and_does_not_feed_them_back(settings, eagerly):
+def test_the_predictor_drops_rejected_parts_and_does_not_feed_them_back(settings, eagerly):
     model = small_model.create()
     rng = np.random.default_rng(0)
     images = rng.integers(0, 255, [2, 65, 81, 3]).astype(np.uint8)

@@ -1,11 +1,11 @@
-"""Keeps the functions of the bundled model as graphs in a file, so that processes start sooner.
+"""Caches the bundled model's functions as graphs in a file, so that processes start faster.
 
-To build the network, to trace `start` and `step` and to optimize their graphs takes longer than the
-first frames take the network. What comes of it is the same in every process: graphs with the
-weights in them as constants. The first process that loads the model writes them to
-`~/.cache/feelvos_tf` (or the folder that FEELVOS_CACHE names; an empty value switches the cache
-off), and the others read them. Another model, TensorFlow, processor or code of the network makes
-another file. With a GPU there is no cache: these graphs are optimized for processors.
+Building the network, tracing `start` and `step` and optimizing their graphs takes longer than
+running the first frames. The result is the same in every process: graphs with the weights as
+constants. The first process that loads the model writes them to `~/.cache/feelvos_tf` (or to the
+folder in FEELVOS_CACHE; an empty value disables the cache); later processes read them. A different
+model, TensorFlow, processor or network code gets a different file. With a GPU there is no cache,
+because these graphs are optimized for CPUs.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 FOLDER = "FEELVOS_CACHE"
 _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
-# Rooms whose code is in the graphs.
+# Subpackages whose code affects the graphs.
 _ROOMS = ("core", "models", "inference")
 _SUFFIX = ".graphs.npz"
-_KEPT = 6  # Files: a few models, or TensorFlows. Each is 20 MB.
+_KEPT = 6  # Files of 20 MB, for a few models or TensorFlow versions.
 _PROCESSOR = "/job:localhost/replica:0/task:0/device:CPU:0"
-# Pixels per side of a picture with which the graphs are tried; what they need is made then.
+# Side of the image with which the graphs are run once, to check and to initialize them.
 _TRIED_SIZE = 65
 
 
 class CachedPredictor:
     """A `Predictor` whose `start` and `step` come from a file.
 
-    All its other functions build the network when they are first asked for.
+    The first use of any other attribute builds the network.
     """
 
     def __init__(self, start: _Graph, step: _Graph, build: Callable[[], Predictor]):
@@ -53,8 +53,8 @@ class CachedPredictor:
         self._built: Predictor | None = None
 
     def __getattr__(self, name: str) -> Any:
-        """Returns what the network has under this name."""
-        if name.startswith("__"):  # Python asks for such names to find out what something is.
+        """Returns this attribute of the network's predictor."""
+        if name.startswith("__"):  # Python probes such names; that must not build the network.
             raise AttributeError(name)
         with self._lock:
             if self._built is None:
@@ -63,11 +63,11 @@ class CachedPredictor:
 
 
 def load(identity: str, build: Callable[[], Predictor]) -> Predictor | CachedPredictor:
-    """Returns a predictor, from the cache where it is there, and put there otherwise.
+    """Returns a predictor from the cache; if it is not there, builds it and puts it there.
 
     Args:
       identity: changes with the model's settings or weights.
-      build: returns it without the cache.
+      build: returns the predictor without the cache.
     """
     path = _path(identity)
     if path is None:
@@ -75,18 +75,18 @@ def load(identity: str, build: Callable[[], Predictor]) -> Predictor | CachedPre
     with contextlib.suppress(InputError, KeyError, ValueError, TypeError, tf.errors.OpError):
         return _cached(whole_files.read_npz(path, "graphs"), build)
     predictor = build()
-    # Where a TensorFlow to come lacks what is private today, there is no cache.
+    # If a future TensorFlow lacks the private functions used here, there is no cache.
     with contextlib.suppress(ImportError, AttributeError, tf.errors.OpError):
         arrays = _graphs(predictor)
-        with contextlib.suppress(OSError):  # A full disk, or a home that may not be written.
+        with contextlib.suppress(OSError):  # A full disk, or a home without write permission.
             _write(path, arrays)
-        # As later processes: what is optimized may be rounded otherwise.
+        # Like later processes, because optimized graphs may round differently.
         return _cached(arrays, lambda: predictor)
     return predictor
 
 
 def _cached(arrays: Mapping[str, np.ndarray], build: Callable[[], Predictor]) -> CachedPredictor:
-    """Returns a predictor of graphs, each of which has run once."""
+    """Returns a predictor whose graphs have been run once."""
     cached = CachedPredictor(_Graph.read(arrays, "start"), _Graph.read(arrays, "step"), build)
     image = np.zeros((_TRIED_SIZE, _TRIED_SIZE, 3), np.uint8)
     mask = np.zeros(image.shape[:2], np.uint8)
@@ -99,7 +99,7 @@ class _Graph:
     """A function of named tensors, with its weights as constants.
 
     Attributes:
-      specs: name of each argument -> what it is.
+      specs: name of each argument -> its spec.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ class _Graph:
             for name in inputs
         }
         self._names = list(outputs)
-        # A session of its own, not a tf.function, which would optimize the graph once more: that
-        # takes as long as two frames, and no public switch turns it off for one function.
+        # A session rather than a tf.function, which would optimize the graph again: that takes as
+        # long as two frames, and no public option disables it for one function.
         config = tf.compat.v1.ConfigProto(
             intra_op_parallelism_threads=tf.config.threading.get_intra_op_parallelism_threads(),
             inter_op_parallelism_threads=tf.config.threading.get_inter_op_parallelism_threads(),
@@ -146,15 +146,15 @@ class _Graph:
         graph = tf.compat.v1.GraphDef()
         try:
             graph.ParseFromString(arrays[name].tobytes())
-        except Exception as error:  # Of protobuf, which has no public base in all its versions.
-            raise ValueError(f"{name} is no graph") from error
+        except Exception as error:  # Not all protobuf versions have a public base class of errors.
+            raise ValueError(f"{name} is not a graph") from error
         return cls(
             graph, arrays[f"{name}_inputs"].tolist(), dict(arrays[f"{name}_outputs"].tolist())
         )
 
 
 class _Step:
-    """`step` of a predictor; `input_signature` is that of its function."""
+    """The `step` of a predictor, with the `input_signature` of its function."""
 
     def __init__(self, graph: _Graph):
         self._graph = graph
@@ -177,7 +177,7 @@ def _graphs(predictor: Predictor) -> dict[str, np.ndarray]:
 
 
 def _write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes the graphs, and removes the oldest others."""
+    """Writes the graphs and removes the oldest other files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_files.replacing(path) as temporary:
         np.savez(temporary, **arrays)
@@ -209,7 +209,7 @@ def _arrays(name: str, function: Any, results: Sequence[str]) -> dict[str, np.nd
 def _optimized(
     graph: tf.Graph, inputs: Sequence[tf.Tensor], outputs: Sequence[tf.Tensor]
 ) -> tf.compat.v1.GraphDef:
-    """Returns a graph after the optimizations that TensorFlow makes before a first run."""
+    """Returns a graph after the optimizations that TensorFlow applies before the first run."""
     from tensorflow.python.grappler import tf_optimizer
 
     meta = tf.compat.v1.train.export_meta_graph(graph_def=graph.as_graph_def(), graph=graph)
@@ -219,7 +219,7 @@ def _optimized(
             infos[tensor.name].name = tensor.name
             infos[tensor.name].dtype = tensor.dtype.as_datatype_enum
             infos[tensor.name].tensor_shape.CopyFrom(tensor.shape.as_proto())
-    # Layers are fused where it is known that a processor will run them.
+    # Layers are fused only if they are placed on a CPU.
     for node in meta.graph_def.node:
         node.device = _PROCESSOR
     optimized = tf_optimizer.OptimizeGraph(tf.compat.v1.ConfigProto(), meta)
@@ -229,14 +229,14 @@ def _optimized(
 
 
 def _path(identity: str) -> pathlib.Path | None:
-    """Returns where the graphs belong; None where there is no cache."""
+    """Returns the file for the graphs; None if there is no cache."""
     folder = os.environ.get(FOLDER)
     if folder == "" or tf.config.list_physical_devices("GPU"):
         return None
     if folder is None:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         folder = os.path.join(home, "feelvos_tf")
-    # Layers are fused otherwise without oneDNN, which TensorFlow turns on by the processor.
+    # oneDNN changes how layers are fused, and TensorFlow enables it depending on the processor.
     machine = (os.environ.get(cli.ONEDNN), platform.machine(), *cli.processor_flags())
     digest = hashlib.sha256(f"{identity} {tf.__version__} {machine}".encode())
     for room in _ROOMS:

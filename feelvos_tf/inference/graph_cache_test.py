@@ -1,4 +1,4 @@
-"""The cache of traced graphs: it gives the same masks, and nothing stale or broken."""
+"""The cache of traced graphs gives the same masks and nothing stale or broken."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def clip():
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """Returns the folder of a cache of its own."""
+    """Returns the folder of a cache for one test."""
     monkeypatch.setenv(graph_cache.FOLDER, str(tmp_path / "cache"))
     return tmp_path / "cache"
 
 
 @pytest.fixture(scope="module")
 def traced(network):
-    """Returns the network's graphs, which take seconds."""
+    """Returns the network's graphs, which take seconds to make."""
     return graph_cache._graphs(network)
 
 
 @pytest.fixture
 def cheap(network, cache, traced, monkeypatch):
-    """Returns a function that returns the network, whose graphs are there, and counts its calls."""
+    """Returns a counting `build` function for the network, with its graphs already traced."""
     monkeypatch.setattr(graph_cache, "_graphs", lambda _: traced)
 
     def build():
@@ -58,11 +58,11 @@ def cheap(network, cache, traced, monkeypatch):
 
 
 def never(**_):
-    raise AssertionError("built, although it is in the cache")
+    raise AssertionError("built although it is in the cache")
 
 
 def run(model, clip):
-    """Returns what a video gives that takes objects one after another and is edited."""
+    """Returns all results of a video with added objects and other edits."""
     images, masks = clip
     predictor = VideoPredictor(model, window=0.5)
     predictor.start(images[0], np.where(masks[0] == 3, masks[0], 0))
@@ -79,7 +79,7 @@ def run(model, clip):
     return [*results, predictor.prompt(images[0], [[9, 9]], [1])]
 
 
-def test_the_first_process_and_later_ones_get_the_networks_masks(network, clip, cheap):
+def test_cached_graphs_give_the_networks_masks_in_first_and_later_processes(network, clip, cheap):
     first = graph_cache.load("a", cheap)
     assert isinstance(first, graph_cache.CachedPredictor)
     first = run(first, clip)
@@ -87,7 +87,7 @@ def test_the_first_process_and_later_ones_get_the_networks_masks(network, clip, 
     assert cheap.calls == 1
     for found, same, expected in zip(run(cached, clip), first, run(network, clip)):
         np.testing.assert_array_equal(found, same)
-        if found.dtype == np.float32:  # What is optimized may be rounded otherwise.
+        if found.dtype == np.float32:  # Optimized graphs may round differently.
             np.testing.assert_allclose(found, expected, atol=1e-5)
         else:
             np.testing.assert_array_equal(found, expected)
@@ -99,7 +99,7 @@ def test_the_first_process_and_later_ones_get_the_networks_masks(network, clip, 
     assert cached.memory_every == 2
 
 
-def test_the_graphs_are_optimized_already_and_bound_to_no_device(traced):
+def test_graphs_are_already_optimized_and_bound_to_no_device(traced):
     for name in ("start", "step"):
         graph = tf.compat.v1.GraphDef.FromString(traced[name].tobytes())
         kinds = [node.op for node in graph.node]
@@ -107,20 +107,20 @@ def test_the_graphs_are_optimized_already_and_bound_to_no_device(traced):
         assert not any(node.device for node in graph.node)
 
 
-def test_start_and_step_need_no_network_and_still_refuse_what_does_not_fit(cheap, clip):
+def test_start_and_step_need_no_network_and_still_reject_invalid_input(cheap, clip):
     graph_cache.load("a", cheap)
     cached = graph_cache.load("a", never)
     state = cached.start(clip[0][0], clip[1][0])
     assert cached.step(clip[0][1], state)[0].shape == SIZE
     for call, sentence in (
         (lambda: cached.start(clip[0][0], 0 * clip[1][0]), "the mask holds no object"),
-        (lambda: cached.step(clip[0][0][4:], state), "expected the size of the frame before"),
+        (lambda: cached.step(clip[0][0][4:], state), "expected the size of the previous frame"),
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
             call()
 
 
-def test_another_model_version_or_code_has_another_file(network, cache, tmp_path, monkeypatch):
+def test_another_model_version_or_code_uses_another_file(network, cache, tmp_path, monkeypatch):
     paths = {graph_cache._path("a"), graph_cache._path("b")}
     monkeypatch.setattr(graph_cache, "_PACKAGE", tmp_path)
     (tmp_path / "models").mkdir()
@@ -162,7 +162,7 @@ def test_a_damaged_file_is_written_again(cheap, cache, damage):
         {"start_inputs": np.array(["another", "mask"])},
     ],
 )
-def test_a_file_of_another_content_is_written_again(cheap, cache, traced, changed):
+def test_a_file_with_invalid_graphs_is_written_again(cheap, cache, traced, changed):
     path = graph_cache._path("a")
     cache.mkdir()
     np.savez(path, **{**traced, **changed})
@@ -173,13 +173,15 @@ def test_a_file_of_another_content_is_written_again(cheap, cache, traced, change
 
 def test_a_tensorflow_without_the_private_functions_has_no_cache(cheap, network, monkeypatch):
     def missing(_):
-        raise ImportError("no module of this name")
+        raise ImportError("no such module")
 
     monkeypatch.setattr(graph_cache, "_graphs", missing)
     assert graph_cache.load("a", cheap) is network
 
 
-def test_few_files_are_kept_and_no_cache_is_no_error(cheap, network, cache, tmp_path, monkeypatch):
+def test_old_files_are_removed_and_a_missing_cache_is_no_error(
+    cheap, network, cache, tmp_path, monkeypatch
+):
     for number in range(8):
         graph_cache._write(graph_cache._path(str(number)), {"start": np.zeros(1)})
     assert len(list(cache.iterdir())) == 6

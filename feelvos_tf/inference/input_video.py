@@ -1,4 +1,4 @@
-"""A video to propagate masks through, and the given masks of its objects, still on disk."""
+"""A video to propagate masks through and the given masks of its objects, both still on disk."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ class InputVideo:
     """A video to propagate masks through.
 
     Attributes:
-      name: what to call it.
+      name: name of the video.
       source: all of its frames.
       mask_path: the mask of the first frame.
       binary_mask: whether the mask is one object painted 255 on 0; None if it, like the later ones,
-        may have any form that `given_mask.read` knows.
+        may have any form that `given_mask.read` accepts.
       later_masks: position of a frame -> its mask and the ids to take from it, None for all. New
         objects are added, known ones corrected.
-      selection: which frames, and how large. Positions count within it.
+      selection: which frames to use, and at what size. Positions count within it.
       asked: positions of the frames whose masks are wanted; None for all.
-      more_masks: those of the second, third, ... object, where each has a file of its own.
+      more_masks: masks of the second, third, ... object if each object has its own file.
     """
 
     name: str
@@ -65,7 +65,7 @@ class InputVideo:
         return self._given_masks[0].unpacked()
 
     def later_mask(self, position: int) -> np.ndarray | None:
-        """Returns the ids that the mask given at `position` marks; None where there is none.
+        """Returns the ids that the mask given at `position` marks; None if there is none.
 
         Raises:
           InputError: one of the video's masks cannot be used.
@@ -80,19 +80,19 @@ class InputVideo:
         return sorted(set().union(*given))
 
     def reading(self) -> str:
-        """Returns which color or name became which id; empty where the masks hold ids."""
+        """Returns which color or name became which id; empty if the masks hold ids."""
         return self._numbers.reading() if self._given_masks else ""
 
     def frame_name(self, position: int) -> str:
-        """Returns the name of a frame's picture, or its number in a video: `00012`."""
+        """Returns the name of a frame's picture or, in a video, its number: `00012`."""
         return self.frames.name(position)
 
     def fingerprint(self) -> str:
         """Returns 16 hexadecimal digits that change with the masks, the frames and the selection.
 
-        Files of frames count by name, size and time of change, as for rsync and make: reading a
-        long video once more would delay its first mask. A live source never has the same
-        fingerprint twice.
+        Frame files are compared by name, size and modification time, as rsync does: reading a long
+        video once more would delay its first mask. A live source never has the same fingerprint
+        twice.
 
         Raises:
           InputError: a file or mask cannot be read.
@@ -129,7 +129,7 @@ class InputVideo:
 
     @functools.cached_property
     def _given_masks(self) -> dict[int, _PackedMask]:
-        """Position -> mask; each file is read once."""
+        """Position -> mask. Each file is read once."""
         given = {0: _PackedMask(self._first_mask())}
         for position, (path, ids) in sorted(self.later_masks.items()):
             mask = self._read(path, position) if ids is None else _read_new_objects(path, ids)
@@ -154,7 +154,7 @@ class InputVideo:
         return ids
 
     def _read(self, path: pathlib.Path, position: int) -> np.ndarray:
-        """Returns a mask that somebody has drawn, at the size the frames are scaled to."""
+        """Returns a mask drawn by a person, at the size the frames are scaled to."""
         size = self.size
         if position == 0 and self.more_masks:
             ids = given_mask.read_each((path, *self.more_masks), size, self._numbers)
@@ -167,7 +167,7 @@ class InputVideo:
         return ids
 
     def _frame_of_size(self, position: int, size: tuple[int, int]) -> np.ndarray | None:
-        """Returns a frame, whole or scaled, uint8 [*size, 3]; None where it has another size."""
+        """Returns a frame, original or scaled, uint8 [*size, 3]; None if neither has this size."""
         if self.source.is_live:
             found = self.frames.first() if position == 0 else None
         else:
@@ -180,7 +180,7 @@ class InputVideo:
 
 
 class _PackedMask:
-    """A compressed mask, since those of a whole data set wait in memory for their turn."""
+    """A compressed mask, because those of a whole data set are in memory at once."""
 
     def __init__(self, ids: np.ndarray):
         self._shape = ids.shape
@@ -192,7 +192,7 @@ class _PackedMask:
 
 
 def from_dataset(videos: Iterable[VideoFiles]) -> list[InputVideo]:
-    """Returns the videos of a data set, each of which has a mask for its first frame."""
+    """Returns the videos of a data set, each with a mask for its first frame."""
     return [
         InputVideo(
             name=files.name,
@@ -217,14 +217,13 @@ def from_video(
 
     Args:
       source: its frames, or what `video.open_frames` takes.
-      mask_path: the first frame's mask, see `given_mask`; or several, of one object each.
-      later_masks: number of a frame in the source -> a mask of it, with further objects or
-        corrections.
-      selection: which frames.
-      name: what to call it; by default the name of the source.
+      mask_path: the first frame's mask, see `given_mask`; or several, each of one object.
+      later_masks: number of a frame in the source -> its mask, with new objects or corrections.
+      selection: which frames to use.
+      name: name of the video; by default that of the source.
 
     Raises:
-      InputError: the source cannot be used, or a mask is for a frame that is left out.
+      InputError: the source cannot be used, or a mask is for a frame that is not selected.
     """
     frames = source
     if isinstance(source, (str, os.PathLike)):
@@ -259,17 +258,17 @@ def check(input_video: InputVideo) -> None:
                 f"{path}: expected a mask of {size_of(size)} pixels (width x height) like the "
                 f"first frame of {input_video.name}, found {size_of(mask.shape)}"
             )
-    if isinstance(input_video.source, video.ImageFrames):  # Elsewhere the length is an estimate.
+    if isinstance(input_video.source, video.ImageFrames):  # For others, the length is an estimate.
         check_used(input_video, input_video.frames.length)
 
 
 def check_used(input_video: InputVideo, length: int) -> None:
-    """Raises InputError where a mask is given for a frame behind the last of `length` frames."""
+    """Raises InputError if a mask is given for a frame beyond the `length` frames."""
     for position, (path, _) in sorted(input_video.later_masks.items()):
         if position >= length:
             raise InputError(
                 f"{path}: is a mask for frame {input_video.selection.number(position)}, expected "
-                f"one of a frame of {input_video.name}, which ends with frame "
+                f"one for a frame of {input_video.name}, which ends with frame "
                 f"{input_video.selection.number(length - 1)}"
             )
 
@@ -280,7 +279,7 @@ def size_of(shape: tuple[int, ...]) -> str:
 
 
 def _warn_of_background(path: pathlib.Path, ids: np.ndarray) -> None:
-    """Warns of an object that reaches all borders: a white background may have been meant."""
+    """Warns about an object that reaches all borders: it may be a white background."""
     borders = (ids[0], ids[-1], ids[:, 0], ids[:, -1])
     for value in sorted(set.intersection(*(set(masks.object_ids(line)) for line in borders))):
         print(
@@ -291,7 +290,7 @@ def _warn_of_background(path: pathlib.Path, ids: np.ndarray) -> None:
 
 
 def _size_and_time(path: pathlib.Path) -> bytes:
-    """Returns what changes when a file is written."""
+    """Returns a file's size and modification time as bytes."""
     try:
         status = path.stat()
     except OSError as error:
@@ -300,9 +299,9 @@ def _size_and_time(path: pathlib.Path) -> bytes:
 
 
 def _read_new_objects(path: pathlib.Path, new_ids: tuple[int, ...]) -> np.ndarray:
-    """Returns a mask with nothing but `new_ids`, uint8 [height, width].
+    """Returns a mask with only `new_ids`, uint8 [height, width].
 
-    An object without pixels is left out with a warning, since there is nothing to follow.
+    An object without pixels is skipped with a warning, since there is nothing to follow.
 
     Raises:
       InputError: the mask cannot be read.
@@ -313,20 +312,20 @@ def _read_new_objects(path: pathlib.Path, new_ids: tuple[int, ...]) -> np.ndarra
         print(
             f"warning: {path}: expected pixels of the objects that appear here first "
             f"({', '.join(map(str, new_ids))}), found none of {', '.join(map(str, lacking))}, "
-            "which are left out",
+            "which are skipped",
             file=sys.stderr,
         )
     return np.where(np.isin(ids, new_ids), ids, 0).astype(np.uint8)
 
 
 def _asked(files: VideoFiles) -> frozenset[int] | None:
-    """Returns the frames that YouTube-VOS lists for some object; None where it lists none."""
+    """Returns the frames that YouTube-VOS lists for any object; None if it lists none."""
     listed = {position for frames in files.object_frames.values() for position in frames}
     return frozenset({0, *listed}) if listed else None
 
 
 def _new_objects(files: VideoFiles) -> dict[int, LaterMask]:
-    """Returns where objects appear that the first frame does not show. See `InputVideo`."""
+    """Returns the `later_masks` of objects that are not in the first frame. See `InputVideo`."""
     first_positions = {key: positions[0] for key, positions in files.object_frames.items()}
     result = {}
     for position in sorted(set(first_positions.values()) - {0}):

@@ -1,4 +1,4 @@
-"""Videos to segment: the first mask in all its forms, and objects that appear later."""
+"""Videos to segment: all forms of the first mask, and objects that appear later."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from feelvos_tf.testing import drawn_videos
 
 @pytest.fixture
 def folder(tmp_path):
-    """Returns a folder of three pictures, beside which tests put their mask."""
+    """Returns a folder of three pictures; tests write their masks next to it."""
     (tmp_path / "frames").mkdir()
     for frame in range(3):
         image, _ = drawn_videos.draw(frame, [1])
@@ -58,7 +58,7 @@ def test_davis_2016_masks_are_binary_and_those_of_2017_are_not(tmp_path):
         video.first_mask()
 
 
-def test_unusable_masks_are_told_in_one_sentence(folder):
+def test_unusable_masks_are_reported_in_one_sentence(folder):
     empty = np.zeros((48, 80), np.uint8)
     with pytest.raises(
         InputError, match="first.png: .*at least one object, found only the value 0"
@@ -73,7 +73,7 @@ def test_unusable_masks_are_told_in_one_sentence(folder):
         input_video.check(video_with(folder, np.ones((24, 40), np.uint8)))
 
 
-def test_objects_with_an_outline_of_void_are_taken_as_they_are(folder):
+def test_objects_with_a_void_outline_are_unchanged(folder):
     _, mask = drawn_videos.draw(0, [1, 2, 3])
     edge = cv2.dilate(mask, np.ones((3, 3), np.uint8)) != cv2.erode(mask, np.ones((3, 3), np.uint8))
     mask[edge] = 255
@@ -81,13 +81,13 @@ def test_objects_with_an_outline_of_void_are_taken_as_they_are(folder):
 
 
 def smoothed_disk():
-    """Returns a white disk as paint programs draw it: gray where its outline cuts a pixel."""
+    """Returns a white disk with smoothed edges, as drawn by paint programs."""
     y, x = np.mgrid[: 4 * 48, : 4 * 80]
     disk = ((y - 80) ** 2 + (x - 120) ** 2 < 50**2).astype(np.uint8) * 255
     return np.asarray(Image.fromarray(disk).resize((80, 48), Image.Resampling.BOX))
 
 
-def test_a_white_object_with_a_smoothed_outline_is_cut_at_half_and_told(folder):
+def test_a_white_object_with_a_smoothed_outline_is_thresholded_and_reported(folder):
     drawn = smoothed_disk()
     assert 3 < len(np.unique(drawn)) < 100
     given = video_with(folder, drawn)
@@ -99,7 +99,7 @@ def test_a_white_object_with_a_smoothed_outline_is_cut_at_half_and_told(folder):
 
 
 def photographs(folder):
-    """Replaces the pictures by others with a texture."""
+    """Replaces the pictures with textured ones."""
     rng = np.random.default_rng(0)
     for path in folder.iterdir():
         noise = rng.integers(0, 256, (48, 80, 3), dtype=np.uint8)
@@ -132,7 +132,7 @@ def test_a_mask_drawn_on_another_frame_is_refused(folder):
         input_video.check(input_video.from_video(folder, folder / "00002.png"))
 
 
-def test_every_object_may_have_a_file_of_its_own(folder):
+def test_every_object_may_have_its_own_file(folder):
     image, mask = drawn_videos.draw(0, [1, 2])
     paths = []
     for value in (1, 2):
@@ -145,7 +145,7 @@ def test_every_object_may_have_a_file_of_its_own(folder):
     assert again.fingerprint() != given.fingerprint()
 
 
-def test_an_object_that_reaches_all_borders_is_warned_of(folder, capsys):
+def test_an_object_that_reaches_all_borders_causes_a_warning(folder, capsys):
     _, mask = drawn_videos.draw(0, [1])
     colors = np.array([[255, 255, 255], [255, 0, 0]], np.uint8)
     assert masks.object_ids(video_with(folder, colors[mask]).first_mask()) == [1, 2]
@@ -164,7 +164,7 @@ def test_fingerprint_changes_with_mask_and_frames(folder):
     assert video_with(folder, mask).fingerprint() != first
 
 
-def test_an_object_that_its_mask_does_not_show_is_named_and_left_out(folder, capsys):
+def test_an_object_missing_from_its_mask_is_named_and_skipped(folder, capsys):
     _, mask = drawn_videos.draw(0, [1])
     first = video_with(folder, mask)
     given = {}
@@ -178,13 +178,12 @@ def test_an_object_that_its_mask_does_not_show_is_named_and_left_out(folder, cap
     assert video.later_mask(2) is None
     assert video.object_ids() == [1, 4]
     assert video.fingerprint() != first.fingerprint()
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == 2
-    assert "later1.png: expected pixels of" in told[0] and "found none of 5" in told[0]
-    assert "later2.png: expected pixels of" in told[1] and "found none of 6" in told[1]
+    line_1, line_2 = capsys.readouterr().err.splitlines()
+    assert "later1.png: expected pixels of" in line_1 and "found none of 5" in line_1
+    assert "later2.png: expected pixels of" in line_2 and "found none of 6" in line_2
 
 
-def test_youtube_vos_objects_that_appear_later_bring_their_mask(tmp_path):
+def test_youtube_vos_objects_that_appear_later_have_their_own_mask(tmp_path):
     base = tmp_path / "valid"
     for frame, ids in enumerate([[1], [1], [1, 4], [1, 4]]):
         image, mask = drawn_videos.draw(frame, ids)

@@ -1,4 +1,4 @@
-"""What an interrupted run leaves, and how the next one goes on from it."""
+"""Interrupted runs and how the next run resumes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from feelvos_tf.testing.by_color import ByColor, davis_videos, run
 
 
 class InterruptedAfter(ByColor):
-    """Is interrupted in the `count`-th step; counts them in `steps`."""
+    """Is interrupted in the `count`-th step; collects their images in `steps`."""
 
     def __init__(self, count):
         self.steps, self._count = [], count
@@ -32,7 +32,7 @@ class InterruptedAfter(ByColor):
         return super().step(image)
 
 
-def test_interrupted_run_keeps_whole_sequences_and_goes_on(tmp_path):
+def test_interrupted_run_keeps_complete_sequences_and_continues(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
 
     class Interrupted(ByColor):
@@ -48,7 +48,7 @@ def test_interrupted_run_keeps_whole_sequences_and_goes_on(tmp_path):
     assert run(davis_videos(root), output).done == ["cows"]
 
 
-def test_an_interrupted_run_goes_on_where_it_stopped_with_the_same_results(tmp_path):
+def test_an_interrupted_run_resumes_where_it_stopped_with_the_same_results(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, 9)
     output, look = tmp_path / "out", tmp_path / "look"
     with pytest.raises(KeyboardInterrupt):
@@ -68,13 +68,13 @@ def test_an_interrupted_run_goes_on_where_it_stopped_with_the_same_results(tmp_p
     assert mask_folder.is_complete(output / "bear", stamp_of(output / "bear"))
 
 
-def test_a_run_that_was_killed_goes_on_from_the_last_state_it_saved(tmp_path, monkeypatch):
+def test_a_killed_run_resumes_from_its_last_saved_state(tmp_path, monkeypatch):
     monkeypatch.setattr(propagation, "SECONDS_BETWEEN_STATES", 0.0)
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, 9)
     with pytest.raises(KeyboardInterrupt):
         run(davis_videos(root), tmp_path / "out", make_predictor=lambda: InterruptedAfter(6))
     partial = tmp_path / "out/bear.partial"
-    # Written after the last state: by a process that is killed before it saves the next.
+    # As if the process was killed after writing this mask and before saving the next state.
     masks.write_mask(partial / "00006.png", np.zeros((48, 80), np.uint8))
     run(davis_videos(root), tmp_path / "out")
     run(davis_videos(root), tmp_path / "at once")
@@ -84,7 +84,7 @@ def test_a_run_that_was_killed_goes_on_from_the_last_state_it_saved(tmp_path, mo
     np.testing.assert_array_equal(one, two)
 
 
-def test_what_an_interrupted_run_left_is_not_used_with_other_settings_or_frames(tmp_path):
+def test_an_interrupted_run_is_not_resumed_with_other_settings_or_frames(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, 6)
     for settings, change in (({"size": 1}, None), ({}, root / "JPEGImages/480p/bear/00005.jpg")):
         output = tmp_path / f"out{len(settings)}"
@@ -97,7 +97,7 @@ def test_what_an_interrupted_run_left_is_not_used_with_other_settings_or_frames(
         assert len(second.steps) == 5
 
 
-def test_a_full_disk_is_told_and_what_was_written_is_not_complete(tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_and_the_result_is_not_complete(tmp_path, monkeypatch):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, 6)
     written = []
     save = Image.Image.save

@@ -1,14 +1,14 @@
-"""Videos to segment that a list names or a tree of folders holds.
+"""Videos to segment from a list or a tree of folders.
 
-A list has a video on every line, with its mask and, where there are such, masks of later frames;
-paths count from the list's folder, those with spaces stand in quotes:
+A list has one video per line, with its mask and, optionally, masks of later frames. Paths are
+relative to the list's folder; those with spaces are quoted:
 
     # video          mask             later masks
     clips/a.mp4      masks/a.png      120:masks/a_120.png
     "my clip.mov"    masks/mine.json
 
-In a tree the mask lies beside its video, or beside its folder of pictures, under the same name;
-those of later frames have the frame's number in their names:
+In a tree the mask lies next to its video or folder of pictures and has the same name; masks of
+later frames have the frame's number in their names:
 
     TREE/
       a.mp4  a.png  a.120.png
@@ -35,13 +35,13 @@ _MASK_SUFFIXES = (".png", ".json", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 class BrokenVideo(InputVideo):
-    """A video that cannot be opened; whoever looks at it is told why."""
+    """A video that cannot be opened; using it raises the reason."""
 
     sentence: str = ""
 
     @classmethod
     def of(cls, name: str, sentence: str) -> BrokenVideo:
-        """Returns a video of which nothing but the reason is known."""
+        """Returns a video that only holds the reason."""
         broken = cls(name, video.ImageFrames([]), pathlib.Path())
         object.__setattr__(broken, "sentence", sentence)
         return broken
@@ -57,17 +57,17 @@ class BrokenVideo(InputVideo):
 
 
 def find(source: str | os.PathLike[str], selection: Selection) -> list[InputVideo]:
-    """Returns the videos of a list or a tree, in its order, each with a name of its own.
+    """Returns the videos of a list or a tree, in order, each with a unique name.
 
-    A video that cannot be opened is among them, so that the others are not lost: what is told of it
-    is told when it is looked at.
+    Videos that cannot be opened are included, so that the others can be used; their error is raised
+    when they are.
 
     Args:
       source: a text file or a folder.
-      selection: which frames of every video.
+      selection: which frames of every video to use.
 
     Raises:
-      InputError: there is no such list or folder, it names nothing, or a line is none.
+      InputError: there is no such list or folder, it is empty, or a line is invalid.
     """
     path = pathlib.Path(source)
     found = list(_in_tree(path) if path.is_dir() else _in_list(path))
@@ -76,7 +76,7 @@ def find(source: str | os.PathLike[str], selection: Selection) -> list[InputVide
     names = [name for name, *_ in found]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise InputError(f"{path}: two videos are called {twice[0]}, expected one of each name")
+        raise InputError(f"{path}: two videos are called {twice[0]}, expected different names")
     return [_opened(*entry, selection) for entry in found]
 
 
@@ -137,7 +137,7 @@ def _in_tree(root: pathlib.Path) -> Iterator[Entry]:
             if file.startswith(".") or not own or path.suffix.lower() in _MASK_SUFFIXES:
                 continue
             if not is_folder and path.suffix.lower() in pictures.IMAGE_SUFFIXES:
-                continue  # Neither a video nor a mask: a picture beside a mask of its name.
+                continue  # A picture next to a mask of the same name, not a video.
             relative = path.relative_to(root).with_name(stem)
             later = {}
             for mask in masks:

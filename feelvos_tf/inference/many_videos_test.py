@@ -15,7 +15,7 @@ from feelvos_tf.testing import drawn_videos
 
 @pytest.fixture
 def tree(tmp_path):
-    """Returns a folder with two videos, a folder of pictures and a video that is none."""
+    """Returns a folder with two videos, a folder of pictures and an invalid video."""
     root = tmp_path / "tree"
     images, ids = zip(*(drawn_videos.draw(frame, [1, 2]) for frame in range(4)))
     (root / "more" / "b").mkdir(parents=True)
@@ -42,7 +42,7 @@ def names_and_sizes(videos):
     return found
 
 
-def test_a_tree_holds_the_videos_that_have_a_mask_of_their_name(tree):
+def test_a_tree_yields_the_videos_with_a_mask_of_the_same_name(tree):
     videos = many_videos.find(tree, Selection(end=3))
     found = names_and_sizes(videos)
     assert "broken.mp4: cannot be read as a video" in found.pop("broken")
@@ -82,7 +82,7 @@ def test_a_list_names_videos_and_masks(tree):
         (b"x/a.mp4 a.png\ny/a.mp4 a.png", "two videos are called a"),
     ],
 )
-def test_what_is_no_list_is_told_in_one_sentence(tmp_path, content, sentence):
+def test_invalid_lists_are_reported_in_one_sentence(tmp_path, content, sentence):
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(InputError, match=f"list.txt: .*{sentence}"):
         many_videos.find(tmp_path / "list.txt", Selection())

@@ -1,4 +1,4 @@
-"""The memory, against plain NumPy, and what edits do to it."""
+"""The memory, compared with plain NumPy, and the effect of edits on it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_confident_pixels_of_every_second_frame_are_remembered_and_earlier_ones_
     memory, confident = nothing, []
     for frame in range(1, 13):
         embeddings = rng.random([24, 40, 4], np.float32)
-        # Object 7 is small, void and uncertain pixels are everywhere.
+        # Object 7 is small; void and uncertain pixels are everywhere.
         indices = rng.choice([-1, 0, 1, 2], [24, 40], p=[0.1, 0.5, 0.37, 0.03]).astype(np.int32)
         probabilities = rng.dirichlet([0.3] * 3, [1, 24, 40]).astype(np.float32)
         previous = Previous(*map(tf.constant, (embeddings, indices, np.zeros([3, 24, 40], "f4"))))
@@ -78,7 +78,7 @@ def test_confident_pixels_of_every_second_frame_are_remembered_and_earlier_ones_
         assert counts == sorted(counts) and counts[0] > 0
 
 
-def test_a_frame_is_matched_with_the_memory_as_with_given_pixels(model, frames, eagerly):
+def test_memory_pixels_are_matched_like_given_pixels(model, frames, eagerly):
     with_memory, without = Predictor(model, memory_probability=0.0, **MEMORY), Predictor(model)
     state = with_memory.start(*frames[0])
     for image, _ in frames[1:5]:
@@ -111,7 +111,7 @@ def test_stepping_and_the_whole_clip_remember_the_same(model, frames):
 
 
 @pytest.mark.parametrize("settings", [{}, {"scales": (1.0, 0.5)}])
-def test_edits_keep_the_memory_in_step_with_the_objects(model, frames, eagerly, settings):
+def test_edits_keep_the_memory_consistent_with_the_objects(model, frames, eagerly, settings):
     predictor = VideoPredictor(Predictor(model, memory_probability=0.0, **MEMORY, **settings))
     predictor.start(*frames[0])
     for image, _ in frames[1:3]:

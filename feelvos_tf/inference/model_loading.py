@@ -1,8 +1,8 @@
-"""Where models come from: the bundled one, a SavedModel, or the checkpoint of a training.
+"""Loads models: the bundled one, a SavedModel, or the checkpoint of a training run.
 
-The bundled model lies in `feelvos_tf/pretrained/`, written by `tools/pack_pretrained.py`;
-`MODEL_CARD.md` there describes it. TensorFlow is imported only where a model is built or loaded, so
-that a program can look at its flags and files without waiting.
+The bundled model is in `feelvos_tf/pretrained/`, written by `tools/pack_pretrained.py` and
+described in `MODEL_CARD.md` there. TensorFlow is imported only when a model is built or loaded, so
+that programs can check their flags and files without waiting.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "pretrained"
 WEIGHTS, SETTINGS = "weights.npz", "settings.gin"
-# --fast: the cost of a whole frame at this size, spent around the objects.
+# --fast: as many pixels as a whole frame at this size, but around the objects.
 FAST_INFERENCE_SIZE, FAST_WINDOW = 240, 1.0
 # --best: whole frames at two scales.
 BEST_SETTINGS, BEST_WINDOW = ("Predictor.scales = (1.0, 1.5)", "Predictor.merge = 'avg'"), 0.0
-# The bundled model's settings are bound in a scope of their own: they must not mix with those of a
-# program, or of a user of the package.
+# The bundled model's settings have their own scope, so that they do not mix with those of a program
+# or of a user of the package.
 _SCOPE = "bundled_model"
 _INFERENCE_SIZE, _WINDOW = "inference_size", "window"
 _LINE = re.compile(r"\s*(?:(?P<name>[\w.]+)\s*=\s*(?P<value>[^#]+?))?\s*(?:#.*)?")
 
 
 class ModelChoice(NamedTuple):
-    """A model that is known to be there, but not loaded yet.
+    """A model that exists but is not loaded yet.
 
     Attributes:
       path: folder of a SavedModel; None for the bundled model.
@@ -48,7 +48,7 @@ class ModelChoice(NamedTuple):
         frames' own size.
       identity: changes with the model's settings or weights.
       window: see `VideoPredictor`.
-      gin_params: settings that win over the bundled model's own.
+      gin_params: settings that override the bundled model's own.
     """
 
     path: str | os.PathLike[str] | None
@@ -58,7 +58,7 @@ class ModelChoice(NamedTuple):
     gin_params: tuple[str, ...] = ()
 
     def load(self, max_total_reference_pixels: int | None = None) -> VideoPredictor:
-        """Returns the model, ready to run; this is what takes long.
+        """Returns the model, ready to run; this is the slow part.
 
         Args:
           max_total_reference_pixels: see `VideoPredictor`.
@@ -85,22 +85,22 @@ def choose(
     window: float | None = None,
     gin_params: Sequence[str] = (),
 ) -> ModelChoice:
-    """Returns the choice, after a look at the model's files.
+    """Returns the choice after checking the model's files.
 
     Args:
-      path: folder that `feelvos_tf.export` wrote; None for the bundled model.
-      inference_size: see `ModelChoice`; by default the size at which the bundled model scores best,
+      path: folder written by `feelvos_tf.export`; None for the bundled model.
+      inference_size: see `ModelChoice`; by default the size at which the bundled model scores best
         or, for a SavedModel, the frames' own.
-      window: see `VideoPredictor`; by default the bundled model's, or, for a SavedModel, 0.
+      window: see `VideoPredictor`; by default the bundled model's or, for a SavedModel, 0.
       gin_params: see `ModelChoice`.
 
     Raises:
-      InputError: the model is missing, or it is a SavedModel, whose settings are fixed.
+      InputError: the model is missing, or settings are given for a SavedModel, whose own are fixed.
     """
     if path is not None and gin_params:
         raise InputError(
             f"--gin_param={gin_params[0]!r}: expected the bundled model or the folder of a "
-            "training, since the settings of a SavedModel are fixed, found --saved_model"
+            "training run, since the settings of a SavedModel are fixed, found --saved_model"
         )
     if path is not None:
         check_saved_model(path)
@@ -115,7 +115,7 @@ def choose(
 
 
 def with_params(identity: str, gin_params: Sequence[str]) -> str:
-    """Returns the identity of a model some of whose settings were replaced."""
+    """Returns the identity of a model with some settings replaced."""
     if not gin_params:
         return identity
     return hashlib.sha256("\n".join([identity, *gin_params]).encode()).hexdigest()[:16]
@@ -129,19 +129,19 @@ class ModelFlags:
 
     @property
     def path(self) -> str | None:
-        """Folder of a SavedModel; None where the flag is not given."""
+        """Folder of a SavedModel; None if the flag is not given."""
         return self._holders["saved_model"].value
 
     @property
     def inference_size(self) -> int | None:
-        """Pixels on the short side; None where no flag gives them."""
+        """Pixels on the short side; None if no flag sets them."""
         if self._holders["inference_size"].value is None and self._holders["fast"].value:
             return FAST_INFERENCE_SIZE
         return self._holders["inference_size"].value
 
     @property
     def window(self) -> float | None:
-        """Share of a frame's pixels; None where no flag gives it."""
+        """Share of a frame's pixels; None if no flag sets it."""
         if self._holders["window"].value is not None:
             return self._holders["window"].value
         if self._holders["fast"].value:
@@ -149,7 +149,7 @@ class ModelFlags:
         return BEST_WINDOW if self._holders["best"].value else None
 
     def gin_params(self, given: Sequence[str] = ()) -> tuple[str, ...]:
-        """Returns the settings of --best, if it is given, and others, which win.
+        """Returns the settings of --best, if it is given, overridden by `given`.
 
         Raises:
           InputError: the flags contradict each other.
@@ -161,13 +161,13 @@ class ModelFlags:
             raise InputError(f"--best: expected it without {other}, found both")
         if self.path is not None:
             raise InputError(
-                "--best: expected the bundled model or the folder of a training, since the "
+                "--best: expected the bundled model or the folder of a training run, since the "
                 "settings of a SavedModel are fixed, found --saved_model"
             )
         return (*BEST_SETTINGS, *given)
 
     def choice(self, gin_params: Sequence[str] = ()) -> ModelChoice:
-        """Returns what the flags choose. See `choose`."""
+        """Returns the chosen model. See `choose`."""
         gin_params = self.gin_params(gin_params)
         return choose(self.path, self.inference_size, self.window, gin_params)
 
@@ -183,8 +183,7 @@ def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
         "saved_model": flags.DEFINE_string(
             "saved_model",
             None,
-            "Folder written by feelvos_tf.export; by default the model that comes with the "
-            "package.",
+            "Folder written by feelvos_tf.export; by default the model bundled with the package.",
             **own,
         ),
         "inference_size": flags.DEFINE_integer(
@@ -192,7 +191,7 @@ def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
             None,
             "Run the model on frames scaled to this many pixels on the short side; masks keep the "
             "frame's full size. By default the bundled model runs at the size at which it scores "
-            "best, a --saved_model on the frames as they are.",
+            "best, a --saved_model at the frames' own size.",
             lower_bound=16,
             upper_bound=8192,
             **own,
@@ -201,8 +200,8 @@ def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
             "window",
             None,
             "Compute this share of a frame's pixels, around the objects: small ones are enlarged "
-            "to fill it, and more is computed only for objects that need more. 0 computes whole "
-            "frames, as the paper does and a --saved_model by default.",
+            "to fill it, and more is computed only if they need it. 0 computes whole frames, as in "
+            "the paper and, by default, with a --saved_model.",
             lower_bound=0.0,
             upper_bound=1.0,
             **own,
@@ -217,8 +216,8 @@ def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
         "best": flags.DEFINE_bool(
             "best",
             False,
-            "Compute whole frames at two scales and average what is found there: a little more "
-            "accurate, and several times as slow.",
+            "Compute whole frames at two scales and average the results: slightly more accurate, "
+            "but several times as slow.",
             **own,
         ),
     }
@@ -240,7 +239,7 @@ def bundled_inference_size(folder: str | os.PathLike[str] = BUNDLED) -> int:
     """Returns the pixels on the short side at which the bundled model scores best.
 
     Raises:
-      InputError: the settings do not say.
+      InputError: the settings lack it.
     """
     path = pathlib.Path(folder) / SETTINGS
     size = _read_settings(path).get(_INFERENCE_SIZE, "")
@@ -253,7 +252,7 @@ def bundled_window(folder: str | os.PathLike[str] = BUNDLED) -> float:
     """Returns the share of a frame that the bundled model computes; see `VideoPredictor`.
 
     Raises:
-      InputError: the settings do not say.
+      InputError: the settings lack it.
     """
     path = pathlib.Path(folder) / SETTINGS
     found = _read_settings(path).get(_WINDOW, "")
@@ -280,7 +279,7 @@ def build_bundled(
       gin_params: see `ModelChoice`.
 
     Raises:
-      InputError: a file is missing, damaged, or does not fit the other one; a setting is unknown or
+      InputError: a file is missing, damaged, or does not match the other; a setting is unknown or
         out of range.
     """
     return _build_bundled(folder, gin_params, fused=True)[1]
@@ -289,7 +288,7 @@ def build_bundled(
 def build_bundled_trainable(
     folder: str | os.PathLike[str] = BUNDLED, gin_params: Sequence[str] = ()
 ) -> tuple[Feelvos, Predictor]:
-    """Returns the bundled network, whose weights can be trained further, and its predictor.
+    """Returns the bundled network, which can be trained further, and its predictor.
 
     See `build_bundled`.
     """
@@ -300,7 +299,7 @@ def _build_bundled(
     folder: str | os.PathLike[str], gin_params: Sequence[str], fused: bool
 ) -> tuple[Feelvos, Predictor]:
     check_bundled(folder)
-    # What the settings name.
+    # Registers what the settings refer to.
     from feelvos_tf.inference.predictor import Predictor
     from feelvos_tf.models import packed_weights
     from feelvos_tf.models.backbones import mobilenet_v2, xception  # noqa: F401
@@ -324,10 +323,10 @@ def _build_bundled(
 
 
 def _read_settings(path: pathlib.Path) -> dict[str, str]:
-    """Returns name -> value of the settings of a bundled model, one to a line.
+    """Returns name -> value of the settings of a bundled model, one per line.
 
     Raises:
-      InputError: a line is no such setting.
+      InputError: a line is not a setting.
     """
     settings = {}
     for number, line in enumerate(
@@ -367,7 +366,7 @@ def check_saved_model(path: str | os.PathLike[str]) -> None:
 def saved_model_fingerprint(path: str | os.PathLike[str]) -> str:
     """Returns 16 hexadecimal digits that change with a SavedModel's graph or weights.
 
-    The index of the variables holds a checksum of every weight, so the weights are not read.
+    The index of the variables holds a checksum of every weight, so the weights need not be read.
     """
     digest = hashlib.sha256()
     for name in ("saved_model.pb", "variables/variables.index"):
@@ -377,10 +376,10 @@ def saved_model_fingerprint(path: str | os.PathLike[str]) -> str:
 
 
 def load_saved_model(path: str | os.PathLike[str]) -> Any:
-    """Returns a loaded SavedModel after checking that it is one of this project.
+    """Returns a loaded SavedModel after checking that this project wrote it.
 
     Raises:
-      InputError: it is not, is damaged, or a weight is not finite.
+      InputError: this project did not write it, it is damaged, or a weight is not finite.
     """
     check_saved_model(path)
     import tensorflow as tf
@@ -402,18 +401,17 @@ def load_saved_model(path: str | os.PathLike[str]) -> Any:
 
 
 def build_evaluated(checkpoint: str | None = None) -> tuple[Feelvos, Predictor]:
-    """Returns a network as it is scored and exported, and its predictor.
+    """Returns a network as it is evaluated and exported, and its predictor.
 
-    Export, `feelvos_tf.evaluate` and the validation in training all build it here, so that a
-    checkpoint has one score. Settings are those bound as `evaluation/...`, and otherwise those of
-    the training.
+    Export, `feelvos_tf.evaluate` and validation during training all build it here, so that a
+    checkpoint has one score. Settings bound as `evaluation/...` override those of training.
 
     Args:
-      checkpoint: prefix of the weights, which are loaded and whose batch norm is fused; None for
-        variables with random values, to be assigned later, any number of times.
+      checkpoint: prefix of the weights to load, with batch norm fused; None for variables with
+        random values, to be assigned later any number of times.
 
     Raises:
-      InputError: a setting is out of range, or the checkpoint does not fit the model.
+      InputError: a setting is out of range, or the checkpoint does not match the model.
     """
     from feelvos_tf.inference.predictor import Predictor
     from feelvos_tf.models.feelvos import Feelvos

@@ -1,4 +1,4 @@
-"""SavedModels, and the bundled model; a small network's files stand in for it where possible."""
+"""SavedModels and the bundled model, for which a small network stands in where possible."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Predictor.max_reference_pixels = 17
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Returns a folder like the bundled one, and the network that is in it."""
+    """Returns a folder like the bundled one and the network in it."""
     folder = tmp_path_factory.mktemp("bundled")
     model = small_model.create(backbone=MobileNetV2)
     packed_weights.write(model, folder / model_loading.WEIGHTS)
@@ -48,7 +48,7 @@ def test_the_model_has_the_settings_and_weights_of_the_folder(files):
     np.testing.assert_allclose(found, expected, atol=0.01 * np.abs(expected).max())
 
 
-def test_settings_may_have_any_spacing(files, tmp_path):
+def test_settings_may_be_spaced_freely(files, tmp_path):
     folder, _ = files
     (tmp_path / model_loading.WEIGHTS).write_bytes((folder / model_loading.WEIGHTS).read_bytes())
     spaced = SETTINGS.replace(" = ", "=").replace("=17", "   =  18  # Why.")
@@ -74,12 +74,12 @@ def test_settings_of_a_program_and_of_the_bundled_model_are_not_mixed(files):
             gin.clear_config()
 
 
-def test_a_checkout_without_weights_says_what_to_do(tmp_path):
+def test_a_checkout_without_weights_names_the_fix(tmp_path):
     with pytest.raises(InputError, match="no trained model is bundled here .*--saved_model"):
         model_loading.check_bundled(tmp_path)
 
 
-def test_damaged_settings_are_told_in_one_sentence(files, tmp_path):
+def test_damaged_settings_are_reported_in_one_sentence(files, tmp_path):
     folder, _ = files
     weights = (folder / model_loading.WEIGHTS).read_bytes()
     (tmp_path / model_loading.WEIGHTS).write_bytes(weights)
@@ -101,7 +101,7 @@ def test_damaged_settings_are_told_in_one_sentence(files, tmp_path):
         model_loading.bundled_inference_size(tmp_path)
 
 
-def test_the_fingerprint_tells_settings_and_weights_apart(files, tmp_path):
+def test_the_fingerprint_changes_with_settings_and_weights(files, tmp_path):
     folder, _ = files
     first = model_loading.bundled_fingerprint(folder)
     for name in (model_loading.WEIGHTS, model_loading.SETTINGS):
@@ -120,11 +120,11 @@ def test_every_weight_of_the_bundled_model_is_read():
     assert (model_loading.BUNDLED / model_loading.WEIGHTS).stat().st_size < 12e6
     predictor = model_loading.build_bundled()
     kernels = {name for name in arrays if name.endswith("weights")}
-    assert len(kernels) == len(predictor._model_variables) / 2  # A kernel and a bias each.
+    assert len(kernels) == len(predictor._model_variables) / 2  # Each kernel has a bias.
     assert model_loading.bundled_inference_size() >= model_loading.FAST_INFERENCE_SIZE
 
 
-def test_fingerprint_changes_with_weights_but_not_with_the_place(tmp_path):
+def test_fingerprint_changes_with_weights_but_not_with_the_folder(tmp_path):
     first = color_model.save(tmp_path / "first")
     other = color_model.save(tmp_path / "other", sharpness=0.02)
     assert model_loading.saved_model_fingerprint(first) != model_loading.saved_model_fingerprint(
@@ -136,7 +136,7 @@ def test_fingerprint_changes_with_weights_but_not_with_the_place(tmp_path):
     assert model_loading.saved_model_fingerprint(moved) == before
 
 
-def test_what_is_no_model_is_told_in_one_sentence(tmp_path):
+def test_invalid_models_are_reported_in_one_sentence(tmp_path):
     with pytest.raises(InputError, match="missing: expected the folder of a SavedModel, found no"):
         model_loading.load_saved_model(tmp_path / "missing")
     with pytest.raises(InputError, match="found a folder without saved_model.pb"):
@@ -158,7 +158,7 @@ def test_what_is_no_model_is_told_in_one_sentence(tmp_path):
         (("--inference_size=96", "--window=0"), 96, 0.0),
     ],
 )
-def test_size_and_window_are_the_best_the_fast_or_the_given_ones(arguments, size, window):
+def test_flags_select_inference_size_and_window(arguments, size, window):
     choice = flags_of(*arguments).choice()
     assert choice == (None, size, model_loading.bundled_fingerprint(), window, ())
 
@@ -170,7 +170,7 @@ def flags_of(*arguments):
     return model
 
 
-def test_best_is_whole_frames_at_two_scales_of_which_others_win():
+def test_best_means_whole_frames_at_two_scales_unless_overridden():
     choice = flags_of("--best").choice(["Predictor.merge = 'max'"])
     assert choice.window == 0 and choice.inference_size == model_loading.bundled_inference_size()
     predictor = choice.load()._model
@@ -184,7 +184,7 @@ def test_best_is_whole_frames_at_two_scales_of_which_others_win():
             flags_of(*arguments).choice()
 
 
-def test_settings_of_the_bundled_model_can_be_replaced_and_come_back(tmp_path):
+def test_bundled_settings_can_be_overridden_and_are_restored(tmp_path):
     plain = model_loading.choose()
     params = ('Predictor.feedback = "probabilities"', "Predictor.memory_every = 0")
     changed = model_loading.choose(gin_params=params)
@@ -209,7 +209,7 @@ def test_settings_of_the_bundled_model_can_be_replaced_and_come_back(tmp_path):
         ("Predictor.memory_every = (", r"--gin_param='Predictor.memory_every = \('"),
     ],
 )
-def test_a_setting_that_does_not_exist_is_refused(param, sentence):
+def test_invalid_settings_are_rejected(param, sentence):
     with pytest.raises(InputError, match=sentence):
         model_loading.build_bundled(gin_params=[param])
     assert model_loading.build_bundled().feedback == "labels"

@@ -1,7 +1,7 @@
 """Multi-scale inference: segments a frame at several sizes and merges the logits.
 
-Source: 2019 release, multi_scale_logits_with_nearest_neighbor_matching and deeplab/model; by
-default it uses the frame's own size alone, as the paper does.
+Source: 2019 release, multi_scale_logits_with_nearest_neighbor_matching and deeplab/model. The
+default is the frame's own size alone, as in the paper.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MERGES = {"max": tf.reduce_max, "avg": tf.reduce_mean}
 
 
 def scaled_size(size: tf.Tensor, scale: float) -> tf.Tensor:
-    """Returns int32 `[2]`: `size` times `scale` so that the corner pixels stay in the corners.
+    """Returns int32 `[2]`: `size` times `scale` such that corner pixels remain corners.
 
     Reproduction trap: truncated, not rounded. Source: deeplab/core/utils.scale_dimension.
     """
@@ -57,17 +57,17 @@ def downsample_reference_at_scale(
 def downsample_marked_at_scale(
     full: tf.Tensor, marked: tf.Tensor, scale: float, grid: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns some objects of a frame on the grid of the scaled frame, and at the scaled size.
+    """Returns marked objects of a frame on the grid of the scaled frame and at the scaled size.
 
     Args:
-      full: int32 `[height, width]` object indices, negative for none.
+      full: int32 `[height, width]` object indices, negative where nothing is marked.
       marked: int32 `[objects]`, the indices that occur in `full`.
       scale: of the frame.
       grid: `[2]` height and width of the scaled frame's embeddings.
 
     Returns:
-      on_grid: int32 `[h, w]`; an object that falls between the points may be missing.
-      scaled: int32 `[scaled height, scaled width]`, in which none is missing.
+      on_grid: int32 `[h, w]`; an object between the grid points may be missing.
+      scaled: int32 `[scaled height, scaled width]` with all objects.
     """
     scaled = full
     if scale != 1.0:
@@ -79,7 +79,7 @@ def downsample_marked_at_scale(
 def downsample_indices_at_scale(indices: tf.Tensor, scale: float, grid: tf.Tensor) -> tf.Tensor:
     """Returns `[h, w]` object indices of a predicted mask on the grid of a scaled frame.
 
-    Reproduction trap: like the image, the mask is brought to the scale first, then to the grid.
+    Reproduction trap: like the image, the mask is first resized to the scale, then to the grid.
     """
     if scale != 1.0:
         indices = resize_nearest(indices, scaled_size(tf.shape(indices), scale))
@@ -91,7 +91,7 @@ def merged_logits(
 ) -> tf.Tensor:
     """Returns `[1, h, w, objects]` logits of a frame, merged over its scales.
 
-    Before, all are resized to stride 4 of the largest scale, but at least of the frame itself.
+    All are first resized to stride 4 of the largest scale or of the frame, whichever is larger.
 
     Args:
       logits: `[1, h, w, objects]` of each scale.

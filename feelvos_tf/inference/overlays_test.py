@@ -1,4 +1,4 @@
-"""What is drawn of videos beside their masks."""
+"""Overlay videos and contact sheets."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def test_overlays_show_every_frame_under_its_mask(tmp_path):
     assert sheet.shape == (2 * 256 + 6, 3 * 427 + 2 * 6, 3)
 
 
-def test_short_video_has_a_short_contact_sheet(tmp_path):
+def test_a_short_video_has_a_small_contact_sheet(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]}, num_frames=2)
     run(davis_videos(root), tmp_path / "out", look=tmp_path / "look")
     assert pictures.read_image(tmp_path / "look" / "bear.jpg").shape == (256, 2 * 427 + 6, 3)
 
 
-def test_a_frame_is_decoded_once_and_a_mask_read_once_overlays_included(tmp_path, monkeypatch):
+def test_frames_and_masks_are_read_once_even_with_overlays(tmp_path, monkeypatch):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]}, num_frames=6)
     frames, read = [], []
     read_image, read_annotation = pictures.read_image, masks.read_annotation
@@ -37,12 +37,12 @@ def test_a_frame_is_decoded_once_and_a_mask_read_once_overlays_included(tmp_path
         masks, "read_annotation", lambda p, **k: read.append(p) or read_annotation(p, **k)
     )
     run(davis_videos(root), tmp_path / "out", look=tmp_path / "look")
-    # The first frame is looked at once more, before the first video is segmented.
+    # The first frame is also read once when the videos are checked.
     assert sorted(frames) == ["00000", "00000", "00001", "00002", "00003", "00004", "00005"]
     assert read == [root / "Annotations/480p/bear/00000.png"]
 
 
-def test_overlays_that_are_there_are_left_alone_and_others_are_drawn(tmp_path):
+def test_only_missing_or_outdated_overlays_are_drawn(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2], "cows": [1]}, 6)
     output, look = tmp_path / "out", tmp_path / "look"
     run(davis_videos(root), output)

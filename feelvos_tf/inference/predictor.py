@@ -30,7 +30,7 @@ _BATCH_OF_ONE = tf.TensorSpec([1, None, None, 3], tf.float32, name="images")
 _IMAGES = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 _ID = tf.TensorSpec([], tf.int32, name="object_id")
 _BOUND = tf.TensorSpec([], tf.int32, name="max_total_reference_pixels")
-# The same pixels every time: a video that goes on from a saved state gives the same masks.
+# Fixed, so that a video resumed from a saved state gets the same masks.
 _SEED = (0, 0)
 
 
@@ -45,30 +45,30 @@ def _probabilities(indices: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.transpose(probabilities, [2, 0, 1])
 
 
-# What the next frame is told of this one: object indices `[h, w]` and logits `[1, h', w', objects]`
-# -> masks `[objects, h, w]`.
+# What is fed back to the next frame: object indices `[h, w]` and logits `[1, h', w', objects]` ->
+# masks `[objects, h, w]`.
 _FEEDBACK = {"labels": _labels, "probabilities": _probabilities}
 
 
 class Look(NamedTuple):
     """One of the ways in which the network sees each frame.
 
-    What the state holds of a look lies as the frame does, mirrored back.
+    State entries of a look are in the frame's own orientation, mirrored back if necessary.
 
     Attributes:
       scale: relative to the frame.
-      is_mirrored: left and right.
+      is_mirrored: whether left and right are swapped.
     """
 
     scale: float
     is_mirrored: bool
 
     def image(self, image: tf.Tensor) -> tf.Tensor:
-        """Returns float32 `[1, h, w, 3]`, what is seen of an image `[height, width, 3]`."""
+        """Returns float32 `[1, h, w, 3]`, this look at an image `[height, width, 3]`."""
         return self.mirrored(multi_scale.scaled_image(image, self.scale))
 
     def mirrored(self, planes: tf.Tensor) -> tf.Tensor:
-        """Returns `[n, h, w, ...]` from one orientation in the other, if this look mirrors."""
+        """Returns planes `[n, h, w, ...]`, mirrored if this look is."""
         return tf.reverse(planes, [2]) if self.is_mirrored else planes
 
 
@@ -77,30 +77,30 @@ class Predictor(tf.Module):
     """FEELVOS inference as TensorFlow functions.
 
     `start`, `step` and `segment_clip` follow objects; `add_objects`, `correct` and `remove` edit
-    what the last frame shows. The reference frame's embeddings are computed once; each later frame
-    costs one forward pass (paper section 3, Inference). The state of a video is a flat dict of
-    tensors, see `feelvos_tf/inference/state.py`. Its size is bounded however long the video is; it
-    grows with the number of objects and of frames that were corrected.
+    the objects of the last frame. The reference frame's embeddings are computed once; each later
+    frame costs one forward pass (paper section 3, Inference). The state of a video is a flat dict
+    of tensors, see `feelvos_tf/inference/state.py`. Its size does not depend on the video's length;
+    it grows with the number of objects and of corrected frames.
 
     Args:
       model: with its variables created.
-      feedback: what a frame is told of the one before: its "labels" (hard masks, as in the 2019
-        release, although it speaks of softmax) or its "probabilities" (as the paper says).
+      feedback: what is fed back to the next frame: "labels" (hard masks, as in the 2019 release,
+        although its text mentions softmax) or "probabilities" (as in the paper).
       max_reference_pixels: pixels kept of each object in each reference frame (0: all).
       reference_reduction: how they are chosen: at "random", as in the paper's training, or as
         "kmeans" centers.
       scales: the image pyramid: every frame is segmented at each of these sizes relative to its
-        own, e.g. (1.0, 0.75, 1.25), and the logits are merged. Matching takes place within a
-        scale; the merged result is what all of them are told of the previous frame.
-      flip: every frame is segmented mirrored, too, with matching of its own, and the logits of
-        both are averaged (False: not, as in paper and release).
-      merge: how the logits of several scales become one: their "max" (the release's) or "avg".
-      max_total_reference_pixels: pixels that an object keeps of all its reference frames together,
-        however often its mask is corrected (0: no bound). Above it, all frames are thinned alike.
-      memory_every: a frame out of so many is remembered: its confident pixels become further
+        own, e.g. (1.0, 0.75, 1.25), and the logits are merged. Each scale matches only within
+        itself; the merged result is fed back to all of them.
+      flip: whether every frame is also segmented mirrored, with its own matching, and the logits
+        are averaged (False in paper and release).
+      merge: how the logits of several scales are merged: by "max" (as in the release) or "avg".
+      max_total_reference_pixels: pixels that an object keeps from all its reference frames,
+        however often its mask is corrected (0: no bound). Above it, all frames are thinned equally.
+      memory_every: every n-th frame is remembered: its confident pixels become additional
         references, see `state.remember` (0: no memory, as in paper and release).
       memory_pixels: pixels of each object that a remembered frame contributes.
-      max_memory_pixels: pixels of each object that the memory holds.
+      max_memory_pixels: most pixels of each object in the memory.
       memory_probability: least probability of a remembered pixel.
       gate_radius: in pixels of the stride-4 grid; parts of a mask farther than this from the
         object's previous mask are dropped, see `gating` (0: no gate, as in paper and release).
@@ -130,7 +130,7 @@ class Predictor(tf.Module):
             raise InputError(
                 f"Predictor.scales: expected at least one, all above 0, found {tuple(scales)}"
             )
-        # A SavedModel of plain variables needs no Keras layers to be rebuilt.
+        # With plain variables, loading a SavedModel rebuilds no Keras layers.
         self._model_variables = dict(release_names(model))
         self.feedback = feedback
         self.max_reference_pixels = max_reference_pixels
@@ -138,7 +138,7 @@ class Predictor(tf.Module):
         self.reference_reduction = reference_reduction
         self.scales = tuple(float(scale) for scale in scales)
         self.flip = flip
-        # The state has an entry for each look at a frame: all scales, then all of them mirrored.
+        # The state has entries for each look at a frame: all scales, then all of them mirrored.
         self._looks = tuple(Look(s, m) for m in (False, True)[: 1 + flip] for s in self.scales)
         self._look_scales = tuple(look.scale for look in self._looks)
         self.merge = merge
@@ -147,11 +147,11 @@ class Predictor(tf.Module):
         self.max_memory_pixels = max_memory_pixels
         self.memory_probability = memory_probability
         self.gate_radius = gate_radius
-        # Traced once for all functions, and without autograph, which needs several times as long.
+        # Traced once for all functions, without autograph, which takes several times as long.
         self._extract = tf.function(model.extract, input_signature=[_BATCH_OF_ONE], autograph=False)
         self._segment = model.segment
         self._match = model.distance_maps
-        # Without a signature: exported only where it has been called.
+        # Without a signature, it is exported only if it has been called.
         self._compare = tf.function(self._compared, autograph=False, reduce_retracing=True)
         # One signature for all sizes and object counts: traced once, never again.
         specs = video_state.flat_specs(
@@ -177,17 +177,18 @@ class Predictor(tf.Module):
         return self._extract(multi_scale.scaled_image(image, 1.0)).embeddings[0]
 
     def distance_maps(self, before: State, after: State) -> dict[str, tf.Tensor]:
-        """Returns the distances that the network saw in a step, of those that it uses.
+        """Returns the distances that the network used in a step.
 
         Only matching runs again. A SavedModel has no such function.
 
         Args:
-          before: the state handed to `step`.
+          before: the state passed to `step`.
           after: the state that it returned.
 
         Returns:
-          "global" and "local": float32 `[objects, h, w]`, 0..1, to the nearest pixel of each object
-          in the reference and in the previous frame, at stride 4 of the first of the scales.
+          "global" and "local", as far as the network uses them: float32 `[objects, h, w]`, 0..1, to
+          the nearest pixel of each object in the reference and in the previous frame, at stride 4
+          of the first scale.
         """
         return self._compare(before, after)
 
@@ -197,7 +198,7 @@ class Predictor(tf.Module):
         return {name: m for name, m in zip(("global", "local"), maps) if m is not None}
 
     def untraced_step(self, image: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
-        """Returns what `step` returns, for tracing with other signatures."""
+        """Returns what `step` returns; for tracing with other signatures."""
         return self._step(image, state)
 
     @tf.function(input_signature=[_IMAGE, _MASK], autograph=False)
@@ -236,20 +237,20 @@ class Predictor(tf.Module):
     def _reference(
         self, embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor
     ) -> Reference:
-        """Returns the reference side of the matching with at most `max_reference_pixels`."""
+        """Returns a reference with at most `max_reference_pixels` pixels of each object."""
         if self.reference_reduction == "kmeans" and self.max_reference_pixels:
             every = prepare_reference(embeddings, indices, num_objects)
             return tf.function(cluster_reference)(every, self.max_reference_pixels)
         return prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels, _SEED)
 
     def _add_objects(self, mask: tf.Tensor, state: State) -> State:
-        """Returns the state with further objects in the last frame; call it as `add_objects`.
+        """Returns the state with new objects in the last frame; call it as `add_objects`.
 
         See `state.add_objects`. The network does not run.
 
         Args:
-          mask: uint8 `[height, width]` object ids; 0 and 255 leave the last frame's labels as they
-            are.
+          mask: uint8 `[height, width]` object ids; 0 and 255 leave the last frame's labels
+            unchanged.
           state: of a video.
         """
         before = video_state.from_flat(state, len(self._looks))
@@ -259,7 +260,7 @@ class Predictor(tf.Module):
         mask = _checked(
             mask,
             ~tf.reduce_any(is_known & (mask != 0)),
-            "an object of the mask is followed already; correct takes more of it",
+            "an object in the mask is already followed; use correct to mark more of it",
         )
         bound = tf.constant(self.max_total_reference_pixels)
         after = video_state.add_objects(before, mask, self._look_scales, self._reference, bound)
@@ -274,9 +275,9 @@ class Predictor(tf.Module):
 
         Args:
           mask: uint8 `[height, width]` ids that are followed; 0 is background, 255 leaves the last
-            frame's labels as they are.
+            frame's labels unchanged.
           state: of a video.
-          max_total_reference_pixels: int32 scalar that replaces the setting; negative: does not.
+          max_total_reference_pixels: int32 scalar that overrides the setting unless negative.
         """
         before = video_state.from_flat(state, len(self._looks))
         mask = self._of_its_size(mask, before)
@@ -284,7 +285,7 @@ class Predictor(tf.Module):
         mask = _checked(
             mask,
             tf.reduce_all(is_known | (mask == VOID)),
-            "the mask holds an object that is not followed; add_objects takes new ones",
+            "the mask holds an object that is not followed; use add_objects for new ones",
         )
         bound = tf.where(
             max_total_reference_pixels < 0,
@@ -295,7 +296,7 @@ class Predictor(tf.Module):
         return video_state.to_flat(after)
 
     def _remove(self, object_id: tf.Tensor, state: State) -> State:
-        """Returns the state without an object, which becomes background; call it as `remove`.
+        """Returns the state with an object turned into background; call it as `remove`.
 
         Args:
           object_id: int32 scalar, one of `state["object_ids"]`, not 0.
@@ -303,7 +304,7 @@ class Predictor(tf.Module):
         """
         before = video_state.from_flat(state, len(self._looks))
         is_followed = tf.reduce_any(before.object_ids == object_id) & (object_id != 0)
-        object_id = _checked(object_id, is_followed, "no object of this id is followed")
+        object_id = _checked(object_id, is_followed, "no object with this id is followed")
         bound = tf.constant(self.max_total_reference_pixels)
         return video_state.to_flat(video_state.remove(before, object_id, bound))
 
@@ -321,8 +322,8 @@ class Predictor(tf.Module):
 
         Args:
           features, embeddings: of the image, from `features`.
-          marks: int32 `[h, w]`, 1 on the object, 0 beside it, negative where nobody knows.
-          before: float32 `[h, w]` probability of the object so far, negative where nobody knows.
+          marks: int32 `[h, w]`, 1 on the object, 0 outside it, negative where unknown.
+          before: float32 `[h, w]` probability of the object so far, negative where unknown.
         """
         reference = prepare_reference(embeddings, marks, tf.constant(2))
         indices = tf.where(before < 0, NO_OBJECT, tf.cast(before > 0.5, tf.int32))
@@ -336,13 +337,13 @@ class Predictor(tf.Module):
 
         Args:
           image: uint8 `[height, width, 3]` RGB, of the reference frame's size.
-          state: of the frame before.
+          state: of the previous frame.
 
         Returns:
-          ids: uint8 `[height, width]`, the mask's own object ids.
+          ids: uint8 `[height, width]` object ids as in the mask.
           probabilities: float32 `[height, width, objects]`, channels in order of
             `state["object_ids"]`.
-          state: to be handed to the next call.
+          state: for the next call.
         """
         before = video_state.from_flat(state, len(self._looks))
         image = self._of_its_size(image, before)
@@ -380,16 +381,16 @@ class Predictor(tf.Module):
         return ids, tf.nn.softmax(full_logits), video_state.to_flat(after)
 
     def _of_its_size(self, picture: tf.Tensor, state: PredictorState) -> tf.Tensor:
-        """Returns an image or mask, checked to have the size of the state's frame on its grid."""
+        """Returns an image or mask after checking that its grid is that of the state's frame."""
         size = multi_scale.scaled_size(tf.shape(picture)[:2], self.scales[0])
         grid = tf.shape(state.scales[0].previous.indices)
         is_same = tf.reduce_all((size + 3) // 4 == grid)
-        return _checked(picture, is_same, "expected the size of the frame before")
+        return _checked(picture, is_same, "expected the size of the previous frame")
 
     def _segment_look(
         self, image: tf.Tensor, state: ScaleState, look: Look
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns logits `[1, h, w, objects]` and embeddings of the frame in one look."""
+        """Returns logits `[1, h, w, objects]` and embeddings `[h, w, channels]` in one look."""
         features = self._extract(look.image(image))
         embeddings, indices, masks = state.previous
         output = self._segment(
@@ -408,14 +409,14 @@ class Predictor(tf.Module):
     def _fed_back(
         self, winners: tf.Tensor, logits: tf.Tensor, embeddings: tf.Tensor, scale: float
     ) -> Previous:
-        """Returns what a frame leaves to the next one at one scale."""
+        """Returns what is fed back to the next frame at one scale."""
         grid = tf.shape(embeddings)[:2]
         indices = multi_scale.downsample_indices_at_scale(winners, scale, grid)
         return Previous(embeddings, indices, _FEEDBACK[self.feedback](indices, logits))
 
     @tf.function(input_signature=[_IMAGES, _MASK])
     def segment_clip(self, images: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Returns uint8 `[frames, height, width]` ids; the first frame's are `mask`.
+        """Returns uint8 `[frames, height, width]` ids; those of the first frame are `mask`.
 
         Args:
           images: uint8 `[frames, height, width, 3]` RGB.
@@ -431,11 +432,11 @@ class Predictor(tf.Module):
 
 
 def check_finite(variables: Mapping[str, tf.Variable], where: str) -> None:
-    """Raises InputError where a weight of a model is NaN or infinite.
+    """Raises InputError if a weight of a model is NaN or infinite.
 
     Args:
       variables: of the model, by name.
-      where: file or folder, for the sentence.
+      where: file or folder, for the message.
     """
     for name, variable in variables.items():
         finite = np.isfinite(variable.numpy())
@@ -446,9 +447,9 @@ def check_finite(variables: Mapping[str, tf.Variable], where: str) -> None:
             )
 
 
-def _checked(value: tf.Tensor, condition: tf.Tensor, sentence: str) -> tf.Tensor:
-    """Returns the value; whatever uses it runs only where the condition holds."""
-    check = tf.debugging.Assert(condition, [sentence])
+def _checked(value: tf.Tensor, condition: tf.Tensor, message: str) -> tf.Tensor:
+    """Returns the value; what uses it runs only if the condition holds."""
+    check = tf.debugging.Assert(condition, [message])
     with tf.control_dependencies([check] if check is not None else []):
         return tf.identity(value)
 

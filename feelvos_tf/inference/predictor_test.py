@@ -1,4 +1,4 @@
-"""The predictor against the network's parts, one and several scales."""
+"""The predictor, compared with the network's parts, at one and several scales."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_stepping_and_the_whole_clip_give_the_same_ids(model, eagerly, settings)
     for image in images[1:]:
         ids, probabilities, state = predictor.step(image, state)
         np.testing.assert_allclose(tf.reduce_sum(probabilities, -1), 1.0, atol=1e-5)
-        # Two objects may be equally probable but for rounding.
+        # Two objects may be equally probable up to rounding.
         chosen = np.searchsorted(state["object_ids"], ids)[..., np.newaxis]
         of_chosen = np.take_along_axis(probabilities.numpy(), chosen, -1)[..., 0]
         np.testing.assert_allclose(of_chosen, tf.reduce_max(probabilities, -1), rtol=1e-5)
@@ -57,9 +57,9 @@ def test_stepping_and_the_whole_clip_give_the_same_ids(model, eagerly, settings)
 
 
 @pytest.mark.parametrize("method", ["random", "kmeans"])
-def test_fewer_reference_pixels_of_every_object(model, eagerly, method):
+def test_reference_pixels_of_every_object_are_reduced(model, eagerly, method):
     images, mask = video(2)
-    # A tf.function holds its object weakly: an unnamed predictor may be gone before it runs.
+    # A tf.function references its object weakly: an unnamed predictor may be deleted too early.
     predictor = Predictor(model)
     full = predictor.start(images[0], mask)
     reduced = Predictor(model, max_reference_pixels=9, reference_reduction=method)
@@ -92,7 +92,7 @@ def logits_at(model, images, mask, scale):
 
 
 @pytest.mark.parametrize(("merge", "merge_arrays"), [("max", np.max), ("avg", np.mean)])
-def test_several_scales_are_merged_at_the_largest_one_s_grid(model, eagerly, merge, merge_arrays):
+def test_several_scales_are_merged_on_the_grid_of_the_largest(model, eagerly, merge, merge_arrays):
     scales = (1.0, 0.75, 1.25)
     images, mask = video(2)
     _, probabilities, _ = run_two_frames(Predictor(model, scales=scales, merge=merge))
@@ -114,7 +114,7 @@ def run_two_frames(predictor):
     return predictor.step(images[1], predictor.start(images[0], mask))
 
 
-def test_every_scale_is_told_the_merged_result(model, eagerly):
+def test_the_merged_result_is_fed_back_to_every_scale(model, eagerly):
     ids, _, state = run_two_frames(Predictor(model, scales=(1.0, 0.5)))
     indices = np.searchsorted(state["object_ids"], ids)[None, ..., None]
     half = tf.compat.v1.image.resize_nearest_neighbor(indices, [33, 41], align_corners=True)
@@ -125,7 +125,7 @@ def test_every_scale_is_told_the_merged_result(model, eagerly):
         assert state[f"previous_embeddings{suffix}"].shape == [*grid, 8]
 
 
-def test_one_scale_of_one_is_the_frame_itself(model, eagerly):
+def test_a_single_scale_of_one_equals_no_pyramid(model, eagerly):
     plain, pyramid = (run_two_frames(Predictor(model, **s)) for s in ({}, {"scales": (1.0,)}))
     np.testing.assert_array_equal(plain[1], pyramid[1])
     images, mask = video(2)
@@ -137,7 +137,7 @@ def test_one_scale_of_one_is_the_frame_itself(model, eagerly):
 
 @pytest.fixture(scope="module")
 def decided_model():
-    """Returns a network whose probabilities are not all nearly the same."""
+    """Returns a network whose probabilities clearly differ."""
     return small_model.create(magnified="logits/semantic/weights")
 
 
@@ -188,7 +188,7 @@ def test_no_object_is_lost_at_a_small_scale():
     assert set(np.unique(indices)) == {-1, 0, 1, 2}
 
 
-def test_settings_out_of_range_are_refused(model):
+def test_settings_out_of_range_are_rejected(model):
     for settings, sentence in (
         ({"scales": ()}, "Predictor.scales: expected at least one"),
         ({"scales": (1.0, 0.0)}, "all above 0"),

@@ -1,14 +1,14 @@
-"""Masks of single objects from clicks, scribbles and boxes, by the network as it is.
+"""Masks of single objects from clicks, scribbles and boxes, with the unmodified network.
 
-Marked pixels stand for the first frame: object and background are compared with them. The image
-itself stands for the previous frame, with what is known of the mask so far. Neither the paper nor
-the release has clicks; README.md beside this file tells how well they do.
+The marked pixels act as the first frame, with which the image is matched; the image itself, with
+the mask so far, acts as the previous frame. Neither the paper nor the release has clicks; README.md
+in this folder lists their accuracy.
 
-1. The first marks are answered together: for the whole image at a small size, once with the marks
-   alone, then with confident pixels of that result as further references, as the memory of videos
-   does; then in the window around the result at the model's size, where its outline becomes fine.
-2. Every further mark corrects the mask so far, in a window around the mark. The mask changes only
-   where it is connected with the mark, so that more marks do no harm elsewhere.
+1. The first marks are evaluated together: on the whole image at a small size, first with the marks
+   alone, then with confident pixels of that result as additional references, like the memory of a
+   video; then at the model's size in a window around the result, which refines its outline.
+2. Each later mark corrects the mask so far, in a window around the mark. Only the changes connected
+   to the mark are applied, so that more marks do no harm elsewhere.
 
 Features are computed once per image.
 """
@@ -28,23 +28,23 @@ from feelvos_tf.media import masks
 
 _COARSE_SIZE, _FINEST_SIZE = 240, 480  # Pixels on the short side.
 _UNKNOWN = -1
-_GUESSED = 3  # So many marks are answered together.
-_STROKE = 0.03  # Of the image's long side: points that are nearer than this are one stroke.
-_LARGEST_HOLE = 0.05  # Of the object: one that is smaller is filled, unless it is marked.
-# Pixels that become references: how probable they are, and how many of object and background.
+_GUESSED = 3  # Number of marks that are evaluated together.
+_STROKE = 0.03  # Share of the image's long side: points closer than this belong to one stroke.
+_LARGEST_HOLE = 0.05  # Share of the object: smaller holes are filled unless they are marked.
+# Pixels that become references: least probability, and number for object and background each.
 _CONFIDENT, _SAMPLES = 0.9, 64
-_SEED = 0.5  # Of a box' ellipse: so much of its middle is taken for the object at first.
-_SHARE_OF_GAP = 0.4  # So far a mark reaches towards the nearest one of the other kind.
-# In pixels of the stride-4 grid: a mark's radius, at most and at least; how far a window reaches
-# beyond the object; how far a correction reaches; how near to a mark the old mask does not count,
-# first and where that is not enough.
+_SEED = 0.5  # Share of the axes of a box's ellipse that is taken for the object at first.
+_SHARE_OF_GAP = 0.4  # Limits a mark's radius, relative to the nearest mark of the other label.
+# In pixels of the stride-4 grid: a mark's largest and smallest radius; margin of the window around
+# the object; reach of a correction; radius around a mark within which the old mask is ignored, at
+# first and if that is not enough.
 _DISC_RADIUS, _LEAST_RADIUS, _MARGIN, _REACH, _DOUBTS = 2.0, 1.25, 10, 30, (8, 16)
 
 _Window = tuple[slice, slice]
 
 
 class _Grid(NamedTuple):
-    """What the network knows of an image, or of a window of it, at one size.
+    """Features of an image, or of a window of it, at one size.
 
     Attributes:
       features, embeddings: tensors [h, w, channels] at stride 4.
@@ -59,12 +59,12 @@ class _Grid(NamedTuple):
         return tuple(self.embeddings.shape[:2])
 
     def part(self, window: _Window) -> _Grid:
-        """Returns what is known of a window."""
+        """Returns the features of a window."""
         return _Grid(self.features[window], self.embeddings[window])
 
 
 class Prompter:
-    """Answers marks on one image after another, and keeps the features of the newest.
+    """Turns marks on images into masks; keeps the features of the latest image.
 
     Example:
       prompter = feelvos_tf.load().prompter()
@@ -86,19 +86,19 @@ class Prompter:
         self._last: tuple[_Marks, np.ndarray] | None = None
 
     def prepare(self, image: ImageLike) -> None:
-        """Computes the features of an image, unless it is the one that came last.
+        """Computes the features of an image, unless it is the latest one.
 
         Args:
           image: uint8 [height, width, 3] RGB.
 
         Raises:
-          InputError: the model is a SavedModel without the functions that this needs.
+          InputError: the model is a SavedModel without the functions for clicks.
         """
         image = as_image(image)
         if self._image is not None and np.array_equal(image, self._image):
             return
         if not hasattr(self._model, "segment_marked"):
-            raise InputError("expected a model that takes clicks, found one to be exported again")
+            raise InputError("expected a model with clicks, found an older one: export it again")
         finest = min(self._inference_size or min(image.shape[:2]), _FINEST_SIZE)
         sizes = [model_size(image.shape[:2], size) for size in (min(_COARSE_SIZE, finest), finest)]
         self._grids = [_Grid(*self._model.features(scaled(image, s))) for s in dict.fromkeys(sizes)]
@@ -117,12 +117,12 @@ class Prompter:
         Args:
           image: uint8 [height, width, 3] RGB.
           points: [n, 2] x, y in pixels: clicks, or points along a scribble.
-          labels: [n], 1 on the object, 0 beside it.
+          labels: [n], 1 on the object, 0 outside it.
           box: left, top, right, bottom in pixels; nothing outside belongs to the object.
-          mask: [height, width], not 0 on the object: a mask that the points correct.
+          mask: [height, width], nonzero on the object: a mask for the points to correct.
 
         Raises:
-          InputError: an argument has another shape, a point is outside of the image, or nothing
+          InputError: an argument has the wrong shape, a point is outside the image, or nothing
             marks the object.
         """
         image = as_image(image)
@@ -143,7 +143,7 @@ class Prompter:
         return result.astype(np.uint8)
 
     def _guessed(self, marks: _Marks) -> np.ndarray:
-        """Returns the mask that the marks alone give, bool [height, width]."""
+        """Returns the mask found from the marks alone, bool [height, width]."""
         probability = self._guess(marks)
         for grid in self._grids[1:]:
             probability = self._refined(grid, marks, probability)
@@ -169,7 +169,7 @@ class Prompter:
         return marks.inside(result)
 
     def _corrected(self, marks: _Marks, mask: np.ndarray) -> np.ndarray:
-        """Returns a mask, bool [height, width], with the parts changed that the points are on."""
+        """Returns a mask, bool [height, width], changed only where the points lie on changes."""
         grid = self._grids[-1]
         known, before = marks.on(grid.size), _resized(mask.astype(np.float32), grid.size)
         window = _around(known != _UNKNOWN, _REACH)
@@ -189,8 +189,8 @@ class Prompter:
 
         Args:
           grid: what is segmented.
-          known: int32 [h, w], 1 on the object, 0 beside it, `_UNKNOWN` elsewhere.
-          before: float32 [h, w] probability so far, `_UNKNOWN` where there is none.
+          known: int32 [h, w], 1 on the object, 0 outside it, `_UNKNOWN` elsewhere.
+          before: float32 [h, w] probability so far, `_UNKNOWN` where unknown.
         """
         log_odds = self._model.segment_marked(
             grid.features, grid.embeddings, known.astype(np.int32), before.astype(np.float32)
@@ -199,12 +199,12 @@ class Prompter:
 
 
 class _Marks(NamedTuple):
-    """What somebody has marked in an image.
+    """Marks on an image.
 
     Attributes:
       size: height and width of the image.
       points: float32 [n, 2] x, y in its pixels.
-      labels: int32 [n], 1 on the object, 0 beside it.
+      labels: int32 [n], 1 on the object, 0 outside it.
       box: float32 [4] left, top, right, bottom, or None.
     """
 
@@ -214,11 +214,11 @@ class _Marks(NamedTuple):
     box: np.ndarray | None
 
     def part(self, begin: int, end: int) -> _Marks:
-        """Returns some of the points, with the box."""
+        """Returns a range of the points, with the box."""
         return self._replace(points=self.points[begin:end], labels=self.labels[begin:end])
 
     def begins_with(self, other: _Marks) -> bool:
-        """Returns whether there are more points than in other marks, at most, and the same box."""
+        """Returns whether these are `other` plus later marks, so that its result can be reused."""
         first = self.part(0, len(other.points))
         pairs = zip(first[1:], other[1:])
         return len(other.points) >= self.ends()[:_GUESSED][-1] and all(
@@ -228,7 +228,7 @@ class _Marks(NamedTuple):
     def ends(self) -> list[int]:
         """Returns the number of points up to the end of each click or stroke.
 
-        Points of a stroke are near to each other.
+        Consecutive points of a stroke are close together.
         """
         steps = np.linalg.norm(np.diff(self.points, axis=0), axis=1)
         is_end = (steps > _STROKE * max(self.size)) | (np.diff(self.labels) != 0)
@@ -240,21 +240,18 @@ class _Marks(NamedTuple):
         places = self.points * _scale(self.size, grid)
         gaps = np.linalg.norm(places[:, None] - places, axis=-1)
         gaps[self.labels[:, None] == self.labels] = np.inf
-        # Marks on the object and beside it keep a distance.
+        # Discs of different labels must not touch.
         radii = np.clip(_SHARE_OF_GAP * gaps.min(1, initial=np.inf), _LEAST_RADIUS, radius)
         rows, columns = np.ogrid[: grid[0], : grid[1]]
         for (x, y), size, label in zip(places, radii, self.labels):
             known[(columns - x) ** 2 + (rows - y) ** 2 <= size**2] = label
-        # The last word has what is marked exactly.
+        # Exactly marked pixels take precedence over the discs.
         rows, columns = self._pixels(grid)
         known[rows, columns] = self.labels
         return known
 
     def first_guess(self, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns what is known, and a first mask, on the coarse grid.
-
-        Inside of a box these are ellipses.
-        """
+        """Returns known pixels and a first mask on the coarse grid; ellipses inside a box."""
         if self.box is None:
             return known, known
         ellipse, inside = self._in_box(known.shape)
@@ -262,13 +259,13 @@ class _Marks(NamedTuple):
         return np.where(inside, known, 0), np.where(ellipse < 1, 1, 0)
 
     def inside(self, probability: np.ndarray) -> np.ndarray:
-        """Returns the probability, 0 outside of the box."""
+        """Returns the probability, set to 0 outside the box."""
         if self.box is None:
             return probability
         return np.where(self._in_box(probability.shape)[1], probability, 0).astype(np.float32)
 
     def _in_box(self, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns squared distances from the box' middle, 1 on its ellipse, and what is inside."""
+        """Returns the squared elliptical distance (1 on the box's ellipse), and what is inside."""
         left, top, right, bottom = self.box * np.tile(_scale(self.size, grid), 2)
         rows, columns = np.ogrid[: grid[0], : grid[1]]
         inside = (columns >= left) & (columns <= right) & (rows >= top) & (rows <= bottom)
@@ -277,9 +274,9 @@ class _Marks(NamedTuple):
         return ellipse, inside
 
     def solid(self, mask: np.ndarray) -> np.ndarray:
-        """Returns the parts of a mask, bool [h, w], that are marked, with small holes filled.
+        """Returns the marked parts of a mask, bool [h, w], with small holes filled.
 
-        Without a mark on the object, all parts stay.
+        Without a mark on the object, all parts are kept.
         """
         (rows, columns), is_on = self._pixels(mask.shape), self.labels == 1
         _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)
@@ -295,9 +292,9 @@ class _Marks(NamedTuple):
         return mask | is_filled[holes]
 
     def changed(self, before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        """Returns a mask, bool [height, width], with what changed where the points are.
+        """Returns a mask, bool [height, width], with the changes that the points lie on.
 
-        A point on the object adds what is new there, one beside the object removes what is gone.
+        A point on the object adds the new part around it; one outside removes the lost part.
         """
         result = before.copy()
         rows, columns = self._pixels(before.shape)
@@ -312,7 +309,7 @@ class _Marks(NamedTuple):
         return bool((mask[self._pixels(mask.shape)] == self.labels).all())
 
     def drawn(self, mask: np.ndarray) -> np.ndarray:
-        """Returns the mask, bool [height, width], with what the points cover themselves."""
+        """Returns the mask, bool [height, width], with a dot at each point it still contradicts."""
         result = mask.astype(np.uint8)
         for row, column, label in zip(*self._pixels(mask.shape), self.labels):
             if mask[row, column] != label:
@@ -326,12 +323,12 @@ class _Marks(NamedTuple):
 
 
 def _scale(size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
-    """Returns the factors from x, y of an image to those of a grid; corners meet corners."""
+    """Returns the factors from x, y in an image to x, y on a grid, with corners aligned."""
     return np.array([(g - 1) / max(s - 1, 1) for s, g in zip(size[::-1], grid[::-1])], np.float32)
 
 
 def _with_edge(known: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-    """Returns what is known, with the outermost pixels as background where nothing else is said."""
+    """Returns the known pixels plus the border as background, unless the object reaches it."""
     is_edge = np.ones(known.shape, bool)
     is_edge[1:-1, 1:-1] = False
     if before is not None:
@@ -342,15 +339,15 @@ def _with_edge(known: np.ndarray, before: np.ndarray | None = None) -> np.ndarra
 def _with_confident(
     known: np.ndarray, before: np.ndarray, doubtful: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what is known, with some confident pixels of a result, and the mask so far.
+    """Returns the known pixels plus some confident pixels of the result, and the mask so far.
 
     Args:
       known: int32 [h, w].
-      before: float32 [h, w], the result's probability.
-      doubtful: bool [h, w], where it does not count.
+      before: float32 [h, w] probability of the result.
+      doubtful: bool [h, w], where the result is ignored.
     """
     mask = np.where(known < 0, before > 0.5, known)
-    # The same pixels every time: the same marks give the same mask.
+    # Reproducible: the same marks give the same mask.
     random = np.random.default_rng(0)
     result = known.copy()
     for label, probability in ((1, before), (0, 1 - before)):
@@ -361,7 +358,7 @@ def _with_confident(
 
 
 def _around(mask: np.ndarray, margin: int) -> _Window:
-    """Returns the rows and columns of a mask and of a margin around it; all where it is empty."""
+    """Returns the rows and columns of a mask plus a margin; all of them if it is empty."""
     found = masks.bounds(mask)
     if found is None:
         return slice(None), slice(None)
@@ -376,7 +373,7 @@ def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -> _Marks:
-    """Returns the marks as arrays. See `Prompter`."""
+    """Returns the marks as arrays; raises InputError as `Prompter.__call__` describes."""
     size = image.shape[:2]
     points, labels = np.asarray(points, np.float32), np.asarray(labels)
     points = points.reshape(-1, 2) if not points.size else points
@@ -389,10 +386,10 @@ def _checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -
     if outside.any():
         x, y = points[outside][0]
         raise InputError(
-            f"expected points inside of an image of {size[1]}x{size[0]} pixels, found {x:g}, {y:g}"
+            f"expected points inside an image of {size[1]}x{size[0]} pixels, found {x:g}, {y:g}"
         )
     if not np.isin(labels, (0, 1)).all():
-        raise InputError("expected labels of 1 (on the object) and 0 (beside it)")
+        raise InputError("expected labels of 1 (on the object) and 0 (outside it)")
     if box is not None:
         box = np.asarray(box, np.float32)
         if box.shape != (4,) or not (box[:2] < box[2:]).all():

@@ -1,4 +1,4 @@
-"""Clicks and boxes of a file become masks of a video's frames."""
+"""Turns a file of clicks and boxes into masks of a video's frames."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ def write(
     prompter: Prompter,
     folder: str | os.PathLike[str],
 ) -> dict[int, pathlib.Path]:
-    """Returns the masks that it writes: number of a frame -> file of the ids.
+    """Writes the masks and returns them: number of a frame -> file of its ids.
 
     Args:
-      path: what `points.read` takes.
+      path: the file, see `points.read`.
       source: the video.
       prompter: makes the masks.
-      folder: for the files.
+      folder: where to write the masks.
 
     Raises:
-      InputError: the file is no such JSON, or an object is not found.
+      InputError: the file is invalid, or an object is not found.
     """
     marked: dict[int, list[Marks]] = {}
     for each in points.read(path):
@@ -49,7 +49,7 @@ def write(
 def _ids(
     path: str | os.PathLike[str], prompter: Prompter, image: np.ndarray, marked: Sequence[Marks]
 ) -> np.ndarray:
-    """Returns the ids of a frame, uint8 [height, width]; earlier objects keep their pixels."""
+    """Returns the ids of a frame, uint8 [height, width]; on overlaps, the first object wins."""
     ids = np.zeros(image.shape[:2], np.uint8)
     for each in marked:
         where = f"{path}: object {each.object_id} in frame {each.frame}"

@@ -1,4 +1,4 @@
-"""--points: clicks and boxes of a file start a video and correct it."""
+"""--points: clicks and boxes from a file start a video and correct it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLICK = {"object_id": 7, "points": [[14, 10]]}
 
 @pytest.fixture
 def program(tmp_path, monkeypatch, eagerly):
-    """Returns a function that runs predict on a drawn clip and the objects of a list."""
+    """Returns a function that runs predict on a drawn clip with a list of marked objects."""
     monkeypatch.setattr(model_loading, "load_saved_model", lambda _: color_model.ColorModel())
     monkeypatch.setattr(model_loading, "choose", lambda *_: CHOICE)
     (tmp_path / "frames").mkdir()
@@ -52,7 +52,7 @@ def test_objects_are_followed_from_the_frames_they_are_marked_in(program, tmp_pa
         truth = drawn_videos.draw(frame, [7, 3], SIZE)[1]
         shown = [7, 3] if frame >= 2 else [7]
         assert np.mean(found != np.where(np.isin(truth, shown), truth, 0)) < 0.02, frame
-    assert "1 of 1 sequences were complete already" in program([CLICK, box]).stdout
+    assert "1 of 1 sequences were already complete" in program([CLICK, box]).stdout
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_objects_are_followed_from_the_frames_they_are_marked_in(program, tmp_pa
         ([{**CLICK, "frame": 1}], (), "expected an object in the first frame (0)"),
         ([CLICK, {**CLICK, "frame": 9}], (), "expected frames of the video, found frame 9"),
         ([CLICK, {**CLICK, "frame": 1}], ("--every=2",), "is a mask for frame 1, expected one of"),
-        ([CLICK], ("--mask=mask.png",), "--points, belong together"),
-        ([CLICK], ("--mask_at=1:mask.png",), "found it with --mask_at"),
+        ([CLICK], ("--mask=mask.png",), "--mask (of its first frame) or --points"),
+        ([CLICK], ("--mask_at=1:mask.png",), "--points: expected video files without --mask_at"),
     ],
 )
-def test_what_cannot_be_is_told(program, tmp_path, objects, flags, sentence):
+def test_invalid_points_are_reported(program, tmp_path, objects, flags, sentence):
     done = program(objects, *flags)
     assert done.returncode == 1 and sentence in done.stderr, done.stderr
     assert not (tmp_path / "masks").exists()

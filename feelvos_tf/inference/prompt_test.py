@@ -1,4 +1,4 @@
-"""Marks on images, with a model that goes by colors."""
+"""Marks on images, with a model that segments by color."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGE, IDS = drawn_videos.draw(3, (1, 2), SIZE)
 
 
 class CountingModel(color_model.ColorModel):
-    """Counts how often images are looked at."""
+    """Counts how often features are computed."""
 
     def __init__(self):
         super().__init__()
@@ -54,13 +54,13 @@ def test_a_click_on_each_object_finds_that_object(prompter):
         assert mask.dtype == np.uint8
 
 
-def test_several_points_make_one_object_and_points_beside_it_take_away(prompter):
+def test_several_points_make_one_object_and_background_points_remove_parts(prompter):
     both = [middle(1), middle(2)]
     np.testing.assert_array_equal(prompter(IMAGE, both, [1, 1]), IDS != 0)
     np.testing.assert_array_equal(prompter(IMAGE, both, [1, 0]), IDS == 1)
 
 
-def test_a_box_finds_what_is_in_it_and_nothing_outside(prompter):
+def test_a_box_finds_the_object_inside_and_nothing_outside(prompter):
     np.testing.assert_array_equal(prompter(IMAGE, box=box_of(2)), IDS == 2)
     mask = prompter(
         IMAGE, box=(0, 0, middle(1)[0], SIZE[0]), points=[(middle(1)[0] - 3, 10)], labels=[1]
@@ -90,8 +90,8 @@ def test_a_mask_is_corrected_only_where_the_points_are(prompter):
     np.testing.assert_array_equal(kept, before)
 
 
-def test_marks_after_the_first_ones_correct_what_there_is_and_repeat_in_any_order_of_calls(model):
-    """The fourth click and those after it change only what they are on."""
+def test_later_marks_correct_the_mask_and_results_do_not_depend_on_earlier_calls(model):
+    """From the fourth click on, a click changes only the region it is on."""
     points = [middle(1), (middle(1)[0] + 2, 10), (60, 60), (90, 60), middle(2)]
     labels = [1, 1, 0, 0, 1]
     one_by_one, at_once = prompt.Prompter(model, None), prompt.Prompter(model, None)
@@ -109,10 +109,10 @@ def test_points_of_a_stroke_count_as_one_mark():
     assert marks.part(0, 0).ends() == [0]
 
 
-def test_a_mark_is_right_even_where_the_network_says_otherwise(prompter):
+def test_a_mark_wins_over_the_network(prompter):
     before = np.zeros(SIZE, np.uint8)
     before[IDS == 1] = 1
-    x, y = 50, 60  # Background, said to be the object and then not.
+    x, y = 50, 60  # Background, marked as object.
     mask = prompter(IMAGE, [(x, y)], [1], mask=before)
     assert mask[y, x] == 1 and (mask != before).any()
     assert prompter(IMAGE, [(round(middle(1)[0]), 10)], [0], mask=before)[10, 20] == 0
@@ -130,7 +130,7 @@ def test_features_of_an_image_are_computed_once(model):
     assert model.looks == 2
 
 
-def test_large_images_are_looked_at_small_first_and_masks_have_their_size(model):
+def test_large_images_are_first_segmented_small_and_masks_have_full_size(model):
     image, ids = (each.repeat(9, 0).repeat(9, 1) for each in (IMAGE, IDS))
     prompter = prompt.Prompter(model, 300)
     model.looks = 0
@@ -140,7 +140,7 @@ def test_large_images_are_looked_at_small_first_and_masks_have_their_size(model)
     assert np.mean(mask != (ids == 1)) < 0.002
 
 
-def test_a_predictor_takes_marks_beside_a_video(model):
+def test_prompting_does_not_change_the_video_in_progress(model):
     predictor = VideoPredictor(model)
     predictor.start(IMAGE, IDS)
     mask = predictor.prompt(IMAGE, [middle(1)], [1])
@@ -155,21 +155,21 @@ def test_a_predictor_takes_marks_beside_a_video(model):
         ({"points": [(1, 2)], "labels": [0]}, "a point on the object, or a box"),
         ({"points": [(1, 2)]}, r"points \[n, 2\] and labels \[n\], found \[1, 2\] and \[0\]"),
         ({"points": [(1, 2)], "labels": [2]}, "labels of 1"),
-        ({"points": [(96, 2)], "labels": [1]}, "inside of an image of 96x64 pixels, found 96, 2"),
-        ({"points": [(float("nan"), 2)], "labels": [1]}, "inside of an image"),
+        ({"points": [(96, 2)], "labels": [1]}, "inside an image of 96x64 pixels, found 96, 2"),
+        ({"points": [(float("nan"), 2)], "labels": [1]}, "inside an image"),
         ({"box": (1, 2, 3)}, "expected a box of left, top, right, bottom"),
         ({"box": (5, 2, 3, 8)}, "expected a box"),
         ({"mask": np.zeros((3, 3))}, "expected a mask of the image's size"),
         ({"mask": np.ones(SIZE)}, "a point on the object"),
     ],
 )
-def test_marks_that_say_nothing_are_refused(prompter, arguments, sentence):
+def test_invalid_marks_are_rejected(prompter, arguments, sentence):
     with pytest.raises(InputError, match=sentence):
         prompter(IMAGE, **arguments)
 
 
-def test_other_arrays_than_images_and_older_models_are_refused(prompter):
+def test_invalid_images_and_older_models_are_rejected(prompter):
     with pytest.raises(InputError, match="expected an image"):
         prompter(IMAGE[0, 0], [(1, 2)], [1])
-    with pytest.raises(InputError, match="exported again"):
+    with pytest.raises(InputError, match="export it again"):
         prompt.Prompter(object(), None).prepare(IMAGE)

@@ -1,7 +1,6 @@
 """Propagates masks through videos and writes them to files, decoding each frame once.
 
-A video may go on where an earlier run was interrupted. Reading, the model, and writing run at the
-same time.
+An interrupted video is resumed by the next run. Reading, the model and writing run concurrently.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ SECONDS_BETWEEN_STATES = 20.0
 
 
 class Propagator(Protocol):
-    """Interface: what follows the objects of one video; `VideoPredictor`, or a baseline.
+    """Interface of what follows the objects of one video: a `VideoPredictor` or a baseline.
 
     Attributes:
       object_ids: the ids that are followed; 0 is the background.
@@ -39,7 +38,7 @@ class Propagator(Protocol):
     object_ids: Sequence[int]
 
     def another(self) -> Propagator:
-        """Returns one for another video; they share the network and nothing else."""
+        """Returns one for another video; the two share only the network."""
 
     def start(self, image: np.ndarray, mask: np.ndarray) -> None:
         """Starts a video. See `VideoPredictor.start`."""
@@ -48,16 +47,16 @@ class Propagator(Protocol):
         """Returns the object ids of the next frame. See `VideoPredictor.step`."""
 
     def add_objects(self, mask: np.ndarray) -> None:
-        """Adds objects that the current frame shows. See `VideoPredictor.add_objects`."""
+        """Adds objects in the current frame. See `VideoPredictor.add_objects`."""
 
     def correct(self, mask: np.ndarray, background: bool = False) -> None:
         """Corrects the current frame. See `VideoPredictor.correct`."""
 
     def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
-        """Returns a function that returns the state as it is now. See `VideoPredictor.snapshot`."""
+        """Returns a function that returns the state as of now. See `VideoPredictor.snapshot`."""
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to such a state, which another process may have saved."""
+        """Returns to such a state, which another process may have saved."""
 
 
 OnFrame = Callable[[InputVideo, int, Propagator], None]
@@ -68,7 +67,7 @@ class Outputs(NamedTuple):
 
     Attributes:
       masks: folder of the masks, which appears when the video is done.
-      files: what else to write.
+      files: other files to write.
     """
 
     masks: Path
@@ -83,7 +82,7 @@ class PropagatedFrame(NamedTuple):
       time: seconds since the first frame of the source.
       image: uint8 [height, width, 3] RGB.
       ids: object ids, uint8 [height, width].
-      snapshot: returns the state after this frame; None for a frame of an earlier run.
+      snapshot: returns the state after this frame; None if an earlier run did the frame.
     """
 
     position: int
@@ -94,10 +93,10 @@ class PropagatedFrame(NamedTuple):
 
 
 class Earlier(NamedTuple):
-    """What an interrupted run left of a video.
+    """The part of a video that an interrupted run has done.
 
     Attributes:
-      position: of the last frame that it wrote.
+      position: of the last frame with a saved state.
       read_ids: position of a frame -> its ids, uint8 [height, width].
     """
 
@@ -107,13 +106,13 @@ class Earlier(NamedTuple):
 
 @dataclass
 class Timing:
-    """Seconds spent.
+    """Time spent, in seconds.
 
     Attributes:
       step_seconds: one value per frame that went through the model.
-      total_seconds: everything: reading, the model, writing.
-      reading: for how long the model waited for frames.
-      writing: for how long it waited for results to be written.
+      total_seconds: total of reading, model and writing.
+      reading: time that the model waited for frames.
+      writing: time that it waited for results to be written.
     """
 
     step_seconds: list[float] = field(default_factory=list)
@@ -122,7 +121,7 @@ class Timing:
     writing: background.Stopwatch = field(default_factory=background.Stopwatch)
 
     def add(self, other: Timing) -> None:
-        """Adds what another one measured."""
+        """Adds the times of another one."""
         self.step_seconds += other.step_seconds
         self.total_seconds += other.total_seconds
         self.reading.seconds += other.reading.seconds
@@ -131,11 +130,11 @@ class Timing:
     def sentence(self) -> str:
         """Returns `70 frames in 1 min 3 s (1.11 per second): 0.80 s per frame in the network ...`.
 
-        It is a median, which is hardly moved by the first frames, during which graphs are built.
+        The median hardly depends on the first frames, which are slow because graphs are built.
         """
         count = len(self.step_seconds)
         if not count:
-            return "no frame beside the given one"
+            return "no frame was propagated"
         waited = self.reading.seconds + self.writing.seconds
         share = waited / max(waited + sum(self.step_seconds), 1e-9)
         minutes, seconds = divmod(round(self.total_seconds), 60)
@@ -150,14 +149,14 @@ class Timing:
 
 @dataclass
 class Report:
-    """What came of some videos.
+    """Results for a number of videos.
 
     Attributes:
       done: names of the videos that were propagated.
-      complete: names of those that were complete already.
-      failed: name of a video -> the sentence that says why it failed.
-      lost: name of a video that loses an object -> a sentence that says where each was last seen.
-      timing: of all.
+      complete: names of those that were already complete.
+      failed: name of a video -> the error message.
+      lost: name of a video that loses an object -> where each object was last seen.
+      timing: of all videos.
     """
 
     done: list[str] = field(default_factory=list)
@@ -176,19 +175,18 @@ def propagate_videos(
     on_frame: OnFrame | None = None,
     on_start: Callable[[InputVideo], None] | None = None,
 ) -> Report:
-    """Writes the results of some videos to disk, and returns what came of each.
+    """Writes the results of some videos to disk and reports what happened to each.
 
-    A video whose folder is complete, made from the same files with the same settings, is left
-    alone; only other results that are missing or older than its masks are written. All videos are
-    looked at before the first is propagated. One of several that cannot be used does not stop the
-    others.
+    A video is skipped if its folder is complete and was made from the same files with the same
+    settings; only other files that are missing or have changed are written. All videos are checked
+    before the first is propagated. One invalid video of several does not stop the others.
 
     Args:
-      make_predictor: called once, unless nothing is to be done.
-      videos: to propagate masks through.
-      outputs_of: where the results of a video go.
+      make_predictor: called once, unless there is nothing to do.
+      videos: videos to propagate masks through.
+      outputs_of: returns where the results of a video go.
       settings: what the masks depend on besides the video, JSON values.
-      overwrite: do complete videos again.
+      overwrite: whether to redo complete videos.
       on_frame: called with every frame's video, position and predictor.
       on_start: called with every video before its first frame.
 
@@ -240,7 +238,7 @@ def propagate_videos(
 def needs_propagation(
     video: InputVideo, outputs: Outputs, settings: dict[str, Any], overwrite: bool = False
 ) -> bool:
-    """Returns whether a video is still to be done, after a look at what it needs.
+    """Returns whether a video still has to be propagated, after checking its inputs and folder.
 
     Raises:
       InputError: a mask, the first frame or the output folder cannot be used.
@@ -263,19 +261,19 @@ def propagate_video(
     timing: Timing | None = None,
     progress: _Progress | None = None,
 ) -> str:
-    """Writes the results of one video: a mask per frame, named as the frame or by number, and more.
+    """Writes the results of one video: a mask per frame, named like the frame, and other files.
 
-    It goes on where an earlier run was interrupted. Returns a sentence that says where each object
-    was last seen; an empty one if all are there in the last frame.
+    Resumes an interrupted run. Returns a sentence with where each object was last seen, or an empty
+    string if all are in the last frame.
 
     Args:
-      predictor: of which the video gets another one.
-      video: to propagate masks through.
+      predictor: its `another()` is used for the video.
+      video: video to propagate masks through.
       outputs: where the results go.
       settings: what the masks depend on besides the video.
-      start_over: use nothing of an interrupted run.
+      start_over: whether to discard an interrupted run.
       on_frame: see `propagate_videos`.
-      timing: adds up the time spent.
+      timing: accumulates the time spent.
       progress: counts the frames.
 
     Raises:
@@ -286,7 +284,7 @@ def propagate_video(
     predictor = predictor.another()
     start_over = start_over or on_frame is not None
     with contextlib.ExitStack() as stack:
-        # Closed after the masks, the other files are not older than they are.
+        # Entered first, so that the other files are closed after the masks and not older than they.
         writers = [stack.enter_context(_writing(video, files)) for files in outputs.files]
         folder = stack.enter_context(mask_folder.replacing(outputs.masks, stamp, start_over))
         earlier = _restored(predictor, video, folder)
@@ -320,13 +318,14 @@ def propagated(
 ) -> Iterator[PropagatedFrame]:
     """Yields every frame with its object ids; those of the first frame are the given mask.
 
-    A mask given for a later frame adds its new objects and corrects those that are followed.
-    Frames of an earlier run come with the ids they got then; `predictor` has the state after them.
+    A mask given for a later frame adds its new objects and corrects known ones. Frames of an
+    earlier run keep the ids they got then; `predictor` must be in the state after them.
     """
     mask = video.first_mask()
     done = earlier.position if earlier else -1
     position = -1
-    # Held by a name, or it would end, and wait for its thread, before the source is stopped.
+    # Kept in a variable: otherwise it would be closed, and wait for its thread, before the source
+    # is stopped.
     frames = background.prefetched(video.frames, timing.reading)
     try:
         for position, frame in enumerate(frames):
@@ -341,7 +340,7 @@ def propagated(
             yield PropagatedFrame(position, frame.time, frame.image, ids, predictor.snapshot())
     finally:
         if video.source.is_live:
-            # The thread that reads would wait for the next frame, which may never come.
+            # Otherwise the reading thread would wait for the next frame, which may never come.
             video.source.stop()
     input_video.check_used(video, position + 1)
 
@@ -349,7 +348,7 @@ def propagated(
 def _ids_of(
     predictor: Propagator, video: InputVideo, position: int, image: np.ndarray, timing: Timing
 ) -> np.ndarray:
-    """Returns the ids of the next frame, uint8 [height, width], given masks taken into account."""
+    """Returns the ids of the next frame, uint8 [height, width], after applying given masks."""
     if position == 0:
         mask = video.first_mask()
         predictor.start(image, mask)
@@ -362,10 +361,10 @@ def _ids_of(
 
 
 def write_missing(video: InputVideo, outputs: Outputs) -> None:
-    """Writes the other files of masks that are complete already, unless they are there.
+    """Writes the missing other files of complete masks.
 
     Raises:
-      InputError: a frame or a mask cannot be read, or a file not be written.
+      InputError: a frame or a mask cannot be read, or a file cannot be written.
     """
     missing = [
         files
@@ -391,7 +390,7 @@ def write_missing(video: InputVideo, outputs: Outputs) -> None:
 
 
 class _States:
-    """Saves the state of a video now and then, and once more where the run stops."""
+    """Saves the state of a video periodically and when the run stops."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -401,7 +400,7 @@ class _States:
         self._saved_at = time.monotonic()
 
     def written(self, frame: PropagatedFrame, name: str) -> None:
-        """Takes note of a frame whose results are written, and of what it is called."""
+        """Records a frame whose results are written, and its name."""
         self._last = frame
         self._names.append(name)
         self._last_seen.update(dict.fromkeys(masks.object_ids(frame.ids), frame.position))
@@ -411,22 +410,22 @@ class _States:
     def lost(self) -> str:
         """Returns `object 2 was last seen in frame 00012, object 1 in 00047 (the last)`, or ``."""
         end = len(self._names) - 1
-        told = [
+        places = [
             f"object {value} {'in' if place else 'was last seen in frame'} {self._names[position]}"
             f"{' (the last)' * (position == end)}"
             for place, (value, position) in enumerate(
                 sorted(self._last_seen.items(), key=lambda item: item[::-1])
             )
         ]
-        return ", ".join(told) if min(self._last_seen.values(), default=end) < end else ""
+        return ", ".join(places) if min(self._last_seen.values(), default=end) < end else ""
 
     def save(self) -> int:
-        """Returns the number of frames that need not be done again."""
+        """Saves the state; returns the number of frames that need not be redone."""
         frame = self._last
         if frame is None:
             return 0
         if frame.snapshot is not None:
-            with contextlib.suppress(InputError):  # What failed first reports a full disk.
+            with contextlib.suppress(InputError):  # The first failure already reports a full disk.
                 state = mask_folder.SavedState(frame.position, frame.snapshot())
                 mask_folder.save_state(self._folder, state)
         self._saved_at = time.monotonic()
@@ -453,12 +452,12 @@ def _write(
 
 
 def _restored(predictor: Propagator, video: InputVideo, folder: Path) -> Earlier | None:
-    """Returns what an interrupted run left, with its state restored; None if it is of no use."""
+    """Restores the state of an interrupted run; returns what it has done, None if not usable."""
     saved = mask_folder.load_state(folder)
     if saved is None:
         return None
     paths = [folder / f"{video.frame_name(p)}.png" for p in range(saved.position + 1)]
-    # A machine that lost power leaves empty files.
+    # A power failure leaves empty files.
     if not all(path.is_file() and path.stat().st_size for path in paths):
         return None
     try:
@@ -469,7 +468,7 @@ def _restored(predictor: Propagator, video: InputVideo, folder: Path) -> Earlier
 
 
 def _remove_unasked(video: InputVideo, folder: Path) -> None:
-    """Removes masks that nobody asked for, which an interrupted run would have needed."""
+    """Removes masks that are not asked for; they were only needed to resume the run."""
     if video.asked is not None:
         asked = {video.frame_name(position) for position in video.asked}
         for path in folder.glob("*.png"):
@@ -483,13 +482,13 @@ def _stamp(video: InputVideo, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Progress(tqdm):
-    """A progress bar of frames, whose estimate leaves out those that tell nothing of the others.
+    """A progress bar of frames whose time estimate ignores untypical ones.
 
-    These are the given one, the next ones, during which graphs are built, and those of an earlier
+    These are the given frame, the next ones, in which graphs are built, and those of an earlier
     run.
     """
 
-    _LEFT_OUT = 4
+    _IGNORED = 4
 
     def __init__(self, **arguments: Any):
         super().__init__(unit="frame", smoothing=0.1, **arguments)
@@ -498,7 +497,7 @@ class _Progress(tqdm):
     def advance(self, is_of_this_run: bool) -> None:
         """Counts one more frame."""
         self._of_this_run += is_of_this_run
-        if self._of_this_run > self._LEFT_OUT:
+        if self._of_this_run > self._IGNORED:
             self.update()
             return
         self.n += 1
@@ -507,7 +506,7 @@ class _Progress(tqdm):
 
 
 def _progress(videos: Sequence[InputVideo]) -> _Progress:
-    """Returns a progress bar of all frames, as far as the files tell how many there are."""
+    """Returns a progress bar of all frames, without a total if some video's length is unknown."""
     lengths = [video.frames.length for video in videos]
     total = None if None in lengths else sum(lengths)
     return _Progress(total=total, disable=not videos)
@@ -515,7 +514,7 @@ def _progress(videos: Sequence[InputVideo]) -> _Progress:
 
 @contextlib.contextmanager
 def _writing(video: InputVideo, files: ResultFiles) -> Iterator[Callable[[Result], None]]:
-    """Yields what writes one kind of results of a video. See `ResultFiles.writing`."""
+    """Yields a function that writes one kind of result of a video. See `ResultFiles.writing`."""
     frames = video.frames
     paths = video.source.paths
     sound = paths[0] if len(paths) == 1 and not video.source.is_live else None

@@ -1,4 +1,4 @@
-"""Propagation through one video and through many, by color: no model is needed."""
+"""Propagation through one and many videos, by color instead of a model."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from feelvos_tf.testing import drawn_videos
 from feelvos_tf.testing.by_color import ByColor, davis_videos, run, with_later_object
 
 
-def test_object_that_appears_later_is_followed_from_its_own_mask_on(tmp_path):
+def test_an_object_that_appears_later_is_followed_from_its_mask_on(tmp_path):
     given, truth = with_later_object(tmp_path)
     for frame, expected in zip(propagated(ByColor(), given, Timing()), truth):
         np.testing.assert_array_equal(frame.ids, expected)
 
 
-def test_a_mask_given_later_shows_all_of_known_objects_and_adds_new_ones(tmp_path):
+def test_a_later_mask_replaces_known_objects_and_adds_new_ones(tmp_path):
     given, _ = with_later_object(tmp_path)
     ids = np.zeros((48, 80), np.uint8)
     ids[10:20, 10:20], ids[10:20, 30:40] = 1, 2
@@ -40,18 +40,18 @@ def test_a_mask_given_later_shows_all_of_known_objects_and_adds_new_ones(tmp_pat
     expected = np.where(ids == 2, 2, np.where(mask == 255, 0, mask))
     np.testing.assert_array_equal(result, expected)
     assert sorted(predictor.object_ids) == [0, 1, 2, 9]
-    # Nothing is said of where object 1 was not before and is not now.
+    # Pixels outside the old and the new mask of object 1 are not marked.
     corrected = predictor.corrected
     assert (corrected[12:22, 10:20] == 1).all() and (corrected[10:12, 10:20] == 0).all()
     assert (corrected == 255).sum() == corrected.size - 120
 
 
-def test_objects_compete_wherever_they_come_from(tmp_path):
+def test_early_and_late_objects_compete_for_pixels(tmp_path):
     given, truth = with_later_object(tmp_path)
 
     class LaterObjectEverywhere(ByColor):
         def add_objects(self, mask):
-            # The color of what is object 1: were the later object laid on top, it would win.
+            # The color of object 1: pasted on top, the later object would win.
             self._ids.append(4)
             self._colors.append(drawn_videos.COLORS[1] + 3.0)
 
@@ -77,7 +77,7 @@ def test_every_frame_goes_through_the_predictor_once(tmp_path):
 
 
 class BlankFrames:
-    """Frames that exist only while somebody holds them."""
+    """Frames that exist only while they are referenced."""
 
     length, paths, frames_per_second, is_live = None, [], 24, False
 
@@ -99,7 +99,7 @@ def blank_mask(tmp_path):
     return tmp_path / "mask.png"
 
 
-def test_a_handful_of_frames_is_alive_however_long_the_video(blank_mask):
+def test_only_a_few_frames_are_in_memory_however_long_the_video(blank_mask):
     alive, most = weakref.WeakSet(), 0
 
     class Frame(np.ndarray):
@@ -116,7 +116,7 @@ def test_a_handful_of_frames_is_alive_however_long_the_video(blank_mask):
     assert 1 <= most <= 5
 
 
-def test_next_frame_is_read_while_the_model_runs(blank_mask):
+def test_the_next_frame_is_read_while_the_model_runs(blank_mask):
     read, second_read = [], threading.Event()
 
     def noticed(frame):
@@ -134,7 +134,7 @@ def test_next_frame_is_read_while_the_model_runs(blank_mask):
     assert len(list(propagated(Waiting(), given, Timing()))) == 2
 
 
-def test_frames_that_stall_do_not_hold_up_an_error(blank_mask):
+def test_stalled_frames_do_not_delay_an_error(blank_mask):
     class Stalled(BlankFrames):
         """A camera that hangs after two frames until it is stopped."""
 
@@ -158,10 +158,10 @@ def test_frames_that_stall_do_not_hold_up_an_error(blank_mask):
     assert Stalled.was_stopped == [True]
 
 
-def test_a_mask_of_a_frame_that_does_not_come_is_reported_with_the_last_frame(blank_mask):
+def test_a_mask_beyond_the_last_frame_is_reported(blank_mask):
     later = {3: (blank_mask, None)}
     given = input_video.InputVideo("clip", BlankFrames(3), blank_mask, None, later)
-    BlankFrames.length = 1  # An estimate, and too low: nothing is refused for it.
+    BlankFrames.length = 1  # A low estimate must not cause an error.
     try:
         with pytest.raises(InputError, match="mask for frame 3, expected .* ends with frame 2"):
             run([given], blank_mask.parent / "out")
@@ -185,7 +185,7 @@ def test_every_frame_gets_its_mask_and_the_first_is_the_given_one(tmp_path):
             assert different.mean() < (0.01 if frame else 1e-9)
 
 
-def test_masks_are_called_like_pictures_or_numbered_like_video_frames(tmp_path):
+def test_masks_are_named_like_pictures_or_numbered_like_video_frames(tmp_path):
     images, given = zip(*(drawn_videos.draw(frame, [1]) for frame in range(3)))
     (tmp_path / "folder").mkdir()
     for number, image in zip((9, 10, 11), images):
@@ -202,7 +202,7 @@ def test_masks_are_called_like_pictures_or_numbered_like_video_frames(tmp_path):
             assert (ids == expected).mean() > 0.98
 
 
-def test_only_what_is_missing_or_made_otherwise_is_done_again(tmp_path):
+def test_only_missing_or_outdated_results_are_redone(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
     found, output = davis_videos(root), tmp_path / "out"
     run(found, output)
@@ -247,7 +247,7 @@ def test_one_broken_video_of_several_is_reported_and_does_not_stop_the_others(tm
     assert len(list((tmp_path / "out/cows.partial").glob("*.png"))) == 2
 
 
-def test_a_frame_that_cannot_be_opened_fails_its_video_alone(tmp_path):
+def test_an_unreadable_frame_fails_only_its_video(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
     run(davis_videos(root), tmp_path / "out")
     frame = root / "JPEGImages/480p/bear/00002.jpg"
@@ -258,7 +258,7 @@ def test_a_frame_that_cannot_be_opened_fails_its_video_alone(tmp_path):
     assert "00002.jpg: cannot be read (No such file" in report.failed["bear"]
 
 
-def test_a_pipe_in_place_of_a_frame_is_told_and_not_waited_for(tmp_path):
+def test_a_pipe_in_place_of_a_frame_is_reported_without_waiting(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]})
     frame = root / "JPEGImages/480p/bear/00002.jpg"
     frame.unlink()
@@ -267,7 +267,7 @@ def test_a_pipe_in_place_of_a_frame_is_told_and_not_waited_for(tmp_path):
         run(davis_videos(root), tmp_path / "out")
 
 
-def test_pictures_may_have_names_of_several_lines(tmp_path):
+def test_picture_names_may_contain_line_breaks(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]})
     for kind, suffix in (("JPEGImages", "jpg"), ("Annotations", "png")):
         path = root / kind / "480p/bear" / f"00004.{suffix}"
@@ -277,7 +277,7 @@ def test_pictures_may_have_names_of_several_lines(tmp_path):
     assert run(davis_videos(root), tmp_path / "out", {"other": 1}).done == ["bear"]
 
 
-def test_damaged_or_smaller_frame_is_named_and_leaves_the_masks_before_it(tmp_path):
+def test_a_damaged_or_smaller_frame_is_named_and_earlier_masks_are_kept(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]})
     frame = root / "JPEGImages/480p/bear/00003.jpg"
     Image.new("RGB", (40, 24)).save(frame)
@@ -285,14 +285,14 @@ def test_damaged_or_smaller_frame_is_named_and_leaves_the_masks_before_it(tmp_pa
     with pytest.raises(InputError, match=sizes):
         run(davis_videos(root), tmp_path / "out")
     frame.write_bytes(frame.read_bytes()[:100])
-    told = "00003.jpg: cannot be read as a picture.*the 3 masks before it are in .*bear.partial"
+    message = "00003.jpg: cannot be read as a picture.*the 3 masks before it are in .*bear.partial"
     for _ in range(2):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             run(davis_videos(root), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["bear.partial"]
 
 
-def test_a_lost_object_is_told_with_its_last_frame(tmp_path):
+def test_a_lost_object_is_reported_with_its_last_frame(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [1, 2, 3]})
 
     class Losing(ByColor):
@@ -313,7 +313,7 @@ def test_a_lost_object_is_told_with_its_last_frame(tmp_path):
     }
 
 
-def test_files_beside_complete_masks_are_written_again_if_they_were_changed(tmp_path):
+def test_changed_files_of_complete_masks_are_written_again(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 2]})
     folder = tmp_path / "out/bear"
 
@@ -334,7 +334,7 @@ def test_files_beside_complete_masks_are_written_again_if_they_were_changed(tmp_
     assert after["masks.json"] == before["masks.json"] and "object_2.mkv" in after
 
 
-def test_a_later_mask_that_changes_is_done_again(tmp_path):
+def test_a_changed_later_mask_is_propagated_again(tmp_path):
     given, _ = with_later_object(tmp_path)
     assert len(run([given], tmp_path / "out").done) == 1
     path, _ = given.later_masks[2]
@@ -345,7 +345,7 @@ def test_a_later_mask_that_changes_is_done_again(tmp_path):
     assert len(run([again], tmp_path / "out").done) == 1
 
 
-def test_masks_that_youtube_vos_does_not_ask_for_are_not_left(tmp_path):
+def test_masks_that_youtube_vos_does_not_ask_for_are_removed(tmp_path):
     given, _ = with_later_object(tmp_path)
     asked = dataclasses.replace(given, asked=frozenset({0, 2, 4}))
     run([asked], tmp_path / "out", look=tmp_path / "look")
@@ -355,7 +355,7 @@ def test_masks_that_youtube_vos_does_not_ask_for_are_not_left(tmp_path):
     assert len(list(video.open_frames(tmp_path / "look/video.mp4"))) == 5
 
 
-def test_the_last_line_says_how_long_it_took_and_how_many_frames_that_is_per_second():
+def test_the_timing_sentence_reports_duration_and_frames_per_second():
     timing = Timing([9.0, 2.0, 2.0, 2.0], total_seconds=206.4)
     timing.reading.seconds, timing.writing.seconds = 3.0, 2.0
     assert timing.sentence() == (
@@ -363,11 +363,11 @@ def test_the_last_line_says_how_long_it_took_and_how_many_frames_that_is_per_sec
         "25.0 % of the time waiting for reading and writing"
     )
     assert Timing([0.5], 1.6).sentence().startswith("1 frame in 2 s (0.62 per second): 0.50 s per")
-    assert Timing().sentence() == "no frame beside the given one"
+    assert Timing().sentence() == "no frame was propagated"
 
 
-def test_the_time_left_is_not_that_of_the_first_frames(monkeypatch):
-    """Six frames of an earlier run take none, the given one as well, three slow ones 10 s each."""
+def test_the_estimated_time_left_ignores_the_first_frames(monkeypatch):
+    """Six frames of an earlier run and the given one take 0 s, three slow ones 10 s each."""
     now = [100.0]
     monkeypatch.setattr(propagation.time, "time", lambda: now[0])
     progress = propagation._Progress(total=40, file=io.StringIO(), mininterval=0)

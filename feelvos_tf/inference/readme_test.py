@@ -1,4 +1,4 @@
-"""The page of this folder: its blocks are one program, which runs."""
+"""The README of this folder: its code blocks form one program that runs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ PAGE = pathlib.Path(__file__).with_name("README.md")
 ROOT = PAGE.parents[2]
 
 
-def test_the_blocks_of_the_page_run_and_do_what_they_say(tmp_path, monkeypatch, capsys):
-    """At a small size, which takes a fraction of the time."""
+def test_the_code_blocks_of_the_page_run_with_the_documented_results(tmp_path, monkeypatch, capsys):
+    """At a small size, to save time."""
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)
     assert len(blocks) >= 7
     monkeypatch.chdir(tmp_path)
@@ -25,7 +25,7 @@ def test_the_blocks_of_the_page_run_and_do_what_they_say(tmp_path, monkeypatch, 
     exec(program, found)  # noqa: S102
     assert capsys.readouterr().out.splitlines() == [
         "[0, 1]",
-        "expected ids that are followed, 1, found 7",
+        "expected ids that are followed (1), found 7",
     ]
     assert (tmp_path / "state.npz").is_file()
     shape = found["mask"].shape
@@ -36,7 +36,7 @@ def test_the_blocks_of_the_page_run_and_do_what_they_say(tmp_path, monkeypatch, 
     assert (first & mask).sum() > 0.7 * (first | mask).sum()
 
 
-def test_every_call_of_the_predictor_is_in_the_table_of_calls():
+def test_every_method_of_the_predictor_is_in_the_table_of_calls():
     table = (pathlib.Path(__file__).parent / "API.md").read_text()
     names = [name for name in vars(VideoPredictor) if not name.startswith("_")]
     assert len(names) > 10

@@ -1,11 +1,11 @@
-"""Reference pixels: those of several frames in one reference, and how their number is bounded.
+"""Reference pixels: joins those of several frames in one reference and bounds their number.
 
 The pixels of an object may come from the frame it was given in and from frames in which its mask
 was corrected. Global matching finds the nearest of all of them.
 
-The paper compares with 1024 pixels per object, drawn at random, in training only, and says that it
-hardly matters (section 3, Implementation Details). k-means centers keep rare parts of an object
-that a random choice may miss.
+The paper samples 1024 pixels per object at random, in training only, and reports that this hardly
+matters (section 3, Implementation Details). k-means centers preserve rare parts of an object that
+random sampling may miss.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _KMEANS_ROUNDS = 10
 def joined(
     reference: Reference, added: Reference, replaced: tf.Tensor, max_pixels: tf.Tensor
 ) -> Reference:
-    """Returns the pixels of both.
+    """Returns the pixels of both references.
 
     Args:
-      reference: what there is.
-      added: of the same objects.
-      replaced: bool `[objects]`: objects that keep the added pixels only.
+      reference: the existing pixels.
+      added: the new pixels, of the same objects.
+      replaced: bool `[objects]`, the objects that keep only the new pixels.
       max_pixels: see `grouped`.
     """
     before = owners(reference)
@@ -39,15 +39,14 @@ def joined(
 def grouped(
     pixels: tf.Tensor, of_pixels: tf.Tensor, num_objects: tf.Tensor, max_pixels: tf.Tensor
 ) -> Reference:
-    """Returns pixels as a reference.
+    """Returns pixels as a reference, thinned to at most `max_pixels` per object.
 
-    Of an object that has more than `max_pixels`, that many are kept, at equal distances in the
-    order of the pixels: all frames that they come from are thinned alike, so that with every
-    further one the earlier ones fade.
+    Those kept are evenly spaced in the order of the pixels. All frames that they come from are thus
+    thinned equally, and earlier ones fade with every new one.
 
     Args:
       pixels: float32 `[pixels, channels]`.
-      of_pixels: int32 `[pixels]`, the object of each.
+      of_pixels: int32 `[pixels]`, the object of each pixel.
       num_objects: int32 scalar.
       max_pixels: int32 scalar; 0 keeps all.
     """
@@ -60,7 +59,7 @@ def grouped(
 
 
 def _kept(of_pixels: tf.Tensor, max_pixels: tf.Tensor) -> tf.Tensor:
-    """Returns bool `[pixels]`; `of_pixels` is ascending."""
+    """Returns which pixels to keep, bool `[pixels]`; `of_pixels` is ascending."""
     first = tf.searchsorted(of_pixels, of_pixels, side="left")
     end = tf.searchsorted(of_pixels, of_pixels, side="right")
     # Products of two counts may not fit into 32 bits.
@@ -74,9 +73,9 @@ def _kept(of_pixels: tf.Tensor, max_pixels: tf.Tensor) -> tf.Tensor:
 def cluster_reference(reference: Reference, max_pixels: int) -> Reference:
     """Returns a reference with at most `max_pixels` pixels per object.
 
-    Objects that have more are represented by that many k-means centers (Lloyd's algorithm, 10
-    rounds, begun from pixels at equal distances in the frame's reading order: the same frame gives
-    the same centers); the others are kept as they are.
+    Objects with more pixels are represented by that many k-means centers (Lloyd's algorithm, 10
+    rounds, started from pixels evenly spaced in reading order, so that the same frame gives the
+    same centers); the others are unchanged.
     """
     num_objects = tf.size(reference.offsets) - 1
     shape = [None, reference.embeddings.shape[-1]]
@@ -91,7 +90,7 @@ def cluster_reference(reference: Reference, max_pixels: int) -> Reference:
 
 
 def k_means(pixels: tf.Tensor, num_centers: int) -> tf.Tensor:
-    """Returns float32 `[num_centers, channels]` for pixels `[num_centers or more, channels]`."""
+    """Returns centers, float32 `[num_centers, channels]`, of at least `num_centers` pixels."""
     count = tf.shape(pixels)[0]
     centers = tf.gather(pixels, tf.range(num_centers) * (count // num_centers))
     queries = fold_query(pixels)

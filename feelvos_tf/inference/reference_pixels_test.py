@@ -16,12 +16,12 @@ def numpy_k_means(pixels, num_centers):
     return centers
 
 
-def test_centers_are_those_of_lloyd_s_algorithm():
+def test_centers_agree_with_a_numpy_implementation_of_lloyds_algorithm():
     pixels = np.random.default_rng(0).random((60, 5)).astype(np.float32)
     np.testing.assert_allclose(k_means(tf.constant(pixels), 7), numpy_k_means(pixels, 7), rtol=1e-5)
 
 
-def test_a_center_without_pixels_stays():
+def test_a_center_without_pixels_does_not_move():
     pixels = tf.constant([[0.0], [0.0], [9.0], [9.0]])
     centers = k_means(pixels, 4).numpy().ravel()
     assert sorted(centers) == [0.0, 0.0, 9.0, 9.0]

@@ -1,4 +1,4 @@
-"""The state of a video as NumPy arrays: a copy to be kept, written to a file, and read back."""
+"""The state of a video as NumPy arrays: copied, checked, and turned back into tensors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _FRAME_SIZE, _INFERENCE_SIZE, _MODEL = "frame_size", "inference_size", "model"
 _WINDOW = "window_share"
-# What `pack` adds: kind of the values and shape.
+# Entries that `pack` adds -> dtype kind and shape.
 _OWN = {
     _FRAME_SIZE: ("i", (2,)),
     _INFERENCE_SIZE: ("i", ()),
@@ -33,12 +33,12 @@ def pack(
     seen: Seen,
     window: float,
 ) -> dict[str, np.ndarray]:
-    """Returns a copy of a flat state, with the model and sizes it belongs to.
+    """Returns a copy of a flat state plus the model and sizes it belongs to.
 
     Args:
       state: see `feelvos_tf/inference/state.py`.
       frame_size: height and width of the video.
-      inference_size: at which the model ran; None for the frames' own.
+      inference_size: size at which the model ran; None for the frames' own.
       identity: of the model.
       seen: of the last frame.
       window: share of a frame that the model computes; 0 for whole frames.
@@ -62,18 +62,18 @@ def unpack(
     identity: str,
     window: float,
 ) -> tuple[dict[str, tf.Tensor], tuple[int, int]]:
-    """Returns the flat state, of copied tensors, and the frames' height and width.
+    """Returns the flat state as copied tensors, and the frames' height and width.
 
     Args:
-      packed: from `pack`, perhaps read from a file.
-      model: whose function `step` shall take the state.
+      packed: from `pack`, possibly read from a file.
+      model: the model whose `step` will take the state.
       frame_size: of the video in progress; None if there is none.
-      inference_size: at which the model runs.
+      inference_size: size at which the model runs.
       identity: of the model.
       window: share of a frame that the model computes.
 
     Raises:
-      InputError: the state is of another model or size, or damaged.
+      InputError: the state belongs to another model or size, or is damaged.
     """
     missing = [name for name in _OWN if name not in packed]
     if missing:
@@ -82,7 +82,7 @@ def unpack(
         array = np.asarray(packed[name])
         if (array.dtype.kind, array.shape) != expected:
             raise InputError(
-                f"restore: expected what state() returns, found another {name}: {array.dtype} "
+                f"restore: expected what state() returns, found a wrong {name}: {array.dtype} "
                 f"{list(array.shape)}"
             )
     if str(packed[_MODEL]) != identity:
@@ -116,24 +116,24 @@ def _named(inference_size: int | None) -> str:
 
 
 def _specs(model: Any) -> dict[str, tf.TensorSpec]:
-    """Returns what the entries of a flat state are, by name."""
+    """Returns the specs of the entries of a flat state by name."""
     if getattr(model.step, "input_signature", None) is not None:
         return model.step.input_signature[1]
-    (function,) = model.step.concrete_functions  # That of a SavedModel.
+    (function,) = model.step.concrete_functions  # A SavedModel has one.
     return function.structured_input_signature[0][1]
 
 
 def _tensors(
     packed: Mapping[str, np.ndarray], specs: Mapping[str, tf.TensorSpec]
 ) -> dict[str, tf.Tensor]:
-    """Returns tensors as `specs` says; raises InputError if the arrays are others."""
+    """Returns the arrays as tensors; raises InputError unless they match `specs`."""
     own = set(packed) - set(_OWN)
     if own != set(specs):
         raise InputError(
             f"restore: expected a state with {', '.join(specs)}, found one with "
             f"{', '.join(sorted(own))}"
         )
-    import tensorflow as tf  # Here: a wrong flag is to be told without seconds of waiting.
+    import tensorflow as tf  # Here, so that a wrong flag is reported without seconds of waiting.
 
     tensors = {}
     for name, spec in specs.items():
@@ -146,17 +146,17 @@ def _tensors(
                 f"{list(array.shape)}"
             )
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise InputError(f"restore: expected finite numbers in {name}, found others")
-        # A copy, also where TensorFlow would take the array's own memory.
+            raise InputError(f"restore: expected finite numbers in {name}, found NaN or infinity")
+        # A copy even if TensorFlow would use the array's own memory.
         tensors[name] = tf.constant(np.array(array))
     _check_fit({name: tensor.numpy() for name, tensor in tensors.items()})
     return tensors
 
 
 def _check_fit(arrays: Mapping[str, np.ndarray]) -> None:
-    """Raises InputError unless the arrays are about the same objects and pixels.
+    """Raises InputError unless the arrays describe the same objects and pixels.
 
-    TensorFlow would tell of others only inside of the network, or not at all.
+    TensorFlow would report a mismatch only inside the network, or not at all.
     """
     ids = arrays["object_ids"].tolist()
     # Not every video has a background, id 0.
@@ -180,4 +180,4 @@ def _check_fit(arrays: Mapping[str, np.ndarray]) -> None:
             }
     wrong = [name for name, right in is_right.items() if not right]
     if wrong:
-        raise InputError(f"restore: expected entries that fit each other, found another {wrong[0]}")
+        raise InputError(f"restore: expected matching entries, found a mismatch in {wrong[0]}")

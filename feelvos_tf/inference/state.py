@@ -1,11 +1,11 @@
-"""The state of a video between two frames, its memory, and its edits: adding, correcting, removing.
+"""The state of a video between frames, its memory, and its edits: adding, correcting, removing.
 
-No edit runs the network: the embeddings of the last frame are in the state already, and all objects
-share one softmax. The paper knows only the objects of the first frame; YouTube-VOS has others.
+No edit runs the network: the embeddings of the last frame are already in the state, and all objects
+share one softmax. In the paper all objects appear in the first frame; in YouTube-VOS some appear
+later.
 
-Functions take and return the state as a `PredictorState`. A SavedModel takes and gives it as a flat
-dict of named tensors; with several scales, the entries of the second one end in `_scale_1`, and so
-on.
+Functions take and return the state as a `PredictorState`. A SavedModel takes and returns a flat
+dict of named tensors; with several scales, the entries of the second end in `_scale_1`, and so on.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ PrepareReference = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Reference]
 
 
 class ScaleState(NamedTuple):
-    """What is known at one scale of the image pyramid.
+    """The part of the state at one scale of the image pyramid.
 
     Attributes:
-      reference: given pixels of every object, which frames are matched with globally. Those of the
-        background are from the first frame, those of an object from the frame it was given in.
+      reference: given pixels of every object for global matching. The background's come from the
+        first frame, an object's from the frame it was given in, and those of corrections join them.
       previous: the last frame, with its embeddings, labels and masks.
-      memory: predicted pixels, which frames are matched with too; None without a memory.
+      memory: predicted pixels for global matching; None without a memory.
     """
 
     reference: Reference
@@ -43,13 +43,13 @@ class ScaleState(NamedTuple):
 
 
 class PredictorState(NamedTuple):
-    """What is known of a video; its size does not depend on the number of frames.
+    """Everything known about a video; its size does not depend on the number of frames.
 
     Attributes:
       object_ids: int32 `[objects]`, ascending; 0 is the background.
-      previous_is_reference: bool scalar: no frame was segmented yet, the last one is the first.
-      scales: one for each scale.
-      frames: int32 scalar, frames propagated so far; None without a memory.
+      previous_is_reference: bool scalar, whether the last frame is the first.
+      scales: one entry for each scale.
+      frames: int32 scalar, number of frames propagated so far; None without a memory.
     """
 
     object_ids: tf.Tensor
@@ -74,7 +74,7 @@ def to_flat(state: PredictorState) -> State:
 
 
 def from_flat(flat: State, num_scales: int) -> PredictorState:
-    """Returns the state that `to_flat` has flattened."""
+    """Returns the state that `to_flat` flattened."""
 
     def part(name: str, kind: type, position: int):
         return kind(*(flat[_flat_name(name, field, position)] for field in kind._fields))
@@ -94,7 +94,7 @@ def from_flat(flat: State, num_scales: int) -> PredictorState:
 
 
 def flat_specs(channels: int, num_scales: int, has_memory: bool) -> dict[str, tf.TensorSpec]:
-    """Returns shape, type and name of every entry of a flat state, for any size and objects."""
+    """Returns the specs of a flat state by name, for any frame size and number of objects."""
     reference = Reference(tf.TensorSpec([None, channels]), tf.TensorSpec([None], tf.int32))
     scale = ScaleState(
         reference,
@@ -128,15 +128,15 @@ def add_objects(
     make_reference: PrepareReference,
     max_pixels: tf.Tensor,
 ) -> PredictorState:
-    """Returns the state in which the last frame holds the objects of `mask` as well.
+    """Returns the state after adding the objects of `mask` to the last frame.
 
-    * Ids that are new get the reference pixels that the mask gives them in the last frame.
-    * Ids that exist keep their reference pixels.
-    * What the mask marks replaces the last frame's labels; 0 and void say nothing.
-    * The background keeps the pixels of the first frame as its reference. As long as the last frame
-      is the first, it gives up those that the mask marks: objects added there are followed as if
-      they had been in the first mask. Later there is no such choice: whether an object was to be
-      seen in the first frame, and where, is not known.
+    * New ids get the reference pixels that the mask marks in the last frame.
+    * Known ids keep their reference pixels.
+    * Marked pixels replace the last frame's labels; 0 and void leave them unchanged.
+    * The background keeps the pixels of the first frame as its reference. While the last frame is
+      still the first, it gives up those that the mask marks: objects added there are followed as
+      if they had been in the first mask. Later this is impossible, since it is not known whether
+      and where an object was visible in the first frame.
 
     Args:
       state: after any frame.
@@ -144,7 +144,7 @@ def add_objects(
       scales: of the image pyramid.
       make_reference: embeddings `[h, w, channels]`, object indices `[h, w]` and the number of
         objects -> reference.
-      max_pixels: int32 scalar, reference pixels that an object keeps of all frames (0: all).
+      max_pixels: int32 scalar, reference pixels that an object keeps from all frames (0: all).
     """
     pixels = tf.boolean_mask(mask, (mask != 0) & (mask != VOID))
     marked_ids = tf.unique(tf.cast(pixels, tf.int32))[0]
@@ -176,8 +176,8 @@ def _renumbered(state: ScaleState, known: tf.Tensor, num_objects: tf.Tensor) -> 
 
     Args:
       state: at one scale.
-      known: int32 `[objects before]`, ascending new indices of the objects.
-      num_objects: int32 scalar, after.
+      known: int32 `[objects before]`, ascending: the new index of each object.
+      num_objects: int32 scalar, including the new ones.
     """
     reference, previous, memory = state
 
@@ -200,17 +200,17 @@ def _renumbered(state: ScaleState, known: tf.Tensor, num_objects: tf.Tensor) -> 
 def _marked(
     previous: Previous, full: tf.Tensor, marked_indices: tf.Tensor, scale: float
 ) -> tuple[Previous, tf.Tensor]:
-    """Returns the last frame with the labels and masks of what is marked replaced, and where.
+    """Returns the last frame with the labels and masks of marked pixels replaced.
 
     Args:
       previous: the last frame at one scale.
       full: int32 `[height, width]` object indices, `NO_OBJECT` where nothing is marked.
-      marked_indices: int32, the objects that are marked somewhere.
+      marked_indices: int32 `[marked objects]`, the indices that occur in `full`.
       scale: of the frame.
 
     Returns:
       previous: the last frame.
-      is_marked: bool `[h, w]`.
+      is_marked: bool `[h, w]`, the pixels that were marked.
     """
     grid = tf.shape(previous.indices)
     given, scaled = multi_scale.downsample_marked_at_scale(full, marked_indices, scale, grid)
@@ -229,20 +229,19 @@ def correct(
     make_reference: PrepareReference,
     max_pixels: tf.Tensor,
 ) -> PredictorState:
-    """Returns the state in which the last frame has the labels of `mask`.
+    """Returns the state with the last frame corrected by `mask`.
 
-    Where the mask says something, its labels replace those of the last frame, and its pixels join
-    the reference pixels of their objects. As long as the last frame is the first, the pixels
-    replace what was given before: it is as if the video had been started with the corrected mask.
-    The memory is emptied.
+    Marked labels replace those of the last frame, and the marked pixels join the reference pixels
+    of their objects. While the last frame is still the first, they replace all earlier ones, as if
+    the video had been started with the corrected mask. The memory is emptied.
 
     Args:
       state: after any frame.
-      mask: uint8 `[height, width]` ids that the state knows, 0 being the background; void, and
-        ids that it does not know, say nothing.
+      mask: uint8 `[height, width]` ids of the state, 0 for background; void and unknown ids mark
+        nothing.
       scales: of the image pyramid.
       make_reference: see `add_objects`.
-      max_pixels: int32 scalar, reference pixels that an object keeps of all frames (0: all).
+      max_pixels: int32 scalar, reference pixels that an object keeps from all frames (0: all).
     """
     num_objects = tf.size(state.object_ids)
     full = object_labels.to_indices(mask, state.object_ids)
@@ -262,7 +261,7 @@ def correct(
 
 
 def _emptied(memory: Reference | None) -> Reference | None:
-    """Returns a memory without pixels: what was remembered may be what led to a mistake."""
+    """Returns a memory without pixels: the remembered ones may have caused the mistake."""
     if memory is None:
         return None
     return Reference(memory.embeddings[:0], tf.zeros_like(memory.offsets))
@@ -272,18 +271,17 @@ def remove(state: PredictorState, object_id: tf.Tensor, max_pixels: tf.Tensor) -
     """Returns the state without an object.
 
     Its reference pixels and its pixels in the last frame become the background's, as if the object
-    had never been marked. Where the video has no background they are left out.
+    had never been marked. Without a background in the video, they are dropped.
 
     Args:
       state: after any frame.
-      object_id: int32 scalar, one of the state's, not 0.
-      max_pixels: int32 scalar, reference pixels that an object keeps of all frames (0: all).
+      object_id: int32 scalar, one of the state's ids, not 0.
+      max_pixels: int32 scalar, reference pixels that an object keeps from all frames (0: all).
     """
     stays = state.object_ids != object_id
     object_ids = tf.boolean_mask(state.object_ids, stays)
     has_background = state.object_ids[0] == 0
-    # The background is the first of the objects.
-    heir = tf.where(has_background, 0, NO_OBJECT)
+    heir = tf.where(has_background, 0, NO_OBJECT)  # The background has index 0.
     renumbered = tf.where(stays, tf.cumsum(tf.cast(stays, tf.int32)) - 1, heir)
     at_scales = tuple(
         _remove_at_scale(at_scale, stays, renumbered, has_background, max_pixels)
@@ -299,10 +297,10 @@ def _remove_at_scale(
     has_background: tf.Tensor,
     max_pixels: tf.Tensor,
 ) -> ScaleState:
-    """Returns the state of one scale without an object.
+    """Returns the state at one scale without an object.
 
     Args:
-      state: before.
+      state: before the removal.
       stays: bool `[objects before]`.
       renumbered: int32 `[objects before]`, the new index of each, or `NO_OBJECT`.
       has_background: bool scalar.
@@ -336,7 +334,7 @@ def _remove_at_scale(
 
 def empty_memory(channels: int, num_objects: tf.Tensor) -> Reference:
     """Returns the memory of a video that has just begun."""
-    # No pixels, but a shape that loops may change.
+    # Zero pixels, but of unknown static shape, so that loops may change it.
     none = tf.zeros([0 * num_objects, channels])
     return Reference(none, tf.zeros([num_objects + 1], tf.int32))
 
@@ -349,20 +347,20 @@ def remember(
     max_pixels: int,
     min_probability: float,
 ) -> PredictorState:
-    """Returns the state after one more frame, of whose confident pixels the memory takes some.
+    """Returns the state after one more frame, with some of its confident pixels in the memory.
 
-    A network that is shown its own confident predictions as further references can follow objects
-    that change, as STM (Oh et al., ICCV 2019) and its successors do with a second encoder; here
-    global matching takes any pixels. The given reference pixels stay beside them.
+    With its own confident predictions as additional references, a network can follow objects that
+    change. STM (Oh et al., ICCV 2019) and its successors use a second encoder for this; here global
+    matching takes any pixels. The given reference pixels are kept as well.
 
     Args:
       state: with the frame as its last one.
       probabilities: float32 `[1, h, w, objects]` of the frame.
-      every: a frame is remembered out of so many.
-      pixels_per_frame: so many pixels of each object are, drawn at random.
-      max_pixels: so many of each object are kept; all frames are thinned alike, so that earlier
-        ones fade.
-      min_probability: of pixels that are remembered.
+      every: every n-th frame is remembered.
+      pixels_per_frame: pixels of each object to remember, drawn at random.
+      max_pixels: pixels of each object to keep; above it all frames are thinned equally, so that
+        earlier ones fade.
+      min_probability: least probability of a remembered pixel.
     """
     frames = state.frames + 1
     num_objects = tf.size(state.object_ids)
@@ -372,7 +370,7 @@ def remember(
         at_grid = resize_bilinear(probabilities, tf.shape(indices))[0]
         of_winner = tf.gather(at_grid, tf.maximum(indices, 0), batch_dims=2)
         chosen = tf.where(of_winner >= min_probability, indices, NO_OBJECT)
-        # The same pixels every time: a restored state goes on in the same way.
+        # Reproducible, so that a restored state gives the same results.
         seed = tf.stack([frames, 0])
         added = prepare_reference(embeddings, chosen, num_objects, pixels_per_frame, seed)
         return reference_pixels.joined(
@@ -391,7 +389,7 @@ def remember(
 
 
 def matched(state: ScaleState) -> Reference:
-    """Returns all pixels that a frame is matched with globally: the given ones and the memory."""
+    """Returns all pixels for global matching: the given ones and the memory."""
     if state.memory is None:
         return state.reference
     replaced = tf.zeros([tf.size(state.reference.offsets) - 1], tf.bool)

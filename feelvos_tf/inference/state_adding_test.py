@@ -1,4 +1,4 @@
-"""Objects that join a video later, against starting with them and against plain NumPy."""
+"""Objects added later, compared with starting with them and with plain NumPy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model():
 
 
 def draw(frame: int, ids=tuple(BOXES), shown=tuple(BOXES)):
-    """Returns an image with boxes that move, and a mask of those whose ids are given."""
+    """Returns an image with moving boxes and a mask of those with the given ids."""
     image = np.random.default_rng(0).integers(0, 100, (*SIZE, 3)).astype(np.uint8)
     mask = np.zeros(SIZE, np.uint8)
     for place, object_id in enumerate(shown):
@@ -44,13 +44,11 @@ def assert_same_state(found, expected):
 
 
 @pytest.mark.parametrize("settings", [*SETTINGS, KMEANS])
-def test_an_object_added_in_the_first_frame_is_one_that_was_there_from_the_start(
-    model, eagerly, settings
-):
+def test_adding_an_object_in_the_first_frame_equals_starting_with_it(model, eagerly, settings):
     predictor = Predictor(model, **settings)
     image, mask = draw(0)
     expected = predictor.start(image, mask)
-    # Half of them: each object is the first of one.
+    # Half of the permutations: each object comes first once.
     for first, second, third in list(itertools.permutations(BOXES))[::2]:
         state = predictor.start(image, draw(0, [first])[1])
         state = predictor.add_objects(draw(0, [second])[1], state)
@@ -63,7 +61,7 @@ def test_an_object_added_in_the_first_frame_is_one_that_was_there_from_the_start
 
 
 def numpy_state(before, mask, num_scales):
-    """Returns the state with the objects of `mask` by loops over pixels."""
+    """Returns the state with the objects of `mask`, computed with loops over pixels."""
     old_ids = before["object_ids"].numpy().tolist()
     ids = sorted({*old_ids, *np.unique(mask).tolist()} - {255})
     after = {"object_ids": np.array(ids), "previous_is_reference": False}
@@ -104,7 +102,9 @@ def round_half_up(value: float) -> int:
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_later_an_object_brings_pixels_of_its_frame_and_all_else_stays(model, eagerly, settings):
+def test_an_object_added_later_gets_pixels_of_its_frame_and_nothing_else_changes(
+    model, eagerly, settings
+):
     predictor = Predictor(model, **settings)
     state = predictor.start(*draw(0, [7], [7]))
     for frame in (1, 2):
@@ -119,7 +119,7 @@ def test_later_an_object_brings_pixels_of_its_frame_and_all_else_stays(model, ea
     np.testing.assert_array_equal(after["object_ids"], [0, 3, 7, 200])
 
 
-def test_an_object_between_the_points_of_the_grid_keeps_one_pixel(model, eagerly):
+def test_an_object_between_grid_points_keeps_one_pixel(model, eagerly):
     for scales in ((1.0,), (1.0, 0.5)):
         predictor = Predictor(model, scales=scales)
         _, _, state = predictor.step(draw(1)[0], predictor.start(*draw(0, [3, 7])))
@@ -132,7 +132,7 @@ def test_an_object_between_the_points_of_the_grid_keeps_one_pixel(model, eagerly
             assert sizes[3] == sizes[4] == 1
 
 
-def test_the_network_runs_once_for_a_frame_and_never_for_a_mask_or_id(model, eagerly, monkeypatch):
+def test_the_network_runs_once_per_frame_and_never_for_an_edit(model, eagerly, monkeypatch):
     passes = []
     extract = model.extract
     monkeypatch.setattr(model, "extract", lambda *x: passes.append(1) or extract(*x))
@@ -146,18 +146,18 @@ def test_the_network_runs_once_for_a_frame_and_never_for_a_mask_or_id(model, eag
     assert len(passes) == 4
 
 
-def test_masks_that_do_not_fit_are_refused(model, eagerly):
+def test_invalid_masks_are_rejected(model, eagerly):
     predictor = Predictor(model)
     state = predictor.start(*draw(0, [3]))
     new = np.full(SIZE, 9, np.uint8)
     for call, mask, sentence in (
         (predictor.add_objects, np.zeros(SIZE, np.uint8), "the mask holds no object"),
         (predictor.add_objects, np.full(SIZE, 255, np.uint8), "the mask holds no object"),
-        (predictor.add_objects, draw(0, [3, 7])[1], "followed already; correct takes more of it"),
-        (predictor.add_objects, new[4:], "expected the size of the frame before"),
-        (lambda *x: predictor.correct(*x, np.int32(-1)), new, "add_objects takes new ones"),
-        (lambda *x: predictor.correct(*x, np.int32(-1)), 0 * new[:, 4:], "size of the frame"),
-        (predictor.step, draw(0)[0][4:], "expected the size of the frame before"),
+        (predictor.add_objects, draw(0, [3, 7])[1], "already followed; use correct to mark more"),
+        (predictor.add_objects, new[4:], "expected the size of the previous frame"),
+        (lambda *x: predictor.correct(*x, np.int32(-1)), new, "use add_objects for new ones"),
+        (lambda *x: predictor.correct(*x, np.int32(-1)), 0 * new[:, 4:], "size of the previous"),
+        (predictor.step, draw(0)[0][4:], "expected the size of the previous frame"),
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=sentence):
             call(mask, state)

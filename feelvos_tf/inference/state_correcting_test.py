@@ -1,4 +1,4 @@
-"""Corrections of the last frame, and removed objects, against plain NumPy."""
+"""Corrections of the last frame and removed objects, compared with plain NumPy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def model():
 
 
 def draw(frame: int, ids=IDS):
-    """Returns an image with boxes that move, and a mask of those whose ids are given."""
+    """Returns an image with moving boxes and a mask of those with the given ids."""
     image = np.random.default_rng(0).integers(0, 100, (*SIZE, 3)).astype(np.uint8)
     mask = np.zeros(SIZE, np.uint8)
     for place, object_id in enumerate(IDS):
@@ -43,7 +43,7 @@ def state_after(predictor: Predictor, frames: int = 2):
 
 
 def parts(state, num_scales: int):
-    """Returns per scale: ids, pixels of each object, previous embeddings, ids of pixels, masks."""
+    """Yields per scale: id -> pixels, previous embeddings, ids on the grid, id -> mask."""
     ids = np.asarray(state["object_ids"])
     for suffix in ["", "_scale_1"][:num_scales]:
         offsets = np.asarray(state[f"reference_offsets{suffix}"])
@@ -72,7 +72,7 @@ def assert_same_pixels(found: np.ndarray, expected: np.ndarray):
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_marked_pixels_join_their_objects_and_become_the_last_labels(model, eagerly, settings):
+def test_marked_pixels_join_the_references_and_replace_the_last_labels(model, eagerly, settings):
     predictor = Predictor(model, **settings)
     state = state_after(predictor)
     mask = np.full(SIZE, 255, np.uint8)
@@ -94,7 +94,9 @@ def test_marked_pixels_join_their_objects_and_become_the_last_labels(model, eage
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_in_the_first_frame_it_is_as_if_the_corrected_mask_had_been_given(model, eagerly, settings):
+def test_correcting_the_first_frame_equals_starting_with_the_corrected_mask(
+    model, eagerly, settings
+):
     predictor = Predictor(model, **settings)
     image, mask = draw(0)
     wrong = np.where(np.arange(SIZE[1]) < 20, 7, mask).astype(np.uint8)
@@ -105,7 +107,7 @@ def test_in_the_first_frame_it_is_as_if_the_corrected_mask_had_been_given(model,
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_a_removed_object_is_background(model, eagerly, settings):
+def test_a_removed_object_becomes_background(model, eagerly, settings):
     predictor = Predictor(model, **settings)
     state = state_after(predictor)
     removed = predictor.remove(np.int32(7), state)
@@ -125,7 +127,7 @@ def test_a_removed_object_is_background(model, eagerly, settings):
     assert probabilities.shape == (*SIZE, 3)
 
 
-def test_what_was_removed_is_as_if_it_had_never_been_marked(model, eagerly):
+def test_a_removed_object_is_as_if_it_had_never_been_marked(model, eagerly):
     predictor = Predictor(model)
     image, mask = draw(0)
     removed = predictor.remove(np.int32(7), predictor.start(image, mask))
@@ -135,7 +137,7 @@ def test_what_was_removed_is_as_if_it_had_never_been_marked(model, eagerly):
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-def test_without_a_background_the_pixels_of_a_removed_object_are_left_out(model, eagerly):
+def test_without_a_background_the_pixels_of_a_removed_object_are_dropped(model, eagerly):
     predictor = Predictor(model)
     image, _ = draw(0)
     mask = np.full(SIZE, 7, np.uint8)
@@ -155,12 +157,12 @@ def test_an_id_that_is_not_followed_cannot_be_removed(model, eagerly):
     predictor = Predictor(model)
     state = predictor.start(*draw(0))
     for object_id in (0, 9):
-        with pytest.raises(tf.errors.InvalidArgumentError, match="no object of this id"):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="no object with this id"):
             predictor.remove(np.int32(object_id), state)
 
 
 @pytest.mark.parametrize("bound", [64, 65, 200])
-def test_over_the_bound_all_references_of_an_object_are_thinned_alike(model, eagerly, bound):
+def test_above_the_bound_all_reference_frames_are_thinned_equally(model, eagerly, bound):
     predictor = Predictor(model, max_total_reference_pixels=bound)
     state = state_after(predictor)
     _, mask = draw(2)
@@ -172,7 +174,7 @@ def test_over_the_bound_all_references_of_an_object_are_thinned_alike(model, eag
         len({each.tobytes() for each in pixels[0]} & {each.tobytes() for each in some})
         for some in (before[0], added)
     )
-    assert len(pixels[0]) == bound <= from_first + from_added  # Some are the same in both.
+    assert len(pixels[0]) == bound <= from_first + from_added  # Some occur in both.
     assert abs(from_first / bound - len(before[0]) / (len(before[0]) + len(added))) < 0.1
     for _ in range(3):
         state = predictor.correct(mask, state, np.int32(-1))
@@ -181,8 +183,8 @@ def test_over_the_bound_all_references_of_an_object_are_thinned_alike(model, eag
 
 
 @pytest.mark.parametrize("kind", ["correct", "add", "remove"])
-def test_global_distances_are_exact_after_references_were_added(model, eagerly, kind):
-    """Blocks of many references, against every distance in float64."""
+def test_global_distances_are_exact_after_edits(model, eagerly, kind):
+    """With several blocks of references, compared with all distances in float64."""
     predictor = Predictor(model)
     state = predictor.start(*draw(0))
     for frame in (1, 2, 3):

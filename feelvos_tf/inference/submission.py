@@ -1,4 +1,4 @@
-"""The zip file that an evaluation server takes: the masks of a whole split and nothing else.
+"""The zip file for an evaluation server: the masks of a whole split and nothing else.
 
 DAVIS 2017 (test-dev)    <sequence>/00000.png ...                every frame
 YouTube-VOS              Annotations/<video>/00005.png ...       the frames of meta.json
@@ -17,11 +17,11 @@ from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.media import masks, pictures
 
 FOLDERS = {"davis_2017": "", "youtube_vos": "Annotations/"}
-"""Data set with a server -> the folder in the zip file that holds those of the videos."""
+"""Data set with a server -> the folder in the zip file for the videos' folders."""
 
 
 def check(path: str, dataset: str, is_whole_split: bool) -> None:
-    """Raises InputError where no server would take the masks that are asked for."""
+    """Raises InputError if no server would accept these masks."""
     if pathlib.Path(path).suffix.lower() != ".zip":
         raise InputError(f"--submission: expected a name that ends in .zip, found {path}")
     if dataset not in FOLDERS:
@@ -38,7 +38,7 @@ def write(
     videos: Sequence[InputVideo],
     folder_of: Callable[[InputVideo], pathlib.Path],
 ) -> int:
-    """Writes the zip file, whole or not at all, and returns how many masks it holds.
+    """Writes the zip file atomically and returns the number of its masks.
 
     Args:
       path: the file.
@@ -47,7 +47,7 @@ def write(
       folder_of: returns the folder of a video's masks.
 
     Raises:
-      InputError: a mask is missing, has another size than its frame, or ids that were not given.
+      InputError: a mask is missing, differs in size from its frame, or has ids that were not given.
     """
     count = 0
     with atomic_files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -61,13 +61,13 @@ def write(
 
 
 def _frame_names(video: InputVideo) -> list[str]:
-    """Returns the names of the frames whose masks the server compares."""
+    """Returns the names of the frames whose masks the server evaluates."""
     positions = range(video.frames.length) if video.asked is None else sorted(video.asked)
     return [video.frame_name(position) for position in positions]
 
 
 def _check_mask(path: pathlib.Path, video: InputVideo) -> None:
-    """Raises InputError where a server would refuse a mask, or score it wrongly."""
+    """Raises InputError if a server would reject a mask or score it wrongly."""
     with pictures.opened(path, "a predicted mask", ("PNG",)) as image:
         mode = image.mode
     ids = masks.read_annotation(path)

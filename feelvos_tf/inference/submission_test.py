@@ -1,4 +1,4 @@
-"""The zip for a server, written by the flags that all programs share; a model is not needed."""
+"""The zip for a server, written with the flags shared by all programs; needs no model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def predict(*arguments):
 def root(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", SEQUENCES, num_frames=3)
     (root / "ImageSets/2017/val.txt").rename(root / "ImageSets/2017/test-dev.txt")
-    for sequence in SEQUENCES:  # As in test-dev, the first mask alone.
+    for sequence in SEQUENCES:  # As in test-dev, only the first mask.
         for frame in (1, 2):
             (root / f"Annotations/480p/{sequence}/{frame:05d}.png").unlink()
     return root
@@ -48,7 +48,7 @@ def arguments(root, tmp_path):
     )
 
 
-def test_davis_takes_every_mask_and_nothing_else(arguments, tmp_path, capsys):
+def test_a_davis_submission_holds_all_masks_and_nothing_else(arguments, tmp_path, capsys):
     predict(*arguments, "--save=csv,rle")
     assert f"submission: {tmp_path / 'test-dev.zip'}, 6 masks of 2" in capsys.readouterr().out
     with zipfile.ZipFile(tmp_path / "test-dev.zip") as archive:
@@ -67,7 +67,7 @@ def test_complete_masks_are_packed_by_a_later_run(arguments, tmp_path):
     assert zipfile.is_zipfile(tmp_path / "test-dev.zip")
 
 
-def test_youtube_vos_takes_the_frames_of_its_list(root, tmp_path):
+def test_a_youtube_vos_submission_holds_the_listed_frames(root, tmp_path):
     base = tmp_path / "ytvos/valid"
     shutil.copytree(root / "JPEGImages/480p/bear", base / "JPEGImages/bear")
     shutil.copytree(root / "Annotations/480p/bear", base / "Annotations/bear")
@@ -91,7 +91,9 @@ def test_youtube_vos_takes_the_frames_of_its_list(root, tmp_path):
         (np.full((48, 80), 3, np.uint8), "expected the given objects 1, 5, found 3"),
     ],
 )
-def test_a_mask_that_a_server_would_refuse_stops_the_zip(arguments, tmp_path, ids, sentence):
+def test_no_zip_is_written_with_a_mask_that_a_server_would_reject(
+    arguments, tmp_path, ids, sentence
+):
     predict(*arguments[:-1])
     mask = tmp_path / "out/bear/00001.png"
     mask.unlink()
@@ -110,7 +112,7 @@ def test_a_mask_that_a_server_would_refuse_stops_the_zip(arguments, tmp_path, id
     assert not list(tmp_path.glob("*.zip"))
 
 
-def test_what_no_server_takes_is_refused_before_anything_runs(arguments, root):
+def test_invalid_submissions_are_rejected_before_anything_runs(arguments, root):
     for wrong, sentence in (
         (["--sequences=bear"], "expected a whole split"),
         (["--submission=masks.tar"], "expected a name that ends in .zip"),
@@ -119,5 +121,5 @@ def test_what_no_server_takes_is_refused_before_anything_runs(arguments, root):
         with pytest.raises(InputError, match=sentence):
             predict(*arguments, *wrong)
     frames = root / "JPEGImages/480p/bear"
-    with pytest.raises(InputError, match="--submission belongs to --dataset_root"):
+    with pytest.raises(InputError, match="--submission needs --dataset_root"):
         predict(f"--video={frames}", "--mask=a.png", "--output_dir=out", "--submission=a.zip")

@@ -1,6 +1,6 @@
-"""The command-line flags that say which video, which of its frames, and where its masks are.
+"""The command-line flags that select a video, its frames and its masks.
 
-A program defines them once and asks after the command line was parsed:
+A program defines them once and reads them after the command line has been parsed:
 
     _VIDEO = video_flags.define(cli.flag_values(__name__))
     ...
@@ -24,15 +24,15 @@ from feelvos_tf.media import live_frames, pictures, video
 from feelvos_tf.media.selection import SelectedFrames, Selection
 
 PIPE = "-"
-_OF_MANY = ("videos", "start", "end", "every", "max_side")  # What goes with --videos.
+_OF_MANY = ("videos", "start", "end", "every", "max_side")  # Allowed with --videos.
 _MASK_IS_NEEDED = (
-    "--video and --mask (of its first frame), or --points, belong together; "
+    "expected --video with either --mask (of its first frame) or --points; "
     "--first_frame=first.png writes that frame, to draw the mask on"
 )
 
 
 def define(flag_values: flags.FlagValues) -> VideoFlags:
-    """Defines --video, --mask, --mask_at, --first_frame and what chooses frames.
+    """Defines --video, --mask, --mask_at, --first_frame and the flags that select frames.
 
     Args:
       flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
@@ -49,14 +49,14 @@ def define(flag_values: flags.FlagValues) -> VideoFlags:
         "videos": flags.DEFINE_string(
             "videos",
             None,
-            "Instead, many videos: a list with VIDEO MASK on every line, or a folder in which each "
-            "has a mask of its name beside it.",
+            "Instead of --video, many videos: a list with VIDEO MASK on every line, or a folder in "
+            "which each video has a mask of the same name next to it.",
             **own,
         ),
         "mask": flags.DEFINE_string(
             "mask",
             None,
-            "The objects of the first frame: a PNG of ids, of colors or of white on black, or one "
+            "The objects of the first frame: a PNG with ids, with colors or white on black, or one "
             "drawn on the frame itself; a file per object (1.png,2.png); or JSON (COCO run lengths "
             "or polygons, labelme).",
             **own,
@@ -65,52 +65,51 @@ def define(flag_values: flags.FlagValues) -> VideoFlags:
             "points",
             None,
             "Instead of --mask and --mask_at, clicks and boxes on the objects as JSON: "
-            '[{"object_id": 1, "points": [[420, 180]], "labels": [1]}], on the first frame and, '
-            'with "frame", on later ones.',
+            '[{"object_id": 1, "points": [[420, 180]], "labels": [1]}], for the first frame and, '
+            'with "frame", for later ones.',
             **own,
         ),
         "mask_at": flags.DEFINE_multi_string(
             "mask_at",
             [],
-            "FRAME:MASK, e.g. 120:later.png. New objects join the others, known ones are "
-            "corrected.",
+            "FRAME:MASK, e.g. 120:later.png. Adds new objects and corrects known ones.",
             **own,
         ),
         "first_frame": flags.DEFINE_string(
             "first_frame",
             None,
-            "Write the first frame as this PNG, to draw --mask on, and do nothing else.",
+            "Only write the first frame to this PNG, to draw --mask on.",
             **own,
         ),
     }
     frames = {
         "start": flags.DEFINE_string(
-            "start", None, "First frame: its number, from 0, or seconds as in 12.5s.", **own
+            "start", None, "First frame: its number from 0, or seconds as in 12.5s.", **own
         ),
         "end": flags.DEFINE_string(
             "end", None, "Where to stop: the frame after the last, or seconds.", **own
         ),
         "every": flags.DEFINE_integer(
-            "every", 1, "Take one frame of so many.", lower_bound=1, **own
+            "every", 1, "Take only every n-th frame.", lower_bound=1, **own
         ),
         "max_side": flags.DEFINE_integer(
             "max_side",
             None,
-            "Scale frames, and with them masks, down to this many pixels on the long side.",
+            "Scale frames and masks down to this many pixels on the long side.",
             lower_bound=16,
             **own,
         ),
         "fps": flags.DEFINE_float(
             "fps",
             None,
-            "Frames per second of what carries no time: pictures, MJPEG, bare frames; by default "
+            "Frames per second of sources without timestamps: pictures, MJPEG, raw frames; default "
             f"{video.DEFAULT_FRAMES_PER_SECOND:g}.",
             lower_bound=0.01,
             upper_bound=1000,
             **own,
         ),
         "raw_size": flags.DEFINE_string(
-            "raw_size", None, "WxH of bare frames on standard input (ffmpeg -f rawvideo).", **own
+            "raw_size", None, "WxH of raw frames on standard input (ffmpeg -f rawvideo).", **own
         ),
         "raw_format": flags.DEFINE_string(
             "raw_format", None, "Their pixel format, as ffmpeg calls it; by default rgb24.", **own
@@ -129,17 +128,17 @@ class VideoFlags:
 
     @property
     def source(self) -> str | None:
-        """What --video says."""
+        """The value of --video."""
         return self._value("video")
 
     @property
     def many(self) -> str | None:
-        """What --videos says."""
+        """The value of --videos."""
         return self._value("videos")
 
     @property
     def points(self) -> str | None:
-        """What --points says."""
+        """The value of --points."""
         return self._value("points")
 
     @property
@@ -151,40 +150,40 @@ class VideoFlags:
 
     @property
     def is_first_frame(self) -> bool:
-        """Whether the first frame is asked for, and nothing else."""
+        """Whether only the first frame is asked for."""
         return self._value("first_frame") is not None
 
     def check(self) -> None:
-        """Raises InputError where the flags do not fit together."""
+        """Raises InputError if the flags contradict each other."""
         given = [name for name in self._holders if name != "video" and self._is_given(name)]
         if self.many is not None:
             wrong = [name for name in ("video", *given) if name not in _OF_MANY]
             if self.source is not None or wrong[1:]:
-                raise InputError(f"--videos stands alone: expected no --{wrong[-1]} beside it")
+                raise InputError(f"--videos: expected it without --{wrong[-1]}, found both")
             return
         if self.source is None:
             if "mask" in given:
                 raise InputError(_MASK_IS_NEEDED)
             if given:
-                raise InputError(f"--{given[0]} belongs to --video")
+                raise InputError(f"--{given[0]} needs --video")
             return
         if [self._value(name) for name in ("mask", "points", "first_frame")].count(None) != 2:
             raise InputError(_MASK_IS_NEEDED)
         if self.points is not None and (self._value("mask_at") or self.is_live):
             wrong = "--mask_at" if self._value("mask_at") else "a camera or pipe"
-            raise InputError(f"--points says it all of a video in files: found it with {wrong}")
+            raise InputError(f"--points: expected video files without --mask_at, found {wrong}")
         if self._value("first_frame") is not None:
             if self._value("mask_at"):
-                raise InputError("--first_frame does nothing else: expected it without --mask_at")
+                raise InputError("--first_frame: expected it without --mask_at, found both")
             if pathlib.Path(self._value("first_frame")).suffix.lower() != ".png":
                 raise InputError("--first_frame: expected a name that ends in .png")
         if self.source != PIPE and (self._is_given("raw_size") or self._is_given("raw_format")):
             raise InputError(f"--raw_size and --raw_format are for --video={PIPE}")
         if self._is_given("raw_format") and not self._is_given("raw_size"):
-            raise InputError("--raw_format belongs to --raw_size")
+            raise InputError("--raw_format needs --raw_size")
 
     def write_first_frame(self) -> None:
-        """Writes the first frame to where --first_frame says."""
+        """Writes the first frame to the file of --first_frame."""
         path = self._value("first_frame")
         source = self._frames()
         image = SelectedFrames(source, self._selection(source)).first()
@@ -192,9 +191,9 @@ class VideoFlags:
             raise InputError(f"{self.source}: expected a video with frames, found none")
         pictures.write_image(path, image)
         print(
-            f"written: {path}, {input_video.size_of(image.shape)} pixels: draw the objects on it, "
-            "or on a copy in black, in one saturated color each, save it as PNG, and give the "
-            "drawing as --mask"
+            f"written: {path}, {input_video.size_of(image.shape)} pixels: draw each object on it, "
+            "or on a black picture of the same size, in a saturated color of its own, save it as "
+            "PNG, and pass the drawing as --mask"
         )
 
     def input_videos(self) -> list[InputVideo]:
@@ -209,10 +208,10 @@ class VideoFlags:
 
         Args:
           points_folder: where masks of --points are written.
-          prompter: what makes them.
+          prompter: makes them.
 
         Raises:
-          InputError: it cannot be used, or a flag has no such value.
+          InputError: the video cannot be used, or the value of a flag is invalid.
         """
         source = self._frames()
         later = dict(map(_number_and_path, self._value("mask_at")))

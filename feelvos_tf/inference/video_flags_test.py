@@ -13,7 +13,7 @@ from feelvos_tf.testing import drawn_videos
 
 
 def parsed(*arguments):
-    """Returns the flags of a video after a command line was parsed."""
+    """Returns the flags of a video from a parsed command line."""
     values = flags.FlagValues()
     result = video_flags.define(values)
     values(["program", *map(str, arguments)])
@@ -21,7 +21,7 @@ def parsed(*arguments):
     return result
 
 
-def test_a_mask_of_several_files_is_one_object_each(tmp_path):
+def test_each_of_several_mask_files_is_one_object(tmp_path):
     for frame in range(2):
         image, mask = drawn_videos.draw(frame, [1, 2])
         (tmp_path / "frames").mkdir(exist_ok=True)
@@ -34,7 +34,7 @@ def test_a_mask_of_several_files_is_one_object_each(tmp_path):
     given = parsed(video, f"--mask={paths[0]},{paths[1]}").input_video()
     input_video.check(given)
     np.testing.assert_array_equal(given.first_mask(), mask)
-    # A comma may also be a part of a name.
+    # A comma may also be part of a name.
     paths[0].rename(tmp_path / "a,b.png")
     given = parsed(video, f"--mask={tmp_path / 'a,b.png'}").input_video()
     np.testing.assert_array_equal(given.first_mask(), mask == 1)
@@ -42,7 +42,7 @@ def test_a_mask_of_several_files_is_one_object_each(tmp_path):
         input_video.check(parsed(video, f"--mask={paths[1]},{paths[0]}").input_video())
 
 
-def test_an_absurd_inference_size_is_a_wrong_flag():
+def test_an_absurd_inference_size_is_rejected():
     values = flags.FlagValues()
     model_loading.define_flags(values)
     with pytest.raises(flags.IllegalFlagValueError, match="inference_size=100000"):

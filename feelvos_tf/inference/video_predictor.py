@@ -1,8 +1,8 @@
-"""The predictor that an application holds: NumPy arrays in, masks out, the state in between.
+"""The predictor for applications: NumPy arrays in, masks out, the video's state in between.
 
-`feelvos_tf.load` returns one, and the programs run it. It calls the functions of a `Predictor` or a
-SavedModel on frames at another size, or on the part of them where the objects are (see window.py).
-README.md beside this file shows it at work.
+`feelvos_tf.load` returns one, and the programs use it too. It runs a `Predictor` or a SavedModel on
+rescaled frames, or on the part of a frame around the objects (see window.py). README.md in this
+folder shows it in use.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from feelvos_tf.media import masks
 class VideoPredictor:
     """Follows the objects of one video, frame by frame; arrays have the frames' size.
 
-    Images and masks may be of all the kinds that `arguments.ImageLike` and `MaskLike` list: arrays,
-    lists, tensors, PIL images, paths. Results are arrays.
+    Images and masks may be of any type in `arguments.ImageLike` and `MaskLike`: arrays, lists,
+    tensors, PIL images, paths. Results are arrays.
 
     Example:
       predictor = feelvos_tf.load()
@@ -43,15 +43,15 @@ class VideoPredictor:
       for frame in frames[1:]:
           ids = predictor.step(frame)
 
-    The frame that `start` or `step` saw last is the current one. `add_objects`, `correct` and
-    `remove` edit it without running the network. The next frame may be any frame: its successor
-    or, to go backwards, its predecessor.
+    The current frame is the last one given to `start` or `step`. `add_objects`, `correct` and
+    `remove` edit it; the network does not run unless a mask reaches beyond the window. The next
+    frame may be any frame: the one after or, to go backward, the one before.
 
     Attributes:
       inference_size: pixels on the short side of the frames while the model runs; None for the
         frames' own size.
-      window: the model computes so large a share of a frame's pixels, around the objects, and more
-        only where they need more; 0 for whole frames.
+      window: share of a frame's pixels that the model computes, around the objects; more only if
+        they need more; 0 for whole frames.
     """
 
     def __init__(
@@ -67,9 +67,9 @@ class VideoPredictor:
         Args:
           model: a `Predictor`, or a SavedModel of one.
           inference_size: see above.
-          max_total_reference_pixels: pixels (of the model's stride-4 grid) that an object keeps of
-            all its reference frames, however often its mask is corrected; 0 for no bound, None for
-            the model's own setting.
+          max_total_reference_pixels: pixels (of the model's stride-4 grid) that an object keeps
+            from all its reference frames, however often its mask is corrected; 0 for no bound, None
+            for the model's own setting.
           identity: changes with the model's settings or weights; `restore` compares it.
           window: see above.
 
@@ -99,7 +99,7 @@ class VideoPredictor:
         self._step_states: tuple[dict[str, Any], dict[str, Any], Window] | None = None
 
     def __repr__(self) -> str:
-        """Tells what runs, and where the video is."""
+        """Shows the model, its settings and the current frame."""
         parts = [
             f"model={self._identity[:12]!r}",
             f"inference_size={self.inference_size}",
@@ -112,7 +112,7 @@ class VideoPredictor:
         return f"{type(self).__name__}({', '.join(parts)})"
 
     def another(self) -> VideoPredictor:
-        """Returns a predictor for another video; they share the network and nothing else."""
+        """Returns a predictor for another video; the two share only the network."""
         return type(self)(
             self._model,
             self.inference_size,
@@ -148,7 +148,7 @@ class VideoPredictor:
           mask: uint8 [height, width] object ids; 0 is background, 255 void, gaps are fine.
 
         Raises:
-          InputError: an array has another shape or type, the mask holds no object, or the model
+          InputError: an array has the wrong shape or type, the mask holds no object, or the model
             has several scales and a window.
         """
         image, mask = as_pair(image, mask)
@@ -165,17 +165,17 @@ class VideoPredictor:
     def step(self, image: ImageLike, mask: MaskLike | None = None) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
 
-        With a mask, the first frame starts the video; in a later one the mask adds the objects
-        whose ids are new and corrects those that are followed already. Objects that the mask does
-        not show are propagated as in any other frame.
+        With a mask, the first frame starts the video; in a later frame the mask adds objects with
+        new ids and corrects known ones. Objects that the mask does not show are propagated as
+        usual.
 
         Args:
           image: uint8 [height, width, 3] RGB, of the first frame's size.
           mask: uint8 [height, width] object ids; 0 is background, 255 void.
 
         Raises:
-          InputError: an array has another shape or type, the mask holds no object, or no video was
-            started.
+          InputError: an array has the wrong shape or type, the mask holds no object, or no video
+            was started.
         """
         if mask is None:
             return self._propagated(image)
@@ -194,8 +194,8 @@ class VideoPredictor:
         """Yields the object ids of one frame after another, uint8 [height, width].
 
         Args:
-          frames: uint8 [height, width, 3] RGB, each read when its turn comes; or the path of a
-            video or of a folder of frames.
+          frames: uint8 [height, width, 3] RGB each, read one at a time; or the path of a video or
+            of a folder of frames.
           mask: starts a new video: the object ids of the first frame, which are its result.
 
         Raises:
@@ -213,14 +213,14 @@ class VideoPredictor:
     def _propagated(self, image: ImageLike) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
 
-        Where the model runs at another size, its probabilities are scaled back, not its ids, so
-        that outlines stay smooth.
+        If the model runs at another size, its probabilities are scaled back rather than its ids,
+        so that outlines stay smooth.
         """
         self._check_started()
         image = as_image(image)
         if image.shape[:2] != self._frame_size:
             raise InputError(
-                f"expected an image of the first one's size {list(self._frame_size)}, found "
+                f"expected an image of the first frame's size {list(self._frame_size)}, found "
                 f"{list(image.shape[:2])}"
             )
         self._aim(self._seen.next_window(self.object_ids, self.inference_size, self.window))
@@ -246,7 +246,7 @@ class VideoPredictor:
         return ids
 
     def _aim(self, window: Window) -> None:
-        """Brings the last frame's part of the state into another window."""
+        """Moves the last frame's part of the state to another window."""
         now = self._seen.window
         if window.scaled_size != now.scaled_size:
             self._state = self._looked_at(window, remember=True)
@@ -259,7 +259,7 @@ class VideoPredictor:
         return windows.looked_at(self._model, self._state, self._seen, window, remember)
 
     def _show(self, mask: np.ndarray) -> np.ndarray:
-        """Returns the window's part of a mask of the current frame, whose objects it shows all."""
+        """Returns the window's part of a current frame's mask, all of whose objects it shows."""
         if self.window:
             wider = self._seen.window_with(mask, self.inference_size, self.window)
             if wider != self._seen.window:
@@ -267,12 +267,12 @@ class VideoPredictor:
                 self._seen = self._seen._replace(window=wider)
         return self._seen.window.mask(mask)
 
-    def _note(self, ids: np.ndarray | int, where: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Notes other ids of the current frame, after an edit.
+    def _record(self, ids: np.ndarray | int, where: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Records the current frame's ids after an edit.
 
         Args:
-          ids: uint8 [height, width], or one for all.
-          where: ids before -> bool [height, width].
+          ids: uint8 [height, width], or one id for all pixels.
+          where: ids before the edit -> bool [height, width], the pixels that change.
         """
         if self.window:
             before = self._seen.ids
@@ -289,7 +289,7 @@ class VideoPredictor:
           object_id: one of `object_ids` in that frame.
 
         Raises:
-          InputError: the id was not followed, or no frame was seen yet.
+          InputError: the id was not followed, or there is no frame yet.
         """
         ids, plane = self._last_probabilities()
         _check_known([object_id], ids)
@@ -299,24 +299,24 @@ class VideoPredictor:
         """Returns all probabilities in the current frame, float32 [objects, height, width].
 
         They are in the order of `object_ids` in that frame, background included, and add up to 1.
-        After `start` they are those of its mask, whose void pixels may be anything.
+        After `start` they are 0 or 1, as its mask says, and equal for all objects where it is void.
 
         Raises:
-          InputError: no frame was seen yet.
+          InputError: there is no frame yet.
         """
         ids, plane = self._last_probabilities()
         return np.stack([plane(index) for index in range(len(ids))])
 
     def _last_probabilities(self) -> tuple[list[int], Callable[[int], np.ndarray]]:
         if self._last is None:
-            raise InputError("expected a call of start or step, whose probabilities these are")
+            raise InputError("expected a call to start or step before probabilities are read")
         return self._last
 
     def distance_maps(self) -> dict[str, dict[int, np.ndarray]]:
         """Returns the distances that the network saw in the last `step`.
 
-        Figure 2 of the paper shows such maps. Only matching runs again; a network without one of
-        the two matchings lacks its map.
+        Figure 2 of the paper shows such maps. Only matching runs again. A network without global or
+        without local matching has no map for it.
 
         Returns:
           "global" and "local": object id -> float32 [h, w], 0 (equal) to 1, to the nearest pixel of
@@ -324,14 +324,14 @@ class VideoPredictor:
           runs at.
 
         Raises:
-          InputError: no frame was propagated yet, or the model is a SavedModel.
+          InputError: no frame has been propagated yet, or the model is a SavedModel.
         """
         if self._step_states is None:
-            raise InputError("expected a call of step(image) before distance_maps()")
+            raise InputError("expected a call to step(image) before distance_maps()")
         if getattr(self._model, "distance_maps", None) is None:
             raise InputError(
-                "distance maps: expected the bundled model or the folder of a training, found a "
-                "SavedModel, which gives masks alone"
+                "distance maps: expected the bundled model or the folder of a training run, found "
+                "a SavedModel, which returns only masks"
             )
         *states, window = self._step_states
         maps = self._model.distance_maps(*states)
@@ -345,41 +345,41 @@ class VideoPredictor:
         }
 
     def add_objects(self, mask: MaskLike) -> None:
-        """Adds objects that the current frame shows; from now on they are followed as well.
+        """Adds objects in the current frame, to be followed from now on.
 
         Args:
-          mask: their ids, uint8 [height, width]; 0 and 255 leave the frame's labels as they are.
+          mask: their ids, uint8 [height, width]; 0 and 255 leave the frame's labels unchanged.
 
         Raises:
-          InputError: the mask has another shape or type, holds no object, or one that is followed
-            already.
+          InputError: the mask has the wrong shape or type, or holds no object or one that is
+            already followed.
         """
         mask = self._marks(mask)
         twice = sorted(set(masks.object_ids(mask)) & set(self.object_ids))
         if twice:
             raise InputError(
-                f"add_objects: expected new ids, found {_listed(twice)}, followed already: "
-                "correct(mask) takes further pixels of it"
+                f"add_objects: expected new ids, found {_listed(twice)}, already followed: mark "
+                "more pixels with correct(mask)"
             )
         self._state = self._model.add_objects(self._show(mask), self._state)
-        self._note(mask, lambda _: (mask != 0) & (mask != VOID))
+        self._record(mask, lambda _: (mask != 0) & (mask != VOID))
 
     def correct(self, mask: MaskLike, background: bool = False) -> None:
-        """Corrects the current frame's labels; the marked pixels become further references.
+        """Corrects the current frame's labels; the marked pixels become additional references.
 
         In the frame that was given to `start`, the corrected mask replaces the first one.
 
         Args:
-          mask: uint8 [height, width] ids that are followed; 255 leaves the frame's labels as they
-            are, and so does 0 unless `background` is true.
+          mask: uint8 [height, width] ids that are followed; 255 leaves the frame's labels
+            unchanged, and so does 0 unless `background` is true.
           background: whether 0 marks pixels as background.
 
         Raises:
-          InputError: the mask has another shape or type, marks nothing, or holds an id that is not
-            followed.
+          InputError: the mask has the wrong shape or type, marks nothing, or holds an id that is
+            not followed.
         """
         mask = self._marks(mask, background)
-        _check_known(masks.object_ids(mask), self.object_ids, "add_objects(mask) takes new ones")
+        _check_known(masks.object_ids(mask), self.object_ids, "use add_objects(mask) for new ones")
         shown = self._show(mask)
         if not background:
             mask, shown = (np.where(each == 0, np.uint8(VOID), each) for each in (mask, shown))
@@ -387,7 +387,7 @@ class VideoPredictor:
         self._state = self._model.correct(
             shown, self._state, np.int32(-1 if bound is None else bound)
         )
-        self._note(mask, lambda _: mask != VOID)
+        self._record(mask, lambda _: mask != VOID)
 
     def remove(self, object_id: int) -> None:
         """Removes an object: from now on it is background.
@@ -401,9 +401,9 @@ class VideoPredictor:
         self._check_started()
         _check_known([object_id], [i for i in self.object_ids if i])
         if len(self.object_ids) == 1:
-            raise InputError(f"remove: expected objects beside {object_id}, found none")
+            raise InputError(f"remove: expected objects besides {object_id}, found none")
         self._state = self._model.remove(np.int32(object_id), self._state)
-        self._note(0, lambda ids: ids == object_id)
+        self._record(0, lambda ids: ids == object_id)
 
     def prompt(
         self,
@@ -415,19 +415,19 @@ class VideoPredictor:
     ) -> np.ndarray:
         """Returns an object's mask from clicks, a scribble or a box, uint8 [height, width], 0 or 1.
 
-        See `prompt.Prompter`, whose arguments these are. The video in progress is left alone: give
-        the mask to `start`, `step`, `add_objects` or `correct`.
+        See `prompt.Prompter` for the arguments. The video in progress does not change: pass the
+        mask to `start`, `step`, `add_objects` or `correct`.
         """
         return self.prompter()(image, points, labels, box, mask)
 
     def prompter(self) -> Prompter:
-        """Returns what answers marks on images, and keeps the features of the newest image."""
+        """Returns the function behind `prompt`, which keeps the features of the latest image."""
         if self._prompter is None:
             self._prompter = Prompter(self._model, self.inference_size)
         return self._prompter
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns everything known of the video, as a copy.
+        """Returns a copy of everything known about the video.
 
         `np.savez(path, **predictor.state())` writes it to a file and `restore(np.load(path))` reads
         it. Probabilities are not part of it.
@@ -438,22 +438,22 @@ class VideoPredictor:
         return self.snapshot()()
 
     def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
-        """Returns a function that returns `state()` as it is now, whenever it is called.
+        """Returns a function that returns `state()` as of now.
 
-        Nothing is copied until then.
+        Nothing is copied until it is called.
         """
         self._check_started()
         now = (self._state, self._frame_size, self.inference_size, self._identity, self._seen)
         return lambda: saved_state.pack(*now, self.window)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes back to a state; what follows is bit-equal to what followed it before.
+        """Returns to a saved state; later results are bit-identical to those that followed it.
 
         Args:
-          state: from `state()` of this predictor, or of another one of the same model and size.
+          state: from `state()` of this predictor or of one with the same model and sizes.
 
         Raises:
-          InputError: it belongs to another model or size, or is damaged.
+          InputError: the state belongs to another model or size, or is damaged.
         """
         unpacked, frame_size = saved_state.unpack(
             state, self._model, self._frame_size, self.inference_size, self._identity, self.window
@@ -461,7 +461,7 @@ class VideoPredictor:
         seen = Seen.restored(state, unpacked, frame_size, self.inference_size, self.window)
         self._state, self._frame_size, self._seen = unpacked, frame_size, seen
         self._last = self._step_states = None
-        frames = unpacked.get("frames")  # Of a model with a memory.
+        frames = unpacked.get("frames")  # Only models with a memory count frames.
         self._position = None if frames is None else int(frames)
 
     def segment_clip(
@@ -473,10 +473,10 @@ class VideoPredictor:
         """Returns the ids of a whole clip, uint8 [frames, height, width], from a mask of one frame.
 
         Args:
-          images: uint8 [height, width, 3] RGB each: a list, an array, a generator, frames that
-            `video.open_frames` opened, or the path of a video or of a folder of frames.
+          images: uint8 [height, width, 3] RGB each: a list, an array, a generator, the result of
+            `video.open_frames`, or the path of a video or of a folder of frames.
           mask: uint8 [height, width] object ids of one frame; they are its result.
-          position: of that frame; the frames before it are segmented backwards.
+          position: of that frame; the frames before it are segmented backward.
 
         Raises:
           InputError: as in `start` and `step`, or there is no image at `position`.
@@ -504,19 +504,19 @@ class VideoPredictor:
 
     def _check_started(self) -> None:
         if self._frame_size is None:
-            raise InputError("expected a call of start(image, mask) first")
+            raise InputError("expected a call to start(image, mask) first")
 
 
 def take_mask(predictor: Any, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Returns the ids of the current frame after giving a predictor a mask of it.
+    """Applies a given mask of the current frame to a predictor and returns the frame's new ids.
 
-    New objects are added. The mask shows all there is of a known object in this frame; objects that
-    it does not show stay as they are.
+    New objects are added. Known objects are corrected: the mask shows all of each one it contains.
+    Objects that it does not contain keep their pixels.
 
     Args:
       predictor: a `VideoPredictor`, or anything with its `object_ids`, `correct` and `add_objects`.
       mask: uint8 [height, width].
-      ids: those that the frame got from `step`.
+      ids: uint8 [height, width], the result of `step` for this frame.
     """
     marked = (mask != 0) & (mask != VOID)
     is_known = np.isin(mask, predictor.object_ids) & marked
@@ -536,12 +536,12 @@ def _given_probability(mask: np.ndarray, ids: Sequence[int], index: int) -> np.n
 
 
 def _check_known(ids: Sequence[int], known: Sequence[int], hint: str = "") -> None:
-    """Raises InputError unless all ids are known ones."""
+    """Raises InputError unless all ids are known."""
     unknown = sorted(set(ids) - set(known))
     if unknown:
         hint = f" ({hint})" if hint else ""
         raise InputError(
-            f"expected ids that are followed, {_listed(known) or 'of which there are none'}, found "
+            f"expected ids that are followed ({_listed(known) or 'none'}), found "
             f"{_listed(unknown)}{hint}"
         )
 

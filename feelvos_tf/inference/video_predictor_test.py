@@ -1,4 +1,4 @@
-"""The predictor for NumPy arrays: sizes, ids, states, and what is refused."""
+"""The predictor for NumPy arrays: sizes, ids, states, and invalid input."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def network():
 
 
 def only(mask: np.ndarray, *ids: int) -> np.ndarray:
-    """Returns the mask with the given ids alone."""
+    """Returns the mask with only the given ids."""
     return np.where(np.isin(mask, ids), mask, 0)
 
 
 @pytest.mark.parametrize("size", [None, 24, 96])
-def test_arrays_come_back_at_the_frames_size_at_any_inference_size(clip, size):
+def test_results_have_the_frame_size_at_any_inference_size(clip, size):
     images, masks = clip
     predictor = VideoPredictor(color_model.ColorModel(), size)
     predictor.start(images[0], masks[0])
@@ -68,7 +68,7 @@ def test_step_propagate_and_segment_clip_give_the_same_masks(clip):
         np.testing.assert_array_equal(found, stepped)
 
 
-def test_frames_and_masks_of_any_kind_give_the_same_masks(clip, tmp_path):
+def test_frames_and_masks_of_any_type_give_the_same_results(clip, tmp_path):
     images, masks = clip
     predictor = VideoPredictor(color_model.ColorModel(), 24)
     expected = predictor.segment_clip(images, masks[0])
@@ -97,10 +97,10 @@ def test_frames_and_masks_of_any_kind_give_the_same_masks(clip, tmp_path):
 
 
 @pytest.mark.parametrize("window", [0.0, 0.5])
-def test_probabilities_are_those_of_the_mask_first_and_of_all_objects_then(clip, network, window):
+def test_probabilities_are_those_of_the_given_mask_and_later_of_the_network(clip, network, window):
     images, masks = clip
     predictor = VideoPredictor(network, 24, window=window)
-    with pytest.raises(InputError, match="expected a call of start or step"):
+    with pytest.raises(InputError, match="expected a call to start or step"):
         predictor.probabilities()
     given = masks[0].copy()
     given[:5] = 255
@@ -115,11 +115,11 @@ def test_probabilities_are_those_of_the_mask_first_and_of_all_objects_then(clip,
     np.testing.assert_allclose(planes.sum(0), 1, atol=1e-5)
     for plane, object_id in zip(planes, (0, 3, 7)):
         np.testing.assert_array_equal(plane, predictor.probability(object_id))
-    predictor.remove(7)  # An edit is not of the frame that was propagated.
+    predictor.remove(7)  # Probabilities are those before an edit.
     np.testing.assert_array_equal(predictor.probabilities(), planes)
 
 
-def test_a_predictor_shows_what_runs_and_where_it_is(clip, network):
+def test_repr_shows_the_model_its_settings_and_the_current_frame(clip, network):
     images, masks = clip
     predictor = VideoPredictor(network, 24, identity="abc")
     assert repr(predictor) == "VideoPredictor(model='abc', inference_size=24, window=0)"
@@ -153,13 +153,13 @@ def test_a_mask_of_a_later_frame_adds_new_objects_and_corrects_known_ones(clip):
     assert np.mean((ids == 7) == (masks[1] == 7)) > 0.98
     corrected = np.roll(only(masks[2], 7), 5, 0)
     np.testing.assert_array_equal(predictor.step(images[2], corrected) == 7, corrected == 7)
-    with pytest.raises(InputError, match="expected a call of start"):
+    with pytest.raises(InputError, match="expected a call to start"):
         predictor.another().step(images[0])
     with pytest.raises(InputError, match="at least one object"):
         predictor.step(images[3], 0 * corrected)
 
 
-def test_a_mask_in_the_middle_of_a_clip_goes_both_ways(clip, network):
+def test_a_mask_in_the_middle_of_a_clip_is_propagated_in_both_directions(clip, network):
     images, masks = clip
     predictor = VideoPredictor(network)
     found = predictor.segment_clip(images, masks[2], position=2)
@@ -167,7 +167,7 @@ def test_a_mask_in_the_middle_of_a_clip_goes_both_ways(clip, network):
     np.testing.assert_array_equal(found[2::-1], predictor.segment_clip(images[2::-1], masks[2]))
 
 
-def test_ids_1_and_254_with_gaps_join_leave_and_come_back_as_given(clip):
+def test_the_ids_1_and_254_are_kept(clip):
     images, masks = clip
     mask = np.select([masks[0] == 3, masks[0] == 7], [254, 1], 0).astype(np.uint8)
     predictor = VideoPredictor(color_model.ColorModel(), 40)
@@ -181,8 +181,8 @@ def test_ids_1_and_254_with_gaps_join_leave_and_come_back_as_given(clip):
 
 
 @pytest.mark.parametrize("window", [0.0, 0.3])
-def test_a_restored_state_goes_on_bit_by_bit(clip, network, tmp_path, monkeypatch, window):
-    """Also with random reference pixels, through a file, and in another predictor."""
+def test_a_restored_state_gives_bit_identical_results(clip, network, tmp_path, monkeypatch, window):
+    """Also with random reference pixels, from a file, and in another predictor."""
     images, masks = clip
     monkeypatch.setattr(windows, "_MARGIN", 2)  # These frames are smaller than the usual margin.
     predictor = VideoPredictor(network, 40, identity="a", window=window)
@@ -220,7 +220,7 @@ def test_a_state_is_a_copy(clip, network):
     np.testing.assert_array_equal(predictor.step(images[1]), expected)
 
 
-def test_two_predictors_of_one_model_never_touch(clip, network):
+def test_predictors_that_share_a_model_are_independent(clip, network):
     images, masks = clip
     alone = VideoPredictor(network)
     expected = alone.segment_clip(images, masks[0])
@@ -239,8 +239,8 @@ def array_bytes(predictor: VideoPredictor) -> dict[str, int]:
     return {name: array.nbytes for name, array in predictor.state().items()}
 
 
-def test_the_state_grows_with_objects_and_references_alone(clip, network):
-    """By the maps of an object and at most so many pixels of a reference, to a bound."""
+def test_the_state_grows_only_with_objects_and_references(clip, network):
+    """By an object's maps and a limited number of pixels per reference, up to a bound."""
     images, masks = clip
     predictor = VideoPredictor(network, max_total_reference_pixels=100)
     predictor.start(images[0], only(masks[0], 3))
@@ -261,7 +261,7 @@ def test_the_state_grows_with_objects_and_references_alone(clip, network):
     assert array_bytes(predictor)["previous_masks"] == grown["previous_masks"]
 
 
-def test_nothing_is_traced_again_however_a_video_goes(clip):
+def test_no_function_is_traced_twice(clip):
     settings = {"scales": (1.0, 0.75), "max_total_reference_pixels": 70}
     model = Predictor(small_model.create(), **settings)
     for size, width, bound in ((24, 80, None), (None, 64, 50)):
@@ -280,7 +280,7 @@ def test_nothing_is_traced_again_however_a_video_goes(clip):
         assert getattr(model, name).experimental_get_tracing_count() == 1, name
 
 
-def test_arrays_of_other_types_and_shapes_are_refused_in_one_sentence(clip):
+def test_invalid_arrays_and_arguments_are_rejected_with_one_sentence(clip):
     (image, *_), (mask, *_) = clip
     predictor = VideoPredictor(color_model.ColorModel(), 24)
     predictor.start(image, mask)
@@ -303,7 +303,7 @@ def test_arrays_of_other_types_and_shapes_are_refused_in_one_sentence(clip):
             call()
 
 
-def test_ids_that_do_not_fit_are_refused_in_one_sentence(clip, network):
+def test_invalid_ids_and_early_calls_are_rejected_with_one_sentence(clip, network):
     images, masks = clip
     predictor = VideoPredictor(network)
     for call in (
@@ -312,23 +312,23 @@ def test_ids_that_do_not_fit_are_refused_in_one_sentence(clip, network):
         predictor.state,
         lambda: predictor.object_ids,
     ):
-        with pytest.raises(InputError, match=r"a call of start\(image, mask\) first"):
+        with pytest.raises(InputError, match=r"a call to start\(image, mask\) first"):
             call()
-    with pytest.raises(InputError, match="expected a call of start or step, whose probabilities"):
+    with pytest.raises(InputError, match="expected a call to start or step before probab"):
         predictor.probability(3)
     predictor.start(images[0], masks[0])
     predictor.step(images[1])
     other = np.where(masks[1] == 7, np.uint8(9), masks[1])
     for call, sentence in (
-        (lambda: predictor.add_objects(other), r"new ids, found 3, followed already: correct"),
+        (lambda: predictor.add_objects(other), r"new ids, found 3, already followed: mark more"),
         (lambda: predictor.add_objects(0 * other), "at least one object, found none"),
-        (lambda: predictor.correct(other), r"0, 3, 7, found 9 \(add_objects\(mask\) takes new"),
+        (lambda: predictor.correct(other), r"\(0, 3, 7\), found 9 \(use add_objects\(mask\)"),
         (lambda: predictor.correct(0 * other), "at least one object, found none"),
         (lambda: predictor.correct(0 * other + 255, background=True), "at least one object"),
         (lambda: predictor.correct(other[1:]), r"found \[47, 80\]"),
-        (lambda: predictor.remove(9), "ids that are followed, 3, 7, found 9"),
-        (lambda: predictor.remove(0), "ids that are followed, 3, 7, found 0"),
-        (lambda: predictor.probability(9), "ids that are followed, 0, 3, 7, found 9"),
+        (lambda: predictor.remove(9), r"followed \(3, 7\), found 9"),
+        (lambda: predictor.remove(0), r"followed \(3, 7\), found 0"),
+        (lambda: predictor.probability(9), r"followed \(0, 3, 7\), found 9"),
     ):
         with pytest.raises(InputError, match=sentence) as caught:
             call()
@@ -340,7 +340,7 @@ def test_ids_that_do_not_fit_are_refused_in_one_sentence(clip, network):
     assert predictor.object_ids == [0, 3, 7]
 
 
-def test_a_state_of_another_model_or_size_is_refused_in_one_sentence(clip, network):
+def test_a_state_of_another_model_or_size_is_rejected_with_one_sentence(clip, network):
     images, masks = clip
     predictor = VideoPredictor(network, 24, identity="a")
     predictor.start(images[0], masks[0])
@@ -358,10 +358,10 @@ def test_a_state_of_another_model_or_size_is_refused_in_one_sentence(clip, netwo
         (predictor, {**state, "more": state["model"]}, "found one with .*more"),
         (predictor, wide, r"previous_embeddings of float32 \(None, None, 8\), found float32"),
         (predictor, {**state, "object_ids": np.array([0.0])}, "object_ids of int32"),
-        (predictor, {**state, "inference_size": np.array("24")}, "another inference_size: <U2"),
-        (predictor, {**state, "object_ids": state["object_ids"][::-1]}, "another object_ids"),
-        (predictor, {**state, "reference_offsets": 2 * offsets}, "another reference_offsets"),
-        (predictor, {**state, "previous_indices": 9 + indices}, "another previous_indices"),
+        (predictor, {**state, "inference_size": np.array("24")}, "a wrong inference_size: <U2"),
+        (predictor, {**state, "object_ids": state["object_ids"][::-1]}, "mismatch in object_ids"),
+        (predictor, {**state, "reference_offsets": 2 * offsets}, "mismatch in reference_offsets"),
+        (predictor, {**state, "previous_indices": 9 + indices}, "mismatch in previous_indices"),
         (predictor, {**state, "previous_masks": state["previous_masks"][1:]}, "previous_masks"),
         (predictor, {**state, "previous_masks": state["previous_masks"] * np.nan}, "finite"),
     ):
@@ -371,7 +371,7 @@ def test_a_state_of_another_model_or_size_is_refused_in_one_sentence(clip, netwo
     predictor.restore(state)
 
 
-def test_a_state_with_another_window_or_a_damaged_one_is_refused(clip, network):
+def test_a_state_with_another_or_a_damaged_window_is_rejected(clip, network):
     images, masks = clip
     predictor = VideoPredictor(network, window=0.5)
     predictor.start(images[0], masks[0])
@@ -384,23 +384,27 @@ def test_a_state_with_another_window_or_a_damaged_one_is_refused(clip, network):
     for receiver, given, sentence in (
         (whole, state, "windows of 0 of a frame, found one with 0.5"),
         (predictor, whole.state(), "windows of 0.5 of a frame, found one with 0"),
-        (predictor, without, "another seen_ids"),
-        (predictor, {**state, "seen_image": state["seen_image"][:-1]}, "another seen_image"),
+        (predictor, without, "a wrong seen_ids"),
+        (predictor, {**state, "seen_image": state["seen_image"][:-1]}, "a wrong seen_image"),
         (
             predictor,
             {**state, "seen_window": state["seen_window"] + shorter},
-            "another window",
+            "mismatch in the window",
         ),
-        (predictor, {**state, "seen_window": state["seen_window"] - shorter}, "another window"),
-        (predictor, {**state, "seen_boxes": state["seen_boxes"][1:]}, "another window"),
-        (predictor, {**state, "seen_box_ids": state["seen_box_ids"] + 1}, "another window"),
+        (
+            predictor,
+            {**state, "seen_window": state["seen_window"] - shorter},
+            "mismatch in the window",
+        ),
+        (predictor, {**state, "seen_boxes": state["seen_boxes"][1:]}, "mismatch in the window"),
+        (predictor, {**state, "seen_box_ids": state["seen_box_ids"] + 1}, "mismatch in the window"),
     ):
         with pytest.raises(InputError, match=sentence):
             receiver.restore(given)
     predictor.restore(state)
 
 
-def test_a_saved_model_restores_its_states_as_well(clip, tmp_path):
+def test_a_saved_model_restores_its_states(clip, tmp_path):
     images, masks = clip
     model = tf.saved_model.load(str(color_model.save(tmp_path / "model")))
     predictor = VideoPredictor(model)
@@ -420,7 +424,7 @@ def loaded(saved_model, inference_size=None) -> VideoPredictor:
     return model_loading.choose(saved_model, inference_size).load()
 
 
-def test_ids_with_gaps_come_back_at_full_size(saved_model):
+def test_ids_with_gaps_are_kept(saved_model):
     image, mask = drawn_videos.draw(0, [7, 3])
     mask[0, :5] = 255
     state = loaded(saved_model)
@@ -431,7 +435,7 @@ def test_ids_with_gaps_come_back_at_full_size(saved_model):
 
 
 @pytest.mark.parametrize("inference_size", [24, 100])
-def test_at_another_inference_size_only_outlines_change(saved_model, inference_size):
+def test_another_inference_size_changes_only_outlines(saved_model, inference_size):
     image, mask = drawn_videos.draw(0, [7, 3])
     state = loaded(saved_model, inference_size)
     state.start(image, mask)
@@ -445,7 +449,7 @@ def test_at_another_inference_size_only_outlines_change(saved_model, inference_s
         assert both / either > 0.85
 
 
-def test_two_videos_of_one_model_do_not_disturb_each_other(saved_model):
+def test_two_videos_of_one_saved_model_are_independent(saved_model):
     first = loaded(saved_model)
     image, mask = drawn_videos.draw(0, [1, 2])
     first.start(image, mask)
@@ -453,7 +457,7 @@ def test_two_videos_of_one_model_do_not_disturb_each_other(saved_model):
     np.testing.assert_array_equal(first.step(image), mask)
 
 
-def test_model_runs_at_the_inference_size_of_the_short_side():
+def test_inference_size_is_that_of_the_short_side():
     seen = []
 
     class Recorder:
@@ -472,7 +476,7 @@ def test_model_runs_at_the_inference_size_of_the_short_side():
     assert seen == [((427, 240, 3), (427, 240)), (427, 240, 3)]
 
 
-def test_objects_that_appear_later_join_at_full_size(saved_model):
+def test_objects_can_be_added_at_any_inference_size(saved_model):
     for inference_size in (None, 24):
         state = loaded(saved_model, inference_size)
         state.start(*drawn_videos.draw(0, [7]))
@@ -484,7 +488,7 @@ def test_objects_that_appear_later_join_at_full_size(saved_model):
         assert (state.step(image) == expected).mean() > 0.97
 
 
-def test_masks_that_do_not_fit_are_told_in_one_sentence(saved_model):
+def test_invalid_masks_are_reported_in_one_sentence(saved_model):
     image, mask = drawn_videos.draw(0, [7])
     state = loaded(saved_model)
     state.start(image, mask)
@@ -521,7 +525,7 @@ def test_two_small_objects_in_one_cell_both_keep_a_pixel():
 
 def test_no_object_takes_the_only_pixel_of_another():
     mask = np.zeros((64, 64), np.uint8)
-    # Object 1 alone lies on the points of the grid, in one cell; object 2 just beside it.
+    # Object 1 covers one grid point; object 2 is next to it and covers none.
     mask[4:8, 4:8] = 1
     mask[7, 7] = 2
     downsampled = downsample_mask(mask, (16, 16))

@@ -1,11 +1,11 @@
-"""The window: the part of a frame, at a scale of its own, that the network computes.
+"""The window: the part of a frame that the network computes, at a scale of its own.
 
-Objects fill a small part of most frames. What lies far from where they were is background for the
-gate (`gating.py`) anyway, so it need not be computed, and small objects are worth being looked at
-more closely. Neither the paper nor the 2019 release has a window.
+Objects fill a small part of most frames. The gate (`gating.py`) drops what appears far from their
+previous masks anyway, so it need not be computed, and small objects deserve a higher resolution.
+Neither the paper nor the 2019 release has a window.
 
-The network's state holds the last frame as far as the window reached. Where the window moves, that
-part is shifted; where its scale changes, the last frame is looked at again.
+The network's state holds the part of the last frame that the window showed. When the window moves,
+that part is shifted; when its scale changes, the network sees the last frame again.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import masks
 
 _STRIDE = 4
-# Windows begin at multiples of 8, the network's largest stride, and end one pixel after one: then
-# the points of its grids lie on the same pixels in all windows of a scale.
+# Windows start at a multiple of 8, the network's largest stride, and end one pixel after another:
+# the points of its grids then lie on the same pixels in all windows of one scale.
 _ALIGNMENT = 8
-# Sizes come in few steps, since every new one costs a frame some time.
+# Few different sizes, since each new one makes a frame slower.
 _SIZE_STEP = 32
-# Points of the grid around an object: how far the gate lets it move, and what the head sees.
+# Grid points around an object: how far the gate lets it move, plus what the head sees.
 _MARGIN = 27
-# Further context, as a share of the object's size.
+# Additional context, as a share of the object's size.
 _CONTEXT = 0.25
-# Times the scale of the whole frame.
+# Relative to the scale of the whole frame.
 _MAX_ENLARGEMENT = 2.0
-# A new scale costs one more look at the last frame.
+# A new scale costs another pass over the last frame.
 _LEAST_CHANGE_OF_SCALE = 1.3
-_NO_OBJECT = -1  # As in `object_labels`, without its import of TensorFlow.
-# Of the last box of an object that is lost, per frame and side.
+_NO_OBJECT = -1  # As in `object_labels`, which would import TensorFlow.
+# Growth of a lost object's box per frame and side, as a share of its size.
 _WIDENING = 0.25
 
 
-# What `Seen.arrays` returns: kinds of the values.
+# Entries of `Seen.arrays` -> dtype kind.
 SEEN = {
     "seen_window": "i",
     "seen_image": "u",
@@ -50,7 +50,7 @@ SEEN = {
 
 
 class Window(NamedTuple):
-    """Where the network looks.
+    """The part of the frame that the network sees.
 
     Attributes:
       frame_size: height and width of the frames.
@@ -85,18 +85,18 @@ class Window(NamedTuple):
         top, bottom, left, right = self.box
         height, width = self.scaled_size
         part = scaled[top:bottom, left:right]
-        # The last pixels of a window may lie beside the frame.
-        beside = max(0, bottom - height), max(0, right - width)
-        if not any(beside):
+        # Alignment may put the last pixels of a window outside the frame.
+        outside = max(0, bottom - height), max(0, right - width)
+        if not any(outside):
             return part
-        return cv2.copyMakeBorder(part, 0, beside[0], 0, beside[1], cv2.BORDER_REPLICATE)
+        return cv2.copyMakeBorder(part, 0, outside[0], 0, outside[1], cv2.BORDER_REPLICATE)
 
     def upsampled(self, plane: np.ndarray, outside: float) -> np.ndarray:
-        """Returns values of the window in the whole frame, float32 [height, width], bilinear.
+        """Returns the window's values on the whole frame, float32 [height, width], bilinear.
 
         Args:
           plane: float32 [h, w] of the window.
-          outside: value beside the window.
+          outside: value outside the window.
         """
         whole = self._pasted(plane, outside, self.scaled_size, 1)
         if whole.shape == self.frame_size:
@@ -106,8 +106,8 @@ class Window(NamedTuple):
     def upsampled_argmax(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns the most probable channel in the whole frame, uint8 [height, width].
 
-        Channels are enlarged one at a time, so that memory does not grow with objects. Beside the
-        window it is the first channel.
+        Channels are enlarged one at a time, so that memory does not grow with objects.
+        Outside the window it is the first channel.
 
         Args:
           probabilities: float32 [h, w, channels] of the window.
@@ -122,7 +122,7 @@ class Window(NamedTuple):
         return winner
 
     def whole_grid(self, plane: np.ndarray, outside: float) -> np.ndarray:
-        """Returns values of the window's stride-4 grid on that of the whole scaled frame."""
+        """Returns values on the window's stride-4 grid on the grid of the whole scaled frame."""
         size = tuple(-(-side // _STRIDE) for side in self.scaled_size)
         return self._pasted(plane, outside, size, _STRIDE)
 
@@ -138,7 +138,7 @@ class Window(NamedTuple):
         return whole
 
     def holds(self, box: Sequence[float]) -> bool:
-        """Returns whether a box, top, bottom, left and right in the frame, lies in the window."""
+        """Returns whether a box (top, bottom, left, right in the frame) lies in the window."""
         top, bottom, left, right = np.multiply(box, self.scale)
         return (
             self.box[0] <= top
@@ -149,7 +149,7 @@ class Window(NamedTuple):
 
 
 def whole(frame_size: tuple[int, int], inference_size: int | None) -> Window:
-    """Returns the whole frame.
+    """Returns a window that shows the whole frame.
 
     Args:
       frame_size: height and width of the frames.
@@ -168,7 +168,7 @@ def around(
 ) -> Window:
     """Returns the window around some objects.
 
-    Its scale is that of the whole frame, or larger where the window would have fewer pixels than
+    Its scale is that of the whole frame, or larger if the window would have fewer pixels than
     `share` allows.
 
     Args:
@@ -176,14 +176,14 @@ def around(
       frame_size: height and width of the frames.
       inference_size: see `whole`.
       share: of the whole frame's pixels.
-      scale: of the last window, which is kept unless a much better one is found.
+      scale: of the last window, kept unless another one is much better.
     """
     height, width = model_size(frame_size, inference_size)
     box = (*boxes[:, ::2].min(0), *boxes[:, 1::2].max(0))  # top, left, bottom, right
     best = _best_scale(box, frame_size, height / frame_size[0], share * height * width)
     if scale is None or not 1 / _LEAST_CHANGE_OF_SCALE < best / scale < _LEAST_CHANGE_OF_SCALE:
         scale = best
-    # The scale follows from the height, so that a window's own scale gives its size again.
+    # The scale is derived from the height, so that a window's scale reproduces its size.
     scale = max(1, round(frame_size[0] * scale)) / frame_size[0]
     scaled_size = tuple(max(1, round(side * scale)) for side in frame_size)
     spans = [
@@ -196,7 +196,7 @@ def around(
 def _best_scale(
     box: tuple[float, ...], frame_size: tuple[int, int], least: float, pixels: float
 ) -> float:
-    """Returns the scale at which the window has so many pixels, within its limits."""
+    """Returns the scale at which the window has `pixels` pixels, clipped to its limits."""
     low, high = least, least * _MAX_ENLARGEMENT
     for _ in range(20):
         middle = (low + high) / 2
@@ -209,7 +209,7 @@ def _best_scale(
 def _with_margin(
     box: tuple[float, ...], frame_size: tuple[int, int], scale: float
 ) -> list[tuple[float, float]]:
-    """Returns begin and end of the rows and of the columns around a box, within the frame."""
+    """Returns the row and column ranges of a box plus its margin, clipped to the frame."""
     top, left, bottom, right = box
     margin = _MARGIN * _STRIDE / scale + _CONTEXT * np.sqrt((bottom - top) * (right - left))
     spans = ((top, bottom), (left, right))
@@ -220,7 +220,7 @@ def _with_margin(
 
 
 def _aligned(begin: float, end: float, side: int) -> tuple[int, int]:
-    """Returns the aligned range of pixels around another one; it may end after the side's end."""
+    """Returns an aligned pixel range around a range; it may end outside the frame."""
     largest = -(-(side - 1) // _ALIGNMENT) * _ALIGNMENT
     size = min(int(-(-(end - begin) // _SIZE_STEP)) * _SIZE_STEP, largest)
     first = round((begin + end - size) / 2 / _ALIGNMENT) * _ALIGNMENT
@@ -229,14 +229,14 @@ def _aligned(begin: float, end: float, side: int) -> tuple[int, int]:
 
 
 class Seen(NamedTuple):
-    """What was seen of a video last.
+    """What was last seen of a video.
 
     Attributes:
       window: through which the network saw the last frame.
-      image: the last frame, uint8 [height, width, 3]; None where windows are whole frames.
-      ids: uint8 [height, width] of that frame; likewise.
-      boxes: object id -> top, bottom, left, right where it was seen last, grown ever since. It may
-        come back anywhere.
+      image: the last frame, uint8 [height, width, 3]; None if windows are whole frames.
+      ids: uint8 [height, width] of that frame; None likewise.
+      boxes: object id -> top, bottom, left, right of its last appearance, grown in every frame
+        since, because a lost object may reappear anywhere.
     """
 
     window: Window
@@ -248,7 +248,7 @@ class Seen(NamedTuple):
     def of(
         cls, image: np.ndarray, mask: np.ndarray, inference_size: int | None, share: float
     ) -> Seen:
-        """Returns it for the first frame and its mask, which must hold an object."""
+        """Returns what is seen of the first frame, given a mask with at least one object."""
         everything = cls(whole(mask.shape, inference_size))
         if not share:
             return everything
@@ -259,12 +259,12 @@ class Seen(NamedTuple):
     def updated(
         self, ids: np.ndarray, object_ids: Sequence[int], image: np.ndarray | None = None
     ) -> Seen:
-        """Returns it after the next frame, or, without an image, after an edit of the last one.
+        """Returns what is seen after the next frame or, without an image, after an edit.
 
         Args:
-          ids: uint8 [height, width].
-          object_ids: those that are followed.
-          image: uint8 [height, width, 3]; it is copied, as the ids are.
+          ids: uint8 [height, width]; copied.
+          object_ids: the ids that are followed.
+          image: uint8 [height, width, 3]; copied.
         """
         boxes = {}
         for object_id in filter(None, object_ids):
@@ -280,9 +280,9 @@ class Seen(NamedTuple):
     def next_window(
         self, object_ids: Sequence[int], inference_size: int | None, share: float
     ) -> Window:
-        """Returns where the next frame is to be looked at."""
-        # Where there is no background, objects are everywhere.
-        if not share or 0 not in object_ids:
+        """Returns the window for the next frame."""
+        # Without background, objects are everywhere; with background alone, they are nowhere.
+        if not share or 0 not in object_ids or not self.boxes:
             return self.window
         boxes = np.array(list(self.boxes.values()))
         return around(boxes, self.window.frame_size, inference_size, share, self.window.scale)
@@ -296,7 +296,7 @@ class Seen(NamedTuple):
         return around(boxes, self.window.frame_size, inference_size, share)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Returns it as arrays that a file can hold."""
+        """Returns all attributes as arrays that can be written to a file."""
         values = (
             np.array([*self.window.scaled_size, *self.window.box], np.int32),
             self.image,
@@ -315,17 +315,17 @@ class Seen(NamedTuple):
         inference_size: int | None,
         share: float,
     ) -> Seen:
-        """Returns what `arrays` was made of.
+        """Returns the `Seen` whose `arrays` are given.
 
         Args:
-          arrays: holds them, perhaps beside others.
+          arrays: holds them, possibly among others.
           state: the flat state of the same frame.
           frame_size: height and width of the video.
           inference_size: see `whole`.
           share: see `around`; 0 for whole frames.
 
         Raises:
-          InputError: arrays are missing, or do not fit each other and the state.
+          InputError: arrays are missing, or do not match each other or the state.
         """
         if not share:
             return cls(whole(frame_size, inference_size))
@@ -343,7 +343,7 @@ class Seen(NamedTuple):
 def _check(
     arrays: Mapping[str, np.ndarray], state: Mapping[str, Any], frame_size: tuple[int, int]
 ) -> None:
-    """Raises InputError unless the arrays are those of `Seen` and fit each other and the state."""
+    """Raises InputError unless the arrays are a `Seen`'s and match each other and the state."""
     shapes = {"seen_window": (6,), "seen_image": (*frame_size, 3), "seen_ids": frame_size}
     for name, kind in SEEN.items():
         array = arrays.get(name)
@@ -352,7 +352,7 @@ def _check(
             or array.dtype.kind != kind
             or shapes.get(name, array.shape) != array.shape
         ):
-            raise InputError(f"restore: expected what state() returns, found another {name}")
+            raise InputError(f"restore: expected what state() returns, found a wrong {name}")
     height, width, top, bottom, left, right = (int(value) for value in arrays["seen_window"])
     grid = tuple(-(-length // _STRIDE) for length in (bottom - top, right - left))
     object_ids = [i for i in np.asarray(state["object_ids"]).tolist() if i]
@@ -364,7 +364,7 @@ def _check(
         and sorted(arrays["seen_box_ids"].tolist()) == object_ids
     )
     if not fits:
-        raise InputError("restore: expected entries that fit each other, found another window")
+        raise InputError("restore: expected matching entries, found a mismatch in the window")
 
 
 def _wider(box: tuple[float, ...], size: tuple[int, int]) -> tuple[float, ...]:
@@ -380,7 +380,7 @@ def _wider(box: tuple[float, ...], size: tuple[int, int]) -> tuple[float, ...]:
 
 
 def check_one_scale(state: Mapping[str, Any]) -> None:
-    """Raises InputError for the flat state of a model with several scales, which has no window."""
+    """Raises InputError if a flat state has several scales, which rules out a window."""
     grids = {np.shape(state[f"previous_indices{look}"]) for look in _looks(state)}
     if len(grids) > 1:
         raise InputError(
@@ -389,15 +389,15 @@ def check_one_scale(state: Mapping[str, Any]) -> None:
 
 
 def _looks(state: Mapping[str, Any]) -> list[str]:
-    """Returns how the entries of a flat state end that belong to each look at a frame."""
+    """Returns the suffix of a flat state's entries for each look at a frame."""
     first = "previous_indices"
     return [name[len(first) :] for name in state if name.startswith(first)]
 
 
 def moved(state: Mapping[str, Any], old: Window, new: Window) -> dict[str, Any]:
-    """Returns a flat state in which the last frame is seen through another window of its scale.
+    """Returns a flat state with the last frame seen through another window of the same scale.
 
-    What the old window did not show is no object's there, and background in the fed back masks.
+    Pixels outside the old window belong to no object, and to the background in the masks fed back.
     """
     rows, columns = (
         (
@@ -434,24 +434,24 @@ def moved(state: Mapping[str, Any], old: Window, new: Window) -> dict[str, Any]:
 def looked_at(
     model: Any, state: Mapping[str, Any], seen: Seen, window: Window, remember: bool
 ) -> dict[str, Any]:
-    """Returns a flat state in which the last frame is seen through any window.
+    """Returns a flat state with the last frame seen through any window.
 
-    The network computes the frame's embeddings anew; its given references stay.
+    The network recomputes the frame's embeddings; the given references stay.
 
     Args:
       model: a `Predictor`, or a SavedModel of one.
       state: after the last frame.
       seen: of that frame.
       window: to look through.
-      remember: whether the memory, if there is one, takes pixels of what is seen. Without them, all
-        that frames at a new scale are matched with globally is of another scale.
+      remember: whether pixels of the last frame join the memory, if there is one. Otherwise frames
+        at a new scale would be matched globally with pixels of other scales only.
     """
     object_ids = np.asarray(state["object_ids"])
     shown = window.mask(seen.ids)
     is_empty = not np.isin(shown, object_ids[object_ids > 0]).any()
     if is_empty:  # `start` needs an object.
         shown = np.array(shown)
-        shown[0, 0] = object_ids[-1]
+        shown[0, 0] = object_ids[-1] or 1
     started = model.start(window.image(seen.image), shown)
     position = np.searchsorted(object_ids, np.asarray(started["object_ids"]))
     found = np.asarray(started["previous_indices"])
@@ -472,15 +472,15 @@ def looked_at(
 def _remembered(
     state: Mapping[str, Any], started: Mapping[str, Any], position: np.ndarray, look: str
 ) -> dict[str, Any]:
-    """Returns the memory of a flat state with the pixels that another one has as a reference.
+    """Returns the memory entries of a flat state plus the reference pixels of another state.
 
     Args:
-      state: whose memory it is.
-      started: the other one.
-      position: of each of its objects in `state`.
+      state: the state with the memory.
+      started: the state with the reference pixels.
+      position: index in `state` of each object of `started`.
       look: see `_looks`.
     """
-    # Here: TensorFlow is not to be waited for where a flag is wrong.
+    # Imported here so that a wrong flag is reported without waiting for TensorFlow.
     from feelvos_tf.inference.reference_pixels import joined
     from feelvos_tf.models.global_matching import Reference
 
@@ -507,7 +507,7 @@ def model_size(frame_size: tuple[int, ...], inference_size: int | None) -> tuple
 
 
 def scaled(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the image at [height, width] `size`, averaged where it shrinks."""
+    """Returns the image at [height, width] `size`, averaged when it shrinks."""
     if size == image.shape[:2]:
         return image
     shrinks = size[0] < image.shape[0]
@@ -516,10 +516,10 @@ def scaled(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def downsample_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the mask at [height, width] `size`, uint8, in which no object of `mask` is lost.
+    """Returns the mask at [height, width] `size`, uint8, without losing any object.
 
-    Nearest neighbor. An object too small for the grid gets the one pixel that holds its middle;
-    where that is another object's only pixel, the nearest one that is not.
+    Nearest neighbor. An object too small for the grid gets the pixel at its middle or, if that is
+    another object's only pixel, the nearest pixel that is not.
     """
     if size == mask.shape:
         return mask
@@ -530,10 +530,10 @@ def downsample_mask(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _pixel_to_spare(grid: np.ndarray, own: np.ndarray) -> tuple[int, int]:
-    """Returns row and column of the pixel of `grid` that an object can have.
+    """Returns row and column of the pixel of `grid` to give to an object.
 
     Args:
-      grid: the mask made smaller, uint8 [h, w].
+      grid: the downsampled mask, uint8 [h, w].
       own: where the object was, bool [height, width].
     """
     rows, columns = np.nonzero(own)

@@ -1,4 +1,4 @@
-"""The window follows the objects, and masks come back at their places in the frame."""
+"""The window follows the objects, and its masks are placed correctly in the frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ COLORS = np.array([[90, 110, 90], [220, 40, 40], [40, 60, 220]], np.float32)
 
 
 class Tensor(np.ndarray):
-    """An array with the one method of tensors that is used."""
+    """An array with the only tensor method that is used."""
 
     def numpy(self):
         """Returns the array."""
@@ -23,7 +23,7 @@ class Tensor(np.ndarray):
 
 
 class PixelModel:
-    """Stands in for a network: the label of a pixel is that of the nearest color."""
+    """Stands in for a network: a pixel gets the label of the nearest color."""
 
     def __init__(self):
         self.shapes = []
@@ -32,7 +32,7 @@ class PixelModel:
         self.step.__func__.input_signature = None
 
     def start(self, image, mask):
-        """Returns a state with embeddings that are the colors on the stride-4 grid."""
+        """Returns a state whose embeddings are the colors on the stride-4 grid."""
         self.starts += 1
         grid = np.asarray(mask)[::4, ::4]
         ids = np.unique(mask[mask != 255]).astype(np.int32)
@@ -50,7 +50,7 @@ class PixelModel:
 
     def _step(self, image, state):
         self.shapes.append(image.shape[:2])
-        # What a network would compare the frame with has the frame's grid.
+        # The state to match with has the grid of the frame.
         assert state["previous_embeddings"].shape == (*image[::4, ::4].shape[:2], 3)
         assert state["previous_indices"].shape == image[::4, ::4].shape[:2]
         ids = state["object_ids"]
@@ -62,13 +62,13 @@ class PixelModel:
         return ids[winners].astype(np.uint8), probabilities.view(Tensor), after
 
     def add_objects(self, mask, state):
-        """Returns the state with further ids."""
+        """Returns the state with additional ids."""
         ids = np.union1d(state["object_ids"], mask[(mask > 0) & (mask < 255)]).astype(np.int32)
         return {**state, "object_ids": ids, "marked": mask}
 
 
 class TwoLooks(PixelModel):
-    """Looks at every frame twice, as a network that flips frames does."""
+    """Looks at every frame twice, like a network with `flip`."""
 
     def _previous(self, state, image, indices):
         after = super()._previous(state, image, indices)
@@ -79,13 +79,13 @@ class TwoLooks(PixelModel):
     def _step(self, image, state):
         for name in ("previous_embeddings", "previous_indices", "previous_masks"):
             first, second = (np.asarray(state[f"{name}{look}"]) for look in ("", "_scale_1"))
-            # Both were moved or looked at alike; what a window has not seen is the same in both.
+            # Both moved in the same way; pixels outside the old window are equal in both.
             assert first.shape == second.shape and np.isin(second - first, (0, 1)).all()
         return super()._step(image, state)
 
 
 def draw(*boxes, size=SIZE):
-    """Returns a frame with a rectangle for each of the boxes, and its mask."""
+    """Returns a frame with a rectangle per box, and its mask."""
     mask = np.zeros(size, np.uint8)
     for i, (top, bottom, left, right) in enumerate(boxes, 1):
         mask[top:bottom, left:right] = i
@@ -95,9 +95,7 @@ def draw(*boxes, size=SIZE):
 @pytest.mark.parametrize("side", [30, 100, 300])
 @pytest.mark.parametrize("share", [0.3, 0.5, 1.0])
 @pytest.mark.parametrize("size", [240, 480, None])
-def test_a_window_holds_its_objects_with_a_margin_and_no_more_pixels_than_its_share(
-    side, share, size
-):
+def test_a_window_holds_its_objects_with_a_margin_within_its_share_of_pixels(side, share, size):
     rng = np.random.default_rng(side)
     for _ in range(30):
         frame = (480, 854) if rng.random() < 0.5 else (1080, 608)
@@ -118,13 +116,13 @@ def test_a_window_holds_its_objects_with_a_margin_and_no_more_pixels_than_its_sh
         ):
             assert first == 0 or first <= begin * window.scale - margin + 8
             assert last >= min(whole, end * window.scale + margin) - 8
-        # The size comes in steps of 32 pixels.
+        # Sizes are multiples of 32 pixels, plus one.
         most = (np.sqrt(share * grid[0] * grid[1]) + 64) ** 2
         if window.scale > least * 1.01:
             assert rows * columns <= most * 1.3
 
 
-def test_a_window_keeps_its_scale_until_another_one_is_much_better():
+def test_a_window_keeps_its_scale_until_another_is_much_better():
     box = np.array([[200, 300, 400, 500]], float)
     first = windows.around(box, SIZE, 480, 0.5)
     grown = box + [[-8, 8, -8, 8]]
@@ -132,7 +130,7 @@ def test_a_window_keeps_its_scale_until_another_one_is_much_better():
     assert windows.around(grown, SIZE, 480, 0.5).scaled_size != first.scaled_size
     large = box + [[-90, 90, -90, 90]]
     assert windows.around(large, SIZE, 480, 0.5, first.scale).scale < first.scale / 1.3
-    for _ in range(3):  # A window's own scale gives its size again.
+    for _ in range(3):  # A window's own scale reproduces its size.
         again = windows.around(box, SIZE, 480, 0.5, first.scale)
         assert again == first
 
@@ -171,7 +169,7 @@ def test_the_state_moves_with_the_window():
 
 
 @pytest.mark.parametrize(("size", "kind"), [(240, PixelModel), (480, PixelModel), (480, TwoLooks)])
-def test_masks_in_a_window_are_those_of_whole_frames(size, kind):
+def test_masks_in_a_window_agree_with_those_of_whole_frames(size, kind):
     model = kind()
     predictor = VideoPredictor(model, size, window=0.5)
     whole = VideoPredictor(PixelModel(), size)
@@ -207,12 +205,12 @@ def test_a_lost_object_is_found_anywhere_after_some_frames(places):
     assert sizes[-1][0] >= 240 and sizes[-1][1] >= 427 > sizes[0][1]
     image, mask = draw((later_row, later_row + 40, later_column, later_column + 40))
     assert np.mean(predictor.step(image) != mask) < 0.002
-    # And the window follows it there.
+    # The window then shrinks around it.
     predictor.step(image)
     assert model.shapes[-1][0] * model.shapes[-1][1] < sizes[-1][0] * sizes[-1][1]
 
 
-def test_an_object_beside_the_window_is_looked_at_when_it_is_added():
+def test_adding_an_object_outside_the_window_runs_the_network():
     model = PixelModel()
     predictor = VideoPredictor(model, 480, window=0.3)
     image, mask = draw((20, 80, 20, 80), (400, 460, 700, 780))
@@ -226,7 +224,26 @@ def test_an_object_beside_the_window_is_looked_at_when_it_is_added():
     assert model.starts == starts + 1  # The window shows it already.
 
 
-def test_probabilities_stay_where_they_were_when_an_edit_widens_the_window():
+def test_after_its_only_object_is_removed_a_video_goes_on():
+    class Removing(PixelModel):
+        def start(self, image, mask):
+            assert ((mask > 0) & (mask < 255)).any()  # As in `Predictor.start`.
+            return super().start(image, mask)
+
+        def remove(self, object_id, state):
+            return {**state, "object_ids": np.int32([0])}
+
+    predictor = VideoPredictor(Removing(), 480, window=0.3)
+    predictor.start(*draw((20, 80, 20, 80)))
+    predictor.remove(1)
+    image, mask = draw((400, 460, 700, 780))
+    assert not predictor.step(image).any()
+    assert predictor.embeddings.any()
+    predictor.add_objects(mask)  # Outside the window.
+    assert np.mean(predictor.step(image) != mask) < 0.002
+
+
+def test_probabilities_do_not_move_when_an_edit_widens_the_window():
     predictor = VideoPredictor(PixelModel(), 480, window=0.3)
     image, mask = draw((20, 80, 20, 80), (400, 460, 700, 780))
     predictor.start(image, np.where(mask == 1, mask, 0))
@@ -237,8 +254,8 @@ def test_probabilities_stay_where_they_were_when_an_edit_widens_the_window():
     np.testing.assert_array_equal(predictor.probability(1), before)
 
 
-def test_the_memory_takes_what_is_seen_at_a_new_scale():
-    """Background, 3 and 7 have a memory; of the objects, only 7 is seen."""
+def test_the_memory_gains_pixels_at_a_new_scale():
+    """The background, 3 and 7 have a memory; of the objects, only 7 is visible."""
     image, mask = draw((20, 80, 20, 80))
     mask *= 7
     window = windows.whole(SIZE, 240)
@@ -262,13 +279,13 @@ def test_the_memory_takes_what_is_seen_at_a_new_scale():
     np.testing.assert_array_equal(after["memory_embeddings"][:, 0], [1, 10, 3, 7, 70, 71])
     np.testing.assert_array_equal(after["memory_offsets"], [0, 2, 3, 6])
     assert after["memory_offsets"].dtype == np.int32
-    for changed in ({"remember": False}, {"ids": 0 * mask}):  # Nothing that is followed is seen.
+    for changed in ({"remember": False}, {"ids": 0 * mask}):  # No followed object is visible.
         other = seen._replace(ids=changed.get("ids", mask))
         after = windows.looked_at(Model(), state, other, window, changed.get("remember", True))
         assert after["memory_embeddings"] is state["memory_embeddings"]
 
 
-def test_objects_keep_their_numbers_where_one_of_them_is_lost_when_the_frame_is_looked_at_again():
+def test_a_lost_object_does_not_renumber_the_others_when_the_scale_changes():
     predictor = VideoPredictor(PixelModel(), 480, window=0.3)
     predictor.start(*draw((200, 240, 300, 340), (200, 240, 400, 440)))
     frame, mask = draw((0, 0, 0, 0), (200, 240, 400, 440))
@@ -295,7 +312,7 @@ def test_a_caller_may_reuse_its_arrays():
     predictor.start(buffer, mask)
     other.start(np.array(buffer), np.array(mask))
     mask[:] = 0
-    # So large that the scale changes, and the last frame is looked at again.
+    # The box grows so much that the scale changes and the network sees the last frame again.
     for box in ((20, 80, 20, 80), (0, 400, 0, 700), (0, 400, 0, 700)):
         buffer[:] = draw(box)[0]
         found = predictor.step(buffer)
@@ -303,18 +320,18 @@ def test_a_caller_may_reuse_its_arrays():
         found[:] = 0
         for name in ("previous_indices", "previous_embeddings"):
             np.testing.assert_array_equal(predictor._state[name], other._state[name])
-        # What another look at the last frame shows.
+        # Embeddings come from another pass over the stored last frame.
         buffer[:] = 0
         np.testing.assert_array_equal(predictor.embeddings, other.embeddings)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
-def test_a_share_beyond_its_range_is_refused(share):
+def test_a_share_out_of_range_is_rejected(share):
     with pytest.raises(InputError, match=r"window: expected a share of 0 \(whole frames\) to 1"):
         VideoPredictor(PixelModel(), window=share)
 
 
-def test_a_model_of_several_scales_with_a_window_is_refused_and_nothing_is_started():
+def test_a_window_is_rejected_for_a_model_with_several_scales():
     class TwoScales(PixelModel):
         def start(self, image, mask):
             state = super().start(image, mask)
@@ -323,6 +340,6 @@ def test_a_model_of_several_scales_with_a_window_is_refused_and_nothing_is_start
     predictor = VideoPredictor(TwoScales(), 240, window=0.5)
     with pytest.raises(InputError, match="window: expected 0 with a model of several scales"):
         predictor.start(*draw((20, 80, 20, 80)))
-    with pytest.raises(InputError, match="expected a call of start"):
+    with pytest.raises(InputError, match="expected a call to start"):
         predictor.step(draw()[0])
     VideoPredictor(TwoScales(), 240).start(*draw((20, 80, 20, 80)))

@@ -1,8 +1,8 @@
-"""The network: paper section 3. Which sentence of the paper is which function:
+"""The network: paper section 3. Where each sentence of the paper is implemented:
 
 | paper, section 3 | where |
 |---|---|
-| Figure 1, the whole of it | `feelvos_tf.models.feelvos.Feelvos.segment` |
+| Figure 1 as a whole | `feelvos_tf.models.feelvos.Feelvos.segment` |
 | DeepLabv3+ with its output layer removed, features with a stride of 4 | `feelvos_tf.models.deeplab.Decoder` |
 | the Xception-65 architecture | `feelvos_tf.models.backbones.xception.Xception` |
 | Atrous Spatial Pyramid Pooling | `feelvos_tf.models.deeplab.AtrousSpatialPyramidPooling` |
@@ -23,6 +23,6 @@
 | learning rate of 0.0007 for 200,000 steps | `feelvos_tf.training.optimizers.LearningRate` |
 
 Defaults are the values above, except where the 2019 release differs: README.md in this folder lists
-where. `layers/` holds what all of it is built of, `release_checkpoint.py` and `weights.py` bring in
-trained weights.
+where. `layers/` holds the building blocks; `release_checkpoint.py` and `weights.py` load trained
+weights.
 """  # noqa: E501

@@ -1,4 +1,4 @@
-"""The networks that the golden numbers were made with, one for all tests."""
+"""The networks that the golden numbers were computed with, shared by all tests."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from feelvos_tf.testing.golden import build_rule_model
 
 @pytest.fixture(scope="session")
 def rule_model():
-    """Returns `variant, output_stride -> Feelvos` with the rule's weights, one for all tests.
+    """Returns `variant, output_stride -> Feelvos` with the rule's weights, shared by all tests.
 
-    Whoever changes weights calls `build_rule_model` instead.
+    Tests that change weights call `build_rule_model` instead.
     """
     return functools.cache(build_rule_model)

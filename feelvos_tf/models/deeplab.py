@@ -21,7 +21,7 @@ _LOW_LEVEL_FILTERS = 48
 def decoder_batch_norm(
     epsilon: settings.NonNegative = 1e-5, decay: settings.Decay = 0.9997
 ) -> BatchNorm:
-    """Returns a batch norm of ASPP or decoder, by default the release's: see `BatchNorm`."""
+    """Returns a batch norm for ASPP or decoder, by default the release's: see `BatchNorm`."""
     return BatchNorm(epsilon, decay)
 
 
@@ -36,12 +36,12 @@ def _convolution(scope: str, filters: int) -> Convolution:
 
 
 def _dropout(x: tf.Tensor, seeds: tf.Tensor | None, rate: float) -> tf.Tensor:
-    """Returns `x` with a share `rate` of it set to 0.
+    """Returns `x` with a share `rate` of its values set to 0.
 
     Args:
       x: `[n, h, w, channels]`.
-      seeds: integer `[clips, 2]`, one for each of so many equal parts of the batch: dropout in a
-        clip does not depend on the clips beside it. None draws at random.
+      seeds: integer `[clips, 2]`, one for each clip, an equal part of the batch, so that a clip's
+        dropout does not depend on the other clips. None draws at random.
       rate: 0..1.
     """
     if seeds is None:
@@ -57,7 +57,7 @@ def _dropout(x: tf.Tensor, seeds: tf.Tensor | None, rate: float) -> tf.Tensor:
 class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
     """Image pooling, a 1x1 branch and one branch per atrous rate, projected to 256 channels.
 
-    Reproduction trap: the dropout after the projection is active whenever training, even with
+    Reproduction trap: the dropout after the projection is always active in training, even with
     frozen batch norm. Source: 2019 release, deeplab/model.extract_features.
 
     Args:
@@ -106,10 +106,10 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
 def _mean_of_image(x: tf.Tensor, training: bool) -> tf.Tensor:
     """Returns `[n, 1, 1, channels]`.
 
-    While training it is an average pooling as large as the image, as in the release: that sums in
-    another order than a plain mean, which shows in gradients of the golden numbers.
+    In training it is average pooling over the whole image, as in the release: this sums in another
+    order than a plain mean, which shows in the golden gradients.
     """
-    x = tf.cast(x, tf.float32)  # 16 bits are too few for the sum of so many numbers.
+    x = tf.cast(x, tf.float32)  # 16 bits are too few for a sum over all pixels.
     size = x.shape[1:3]
     if training and size.is_fully_defined():
         return tf.nn.avg_pool2d(x, size, 1, "VALID")

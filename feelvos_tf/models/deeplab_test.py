@@ -69,7 +69,7 @@ def test_the_rate_of_dropout_also_holds_for_each_clip_s_seed():
     np.testing.assert_array_equal(AtrousSpatialPyramidPooling((), 0.0).dropout(ones, None), ones)
 
 
-# Name of the setting -> epsilon and decay of the 2019 release, and how its layers begin.
+# Name of the setting -> epsilon and decay of the 2019 release, and prefixes of its layers.
 NORMS = {
     "xception_batch_norm": ((1e-3, 0.9997), "xception_41/"),
     "mobilenet_v2_batch_norm": ((1e-3, 0.997), "MobilenetV2/"),

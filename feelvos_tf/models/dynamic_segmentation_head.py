@@ -9,7 +9,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.layers.convolution import Convolution, SeparableConv, truncated_normal
 from feelvos_tf.models.layers.variables import maps
 
-# For a 480x854 frame the activations of so many objects take 100 MB per layer.
+# For a 480x854 frame, the activations of this many objects take 100 MB per layer.
 _OBJECTS_AT_ONCE = 4
 
 
@@ -17,7 +17,7 @@ _OBJECTS_AT_ONCE = 4
 class SegmentationHead(tf.keras.layers.Layer):
     """Four separable 7x7 convolutions and a 1x1 convolution to one logit per object and pixel.
 
-    All objects share the features and differ in the few cues alone. The first depthwise convolution
+    All objects share the features and differ only in the few cues. The first depthwise convolution
     and its ReLU act per channel, and the first pointwise convolution is linear before its ReLU, so
     the features' part of the first layer is computed once and added to each object's.
 
@@ -26,8 +26,8 @@ class SegmentationHead(tf.keras.layers.Layer):
     and deeplab/model.get_branch_logits.
 
     Args:
-      num_cues: how many maps differ between the objects.
-      layers: how many separable convolutions there are.
+      num_cues: number of maps that differ between the objects.
+      layers: number of separable convolutions.
       kernel_size: of their depthwise convolutions, odd.
       channels: of their outputs.
       atrous_rates: of the depthwise convolutions, one per layer; () for 1.
@@ -73,7 +73,8 @@ class SegmentationHead(tf.keras.layers.Layer):
         Args:
           features: `[1, h, w, channels]` decoder features.
           cues: `[objects, h, w, cues]` global map, previous mask, local map, in this order.
-          training: whether gradients are needed. If not, a few objects at a time save memory.
+          training: whether gradients are needed. If not, objects are processed a few at a time to
+            save memory.
         """
         shared = self.convolutions[0].share(features)
         cues = tf.cast(cues, features.dtype)

@@ -33,8 +33,8 @@ class Embedding(tf.keras.layers.Layer):
 
     Args:
       dimension: of the vectors.
-      linear: a 1x1 convolution without a ReLU instead, as the release has for its triplet loss,
-        where the embedding takes the place of DeepLab's logits.
+      linear: use a 1x1 convolution without a ReLU instead, as the release does for its triplet
+        loss, where the embedding takes the place of DeepLab's logits.
     """
 
     def __init__(self, dimension: int, linear: bool = False):

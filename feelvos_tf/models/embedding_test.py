@@ -11,7 +11,7 @@ def test_a_pointwise_kernel_starts_as_the_identity_with_noise():
     np.testing.assert_allclose(noise.std(), 0.03 * 0.88, rtol=0.05)
 
 
-def test_of_a_depthwise_kernel_only_channel_0_starts_as_the_identity():
+def test_only_channel_0_of_a_depthwise_kernel_starts_as_the_identity():
     kernel = NoisyIdentity()([3, 3, 256, 1]).numpy()[..., 0]
     ones = np.zeros((3, 3, 256))
     ones[1, 1, 0] = 1

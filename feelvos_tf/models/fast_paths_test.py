@@ -1,4 +1,4 @@
-"""What inference computes without a gradient equals what training computes with one."""
+"""Inference, without a gradient, computes the same as training, with one."""
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ def test_steps_of_global_matching_fit_together(monkeypatch):
 
 
 @pytest.mark.parametrize("num_objects", [1, 4, 9])
-def test_objects_of_the_head_in_turns_or_together(num_objects):
+def test_the_head_gives_the_same_in_turns_and_for_all_objects_together(num_objects):
     tf.keras.utils.set_random_seed(1)
     head = SegmentationHead(3)
     features = tf.random.normal([1, 9, 8, 6])

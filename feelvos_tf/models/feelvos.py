@@ -42,7 +42,7 @@ class Features(NamedTuple):
 
 
 class Previous(NamedTuple):
-    """What the network uses of the previous frame.
+    """What the network uses from the previous frame.
 
     Attributes:
       embeddings: float32 `[h, w, embedding_dimension]`.
@@ -79,8 +79,8 @@ class ClipOutput(NamedTuple):
 class Feelvos(tf.keras.Model):
     """FEELVOS (paper section 3, figures 1 and 3).
 
-    As a Keras model, `model(images)` is the part that looks at single frames: see `call`. Matching
-    and head need two more frames and their masks: `segment` for one frame.
+    As a Keras model, `model(images)` runs the part that processes single frames: see `call`.
+    Matching and head also need two other frames and their masks: see `segment`.
 
     Args:
       backbone: layer from images to low-level and deep features, with attributes for their numbers
@@ -96,15 +96,15 @@ class Feelvos(tf.keras.Model):
       previous_frame_matching: "local" (PF-LM), "global" (PF-GM) or "none".
       previous_frame_predictions: whether the head sees the previous masks (PFP).
       normalize_distances: whether global distances are mapped to 0..1 (equation 1). False gives the
-        head the squared ones; as in the release, only without previous-frame matching.
+        head squared distances; as in the release, only without previous-frame matching.
       majority_neighbors: 0 for FEELVOS. Otherwise the network is the release's for its triplet
-        loss, pixel-wise metric learning: each pixel takes the label that most of its so many
-        nearest pixels of the reference have; the embedding is linear, and there is no head.
-      local_matching: "tiles", or "correlation" (tensorflow_addons): the same numbers.
-      fold_batch_norm: fold frozen batch norm into the convolution before it. False keeps it an
-        operation of its own, in the order of the release's arithmetic: with
-        TF_ENABLE_ONEDNN_OPTS=0 in the environment the numbers are the release's to rounding. That
-        costs a fifth of a training step's time and two fifths of its memory.
+        loss, pixel-wise metric learning: each pixel takes the majority label of this many
+        nearest reference pixels; the embedding is linear, and there is no head.
+      local_matching: "tiles", or "correlation" (tensorflow_addons); both give the same numbers.
+      fold_batch_norm: fold frozen batch norm into the convolution before it. False keeps it a
+        separate operation, in the release's order of arithmetic: with TF_ENABLE_ONEDNN_OPTS=0 in
+        the environment, the numbers are then the release's to rounding. This costs a fifth of a
+        training step's time and two fifths of its memory.
       fine_tune_batch_norm: train with batch statistics and update the running averages.
       freeze_backbone: keep the backbone's weights fixed and stop gradients there, which saves about
         a third of a training step.
@@ -234,14 +234,14 @@ class Feelvos(tf.keras.Model):
         batch_statistics: bool,
         seeds: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Returns the decoder features of `images`: all layers that have a batch norm.
+        """Returns the decoder features of `images`, from all the layers that have a batch norm.
 
         Args:
           images: float32 `[n, height, width, 3]`, RGB 0..255.
           training: whether dropout is active and gradients are needed.
           batch_statistics: normalize by the statistics of `images`, update the running averages.
-          seeds: integer `[clips, 2]`, of the dropout in each of so many equal parts of `images`;
-            None draws at random.
+          seeds: integer `[clips, 2]`, for the dropout in each clip, an equal part of `images`; None
+            draws at random.
         """
         low_level, deep = self.backbone(
             images,

@@ -63,12 +63,12 @@ def test_permuting_the_objects_permutes_the_logits(model, batch):
     np.testing.assert_allclose(permuted, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_clips_of_a_batch_do_not_see_each_other(model, batch):
+def test_clips_of_a_batch_do_not_affect_each_other(model, batch):
     alone = logits(model, {name: value[1:] for name, value in batch.items()})
     np.testing.assert_allclose(logits(model, batch)[1:], alone, rtol=1e-3, atol=1e-4)
 
 
-def test_the_current_frame_s_labels_are_not_seen(model, batch):
+def test_the_current_frame_s_labels_are_not_used(model, batch):
     labels = batch["labels"].numpy()
     labels[:, 2] = 255
     np.testing.assert_array_equal(logits(model, batch, labels=labels), logits(model, batch))
@@ -100,7 +100,7 @@ def test_a_frame_matched_with_itself_has_distance_zero(model, batch):
         ({"previous_frame_matching": "none", "previous_frame_predictions": False}, 1),
     ],
 )
-def test_the_switches_of_table_6_take_cues_away(settings, cues, batch):
+def test_the_switches_of_table_6_remove_cues(settings, cues, batch):
     model = small_model(**settings)
     assert model.head.convolutions[0].depthwise.kernel.shape == [7, 7, 256 + cues, 1]
     [clip, _] = clip_logits(model, **batch, training=False)

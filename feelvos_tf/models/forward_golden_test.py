@@ -28,20 +28,20 @@ from feelvos_tf.testing.golden import assert_close_to_golden, recorded_outputs
 
 NUM_OBJECTS = 3
 FRAMES = (1, 2, 3)
-# mobilenet_v2 amplifies rounding: the same network in float64 differs from the golden numbers, that
-# are float32, by up to 3.4e-5 (features), 8e-5 (distance maps) and 1.5e-4 (probabilities). Where
-# features are the release's to rounding, all that follows is within 5e-6 of it: that needs
-# TF_ENABLE_ONEDNN_OPTS=0 and a processor that sums like that of the golden numbers (Xeon with
-# AVX-512; an EPYC of the fourth generation sums in another order and differs by 1.4e-4).
+# mobilenet_v2 amplifies rounding: the same network in float64 differs from the golden numbers,
+# which are float32, by up to 3.4e-5 (features), 8e-5 (distance maps) and 1.5e-4 (probabilities). If
+# the features are the release's to rounding, everything after them is within 5e-6 of it. This needs
+# TF_ENABLE_ONEDNN_OPTS=0 and a processor that sums like the golden numbers' (Xeon with AVX-512; a
+# fourth-generation EPYC sums in another order and differs by 1.4e-4).
 TOLERANCE = 1e-4
 MOBILENET_TOLERANCE_OF_OTHER_SUMS = 3e-4
 SAME_SUMS = 1e-6
-# The release's label is decided where its two best logits differ by more than this.
+# The release's label is clear-cut where its two best logits differ by more than this.
 MARGIN = 0.01
 
 
 class Run(NamedTuple):
-    """Our network on the golden clip, every frame fed the release's labels of the one before."""
+    """Our network on the golden clip, each frame fed the release's labels of the previous one."""
 
     golden: dict[str, np.ndarray]
     images: np.ndarray
@@ -162,7 +162,7 @@ def test_head_features_logits_and_probabilities(run):
             assert_close_to_golden(value, run.golden[f"frame{frame}_{name}"], run.tolerance)
 
 
-def test_labels_agree_wherever_the_release_is_decided(run):
+def test_labels_agree_wherever_the_release_s_are_clear_cut(run):
     for frame in FRAMES:
         ours = full_size_logits(run, run.outputs[frame].logits[..., 0])
         golden = np.sort(full_size_logits(run, run.golden[f"frame{frame}_logits"]), -1)

@@ -66,8 +66,8 @@ def prepare_reference(
       embeddings: float32 `[h, w, channels]`.
       indices: int32 `[h, w]` object indices; pixels with a negative one are left out.
       num_objects: int32 scalar.
-      max_pixels: at most this many pixels of an object are kept, chosen at random (0: all of
-        them). The paper keeps 1024 while training.
+      max_pixels: at most this many pixels per object are kept, chosen at random (0: all of them).
+        The paper keeps 1024 while training.
       seed: integer `[2]`, for the choice; None draws at random.
     """
     labels = tf.reshape(indices, [-1])
@@ -113,7 +113,7 @@ def global_distances(query: tf.Tensor, reference: Reference, k: int = 1) -> tf.T
     pixels = tf.reshape(query, [-1, query.shape[-1]])
     nearest = tf.stop_gradient(_nearest_pixels(pixels, reference, k))
     found = nearest >= 0
-    # The additional row stands in where there is no pixel at all.
+    # The extra row stands in if there is no pixel at all.
     neighbors = tf.gather(tf.pad(reference.embeddings, [[0, 1], [0, 0]]), tf.maximum(nearest, 0))
     distance = tf.reduce_sum(tf.square(pixels[tf.newaxis, :, tf.newaxis] - neighbors), -1)
     farthest = tf.reduce_max(tf.where(found, distance, 0.0), -1, keepdims=True)
@@ -138,9 +138,9 @@ def global_distances_inference(query: tf.Tensor, reference: Reference, k: int = 
 
 
 def nearest_label_votes(query: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
-    """Returns how many of the k nearest reference pixels are each object's.
+    """Returns how many of the k nearest reference pixels belong to each object.
 
-    The most votes win, and among equals the object with the lowest index: the majority of
+    The object with the most votes wins, or the lowest index among equals: the majority vote of
     pixel-wise metric learning. Source: assign_labels_by_nearest_neighbors in
     feelvos/utils/embedding_utils.py of the 2019 release.
 
@@ -170,15 +170,15 @@ def nearest_label_votes(query: tf.Tensor, reference: Reference, k: int) -> tf.Te
 def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
 
-    It compares some queries with some reference pixels at a time, so that the product stays in the
-    processor's cache. Blocks of one object are reduced to their maximum first, which leaves little
-    to a segmented maximum, which does not use all cores. The cost is the same for any number of
-    objects.
+    Compares some queries with some reference pixels at a time, so that the product stays in the
+    processor's cache. Blocks of a single object are reduced to their maximum first, which leaves
+    little for the segmented maximum, which does not use all cores. The cost does not depend on the
+    number of objects.
     """
     num_objects = tf.size(reference.offsets) - 1
     queries, count = split_queries(fold_query(pixels), large_products.IN_CACHE)
     owners, rows = block_rows(reference.offsets)
-    # The additional row stands in where there is no pixel at all.
+    # The extra row stands in if there is no pixel at all.
     folded = fold_reference(tf.pad(reference.embeddings, [[0, 1], [0, 0]]))
     steps, owners = in_steps(tf.gather(folded, rows)), in_steps(owners, fill=-1)
 

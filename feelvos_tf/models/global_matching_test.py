@@ -64,7 +64,7 @@ def test_an_object_with_fewer_than_k_pixels_repeats_its_farthest(release):
     np.testing.assert_allclose(found[3], release["global_k3_raw"][3], atol=1e-5)
 
 
-def test_an_absent_object_is_as_far_as_can_be(release):
+def test_an_absent_object_has_the_largest_distance(release):
     query, previous = tf.constant(release["query_embedding"]), reference_of(release, "previous")
     for distances in (global_distances, global_distances_inference):
         found = distances(query, previous)
@@ -113,7 +113,7 @@ def test_distances_equal_the_definition(query_size, reference_size, num_objects,
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_reference_that_is_all_void_is_as_far_as_can_be():
+def test_a_reference_that_is_all_void_has_the_largest_distance():
     query, pixels, labels = random_case(0, (5, 6), (4, 4), 3)
     reference = prepare_reference(pixels, tf.fill(labels.shape, -1), 3)
     for found in (global_distances(query, reference), global_distances_inference(query, reference)):

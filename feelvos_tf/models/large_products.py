@@ -1,8 +1,9 @@
 """Squared distances of many pixels to many others as a few large matrix products.
 
-The squared norm is one more channel of a product, so that the nearest pixel has the largest entry.
-Queries come in chunks: distances exist for some of them at a time only. Reference pixels come in
-blocks of 64 of one object each; a block is what one maximum is taken over.
+The squared norm is an extra channel of the product, so that the nearest pixel has the largest
+entry. Queries are processed in chunks, so that only some of the distances exist at a time.
+Reference pixels are grouped into blocks of 64, each of a single object; a maximum is taken over
+each block.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 BLOCK = 64
-# Queries and blocks whose product stays in the processor's cache.
+# Queries per chunk: their product with a step's blocks stays in the processor's cache.
 IN_CACHE = 512
 _BLOCKS_PER_STEP = 32
 
@@ -35,7 +36,7 @@ def fold_reference(pixels: tf.Tensor) -> tf.Tensor:
 def map_chunks(
     function: Callable, elements: tf.Tensor, dtype: tf.DType = tf.float32, at_once: int = 1
 ) -> tf.Tensor:
-    """Returns what `function` makes of each element, some of them at once, stacked."""
+    """Returns the stacked results of `function` for the elements, some computed in parallel."""
     return tf.map_fn(function, elements, fn_output_signature=dtype, parallel_iterations=at_once)
 
 
@@ -57,7 +58,7 @@ def join_queries(chunks: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
 
 
 def block_rows(offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns which reference pixels form which block.
+    """Assigns the reference pixels to blocks.
 
     An object whose pixels do not fill its last block repeats one of them.
 

@@ -99,9 +99,9 @@ def local_distances_correlation(
 ) -> tf.Tensor:
     """Returns `local_distances`, computed by the correlation layer of tensorflow_addons.
 
-    Here, too, the nearest neighbors are found without a gradient. That of the layer is unreliable:
-    on CPUs the threads that sum the gradient of its second input race, and one result in a hundred
-    is wrong.
+    Again, the nearest neighbors are found without a gradient. The layer's own gradient is
+    unreliable: on CPUs, the threads that sum the gradient of its second input race, and one result
+    in a hundred is wrong.
     """
     layer = import_addons().layers.CorrelationCost(
         kernel_size=1,
@@ -161,7 +161,7 @@ def _windows(values: tf.Tensor, radius: int, outside: float) -> tf.Tensor:
 
 
 class _Comparison(NamedTuple):
-    """The queries of some tiles against all pixels around their tile.
+    """The queries of some tiles compared with all pixels around their tile.
 
     Attributes:
       similarity: float32 `[tiles * pixels, tile * tile]`: |query|^2 minus the squared distance;
@@ -282,7 +282,7 @@ def _window_penalty(reach: tf.Tensor) -> tf.Tensor:
 
 
 LOCAL_MATCHINGS = {"tiles": local_distances, "correlation": local_distances_correlation}
-# Without a gradient it does not matter which pixel is the nearest.
+# Without a gradient, only the distance matters, not which pixel is nearest.
 LOCAL_MATCHINGS_INFERENCE = {
     "tiles": local_distances_inference,
     "correlation": local_distances_correlation,

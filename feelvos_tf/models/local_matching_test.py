@@ -58,7 +58,7 @@ def random_case(seed, size, num_objects, channels=4):
 
 @pytest.mark.parametrize("radius", [2, 4, 15])
 def test_maps_equal_the_release_s(release, local_distances, radius):
-    """Object 2 is absent from the previous frame, window 15 reaches over the frame's borders."""
+    """Object 2 is absent from the previous frame; window 15 extends beyond the frame."""
     found = golden_maps(release, local_distances, radius)
     np.testing.assert_allclose(
         normalize_distance(found), release[f"local_w{radius}_norm"], atol=1e-5
@@ -99,7 +99,7 @@ def test_maps_equal_the_definition(local_distances, size, num_objects, radius):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_previous_frame_that_is_all_void_is_as_far_as_can_be(local_distances):
+def test_a_previous_frame_that_is_all_void_has_the_largest_distance(local_distances):
     query, previous, labels = random_case(0, (6, 7), 3)
     found = local_distances(query, previous, tf.fill(labels.shape, -1), 3, 2)
     np.testing.assert_array_equal(normalize_distance(found), np.ones((3, 6, 7)))

@@ -1,4 +1,4 @@
-"""Object ids of a full-size mask become object indices on the stride-4 grid, and one-hot masks."""
+"""Maps object ids of full-size masks to object indices on the stride-4 grid and one-hot masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NO_OBJECT = -1
 
 
 def present_ids(mask: tf.Tensor) -> tf.Tensor:
-    """Returns the sorted int32 ids (background 0 included, void excluded) that `mask` holds."""
+    """Returns the sorted int32 ids in `mask` (background 0 included, void excluded)."""
     ids = tf.sort(tf.unique(tf.reshape(tf.cast(mask, tf.int32), [-1]))[0])
     return tf.boolean_mask(ids, ids != VOID)
 

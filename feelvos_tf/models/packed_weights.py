@@ -22,8 +22,8 @@ class Rounding(NamedTuple):
     """The effect of rounding weights to float16.
 
     Attributes:
-      variable: that with the largest difference.
-      difference: the largest one, relative to the variable's largest value.
+      variable: the one with the largest difference.
+      difference: the largest difference, relative to the variable's largest value.
       parameters: number of the model's parameters.
     """
 
@@ -33,14 +33,14 @@ class Rounding(NamedTuple):
 
 
 def write(model: Feelvos, path: str | os.PathLike[str]) -> Rounding:
-    """Writes the weights of `model`, whole or not at all, and returns the rounding error.
+    """Writes the weights of `model` atomically and returns the rounding error.
 
     Args:
       model: with its variables created and its batch norm not fused.
       path: of the file, ending in .npz.
 
     Raises:
-      InputError: a weight is not finite, or not in float16.
+      InputError: a weight is not finite, or too large for float16.
     """
     exact = {name: variable.numpy() for name, variable in release_names(model).items()}
     packed = {name: _rounded(value) for name, value in exact.items()}
@@ -63,15 +63,15 @@ def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
     Raises:
       InputError: the file is missing, damaged or another model's, or a weight is not finite.
     """
-    values = whole_files.read_npz(path, "a whole file of weights")
+    values = whole_files.read_npz(path, "a complete weights file")
     variables = release_names(model)
     for name, variable in variables.items():
         shape = tuple(variable.shape)
         found = f"shape {list(values[name].shape)}" if name in values else "nothing of that name"
         if name not in values or values[name].shape != shape:
             raise InputError(
-                f"{path}: expected the weights of the model in the settings beside it, with {name} "
-                f"of shape {list(shape)}, found {found}"
+                f"{path}: expected the weights of the model in the settings next to it, with "
+                f"{name} of shape {list(shape)}, found {found}"
             )
         _check_finite(path, name, values[name])
     for name, variable in variables.items():
@@ -79,7 +79,7 @@ def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
 
 
 def _rounded(value: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # Infinity is found and named.
+    with np.errstate(over="ignore"):  # Infinity is reported afterwards.
         return value if value.ndim == 1 else value.astype(np.float16)
 
 

@@ -29,7 +29,7 @@ def values(model) -> dict[str, np.ndarray]:
     return {name: variable.numpy() for name, variable in release_names(model).items()}
 
 
-def test_weights_come_back_as_the_nearest_that_float16_has_vectors_exactly(model, tmp_path):
+def test_kernels_come_back_rounded_to_float16_and_vectors_exactly(model, tmp_path):
     rounding = packed_weights.write(model, tmp_path / "weights.npz")
     other = small_model.create(seed=4, backbone=MobileNetV2)
     packed_weights.load(other, tmp_path / "weights.npz")
@@ -56,7 +56,7 @@ def test_a_weight_that_float16_cannot_hold_is_named_and_nothing_written(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_files_that_cannot_be_used_are_told_in_one_sentence_and_change_nothing(model, tmp_path):
+def test_unusable_files_are_refused_in_one_sentence_and_change_nothing(model, tmp_path):
     path = tmp_path / "weights.npz"
     exact = values(model)
     name = next(name for name, value in exact.items() if value.ndim == 4)
@@ -71,7 +71,7 @@ def test_files_that_cannot_be_used_are_told_in_one_sentence_and_change_nothing(m
         for key, value in values(model).items():
             np.testing.assert_array_equal(value, before[key])
 
-    refused("expected a whole file of weights, found no such file")
+    refused("expected a complete weights file, found no such file")
     packed(model, path, **{name: nan})
     refused(f"found NaN or infinity in {name}")
     packed(model, path, **{name: None})
@@ -82,16 +82,16 @@ def test_files_that_cannot_be_used_are_told_in_one_sentence_and_change_nothing(m
     whole = path.read_bytes()
     for damaged in (whole[: len(whole) // 2], whole[:-10], b"no archive", b""):
         path.write_bytes(damaged)
-        refused("expected a whole file of weights")
+        refused("expected a complete weights file")
     flipped = bytearray(whole)
     flipped[len(whole) // 2] ^= 0xFF
     path.write_bytes(flipped)
-    refused("expected a whole file of weights")
+    refused("expected a complete weights file")
 
 
 def test_weights_of_another_network_are_refused(model, tmp_path):
     packed_weights.write(model, tmp_path / "weights.npz")
     other = Feelvos(MobileNetV2(depth_multiplier=0.2), atrous_rates=(), embedding_dimension=8)
     other.create_variables()
-    with pytest.raises(InputError, match="the settings beside it, with .* found shape"):
+    with pytest.raises(InputError, match="the settings next to it, with .* found shape"):
         packed_weights.load(other, tmp_path / "weights.npz")

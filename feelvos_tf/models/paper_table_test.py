@@ -1,4 +1,4 @@
-"""The table from the paper to the code, in the room's docstring, names what there is."""
+"""The table in the package's docstring that maps the paper to the code names existing code."""
 
 import importlib
 import re
@@ -14,7 +14,7 @@ NAMES = re.findall(r"`(feelvos_tf\.[\w.]+)`", models.__doc__)
 
 
 def find(name: str) -> object:
-    """Returns what a dotted name of a module's attribute stands for."""
+    """Returns the attribute of a module that a dotted name stands for."""
     parts = name.split(".")
     for end in range(len(parts), 0, -1):
         try:

@@ -14,7 +14,7 @@ _SIZE = 33
 
 
 def _gradients(recompute: bool) -> list[tf.Tensor]:
-    """Returns the gradients of a small network's backbone, taken by a strategy's replica."""
+    """Returns the gradients of a small network's backbone, computed in a strategy's replica."""
     strategy = tf.distribute.MirroredStrategy(["/cpu:0"])
     tf.keras.utils.set_random_seed(0)
     with strategy.scope():
@@ -46,6 +46,6 @@ def test_gradients_are_the_same():
         np.testing.assert_allclose(recomputed / scale, kept / scale, atol=1e-4)
 
 
-def test_running_averages_would_move_twice():
+def test_recomputing_while_running_averages_are_updated_is_refused():
     with pytest.raises(InputError, match="recompute_backbone.*fine_tune_batch_norm"):
         Feelvos(MobileNetV2(), recompute_backbone=True, fine_tune_batch_norm=True)

@@ -11,12 +11,12 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.layers.convolution import convolutions_of
 
-# First parts of the names of DeepLab's layers after the backbone, which the release restores only
-# on request (2019 release, deeplab/model.get_extra_layer_scopes).
+# Prefixes of the names of DeepLab's layers after the backbone, which the release restores only on
+# request (2019 release, deeplab/model.get_extra_layer_scopes).
 LAST_LAYERS = ("logits", "image_pooling", "aspp", "concat_projection", "decoder")
 _NEVER_RESTORED = ("logits",)
 _STEP = "global_step"
-# Not variables of the model: step counter and what optimizers and averages keep per variable.
+# Not variables of the model: the step counter, and what optimizers and averages keep per variable.
 _BOOKKEEPING = (_STEP, "Momentum", "Adam", "Adam_1", "ExponentialMovingAverage")
 
 
@@ -31,7 +31,7 @@ class Restored(NamedTuple):
       matched: variables that were set.
       missing: variables of the model that the checkpoint lacks or that were left out.
       unused: variables of the checkpoint that the model lacks or that were left out.
-      ignored: what else the checkpoint holds: optimizer slots, averages, the step.
+      ignored: other contents of the checkpoint: optimizer slots, averages, the step.
     """
 
     matched: list[str]
@@ -49,7 +49,7 @@ def release_names(model: Feelvos) -> dict[str, tf.Variable]:
 
 
 def read_shapes(prefix: str) -> dict[str, list[int]]:
-    """Returns name -> shape of all that the checkpoint holds.
+    """Returns name -> shape of everything in the checkpoint.
 
     Raises:
       InputError: there is no readable checkpoint with this prefix.
@@ -59,12 +59,12 @@ def read_shapes(prefix: str) -> dict[str, list[int]]:
     except (tf.errors.OpError, ValueError) as error:
         raise InputError(
             f"{prefix}: expected the prefix of a TensorFlow checkpoint "
-            f"(PREFIX.index and PREFIX.data-*), found none that can be read"
+            "(PREFIX.index and PREFIX.data-*), found none that can be read"
         ) from error
 
 
 def read_tensor(prefix: str, reader: tf.train.CheckpointReader, name: str) -> np.ndarray:
-    """Returns a value of the checkpoint `prefix` that `reader` has opened.
+    """Returns a tensor of the checkpoint `prefix`, which `reader` has opened.
 
     Raises:
       DamagedCheckpointError: the file is damaged.
@@ -73,7 +73,7 @@ def read_tensor(prefix: str, reader: tf.train.CheckpointReader, name: str) -> np
         return reader.get_tensor(name)
     except (tf.errors.OpError, IndexError, RuntimeError, ValueError) as error:
         raise DamagedCheckpointError(
-            f"{prefix}: expected a whole checkpoint, found {name} unreadable ({error})"
+            f"{prefix}: expected a complete checkpoint, found {name} unreadable ({error})"
         ) from error
 
 
@@ -151,7 +151,7 @@ def initialize_from_deeplab(
     Args:
       model: with its variables created.
       prefix: of the checkpoint.
-      initialize_last_layer: restore ASPP and decoder, too, where the shapes agree.
+      initialize_last_layer: also restore ASPP and decoder, where the shapes agree.
 
     Raises:
       InputError: the checkpoint cannot be read, a shape in the backbone differs or nothing fits.

@@ -42,7 +42,7 @@ def test_names_and_shapes_are_the_release_s(variant, golden, rule_model):
     assert model.count_params() == sum(v.shape.num_elements() for v in names.values())
 
 
-def test_weights_survive_the_way_to_the_release_and_back(model, tmp_path):
+def test_weights_survive_a_round_trip_through_the_release_s_format(model, tmp_path):
     prefix = str(tmp_path / "model.ckpt")
     release_checkpoint.write(model, prefix, global_step=12)
     other = small_model()
@@ -139,7 +139,7 @@ def test_real_deeplab_weights_fill_the_whole_backbone(real_data: Path):
 def test_real_half_width_weights_fit_the_backbone(real_data):
     prefix = real_data / "weights/deeplab_mnv2_dm0.5_pascal/model.ckpt"
     if not prefix.with_name("model.ckpt.index").exists():
-        pytest.skip(f"{prefix} is not there; FEELVOS_TEST_DATA points at the folder it is in")
+        pytest.skip("set FEELVOS_TEST_DATA=... to a folder that holds weights/deeplab_mnv2_dm0.5*")
     model = Feelvos(MobileNetV2(depth_multiplier=0.5))
     model.create_variables()
     restored = release_checkpoint.initialize_from_deeplab(model, str(prefix))

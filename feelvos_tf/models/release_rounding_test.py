@@ -1,6 +1,6 @@
-"""The golden numbers once more, in a process that rounds as the release did: the narrow limits.
+"""The golden tests again with their narrow limits, in a process that rounds as the release did.
 
-There testing/golden.py builds the networks with `Feelvos.fold_batch_norm = False`, too.
+There, testing/golden.py also builds the networks with `Feelvos.fold_batch_norm = False`.
 """
 
 import os
@@ -11,8 +11,6 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-
-
 FILES = [HERE / "forward_golden_test.py", HERE / "train_step_golden_test.py"]
 
 

@@ -47,7 +47,7 @@ from feelvos_tf.models.feelvos import Feelvos
         ),
     ],
 )
-def test_parts_that_cannot_be_are_refused(make, settings, sentence):
+def test_impossible_parts_are_refused(make, settings, sentence):
     with pytest.raises(InputError, match=sentence):
         make(**settings)
 
@@ -71,7 +71,7 @@ def test_parts_that_cannot_be_are_refused(make, settings, sentence):
         ),
     ],
 )
-def test_networks_that_cannot_be_are_refused(settings, sentence):
+def test_impossible_networks_are_refused(settings, sentence):
     with pytest.raises(InputError, match=sentence):
         Feelvos(MobileNetV2(depth_multiplier=0.1, output_stride=16), **settings)
 

@@ -22,22 +22,22 @@ from feelvos_tf.training.train_step import Objective, TrainState, TrainStep
 NUM_STEPS = 200_000
 WEIGHT_DECAY = 0.00004
 KEEP = 0.9
-# Softmax does not see an offset common to all logits: this gradient is rounding noise alone.
+# Softmax ignores an offset common to all logits, so this gradient is only rounding noise.
 WITHOUT_GRADIENT = "logits/semantic/biases"
 SAMPLES = 150
-# Largest relative difference of a gradient's norm. Where a forward pass is rounded otherwise, a few
-# ReLUs and nearest neighbors decide otherwise, and some 40 of 459 norms without dropout differ by
-# 1e-3 to 2.4e-3. (The same network in float64 is no closer: 60 above 1e-3, up to 2.2e-3.)
+# Largest relative difference of a gradient's norm. If the forward pass rounds differently, a few
+# ReLUs and nearest neighbors decide differently, and about 40 of 459 norms without dropout differ
+# by 1e-3 to 2.4e-3. (The same network in float64 is no closer: 60 above 1e-3, up to 2.2e-3.)
 NORM_TOLERANCE = {"drop": 1e-3, "nodrop": 3e-3}
 # Single entries of a gradient, relative to the largest.
 ENTRY_TOLERANCE = 1e-2
-# Both, where the forward pass is the release's to the last bit, as with TF_ENABLE_ONEDNN_OPTS=0 on
-# processors like that of the golden numbers (Xeon with AVX-512).
+# Replaces both if the forward pass is the release's to the last bit, as with
+# TF_ENABLE_ONEDNN_OPTS=0 on processors like the golden numbers' (Xeon with AVX-512).
 TOLERANCE_OF_SAME_ROUNDING = 1e-5
 
 
 class Made(NamedTuple):
-    """What the golden batch gives, with or without dropout."""
+    """Gradients and losses of the golden batch, with or without dropout."""
 
     which: str
     gradients: dict[str, tf.Tensor]
@@ -55,9 +55,9 @@ class Made(NamedTuple):
 
 
 def fixed_dropout(mask):
-    """Returns dropout by a given mask of what stays; without one, everything stays.
+    """Returns dropout with a given mask of the values to keep; None keeps all.
 
-    Reproduction trap: what stays is multiplied by 1 / 0.9, not divided by 0.9.
+    Reproduction trap: kept values are multiplied by 1 / 0.9, not divided by 0.9.
     """
     return lambda x, seed: x if mask is None else x * mask * np.float32(1 / KEEP)
 
@@ -70,7 +70,7 @@ def release(golden):
 
 @pytest.fixture(scope="module")
 def model():
-    """Returns a model of this module's own: the last test changes its weights."""
+    """Returns a model for this module alone: the last test changes its weights."""
     return build_rule_model("xception_65", 16)
 
 

@@ -1,10 +1,10 @@
-"""Loads the weights of a checkpoint into a model: of a training, a conversion or the release.
+"""Loads the weights of a training, converted or release checkpoint into a model.
 
 Checkpoints store weights under their names in the release, so that they do not depend on how Keras
 arranges its layers. The keys of the variable MobilenetV2/Conv/weights are
 
-    weights/MobilenetV2.SConv.Sweights              in those of trainings and conversions,
-    average/averages/MobilenetV2.SConv.Sweights     in those of trainings, its moving average,
+    weights/MobilenetV2.SConv.Sweights              in training and converted checkpoints,
+    average/averages/MobilenetV2.SConv.Sweights     in training ones, for its moving average,
 
 each followed by /.ATTRIBUTES/VARIABLE_VALUE, and its plain name in those of release and DeepLab.
 """
@@ -28,11 +28,11 @@ def load_weights(model: Feelvos, prefix: str, averaged: bool = True) -> None:
     Args:
       model: with its variables created and its batch norm not fused.
       prefix: of the checkpoint: the path without `.index`.
-      averaged: prefer the moving average of the weights, if the training has kept one.
+      averaged: prefer the moving average of the weights, if training kept one.
 
     Raises:
-      InputError: the checkpoint cannot be read or does not fit the model, or the model holds no
-        weights by names of the release.
+      InputError: the checkpoint cannot be read or does not fit the model, or the model has no
+        weights with names in the release.
     """
     shapes = read_shapes(prefix)
     variables = release_names(model)
@@ -51,11 +51,11 @@ def load_weights(model: Feelvos, prefix: str, averaged: bool = True) -> None:
 def checkpoint_of(
     named_variables: Mapping[str, tf.Variable], **others: tf.Module | tf.Variable
 ) -> tf.train.Checkpoint:
-    """Returns the checkpoint that trainings and conversions write.
+    """Returns the checkpoint that training and conversion write.
 
     Args:
       named_variables: all variables of the model by their names in the 2019 release.
-      **others: what else is saved.
+      **others: further objects to save.
     """
     return tf.train.Checkpoint(weights=dict(named_variables), **others)
 
@@ -68,7 +68,7 @@ def _key(
     prefix: str,
 ) -> str:
     """Returns the key in the checkpoint of a variable, given its release name."""
-    # As TensorFlow writes the key of a dictionary into a checkpoint.
+    # As TensorFlow escapes the key of a dictionary in a checkpoint.
     escaped = name.replace(".", "..").replace("/", ".S") + _VALUE
     keys = [f"average/averages/{escaped}"] if averaged else []
     keys += [f"weights/{escaped}", name]

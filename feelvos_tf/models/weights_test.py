@@ -36,7 +36,7 @@ def assert_holds(model: Feelvos, values: dict[str, np.ndarray]) -> None:
         np.testing.assert_array_equal(variable, values[name], err_msg=name)
 
 
-def test_checkpoints_of_trainings_and_conversions_are_read(tmp_path):
+def test_training_and_converted_checkpoints_are_read(tmp_path):
     source, model = mobilenet(), mobilenet()
     prefix = checkpoint_of(release_names(source)).write(str(tmp_path / "ckpt"))
     load_weights(model, prefix)
@@ -76,7 +76,7 @@ def test_a_damaged_checkpoint_is_refused_and_changes_nothing(tmp_path):
     release_checkpoint.write(mobilenet(), str(prefix))
     data = tmp_path / "ckpt-5.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:-1000])
-    with pytest.raises(InputError, match="ckpt-5: expected a whole .* unreadable"):
+    with pytest.raises(InputError, match="ckpt-5: expected a complete .* unreadable"):
         load_weights(model, str(prefix))
     prefix.with_suffix(".index").write_bytes(b"nothing")
     with pytest.raises(InputError, match="ckpt-5: expected the prefix of a TensorFlow checkpoint"):

@@ -1,4 +1,4 @@
-"""A predictor that goes by color, and runs of it over drawn videos: no model is needed."""
+"""A predictor that follows colors and needs no model, and runs of it on drawn videos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from feelvos_tf.testing import drawn_videos
 
 
 class ByColor:
-    """Follows the objects of `drawn_videos.draw` by the colors they start with. A `Propagator`."""
+    """A `Propagator` that follows the objects of `drawn_videos.draw` by their initial colors."""
 
     def another(self):
         return type(self)()

@@ -20,7 +20,7 @@ _STATE = {
 
 
 class ColorModel(tf.Module):
-    """Gives every pixel to the object whose color, in the frame it was given in, is nearest."""
+    """Assigns every pixel to the object that had the nearest color in the frame of its mask."""
 
     def __init__(self, sharpness: float = 0.01):
         super().__init__()
@@ -42,7 +42,7 @@ class ColorModel(tf.Module):
 
     @tf.function(input_signature=[_MASK, _STATE])
     def add_objects(self, mask: tf.Tensor, state: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Returns the state with further objects."""
+        """Returns the state with additional objects."""
         silent = tf.cast(VOID, tf.uint8)
         ids, colors = _ids_and_colors(state["last_image"], tf.where(mask == 0, silent, mask))
         ids = tf.concat([state["object_ids"], ids], 0)
@@ -54,7 +54,7 @@ class ColorModel(tf.Module):
     def correct(
         self, mask: tf.Tensor, state: dict[str, tf.Tensor], max_total_reference_pixels: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Returns the state in which the objects of the mask have the colors they have there."""
+        """Returns the state in which the mask's objects have their colors in the last frame."""
         del max_total_reference_pixels
         ids, colors = _ids_and_colors(state["last_image"], mask)
         places = tf.searchsorted(state["object_ids"], ids)
@@ -82,7 +82,7 @@ class ColorModel(tf.Module):
 
 
 def save(folder: pathlib.Path, sharpness: float = 0.01) -> pathlib.Path:
-    """Returns `folder` after writing the SavedModel there."""
+    """Writes the SavedModel to `folder` and returns `folder`."""
     tf.saved_model.save(ColorModel(sharpness), str(folder))
     return folder
 

@@ -1,4 +1,4 @@
-"""Drawn videos of colored disks that move, for tests of inference."""
+"""Drawn videos of moving colored disks, for tests of inference."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import Image
 from feelvos_tf.media import masks, video_writing
 
 COLORS = np.array([[90, 110, 90], [220, 40, 40], [40, 60, 220], [230, 200, 40]], np.uint8)
-"""Of the background and of the objects in the order they are drawn."""
+"""Colors of the background and of the objects in the order they are drawn."""
 
 
 def draw(frame: int, ids: Iterable[int], size: tuple[int, int] = (48, 80)) -> tuple:
-    """Returns image uint8 [height, width, 3] and ids uint8 [height, width]: disks that move."""
+    """Returns image uint8 [height, width, 3] and ids uint8 [height, width] of moving disks."""
     y, x = np.mgrid[: size[0], : size[1]]
     mask = np.zeros(size, np.uint8)
     image = np.broadcast_to(COLORS[0], (*size, 3)).copy()
@@ -30,7 +30,7 @@ def draw(frame: int, ids: Iterable[int], size: tuple[int, int] = (48, 80)) -> tu
 def write_davis(
     root: pathlib.Path, sequences: dict[str, list[int]], num_frames: int = 5, year: str = "2017"
 ) -> pathlib.Path:
-    """Returns `root` after writing sequences in DAVIS layout at 480p (in name): name -> ids."""
+    """Writes sequences (name -> ids) in DAVIS layout, nominally at 480p; returns `root`."""
     for name, ids in sequences.items():
         images = root / "JPEGImages" / "480p" / name
         images.mkdir(parents=True)
@@ -50,7 +50,7 @@ def write_davis(
 
 
 def write_video(path: pathlib.Path, images: Iterable[np.ndarray], frames_per_second: float) -> None:
-    """Writes an .mp4 of frames that follow one another at a constant rate."""
+    """Writes an .mp4 with a constant frame rate."""
     with video_writing.writing_video(path, frames_per_second) as write:
         for image in images:
             write(image)

@@ -1,4 +1,4 @@
-"""The networks that the golden numbers were made with, and what compares with them."""
+"""The networks that the golden numbers were computed with, and comparisons with them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LAST_THREE_OF_HEAD = "embedding_seg/split_separable_conv2d_0"
 
 
 def _kernel_gain(name: str) -> float:
-    """Returns the factor of the weight rule that keeps activations of useful size."""
+    """Returns the factor of the weight rule that keeps activations in a useful range."""
     if "xception_module/separable_conv" in name and "exit_flow/block2" not in name:
         return 1.0
     if name.endswith("shortcut/weights"):
@@ -73,7 +73,7 @@ def build_rule_model(variant: str, output_stride: int) -> Feelvos:
 
 @contextlib.contextmanager
 def recorded_outputs(layers: Iterable[tf.keras.layers.Layer]) -> Iterator[dict[str, tf.Tensor]]:
-    """Yields what the layers return when they are called, by name; the first of several outputs."""
+    """Yields layer name -> output, filled in as layers are called; the first of several outputs."""
     outputs = {}
 
     def record(layer: tf.keras.layers.Layer) -> None:

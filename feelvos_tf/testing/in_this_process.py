@@ -1,6 +1,6 @@
-"""Runs a program in the test's own process, which has TensorFlow already: seconds less a run.
+"""Runs a program in the test's process, which has loaded TensorFlow already: saves seconds per run.
 
-For what a program does once it runs; that it starts at all has a test of its own.
+For what a program does once it runs; that it starts at all is tested separately.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from feelvos_tf.core import cli
 
 
 def run(program: types.ModuleType, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Returns what a program's `main` did with these arguments, as `subprocess.run` would.
+    """Runs a program's `main` with these arguments; returns what `subprocess.run` would.
 
     Args:
       program: the imported module, with the flags in `_FLAGS`.

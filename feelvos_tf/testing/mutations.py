@@ -1,4 +1,4 @@
-"""Damages files in ways that a seed repeats, for tests of everything that reads files."""
+"""Damages files reproducibly, for tests of everything that reads files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def mutated(content: bytes, rng: np.random.Generator) -> bytes:
 
     Args:
       content: of the file.
-      rng: decides what happens.
+      rng: chooses the changes.
     """
     if content[:1] in (b"{", b"[") and rng.random() < 0.7:
         return _mutated_json(content, rng)

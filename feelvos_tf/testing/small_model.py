@@ -1,4 +1,4 @@
-"""A FEELVOS network so small that a frame takes milliseconds; its weights are random."""
+"""A FEELVOS network with random weights, so small that a frame takes milliseconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from feelvos_tf.models.release_checkpoint import release_names
 
 
 class FewBlocks(MobileNetV2):
-    """The first four widths, one block or two of each: a third less time to trace the network."""
+    """Only the first four widths, with one or two blocks each: takes a third less time to trace."""
 
     _BLOCKS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 1, 2), (6, 64, 1, 2))
 
@@ -18,12 +18,13 @@ class FewBlocks(MobileNetV2):
 def create(
     seed: int = 3, backbone: type[MobileNetV2] = FewBlocks, magnified: str | None = None
 ) -> Feelvos:
-    """Returns the network, biases and batch-norm offsets being random, too, instead of 0.
+    """Returns the network; biases and batch norm offsets are also random instead of 0.
 
     Args:
-      backbone: `MobileNetV2` where the network must be one that settings can build again.
-      magnified: a variable's name in the 2019 release. With random weights all embeddings, and all
-        probabilities, are nearly the same; 1000 times the weights of their layer they are not.
+      backbone: `MobileNetV2` if settings must be able to build the same network.
+      magnified: name, in the 2019 release, of a variable to multiply by 1000. With random weights,
+        all embeddings and all probabilities are nearly the same; with their layer's weights
+        magnified, they differ.
     """
     tf.keras.utils.set_random_seed(seed)
     model = Feelvos(

@@ -50,7 +50,7 @@ class TinyModel(tf.keras.Model):
 
 
 def tiny_batch(clips: int, seed: int, frames: int = 3) -> dict[str, np.ndarray]:
-    """Returns one batch: bright pixels are object 1, some void; the odd clips have 3 objects."""
+    """Returns one batch: bright pixels are object 1, some void; every second clip has 3 objects."""
     rng = np.random.default_rng(seed)
     images = rng.uniform(0, 255, (clips, frames, SIZE, SIZE, 3)).astype(np.float32)
     labels = (images.mean(-1) > 127).astype(np.int32)
@@ -64,7 +64,7 @@ def tiny_batch(clips: int, seed: int, frames: int = 3) -> dict[str, np.ndarray]:
 
 
 def tiny_dataset(clips: int, seed: int = 0) -> tf.data.Dataset:
-    """Returns endless batches of ten kinds."""
+    """Returns endless repetitions of ten batches."""
     batches = [tiny_batch(clips, seed + i) for i in range(10)]
     stacked = {key: np.stack([b[key] for b in batches]) for key in batches[0]}
     return tf.data.Dataset.from_tensor_slices(stacked).repeat()

@@ -1,4 +1,4 @@
-"""Runs a program where importing TensorFlow is an error: what must work without it, does."""
+"""Runs a program in which importing TensorFlow is an error, to show that it works without."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ runpy.run_module({module!r}, run_name="__main__")
 
 
 def run(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Returns what `python -m module` with these arguments did."""
+    """Runs `python -m module` with these arguments and returns the finished process."""
     command = [sys.executable, "-c", _PROGRAM.format(module=module), *arguments]
     return subprocess.run(command, capture_output=True, text=True)

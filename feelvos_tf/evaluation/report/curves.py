@@ -12,12 +12,12 @@ from feelvos_tf.media.masks import DAVIS_PALETTE
 
 _WIDTH, _HEIGHT = 520, 170
 _LEFT, _RIGHT, _TOP, _BOTTOM = 30, _WIDTH - 8, 8, _HEIGHT - 20
-# 0.5 is where recall begins to count a success.
+# Recall counts values above 0.5 as successes.
 _GRID = (0, 0.5, 1)
 
 
 def color(object_id: int) -> str:
-    """Returns the CSS color of an object, the one that its mask has in pictures."""
+    """Returns the CSS color of an object, that of its mask in pictures."""
     return "rgb({},{},{})".format(*DAVIS_PALETTE[object_id])
 
 
@@ -35,7 +35,7 @@ def draw(
       frames: names of the frames, in order.
       objects: the ids.
       values: [objects, frames] in 0..1; NaN leaves a gap.
-      compared: the same of other predictions, drawn dashed.
+      compared: the same for other predictions, drawn dashed.
     """
     x = np.linspace(_LEFT, _RIGHT, max(len(frames), 2))[: len(frames)]
     drawn = [("curve", values)] if compared is None else [("compared", compared), ("curve", values)]
@@ -76,7 +76,7 @@ def _path(x: np.ndarray, values: np.ndarray) -> str:
         if np.isnan(value):
             pen_down = False
             continue
-        # A line of no length shows as a dot, so that a value between two gaps is seen.
+        # A zero-length line shows as a dot, so that a value between two gaps is visible.
         commands.append(
             f"L{place:.1f} {_y(value):.1f}" if pen_down else f"M{place:.1f} {_y(value):.1f}h0"
         )
@@ -87,7 +87,7 @@ def _path(x: np.ndarray, values: np.ndarray) -> str:
 def _tooltips(
     title: str, frames: Sequence[str], objects: Sequence[int], values: np.ndarray, x: np.ndarray
 ) -> list[tuple[float, float, str]]:
-    """Returns (x, width, text) of an invisible column per frame that the mouse finds."""
+    """Returns (x, width, text) of an invisible column per frame, over which the text pops up."""
     width = (_RIGHT - _LEFT) / max(len(frames) - 1, 1)
     columns = []
     for i, frame in enumerate(frames):

@@ -41,7 +41,7 @@ def test_every_object_has_a_curve_in_its_color_and_a_dashed_one_to_compare():
     assert tuple(masks.DAVIS_PALETTE[4]) == (0, 0, 128)
 
 
-def test_the_mouse_finds_the_values_of_each_frame():
+def test_tooltips_show_the_values_of_each_frame():
     svg = curves.draw("J", FRAMES, [1, 4], np.array([[0.5] * 5, [np.nan] * 4 + [0.25]]))
     titles = [title.text for title in ElementTree.fromstring(svg).iter("title")]
     assert titles[0] == "J of frame 00000: object 1: 0.500"

@@ -25,7 +25,7 @@ class Scored:
     scores: Scores
 
     def find(self, name: str) -> SequenceScores | None:
-        """Returns the scores of a sequence; None where it was not there to be scored."""
+        """Returns the scores of a sequence; None if it was not scored."""
         return next((one for one in self.scores.sequences if one.name == name), None)
 
 
@@ -35,7 +35,7 @@ def write_report(
     shown: Scored,
     compared: Scored | None = None,
 ) -> None:
-    """Writes the report, whole or not at all.
+    """Writes the report atomically.
 
     Args:
       path: the HTML file.
@@ -68,7 +68,7 @@ def write_report(
 
 
 def _cards(shown: Scored, compared: Scored | None) -> list[tuple[str, float, float | None]]:
-    """Returns name, value and lead over the compared predictions of the numbers on top."""
+    """Returns (name, value, lead over the compared predictions) of the numbers at the top."""
     others = {} if compared is None else _means(compared.scores.summary)
     return [
         (name, value, value - others[name] if others else None)

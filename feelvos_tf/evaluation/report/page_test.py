@@ -18,7 +18,7 @@ OBJECTS = {"one": [1], "three": [1, 2, 3]}
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """Returns the report about one folder, and the one that compares it with another."""
+    """Returns a report on one folder, and one that compares it with another."""
     folder = tmp_path_factory.mktemp("report")
     ground_truths = protocols.dataset_ground_truths(
         drawn_masks.write_davis(folder / "davis", OBJECTS)
@@ -158,7 +158,7 @@ def browser(tmp_path):
     return run
 
 
-# Runs in the page: everything must have been laid out, decoded and fit the window.
+# Runs in the page: everything must be laid out and decoded, and fit the window.
 _MEASURE = """<script>addEventListener("load", () => {
   const pictures = [...document.images].filter(i => i.naturalWidth > 0 && i.width > 100).length;
   const curves = [...document.querySelectorAll("svg .curve")]

@@ -50,7 +50,7 @@ def _background(path: pathlib.Path | None, size: tuple[int, int]) -> np.ndarray:
 
 
 def _reduce(image: np.ndarray, *ids: np.ndarray) -> list[np.ndarray]:
-    """Returns the image and the masks at the report's width, where they are wider."""
+    """Returns the image and the masks, scaled down to the report's width if they are wider."""
     height, width = image.shape[:2]
     if width <= _WIDTH:
         return [image, *ids]
@@ -60,7 +60,7 @@ def _reduce(image: np.ndarray, *ids: np.ndarray) -> list[np.ndarray]:
 
 
 def _outline(truth: np.ndarray, objects: tuple[int, ...]) -> np.ndarray:
-    """Returns where an object of the ground truth ends, bool [height, width]."""
+    """Returns the contours of the ground truth's objects, bool [height, width]."""
     edges = np.zeros(truth.shape, np.uint8)
     for object_id in objects:
         edges |= boundary.contour((truth == object_id).view(np.uint8))

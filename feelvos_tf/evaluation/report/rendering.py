@@ -1,4 +1,4 @@
-"""Fills the report's templates; every text that is put in is escaped."""
+"""Fills the report's templates; all inserted text is escaped."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import markupsafe
 
 
 def render(template: str, **values: Any) -> markupsafe.Markup:
-    """Returns a template filled with values; another template may hold the result unescaped.
+    """Returns a filled template, which can be inserted into another one unescaped.
 
     Args:
       template: name of a file in `templates/`.
-      **values: what it names; one that is missing is an error.
+      **values: values of its variables; a missing one is an error.
     """
     return markupsafe.Markup(_ENVIRONMENT.get_template(template).render(**values))
 

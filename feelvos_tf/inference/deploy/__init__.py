@@ -1,1 +1,1 @@
-"""Ways to run a predictor elsewhere: TensorFlow Serving, TFLite, a Ray cluster."""
+"""Running a predictor elsewhere: TensorFlow Serving, TFLite, a Ray cluster."""

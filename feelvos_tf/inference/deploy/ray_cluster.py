@@ -1,7 +1,7 @@
-"""Propagates masks on a Ray cluster: an actor per GPU, or per few cores, holds the model.
+"""Propagates masks on a Ray cluster, with a model per GPU or per few cores.
 
-Ray hands out the videos, restarts an actor that was killed, and gives it its video again, which
-then goes on from the last state it saved. All machines must see the same files under the same
+Ray distributes the videos to actors, restarts an actor that was killed and gives it its video
+again, which resumes from the last saved state. All machines must see the same files under the same
 names.
 """
 
@@ -27,16 +27,16 @@ from feelvos_tf.inference.propagation import (
 )
 
 CORES_PER_WORKER = 4
-_RETRIES = 5  # Of a video whose worker was killed.
+_RETRIES = 5  # For a video whose worker was killed.
 
 
 class _Done(NamedTuple):
-    """What came of a video.
+    """The outcome of a video.
 
     Attributes:
       name: of the video.
-      timing: what it took; None where it was complete.
-      failure: why it failed; empty where it did not.
+      timing: of the propagation; None if the video was already complete.
+      failure: error message; empty if there is none.
       lost: see `propagate_video`.
     """
 
@@ -47,14 +47,14 @@ class _Done(NamedTuple):
 
 
 class Worker:
-    """What an actor does: it holds a model and does one video after another."""
+    """An actor: holds a model and propagates one video after another."""
 
     def __init__(self, make_predictor: Callable[[], Propagator], folder: str):
-        """Stores how to make the model; it is made for the first video that needs it.
+        """Stores how to make the model, which is made for the first video that needs it.
 
         Args:
           make_predictor: returns the model.
-          folder: that relative paths start from.
+          folder: base of relative paths.
         """
         os.chdir(folder)
         self._make_predictor = make_predictor
@@ -63,7 +63,7 @@ class Worker:
     def propagate(
         self, video: InputVideo, outputs: Outputs, settings: dict[str, Any], overwrite: bool
     ) -> _Done:
-        """Returns what came of a video."""
+        """Propagates a video and returns the outcome."""
         timing, begin = Timing(), time.perf_counter()
         try:
             if not needs_propagation(video, outputs, settings, overwrite):
@@ -73,7 +73,7 @@ class Worker:
             lost = propagate_video(self._predictor, video, outputs, settings, timing=timing)
         except InputError as error:
             return _Done(video.name, timing, str(error))
-        except Exception as error:  # Of the model, say: it would fail again on every retry.
+        except Exception as error:  # E.g. of the model; every retry would fail as well.
             return _Done(video.name, timing, f"{video.name}: {type(error).__name__}: {error}")
         finally:
             timing.total_seconds = time.perf_counter() - begin
@@ -88,9 +88,9 @@ def propagate_videos_on_ray(
     overwrite: bool = False,
     num_workers: int | None = None,
 ) -> Report:
-    """Returns what came of the videos; their results are on disk.
+    """Writes the results of videos to disk and reports what happened to each.
 
-    The cluster is the one that RAY_ADDRESS names, or that runs on this machine, or a new one here.
+    The cluster is the one in RAY_ADDRESS, one running on this machine, or a new one here.
 
     Args:
       make_predictor: called in every worker that has something to do.
@@ -98,7 +98,7 @@ def propagate_videos_on_ray(
       outputs_of: see `propagate_videos`.
       settings: see `propagate_videos`.
       overwrite: see `propagate_videos`.
-      num_workers: how many actors; None for one per GPU or, without, per four cores.
+      num_workers: number of actors; None for one per GPU or, without GPUs, per four cores.
 
     Raises:
       InputError: Ray is not installed, or its cluster cannot be reached.
@@ -127,16 +127,16 @@ def propagate_videos_on_ray(
                 progress.update()
                 continue
             waiting.discard(done.name)
-            _note(report, done)
+            _add(report, done)
             progress.set_postfix(frames=len(report.timing.step_seconds), refresh=False)
             progress.update()
-    report.timing.total_seconds = time.perf_counter() - begin  # Not of every worker.
+    report.timing.total_seconds = time.perf_counter() - begin  # Not the sum over workers.
     for name in sorted(waiting):
         report.failed[name] = f"{name}: its worker was killed {_RETRIES + 1} times"
     return report
 
 
-def _note(report: Report, done: _Done) -> None:
+def _add(report: Report, done: _Done) -> None:
     if done.failure:
         report.failed[done.name] = done.failure
     elif done.timing is None:
@@ -150,7 +150,7 @@ def _note(report: Report, done: _Done) -> None:
 
 
 def _ray() -> Any:
-    """Returns the module, connected to a cluster."""
+    """Returns the `ray` module, connected to a cluster."""
     try:
         import ray
     except ImportError as error:

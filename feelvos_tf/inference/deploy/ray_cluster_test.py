@@ -1,4 +1,4 @@
-"""A local cluster of two workers, one of which is killed in the middle of a video."""
+"""A local cluster of two workers; one is killed in the middle of a video."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from feelvos_tf.testing import drawn_videos  # noqa: E402
 
 
 class Repeating:
-    """Repeats the last mask one pixel to the right; kills its process where a file says so.
+    """Shifts the last mask one pixel to the right; kills its process once if a file exists.
 
     Object 3 is lost after three steps.
     """
@@ -34,12 +34,12 @@ class Repeating:
         return Repeating(self._folder)
 
     def start(self, image, mask):
-        self._go_on(mask, 0)
+        self._set(mask, 0)
 
     def restore(self, state):
-        self._go_on(state["mask"], int(state["steps"]))
+        self._set(state["mask"], int(state["steps"]))
 
-    def _go_on(self, mask, steps):
+    def _set(self, mask, steps):
         self._mask, self._steps = mask, steps
         self.object_ids = [0, *masks.object_ids(mask)]
 
@@ -47,9 +47,9 @@ class Repeating:
         """Returns the next mask."""
         if 5 in self._mask:
             raise ZeroDivisionError("a defect of the model")
-        order = self._folder / "kill"
-        if 2 in self._mask and self._steps == 2 and order.exists():
-            order.unlink()
+        trigger = self._folder / "kill"
+        if 2 in self._mask and self._steps == 2 and trigger.exists():
+            trigger.unlink()
             (self._folder / "killed").write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
         self._mask, self._steps = np.roll(self._mask, 1, axis=1), self._steps + 1
@@ -81,7 +81,7 @@ def cluster():
     ray.shutdown()
 
 
-def test_a_killed_worker_costs_its_video_some_time_and_nothing_else(cluster, tmp_path):
+def test_a_killed_worker_does_not_change_the_results(cluster, tmp_path):
     sequences = {"bear": [1], "cows": [2], "dog": [3], "broken": [4], "defect": [5]}
     root = drawn_videos.write_davis(tmp_path / "davis", sequences)
     (root / "JPEGImages/480p/broken/00003.jpg").write_bytes(b"damaged")
@@ -114,7 +114,7 @@ def test_a_killed_worker_costs_its_video_some_time_and_nothing_else(cluster, tmp
 
 
 @pytest.mark.slow
-def test_the_program_hands_out_a_data_set_and_the_scorer_reads_its_tree(cluster, tmp_path):
+def test_the_program_distributes_a_data_set_and_the_scorer_reads_the_results(cluster, tmp_path):
     sequences = {"bear": [1], "cows": [2, 3], "dog": [1, 2]}
     drawn_videos.write_davis(tmp_path / "davis", sequences, 12)
     project = pathlib.Path(__file__).parents[2]

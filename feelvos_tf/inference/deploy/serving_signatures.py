@@ -1,7 +1,7 @@
 """The functions of a predictor as signatures of a SavedModel, for TensorFlow Serving.
 
-A signature takes and gives tensors by name: what the functions take as a dict, the state of a
-video, are inputs and outputs of their own there, `previous_masks` and so on.
+A signature takes and returns tensors by name. The state, a dict for the functions, becomes separate
+inputs and outputs: `previous_masks` and so on.
 """
 
 from __future__ import annotations
@@ -13,22 +13,22 @@ import tensorflow as tf
 if TYPE_CHECKING:
     from feelvos_tf.inference.predictor import Predictor
 
-# Of the functions that take a state; all give one. What they take before it:
+# Functions that take and return a state -> the inputs before it.
 _WITH_STATE = {
     "step": ("image",),
     "add_objects": ("mask",),
     "correct": ("mask",),
     "remove": ("object_id",),
 }
-# Whatever the setting says: a server that has no bound of its own.
+# Negative: `correct` keeps the model's own bound.
 _BOUND_OF_MODEL = -1
 
 
 def signatures(predictor: Predictor) -> dict[str, Any]:
     """Returns name -> function with an input signature.
 
-    They are traced while the SavedModel is written, where the predictor's own functions are traced
-    as well; traced before, each of them would be in the file twice.
+    They are traced while the SavedModel is written, along with the predictor's own functions. If
+    they were traced earlier, the file would contain each of them twice.
 
     * `start`: image, mask -> state
     * `step`: image, state -> ids, probabilities, state
@@ -36,7 +36,7 @@ def signatures(predictor: Predictor) -> dict[str, Any]:
     * `remove`: object_id, state -> state
     * `segment_clip`, also the default: images, mask -> ids
 
-    A state has the names of `feelvos_tf/inference/state.py`. See the functions of `Predictor`.
+    The state's names are those of `feelvos_tf/inference/state.py`. See the methods of `Predictor`.
     """
     found = {name: _with_state(predictor, name) for name in _WITH_STATE}
     image, mask = predictor.start.input_signature
@@ -50,7 +50,7 @@ def signatures(predictor: Predictor) -> dict[str, Any]:
 
 
 def _with_state(predictor: Predictor, name: str) -> Any:
-    """Returns one of the functions that take a state."""
+    """Returns the signature of a function that takes a state."""
     function = getattr(predictor, name)
     own = dict(zip(_WITH_STATE[name], function.input_signature))
     state = function.input_signature[1]

@@ -1,8 +1,8 @@
 """A predictor as a TFLite file: frames of one size, a fixed number of objects.
 
-TFLite has no operations for what grows with a video, so everything that could is fixed: the frames'
-size, the number of objects, and how many reference pixels an object has. The mask holds 0 for the
-background and 1, 2, ... for the objects, each at least once.
+TFLite has no operations for tensors that grow, so all sizes are fixed: the frames' size, the number
+of objects, and the number of reference pixels per object. The mask holds 0 for the background and
+1, 2, ... for the objects, each at least once.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ PRECISIONS = ("float32", "float16", "int8")
 
 
 class Fixed(NamedTuple):
-    """What the file is made for.
+    """The fixed sizes of a file.
 
     Attributes:
       height: of the frames.
       width: of the frames.
-      num_objects: with the background.
-      reference_pixels: of every object.
+      num_objects: number of objects, including the background.
+      reference_pixels: number of reference pixels per object.
     """
 
     height: int
@@ -42,17 +42,17 @@ class Fixed(NamedTuple):
 
 
 class FixedPredictor(tf.Module):
-    """`start` and `step` of a predictor for `Fixed` shapes, the state as flat named tensors."""
+    """`start` and `step` of a predictor for `Fixed` sizes, with the state as named tensors."""
 
     def __init__(self, predictor: Predictor, fixed: Fixed):
         """Traces both functions.
 
         Args:
-          predictor: of one scale, which feeds labels back.
-          fixed: the shapes.
+          predictor: with one scale, without `flip`, and with labels as feedback.
+          fixed: the sizes.
 
         Raises:
-          InputError: the predictor looks at a frame several times.
+          InputError: the predictor has several scales or flips frames.
         """
         super().__init__()
         if predictor.scales != (1.0,) or predictor.flip:
@@ -86,9 +86,9 @@ class FixedPredictor(tf.Module):
         return video_state.to_flat(PredictorState(object_ids, tf.constant(True), (scale,)))
 
     def _reference(self, embeddings: tf.Tensor, indices: tf.Tensor) -> Reference:
-        """Returns `reference_pixels` of each object, at equal distances in reading order.
+        """Returns `reference_pixels` pixels of each object, evenly spaced in reading order.
 
-        Those of a smaller object are repeated, which changes no nearest neighbor.
+        Those of smaller objects are repeated, which changes no nearest neighbor.
         """
         pixels, count = embeddings.shape[0] * embeddings.shape[1], self._fixed.reference_pixels
         flat, labels = tf.reshape(embeddings, [pixels, -1]), tf.reshape(indices, [pixels])
@@ -110,14 +110,14 @@ class FixedPredictor(tf.Module):
 def convert(predictor: Predictor, fixed: Fixed, precision: str = "float32") -> bytes:
     """Returns the content of a .tflite file with the signatures `start` and `step`.
 
-    Some operations of the matching (lists of tensors in loops) stay TensorFlow's: an interpreter
-    needs the Flex delegate, which the TensorFlow package brings.
+    Some operations of matching (lists of tensors in loops) remain TensorFlow operations, so the
+    interpreter needs the Flex delegate, which is part of the TensorFlow package.
 
     Args:
-      predictor: to be converted.
-      fixed: the shapes.
-      precision: of the weights, one of `PRECISIONS`. Activations stay float32: calibrated to 8
-        bits, too, the file is written, but TensorFlow 2.15's interpreter aborts on it.
+      predictor: the predictor to convert.
+      fixed: the sizes.
+      precision: of the weights, one of `PRECISIONS`. Activations stay float32: with calibrated
+        8-bit activations a file is written, but TensorFlow 2.15's interpreter aborts on it.
 
     Raises:
       InputError: a setting is out of range.
@@ -126,7 +126,7 @@ def convert(predictor: Predictor, fixed: Fixed, precision: str = "float32") -> b
         raise InputError(f"TFLite: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
     module = FixedPredictor(predictor, fixed)
     with tempfile.TemporaryDirectory() as folder:
-        # The converter takes several signatures from a SavedModel alone.
+        # The converter accepts several signatures only from a SavedModel.
         signatures = {"start": module.start, "step": module.step}
         tf.saved_model.save(module, folder, signatures)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder, list(signatures))

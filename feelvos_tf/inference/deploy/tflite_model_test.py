@@ -1,4 +1,4 @@
-"""The TFLite file, against the predictor with the same reference pixels."""
+"""The TFLite file, compared with the predictor with the same reference pixels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FIXED = tflite_model.Fixed(*SIZE, num_objects=3, reference_pixels=300)
 
 @pytest.fixture(scope="module")
 def predictor():
-    # TFLite files have no memory, which does not matter before the fifth frame.
+    # TFLite files have no memory, which makes no difference before the fifth frame.
     return Predictor(small_model.create(), memory_every=5)
 
 
@@ -26,7 +26,7 @@ def frame(number: int):
 
 
 def run(start, step) -> list[np.ndarray]:
-    """Returns ids and probabilities of two frames; the functions take and give named tensors."""
+    """Returns ids and probabilities of two frames; both functions use named tensors."""
     image, mask = frame(0)
     state = start(image=image, mask=mask)
     results = []
@@ -45,8 +45,8 @@ def of_predictor(predictor: Predictor) -> list[np.ndarray]:
     return run(lambda image, mask: predictor.start(image, mask), step)
 
 
-def test_with_room_for_all_reference_pixels_the_results_are_the_predictors(predictor):
-    """300 are more than any object has on the grid of 13x21 pixels."""
+def test_with_room_for_all_reference_pixels_the_results_equal_the_predictors(predictor):
+    """300 is more than any object has on the grid of 13x21 pixels."""
     content = tflite_model.convert(predictor, FIXED)
     interpreter = tf.lite.Interpreter(model_content=content)
     signatures = (interpreter.get_signature_runner(name) for name in ("start", "step"))
@@ -81,7 +81,7 @@ def test_reference_pixels_are_spread_over_large_objects_and_repeated_in_small_on
         np.testing.assert_allclose(chosen, own[places], atol=1e-5)
 
 
-def test_what_cannot_be_converted_is_told_in_one_sentence(predictor):
+def test_unsupported_conversions_are_reported_in_one_sentence(predictor):
     for given, precision, sentence in (
         (Predictor(small_model.create(), scales=(1.0, 0.5)), "float32", r"scales = \(1.0,\)"),
         (Predictor(small_model.create(), flip=True), "float32", "without Predictor.flip"),

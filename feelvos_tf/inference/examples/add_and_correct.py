@@ -1,6 +1,6 @@
-"""Adds objects where they are first of interest, and corrects one: add_and_correct.jpg.
+"""Adds objects in later frames, corrects a frame and removes an object: add_and_correct.jpg.
 
-The masks that a person would draw on those frames are those of the data set here.
+Masks of the data set stand in for those that a person would draw on these frames.
 """
 
 import pathlib
@@ -17,7 +17,7 @@ frames = list(video.open_frames(POND.format("JPEGImages")))
 
 
 def drawn(number: int, *objects: int) -> np.ndarray:
-    """Returns a mask of some objects, uint8 [height, width]; elsewhere it is 0."""
+    """Returns a mask of some objects, uint8 [height, width]; 0 elsewhere."""
     ids = masks.read_annotation(pathlib.Path(POND.format("Annotations")) / f"{number:05d}.png")
     return np.where(np.isin(ids, objects), ids, 0).astype(np.uint8)
 
@@ -28,9 +28,9 @@ ids = [drawn(0, 1)]
 for number, frame in enumerate(frames[1:], 1):
     found = predictor.step(frame)
     if number == 6:
-        predictor.add_objects(drawn(number, 2))  # It is followed from here on,
+        predictor.add_objects(drawn(number, 2))  # Followed from here on,
     if number == 10:
-        predictor.add_objects(drawn(number, 3))  # without a second pass of the network.
+        predictor.add_objects(drawn(number, 3))  # usually without another pass of the network.
     if number == 16:
         predictor.correct(drawn(number, 1, 2, 3), background=True)
         found = drawn(number, 1, 2, 3)

@@ -1,4 +1,4 @@
-"""The examples of this folder: each runs, and what it writes is what its first line says."""
+"""The examples of this folder run and write what their first line says."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ROOT = FOLDER.parents[2]
 
 @pytest.fixture(scope="module")
 def model():
-    """Returns the bundled model at a size that takes a fraction of the time."""
+    """Returns the bundled model at a small size, to save time."""
     return feelvos_tf.load(inference_size=96, window=0)
 
 
 @pytest.fixture
 def run(model, tmp_path, monkeypatch):
-    """Returns a function that runs an example in a folder of its own."""
+    """Returns a function that runs an example in a temporary folder."""
     (tmp_path / "testdata").symlink_to(ROOT / "testdata")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(feelvos_tf, "load", lambda **_: model.another())
@@ -44,7 +44,7 @@ def test_a_clip_is_segmented_and_shown(run, capsys):
     assert pictures.read_image("examples_output/clip.jpg").shape[1] == 5 * 240 + 4 * 6
 
 
-def test_objects_are_added_corrected_and_taken_out(run, capsys):
+def test_objects_are_added_corrected_and_removed(run, capsys):
     found = run("add_and_correct.py")
     seen = [set(np.unique(ids)) - {0} for ids in found["ids"]]
     assert seen[6] == {1} and seen[7] == {1, 2} and seen[11] == {1, 2, 3} and 3 not in seen[21]
@@ -53,20 +53,20 @@ def test_objects_are_added_corrected_and_taken_out(run, capsys):
     assert pictures.read_image("examples_output/add_and_correct.jpg").shape[0] == 160
 
 
-def test_a_stream_is_followed_with_a_state_of_bounded_size(run):
+def test_the_state_of_a_stream_has_bounded_size(run):
     sizes = run("stream.py")["sizes"]
-    # The memory holds 1024 pixels of each object at most, and of each 100 numbers.
+    # The memory holds at most 1024 pixels of each object, of 100 numbers each.
     assert len(sizes) == 36 and max(sizes) <= sizes[0] + 2 * 1024 * 100 * 4
     assert len(list(video.open_frames("examples_output/stream.mp4"))) == 36
 
 
-def test_run_lengths_of_many_videos_are_read_back(run, capsys):
+def test_run_lengths_of_many_videos_can_be_read_back(run, capsys):
     pytest.importorskip("pycocotools", reason="pip install pycocotools")
     run("many_videos.py")
     lines = capsys.readouterr().out.splitlines()
     assert sum("object" in line and ".png" in line for line in lines) >= 3
     run("many_videos.py")
-    assert "no frame beside the given one" in capsys.readouterr().out
+    assert "no frame was propagated" in capsys.readouterr().out
 
 
 def test_the_notebook_runs_cell_by_cell(model, tmp_path, monkeypatch, capsys):

@@ -1,7 +1,7 @@
 """Segments the videos of a data set into COCO run lengths and reads these with pycocotools.
 
-The same command goes on where it was stopped, and leaves alone what is complete. The program for it
-is `python -m feelvos_tf.predict --dataset_root=testdata --output_dir=OUT --save=rle`.
+Running it again resumes where it stopped and skips complete videos. The same as a command:
+`python -m feelvos_tf.predict --dataset_root=testdata --output_dir=OUT --save=rle`.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ OUTPUT = pathlib.Path("examples_output")
 
 
 def outputs_of(video: input_video.InputVideo) -> Outputs:
-    """Returns where the masks of a video go, and what else is written."""
+    """Returns where the masks and other files of a video go."""
     folder = OUTPUT / video.name
     return Outputs(folder, (result_files.RunLengths(folder / "masks.json"),))
 

@@ -1,4 +1,4 @@
-"""Segments a clip from the mask of its first frame; some frames of it are in clip.jpg."""
+"""Segments a clip from the mask of its first frame and writes some frames to clip.jpg."""
 
 import pathlib
 

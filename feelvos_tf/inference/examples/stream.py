@@ -1,4 +1,4 @@
-"""Follows an object through frames as they come and keeps none of them: stream.mp4."""
+"""Follows an object through frames as they arrive, without keeping any: stream.mp4."""
 
 import pathlib
 
@@ -7,8 +7,8 @@ from feelvos_tf.media import overlay, video, video_writing
 
 OUTPUT = pathlib.Path("examples_output")
 
-# In its place `live_frames.open_camera(0)` or, for what another program writes to standard input,
-# `live_frames.open_pipe()`, both of feelvos_tf.media.
+# Alternatively, from feelvos_tf.media: `live_frames.open_camera(0)` or, for frames that another
+# program writes to standard input, `live_frames.open_pipe()`.
 frames = video.open_frames("testdata/bunny.mp4")
 mask = feelvos_tf.read_mask("testdata/bunny.png")
 

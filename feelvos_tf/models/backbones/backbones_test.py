@@ -48,7 +48,7 @@ def layer_of_end_point(name: str) -> str:
 
 
 def as_one_image(x: tf.Tensor, shape: np.ndarray) -> tf.Tensor:
-    """Returns `x` of that shape, also where space-to-batch has taken it apart."""
+    """Returns `x` in that shape, also if space-to-batch has split it."""
     parts = int(np.sqrt(x.shape[0]))
     beyond = parts * np.array(x.shape[1:3]) - shape[1:3]
     return tf.batch_to_space(x, [parts, parts], [[0, beyond[0]], [0, beyond[1]]])
@@ -112,7 +112,7 @@ def graph_features():
 
 
 def test_processors_without_onednn_give_the_same_features(tmp_path):
-    """TensorFlow switches oneDNN off where a processor lacks AVX512-VNNI."""
+    """TensorFlow disables oneDNN on processors without AVX512-VNNI."""
     other = "1" if os.environ.get(cli.ONEDNN) == "0" else "0"
     subprocess.run(
         [sys.executable, "-c", _CHILD.format(__name__), tmp_path / "other.npy"],
@@ -136,7 +136,7 @@ def test_xception_pads_even_sizes_on_both_sides():
 
 
 def optimized_operations(folder, function, *args):
-    """Yields what TensorFlow really runs for a function, by name."""
+    """Yields the names of the operations that TensorFlow actually runs for a function."""
     with tf.summary.create_file_writer(str(folder)).as_default():
         tf.summary.trace_on(graph=True, profiler=False)
         function(*args)
@@ -150,11 +150,11 @@ def optimized_operations(folder, function, *args):
 
 
 def test_activations_are_fused_into_the_convolutions(tmp_path):
-    """One node that TensorFlow's remapper cannot handle would leave all of them on their own."""
+    """A single node that TensorFlow's remapper cannot handle would leave all of them unfused."""
     backbone = Xception(41, 8)
     backbone(tf.zeros([1, 33, 33, 3]))
     function = tf.function(backbone).get_concrete_function(tf.TensorSpec([1, 33, 33, 3]))
     operations = list(optimized_operations(tmp_path, function, tf.zeros([1, 33, 33, 3])))
     assert operations.count("_FusedConv2D") > 40
-    # Four have no full convolution before them: the last shortcut's and block's own.
+    # Four do not follow a full convolution: the last shortcut's and the last block's own.
     assert operations.count("Relu") <= 4

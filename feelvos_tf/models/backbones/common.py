@@ -1,4 +1,4 @@
-"""What backbones share: how they are built and run, and the atrous schedule."""
+"""What backbones share: building and running them, and the atrous schedule."""
 
 from __future__ import annotations
 
@@ -40,18 +40,19 @@ class AtrousSchedule:
 
 
 class SpaceToBatch:
-    """Splits images so that every n-th pixel makes an image of its own, n being the atrous rate.
+    """Splits images into smaller ones of every n-th pixel, n being the atrous rate.
 
     In these, an atrous convolution is an ordinary one. TensorFlow splits and joins around every
-    atrous layer; for consecutive layers of one atrous rate once is enough, since 1x1 convolutions,
-    activations and sums act on each pixel alone. Values stay the same to the last bit.
+    atrous layer; for consecutive layers of the same atrous rate, once is enough, since 1x1
+    convolutions, activations and sums act on each pixel alone. Values stay the same to the last
+    bit.
 
-    Where the atrous rate does not divide the size, pixels beyond the border fill up some images.
-    They must be zero whenever a kernel reads them, which `blank` ensures. Nothing that averages
-    over an image may run between `split` and `join`.
+    If the atrous rate does not divide the size, pixels beyond the border fill up some images. They
+    must be zero whenever a kernel reads them, which `blank` ensures. Nothing that averages over an
+    image may run between `split` and `join`.
 
     Args:
-      x: float32 `[n, h, w, channels]`, of the size of all images to split.
+      x: float32 `[n, h, w, channels]`, with the size of all images to split.
       atrous_rate: more than 1.
     """
 
@@ -75,11 +76,11 @@ class SpaceToBatch:
 
 
 class Backbone(tf.keras.layers.Layer):
-    """Some convolutions, the root, and then blocks; a subclass creates both.
+    """A root of a few convolutions, followed by blocks; a subclass creates both.
 
     Attributes:
       root: convolutions with a batch norm.
-      blocks: layers that `run_blocks` can call; `filters` is the number of their channels.
+      blocks: layers that `run_blocks` can call; their `filters` is the number of output channels.
       low_level_index: the block whose second output is the decoder's low-level feature.
       low_level_channels: of that feature.
       channels: of the deep features.

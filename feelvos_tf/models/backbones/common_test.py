@@ -12,7 +12,7 @@ def _random(*shape: int) -> tf.Tensor:
 
 
 def _layer(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
-    """Returns a depthwise convolution and what makes pixels beyond the border other than zero."""
+    """Returns a depthwise convolution plus 1, which makes pixels beyond the border nonzero."""
     return (
         tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME", dilations=[atrous_rate, atrous_rate])
         + 1.0

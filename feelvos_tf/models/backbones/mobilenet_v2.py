@@ -27,7 +27,7 @@ from feelvos_tf.models.layers.variables import maps
 def mobilenet_v2_batch_norm(
     epsilon: settings.NonNegative = 1e-3, decay: settings.Decay = 0.997
 ) -> BatchNorm:
-    """Returns a batch norm of the backbone, by default the release's: see `BatchNorm`."""
+    """Returns a batch norm for the backbone, by default the release's: see `BatchNorm`."""
     return BatchNorm(epsilon, decay)
 
 

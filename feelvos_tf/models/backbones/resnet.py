@@ -1,4 +1,4 @@
-"""DeepLab's ResNet-50 backbone: three root layers, then bottleneck blocks that end in strides."""
+"""DeepLab's ResNet-50 backbone: three root layers, then blocks whose last unit has the stride."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from feelvos_tf.models.layers.variables import maps
 def resnet_batch_norm(
     epsilon: settings.NonNegative = 1e-5, decay: settings.Decay = 0.95
 ) -> BatchNorm:
-    """Returns a batch norm of the backbone, by default DeepLab's: see `BatchNorm`."""
+    """Returns a batch norm for the backbone, by default DeepLab's: see `BatchNorm`."""
     return BatchNorm(epsilon, decay)
 
 
@@ -85,7 +85,7 @@ class _Bottleneck(tf.keras.layers.Layer):
 
 @settings.register
 class ResNet50(Backbone):
-    """ResNet-50 as DeepLab has it, `resnet_v1_50_beta`: three 3x3 convolutions instead of one 7x7.
+    """DeepLab's ResNet-50, `resnet_v1_50_beta`: three 3x3 convolutions instead of one 7x7.
 
     Its variables are named as in slim, so that DeepLab's and slim's `resnet_v1_50_beta` weights can
     be loaded. The paper does not use it; the 2019 release can build it (`--model_variant`).
@@ -98,7 +98,7 @@ class ResNet50(Backbone):
       channels: of the deep features, 2048.
 
     Raises:
-      InputError: a setting is none of these.
+      InputError: a setting has another value.
     """
 
     # (width, units, stride of the last unit)

@@ -75,7 +75,7 @@ def release(values, image, output_stride):
     x = 2.0 / 255.0 * image - 1.0
     for i, stride in ((1, 2), (2, 1), (3, 1)):
         x = relu(layer(f"conv1_{i}", x, stride))
-    # TensorFlow's SAME: of 3 pixels' reach, an even size has none before it.
+    # TensorFlow's SAME pads an even size only at its end.
     before = [int(n % 2) for n in x.shape[:2]]
     x = np.pad(x, [(before[0], 2), (before[1], 2), (0, 0)], constant_values=-np.inf)
     shifts = [x[i:, j:][: x.shape[0] - 2, : x.shape[1] - 2] for i in range(3) for j in range(3)]

@@ -36,7 +36,7 @@ def _relu_of_sum(x: tf.Tensor) -> tf.Tensor:
 def xception_batch_norm(
     epsilon: settings.NonNegative = 1e-3, decay: settings.Decay = 0.9997
 ) -> BatchNorm:
-    """Returns a batch norm of the backbone, by default the release's: see `BatchNorm`."""
+    """Returns a batch norm for the backbone, by default the release's: see `BatchNorm`."""
     return BatchNorm(epsilon, decay)
 
 
@@ -144,7 +144,7 @@ class Xception(Backbone):
       channels: of the deep features, 2048.
 
     Raises:
-      InputError: a setting is none of these.
+      InputError: a setting has another value.
     """
 
     _ENTRY = {

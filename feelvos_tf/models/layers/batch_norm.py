@@ -17,10 +17,10 @@ class BatchNorm(tf.keras.layers.Layer):
 
     Args:
       epsilon: added to the variance.
-      decay: share that the running averages keep at each update.
+      decay: share of their old value that the running averages keep at each update.
 
     Attributes:
-      is_frozen: keep the running averages even if batch statistics are asked for.
+      is_frozen: keep the running averages even if batch statistics are requested.
       is_folded: whether frozen statistics are folded into the convolution. If not, they are an
         operation after it, in the release's order of arithmetic.
 
@@ -43,7 +43,7 @@ class BatchNorm(tf.keras.layers.Layer):
         self.built = True
 
     def frozen_scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the scale and offset `[channels]` that amount to the whole normalization."""
+        """Returns the scale and offset `[channels]` that are equivalent to the normalization."""
         scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
         return scale, self.beta - self.moving_mean * scale
 

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-# Two processors must be asked for before TensorFlow starts, hence a process of its own.
+# Two logical CPUs must be configured before TensorFlow starts, hence a separate process.
 _TWO_REPLICAS = """
 import numpy as np
 import tensorflow as tf
@@ -44,6 +44,6 @@ for average, before, of_replicas in (
 """
 
 
-def test_every_replica_s_statistics_move_the_averages_alike():
+def test_the_mean_of_all_replicas_statistics_moves_the_averages():
     done = subprocess.run([sys.executable, "-c", _TWO_REPLICAS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,6 +1,6 @@
 """Convolutions, each with batch norm or bias and an activation, named as in the 2019 release.
 
-A layer's `scope` is its name in the release, whose names of its variables are `<scope>/weights`,
+A layer's `scope` is its name in the release, where its variables are named `<scope>/weights`,
 `<scope>/BatchNorm/gamma`, `<scope>/biases`, ... (see release_checkpoint.py).
 """
 
@@ -28,7 +28,7 @@ def truncated_normal(stddev: float) -> tf.keras.initializers.Initializer:
 
 
 def bias_add(x: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """Returns `x + bias`, in the type of `x`."""
+    """Returns `x + bias` in the dtype of `x`."""
     return tf.nn.bias_add(x, tf.cast(bias, x.dtype))
 
 
@@ -40,8 +40,8 @@ def layer_name(scope: str) -> str:
 def depthwise_with_fast_gradient(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
     """Returns the depthwise convolution of `x`, stride 1, padding SAME, odd square kernel.
 
-    Its gradient is TensorFlow's, but on CPUs several times faster: that of the kernel is itself a
-    convolution, of the padded input with the output's gradient as the kernel.
+    Its gradient is TensorFlow's, but several times faster on CPUs: the kernel's gradient is itself
+    a convolution of the padded input, with the output's gradient as the kernel.
     """
 
     @tf.custom_gradient
@@ -71,12 +71,12 @@ def _depthwise(x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
 def relu6(x: tf.Tensor) -> tf.Tensor:
     """Returns `x` between 0 and 6, with the values and the gradient of `tf.nn.relu6`.
 
-    With TensorFlow 2.21 (not 2.15) and oneDNN, on a processor with AVX2 alone, a convolution of few
-    channels takes 3 to 10 times as long with `tf.nn.relu6` behind it; `tf.nn.relu` costs nothing.
+    With TensorFlow 2.21 (not 2.15) and oneDNN, on processors with AVX2 alone, a convolution of few
+    channels takes 3 to 10 times as long if `tf.nn.relu6` follows it; `tf.nn.relu` costs nothing.
     """
     y = tf.minimum(tf.nn.relu(x), tf.constant(6.0, x.dtype))
 
-    # The gradient of `tf.minimum` would keep one more map of each layer.
+    # The gradient of `tf.minimum` would keep an extra map per layer.
     def gradient(dy: tf.Tensor) -> tf.Tensor:
         return tf.raw_ops.Relu6Grad(gradients=dy, features=y)
 
@@ -118,7 +118,7 @@ class ConvNormActivation(tf.keras.layers.Layer):
         return variables
 
     def fuse_batch_norm(self) -> None:
-        """Moves the batch norm into kernel and bias for good; for inference only."""
+        """Fuses the batch norm into kernel and bias, irreversibly; for inference only."""
         if self.norm is None:
             return
         scale, offset = self.norm.frozen_scale_and_offset()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 IS_KERAS_3 = hasattr(tf.keras, "ops")
-# Weights stay float32 in mixed precision: where one is used it is cast explicitly.
+# Weights stay float32 in mixed precision and are cast explicitly where they are used.
 _NO_AUTOCAST = {"autocast": False} if IS_KERAS_3 else {"experimental_autocast": False}
 # Key: whether a variable is an average.
 _AGGREGATION = {
