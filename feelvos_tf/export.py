@@ -168,8 +168,11 @@ def main(argv: list[str]) -> None:
         raise InputError("--model_dir: expected a folder, or --bundled instead")
     if _EXPORT_DIR.value is None:
         raise InputError("--export_dir: expected a folder, found none")
+    _check_used("--model_dir", not _BUNDLED.value, "checkpoint", "gin_file")
+    is_tflite = _FORMAT.value == "tflite"
+    _check_used("--format=tflite", is_tflite, "frame_size", "num_objects", "precision")
     check_new(_EXPORT_DIR.value)
-    size = _frame_size() if _FORMAT.value == "tflite" else None
+    size = _frame_size() if is_tflite else None
     files = [gin_settings.find(name) for name in _GIN_FILE.value]
     if not _BUNDLED.value:
         gin_settings.operative_config_of(_MODEL_DIR.value)
@@ -188,12 +191,19 @@ def main(argv: list[str]) -> None:
             print(f"TFLite: {_export_tflite(predictor, size)}")
 
 
+def _check_used(needed: str, is_given: bool, *names: str) -> None:
+    """Raises InputError if one of these flags is given without the one it needs."""
+    for name in names:
+        if _FLAGS[name].present and not is_given:
+            raise InputError(f"--{name} needs {needed}")
+
+
 def _predictor() -> Predictor:
     """Returns the model that the flags name."""
     if _BUNDLED.value:
         from feelvos_tf.inference import model_loading
 
-        return model_loading.build_bundled()
+        return model_loading.build_bundled(gin_params=_GIN_PARAM.value)
     return load_run(_MODEL_DIR.value, _CHECKPOINT.value)
 
 

@@ -217,6 +217,9 @@ def test_unusable_folders_and_files_are_reported_without_waiting_for_tensorflow(
         (f"--model_dir={tmp_path / 'empty'}", new): "expected the settings of a training run",
         (run, new, "--gin_file=no.gin"): "no.gin: expected a gin file",
         (run, new, "--bundled"): "--model_dir: expected a folder, or --bundled instead",
+        ("--bundled", new, "--gin_file=no.gin"): "--gin_file needs --model_dir",
+        ("--bundled", new, "--checkpoint=ckpt-1"): "--checkpoint needs --model_dir",
+        (run, new, "--frame_size=240x427"): "--frame_size needs --format=tflite",
         ("--bundled", new, "--format=tflite"): "--frame_size: expected HEIGHTxWIDTH, found None",
     }.items():
         result = without_tensorflow.run("feelvos_tf.export", *arguments)

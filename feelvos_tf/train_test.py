@@ -176,6 +176,6 @@ def test_a_resumed_run_ends_with_the_weights_of_an_uninterrupted_one(
     monkeypatch.setattr(TrainStep, "build_graph", lambda *_: None)  # It runs eagerly.
     assert train.train(whole, is_dry_run=True) == 0
     printed = capsys.readouterr().out
-    for words in ("data: 6 videos in 2 files", "batch: 2 clips = 1 parts x 1 devices x 2 clips"):
+    for words in ("data: 6 videos in 2 files", "batch: 2 clips = 1 part x 1 device x 2 clips"):
         assert words in printed
     assert {(path.name, path.stat().st_mtime_ns) for path in whole.iterdir()} == left

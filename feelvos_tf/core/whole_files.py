@@ -21,6 +21,7 @@ from feelvos_tf.core.errors import InputError
 
 MAX_TEXT_BYTES = 1 << 26
 MAX_JSON_BYTES = 1 << 28
+MAX_NPZ_BYTES = 1 << 34  # Decompressed.
 # How NumPy and zipfile report damaged files.
 _NPZ_ERRORS = (
     OSError,
@@ -92,6 +93,9 @@ def read_npz(path: str | os.PathLike[str], what: str) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: expected {what}, found no such file")
     try:
         with np.load(path, allow_pickle=False) as arrays:
+            size = sum(entry.file_size for entry in arrays.zip.infolist())
+            if size > MAX_NPZ_BYTES:
+                raise ValueError(f"{size >> 20} MiB, more than {MAX_NPZ_BYTES >> 20}")
             return {name: arrays[name] for name in arrays.files}
     except _NPZ_ERRORS as error:
         raise InputError(f"{path}: expected {what}, found {str(error)[:200]}") from error

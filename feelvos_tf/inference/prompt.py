@@ -396,6 +396,8 @@ def _checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -
             raise InputError(f"expected a box of left, top, right, bottom, found {box.tolist()}")
     if mask is not None and np.shape(mask) != size:
         raise InputError(f"expected a mask of the image's size {size}, found {np.shape(mask)}")
+    if mask is not None and box is not None:
+        raise InputError("expected a box or a mask that the points correct, found both")
     if not (labels == 1).any() and box is None and (mask is None or not labels.size):
         raise InputError("expected a point on the object, or a box around it")
     return _Marks(size, points, labels.astype(np.int32), box)

@@ -161,6 +161,7 @@ def test_prompting_does_not_change_the_video_in_progress(model):
         ({"box": (5, 2, 3, 8)}, "expected a box"),
         ({"mask": np.zeros((3, 3))}, "expected a mask of the image's size"),
         ({"mask": np.ones(SIZE)}, "a point on the object"),
+        ({"mask": np.ones(SIZE), "box": (5, 2, 9, 8)}, "a box or a mask .*, found both"),
     ],
 )
 def test_invalid_marks_are_rejected(prompter, arguments, sentence):

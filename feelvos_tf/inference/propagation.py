@@ -230,8 +230,9 @@ def propagate_videos(
     todo_names = {video.name for video in todo}
     for video in videos:
         if video.name not in todo_names and video.name not in report.failed:
-            report.complete.append(video.name)
             tried(write_missing, video, outputs_of(video))
+            if video.name not in report.failed:
+                report.complete.append(video.name)
     return report
 
 

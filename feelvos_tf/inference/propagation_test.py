@@ -334,6 +334,19 @@ def test_changed_files_of_complete_masks_are_written_again(tmp_path):
     assert after["masks.json"] == before["masks.json"] and "object_2.mkv" in after
 
 
+def test_a_video_whose_other_files_cannot_be_written_has_failed(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
+    run(davis_videos(root), tmp_path / "out")
+    (tmp_path / "out/bear/masks.json").mkdir()
+
+    def outputs_of(video):
+        folder = tmp_path / "out" / video.name
+        return Outputs(folder, (RunLengths(folder / "masks.json"),))
+
+    report = propagate_videos(ByColor, davis_videos(root), outputs_of, {})
+    assert report.complete == ["cows"] and list(report.failed) == ["bear"]
+
+
 def test_a_changed_later_mask_is_propagated_again(tmp_path):
     given, _ = with_later_object(tmp_path)
     assert len(run([given], tmp_path / "out").done) == 1

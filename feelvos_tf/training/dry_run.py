@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from feelvos_tf.core import process_memory
+from feelvos_tf.core import cli, process_memory
 from feelvos_tf.training.progress_log import duration
 
 
@@ -120,7 +120,8 @@ def report(
     return [
         f"parameters: {sum(weights.values()):,} in {len(weights)} variables, {trained:,} trained",
         f"a step with {trial.clips} clips: {losses}",
-        f"batch: {batch_size} clips = {parts} parts x {replicas} devices x {per_replica} clips",
+        f"batch: {cli.count(batch_size, 'clips')} = {cli.count(parts, 'parts')} x "
+        f"{cli.count(replicas, 'devices')} x {cli.count(per_replica, 'clips')}",
         f"memory: {_gib(trial.bytes_before)} plus {_gib(trial.bytes_more)} per clip on a device, "
         f"so about {_gib(memory)} of {trial.place} (a larger "
         "Trainer.gradient_accumulation_steps needs less)",

@@ -31,7 +31,7 @@ def test_it_resumes_from_the_run_s_checkpoint_and_writes_nothing(tmp_path):
     assert trial.clips == 1 and trial.bytes_before > 0 and trial.seconds > 0
     text = "\n".join(lines)
     assert "parameters: 5 in 3 variables, 5 trained" in text
-    assert "batch: 4 clips = 2 parts x 1 devices x 2 clips" in text
+    assert "batch: 4 clips = 2 parts x 1 device x 2 clips" in text
     assert "steps: 994 of 1000" in text and "checkpoints: 4, of which 4 are kept" in text
 
 

@@ -38,12 +38,14 @@ class _Done(NamedTuple):
       timing: of the propagation; None if the video was already complete.
       failure: error message; empty if there is none.
       lost: see `propagate_video`.
+      was_killed: whether an earlier worker was killed during this video.
     """
 
     name: str
-    timing: Timing | None = None
+    timing: Timing | None
     failure: str = ""
     lost: str = ""
+    was_killed: bool = False
 
 
 class Worker:
@@ -56,28 +58,37 @@ class Worker:
           make_predictor: returns the model.
           folder: base of relative paths.
         """
+        import ray
+
         os.chdir(folder)
         self._make_predictor = make_predictor
         self._predictor = None
+        # The video whose worker was killed is the first of the next one.
+        self._was_killed = ray.get_runtime_context().was_current_actor_reconstructed
 
     def propagate(
         self, video: InputVideo, outputs: Outputs, settings: dict[str, Any], overwrite: bool
     ) -> _Done:
         """Propagates a video and returns the outcome."""
+        was_killed, self._was_killed = self._was_killed, False
         timing, begin = Timing(), time.perf_counter()
+        done = _Done(video.name, timing, was_killed=was_killed)
         try:
             if not needs_propagation(video, outputs, settings, overwrite):
                 write_missing(video, outputs)
-                return _Done(video.name)
+                return done._replace(timing=None)
             self._predictor = self._predictor or self._make_predictor()
-            lost = propagate_video(self._predictor, video, outputs, settings, timing=timing)
+            start_over = overwrite and not was_killed
+            lost = propagate_video(
+                self._predictor, video, outputs, settings, start_over, timing=timing
+            )
         except InputError as error:
-            return _Done(video.name, timing, str(error))
+            return done._replace(failure=str(error))
         except Exception as error:  # E.g. of the model; every retry would fail as well.
-            return _Done(video.name, timing, f"{video.name}: {type(error).__name__}: {error}")
+            return done._replace(failure=f"{video.name}: {type(error).__name__}: {error}")
         finally:
             timing.total_seconds = time.perf_counter() - begin
-        return _Done(video.name, timing, lost=lost)
+        return done._replace(lost=lost)
 
 
 def propagate_videos_on_ray(
@@ -127,6 +138,8 @@ def propagate_videos_on_ray(
                 progress.update()
                 continue
             waiting.discard(done.name)
+            if done.was_killed:
+                tqdm.write(f"{done.name}: its worker was killed; another one finished it")
             _add(report, done)
             progress.set_postfix(frames=len(report.timing.step_seconds), refresh=False)
             progress.update()
@@ -151,15 +164,23 @@ def _add(report: Report, done: _Done) -> None:
 
 def _ray() -> Any:
     """Returns the `ray` module, connected to a cluster."""
-    try:
-        import ray
-    except ImportError as error:
-        raise InputError("--ray needs Ray: pip install 'feelvos_tf[cluster]'") from error
+    ray = _import_ray()
     if not ray.is_initialized():
         try:
             ray.init(log_to_driver=False, logging_level="warning")
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(f"--ray: no cluster ({str(error).splitlines()[0]})") from error
+    return ray
+
+
+def _import_ray() -> Any:
+    # Skips Ray's paragraph on a killed worker, for which `propagate_videos_on_ray` has a sentence.
+    # The variable is read during the import.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "A worker died or was killed")
+    try:
+        import ray
+    except ImportError as error:
+        raise InputError("--ray needs Ray: pip install 'feelvos_tf[cluster]'") from error
     return ray
 
 

@@ -11,14 +11,18 @@ import sys
 import numpy as np
 import pytest
 
-ray = pytest.importorskip("ray", reason="ray is not installed (the extra 'cluster')")
+from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets
+from feelvos_tf.inference import input_video
+from feelvos_tf.inference.deploy import ray_cluster
+from feelvos_tf.inference.propagation import Outputs, propagate_videos
+from feelvos_tf.media import masks
+from feelvos_tf.testing import drawn_videos
 
-from feelvos_tf.data import datasets  # noqa: E402
-from feelvos_tf.inference import input_video  # noqa: E402
-from feelvos_tf.inference.deploy import ray_cluster  # noqa: E402
-from feelvos_tf.inference.propagation import Outputs, propagate_videos  # noqa: E402
-from feelvos_tf.media import masks  # noqa: E402
-from feelvos_tf.testing import drawn_videos  # noqa: E402
+try:
+    ray = ray_cluster._import_ray()
+except InputError as error:
+    pytest.skip(str(error), allow_module_level=True)
 
 
 class Repeating:
@@ -81,7 +85,7 @@ def cluster():
     ray.shutdown()
 
 
-def test_a_killed_worker_does_not_change_the_results(cluster, tmp_path):
+def test_a_killed_worker_does_not_change_the_results(cluster, tmp_path, capfd):
     sequences = {"bear": [1], "cows": [2], "dog": [3], "broken": [4], "defect": [5]}
     root = drawn_videos.write_davis(tmp_path / "davis", sequences)
     (root / "JPEGImages/480p/broken/00003.jpg").write_bytes(b"damaged")
@@ -102,6 +106,9 @@ def test_a_killed_worker_does_not_change_the_results(cluster, tmp_path):
     assert report.lost == {"dog": "object 3 was last seen in frame 00003"}
     assert report.timing.total_seconds > 0
     assert (tmp_path / "killed").exists()
+    printed = "".join(capfd.readouterr())
+    assert "cows: its worker was killed; another one finished it" in printed
+    assert printed.count("was killed") == 1
     done = [video for video in videos if video.name in report.done]
     propagate_videos(make, done, outputs_of("expected"), {})
     for name in ("bear", "cows", "dog"):
@@ -111,6 +118,38 @@ def test_a_killed_worker_does_not_change_the_results(cluster, tmp_path):
             assert path.read_bytes() == (tmp_path / "expected" / name / path.name).read_bytes()
     again = ray_cluster.propagate_videos_on_ray(make, done, outputs_of("out"), {}, num_workers=2)
     assert sorted(again.complete) == ["bear", "cows", "dog"] and not again.done
+
+
+class Interrupted(Repeating):
+    """Is interrupted in the second step."""
+
+    def another(self):
+        return Interrupted(self._folder)
+
+    def step(self, image):
+        """Returns the next mask."""
+        if self._steps == 1:
+            raise KeyboardInterrupt
+        return super().step(image)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_interrupted_run_is_resumed_unless_it_is_overwritten(cluster, tmp_path, overwrite):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]})
+    videos = input_video.from_dataset(datasets.list_sequences(root))
+
+    def outputs_of(video):
+        return Outputs(tmp_path / "out" / video.name)
+
+    with pytest.raises(KeyboardInterrupt):
+        propagate_videos(lambda: Interrupted(tmp_path), videos, outputs_of, {})
+    steps = tmp_path / "steps"
+    assert len(steps.read_text().splitlines()) == 1
+    report = ray_cluster.propagate_videos_on_ray(
+        lambda: Repeating(tmp_path), videos, outputs_of, {}, overwrite, num_workers=1
+    )
+    assert report.done == ["bear"]
+    assert len(steps.read_text().splitlines()) == (1 + 4 if overwrite else 4)
 
 
 @pytest.mark.slow

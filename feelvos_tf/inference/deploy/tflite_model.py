@@ -48,7 +48,7 @@ class FixedPredictor(tf.Module):
         """Traces both functions.
 
         Args:
-          predictor: with one scale, without `flip`, and with labels as feedback.
+          predictor: with one scale and without `flip`.
           fixed: the sizes.
 
         Raises:
