@@ -80,7 +80,7 @@ def test_marked_pixels_join_the_references_and_replace_the_last_labels(model, ea
     corrected = predictor.correct(mask, state, NO_BOUND)
     np.testing.assert_array_equal(corrected["object_ids"], [0, *IDS])
     scales = len(predictor.scales)
-    for before, after in zip(parts(state, scales), parts(corrected, scales), strict=True):
+    for before, after in zip(parts(state, scales), parts(corrected, scales)):
         pixels, embeddings, labels, masks = before
         marked = on_grid(mask, labels.shape)
         assert {0, 3, 200, 255} == set(np.unique(marked))
@@ -113,7 +113,7 @@ def test_a_removed_object_becomes_background(model, eagerly, settings):
     removed = predictor.remove(np.int32(7), state)
     np.testing.assert_array_equal(removed["object_ids"], [0, 3, 200])
     scales = len(predictor.scales)
-    for before, after in zip(parts(state, scales), parts(removed, scales), strict=True):
+    for before, after in zip(parts(state, scales), parts(removed, scales)):
         pixels, embeddings, labels, masks = before
         assert (labels == 7).any()
         np.testing.assert_array_equal(after[1], embeddings)

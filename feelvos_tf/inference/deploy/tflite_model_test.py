@@ -56,7 +56,7 @@ def test_with_room_for_all_reference_pixels_the_results_equal_the_predictors(pre
         if "Flex delegate" not in str(error):
             raise
         pytest.skip(f"TensorFlow {tf.__version__} interprets no TensorFlow operations in TFLite")
-    for found, expected in zip(results, of_predictor(predictor), strict=True):
+    for found, expected in zip(results, of_predictor(predictor)):
         if found.dtype == np.uint8:
             assert np.mean(found != expected) < 0.002
         else:
