@@ -24,7 +24,7 @@ def load(
     feelvos_tf/inference/README.md shows everything it can do. On a CPU with AVX2 but without
     AVX512-VNNI, set TF_ENABLE_ONEDNN_OPTS=1 before importing TensorFlow 2.15: a frame is then a
     fifth faster, and the masks are those of the programs, which set it themselves. The first call
-    of a version writes 20 MB to ~/.cache/feelvos_tf, so that later processes start faster; set
+    of a version writes 33 MB to ~/.cache/feelvos_tf, so that later processes start faster; set
     FEELVOS_CACHE= to disable this.
 
     Example:

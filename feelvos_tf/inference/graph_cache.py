@@ -11,6 +11,7 @@ because these graphs are optimized for CPUs.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
@@ -33,24 +34,40 @@ _PACKAGE = pathlib.Path(__file__).resolve().parents[1]
 # Subpackages whose code affects the graphs.
 _ROOMS = ("core", "models", "inference")
 _SUFFIX = ".graphs.npz"
-_KEPT = 6  # Files of 20 MB, for a few models or TensorFlow versions.
+_KEPT = 6  # Files of 33 MB, for a few models or TensorFlow versions.
 _PROCESSOR = "/job:localhost/replica:0/task:0/device:CPU:0"
 # Side of the image with which the graphs are run once, to check and to initialize them.
 _TRIED_SIZE = 65
 
 
 class CachedPredictor:
-    """A `Predictor` whose `start` and `step` come from a file.
+    """A `Predictor` whose functions for videos and for clicks come from a file.
 
     The first use of any other attribute builds the network.
     """
 
-    def __init__(self, start: _Graph, step: _Graph, build: Callable[[], Predictor]):
+    def __init__(self, arrays: Mapping[str, np.ndarray], build: Callable[[], Predictor]):
+        start = _Graph.read(arrays, "start")
         self.start = lambda image, mask: start({"image": image, "mask": mask})
-        self.step = _Step(step)
+        self.step = _Step(_Graph.read(arrays, "step"))
+        # Few programs take clicks: these graphs are imported when they are needed.
+        kept = {n: array for n, array in arrays.items() if not n.startswith(("start", "step"))}
+        self._of_clicks = functools.cache(functools.partial(_Graph.read, kept))
         self._build = build
         self._lock = threading.Lock()
         self._built: Predictor | None = None
+
+    def features(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See `Predictor.features`."""
+        return tuple(self._of_clicks("features")({"image": image}).values())
+
+    def segment_marked(
+        self, features: np.ndarray, embeddings: np.ndarray, marks: np.ndarray, before: np.ndarray
+    ) -> np.ndarray:
+        """See `Predictor.segment_marked`."""
+        arguments = {"features": features, "embeddings": embeddings}
+        graph = self._of_clicks("segment_marked")
+        return graph({**arguments, "marks": marks, "before": before})["log_odds"]
 
     def __getattr__(self, name: str) -> Any:
         """Returns this attribute of the network's predictor."""
@@ -86,8 +103,8 @@ def load(identity: str, build: Callable[[], Predictor]) -> Predictor | CachedPre
 
 
 def _cached(arrays: Mapping[str, np.ndarray], build: Callable[[], Predictor]) -> CachedPredictor:
-    """Returns a predictor whose graphs have been run once."""
-    cached = CachedPredictor(_Graph.read(arrays, "start"), _Graph.read(arrays, "step"), build)
+    """Returns a predictor whose graphs for videos have been run once."""
+    cached = CachedPredictor(arrays, build)
     image = np.zeros((_TRIED_SIZE, _TRIED_SIZE, 3), np.uint8)
     mask = np.zeros(image.shape[:2], np.uint8)
     mask[: _TRIED_SIZE // 2] = 1
@@ -168,11 +185,13 @@ class _Step:
 
 
 def _graphs(predictor: Predictor) -> dict[str, np.ndarray]:
-    """Returns `start` and `step` of a predictor as arrays."""
+    """Returns a predictor's functions for videos and for clicks as arrays."""
     state = sorted(predictor.step.input_signature[1])
     return {
         **_arrays("start", predictor.start, state),
         **_arrays("step", predictor.step, ["ids", "probabilities", *state]),
+        **_arrays("features", predictor.features, ["features", "embeddings"]),
+        **_arrays("segment_marked", predictor.segment_marked, ["log_odds"]),
     }
 
 

@@ -100,18 +100,19 @@ def test_cached_graphs_give_the_networks_masks_in_first_and_later_processes(netw
 
 
 def test_graphs_are_already_optimized_and_bound_to_no_device(traced):
-    for name in ("start", "step"):
+    for name in ("start", "step", "features"):
         graph = tf.compat.v1.GraphDef.FromString(traced[name].tobytes())
         kinds = [node.op for node in graph.node]
         assert kinds.count("_FusedConv2D") > 10
         assert not any(node.device for node in graph.node)
 
 
-def test_start_and_step_need_no_network_and_still_reject_invalid_input(cheap, clip):
+def test_videos_and_clicks_need_no_network_and_still_reject_invalid_input(cheap, clip):
     graph_cache.load("a", cheap)
     cached = graph_cache.load("a", never)
     state = cached.start(clip[0][0], clip[1][0])
     assert cached.step(clip[0][1], state)[0].shape == SIZE
+    assert VideoPredictor(cached).prompt(clip[0][0], [[9, 9]], [1]).shape == SIZE
     for call, sentence in (
         (lambda: cached.start(clip[0][0], 0 * clip[1][0]), "the mask holds no object"),
         (lambda: cached.step(clip[0][0][4:], state), "expected the size of the previous frame"),
