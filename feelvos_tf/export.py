@@ -23,11 +23,8 @@ writes DIR/model.tflite for frames of one size instead; SERVING.md compares the 
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import re
-import secrets
-import shutil
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -112,18 +109,13 @@ def export(predictor: Predictor, export_dir: str) -> None:
     """
     import tensorflow as tf
 
-    check_new(export_dir)
+    atomic_files.check_new(export_dir)
     predictor.check_weights(export_dir)
-    target = pathlib.Path(export_dir)
-    temporary = target.with_name(f".{target.name}-{secrets.token_hex(4)}.writing")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _save(predictor, temporary)
-        os.replace(temporary, target)
-    except (OSError, tf.errors.OpError) as error:
-        raise atomic_files.refusal(target, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with atomic_files.new_folder(export_dir) as temporary:
+        try:
+            _save(predictor, temporary)
+        except tf.errors.OpError as error:
+            raise atomic_files.refusal(pathlib.Path(export_dir), error) from error
 
 
 def _save(predictor: Predictor, folder: pathlib.Path) -> None:
@@ -171,7 +163,7 @@ def main(argv: list[str]) -> None:
     _check_used("--model_dir", not _BUNDLED.value, "checkpoint", "gin_file")
     is_tflite = _FORMAT.value == "tflite"
     _check_used("--format=tflite", is_tflite, "frame_size", "num_objects", "precision")
-    check_new(_EXPORT_DIR.value)
+    atomic_files.check_new(_EXPORT_DIR.value)
     size = _frame_size() if is_tflite else None
     files = [gin_settings.find(name) for name in _GIN_FILE.value]
     if not _BUNDLED.value:
@@ -226,12 +218,6 @@ def _export_tflite(predictor: Predictor, size: tuple[int, int]) -> pathlib.Path:
     with atomic_files.replacing(path) as temporary:
         temporary.write_bytes(content)
     return path
-
-
-def check_new(export_dir: str) -> None:
-    """Raises InputError if `export_dir` exists."""
-    if os.path.exists(export_dir):
-        raise InputError(f"{export_dir}: expected a folder that does not exist yet, found one")
 
 
 if __name__ == "__main__":

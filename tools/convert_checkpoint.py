@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from feelvos_tf import export
-from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core import atomic_files, cli, gin_settings
 from feelvos_tf.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def main(argv: list[str]) -> None:
     if model_dir is None and export_dir is None:
         raise InputError("expected --export_dir (a SavedModel) or --model_dir (a checkpoint)")
     if export_dir is not None:
-        export.check_new(export_dir)
+        atomic_files.check_new(export_dir)
 
     import tensorflow as tf
 

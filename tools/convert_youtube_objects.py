@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Iterator
 
 import cv2
@@ -30,7 +29,7 @@ from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
-from feelvos_tf.core import cli
+from feelvos_tf.core import atomic_files, cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import masks, pictures
 
@@ -57,15 +56,10 @@ def main(argv: list[str]) -> None:
     shots = sorted(source.glob(_LABELS))
     if not shots:
         raise InputError(f"{source}: expected folders {_LABELS}, found none")
-    if output.exists():
-        raise InputError(f"{output}: expected a folder that does not exist yet")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}-", dir=output.parent) as temporary:
-        folder = pathlib.Path(temporary) / "data"
+    with atomic_files.new_folder(output) as folder:
         names = list(_convert_all(shots, source, folder))
         (folder / "ImageSets").mkdir()
         (folder / "ImageSets/val.txt").write_text("".join(f"{name}\n" for name in names))
-        shutil.move(folder, output)
     print(f"{cli.count(len(names), 'sequences')} in {output}")
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from feelvos_tf.core import cli
+from feelvos_tf.core import atomic_files, cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags, object_pasting, synthetic_motion
 from feelvos_tf.data.datasets import VideoFiles
@@ -46,12 +46,15 @@ _EXTENTS, _DISTANCES = (0.2, 0.4), (0.35, 0.6)
 
 
 def main(argv: list[str]) -> None:
-    """Writes the data set."""
+    """Writes the data set; its folder appears when it is complete."""
     del argv
-    folder = pathlib.Path(_OUTPUT_DIR.value)
-    if folder.exists():
-        raise InputError(f"--output_dir={folder}: expected a folder that does not exist, found one")
     videos = _DATASET.choice().list_sequences()
+    with atomic_files.new_folder(_OUTPUT_DIR.value) as folder:
+        _write(folder, videos)
+    print(f"written: {_OUTPUT_DIR.value}")
+
+
+def _write(folder: pathlib.Path, videos: Sequence[VideoFiles]) -> None:
     names = [f"clip-{number:02d}" for number in range(_CLIPS.value)]
     for number, name in enumerate(tqdm(names, unit="clip")):
         rng = np.random.default_rng([_SEED.value, number])
@@ -62,7 +65,6 @@ def main(argv: list[str]) -> None:
     split = folder / "ImageSets/2017/val.txt"
     split.parent.mkdir(parents=True)
     split.write_text("".join(f"{name}\n" for name in names))
-    print(f"written: {folder}")
 
 
 def pasted_clip(

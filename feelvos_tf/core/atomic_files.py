@@ -13,6 +13,7 @@ import pathlib
 import platform
 import re
 import secrets
+import shutil
 import zlib
 from collections.abc import Iterator
 
@@ -66,6 +67,34 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     finally:
         temporary.unlink(missing_ok=True)
         os.close(handle)
+
+
+@contextlib.contextmanager
+def new_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
+    """Yields a temporary path, which becomes the folder `path` when the block succeeds.
+
+    The block creates the folder there. If it fails, nothing is left.
+
+    Raises:
+      InputError: `path` exists or cannot be written to, or the disk is full.
+    """
+    target = pathlib.Path(path)
+    check_new(target)
+    temporary = target.with_name(f".{target.name}-{secrets.token_hex(4)}.writing")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        raise refusal(target, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new(path: str | os.PathLike[str]) -> None:
+    """Raises InputError if `path` exists."""
+    if os.path.exists(path):
+        raise InputError(f"{path}: expected a folder that does not exist yet, found one")
 
 
 def _remove_left_behind(folder: pathlib.Path) -> None:

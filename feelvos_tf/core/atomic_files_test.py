@@ -121,3 +121,21 @@ with atomic_files.replacing({str(tmp_path / "video.mp4")!r}) as temporary:
         temporary.write_text("whole")
     assert not left.exists()
     assert len(list(tmp_path.iterdir())) == 5
+
+
+def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
+    with pytest.raises(KeyboardInterrupt), atomic_files.new_folder(tmp_path / "a/new") as folder:
+        folder.mkdir()
+        (folder / "part").touch()
+        assert not (tmp_path / "a/new").exists()
+        raise KeyboardInterrupt
+    assert not list((tmp_path / "a").iterdir())
+    with atomic_files.new_folder(tmp_path / "a/new") as folder:
+        folder.mkdir()
+        (folder / "part").touch()
+    assert [path.name for path in (tmp_path / "a").rglob("*")] == ["new", "part"]
+    with (
+        pytest.raises(InputError, match="new: expected a folder that does not exist yet, found"),
+        atomic_files.new_folder(tmp_path / "a/new"),
+    ):
+        raise AssertionError("the block must not begin")
