@@ -38,6 +38,7 @@ PROGRAMS = {
     ("tools/convert_youtube_objects.py",): None,
     ("tools/eval_davis.py",): None,
     ("tools/pack_pretrained.py",): ["--model_dir={folder}", "--output_dir={folder}/new"],
+    ("tools/pasted_clips.py",): None,
     ("tools/predict_baseline.py",): None,
     ("tools/side_by_side.py",): None,
     ("tools/table6.py",): None,

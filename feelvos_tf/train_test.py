@@ -111,7 +111,7 @@ def test_the_exit_code_shows_which_signal_stopped_training(monkeypatch, capsys):
     assert "stopped by SIGTERM; the same command resumes" in capsys.readouterr().err
 
 
-def test_runs_with_the_same_seed_start_with_the_same_weights(monkeypatch, tmp_path):
+def test_runs_with_the_same_seed_start_with_the_same_weights(monkeypatch, tmp_path, few_blocks):
     weights = []
 
     class RecordingTrainer:
