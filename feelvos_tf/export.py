@@ -109,7 +109,6 @@ def export(predictor: Predictor, export_dir: str) -> None:
     """
     import tensorflow as tf
 
-    atomic_files.check_new(export_dir)
     predictor.check_weights(export_dir)
     with atomic_files.new_folder(export_dir) as temporary:
         try:

@@ -1,6 +1,7 @@
-"""Writes files atomically: they appear complete or not at all.
+"""Writes files and folders atomically: they appear complete or not at all.
 
-Temporary files of a killed process are removed by the next one that writes to the folder.
+Temporary files of a killed process are removed by the next one that writes to the folder; temporary
+folders are not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import shutil
 import zlib
 from collections.abc import Iterator
 
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.errors import InputError, first_line
 
 _REFUSALS = {
     errno.EACCES: "the folder is not writable",
@@ -143,5 +144,5 @@ def refusal(target: pathlib.Path, error: Exception) -> InputError:
         number = errno.ENOSPC
     reason = _REFUSALS.get(number)
     if reason is None:
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
     return InputError(f"{target}: cannot be written, {reason}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.errors import InputError, first_line
 from feelvos_tf.data import record_offsets, tfrecords
 
 ERROR_MARK = "training data: "
@@ -120,7 +120,7 @@ def _describe(path: str, number: int, offset: int) -> str | None:
     except InputError as error:
         return str(error)
     except tf.errors.OpError as error:
-        return f"{path}: record {number} is corrupt ({_first_line(error)})"
+        return f"{path}: record {number} is corrupt ({first_line(error)})"
     return None
 
 
@@ -150,12 +150,7 @@ def _check_record(path: str, number: int, serialized: tf.Tensor) -> None:
         try:
             tfrecords.decode_frame(image, mask)
         except tf.errors.InvalidArgumentError as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             raise InputError(
                 f"{path}: frame {frame} of {name} cannot be read ({reason})"
             ) from error
-
-
-def _first_line(error: Exception) -> str:
-    """Returns the first line of TensorFlow's message, without the name of the node."""
-    return re.sub(r"\{\{.*?\}\}\s*", "", str(error).splitlines()[0]).split(" [Op:")[0]

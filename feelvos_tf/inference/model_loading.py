@@ -19,7 +19,7 @@ import gin
 from absl import flags
 
 from feelvos_tf.core import cli, gin_settings, whole_files
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.errors import InputError, first_line
 from feelvos_tf.inference.video_predictor import VideoPredictor
 
 if TYPE_CHECKING:
@@ -348,7 +348,7 @@ def _bind(place: str, settings: Mapping[str, str]) -> None:
         with gin.unlock_config():
             gin.parse_config(statements)
     except (SyntaxError, ValueError, TypeError, tokenize.TokenError) as error:
-        raise InputError(f"{place}: {str(error).strip().splitlines()[0]}") from error
+        raise InputError(f"{place}: {first_line(error)}") from error
 
 
 def check_saved_model(path: str | os.PathLike[str]) -> None:
@@ -387,8 +387,9 @@ def load_saved_model(path: str | os.PathLike[str]) -> Any:
     try:
         model = tf.saved_model.load(str(path))
     except (OSError, ValueError, tf.errors.OpError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: cannot be loaded as a SavedModel ({reason})") from error
+        raise InputError(
+            f"{path}: cannot be loaded as a SavedModel ({first_line(error)})"
+        ) from error
     if not hasattr(model, "start") or not hasattr(model, "step"):
         raise InputError(
             f"{path}: expected a SavedModel written by feelvos_tf.export, found one without its "

@@ -42,6 +42,13 @@ def state_after(predictor: Predictor, frames: int = 2):
     return state
 
 
+def pairs(first, second, num_scales: int):
+    """Returns the parts of two states, scale by scale."""
+    both = [list(parts(state, num_scales)) for state in (first, second)]
+    assert len(both[0]) == len(both[1]) == num_scales
+    return zip(*both)
+
+
 def parts(state, num_scales: int):
     """Yields per scale: id -> pixels, previous embeddings, ids on the grid, id -> mask."""
     ids = np.asarray(state["object_ids"])
@@ -80,7 +87,7 @@ def test_marked_pixels_join_the_references_and_replace_the_last_labels(model, ea
     corrected = predictor.correct(mask, state, NO_BOUND)
     np.testing.assert_array_equal(corrected["object_ids"], [0, *IDS])
     scales = len(predictor.scales)
-    for before, after in zip(parts(state, scales), parts(corrected, scales)):
+    for before, after in pairs(state, corrected, scales):
         pixels, embeddings, labels, masks = before
         marked = on_grid(mask, labels.shape)
         assert {0, 3, 200, 255} == set(np.unique(marked))
@@ -113,7 +120,7 @@ def test_a_removed_object_becomes_background(model, eagerly, settings):
     removed = predictor.remove(np.int32(7), state)
     np.testing.assert_array_equal(removed["object_ids"], [0, 3, 200])
     scales = len(predictor.scales)
-    for before, after in zip(parts(state, scales), parts(removed, scales)):
+    for before, after in pairs(state, removed, scales):
         pixels, embeddings, labels, masks = before
         assert (labels == 7).any()
         np.testing.assert_array_equal(after[1], embeddings)

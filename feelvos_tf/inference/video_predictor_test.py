@@ -204,6 +204,7 @@ def test_a_restored_state_gives_bit_identical_results(clip, network, tmp_path, m
     from_file = VideoPredictor(network, 40, identity="a", window=window)
     from_file.restore(np.load(tmp_path / "state.npz"))
     for found in (go_on(predictor), go_on(from_file)):
+        assert len(found) == len(expected)
         for each, other in zip(found, expected):
             np.testing.assert_array_equal(each, other)
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 import tensorflow as tf
 
 from feelvos_tf.core import atomic_files, gin_settings, settings, working_folder
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.errors import InputError, first_line
 from feelvos_tf.models import packed_weights, release_checkpoint
 from feelvos_tf.models.release_checkpoint import DamagedCheckpointError
 from feelvos_tf.models.weights import checkpoint_of, load_weights
@@ -98,7 +98,7 @@ class Checkpoints:
         except tf.errors.OpError as error:
             _remove_unfinished(pathlib.Path(self._model_dir))
             raise InputError(
-                f"{self._model_dir}: a checkpoint cannot be written ({_reason(error)})"
+                f"{self._model_dir}: a checkpoint cannot be written ({first_line(error)})"
             ) from error
         gin_settings.save_operative(self._model_dir)
         return path
@@ -198,7 +198,7 @@ def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
     except (AssertionError, ValueError) as error:
         raise InputError(
             f"{path}: expected a checkpoint of the model as it is configured now, found another "
-            f"({_reason(error)}); use another --model_dir or the settings of that run"
+            f"({first_line(error)}); use another --model_dir or the settings of that run"
         ) from error
     except _DAMAGE as error:
         raise _damaged(path, error) from error
@@ -212,13 +212,7 @@ def _list_variables(path: str) -> list[tuple[str, list[int]]]:
 
 
 def _damaged(path: str, error: Exception) -> DamagedCheckpointError:
-    return DamagedCheckpointError(f"{path}: the checkpoint is damaged ({_reason(error)})")
-
-
-def _reason(error: Exception) -> str:
-    """Returns the first line of TensorFlow's message, without the name of the node."""
-    first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return re.sub(r"\{\{.*?\}\}\s*", "", first).split(" [Op:")[0]
+    return DamagedCheckpointError(f"{path}: the checkpoint is damaged ({first_line(error)})")
 
 
 def _remove_unfinished(folder: pathlib.Path) -> None:

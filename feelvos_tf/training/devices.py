@@ -23,7 +23,7 @@ from typing import Literal
 import tensorflow as tf
 
 from feelvos_tf.core import settings
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.errors import InputError, first_line
 from feelvos_tf.data.corrupt_records import readable_errors
 from feelvos_tf.data.input_pipeline import BatchShare
 from feelvos_tf.training.clip_forward import BATCH_KEYS
@@ -190,17 +190,14 @@ def joining_again(workers: Workers, model_dir: str | os.PathLike[str]) -> Iterat
             )
             raise
         os.environ[_RESTARTS] = f"{number}:{latest}"
+        reason = first_line(error)[:200]
         say(
-            f"worker {workers.index} lost another worker ({_first_line(error)}); starting again "
+            f"worker {workers.index} lost another worker ({reason}); starting again "
             "from the last checkpoint once all workers are back"
         )
         time.sleep(_SECONDS_BEFORE_REJOINING)
         command = getattr(sys, "orig_argv", None) or [sys.executable, *sys.argv]
         os.execv(sys.executable, [sys.executable, *command[1:]])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 class DistributedBatches:

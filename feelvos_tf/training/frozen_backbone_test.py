@@ -58,9 +58,7 @@ def make_trainer(folder, optimizer, num_steps):
     return names, Trainer(model, names, folder, strategy, seed=1, **arguments)
 
 
-@pytest.mark.parametrize(
-    "optimizer", [AdamOptimizer, pytest.param(MomentumOptimizer, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("optimizer", [MomentumOptimizer, AdamOptimizer])
 def test_training_moves_all_but_the_backbone_and_can_be_resumed_and_exported(tmp_path, optimizer):
     # The rate must not depend on the number of steps, which differs between the runs.
     gin.parse_config("LearningRate.policy = 'step'\nIntervals.save_every_steps = 1")

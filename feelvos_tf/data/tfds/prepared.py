@@ -10,7 +10,7 @@ from __future__ import annotations
 import urllib.parse
 from pathlib import Path
 
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.errors import InputError, first_line
 
 PREFIX = "tfds:"
 _OPTIONS = {"split", "data_dir"}
@@ -67,5 +67,6 @@ def _builder(pattern: str, name: str, data_dir: str | None):
     try:
         return tfds.builder(name, data_dir=data_dir, try_gcs=False)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{pattern}: expected a data set of that name ({reason})") from error
+        raise InputError(
+            f"{pattern}: expected a data set of that name ({first_line(error)})"
+        ) from error

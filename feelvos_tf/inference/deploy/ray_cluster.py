@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.errors import InputError, first_line
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.propagation import (
     Outputs,
@@ -134,7 +134,7 @@ def propagate_videos_on_ray(
             try:
                 done = pool.get_next_unordered()
             except ray.exceptions.RayError as error:
-                tqdm.write(f"a worker was lost: {str(error).splitlines()[0]}")
+                tqdm.write(f"a worker was lost: {first_line(error)}")
                 progress.update()
                 continue
             waiting.discard(done.name)
@@ -169,7 +169,7 @@ def _ray() -> Any:
         try:
             ray.init(log_to_driver=False, logging_level="warning")
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(f"--ray: no cluster ({str(error).splitlines()[0]})") from error
+            raise InputError(f"--ray: no cluster ({first_line(error)})") from error
     return ray
 
 

@@ -56,7 +56,9 @@ def test_with_room_for_all_reference_pixels_the_results_equal_the_predictors(pre
         if "Flex delegate" not in str(error):
             raise
         pytest.skip(f"TensorFlow {tf.__version__} interprets no TensorFlow operations in TFLite")
-    for found, expected in zip(results, of_predictor(predictor)):
+    all_expected = of_predictor(predictor)
+    assert len(results) == len(all_expected)
+    for found, expected in zip(results, all_expected):
         if found.dtype == np.uint8:
             assert np.mean(found != expected) < 0.002
         else:
