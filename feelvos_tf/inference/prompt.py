@@ -9,6 +9,7 @@ in this folder lists their accuracy.
    video; then at the model's size in a window around the result, which refines its outline.
 2. Each later mark corrects the mask so far, in a window around the mark. Only the changes connected
    to the mark are applied, so that more marks do no harm elsewhere.
+3. The outline moves to edges of the image nearby.
 
 Features are computed once per image.
 """
@@ -24,7 +25,7 @@ import numpy as np
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference.arguments import ImageLike, MaskLike, as_image, as_mask
 from feelvos_tf.inference.window import model_size, scaled
-from feelvos_tf.media import masks
+from feelvos_tf.media import masks, outline
 
 _COARSE_SIZE, _FINEST_SIZE = 240, 480  # Pixels on the short side.
 _UNKNOWN = -1
@@ -39,6 +40,7 @@ _SHARE_OF_GAP = 0.4  # Limits a mark's radius, relative to the nearest mark of t
 # the object; reach of a correction; radius around a mark within which the old mask is ignored, at
 # first and if that is not enough.
 _DISC_RADIUS, _LEAST_RADIUS, _MARGIN, _REACH, _DOUBTS = 2.0, 1.25, 10, 30, (8, 16)
+_AROUND_CHANGE = 13  # Pixels: side of the square around a change in which the outline may move.
 
 _Window = tuple[slice, slice]
 
@@ -83,6 +85,7 @@ class Prompter:
         self._model, self._inference_size = model, inference_size
         self._image: np.ndarray | None = None
         self._grids: list[_Grid] = []
+        self._finest = _FINEST_SIZE
         self._last: tuple[_Marks, np.ndarray] | None = None
 
     def prepare(self, image: ImageLike) -> None:
@@ -102,7 +105,7 @@ class Prompter:
         finest = min(self._inference_size or min(image.shape[:2]), _FINEST_SIZE)
         sizes = [model_size(image.shape[:2], size) for size in (min(_COARSE_SIZE, finest), finest)]
         self._grids = [_Grid(*self._model.features(scaled(image, s))) for s in dict.fromkeys(sizes)]
-        self._image, self._last = image.copy(), None
+        self._finest, self._image, self._last = finest, image.copy(), None
 
     def __call__(
         self,
@@ -130,7 +133,7 @@ class Prompter:
         marks = _checked(image, points, labels, box, mask)
         self.prepare(image)
         if mask is not None:
-            return self._corrected(marks, mask != 0).astype(np.uint8)
+            return self._snapped(marks, self._corrected(marks, mask != 0), mask != 0)
         done = self._last[0] if self._last else None
         if done is None or not marks.begins_with(done):
             done = marks.part(0, marks.ends()[:_GUESSED][-1])
@@ -140,7 +143,7 @@ class Prompter:
             if end > begin:
                 result, begin = self._corrected(marks.part(begin, end), result), end
         self._last = marks, result
-        return result.astype(np.uint8)
+        return self._snapped(marks, result, None)
 
     def _guessed(self, marks: _Marks) -> np.ndarray:
         """Returns the mask found from the marks alone, bool [height, width]."""
@@ -183,6 +186,27 @@ class Prompter:
                 break
             before = np.where(doubtful == _UNKNOWN, before, doubtful).astype(np.float32)
         return marks.drawn(result)
+
+    def _snapped(self, marks: _Marks, mask: np.ndarray, before: np.ndarray | None) -> np.ndarray:
+        """Returns the mask, uint8 [height, width], with its outline at edges of the image.
+
+        Args:
+          marks: which the result agrees with.
+          mask: bool [height, width].
+          before: bool [height, width], a mask whose outline stays where `mask` has not changed it.
+        """
+        size = model_size(marks.size, min(self._finest, *marks.size))
+        small = _resized(mask, size) > 0.5
+        known = marks.on(size)
+        if before is not None:
+            around = np.ones((_AROUND_CHANGE, _AROUND_CHANGE), np.uint8)
+            is_near = cv2.dilate(np.float32(_resized(mask != before, size) > 0), around) > 0
+            known = np.where((known < 0) & ~is_near, small, known)
+        if marks.box is not None:
+            known = np.where((known < 0) & ~small & ~marks.is_in_box(size), 0, known)
+        snapped = outline.snap(scaled(self._image, size), small, known)
+        has_moved = _resized(snapped != small, marks.size) > 0
+        return np.where(has_moved, _resized(snapped, marks.size) > 0.5, mask).astype(np.uint8)
 
     def _segmented(self, grid: _Grid, known: np.ndarray, before: np.ndarray) -> np.ndarray:
         """Returns the object's probability after one pass of the network, float32 [h, w].
@@ -262,7 +286,11 @@ class _Marks(NamedTuple):
         """Returns the probability, set to 0 outside the box."""
         if self.box is None:
             return probability
-        return np.where(self._in_box(probability.shape)[1], probability, 0).astype(np.float32)
+        return np.where(self.is_in_box(probability.shape), probability, 0).astype(np.float32)
+
+    def is_in_box(self, grid: tuple[int, int]) -> np.ndarray:
+        """Returns which points of a grid lie in the box, bool [h, w]."""
+        return self._in_box(grid)[1]
 
     def _in_box(self, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the squared elliptical distance (1 on the box's ellipse), and what is inside."""
