@@ -1,7 +1,7 @@
 """Writes files and folders atomically: they appear complete or not at all.
 
-Temporary files of a killed process are removed by the next one that writes to the folder; temporary
-folders are not.
+Temporary files and folders of a killed process are removed by the next one that writes to the same
+folder.
 """
 
 from __future__ import annotations
@@ -81,15 +81,23 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """
     target = pathlib.Path(path)
     check_new(target)
-    temporary = target.with_name(f".{target.name}-{secrets.token_hex(4)}.writing")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_behind(target.parent)
+        # Folders cannot be locked everywhere; the lock is a file beside it.
+        lock, handle = _create_temporary(target)
+    except OSError as error:
+        raise refusal(target, error) from error
+    temporary = _folder_of(lock)
+    try:
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
         raise refusal(target, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def check_new(path: str | os.PathLike[str]) -> None:
@@ -98,8 +106,13 @@ def check_new(path: str | os.PathLike[str]) -> None:
         raise InputError(f"{path}: expected a folder that does not exist yet, found one")
 
 
+def _folder_of(lock: pathlib.Path) -> pathlib.Path:
+    """Returns the temporary folder that a temporary file locks, if it locks one."""
+    return lock.with_name(f"{lock.name}-folder")
+
+
 def _remove_left_behind(folder: pathlib.Path) -> None:
-    """Removes temporary files that no process has locked, once per folder."""
+    """Removes temporary files and folders that no process has locked, once per folder."""
     if folder in _cleared:
         return
     _cleared.add(folder)
@@ -109,6 +122,7 @@ def _remove_left_behind(folder: pathlib.Path) -> None:
                 handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(_folder_of(path), ignore_errors=True)
                     path.unlink()
                 finally:
                     os.close(handle)

@@ -123,6 +123,27 @@ with atomic_files.replacing({str(tmp_path / "video.mp4")!r}) as temporary:
     assert len(list(tmp_path.iterdir())) == 5
 
 
+def test_a_folder_left_by_a_killed_process_is_removed(tmp_path):
+    begin = f"""
+import os, signal
+from feelvos_tf.core import atomic_files
+with atomic_files.new_folder({str(tmp_path / "model.v1")!r}) as folder:
+    folder.mkdir()
+    (folder / "part").touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", begin], check=False)
+    assert [path.name for path in tmp_path.rglob("part*")] == ["part"]
+    # A running process's folder is kept.
+    with atomic_files.new_folder(tmp_path / "living") as living:
+        living.mkdir()
+        atomic_files._cleared.clear()
+        with atomic_files.replacing(tmp_path / "other.txt") as temporary:
+            temporary.write_text("whole")
+        assert living.is_dir()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["living", "other.txt"]
+
+
 def test_a_new_folder_appears_whole_or_not_at_all(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_files.new_folder(tmp_path / "a/new") as folder:
         folder.mkdir()

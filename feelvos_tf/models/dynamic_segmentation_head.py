@@ -9,8 +9,9 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.layers.convolution import Convolution, SeparableConv, truncated_normal
 from feelvos_tf.models.layers.variables import maps
 
-# For a 480x854 frame, the activations of this many objects take 100 MB per layer.
-_OBJECTS_AT_ONCE = 4
+# Objects are processed this many at a time, fewer if their grids have more points in all: four of a
+# 480x854 frame, whose activations take 100 MB per layer.
+_OBJECTS_AT_ONCE, _POINTS_AT_ONCE = 4, 4 * 120 * 214
 
 
 @settings.configurable
@@ -84,18 +85,21 @@ class SegmentationHead(tf.keras.layers.Layer):
 
     def _logits_in_turns(self, shared: tf.Tensor, cues: tf.Tensor) -> tf.Tensor:
         """Returns the logits, computed for a few objects at a time."""
-        groups = (tf.shape(cues)[0] + _OBJECTS_AT_ONCE - 1) // _OBJECTS_AT_ONCE
+        count, points = tf.shape(cues)[0], tf.reduce_prod(tf.shape(cues)[1:3])
+        at_once = tf.clip_by_value(_POINTS_AT_ONCE // tf.maximum(points, 1), 1, _OBJECTS_AT_ONCE)
+        groups = (count + at_once - 1) // at_once
         shape = [None, None, None, 1]
 
         def add(group: tf.Tensor, logits: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            first = group * _OBJECTS_AT_ONCE
-            own = self._logits(shared, cues[first : first + _OBJECTS_AT_ONCE])
+            first = group * at_once
+            own = self._logits(shared, cues[first : first + at_once])
             return group + 1, logits.write(group, own)
 
         _, logits = tf.while_loop(
             lambda group, _: group < groups,
             add,
             (0, tf.TensorArray(tf.float32, groups, infer_shape=False, element_shape=shape)),
+            parallel_iterations=1,  # Others would compute several groups at once.
         )
         return logits.concat()
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models import large_products, local_matching
+from feelvos_tf.models import dynamic_segmentation_head, large_products, local_matching
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.global_matching import (
     NO_PIXEL_DISTANCE,
@@ -88,3 +88,25 @@ def test_the_head_gives_the_same_in_turns_and_for_all_objects_together(num_objec
     together = head(features, cues, training=True)
     in_turns = tf.function(lambda *inputs: head(*inputs))(features, cues)
     np.testing.assert_allclose(in_turns, together, rtol=1e-4, atol=1e-4 * np.abs(together).max())
+
+
+@pytest.mark.parametrize(
+    ("points", "groups"),
+    [(1000, [4, 4, 1]), (150, [2, 2, 2, 2, 1]), (10, [1] * 9)],
+)
+def test_the_head_takes_fewer_objects_at_a_time_on_larger_grids(monkeypatch, points, groups):
+    """Grids of 72 points; together, the objects of a 4K frame would take many GB."""
+    monkeypatch.setattr(dynamic_segmentation_head, "_POINTS_AT_ONCE", points)
+    head, sizes = SegmentationHead(3), []
+    features, cues = tf.random.normal([1, 9, 8, 6]), tf.random.normal([9, 9, 8, 3])
+    together = head(features, cues, training=True)
+    compute = head._logits
+
+    def counted(shared, own):
+        sizes.append(len(own))
+        return compute(shared, own)
+
+    head._logits = counted
+    in_turns = head(features, cues)
+    np.testing.assert_allclose(in_turns, together, rtol=1e-4, atol=1e-4 * np.abs(together).max())
+    assert sizes == groups
