@@ -55,11 +55,17 @@ def snap(image: np.ndarray, mask: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 def _labels(mask: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Returns what GrabCut may change, uint8 [height, width], in OpenCV's numbers."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _REACH + 1,) * 2)
     plane = mask.astype(np.uint8)
+    core = cv2.erode(plane, _disc(_REACH))
     result = np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    result[cv2.erode(plane, disc) != 0] = cv2.GC_FGD
-    result[cv2.dilate(plane, disc) == 0] = cv2.GC_BGD
+    result[core != 0] = cv2.GC_FGD
+    result[cv2.dilate(plane, _disc(_REACH)) == 0] = cv2.GC_BGD
+    # Parts without a core, such as legs and lines, would vanish in a background like them.
+    result[mask & (cv2.dilate(core, _disc(_REACH + 1)) == 0)] = cv2.GC_FGD
     result[known == 1] = cv2.GC_FGD
     result[known == 0] = cv2.GC_BGD
     return result
+
+
+def _disc(radius: int) -> np.ndarray:
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1,) * 2)

@@ -67,3 +67,14 @@ def test_objects_at_the_border_are_snapped(image):
     snapped = outline.snap(rolled, np.roll(COARSE, -80, 1), UNKNOWN)
     # The two halves of the object lie at opposite borders.
     assert np.mean(snapped != np.roll(TRUE, -80, 1)) < 0.001
+
+
+def test_thin_objects_and_parts_do_not_vanish():
+    """A pole five pixels wide, with a wire, in colors much like those of the background."""
+    pole = np.zeros(SIZE, bool)
+    pole[10:110, 78:83] = True
+    pole[20:23, 40:120] = True
+    noise = np.random.default_rng(1).normal(0, 14, (*SIZE, 3))
+    colors = np.where(pole[..., None], (150, 100, 80), (110, 110, 110))
+    snapped = outline.snap(np.clip(colors + noise, 0, 255).astype(np.uint8), pole, UNKNOWN)
+    assert snapped[pole].all() and snapped.sum() < 1.1 * pole.sum()
