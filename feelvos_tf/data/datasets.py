@@ -25,6 +25,7 @@ from typing import Any
 from feelvos_tf.core import whole_files
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.media import pictures
 
 MASK_REQUIREMENTS = ("all", "first", "none")
 
@@ -231,10 +232,10 @@ def _sequence(
 ) -> VideoFiles:
     """Returns one sequence after checking that it has the required masks."""
     suffixes = (".png",) if images == annotations else (".jpg", ".jpeg")
-    frames = _files(images / name, suffixes)
+    frames = visible_files(images / name, suffixes)
     if not frames:
         raise InputError(f"{images / name} holds no {suffixes[0]} frame")
-    by_stem = {path.stem: path for path in _files(annotations / name, (".png",))}
+    by_stem = {path.stem: path for path in visible_files(annotations / name, (".png",))}
     if layout.begins_at_first_mask and by_stem:
         frames = [frame for frame in frames if frame.stem >= min(by_stem)]
     masks = tuple(by_stem.get(frame.stem) for frame in frames)
@@ -321,15 +322,11 @@ def _positions(
     }
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Returns the files with one of the suffixes, sorted by name; none if there is no folder."""
     if not folder.is_dir():
         return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    )
+    return sorted(path for path in folder.iterdir() if pictures.is_visible(path, suffixes))
 
 
 def _folder(path: Path, what: str) -> Path:

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data.datasets import VideoFiles
+from feelvos_tf.data.datasets import VideoFiles, visible_files
 from feelvos_tf.media import given_mask, masks, soft_edges
 from feelvos_tf.media.video import natural_key
 
@@ -212,11 +212,7 @@ def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Returns stem -> file for the files with one of the suffixes."""
     if not folder.is_dir():
         raise InputError(f"folder of stills {folder} does not exist or is not a folder")
-    found = {
-        path.stem: path
-        for path in sorted(folder.iterdir())
-        if path.suffix.lower() in suffixes and not path.name.startswith(".")
-    }
+    found = {path.stem: path for path in visible_files(folder, suffixes)}
     if not found:
         raise InputError(f"{folder} holds no {suffixes[0]} file")
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import stat
 from collections.abc import Iterator
 
@@ -56,6 +57,11 @@ def opened(
             yield image
     except _CORRUPT as error:
         raise InputError(f"{path}: cannot be read as {what} ({error})") from error
+
+
+def is_visible(path: pathlib.Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
+    """Returns whether a file is not hidden and has one of the suffixes, in upper or lower case."""
+    return path.suffix.lower() in suffixes and not path.name.startswith(".")
 
 
 def check_is_file(path: str | os.PathLike[str], what: str) -> None:

@@ -183,7 +183,7 @@ def open_frames(
         where = f"{source}: expected pictures that match this pattern"
     else:
         return VideoFrames(path)
-    paths = [entry for entry in found if _is_picture(entry)]
+    paths = [entry for entry in found if pictures.is_visible(entry)]
     if not paths:
         raise InputError(f"{where} ({', '.join(pictures.IMAGE_SUFFIXES)}), found none")
     frames = ImageFrames(sorted(paths, key=natural_key), frames_per_second)
@@ -245,7 +245,3 @@ def natural_key(path: pathlib.Path) -> list[tuple[int, int, str]]:
     """Returns a sort key under which runs of digits count as numbers."""
     parts = re.split(r"(\d+)", path.stem)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
-
-
-def _is_picture(path: pathlib.Path) -> bool:
-    return path.suffix.lower() in pictures.IMAGE_SUFFIXES and not path.name.startswith(".")
