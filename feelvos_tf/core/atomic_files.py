@@ -50,24 +50,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
       InputError: the folder cannot be written to, the path is a folder, or the disk is full.
     """
     target = pathlib.Path(path)
-    try:
-        if target.is_dir():
-            raise InputError(f"{target}: expected a file to write, found a folder; name one in it")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_behind(target.parent)
-        temporary, handle = _create_temporary(target)
-    except OSError as error:
-        raise refusal(target, error) from error
-    try:
-        yield temporary
-        temporary.replace(target)
-    except OSError as error:
-        if error.errno in _FULL:
-            raise refusal(target, error) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-        os.close(handle)
+    if os.path.isdir(target):
+        raise InputError(f"{target}: expected a file to write, found a folder; name one in it")
+    with _temporary_beside(target) as temporary:
+        try:
+            yield temporary
+            temporary.replace(target)
+        except OSError as error:
+            if error.errno in _FULL:
+                raise refusal(target, error) from error
+            raise
 
 
 @contextlib.contextmanager
@@ -81,29 +73,41 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """
     target = pathlib.Path(path)
     check_new(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_left_behind(target.parent)
-        # Folders cannot be locked everywhere; the lock is a file beside it.
-        lock, handle = _create_temporary(target)
-    except OSError as error:
-        raise refusal(target, error) from error
-    temporary = _folder_of(lock)
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    except OSError as error:
-        raise refusal(target, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        lock.unlink(missing_ok=True)
-        os.close(handle)
+    # Folders cannot be locked everywhere; the lock is a file beside it.
+    with _temporary_beside(target) as lock:
+        temporary = _folder_of(lock)
+        try:
+            yield temporary
+            os.replace(temporary, target)
+        except OSError as error:
+            raise refusal(target, error) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_new(path: str | os.PathLike[str]) -> None:
     """Raises InputError if `path` exists."""
     if os.path.exists(path):
         raise InputError(f"{path}: expected a folder that does not exist yet, found one")
+
+
+@contextlib.contextmanager
+def _temporary_beside(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields a new, locked file beside `target`, which is removed or renamed by the end.
+
+    Parent folders are created, and what killed processes left there is removed.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_left_behind(target.parent)
+        temporary, handle = _create_temporary(target)
+    except OSError as error:
+        raise refusal(target, error) from error
+    try:
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _folder_of(lock: pathlib.Path) -> pathlib.Path:

@@ -85,7 +85,7 @@ class Prompter:
         self._model, self._inference_size = model, inference_size
         self._image: np.ndarray | None = None
         self._grids: list[_Grid] = []
-        self._finest = _FINEST_SIZE
+        self._edges: np.ndarray | None = None  # The image at the size at which outlines are moved.
         self._last: tuple[_Marks, np.ndarray] | None = None
 
     def prepare(self, image: ImageLike) -> None:
@@ -105,7 +105,9 @@ class Prompter:
         finest = min(self._inference_size or min(image.shape[:2]), _FINEST_SIZE)
         sizes = [model_size(image.shape[:2], size) for size in (min(_COARSE_SIZE, finest), finest)]
         self._grids = [_Grid(*self._model.features(scaled(image, s))) for s in dict.fromkeys(sizes)]
-        self._finest, self._image, self._last = finest, image.copy(), None
+        self._image, self._last = image.copy(), None
+        smaller = model_size(image.shape[:2], min(finest, *image.shape[:2]))
+        self._edges = scaled(self._image, smaller)
 
     def __call__(
         self,
@@ -164,7 +166,7 @@ class Prompter:
         before = _resized(probability, grid.size)
         before = np.where(marks.solid(before > 0.5), before, np.minimum(before, 0.5))
         known = marks.on(grid.size)
-        window = _around((before > 0.5) | (known == 1), _MARGIN)
+        window = masks.around((before > 0.5) | (known == 1), _MARGIN)
         result = np.zeros(grid.size, np.float32)
         known = _with_edge(known[window], before[window])
         asked = _with_confident(known, before[window])
@@ -175,7 +177,7 @@ class Prompter:
         """Returns a mask, bool [height, width], changed only where the points lie on changes."""
         grid = self._grids[-1]
         known, before = marks.on(grid.size), _resized(mask.astype(np.float32), grid.size)
-        window = _around(known != _UNKNOWN, _REACH)
+        window = masks.around(known != _UNKNOWN, _REACH)
         for doubt in _DOUBTS:
             doubtful = marks.on(grid.size, doubt)
             asked = _with_confident(known[window], before[window], doubtful[window] != _UNKNOWN)
@@ -195,7 +197,7 @@ class Prompter:
           mask: bool [height, width].
           before: bool [height, width], a mask whose outline stays where `mask` has not changed it.
         """
-        size = model_size(marks.size, min(self._finest, *marks.size))
+        size = self._edges.shape[:2]
         small = _resized(mask, size) > 0.5
         known = marks.on(size)
         if before is not None:
@@ -204,7 +206,7 @@ class Prompter:
             known = np.where((known < 0) & ~is_near, small, known)
         if marks.box is not None:
             known = np.where((known < 0) & ~small & ~marks.is_in_box(size), 0, known)
-        snapped = outline.snap(scaled(self._image, size), small, known)
+        snapped = outline.snap(self._edges, small, known)
         has_moved = _resized(snapped != small, marks.size) > 0
         return np.where(has_moved, _resized(snapped, marks.size) > 0.5, mask).astype(np.uint8)
 
@@ -383,16 +385,6 @@ def _with_confident(
         free = np.flatnonzero(is_free if doubtful is None else is_free & ~doubtful)
         result.flat[random.permutation(free)[:_SAMPLES]] = label
     return result, mask
-
-
-def _around(mask: np.ndarray, margin: int) -> _Window:
-    """Returns the rows and columns of a mask plus a margin; all of them if it is empty."""
-    found = masks.bounds(mask)
-    if found is None:
-        return slice(None), slice(None)
-    return tuple(
-        slice(max(0, begin - margin), end + margin) for begin, end in (found[:2], found[2:])
-    )
 
 
 def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -155,3 +155,13 @@ def bounds(mask: np.ndarray) -> tuple[int, int, int, int] | None:
     if not rows.size:
         return None
     return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+
+
+def around(mask: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """Returns the rows and columns of a mask plus a margin; all of them if it is empty."""
+    found = bounds(mask)
+    if found is None:
+        return slice(None), slice(None)
+    return tuple(
+        slice(max(0, begin - margin), end + margin) for begin, end in (found[:2], found[2:])
+    )

@@ -32,14 +32,7 @@ def snap(image: np.ndarray, mask: np.ndarray, known: np.ndarray) -> np.ndarray:
       bool [height, width]. The same arguments give the same mask. Empty and tiny masks, and masks
       of nearly everything, are returned as they are.
     """
-    found = masks.bounds(mask)
-    if found is None:
-        return mask
-    top, bottom, left, right = found
-    window = (
-        slice(max(0, top - _SURROUNDINGS), bottom + _SURROUNDINGS),
-        slice(max(0, left - _SURROUNDINGS), right + _SURROUNDINGS),
-    )
+    window = masks.around(mask, _SURROUNDINGS)
     labels = _labels(mask[window], known[window])
     is_object = labels % 2 == 1
     if min(np.count_nonzero(is_object), np.count_nonzero(~is_object)) < _LEAST_PIXELS:
