@@ -131,6 +131,8 @@ def _password() -> str | None:
 def _print_address(port: int, password: str | None) -> None:
     """Prints the page's address, and who can use it."""
     host = _HOST.value if _HOST.value not in _ANY else socket.gethostname()
+    if ":" in host:  # IPv6.
+        host = f"[{host}]"
     print(f"open http://{host}:{port} (Ctrl-C stops it)", flush=True)
     if password is not None:
         print(

@@ -158,7 +158,8 @@ def test_clicks_and_boxes_become_masks_and_leave_other_objects_alone(with_clip):
     ("marks", "sentence"),
     [
         ({"points": [[500, 3]]}, "points inside an image of 160x96"),
-        ({"points": []}, "a box or a point on the object"),
+        ({"points": []}, "a point on the object, or a box"),
+        ({"points": [[5, 3]], "labels": [0]}, "a point on the object, or a box"),
         ({"points": [[5, 3]], "labels": [2]}, "labels of 1"),
         ({"object_id": 255, "points": [[5, 3]]}, "object_id: expected a whole number"),
         ({"points": [[5, 3]], "more": 1}, "the request: expected the keys"),
@@ -167,6 +168,28 @@ def test_clicks_and_boxes_become_masks_and_leave_other_objects_alone(with_clip):
 def test_invalid_marks_are_refused(with_clip, marks, sentence):
     status, answer = marked(with_clip, 0, **marks)
     assert status == 400 and sentence in answer["error"]
+
+
+def test_a_tracked_mask_is_corrected_by_a_mark_outside_the_object_alone(with_clip):
+    truth = drawn_videos.draw(4, (1,), SIZE)[1]
+    wrong = truth.copy()
+    wrong[80:90, 120:140] = 1
+    with_clip.ask("PUT", "mask/4?given=0", wrong.tobytes())
+    status, answer = marked(with_clip, 4, "?corrects=1", points=[[130, 85]], labels=[0])
+    assert status == 200, answer
+    found = mask_of(with_clip, 4)
+    assert not found[85, 130] and np.mean(found != truth) < 0.01
+
+
+def test_the_mask_of_the_example_is_scaled_with_its_frames(clip_folder):
+    limits = LIMITS._replace(side=SIZE[1] // 2)
+    with serving(VideoPredictor(color_model.ColorModel()), clip_folder, limits) as where:
+        browser = Browser(where)
+        state = browser.ask("POST", "example")[1]
+        assert (state["clip"]["height"], state["clip"]["width"]) == (SIZE[0] // 2, SIZE[1] // 2)
+        assert len(browser.ask("GET", "mask/0")[1]) == SIZE[0] // 2 * (SIZE[1] // 2)
+        browser.ask("POST", "run", b'{"position": 0}')
+        assert browser.wait()["run"]["done"] == FRAMES - 1
 
 
 def test_pictures_become_a_clip(browser):
@@ -519,6 +542,16 @@ def test_the_port_listens_before_the_server_starts_and_cannot_be_taken_twice():
             pass
         with pytest.raises(InputError, match=f"--port={port}: cannot be used"):
             demo._listening("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("::1", "http://[::1]:7860 "), ("127.0.0.1", "http://127.0.0.1:7860 ")]
+)
+def test_the_printed_address_can_be_opened(host, address, capsys):
+    demo._FLAGS(["demo", f"--host={host}"])
+    demo._print_address(7860, None)
+    demo._FLAGS.unparse_flags()
+    assert f"open {address}" in capsys.readouterr().out
 
 
 def test_the_warm_up_prepares_the_first_click(clip_folder, tmp_path):

@@ -20,6 +20,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.demo_page import clip_files, propagation
 from feelvos_tf.demo_page.clip_files import ClipFiles
 from feelvos_tf.inference.video_predictor import VideoPredictor
+from feelvos_tf.inference.window import downsample_mask
 from feelvos_tf.media import masks, video
 from feelvos_tf.media.points import Marks
 
@@ -138,7 +139,7 @@ class Visitor:
         Args:
           paths: a video file, or the pictures of a clip.
           name: of the clip.
-          mask: of its first frame, if there is one.
+          mask: of its first frame, at the size of the file, if there is one.
 
         Raises:
           InputError: the file is not a usable video.
@@ -163,7 +164,7 @@ class Visitor:
         self.clip, self.objects, self.given, self._run = clip, {}, {}, None
         self.clip_name = _printable(name) or "clip"
         if mask is not None:
-            self.paint(0, mask)
+            self.paint(0, downsample_mask(mask, clip.size))
 
     def described(self) -> dict[str, Any]:
         """Returns everything the page shows except pictures, as JSON values."""

@@ -59,6 +59,7 @@ def test_objects_are_followed_from_the_frames_they_are_marked_in(program, tmp_pa
     ("objects", "flags", "sentence"),
     [
         ([{**CLICK, "points": [[99, 0]]}], (), "object 7 in frame 0: expected points inside"),
+        ([{**CLICK, "labels": [0]}], (), "objects.json: object 7 in frame 0: expected a point on"),
         ([{**CLICK, "frame": 1}], (), "expected an object in the first frame (0)"),
         ([CLICK, {**CLICK, "frame": 9}], (), "expected frames of the video, found frame 9"),
         ([CLICK, {**CLICK, "frame": 1}], ("--every=2",), "is a mask for frame 1, expected one of"),

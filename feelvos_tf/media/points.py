@@ -78,8 +78,6 @@ def parsed(where: str, entry: Any) -> Marks:
         raise InputError(f"{where}: expected labels of 1 (on the object) and 0 (outside it)")
     box = entry.get("box")
     box = None if box is None else _numbers(f"{where}: box", box, (4,))
-    if box is None and not labels.any():
-        raise InputError(f"{where}: expected a box or a point on the object, found neither")
     frame = _integer(f"{where}: frame", entry.get("frame", 0), 0, 10**9)
     object_id = _integer(f"{where}: object_id", entry.get("object_id"), 1, VOID - 1)
     return Marks(frame, object_id, points, labels.astype(np.int32), box)

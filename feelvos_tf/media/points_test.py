@@ -41,6 +41,12 @@ def test_points_and_boxes_are_read_with_their_defaults(tmp_path):
 ONE = {"object_id": 1, "points": [[1, 2]]}
 
 
+@pytest.mark.parametrize("entry", [{**ONE, "labels": [0]}, {"object_id": 1}])
+def test_marks_may_lie_outside_the_object_for_a_mask_to_correct(entry):
+    marks = points.parsed("a request", entry)
+    assert marks.box is None and not marks.labels.any()
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -58,7 +64,6 @@ ONE = {"object_id": 1, "points": [[1, 2]]}
         ([{**ONE, "points": [[1, float("nan")]]}], "points: expected"),
         ([{**ONE, "labels": [1, 0]}], r"labels: expected \[1\] numbers, found \[2\]"),
         ([{**ONE, "labels": [2]}], "labels of 1"),
-        ([{**ONE, "labels": [0]}], "a box or a point on the object, found neither"),
         ([{**ONE, "box": [1, 2, 3]}], r"box: expected \[4\] numbers"),
         ([ONE, ONE], "one entry for object 1 in frame 0, found two"),
     ],
