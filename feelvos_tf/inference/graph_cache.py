@@ -95,7 +95,10 @@ def load(identity: str, build: Callable[[], Predictor]) -> Predictor | CachedPre
     # If a future TensorFlow lacks the private functions used here, there is no cache.
     with contextlib.suppress(ImportError, AttributeError, tf.errors.OpError):
         arrays = _graphs(predictor)
-        with contextlib.suppress(OSError):  # A full disk, or a home without write permission.
+        # OSError: when old files are removed.
+        with contextlib.suppress(
+            InputError, OSError
+        ):  # A full disk, or a home without write permission.
             _write(path, arrays)
         # Like later processes, because optimized graphs may round differently.
         return _cached(arrays, lambda: predictor)
@@ -197,7 +200,6 @@ def _graphs(predictor: Predictor) -> dict[str, np.ndarray]:
 
 def _write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes the graphs and removes the oldest other files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_files.replacing(path) as temporary:
         np.savez(temporary, **arrays)
     by_age = sorted(path.parent.glob(f"*{_SUFFIX}"), key=lambda each: each.stat().st_mtime)

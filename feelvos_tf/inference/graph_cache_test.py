@@ -200,6 +200,14 @@ def test_old_files_are_removed_and_a_missing_cache_is_no_error(
     assert graph_cache._path("a").parent == tmp_path.home() / ".cache/feelvos_tf"
 
 
+def test_a_cache_that_cannot_be_written_is_no_error(cheap, monkeypatch):
+    def refused(path):
+        raise InputError(f"{path}: cannot be written, no space is left on the disk")
+
+    monkeypatch.setattr(graph_cache.atomic_files, "replacing", refused)
+    assert isinstance(graph_cache.load("a", cheap), graph_cache.CachedPredictor)
+
+
 def test_the_bundled_model_comes_from_the_cache(cache, monkeypatch):
     choice = model_loading.choose(inference_size=64)
     choice.load()
