@@ -491,7 +491,8 @@ class VideoPredictor:
         self.start(image, mask)
         start = self.state()
         after = list(self.propagate(images[position + 1 :]))
-        self.restore(start)
+        # Subclasses may refuse states of other runs; this one is of the same run.
+        VideoPredictor.restore(self, start)
         before = list(self.propagate(images[:position][::-1]))
         return np.stack([*before[::-1], mask, *after])
 

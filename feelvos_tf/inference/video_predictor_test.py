@@ -167,6 +167,18 @@ def test_a_mask_in_the_middle_of_a_clip_is_propagated_in_both_directions(clip, n
     np.testing.assert_array_equal(found[2::-1], predictor.segment_clip(images[2::-1], masks[2]))
 
 
+@pytest.mark.parametrize("position", [0, 2])
+def test_a_clip_is_segmented_by_a_predictor_that_takes_no_saved_states(clip, network, position):
+    class Unrestorable(VideoPredictor):
+        def restore(self, state):
+            raise InputError("the weights of another run are gone")
+
+    images, masks = clip
+    found = Unrestorable(network).segment_clip(images, masks[position], position)
+    expected = VideoPredictor(network).segment_clip(images, masks[position], position)
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_the_ids_1_and_254_are_kept(clip):
     images, masks = clip
     mask = np.select([masks[0] == 3, masks[0] == 7], [254, 1], 0).astype(np.uint8)
