@@ -445,8 +445,9 @@ def _write(
     name = video.frame_name(frame.position)
     if frame.snapshot is not None:
         masks.write_mask(folder / f"{name}.png", frame.ids)
-    for write in writers:
-        write(Result(name, frame.time, frame.image, frame.ids))
+    if video.asked is None or frame.position in video.asked:
+        for write in writers:
+            write(Result(name, frame.time, frame.image, frame.ids))
     states.written(frame, name)
     if progress is not None:
         progress.advance(is_of_this_run=frame.snapshot is not None)
@@ -519,7 +520,8 @@ def _writing(video: InputVideo, files: ResultFiles) -> Iterator[Callable[[Result
     frames = video.frames
     paths = video.source.paths
     sound = paths[0] if len(paths) == 1 and not video.source.is_live else None
-    facts = VideoFacts(frames.frames_per_second, frames.length, video.object_ids(), sound)
+    length = frames.length if video.asked is None else len(video.asked)
+    facts = VideoFacts(frames.frames_per_second, length, video.object_ids(), sound)
     with files.writing(facts) as write:
         yield write
 

@@ -17,7 +17,7 @@ from feelvos_tf.inference import input_video, propagation
 from feelvos_tf.inference.propagation import Outputs, Timing, propagate_videos, propagated
 from feelvos_tf.inference.video_predictor import take_mask
 from feelvos_tf.media import masks, video
-from feelvos_tf.media.result_files import ObjectVideos, RunLengths
+from feelvos_tf.media.result_files import ObjectTable, ObjectVideos, RunLengths
 from feelvos_tf.testing import drawn_videos
 from feelvos_tf.testing.by_color import ByColor, davis_videos, run, with_later_object
 
@@ -334,6 +334,18 @@ def test_changed_files_of_complete_masks_are_written_again(tmp_path):
     assert after["masks.json"] == before["masks.json"] and "object_2.mkv" in after
 
 
+def test_further_files_show_the_frames_that_youtube_vos_asks_for_whenever_written(tmp_path):
+    given, _ = with_later_object(tmp_path)
+    asked = dataclasses.replace(given, asked=frozenset({0, 2, 4}))
+    table, folder = tmp_path / "out/objects.csv", tmp_path / "out"
+    contents = []
+    for _ in range(2):
+        propagate_videos(ByColor, [asked], lambda _: Outputs(folder, (ObjectTable(table),)), {})
+        contents.append(table.read_text())
+        table.unlink()
+    assert contents[0] == contents[1] and "00002" in contents[0] and "00001" not in contents[0]
+
+
 def test_a_video_whose_other_files_cannot_be_written_has_failed(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
     run(davis_videos(root), tmp_path / "out")
@@ -365,7 +377,7 @@ def test_masks_that_youtube_vos_does_not_ask_for_are_removed(tmp_path):
     names = sorted(path.name for path in (tmp_path / "out/video").glob("*.png"))
     assert names == ["00000.png", "00002.png", "00004.png"]
     assert run([asked], tmp_path / "out").complete == ["video"]
-    assert len(list(video.open_frames(tmp_path / "look/video.mp4"))) == 5
+    assert len(list(video.open_frames(tmp_path / "look/video.mp4"))) == 3
 
 
 def test_the_timing_sentence_reports_duration_and_frames_per_second():
