@@ -200,7 +200,7 @@ def _predictor() -> Predictor:
 
 def _frame_size() -> tuple[int, int]:
     """Returns height and width of the frames of a TFLite file."""
-    found = re.fullmatch(r"(\d{2,4})x(\d{2,4})", _FRAME_SIZE.value or "")
+    found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", _FRAME_SIZE.value or "")
     if not found:
         raise InputError(f"--frame_size: expected HEIGHTxWIDTH, found {_FRAME_SIZE.value}")
     return int(found[1]), int(found[2])

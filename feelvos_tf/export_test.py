@@ -221,6 +221,7 @@ def test_unusable_folders_and_files_are_reported_without_waiting_for_tensorflow(
         ("--bundled", new, "--checkpoint=ckpt-1"): "--checkpoint needs --model_dir",
         (run, new, "--frame_size=240x427"): "--frame_size needs --format=tflite",
         ("--bundled", new, "--format=tflite"): "--frame_size: expected HEIGHTxWIDTH, found None",
+        ("--bundled", new, "--format=tflite", "--frame_size=00x00"): "HEIGHTxWIDTH, found 00x00",
     }.items():
         result = without_tensorflow.run("feelvos_tf.export", *arguments)
         assert result.returncode == 1 and sentence in result.stderr, result.stderr
