@@ -31,48 +31,11 @@ _BASELINE = flags.DEFINE_enum(
 _COMMAND_LINE = command_line.define(_FLAGS)
 
 
-class FirstMask:
-    """Repeats the first mask. A `Propagator`; see `feelvos_tf/inference/propagation.py`."""
-
-    def another(self) -> FirstMask:
-        return FirstMask()
-
-    def start(self, image: np.ndarray, mask: np.ndarray) -> None:
-        del image
-        self._mask = mask
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        self._mask = state["mask"]
-
-    @property
-    def object_ids(self) -> np.ndarray:
-        """The ids that are tracked."""
-        return np.unique(self._mask)
-
-    def step(self, image: np.ndarray) -> np.ndarray:
-        """Returns the first mask, uint8 [height, width]."""
-        del image
-        return self._mask
-
-    def add_objects(self, mask: np.ndarray) -> None:
-        """Adds objects, which are repeated as well."""
-        self.correct(mask)
-
-    def correct(self, mask: np.ndarray, background: bool = False) -> None:
-        """Replaces the marked pixels of the repeated mask."""
-        unmarked = (mask == VOID) | ((mask == 0) & (not background))
-        self._mask = np.where(unmarked, self._mask, mask)
-
-    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
-        """Returns a function that returns the current state."""
-        mask = self._mask
-        return lambda: {"mask": mask}
-
-
 class OpticalFlow:
-    """Warps the previous mask along the optical flow. A `Propagator`.
+    """Warps the previous mask along the optical flow.
 
-    It keeps one soft mask per object, so that small movements add up instead of being rounded away.
+    A `Propagator`, see `feelvos_tf/inference/propagation.py`. It keeps one soft mask per object, so
+    that small movements add up instead of being rounded away.
     """
 
     def __init__(self):
@@ -80,7 +43,7 @@ class OpticalFlow:
         self._flow.setFinestScale(0)
 
     def another(self) -> OpticalFlow:
-        return OpticalFlow()
+        return type(self)()
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
         self._previous, self._ids = state["previous"], state["ids"]
@@ -118,15 +81,26 @@ class OpticalFlow:
         """Replaces the marked pixels of the previous frame's soft masks."""
         marked = (mask != VOID) & ((mask != 0) | background)
         new_ids = np.setdiff1d(mask[marked], self._ids)
-        self._planes += [np.zeros(mask.shape, np.float32) for _ in new_ids]
+        planes = [*self._planes, *(np.zeros(mask.shape, np.float32) for _ in new_ids)]
         self._ids = np.concatenate([self._ids, new_ids])
-        for value, plane in zip(self._ids, self._planes):
-            plane[marked] = mask[marked] == value
+        # Snapshots keep the old ones.
+        self._planes = [
+            np.where(marked, mask == value, plane) for value, plane in zip(self._ids, planes)
+        ]
 
     def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
         """Returns a function that returns the current state."""
         previous, ids, planes = self._previous, self._ids, self._planes
         return lambda: {"previous": previous, "ids": ids, "planes": np.stack(planes)}
+
+
+class FirstMask(OpticalFlow):
+    """Repeats the first mask."""
+
+    def step(self, image: np.ndarray) -> np.ndarray:
+        """Returns the first mask, uint8 [height, width]; void is background."""
+        del image
+        return self._ids[np.argmax(self._planes, axis=0)]
 
 
 BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}

@@ -62,6 +62,17 @@ def test_first_mask_is_repeated(clip, tmp_path):
         np.testing.assert_array_equal(ids, scene(0)[1])
 
 
+def test_a_repeated_mask_is_background_where_the_first_mask_is_void(clip, tmp_path):
+    ids = scene(0)[1]
+    ids[:10] = 255
+    masks.write_mask(tmp_path / "first.png", ids)
+    flags = [f"--mask={tmp_path / 'first.png'}", "--baseline=first_mask"]
+    result = predict(clip, tmp_path / "out", *flags)
+    assert result.returncode == 0, result.stderr
+    last = masks.read_annotation(tmp_path / "out" / "00005.png")
+    np.testing.assert_array_equal(last, scene(0)[1])
+
+
 def test_optical_flow_tracks_objects_that_move_apart(clip, tmp_path):
     result = predict(clip, tmp_path / "out", "--baseline=optical_flow")
     assert result.returncode == 0, result.stderr

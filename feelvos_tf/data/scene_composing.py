@@ -174,9 +174,11 @@ class _Stage:
             self._show([empty] * self._count, views)
             self._move_objects(still, objects, view)
         elif way < scenes.cut_probability + scenes.transplant_probability:
-            ids = np.where(donor.ids == VOID, 0, donor.ids)
-            ids = np.where(ids > 0, ids + (_FIRST_PASTED_ID + 50), 0).astype(np.uint8)
-            ground = Picture(donor.image, ids)
+            # Numbered anew, since any id may occur in the donor. Void becomes background.
+            own = np.setdiff1d(donor.ids, [0, VOID])
+            table = np.zeros(VOID + 1, np.uint8)
+            table[own] = np.minimum(_FIRST_PASTED_ID + 50 + np.arange(len(own)), VOID - 1)
+            ground = Picture(donor.image, table[donor.ids])
             views = synthetic_motion.path(self._view_of(ground), rng, self._count, scenes.motion)
             self._show([ground] * self._count, views)
             self._move_objects(still, objects, view)

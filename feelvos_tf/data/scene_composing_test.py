@@ -79,6 +79,18 @@ def test_objects_that_are_not_followed_are_background():
     assert set(np.unique(both.labels)) >= {1, 2}
 
 
+def test_an_object_of_the_other_picture_keeps_its_pixels_whatever_its_id():
+    transplanted = with_ways(transplant_probability=1.0, count_shares=(0.0, 1.0))
+    donor = picture(BLUE)
+    for donor_id in (105, 106, 107):
+        same = Picture(donor.image, donor.ids * np.uint8(donor_id))
+        for seed in range(4):
+            expected = clip(seed, transplanted, donors=[donor])
+            np.testing.assert_array_equal(
+                clip(seed, transplanted, donors=[same]).labels, expected.labels
+            )
+
+
 def test_pasted_objects_are_followed_only_if_there_is_room():
     pasting = with_ways(paste_probability=1.0, count_shares=(1.0,))
     crowded = with_ways(paste_probability=1.0, count_shares=(0.0, 0.0, 1.0))

@@ -54,7 +54,7 @@ _define_integer("crop", 465, "Side of a training frame in pixels.", lower_bound=
 _define_integer("repeats", 5, "Timed runs of each line.", lower_bound=1)
 _define_integer("threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0)
 _DATASET = dataset_flags.define(
-    FLAGS, "Data set for matching, step, input and eval; by default, the bundled one."
+    FLAGS, "Data set for step, input and eval; by default, the bundled one."
 )
 flags.DEFINE_string(
     "only", "", "Keep the groups with this text in their titles.", flag_values=FLAGS
@@ -110,16 +110,15 @@ def cases_of(command: str) -> list[measure.Case]:
     image = frame.Sizes(FLAGS.height, FLAGS.width, FLAGS.objects)
     grid = (-(-FLAGS.height // 4), -(-FLAGS.width // 4))
     chosen = _chosen()
-    videos, data = chosen.list_sequences, (chosen.root, chosen.split)
     make = {
         "matching": lambda: matching.matching_cases(
             matching.Sizes(*grid, FLAGS.objects, FLAGS.radius)
         ),
         "frame": lambda: frame.frame_cases(image),
         "train": lambda: training.train_cases(FLAGS.crop, FLAGS.objects),
-        "step": lambda: training_step.step_cases(videos("all")),
-        "input": lambda: training.input_cases(*data, FLAGS.crop),
-        "eval": lambda: training.eval_cases(*data),
+        "step": lambda: training_step.step_cases(chosen.list_sequences()),
+        "input": lambda: training.input_cases(chosen.list_sequences(), FLAGS.crop),
+        "eval": lambda: training.eval_cases(chosen),
         "export": lambda: training.export_cases(image),
     }
     return [case for case in make[command]() if FLAGS.only in case.group]
@@ -181,21 +180,12 @@ def _run_quality_time() -> None:
 
 
 _SIZES = {
-    "matching": (
-        "dataset_root",
-        "year",
-        "split",
-        "height",
-        "width",
-        "objects",
-        "radius",
-        "repeats",
-    ),
+    "matching": ("height", "width", "objects", "radius", "repeats"),
     "frame": ("height", "width", "objects", "repeats"),
     "train": ("crop", "objects", "repeats"),
-    "step": ("dataset_root", "dataset", "year", "split", "resolution", "repeats", "only"),
-    "input": ("dataset_root", "year", "split", "crop", "repeats"),
-    "eval": ("dataset_root", "year", "split", "repeats"),
+    "step": (*_DATASET.names(), "repeats", "only"),
+    "input": (*_DATASET.names(), "crop", "repeats"),
+    "eval": (*_DATASET.names(), "repeats"),
     "export": ("height", "width", "objects", "repeats"),
 }
 
@@ -203,7 +193,9 @@ _SIZES = {
 def _sizes(command: str) -> dict[str, object]:
     """Returns the flags that affect the subcommand's results, with their values."""
     values = {name: FLAGS[name].value for name in _SIZES[command]}
-    return {name: value for name, value in values.items() if value not in (None, "")}
+    if values.get("sequences"):
+        values["sequences"] = ",".join(values["sequences"])
+    return {name: value for name, value in values.items() if value not in (None, "", [])}
 
 
 def _limit_threads() -> None:

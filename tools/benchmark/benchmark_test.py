@@ -7,6 +7,7 @@ import sys
 import time
 import types
 
+import frame
 import measure
 import numpy as np
 import pytest
@@ -93,6 +94,13 @@ def test_both_recipes_have_the_same_parts_of_a_step():
     }
 
 
+def test_matching_and_head_are_a_part_of_a_frame(monkeypatch):
+    monkeypatch.setitem(frame.BACKBONES, "xception_65", frame.BACKBONES["mobilenet_v2"])
+    cases = frame.frame_cases(frame.Sizes(32, 48, 2))
+    [case] = [case for case in cases if case.name == "matching and head"]
+    assert case.make()().shape == (2, 8, 12, 1)
+
+
 def test_processor_seconds_exclude_waiting():
     case = Case("asleep", "group", lambda: lambda: time.sleep(0.2))
     [by_clock] = measure.measure([case], 1, None)
@@ -141,8 +149,12 @@ def test_the_command_is_the_word_without_dashes():
 
 
 def test_a_command_prints_its_table():
-    done = run("eval", f"--dataset_root={TESTDATA}", "--repeats=1", "--nomemory", "--json")
+    chosen = [f"--dataset_root={TESTDATA}", "--sequences=koi-pond"]
+    done = run("eval", *chosen, "--repeats=1", "--nomemory", "--json")
     assert done.returncode == 0, done.stderr
     printed = json.loads(done.stdout)
     assert printed["sizes"]["dataset_root"] == str(TESTDATA)
+    assert printed["sizes"]["sequences"] == "koi-pond"
+    # Three objects in all 24 frames but the first and the last.
+    assert "scoring 66 objects" in printed["rows"][0]["group"]
     assert printed["rows"][0]["name"] == "ours, 1 worker"

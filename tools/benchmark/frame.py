@@ -222,7 +222,7 @@ def _part_cases(variant: str, sizes: Sizes) -> list[Case]:
             reference = Reference(state["embeddings"], state["offsets"])
             return model.segment(features, embeddings, reference, previous).logits
 
-        embeddings = tf.random.uniform([*grid, model.embedding.dimension])
+        embeddings = tf.random.uniform([*grid, model.embedding_dimension])
         return functools.partial(tf.function(function), features, embeddings, state)
 
     return [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import functools
 import importlib.util
 import pathlib
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -21,7 +22,9 @@ from measure import Case
 from PIL import Image
 
 from feelvos_tf import export
-from feelvos_tf.data import datasets, record_shards
+from feelvos_tf.data import record_shards
+from feelvos_tf.data.dataset_flags import Choice
+from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.data.paper_clips import ClipSettings
 from feelvos_tf.evaluation import protocols, score_predictions
@@ -86,23 +89,22 @@ def train_cases(crop: int, objects: int) -> list[Case]:
     ]
 
 
-def input_cases(root: str, split: str, crop: int) -> list[Case]:
+def input_cases(videos: Sequence[VideoFiles], crop: int) -> list[Case]:
     """Returns the training pipeline, and plain decoding of as many images."""
-    listed = datasets.list_sequences(root, "davis_2017", split, "480p", None, require_masks="all")
     folder = temporary_folder()
-    record_shards.write_shards(listed, folder, split, num_shards=2)
+    record_shards.write_shards(videos, folder, "train", num_shards=2)
 
     def pipeline() -> Callable[[], object]:
         clips = ClipSettings(crop_size=(crop, crop))
-        dataset = training_dataset(1, str(folder / f"{split}-*"), clips, seed=0)
+        dataset = training_dataset(1, str(folder / "train-*"), clips, seed=0)
         batches = iter(dataset)
         return lambda: [next(batches) for _ in range(_BATCHES)]
 
     def decoding() -> Callable[[], object]:
         pairs = [
             (str(image), str(mask))
-            for sequence in listed
-            for image, mask in zip(sequence.frames, sequence.masks)
+            for video in videos
+            for image, mask in zip(video.frames, video.masks)
         ]
         pairs = (pairs * (3 * _BATCHES // len(pairs) + 1))[: 3 * _BATCHES]
 
@@ -120,29 +122,31 @@ def input_cases(root: str, split: str, crop: int) -> list[Case]:
     ]
 
 
-def eval_cases(root: str, split: str) -> list[Case]:
+def eval_cases(chosen: Choice) -> list[Case]:
     """Returns scoring with one and two processes, and a literal implementation of the definition.
 
     `pip install vos-benchmark scikit-image` adds a widely used program for the same scores.
     """
-    ground_truths = protocols.dataset_ground_truths(root, "davis_2017", split)
+    ground_truths = protocols.dataset_ground_truths(*dataclasses.astuple(chosen))
     folder = temporary_folder()
     for ground_truth in ground_truths:
         for path in ground_truth.masks:
             moved = np.roll(masks.read_annotation(path), _SHIFT, axis=1)
             masks.write_mask(folder / ground_truth.name / path.name, moved)
-    items = sum(
-        len(ground_truth.masks) * len(ground_truth.objects) for ground_truth in ground_truths
-    )
+    items = sum(np.count_nonzero(ground_truth.scored) for ground_truth in ground_truths)
 
     def ours(workers: int) -> Callable[[], object]:
         return lambda: score_predictions.score_folder(ground_truths, folder, workers=workers)
 
     def definition() -> Callable[[], object]:
         return lambda: [
-            _direct_scores(path, folder / ground_truth.name / path.name, ground_truth.objects)
+            _direct_scores(
+                masks.read_annotation(path, ground_truth.binary),
+                masks.read_annotation(folder / ground_truth.name / path.name, ground_truth.binary),
+                np.compress(scored, ground_truth.objects),
+            )
             for ground_truth in ground_truths
-            for path in ground_truth.masks
+            for path, scored in zip(ground_truth.masks, ground_truth.scored.T)
         ]
 
     def public_tool(processes: int) -> Callable[[], object]:
@@ -166,13 +170,12 @@ def eval_cases(root: str, split: str) -> list[Case]:
 
 
 def _direct_scores(
-    truth_path: pathlib.Path, path: pathlib.Path, objects: tuple[int, ...]
+    true_ids: np.ndarray, predicted_ids: np.ndarray, objects: Sequence[int]
 ) -> list[tuple[float, float]]:
     """Returns (J, F) per object, computed literally by the definition, at full size."""
     scores = []
     for object_id in objects:
-        truth = np.asarray(Image.open(truth_path)) == object_id
-        predicted = np.asarray(Image.open(path)) == object_id
+        truth, predicted = true_ids == object_id, predicted_ids == object_id
         union = np.count_nonzero(truth | predicted)
         j = np.count_nonzero(truth & predicted) / union if union else 1.0
         radius = tolerance_radius(*truth.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import shutil
 
 import numpy as np
@@ -127,6 +128,24 @@ def check_unpacked(pattern, root, tmp_path, monkeypatch):
     flag_values(["program", "--dataset=davis_2017", "--split=test-dev"])
     with pytest.raises(InputError, match="found train, validation; download its folders"):
         chosen.choice()
+
+
+def test_of_two_processes_that_unpack_at_once_the_faster_one_wins(tmp_path, monkeypatch):
+    (tmp_path / "record").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(prepared, "record_files", lambda *_: [tmp_path / "record"])
+
+    def unpack(files, folder, split):
+        (folder / split).mkdir(parents=True)
+
+    monkeypatch.setattr(unpacked, "_unpack", unpack)
+    cache = unpacked.folder_of("tfds:any", "val")
+    # The slower one has looked before the other finished.
+    is_dir = pathlib.Path.is_dir
+    monkeypatch.setattr(pathlib.Path, "is_dir", lambda path: path != cache and is_dir(path))
+    assert unpacked.folder_of("tfds:any", "val") == cache
+    assert [path.name for path in cache.iterdir()] == ["val"]
+    assert list(cache.parent.iterdir()) == [cache]
 
 
 @pytest.mark.parametrize(

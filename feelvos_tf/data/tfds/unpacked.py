@@ -6,10 +6,10 @@ unpacked once into ~/.cache/feelvos_tf/tfds (or below XDG_CACHE_HOME) and read f
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pathlib
-import shutil
 import tempfile
 
 from feelvos_tf.core.errors import InputError
@@ -38,8 +38,11 @@ def folder_of(pattern: str, split: str) -> pathlib.Path:
         with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
             unfinished = pathlib.Path(temporary) / "data"
             _unpack(files, unfinished, split)
-            if not folder.is_dir():  # Another process may have been faster.
-                shutil.move(unfinished, folder)
+            try:
+                unfinished.rename(folder)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise  # Otherwise, another process was faster.
     return folder
 
 

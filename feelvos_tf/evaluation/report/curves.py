@@ -65,7 +65,8 @@ def _y(value: float) -> float:
 
 def _frame_names(frames: Sequence[str], x: np.ndarray) -> list[tuple[float, str, str]]:
     """Returns (x, text anchor, name) of the first, middle and last frame."""
-    places = {0: "start", len(frames) // 2: "middle", len(frames) - 1: "end"}
+    # The first one last: with a single frame, at the left edge, it replaces the others.
+    places = {len(frames) // 2: "middle", len(frames) - 1: "end", 0: "start"}
     return [(x[i], anchor, frames[i]) for i, anchor in places.items() if 0 <= i < len(frames)]
 
 

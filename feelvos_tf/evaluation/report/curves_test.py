@@ -48,6 +48,13 @@ def test_tooltips_show_the_values_of_each_frame():
     assert titles[4] == "J of frame 00004: object 1: 0.500, object 4: 0.250"
 
 
+def test_the_name_of_a_single_frame_starts_at_the_left_edge():
+    svg = curves.draw("J", ["00001"], [1], np.zeros([1, 1]))
+    names = {text.text: text for text in ElementTree.fromstring(svg).iter("text")}
+    assert names["00001"].get("text-anchor") == "start"
+    assert names["00001"].get("x") == "30.0"
+
+
 def test_names_are_escaped_and_few_frames_are_drawn():
     for count in range(3):
         svg = curves.draw("J & F", ["<1>", "2"][:count], [1], np.zeros([1, count]))
