@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -22,20 +21,6 @@ from feelvos_tf.data.tfrecords import VideoRecords
 _MAX_DROPPED_IN_A_ROW = 1000
 _BLOCK = 10_000
 """Number of clips over which the shares of the data sets are exact."""
-
-
-class Turn(NamedTuple):
-    """The video whose turn it is.
-
-    Attributes:
-      data_set: position in the list of data sets, int64 [].
-      video: position in the data set's list of videos, int64 [].
-      is_first_round: whether no video of the data set has had two turns yet, bool [].
-    """
-
-    data_set: tf.Tensor
-    video: tf.Tensor
-    is_first_round: tf.Tensor
 
 
 class ClipOrder:
@@ -54,8 +39,14 @@ class ClipOrder:
         self._share = tf.constant(np.diff(ends), tf.int64)
         self._seed = tf.constant(seed, tf.int64)
 
-    def turn(self, clip: tf.Tensor) -> Turn:
-        """Returns the video that clip number `clip` (int64 [], from 0) is made from."""
+    def turn(self, clip: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Returns the video that clip number `clip` (int64 [], from 0) is made from.
+
+        Returns:
+          data_set: position in the list of data sets, int64 [].
+          video: position in the data set's list of videos, int64 [].
+          is_first_round: whether no video of the data set has had two turns yet, bool [].
+        """
         data_set, turn = self._data_set(clip)
         count = self._num_videos[data_set]
         round_number = turn // count
@@ -63,7 +54,7 @@ class ClipOrder:
             tf.stack([self._seed, round_number]), data_set
         )
         video = tf.random.experimental.index_shuffle(turn % count, seed, count - 1)
-        return Turn(data_set, video, round_number == 0)
+        return data_set, video, round_number == 0
 
     def _data_set(self, clip: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the data set of a clip, and the clip's turn in that data set, from 0.
@@ -129,7 +120,7 @@ class ClipSource:
           tf.errors.InvalidArgumentError: too many clips in a row were unusable, or too many
             records are corrupt.
         """
-        turn = self._order.turn(number)
+        data_set, first_video, is_first_round = self._order.turn(number)
 
         def is_searching(attempts: tf.Tensor, usable: tf.Tensor, *_) -> tf.Tensor:
             return ~usable & (attempts < _MAX_DROPPED_IN_A_ROW)
@@ -140,15 +131,21 @@ class ClipSource:
                 tf.stack([self._seed, number]), attempts
             )
             first = attempts == 0
-            video = tf.where(first, turn.video, self._any_video(turn.data_set, seed))
-            report = first & turn.is_first_round
-            long_enough, usable, clip = self._attempt(turn.data_set, video, seed, report)
+            video = tf.where(first, first_video, self._any_video(data_set, seed))
+            report = first & is_first_round
+            long_enough, usable, clip = self._attempt(data_set, video, seed, report)
             return attempts + 1, usable, found | long_enough, clip
 
         never = tf.constant(False)
         state = (tf.constant(0), never, never, paper_clips.blank_clip(self._clips))
         _, usable, found, clip = tf.while_loop(is_searching, search, state)
-        reason = tf.where(found, _nothing_usable(self._clips), self._too_short[turn.data_set])
+        nothing_usable = (
+            f"{ERROR_MARK}{_MAX_DROPPED_IN_A_ROW} clips in a row were dropped because "
+            "the reference showed no object, or one with fewer than "
+            f"{self._clips.min_label_count} pixels at stride {self._clips.decoder_output_stride} "
+            f"(crop_size {self._clips.crop_size}, min_label_count {self._clips.min_label_count})"
+        )
+        reason = tf.where(found, nothing_usable, self._too_short[data_set])
         tf.debugging.Assert(usable, [reason])
         return clip
 
@@ -185,7 +182,7 @@ class ClipSource:
                 [self._record(donor) for donor in tf.unstack(donor_rows)], seed
             )
             chosen = synthetic_clips.choose_frames(self._record(row), seed, self._clips, scenes)
-            clip, usable = synthetic_clips.make_clip(chosen, donors, self._clips, scenes)
+            clip, usable = synthetic_clips.make_clip(chosen, donors, seed, self._clips, scenes)
             return tf.constant(True), usable, clip
 
         return self._unless_corrupt(make, tf.concat([[row], donor_rows], 0))
@@ -200,9 +197,7 @@ class ClipSource:
             long_enough = paper_clips.is_long_enough(video, self._clips, report)
             clip, usable = tf.cond(
                 long_enough,
-                lambda: paper_clips.make_clip(
-                    paper_clips.choose_frames(video, seed, self._clips), self._clips
-                ),
+                lambda: paper_clips.make_clip(video, seed, self._clips),
                 lambda: (paper_clips.blank_clip(self._clips), tf.constant(False)),
             )
             return long_enough, usable, clip
@@ -222,13 +217,3 @@ class ClipSource:
         paths, offsets = tf.gather(self._paths, rows), tf.gather(self._offsets, rows)
         with tf.control_dependencies([self._log.report(is_corrupt, paths, offsets)]):
             return tf.nest.map_structure(tf.identity, result)
-
-
-def _nothing_usable(clips: ClipSettings) -> str:
-    """Returns the error message for data that yield no usable clip."""
-    return (
-        f"{ERROR_MARK}{_MAX_DROPPED_IN_A_ROW} clips in a row were dropped because "
-        "the reference showed no object, or one with fewer than "
-        f"{clips.min_label_count} pixels at stride {clips.decoder_output_stride} "
-        f"(crop_size {clips.crop_size}, min_label_count {clips.min_label_count})"
-    )

@@ -108,30 +108,6 @@ class TrainingClip(NamedTuple):
     video_id: tf.Tensor
 
 
-class EncodedClip(NamedTuple):
-    """The frames of a clip before decoding.
-
-    Attributes:
-      video_id: string [].
-      images: JPEG files, string [frames].
-      masks: PNG files, string [frames].
-      seed: int64 [2], for all random choices still to be made.
-    """
-
-    video_id: tf.Tensor
-    images: tf.Tensor
-    masks: tf.Tensor
-    seed: tf.Tensor
-
-
-class _Seeds(NamedTuple):
-    """One seed, integer [2], per random choice."""
-
-    frames: tf.Tensor
-    augmentations: list[tf.Tensor]
-    damage: tf.Tensor
-
-
 def is_long_enough(
     video: tfrecords.EncodedVideo, clips: ClipSettings, report: tf.Tensor
 ) -> tf.Tensor:
@@ -154,14 +130,25 @@ def is_long_enough(
     return found >= clips.frames_needed
 
 
-def choose_frames(
+def make_clip(
     video: tfrecords.EncodedVideo, seed: tf.Tensor, clips: ClipSettings
-) -> EncodedClip:
-    """Returns a clip's frames of a video; the others are never decoded, which saves time."""
-    frames = draw_frames(tf.size(video.images), _split(seed, clips).frames, clips)
-    return EncodedClip(
-        video.video_id, tf.gather(video.images, frames), tf.gather(video.masks, frames), seed
-    )
+) -> tuple[TrainingClip, tf.Tensor]:
+    """Returns a random clip of a video, and whether it can be trained on (bool []).
+
+    Frames that are not drawn are never decoded, which saves time.
+
+    Args:
+      video: parsed record, long enough.
+      seed: int64 [2], the only source of randomness.
+      clips: settings.
+    """
+    count = 2 + clips.num_frames
+    seeds = tf.unstack(tf.random.experimental.stateless_split(seed, count), num=count)
+    frames_seed, damage_seed, *own_seeds = seeds
+    frames = draw_frames(tf.size(video.images), frames_seed, clips)
+    chosen = tf.gather(video.images, frames), tf.gather(video.masks, frames)
+    images, labels = _augmented(*chosen, own_seeds, clips)
+    return finish_clip(images, labels, labels[PREVIOUS], video.video_id, damage_seed, clips)
 
 
 def draw_frames(num_frames: tf.Tensor, seed: tf.Tensor, clips: ClipSettings) -> tf.Tensor:
@@ -188,13 +175,6 @@ def draw_frames(num_frames: tf.Tensor, seed: tf.Tensor, clips: ClipSettings) -> 
     previous = _pick(uniform[1], num_frames - clips.rollout_steps - gap - 1)
     following = previous + gap + tf.range(clips.rollout_steps + 1)
     return tf.concat([[reference, previous], following], 0)
-
-
-def make_clip(encoded: EncodedClip, clips: ClipSettings) -> tuple[TrainingClip, tf.Tensor]:
-    """Returns the finished clip, and whether it can be trained on (bool [])."""
-    seeds = _split(encoded.seed, clips)
-    images, labels = _augmented(encoded, seeds.augmentations, clips)
-    return finish_clip(images, labels, labels[PREVIOUS], encoded.video_id, seeds.damage, clips)
 
 
 def finish_clip(
@@ -237,21 +217,13 @@ def blank_clip(clips: ClipSettings) -> TrainingClip:
     )
 
 
-def _split(seed: tf.Tensor, clips: ClipSettings) -> _Seeds:
-    count = 2 + clips.num_frames
-    frames, damage, *augmentations = tf.unstack(
-        tf.random.experimental.stateless_split(seed, count), num=count
-    )
-    return _Seeds(frames, augmentations, damage)
-
-
 def _pick(uniform: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
     """Returns an int32 in 0..count-1 from a number in [0, 1)."""
     return tf.minimum(tf.cast(uniform * tf.cast(count, tf.float32), tf.int32), count - 1)
 
 
 def _augmented(
-    encoded: EncodedClip, seeds: list[tf.Tensor], clips: ClipSettings
+    images: tf.Tensor, masks: tf.Tensor, seeds: list[tf.Tensor], clips: ClipSettings
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns images float32 [frames, *crop_size, 3] and object ids uint8 [frames, *crop_size].
 
@@ -260,7 +232,7 @@ def _augmented(
     there would be no motion at all.
     """
     count = clips.num_frames
-    frames = [tfrecords.decode_frame(encoded.images[i], encoded.masks[i]) for i in range(count)]
+    frames = [tfrecords.decode_frame(images[i], masks[i]) for i in range(count)]
     own = count if clips.first_frame_only else PREVIOUS
     groups = [frames[i : i + 1] for i in range(own)] + ([frames[own:]] if own < count else [])
     augmented = [

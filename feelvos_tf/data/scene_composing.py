@@ -240,8 +240,8 @@ class _Stage:
         overall = draw_light(rng, scenes.light)
         images = []
         for image in self._images:
-            image = relight(image, overall)
-            image = relight(image, draw_light(rng, 0.35 * scenes.light))
+            image = relight(image, *overall)
+            image = relight(image, *draw_light(rng, 0.35 * scenes.light))
             images.append(draw_camera_faults(image, rng, scenes.fault_probability))
         return images
 
@@ -303,35 +303,26 @@ class _Stage:
         return float(np.clip(scale, 0.15 * side / extent, 0.9 * side / extent))
 
 
-class Light(NamedTuple):
-    """A change of colors: saturation, then contrast about middle grey, then shift.
+def draw_light(rng: np.random.Generator, strength: float) -> tuple[float, float, np.ndarray]:
+    """Returns a random change of colors for `relight`; `strength` 1 is large, 0 none."""
+    shift = rng.normal(0.0, 18.0 * strength) + rng.normal(0.0, 6.0 * strength, 3)
+    saturation = float(np.exp(rng.normal(0.0, 0.3 * strength)))
+    contrast = float(np.exp(rng.normal(0.0, 0.18 * strength)))
+    return saturation, contrast, shift.astype(np.float32)
 
-    Attributes:
+
+def relight(image: np.ndarray, saturation: float, contrast: float, shift: np.ndarray) -> np.ndarray:
+    """Returns the image in another light: saturation, then contrast, then shift.
+
+    Args:
+      image: uint8 [height, width, 3].
       saturation: factor on the distance to grey.
       contrast: factor on the distance to middle grey.
       shift: added to R, G and B, float32 [3].
     """
-
-    saturation: float
-    contrast: float
-    shift: np.ndarray
-
-
-def draw_light(rng: np.random.Generator, strength: float) -> Light:
-    """Returns a random change of colors; `strength` 1 is large, 0 none."""
-    shift = rng.normal(0.0, 18.0 * strength) + rng.normal(0.0, 6.0 * strength, 3)
-    return Light(
-        saturation=float(np.exp(rng.normal(0.0, 0.3 * strength))),
-        contrast=float(np.exp(rng.normal(0.0, 0.18 * strength))),
-        shift=shift.astype(np.float32),
-    )
-
-
-def relight(image: np.ndarray, light: Light) -> np.ndarray:
-    """Returns `image` (uint8 [height, width, 3]) in another light."""
-    grey = light.contrast * (1.0 - light.saturation) * np.outer(np.ones(3, np.float32), _LUMA)
-    matrix = grey + light.contrast * light.saturation * np.eye(3, dtype=np.float32)
-    shift = light.shift + 127.5 * (1.0 - light.contrast)
+    grey = contrast * (1.0 - saturation) * np.outer(np.ones(3, np.float32), _LUMA)
+    matrix = grey + contrast * saturation * np.eye(3, dtype=np.float32)
+    shift = shift + 127.5 * (1.0 - contrast)
     return cv2.transform(image, np.column_stack([matrix, shift]))
 
 

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.data import paper_clips, scene_composing, tfrecords
-from feelvos_tf.data.paper_clips import ClipSettings, EncodedClip, TrainingClip
+from feelvos_tf.data.paper_clips import ClipSettings, TrainingClip
 from feelvos_tf.data.scene_composing import MovingScenes, Picture
 
 DONORS = 2
@@ -22,21 +21,9 @@ DONORS = 2
 _VIEWS_PER_CLIP = 10
 
 
-class Donors(NamedTuple):
-    """Pictures that lend objects to a clip, before decoding.
-
-    Attributes:
-      images: JPEG files, string [donors].
-      masks: PNG files, string [donors].
-    """
-
-    images: tf.Tensor
-    masks: tf.Tensor
-
-
 def choose_frames(
     video: tfrecords.EncodedVideo, seed: tf.Tensor, clips: ClipSettings, scenes: MovingScenes
-) -> EncodedClip:
+) -> tfrecords.EncodedVideo:
     """Returns the frames of a video that a clip is made from; a single one for a still."""
 
     def draw(count: np.ndarray, numbers: np.ndarray) -> np.ndarray:
@@ -44,8 +31,8 @@ def choose_frames(
 
     frames = tf.numpy_function(draw, [tf.size(video.images), seed], tf.int32, stateful=False)
     frames = tf.ensure_shape(frames, [None])
-    return EncodedClip(
-        video.video_id, tf.gather(video.images, frames), tf.gather(video.masks, frames), seed
+    return video._replace(
+        images=tf.gather(video.images, frames), masks=tf.gather(video.masks, frames)
     )
 
 
@@ -68,22 +55,35 @@ def draw_frames(
     return np.concatenate([rng.integers(num_frames, size=1), following]).astype(np.int32)
 
 
-def choose_donors(videos: Sequence[tfrecords.EncodedVideo], seed: tf.Tensor) -> Donors:
-    """Returns one random frame of each video."""
-    images, masks = [], []
+def choose_donors(
+    videos: Sequence[tfrecords.EncodedVideo], seed: tf.Tensor
+) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Returns one random frame of each video: JPEG and PNG file, string []."""
+    donors = []
     for number, video in enumerate(videos):
         own = tf.random.experimental.stateless_fold_in(seed, number)
         count = tf.size(video.images)
         frame = tf.random.stateless_uniform([], own, maxval=count, dtype=tf.int32)
-        images.append(video.images[frame])
-        masks.append(video.masks[frame])
-    return Donors(tf.stack(images), tf.stack(masks))
+        donors.append((video.images[frame], video.masks[frame]))
+    return donors
 
 
 def make_clip(
-    encoded: EncodedClip, donors: Donors, clips: ClipSettings, scenes: MovingScenes
+    chosen: tfrecords.EncodedVideo,
+    donors: Sequence[tuple[tf.Tensor, tf.Tensor]],
+    seed: tf.Tensor,
+    clips: ClipSettings,
+    scenes: MovingScenes,
 ) -> tuple[TrainingClip, tf.Tensor]:
-    """Returns the finished clip, and whether it can be trained on (bool [])."""
+    """Returns the finished clip, and whether it can be trained on (bool []).
+
+    Args:
+      chosen: the frames that the clip is made from, from `choose_frames`.
+      donors: pictures that lend objects to it, from `choose_donors`.
+      seed: int64 [2], the only source of randomness.
+      clips: settings.
+      scenes: settings of the scenes.
+    """
 
     def make(images, ids, seed, *lent):
         return scene_composing.make_clip(
@@ -97,24 +97,23 @@ def make_clip(
 
     frames = tf.map_fn(
         lambda frame: _decoded(*frame),
-        (encoded.images, encoded.masks),
+        (chosen.images, chosen.masks),
         fn_output_signature=(
             tf.TensorSpec([None, None, 3], tf.uint8),
             tf.TensorSpec([None, None], tf.uint8),
         ),
     )
-    pairs = zip(tf.unstack(donors.images), tf.unstack(donors.masks))
-    lent = [part for pair in pairs for part in _decoded(*pair)]
+    lent = [part for donor in donors for part in _decoded(*donor)]
     images, labels, previous = tf.numpy_function(
-        make, [*frames, encoded.seed, *lent], [tf.uint8] * 3, stateful=False
+        make, [*frames, seed, *lent], [tf.uint8] * 3, stateful=False
     )
     shape = [clips.num_frames, *clips.crop_size]
     return paper_clips.finish_clip(
         tf.cast(tf.ensure_shape(images, [*shape, 3]), tf.float32),
         tf.ensure_shape(labels, shape),
         tf.ensure_shape(previous, clips.crop_size),
-        encoded.video_id,
-        encoded.seed,
+        chosen.video_id,
+        seed,
         clips,
     )
 
@@ -170,14 +169,15 @@ def first_frame_clips(
     table = np.zeros(VOID + 1, np.uint8)
     table[VOID] = VOID
     table[ids] = np.arange(1, len(ids) + 1)
-    frame = tf.io.encode_png(image)[tf.newaxis]
-    labels = tf.io.encode_png(table[mask][..., np.newaxis])[tf.newaxis]
-    donors = Donors(frame, labels)  # Not used by these scenes.
+    frame = tf.io.encode_png(image), tf.io.encode_png(table[mask][..., np.newaxis])
+    video = tfrecords.EncodedVideo(
+        tf.constant("first frame"), *(part[tf.newaxis] for part in frame)
+    )
 
     def draw(number: tf.Tensor):
         own_seed = tf.stack([tf.constant(seed, tf.int64), number])
-        encoded = EncodedClip(tf.constant("first frame"), frame, labels, own_seed)
-        clip, is_usable = make_clip(encoded, donors, clips, scenes)
+        # The donor is not used by these scenes.
+        clip, is_usable = make_clip(video, [frame], own_seed, clips, scenes)
         return clip._asdict(), is_usable & (clip.num_objects == len(ids) + 1)
 
     drawn = tf.data.Dataset.range(_VIEWS_PER_CLIP * count).map(
