@@ -126,7 +126,7 @@ def operative_config_of(model_dir: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
-def save_operative(model_dir: str | os.PathLike[str]) -> pathlib.Path:
+def save_operative(model_dir: str | os.PathLike[str]) -> None:
     """Writes the settings that were used, including defaults, and those that were only bound.
 
     The latter are for other programs: training without `Validation` does not use the settings of
@@ -134,19 +134,14 @@ def save_operative(model_dir: str | os.PathLike[str]) -> pathlib.Path:
 
     Args:
       model_dir: folder in which `operative_config.gin` is written atomically.
-
-    Returns:
-      The path of the file.
     """
     used = gin.operative_config_str(max_line_length=100)
     names = {name for name, _ in _STATEMENT.findall(used)}
     bound = _STATEMENT.findall(gin.config_str(max_line_length=100))
     unused = [f"{name}{value}" for name, value in bound if name not in names]
     lines = [used, "# Bound, but not used by this program:", *unused, ""]
-    path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
-    with atomic_files.replacing(path) as temporary:
+    with atomic_files.replacing(pathlib.Path(model_dir) / OPERATIVE_CONFIG) as temporary:
         temporary.write_text("\n".join(lines))
-    return path
 
 
 def changed_since(model_dir: str | os.PathLike[str]) -> list[str]:

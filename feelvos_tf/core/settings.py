@@ -47,14 +47,9 @@ class Between(NamedTuple):
     most: float | None
 
 
-def AtLeast(least: float) -> Between:  # noqa: N802 - Used like a class in annotations.
-    """Returns the range of numbers from `least` up."""
-    return Between(least, None)
-
-
-Count = Annotated[int, AtLeast(0)]
-PositiveInt = Annotated[int, AtLeast(1)]
-NonNegative = Annotated[float, AtLeast(0.0)]
+Count = Annotated[int, Between(0, None)]
+PositiveInt = Annotated[int, Between(1, None)]
+NonNegative = Annotated[float, Between(0.0, None)]
 Probability = Annotated[float, Between(0.0, 1.0)]
 # The share that a moving average keeps of its old value: at 1 it would never change.
 Decay = Annotated[float, Between(0.0, 0.999999)]

@@ -14,25 +14,6 @@ from feelvos_tf.core.errors import InputError
 
 
 @contextlib.contextmanager
-def only_process(folder: pathlib.Path, in_use: str) -> Iterator[None]:
-    """Locks and empties `folder` for this process; removes it when the block ends.
-
-    Args:
-      folder: created if necessary.
-      in_use: the message if another process holds it.
-
-    Raises:
-      InputError: another process holds it.
-    """
-    with locked(folder, in_use):
-        try:
-            empty(folder)
-            yield
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextlib.contextmanager
 def locked(folder: pathlib.Path, in_use: str) -> Iterator[None]:
     """Locks `folder` for this process until the block ends.
 

@@ -1,4 +1,4 @@
-"""A working folder belongs to one process; it starts empty and is gone at the end."""
+"""A working folder belongs to one process, which can empty it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.working_folder import only_process
+from feelvos_tf.core.working_folder import empty, locked
 
 HOLD = """
 import pathlib, sys
-from feelvos_tf.core.working_folder import only_process
+from feelvos_tf.core.working_folder import locked
 folder = pathlib.Path(sys.argv[1])
-with only_process(folder, "in use"):
+with locked(folder, "in use"):
     (folder / "half").write_text("half")
     print("held", flush=True)
     sys.stdin.read()
@@ -30,19 +30,12 @@ def test_a_second_process_is_refused_and_leftovers_of_a_killed_one_are_removed(t
         text=True,
     )
     assert first.stdout.readline() == "held\n"
-    with pytest.raises(InputError, match="^in use$"), only_process(folder, "in use"):
+    with pytest.raises(InputError, match="^in use$"), locked(folder, "in use"):
         pass
     assert (folder / "half").exists()
     first.kill()
     first.communicate()
     (folder / "of an earlier version").mkdir()
-    with only_process(folder, "in use"):
+    with locked(folder, "in use"):
+        empty(folder)
         assert not list(folder.iterdir())
-        (folder / "more").write_text("more")
-    assert not folder.exists()
-
-
-def test_a_block_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(KeyError), only_process(tmp_path / "working", "in use"):
-        raise KeyError
-    assert not list(tmp_path.iterdir())
