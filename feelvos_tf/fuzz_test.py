@@ -103,8 +103,7 @@ def seeds(tmp_path_factory):
     meta = {"videos": {"bear": {"objects": {"1": {"frames": names}, "2": {"frames": names[1:]}}}}}
     with contextlib.suppress(RuntimeError), mask_folder.replacing(folder / "out", {}) as working:
         masks.write_mask(working / "00000.png", ids)
-        state = mask_folder.SavedState(0, {"ids": ids})
-        mask_folder.save_state(working, state)
+        mask_folder.save_state(working, 0, {"ids": ids})
         stamp, saved = ((working / n).read_bytes() for n in (mask_folder.STAMP, mask_folder.STATE))
         raise RuntimeError
     return {

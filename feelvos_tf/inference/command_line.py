@@ -204,13 +204,7 @@ class CommandLine:
         print(f"submission: {path}, {count} masks of {len(videos)} sequences")
 
     def _print_report(self, report: Report, num_videos: int, asked: dict[str, str | None]) -> None:
-        """Prints what was done; raises InputError if a video failed.
-
-        Args:
-          report: of the propagation.
-          num_videos: number of all videos.
-          asked: kind of additional results -> their folder; None if not asked for.
-        """
+        """Prints what was done; raises InputError if a video failed."""
         if report.complete:
             print(
                 f"{len(report.complete)} of {num_videos} sequences were already complete "
@@ -300,11 +294,7 @@ class CommandLine:
         return Outputs(masks, tuple(files))
 
     def _folder(self, output: str, video: InputVideo) -> pathlib.Path:
-        """Returns the folder of a video: `output` itself, or a subfolder with several videos.
-
-        Raises:
-          InputError: a link leads out of `output`.
-        """
+        """Returns the folder of a video: `output` itself, or a subfolder with several videos."""
         root = pathlib.Path(output)
         if self._video.source is not None:
             return root
@@ -335,7 +325,7 @@ def _embedding_writer(
     """
 
     def write(video: InputVideo, position: int, predictor: VideoPredictor) -> None:
-        path = folder_of(video) / f"{video.frame_name(position)}.npz"
+        path = folder_of(video) / f"{video.frames.name(position)}.npz"
         with atomic_files.replacing(path) as temporary:
             np.savez(temporary, embeddings=predictor.embeddings)
 

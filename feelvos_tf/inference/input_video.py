@@ -83,10 +83,6 @@ class InputVideo:
         """Returns which color or name became which id; empty if the masks hold ids."""
         return self._numbers.reading() if self._given_masks else ""
 
-    def frame_name(self, position: int) -> str:
-        """Returns the name of a frame's picture or, in a video, its number: `00012`."""
-        return self.frames.name(position)
-
     def fingerprint(self) -> str:
         """Returns 16 hexadecimal digits that change with the masks, the frames and the selection.
 
@@ -302,9 +298,6 @@ def _read_new_objects(path: pathlib.Path, new_ids: tuple[int, ...]) -> np.ndarra
     """Returns a mask with only `new_ids`, uint8 [height, width].
 
     An object without pixels is skipped with a warning, since there is nothing to follow.
-
-    Raises:
-      InputError: the mask cannot be read.
     """
     ids = masks.read_annotation(path)
     lacking = sorted(set(new_ids) - set(masks.object_ids(ids)))

@@ -92,18 +92,6 @@ class PropagatedFrame(NamedTuple):
     snapshot: Callable[[], dict[str, np.ndarray]] | None = None
 
 
-class Earlier(NamedTuple):
-    """The part of a video that an interrupted run has done.
-
-    Attributes:
-      position: of the last frame with a saved state.
-      read_ids: position of a frame -> its ids, uint8 [height, width].
-    """
-
-    position: int
-    read_ids: Callable[[int], np.ndarray]
-
-
 @dataclass
 class Timing:
     """Time spent, in seconds.
@@ -286,7 +274,8 @@ def propagate_video(
     start_over = start_over or on_frame is not None
     with contextlib.ExitStack() as stack:
         # Entered first, so that the other files are closed after the masks and not older than they.
-        writers = [stack.enter_context(_writing(video, files)) for files in outputs.files]
+        facts = _facts(video)
+        writers = [stack.enter_context(files.writing(facts)) for files in outputs.files]
         folder = stack.enter_context(mask_folder.replacing(outputs.masks, stamp, start_over))
         earlier = _restored(predictor, video, folder)
         states = _States(folder)
@@ -315,15 +304,14 @@ def propagated(
     video: InputVideo,
     timing: Timing,
     on_frame: OnFrame | None = None,
-    earlier: Earlier | None = None,
+    earlier: Sequence[Path] = (),
 ) -> Iterator[PropagatedFrame]:
     """Yields every frame with its object ids; those of the first frame are the given mask.
 
-    A mask given for a later frame adds its new objects and corrects known ones. Frames of an
-    earlier run keep the ids they got then; `predictor` must be in the state after them.
+    A mask given for a later frame adds its new objects and corrects known ones. The first
+    frames have the ids in the `earlier` masks, in whose state `predictor` must be.
     """
     mask = video.first_mask()
-    done = earlier.position if earlier else -1
     position = -1
     # Kept in a variable: otherwise it would be closed, and wait for its thread, before the source
     # is stopped.
@@ -331,8 +319,8 @@ def propagated(
     try:
         for position, frame in enumerate(frames):
             _check_size(video, position, frame.image, mask)
-            if position <= done:
-                ids = earlier.read_ids(position)
+            if position < len(earlier):
+                ids = masks.read_annotation(earlier[position])
                 yield PropagatedFrame(position, frame.time, frame.image, ids)
                 continue
             ids = _ids_of(predictor, video, position, frame.image, timing)
@@ -378,9 +366,10 @@ def write_missing(video: InputVideo, outputs: Outputs) -> None:
         background.prefetched(video.frames), "other files", video.frames.length, leave=False
     )
     with contextlib.ExitStack() as stack:
-        writers = [stack.enter_context(_writing(video, files)) for files in missing]
+        facts = _facts(video)
+        writers = [stack.enter_context(files.writing(facts)) for files in missing]
         for position, frame in enumerate(frames):
-            name = video.frame_name(position)
+            name = video.frames.name(position)
             if video.asked is not None and position not in video.asked:
                 continue
             ids = masks.read_annotation(outputs.masks / f"{name}.png")
@@ -427,8 +416,7 @@ class _States:
             return 0
         if frame.snapshot is not None:
             with contextlib.suppress(InputError):  # The first failure already reports a full disk.
-                state = mask_folder.SavedState(frame.position, frame.snapshot())
-                mask_folder.save_state(self._folder, state)
+                mask_folder.save_state(self._folder, frame.position, frame.snapshot())
         self._saved_at = time.monotonic()
         return frame.position + 1
 
@@ -442,7 +430,7 @@ def _write(
     progress: _Progress | None,
 ) -> None:
     """Writes the results of one frame."""
-    name = video.frame_name(frame.position)
+    name = video.frames.name(frame.position)
     if frame.snapshot is not None:
         masks.write_mask(folder / f"{name}.png", frame.ids)
     if video.asked is None or frame.position in video.asked:
@@ -453,26 +441,27 @@ def _write(
         progress.advance(is_of_this_run=frame.snapshot is not None)
 
 
-def _restored(predictor: Propagator, video: InputVideo, folder: Path) -> Earlier | None:
-    """Restores the state of an interrupted run; returns what it has done, None if not usable."""
+def _restored(predictor: Propagator, video: InputVideo, folder: Path) -> list[Path]:
+    """Restores the state of an interrupted run; returns its masks, none if it is not usable."""
     saved = mask_folder.load_state(folder)
     if saved is None:
-        return None
-    paths = [folder / f"{video.frame_name(p)}.png" for p in range(saved.position + 1)]
+        return []
+    position, state = saved
+    paths = [folder / f"{video.frames.name(p)}.png" for p in range(position + 1)]
     # A power failure leaves empty files.
     if not all(path.is_file() and path.stat().st_size for path in paths):
-        return None
+        return []
     try:
-        predictor.restore(saved.arrays)
+        predictor.restore(state)
     except InputError:
-        return None
-    return Earlier(saved.position, lambda position: masks.read_annotation(paths[position]))
+        return []
+    return paths
 
 
 def _remove_unasked(video: InputVideo, folder: Path) -> None:
     """Removes masks that are not asked for; they were only needed to resume the run."""
     if video.asked is not None:
-        asked = {video.frame_name(position) for position in video.asked}
+        asked = {video.frames.name(position) for position in video.asked}
         for path in folder.glob("*.png"):
             if path.stem not in asked:
                 path.unlink()
@@ -514,16 +503,12 @@ def _progress(videos: Sequence[InputVideo]) -> _Progress:
     return _Progress(total=total, disable=not videos)
 
 
-@contextlib.contextmanager
-def _writing(video: InputVideo, files: ResultFiles) -> Iterator[Callable[[Result], None]]:
-    """Yields a function that writes one kind of result of a video. See `ResultFiles.writing`."""
-    frames = video.frames
-    paths = video.source.paths
-    sound = paths[0] if len(paths) == 1 and not video.source.is_live else None
+def _facts(video: InputVideo) -> VideoFacts:
+    """Returns what is known about a video's results in advance."""
+    frames, paths = video.frames, video.source.paths
     length = frames.length if video.asked is None else len(video.asked)
-    facts = VideoFacts(frames.frames_per_second, length, video.object_ids(), sound)
-    with files.writing(facts) as write:
-        yield write
+    sound = paths[0] if len(paths) == 1 else None
+    return VideoFacts(frames.frames_per_second, length, video.object_ids(), sound)
 
 
 def _check_size(video: InputVideo, position: int, image: np.ndarray, mask: np.ndarray) -> None:

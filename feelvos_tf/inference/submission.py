@@ -63,7 +63,7 @@ def write(
 def _frame_names(video: InputVideo) -> list[str]:
     """Returns the names of the frames whose masks the server evaluates."""
     positions = range(video.frames.length) if video.asked is None else sorted(video.asked)
-    return [video.frame_name(position) for position in positions]
+    return [video.frames.name(position) for position in positions]
 
 
 def _check_mask(path: pathlib.Path, video: InputVideo) -> None:

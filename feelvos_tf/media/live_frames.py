@@ -8,6 +8,7 @@ import queue
 import sys
 import threading
 import time
+import types
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
@@ -158,8 +159,11 @@ def open_pipe(
     if raw_size is not None:
         options = {"video_size": f"{raw_size[1]}x{raw_size[0]}", "pixel_format": raw_format}
     try:
+        # Only `read`, as a pipe cannot seek. An unbuffered one returns what has arrived so far, and
+        # takes no lock: Python would wait at exit for a thread that reads from `sys.stdin.buffer`.
+        file = file or io.FileIO(sys.stdin.fileno(), closefd=False)
         container = av.open(
-            _Readable(file or io.FileIO(sys.stdin.fileno(), closefd=False)),
+            types.SimpleNamespace(read=file.read),
             format=None if raw_size is None else "rawvideo",
             options=options,
         )
@@ -177,17 +181,6 @@ def open_pipe(
     if container.format.name not in _WITHOUT_TIME:
         rate = float(container.streams.video[0].average_rate or rate)
     return LiveFrames(_pipe_frames(container, frames_per_second), rate)
-
-
-class _Readable:
-    """A file with only `read`, as a pipe cannot seek.
-
-    An unbuffered `read` returns what has arrived so far. It also takes no lock: Python would wait
-    at exit for a thread that reads from `sys.stdin.buffer`.
-    """
-
-    def __init__(self, file: BinaryIO):
-        self.read = file.read
 
 
 def _pipe_frames(

@@ -16,7 +16,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,18 +26,6 @@ from feelvos_tf.core.errors import InputError
 STAMP = "prediction.json"
 STATE = "state.npz"
 _POSITION = "position"
-
-
-class SavedState(NamedTuple):
-    """The state of a video after one of its frames.
-
-    Attributes:
-      position: of the frame; the folder holds the masks up to it.
-      arrays: name -> array of the state.
-    """
-
-    position: int
-    arrays: dict[str, np.ndarray]
 
 
 def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
@@ -176,17 +164,23 @@ def _resolved(folder: pathlib.Path) -> pathlib.Path:
         raise InputError(f"{folder}: cannot be written, {error}") from error
 
 
-def save_state(working: pathlib.Path, state: SavedState) -> None:
-    """Saves the state of a video in its partial folder, replacing an earlier one."""
+def save_state(working: pathlib.Path, position: int, arrays: dict[str, np.ndarray]) -> None:
+    """Saves the state of a video in its partial folder, replacing an earlier one.
+
+    Args:
+      working: the folder.
+      position: of the frame after which this is the state; the folder holds the masks up to it.
+      arrays: name -> array of the state.
+    """
     with atomic_files.replacing(working / STATE) as temporary:
-        np.savez(temporary, **{_POSITION: np.array(state.position)}, **state.arrays)
+        np.savez(temporary, **{_POSITION: np.array(position)}, **arrays)
 
 
-def load_state(working: pathlib.Path) -> SavedState | None:
-    """Returns the state saved in a partial folder; None if it is missing or corrupt."""
+def load_state(working: pathlib.Path) -> tuple[int, dict[str, np.ndarray]] | None:
+    """Returns position and arrays of `save_state`; None if they are missing or corrupt."""
     try:
         arrays = whole_files.read_npz(working / STATE, "the state of a video")
-        return SavedState(int(arrays.pop(_POSITION)), arrays)
+        return int(arrays.pop(_POSITION)), arrays
     except (InputError, KeyError, ValueError, TypeError):
         return None
 

@@ -77,16 +77,17 @@ def test_an_interrupted_run_is_kept_only_for_the_same_settings(tmp_path):
     for settings, kept in ((SETTINGS, True), ({"other": 1}, False)):
         with pytest.raises(RuntimeError), mask_folder.replacing(folder, SETTINGS) as working:
             (working / "00000.png").write_text("first")
-            mask_folder.save_state(working, mask_folder.SavedState(0, arrays))
+            mask_folder.save_state(working, 0, arrays)
             raise RuntimeError
         with pytest.raises(RuntimeError), mask_folder.replacing(folder, settings) as working:
             state = mask_folder.load_state(working)
             assert (working / "00000.png").exists() == kept
             assert (state is not None) == kept
             if kept:
-                assert state.position == 0
-                np.testing.assert_array_equal(state.arrays["colors"], arrays["colors"])
-                assert state.arrays["colors"].dtype == np.float32
+                position, found = state
+                assert position == 0
+                np.testing.assert_array_equal(found["colors"], arrays["colors"])
+                assert found["colors"].dtype == np.float32
             raise RuntimeError
 
 

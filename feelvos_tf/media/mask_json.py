@@ -129,7 +129,9 @@ def _shapes(content: Any) -> Iterator[Shape]:
         return
     if isinstance(content, dict):
         content = content.get("annotations", [content])
-    _check_one_picture(content)
+    images = {entry.get("image_id") for entry in content}
+    if len(images) > 1:
+        raise ValueError(f"annotations of {len(images)} pictures, expected those of one frame")
     for place, entry in enumerate(content, 1):
         segmentation = entry.get("segmentation", entry)
         given = next(
@@ -137,13 +139,6 @@ def _shapes(content: Any) -> Iterator[Shape]:
         )
         for paint in _coco(segmentation):
             yield Shape(("entry", place) if given is None else given, paint)
-
-
-def _check_one_picture(entries: list[dict[str, Any]]) -> None:
-    """Raises ValueError if the entries belong to several pictures."""
-    images = {entry.get("image_id") for entry in entries}
-    if len(images) > 1:
-        raise ValueError(f"annotations of {len(images)} pictures, expected those of one frame")
 
 
 def _coco(segmentation: Any) -> Iterator[Callable[[np.ndarray, int], int]]:

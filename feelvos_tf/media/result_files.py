@@ -144,14 +144,18 @@ def _spread(count: int) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Cutout:
-    """The objects alone, as a video with transparency."""
+class _OneFile:
+    """A single file."""
 
     path: pathlib.Path
 
     def paths(self) -> list[pathlib.Path]:
         """Returns the file."""
         return [self.path]
+
+
+class Cutout(_OneFile):
+    """The objects alone, as a video with transparency."""
 
     @contextlib.contextmanager
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
@@ -201,15 +205,8 @@ class ObjectVideos:
             yield write
 
 
-@dataclass(frozen=True)
-class RunLengths:
+class RunLengths(_OneFile):
     """The masks in COCO format: an image per frame, a category per object."""
-
-    path: pathlib.Path
-
-    def paths(self) -> list[pathlib.Path]:
-        """Returns the file."""
-        return [self.path]
 
     @contextlib.contextmanager
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
@@ -235,18 +232,11 @@ class RunLengths:
             file.write(f"],\n{rest}}}\n")
 
 
-@dataclass(frozen=True)
-class ObjectTable:
+class ObjectTable(_OneFile):
     """A row per object and frame, in pixels; box and center are empty if it is not visible.
 
     The last column names the latest frame so far that shows the object; empty before the first.
     """
-
-    path: pathlib.Path
-
-    def paths(self) -> list[pathlib.Path]:
-        """Returns the file."""
-        return [self.path]
 
     @contextlib.contextmanager
     def writing(self, facts: VideoFacts) -> Iterator[Write]:

@@ -173,14 +173,15 @@ def writing_video(
     path = pathlib.Path(path)
     check_video_path(path, encoding)
     options = {"movflags": "faststart"} if encoding.suffix == ".mp4" else {}
-    with contextlib.ExitStack() as stack:
-        temporary = stack.enter_context(atomic_files.replacing(path))
-        stack.enter_context(_named_errors(path))
-        container = stack.enter_context(av.open(str(temporary), "w", options=options))
-        writer = VideoWriter(container, frames_per_second, sound, encoding)
-        yield writer
-        if not writer.finish():
-            raise InputError(f"{path}: no frames to write into this video")
+    with atomic_files.replacing(path) as temporary:
+        try:
+            with av.open(str(temporary), "w", options=options) as container:
+                writer = VideoWriter(container, frames_per_second, sound, encoding)
+                yield writer
+                if not writer.finish():
+                    raise InputError(f"{path}: no frames to write into this video")
+        except av.error.FFmpegError as error:  # It does not name the file.
+            raise InputError(f"{path}: cannot be written, {error.strerror or error}") from error
 
 
 def check_video_path(path: str | os.PathLike[str], encoding: Encoding = TO_LOOK_AT) -> None:
@@ -189,15 +190,6 @@ def check_video_path(path: str | os.PathLike[str], encoding: Encoding = TO_LOOK_
         raise InputError(
             f"{path}: expected a name that ends in {encoding.suffix} for the video to write"
         )
-
-
-@contextlib.contextmanager
-def _named_errors(path: pathlib.Path) -> Iterator[None]:
-    """Turns FFmpeg's errors, which do not name the file, into InputErrors that do."""
-    try:
-        yield
-    except av.error.FFmpegError as error:
-        raise InputError(f"{path}: cannot be written, {error.strerror or error}") from error
 
 
 def _add_stream(

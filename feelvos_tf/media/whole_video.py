@@ -203,10 +203,6 @@ def _transport_stream_is_whole(head: bytes, size: int) -> bool:
     """Returns whether whole packets of a transport stream fill the file.
 
     Packets may carry a timestamp before them or error correction after them.
-
-    Args:
-      head: first bytes of the file.
-      size: of the file in bytes.
     """
     for offset, length in ((0, _TS_PACKET), (4, _TS_PACKET + 4), (0, _TS_PACKET + 16)):
         starts = head[offset::length]
@@ -226,11 +222,7 @@ def _ogg_is_whole(tail: bytes) -> bool:
 
 
 def _program_stream_is_whole(tail: bytes) -> bool:
-    """Returns whether the packets of an MPEG-1 or MPEG-2 program stream lead to its end.
-
-    Args:
-      tail: last bytes of the file.
-    """
+    """Returns whether the packets of an MPEG-1 or MPEG-2 program stream lead to its end."""
     position = tail.rfind(_PACK_START)
     while 0 <= position < len(tail):
         head = tail[position : position + 14]
