@@ -47,12 +47,19 @@ class CachedPredictor:
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], build: Callable[[], Predictor]):
-        start = _Graph.read(arrays, "start")
-        self.start = lambda image, mask: start({"image": image, "mask": mask})
-        self.step = _Step(_Graph.read(arrays, "step"))
+        start_graph, step_graph = _Graph(arrays, "start"), _Graph(arrays, "step")
+        self.start = lambda image, mask: start_graph({"image": image, "mask": mask})
+
+        def step(image: Any, state: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+            results = step_graph({"image": image, **state})
+            return results.pop("ids"), results.pop("probabilities"), results
+
+        specs = dict(step_graph.specs)
+        step.input_signature = [specs.pop("image"), specs]
+        self.step = step
         # Few programs take clicks: these graphs are imported when they are needed.
         kept = {n: array for n, array in arrays.items() if not n.startswith(("start", "step"))}
-        self._of_clicks = functools.cache(functools.partial(_Graph.read, kept))
+        self._of_clicks = functools.cache(functools.partial(_Graph, kept))
         self._build = build
         self._lock = threading.Lock()
         self._built: Predictor | None = None
@@ -122,24 +129,23 @@ class _Graph:
       specs: name of each argument -> its spec.
     """
 
-    def __init__(
-        self, graph: tf.compat.v1.GraphDef, inputs: Sequence[str], outputs: Mapping[str, str]
-    ):
-        """Imports a graph.
-
-        Args:
-          graph: with a placeholder for each argument.
-          inputs: the arguments' names.
-          outputs: name of a result -> name of its tensor.
-        """
+    def __init__(self, arrays: Mapping[str, np.ndarray], name: str):
+        """Imports the graph of this name from what `_arrays` returned."""
+        graph = tf.compat.v1.GraphDef()
+        try:
+            graph.ParseFromString(arrays[name].tobytes())
+        except Exception as error:  # Not all protobuf versions have a public base class of errors.
+            raise ValueError(f"{name} is not a graph") from error
+        inputs = arrays[f"{name}_inputs"].tolist()
+        outputs = dict(arrays[f"{name}_outputs"].tolist())
         nodes = {node.name: node for node in graph.node}
         self.specs = {
-            name: tf.TensorSpec(
-                tf.TensorShape(nodes[name].attr["shape"].shape),
-                tf.dtypes.as_dtype(nodes[name].attr["dtype"].type),
-                name,
+            each: tf.TensorSpec(
+                tf.TensorShape(nodes[each].attr["shape"].shape),
+                tf.dtypes.as_dtype(nodes[each].attr["dtype"].type),
+                each,
             )
-            for name in inputs
+            for each in inputs
         }
         self._names = list(outputs)
         # A session rather than a tf.function, which would optimize the graph again: that takes as
@@ -152,39 +158,13 @@ class _Graph:
         with tf.Graph().as_default() as imported:
             tf.graph_util.import_graph_def(graph, name="")
         session = tf.compat.v1.Session(graph=imported, config=config)
-        fed = [f"{name}:0" for name in self.specs]
+        fed = [f"{each}:0" for each in inputs]
         self._call = session.make_callable(list(outputs.values()), fed)
 
     def __call__(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Returns the results by name."""
         given = [np.asarray(arguments[n], s.dtype.as_numpy_dtype) for n, s in self.specs.items()]
         return dict(zip(self._names, self._call(*given)))
-
-    @classmethod
-    def read(cls, arrays: Mapping[str, np.ndarray], name: str) -> _Graph:
-        """Returns a graph that `_arrays` returned."""
-        graph = tf.compat.v1.GraphDef()
-        try:
-            graph.ParseFromString(arrays[name].tobytes())
-        except Exception as error:  # Not all protobuf versions have a public base class of errors.
-            raise ValueError(f"{name} is not a graph") from error
-        return cls(
-            graph, arrays[f"{name}_inputs"].tolist(), dict(arrays[f"{name}_outputs"].tolist())
-        )
-
-
-class _Step:
-    """The `step` of a predictor, with the `input_signature` of its function."""
-
-    def __init__(self, graph: _Graph):
-        self._graph = graph
-        specs = dict(graph.specs)
-        self.input_signature = [specs.pop("image"), specs]
-
-    def __call__(self, image: Any, state: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-        """See `Predictor.step`."""
-        results = self._graph({"image": image, **state})
-        return results.pop("ids"), results.pop("probabilities"), results
 
 
 def _graphs(predictor: Predictor) -> dict[str, np.ndarray]:
@@ -212,7 +192,7 @@ def _arrays(name: str, function: Any, results: Sequence[str]) -> dict[str, np.nd
 
     Args:
       name: of the function.
-      function: a `tf.function` with a signature.
+      function: with a signature.
       results: names of what it returns, in the order of `tf.nest`.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

@@ -18,6 +18,7 @@ later frames have the frame's number in their names:
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -34,25 +35,19 @@ from feelvos_tf.media.selection import Selection
 _MASK_SUFFIXES = (".png", ".json", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
+@dataclasses.dataclass(frozen=True)
 class BrokenVideo(InputVideo):
-    """A video that cannot be opened; using it raises the reason."""
+    """A video that cannot be opened; using it raises the reason.
+
+    Attributes:
+      sentence: the reason.
+    """
 
     sentence: str = ""
 
-    @classmethod
-    def of(cls, name: str, sentence: str) -> BrokenVideo:
-        """Returns a video that only holds the reason."""
-        broken = cls(name, video.ImageFrames([]), pathlib.Path())
-        object.__setattr__(broken, "sentence", sentence)
-        return broken
-
     @property
     def size(self) -> tuple[int, int]:
-        """Raises InputError with the reason."""
-        raise InputError(self.sentence)
-
-    def fingerprint(self) -> str:
-        """Raises InputError with the reason."""
+        """Raises InputError with the reason; whatever uses the video needs its size first."""
         raise InputError(self.sentence)
 
 
@@ -77,23 +72,17 @@ def find(source: str | os.PathLike[str], selection: Selection) -> list[InputVide
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise InputError(f"{path}: two videos are called {twice[0]}, expected different names")
-    return [_opened(*entry, selection) for entry in found]
+    videos = []
+    for name, frames, mask, later in found:
+        try:
+            videos.append(input_video.from_video(frames, mask, later, selection, name))
+        except InputError as error:
+            nothing = video.ImageFrames([])
+            videos.append(BrokenVideo(name, nothing, pathlib.Path(), sentence=str(error)))
+    return videos
 
 
 Entry = tuple[str, pathlib.Path, pathlib.Path, dict[int, pathlib.Path]]
-
-
-def _opened(
-    name: str,
-    source: pathlib.Path,
-    mask: pathlib.Path,
-    later: dict[int, pathlib.Path],
-    selection: Selection,
-) -> InputVideo:
-    try:
-        return input_video.from_video(source, mask, later, selection, name)
-    except InputError as error:
-        return BrokenVideo.of(name, str(error))
 
 
 def _in_list(path: pathlib.Path) -> Iterator[Entry]:

@@ -323,11 +323,7 @@ def _build_bundled(
 
 
 def _read_settings(path: pathlib.Path) -> dict[str, str]:
-    """Returns name -> value of the settings of a bundled model, one per line.
-
-    Raises:
-      InputError: a line is not a setting.
-    """
+    """Returns name -> value of the settings of a bundled model, one per line."""
     settings = {}
     for number, line in enumerate(
         whole_files.read_text(path, "settings of a model").splitlines(), 1

@@ -172,10 +172,6 @@ class Predictor(tf.Module):
         """Raises InputError unless all weights are finite numbers."""
         check_finite(self._model_variables, where)
 
-    def embeddings(self, image: tf.Tensor) -> tf.Tensor:
-        """Returns the embeddings `[h, w, channels]` of an image `[height, width, 3]`."""
-        return self._extract(multi_scale.scaled_image(image, 1.0)).embeddings[0]
-
     def distance_maps(self, before: State, after: State) -> dict[str, tf.Tensor]:
         """Returns the distances that the network used in a step.
 
@@ -196,10 +192,6 @@ class Predictor(tf.Module):
         then, now = (video_state.from_flat(s, len(self._looks)).scales[0] for s in (before, after))
         maps = self._match(now.previous.embeddings, video_state.matched(then), then.previous)
         return {name: m for name, m in zip(("global", "local"), maps) if m is not None}
-
-    def untraced_step(self, image: tf.Tensor, state: State) -> tuple[tf.Tensor, tf.Tensor, State]:
-        """Returns what `step` returns; for tracing with other signatures."""
-        return self._step(image, state)
 
     @tf.function(input_signature=[_IMAGE, _MASK], autograph=False)
     def start(self, image: tf.Tensor, mask: tf.Tensor) -> State:

@@ -254,17 +254,13 @@ def correct(
         given = tf.where(is_given, previous.indices, NO_OBJECT)
         added = make_reference(previous.embeddings, given, num_objects)
         reference = reference_pixels.joined(at_scale.reference, added, replaced, max_pixels)
-        return ScaleState(reference, previous, _emptied(at_scale.memory))
+        memory = None
+        if at_scale.memory is not None:  # The remembered pixels may have caused the mistake.
+            memory = empty_memory(previous.embeddings.shape[-1], num_objects)
+        return ScaleState(reference, previous, memory)
 
     at_scales = tuple(correct_at_scale(*each) for each in zip(state.scales, scales))
     return state._replace(scales=at_scales)
-
-
-def _emptied(memory: Reference | None) -> Reference | None:
-    """Returns a memory without pixels: the remembered ones may have caused the mistake."""
-    if memory is None:
-        return None
-    return Reference(memory.embeddings[:0], tf.zeros_like(memory.offsets))
 
 
 def remove(state: PredictorState, object_id: tf.Tensor, max_pixels: tf.Tensor) -> PredictorState:
@@ -283,31 +279,8 @@ def remove(state: PredictorState, object_id: tf.Tensor, max_pixels: tf.Tensor) -
     has_background = state.object_ids[0] == 0
     heir = tf.where(has_background, 0, NO_OBJECT)  # The background has index 0.
     renumbered = tf.where(stays, tf.cumsum(tf.cast(stays, tf.int32)) - 1, heir)
-    at_scales = tuple(
-        _remove_at_scale(at_scale, stays, renumbered, has_background, max_pixels)
-        for at_scale in state.scales
-    )
-    return state._replace(object_ids=object_ids, scales=at_scales)
-
-
-def _remove_at_scale(
-    state: ScaleState,
-    stays: tf.Tensor,
-    renumbered: tf.Tensor,
-    has_background: tf.Tensor,
-    max_pixels: tf.Tensor,
-) -> ScaleState:
-    """Returns the state at one scale without an object.
-
-    Args:
-      state: before the removal.
-      stays: bool `[objects before]`.
-      renumbered: int32 `[objects before]`, the new index of each, or `NO_OBJECT`.
-      has_background: bool scalar.
-      max_pixels: see `remove`.
-    """
-    reference, (embeddings, indices, masks), memory = state
-    count = tf.math.count_nonzero(stays, dtype=tf.int32)
+    count = tf.size(object_ids)
+    inherits = has_background & (tf.range(count) == 0)
 
     def without(pixels: Reference) -> Reference:
         of_pixels = tf.gather(renumbered, owners(pixels))
@@ -319,17 +292,21 @@ def _remove_at_scale(
             max_pixels,
         )
 
-    renamed = tf.gather(renumbered, tf.maximum(indices, 0))
-    indices = tf.where(indices == NO_OBJECT, NO_OBJECT, renamed)
-    freed = tf.reduce_sum(tf.boolean_mask(masks, ~stays), 0)
-    masks = tf.boolean_mask(masks, stays)
-    inherits = has_background & (tf.range(count) == 0)
-    masks += tf.where(inherits[:, tf.newaxis, tf.newaxis], freed, 0.0)
-    return ScaleState(
-        without(reference),
-        Previous(embeddings, indices, masks),
-        None if memory is None else without(memory),
-    )
+    def remove_at_scale(at_scale: ScaleState) -> ScaleState:
+        reference, (embeddings, indices, masks), memory = at_scale
+        renamed = tf.gather(renumbered, tf.maximum(indices, 0))
+        indices = tf.where(indices == NO_OBJECT, NO_OBJECT, renamed)
+        freed = tf.reduce_sum(tf.boolean_mask(masks, ~stays), 0)
+        masks = tf.boolean_mask(masks, stays)
+        masks += tf.where(inherits[:, tf.newaxis, tf.newaxis], freed, 0.0)
+        return ScaleState(
+            without(reference),
+            Previous(embeddings, indices, masks),
+            None if memory is None else without(memory),
+        )
+
+    at_scales = tuple(map(remove_at_scale, state.scales))
+    return state._replace(object_ids=object_ids, scales=at_scales)
 
 
 def empty_memory(channels: int, num_objects: tf.Tensor) -> Reference:

@@ -186,7 +186,7 @@ class VideoFlags:
         """Writes the first frame to the file of --first_frame."""
         path = self._value("first_frame")
         source = self._frames()
-        image = SelectedFrames(source, self._selection(source)).first()
+        image = SelectedFrames(source, self._selection(source.frames_per_second)).first()
         if image is None:
             raise InputError(f"{self.source}: expected a video with frames, found none")
         pictures.write_image(path, image)
@@ -201,7 +201,7 @@ class VideoFlags:
         for name in ("start", "end"):
             if str(self._value(name)).endswith("s"):
                 raise InputError(f"--{name}: expected a frame's number with --videos, not seconds")
-        return many_videos.find(self.many, self._chosen(video.DEFAULT_FRAMES_PER_SECOND))
+        return many_videos.find(self.many, self._selection(video.DEFAULT_FRAMES_PER_SECOND))
 
     def input_video(self, points_folder: str = "", prompter: Prompter | None = None) -> InputVideo:
         """Returns the video that the flags name.
@@ -216,7 +216,7 @@ class VideoFlags:
         source = self._frames()
         later = dict(map(_number_and_path, self._value("mask_at")))
         name = {PIPE: "standard input"}.get(self.source, pathlib.Path(self.source).name)
-        selection = self._selection(source)
+        selection = self._selection(source.frames_per_second)
         if self.points is not None:
             later = prompt_files.write(self.points, source, prompter, points_folder)
             if selection.start not in later:
@@ -239,10 +239,7 @@ class VideoFlags:
             return live_frames.open_camera(int(self.source))
         return video.open_frames(self.source, rate)
 
-    def _selection(self, source: video.Frames) -> Selection:
-        return self._chosen(source.frames_per_second)
-
-    def _chosen(self, rate: float) -> Selection:
+    def _selection(self, rate: float) -> Selection:
         start = _number("start", self._value("start") or "0", rate)
         end = None
         if self._is_given("end"):

@@ -160,7 +160,11 @@ class VideoPredictor:
         self._state, self._frame_size, self._seen = state, image.shape[:2], seen
         self._position, self._step_states = 0, None
         ids, given = self.object_ids, np.array(mask)
-        self._last = (ids, lambda index: _given_probability(given, ids, index))
+
+        def probability(index: int) -> np.ndarray:
+            return np.where(given == VOID, 1 / len(ids), given == ids[index]).astype(np.float32)
+
+        self._last = (ids, probability)
 
     def step(self, image: ImageLike, mask: MaskLike | None = None) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
@@ -529,11 +533,6 @@ def take_mask(predictor: Any, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
     if (marked & ~is_known).any():
         predictor.add_objects(np.where(is_known, np.uint8(0), mask))
     return np.where(marked, mask, ids)
-
-
-def _given_probability(mask: np.ndarray, ids: Sequence[int], index: int) -> np.ndarray:
-    """Returns the probability of an object in a given mask, float32 [height, width]."""
-    return np.where(mask == VOID, 1 / len(ids), mask == ids[index]).astype(np.float32)
 
 
 def _check_known(ids: Sequence[int], known: Sequence[int], hint: str = "") -> None:

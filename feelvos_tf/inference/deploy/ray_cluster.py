@@ -118,7 +118,7 @@ def propagate_videos_on_ray(
     report, begin = Report(), time.perf_counter()
     from ray.util import ActorPool
 
-    workers = _start_workers(ray, make_predictor, num_workers or _num_workers(ray), len(videos))
+    workers = _start_workers(ray, make_predictor, num_workers, len(videos))
     pool = ActorPool(workers)
     waiting = set()
     for video in videos:
@@ -184,21 +184,18 @@ def _import_ray() -> Any:
     return ray
 
 
-def _num_workers(ray: Any) -> int:
-    resources = ray.cluster_resources()
-    return int(resources.get("GPU", 0)) or max(1, int(resources.get("CPU", 1)) // CORES_PER_WORKER)
-
-
 def _start_workers(
-    ray: Any, make_predictor: Callable[[], Propagator], num_workers: int, num_videos: int
+    ray: Any, make_predictor: Callable[[], Propagator], num_workers: int | None, num_videos: int
 ) -> list[Any]:
     """Returns actors that share the cluster's GPUs and cores."""
     resources = ray.cluster_resources()
+    gpus, cores = resources.get("GPU", 0), int(resources.get("CPU", 1))
+    num_workers = num_workers or int(gpus) or cores // CORES_PER_WORKER
     num_workers = max(1, min(num_workers, num_videos))
-    cores = max(1, int(resources.get("CPU", 1)) // num_workers)
+    cores = max(1, cores // num_workers)
     actor = ray.remote(Worker).options(
         num_cpus=cores,
-        num_gpus=min(1, resources.get("GPU", 0) / num_workers),
+        num_gpus=min(1, gpus / num_workers),
         max_restarts=-1,
         max_task_retries=_RETRIES,
         runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": str(cores)}},

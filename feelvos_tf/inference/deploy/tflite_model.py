@@ -75,7 +75,7 @@ class FixedPredictor(tf.Module):
 
     def _start(self, image: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the state after the first frame; see `Predictor.start`."""
-        embeddings = self._predictor.embeddings(image)
+        _, embeddings = self._predictor.features.python_function(image)
         grid = embeddings.shape[:2]
         object_ids = tf.range(self._fixed.num_objects)
         indices = object_labels.downsample_reference(mask, object_ids, tf.constant(grid.as_list()))
@@ -103,7 +103,7 @@ class FixedPredictor(tf.Module):
 
     def _step(self, image: tf.Tensor, **state: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns `ids`, `probabilities` and the state; see `Predictor.step`."""
-        ids, probabilities, after = self._predictor.untraced_step(image, state)
+        ids, probabilities, after = self._predictor.step.python_function(image, state)
         return {"ids": ids, "probabilities": probabilities, **after}
 
 
