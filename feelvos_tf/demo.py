@@ -113,11 +113,7 @@ def _warm_up(predictor: VideoPredictor, clip: pathlib.Path) -> None:
 
 
 def _password() -> str | None:
-    """Returns the password of the page; None if only this machine can reach it.
-
-    Raises:
-      InputError: --password is given although only this machine can reach the page.
-    """
+    """Returns the password of the page; None if only this machine can reach it."""
     if _HOST.value == _LOOPBACK:
         if _PASSWORD.value is not None:
             raise InputError(
@@ -145,11 +141,7 @@ def _print_address(port: int, password: str | None) -> None:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """Returns a listening socket: early connections wait, and no other program gets the port.
-
-    Raises:
-      InputError: the address cannot be used, or the port is taken.
-    """
+    """Returns a listening socket: early connections wait, and no other program gets the port."""
     listening = None
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -167,11 +167,7 @@ def _trained(
     window: float | None,
     gin_params: Sequence[str],
 ) -> _Trained:
-    """Returns the network that the flags select, after checking that its files exist.
-
-    Raises:
-      InputError: the flags do not fit together, or the model is not there.
-    """
+    """Returns the network that the flags select, after checking that its files exist."""
     if saved_model is not None and model_dir is not None:
         raise InputError("expected --saved_model or --model_dir, found both")
     if saved_model is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import pathlib
 import tempfile
@@ -12,13 +13,13 @@ from fractions import Fraction
 
 import av
 import av.error
-import cv2
 import numpy as np
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import masks, overlay, pictures, result_files, video_writing
 from feelvos_tf.media.result_files import Result, ResultFiles, VideoFacts
+from feelvos_tf.media.selection import Selection
 
 # Signatures of video files and their offsets in bytes: mp4 and mov, mkv and webm, avi.
 _SIGNATURES = ((b"ftyp", 4), (b"moov", 4), (b"mdat", 4), (b"\x1a\x45\xdf\xa3", 0), (b"RIFF", 0))
@@ -130,47 +131,42 @@ def _write_overlay(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> Non
 def _write_object_videos(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
     """Writes a .zip of lossless videos, one per object, 255 on 0."""
     with tempfile.TemporaryDirectory(dir=path.parent) as folder, _zip(path) as archive:
-        _write_results(
-            clip, objects, result_files.ObjectVideos(pathlib.Path(folder)), range(clip.count)
-        )
+        _write_results(result_files.ObjectVideos, False, clip, objects, pathlib.Path(folder))
         for video in sorted(pathlib.Path(folder).iterdir()):
             archive.write(video, video.name)
 
 
 def _write_results(
-    clip: ClipFiles, objects: Objects, files: ResultFiles, positions: Iterable[int]
+    make: Callable[[pathlib.Path], ResultFiles],
+    only_masked: bool,
+    clip: ClipFiles,
+    objects: Objects,
+    path: pathlib.Path,
 ) -> None:
-    """Writes one kind of result file for the given frames."""
+    """Writes one kind of result file.
+
+    Args:
+      make: returns what writes the files to a path.
+      only_masked: whether to leave out the frames without a mask.
+      clip: whose results are written.
+      objects: their ids.
+      path: see `make`.
+    """
     facts = VideoFacts(clip.frames_per_second, clip.count, sorted(objects))
     rate = Fraction(clip.frames_per_second).limit_denominator(1001)
-    with files.writing(facts) as write:
-        for position in positions:
+    with make(path).writing(facts) as write:
+        for position in clip.masked() if only_masked else range(clip.count):
             name = clip.mask_path(position).stem
             write(Result(name, position / rate, clip.image(position), clip.mask(position)))
-
-
-def _write_cutout(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
-    """Writes a .webm of the objects on a transparent background."""
-    _write_results(clip, objects, result_files.Cutout(path), range(clip.count))
-
-
-def _write_rle(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
-    """Writes COCO JSON of run lengths, boxes and areas."""
-    _write_results(clip, objects, result_files.RunLengths(path), clip.masked())
-
-
-def _write_table(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
-    """Writes a .csv of areas, boxes and centers."""
-    _write_results(clip, objects, result_files.ObjectTable(path), clip.masked())
 
 
 DOWNLOADS: Mapping[str, Write] = {
     "masks.zip": _write_masks,
     "overlay.mp4": _write_overlay,
-    "cutout.webm": _write_cutout,
+    "cutout.webm": functools.partial(_write_results, result_files.Cutout, False),
     "objects.zip": _write_object_videos,
-    "masks.json": _write_rle,
-    "objects.csv": _write_table,
+    "masks.json": functools.partial(_write_results, result_files.RunLengths, True),
+    "objects.csv": functools.partial(_write_results, result_files.ObjectTable, True),
 }
 """Name of a download -> function that writes it."""
 
@@ -219,8 +215,4 @@ def _scaled(image: np.ndarray, side: int) -> np.ndarray:
         raise InputError(
             f"expected sides of a ratio up to {_LARGEST_RATIO}, found {width}x{height} pixels"
         )
-    scale = side / max(height, width)
-    if scale >= 1:
-        return image
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return Selection(max_side=side).scaled(image)

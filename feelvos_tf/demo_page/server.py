@@ -370,11 +370,7 @@ def _attachment(name: str) -> str:
 
 
 def _sizes(text: str, limits: Limits) -> list[int]:
-    """Returns the sizes in bytes of the pictures that a request holds one after the other.
-
-    Raises:
-      InputError: `text` is not a list of at least two sizes.
-    """
+    """Returns the sizes in bytes of the pictures that a request holds one after the other."""
     if not text:
         return []
     if not re.fullmatch(r"\d{1,12}(,\d{1,12})+", text):
