@@ -17,17 +17,14 @@ None for the others. YouTube-Objects is not published in such a layout; convert 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from feelvos_tf.core import whole_files
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures
-
-MASK_REQUIREMENTS = ("all", "first", "none")
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,6 @@ class DatasetLayout:
       needs_split_file: whether one of them must exist.
       has_resolutions: `JPEGImages` and `Annotations` contain one folder per resolution.
       has_split_folders: every split is a folder that contains `JPEGImages`.
-      split_folder_aliases: split -> its folder, used if there is no folder named after the split.
       binary_masks: masks hold 0 and 255, and 255 is the one object (not void).
       begins_at_first_mask: frames before a sequence's first mask are skipped.
       meta_file: JSON file next to `JPEGImages` that lists the frames of every object.
@@ -50,7 +46,6 @@ class DatasetLayout:
     needs_split_file: bool = True
     has_resolutions: bool = False
     has_split_folders: bool = False
-    split_folder_aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
     binary_masks: bool = False
     begins_at_first_mask: bool = False
     meta_file: str | None = None
@@ -63,9 +58,7 @@ DATASETS = {
         binary_masks=True,
     ),
     "davis_2017": DatasetLayout(split_files=("ImageSets/2017/{split}.txt",), has_resolutions=True),
-    "youtube_vos": DatasetLayout(
-        has_split_folders=True, split_folder_aliases={"val": "valid"}, meta_file="meta.json"
-    ),
+    "youtube_vos": DatasetLayout(has_split_folders=True, meta_file="meta.json"),
     "youtube_objects": DatasetLayout(
         split_files=("ImageSets/{split}.txt",),
         needs_split_file=False,
@@ -124,11 +117,6 @@ def list_sequences(
     """
     if dataset not in DATASETS:
         raise InputError(f"unknown data set {dataset!r}: expected one of {', '.join(DATASETS)}")
-    if require_masks not in MASK_REQUIREMENTS:
-        raise InputError(
-            f"unknown mask requirement {require_masks!r}: expected one of "
-            f"{', '.join(MASK_REQUIREMENTS)}"
-        )
     layout = DATASETS[dataset]
     root = _folder(Path(root), "data root")
     base = _split_folder(root, split, layout)
@@ -165,8 +153,8 @@ def _split_folder(root: Path, split: str, layout: DatasetLayout) -> Path:
     """Returns the folder that holds `JPEGImages`."""
     if not layout.has_split_folders:
         return root
-    if not (root / split).is_dir():
-        split = layout.split_folder_aliases.get(split, split)
+    if split == "val" and not (root / split).is_dir():
+        split = "valid"
     return _folder(root / split, f"folder of the split {split!r}")
 
 
@@ -238,36 +226,24 @@ def _sequence(
     by_stem = {path.stem: path for path in visible_files(annotations / name, (".png",))}
     if layout.begins_at_first_mask and by_stem:
         frames = [frame for frame in frames if frame.stem >= min(by_stem)]
-    masks = tuple(by_stem.get(frame.stem) for frame in frames)
-    _check_masks(name, frames, by_stem, require_masks, images / name, annotations / name)
-    return VideoFiles(
-        name=name,
-        frames=tuple(frames),
-        masks=masks,
-        binary_masks=layout.binary_masks,
-        object_frames=_positions(appearances, frames, name),
-    )
-
-
-def _check_masks(
-    name: str,
-    frames: list[Path],
-    by_stem: dict[str, Path],
-    require_masks: str,
-    image_folder: Path,
-    mask_folder: Path,
-) -> None:
-    """Raises InputError if a required mask is missing or a mask has no image."""
     stems = [frame.stem for frame in frames]
     missing = [stem for stem in stems if stem not in by_stem]
     surplus = sorted(set(by_stem) - set(stems))
-    counts = f"{len(stems)} images in {image_folder}, {len(by_stem)} masks in {mask_folder}"
+    counts = f"{len(stems)} images in {images / name}, {len(by_stem)} masks in {annotations / name}"
     if surplus:
         raise InputError(f"{name}: mask {surplus[0]}.png has no image ({counts})")
     if missing and require_masks == "all":
         raise InputError(f"{name}: frame {missing[0]} has no mask ({counts})")
     if stems[0] in missing and require_masks == "first":
-        raise InputError(f"{name}: the first frame needs a mask, {mask_folder / stems[0]}.png")
+        path = annotations / name / stems[0]
+        raise InputError(f"{name}: the first frame needs a mask, {path}.png")
+    return VideoFiles(
+        name=name,
+        frames=tuple(frames),
+        masks=tuple(map(by_stem.get, stems)),
+        binary_masks=layout.binary_masks,
+        object_frames=_positions(appearances, frames, name),
+    )
 
 
 def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
@@ -279,20 +255,13 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
         videos = whole_files.read_json(path, what)["videos"]
         return {
             name: {
-                _object_id(key): list(map(_stem, entry["frames"]))
+                _object_id(key): [str(stem) for stem in entry["frames"]]
                 for key, entry in video["objects"].items()
             }
             for name, video in videos.items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: expected {what}, found something else ({error!r})") from error
-
-
-def _stem(value: Any) -> str:
-    """Returns the name of a frame. Raises ValueError if it is not a string."""
-    if not isinstance(value, str):
-        raise ValueError(f"expected frame names, found {value!r}")
-    return value
 
 
 def _object_id(text: str) -> int:

@@ -144,10 +144,10 @@ def encode(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
     """
     if None in sequence.masks:
         raise InputError(f"{sequence.name}: training records need a mask for every frame")
-    images = [_read_jpeg(path) for path in sequence.frames]
-    height, width = images[0].height, images[0].width
-    for path, image in zip(sequence.frames, images):
-        _check_size(path, (image.height, image.width), sequence.frames[0], (height, width))
+    images, sizes = zip(*map(_read_jpeg, sequence.frames))
+    height, width = sizes[0]
+    for path, size in zip(sequence.frames, sizes):
+        _check_size(path, size, sequence.frames[0], (height, width))
     how = sequence.binary_masks, sequence.mask_colors
     ids = [masks.read_annotation(path, *how) for path in sequence.masks]
     for path, frame_ids in zip(sequence.masks, ids):
@@ -155,9 +155,7 @@ def encode(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
     objects = sorted(set().union(*map(masks.object_ids, ids)))
     if not objects:
         raise InputError(f"{sequence.name}: no mask in {sequence.masks[0].parent} holds an object")
-    example = _example(
-        sequence.name, [i.encoded for i in images], [_png(i) for i in ids], height, width
-    )
+    example = _example(sequence.name, images, [_png(i) for i in ids], height, width)
     return example, VideoInfo(sequence.name, len(images), [int(i) for i in objects], height, width)
 
 
@@ -206,14 +204,8 @@ def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     return records.take(1).get_single_element()
 
 
-class _Jpeg(NamedTuple):
-    encoded: bytes
-    height: int
-    width: int
-
-
-def _read_jpeg(path: Path) -> _Jpeg:
-    """Returns the image as a JPEG, after decoding the file once as a check.
+def _read_jpeg(path: Path) -> tuple[bytes, tuple[int, int]]:
+    """Returns the image as a JPEG, and (height, width), after decoding the file once as a check.
 
     TensorFlow ignores EXIF data, so rotated images are re-encoded upright, as in prediction. PNGs
     are re-encoded as well.
@@ -222,12 +214,12 @@ def _read_jpeg(path: Path) -> _Jpeg:
         image.load()
         is_rotated = image.getexif().get(ExifTags.Base.Orientation) in _ROTATED
         if image.format == "JPEG" and not is_rotated:
-            return _Jpeg(path.read_bytes(), image.height, image.width)
+            return path.read_bytes(), (image.height, image.width)
         upright, buffer = ImageOps.exif_transpose(image), io.BytesIO()
         if image.format == "PNG":
             upright = Image.fromarray(pictures.read_image(path))
         upright.save(buffer, "JPEG", quality=95, subsampling=0)
-        return _Jpeg(buffer.getvalue(), upright.height, upright.width)
+        return buffer.getvalue(), (upright.height, upright.width)
 
 
 def _check_size(path: Path, size: tuple[int, ...], first: Path, expected: tuple[int, int]) -> None:
@@ -245,7 +237,7 @@ def _png(ids: np.ndarray) -> bytes:
 
 
 def _example(
-    video_id: str, images: list[bytes], pngs: list[bytes], height: int, width: int
+    video_id: str, images: Sequence[bytes], pngs: list[bytes], height: int, width: int
 ) -> tf.train.SequenceExample:
     context = {
         "video_id": _bytes(video_id.encode()),

@@ -10,7 +10,6 @@ tfds's own `davis`: one example per video. (Needs `pip install -e '.[tfds]'`.)
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,26 +20,6 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets, own_folders
 from feelvos_tf.media import masks
 
-_FOLDER = "folder"
-
-
-@dataclasses.dataclass(eq=False)
-class VideosConfig(tfds.core.BuilderConfig):
-    """Names a data set.
-
-    Attributes:
-      dataset: one of `datasets.DATASETS`, or "folder".
-      resolution: of DAVIS, e.g. "480p".
-    """
-
-    dataset: str = _FOLDER
-    resolution: str = ""
-
-
-def _config(dataset: str, resolution: str = "") -> VideosConfig:
-    name = f"{dataset}_{resolution}" if resolution else dataset
-    return VideosConfig(name=name, dataset=dataset, resolution=resolution)
-
 
 class FeelvosVideos(tfds.core.GeneratorBasedBuilder):
     """Videos with a mask for every frame."""
@@ -48,11 +27,14 @@ class FeelvosVideos(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "manual_dir is the data set's own folder."
     BUILDER_CONFIGS = [
-        _config("davis_2017", "480p"),
-        _config("davis_2016", "480p"),
-        _config("youtube_vos"),
-        _config("youtube_objects"),
-        _config(_FOLDER),
+        tfds.core.BuilderConfig(name=name)
+        for name in (
+            "davis_2017_480p",
+            "davis_2016_480p",
+            "youtube_vos",
+            "youtube_objects",
+            "folder",
+        )
     ]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -71,7 +53,7 @@ class FeelvosVideos(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         root = str(dl_manager.manual_dir)
-        if self.builder_config.dataset == _FOLDER:
+        if self.builder_config.name == "folder":
             return {"train": self._generate_examples(own_folders.list_folder(root))}
         found = {"train": self._list(root, "train")}
         with contextlib.suppress(InputError):  # Only the training split is required.
@@ -79,9 +61,8 @@ class FeelvosVideos(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(videos) for split, videos in found.items()}
 
     def _list(self, root: str, split: str) -> list[datasets.VideoFiles]:
-        config = self.builder_config
-        resolution = config.resolution or "480p"
-        listed = datasets.list_sequences(root, config.dataset, split, resolution, None, "none")
+        dataset = self.builder_config.name.removesuffix("_480p")
+        listed = datasets.list_sequences(root, dataset, split, require_masks="none")
         return [datasets.with_masks_alone(video) for video in listed]
 
     def _generate_examples(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pathlib
+from typing import Any
 
 import markupsafe
 import numpy as np
@@ -82,27 +83,20 @@ def _means(summary: region_and_contour.Summary) -> dict[str, float]:
     return {"J&F mean": summary.j_and_f, "J mean": summary.j.mean, "F mean": summary.f.mean}
 
 
-@dataclasses.dataclass(frozen=True)
-class _Row:
-    """A sequence in the table; `difference` is its lead over the compared predictions."""
+def _rows(shown: Scored, compared: Scored | None) -> list[dict[str, Any]]:
+    """Returns a row per sequence, the best and worst marked.
 
-    name: str
-    cells: list[float]
-    remark: str
-    difference: float | None
-
-
-def _rows(shown: Scored, compared: Scored | None) -> list[_Row]:
-    """Returns a row per sequence, the best and worst marked."""
+    `difference` is its lead over the compared predictions.
+    """
     summaries = [region_and_contour.summarize([one]) for one in shown.scores.sequences]
     remarks = tables.best_and_worst(summaries)
     return [
-        _Row(
-            one.name,
-            list(tables.summary_row(summary).values()),
-            remark,
-            _lead(summary, one.name, compared),
-        )
+        {
+            "name": one.name,
+            "cells": list(tables.summary_row(summary).values()),
+            "remark": remark,
+            "difference": _lead(summary, one.name, compared),
+        }
         for one, summary, remark in zip(shown.scores.sequences, summaries, remarks)
     ]
 
@@ -119,44 +113,30 @@ def _lead(summary: region_and_contour.Summary, name: str, compared: Scored | Non
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _LegendEntry:
-    """An object's color and averages; `f` is None where it is not measured."""
-
-    object_id: int
-    color: str
-    j: float
-    f: float | None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Section:
-    """One sequence: curves are (measure, SVG), pictures (data URI, caption)."""
-
-    name: str
-    legend: list[_LegendEntry]
-    curves: list[tuple[str, markupsafe.Markup]]
-    pictures: list[tuple[str, str]]
-
-
 def _section(
     ground_truth: SequenceGroundTruth,
     sequence: SequenceScores,
     shown: Scored,
     compared: Scored | None,
-) -> _Section:
-    return _Section(
-        sequence.name,
-        _legend(sequence),
-        _curves(sequence, None if compared is None else compared.find(sequence.name)),
-        _pictures(ground_truth, sequence, shown, compared),
-    )
+) -> dict[str, Any]:
+    return {
+        "name": sequence.name,
+        "legend": _legend(sequence),
+        "curves": _curves(sequence, None if compared is None else compared.find(sequence.name)),
+        "pictures": _pictures(ground_truth, sequence, shown, compared),
+    }
 
 
-def _legend(sequence: SequenceScores) -> list[_LegendEntry]:
+def _legend(sequence: SequenceScores) -> list[dict[str, Any]]:
+    """Returns every object's color and averages; `f` is None where it is not measured."""
     f_statistics = sequence.f_statistics() or [None] * len(sequence.objects)
     return [
-        _LegendEntry(object_id, curves.color(object_id), j.mean, None if f is None else f.mean)
+        {
+            "object_id": object_id,
+            "color": curves.color(object_id),
+            "j": j.mean,
+            "f": None if f is None else f.mean,
+        }
         for object_id, j, f in zip(sequence.objects, sequence.j_statistics(), f_statistics)
     ]
 
@@ -164,6 +144,7 @@ def _legend(sequence: SequenceScores) -> list[_LegendEntry]:
 def _curves(
     sequence: SequenceScores, other: SequenceScores | None
 ) -> list[tuple[str, markupsafe.Markup]]:
+    """Returns the curves over time: (measure, SVG)."""
     drawings = []
     for measure, field in (("J", "j"), ("F", "f")):
         values = getattr(sequence, field)
@@ -190,7 +171,10 @@ def _pictures(
     shown: Scored,
     compared: Scored | None,
 ) -> list[tuple[str, str]]:
-    """Returns the best and the worst frame, and the same frames of the compared predictions."""
+    """Returns the best and the worst frame, and the same frames of the compared predictions.
+
+    Each is (data URI, caption).
+    """
     values = frame_values(sequence)
     if np.isnan(values).all():
         return []
