@@ -16,6 +16,7 @@ from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import load_weights
 from feelvos_tf.testing import in_this_process
 from feelvos_tf.training.checkpoints import Checkpoints
+from feelvos_tf.training.devices import Workers
 from feelvos_tf.training.optimizers import MomentumOptimizer
 from feelvos_tf.training.train_step import TrainState
 
@@ -171,7 +172,8 @@ def test_training_resumes_from_a_converted_checkpoint(tmp_path, variables):
     step = tf.Variable(0, dtype=tf.int64)
     names = release_names(model)
     state = TrainState(step, MomentumOptimizer(names))
-    checkpoints = Checkpoints(tmp_path / "converted", model, names, state)
+    workers = Workers(tf.distribute.get_strategy())
+    checkpoints = Checkpoints(tmp_path / "converted", model, names, state, workers)
     assert checkpoints.resume()
     assert int(step) == 17
     np.testing.assert_array_equal(release_names(model)[LOGITS], variables[LOGITS])

@@ -98,18 +98,7 @@ def _convert(
     folder: pathlib.Path,
     name: str,
 ) -> None:
-    """Writes one sequence.
-
-    Args:
-      frames: number -> picture.
-      labels: number -> mask.
-      place: folder of the frames, for error messages.
-      folder: the data set's root.
-      name: name of the sequence.
-
-    Raises:
-      InputError: a frame is missing, a picture is damaged, or masks differ in size.
-    """
+    """Writes one sequence below `folder`, given number -> picture and number -> mask."""
     size = None
     for number in range(min(labels), max(labels) + 1):
         if number not in frames:

@@ -8,6 +8,7 @@ from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.deeplab import AtrousSpatialPyramidPooling, Decoder, decoder_batch_norm
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.layers.convolution import convolutions_of
 
 
 def run_aspp(aspp, x, training=False):
@@ -83,9 +84,8 @@ def test_every_batch_norm_has_the_release_s_numbers_unless_set(name):
     make = (lambda: Xception(41)) if name.startswith("x") else (lambda: MobileNetV2(0.1))
 
     def found():
-        layers = [
-            layer for layer in Feelvos(make(), atrous_rates=(2,)).convolutions() if layer.norm
-        ]
+        model = Feelvos(make(), atrous_rates=(2,))
+        layers = [layer for layer in convolutions_of(model) if layer.norm]
         ours = [layer for layer in layers if layer.scope.startswith(scopes)]
         assert 5 < len(ours) < len(layers)
         return {(layer.norm.epsilon, layer.norm.decay) for layer in ours}

@@ -20,7 +20,7 @@ from feelvos_tf.models.global_matching import (
     normalize_distance,
     prepare_reference,
 )
-from feelvos_tf.models.layers.convolution import ConvNormActivation, convolutions_of
+from feelvos_tf.models.layers.convolution import convolutions_of
 from feelvos_tf.models.layers.variables import maps
 from feelvos_tf.models.local_matching import (
     LOCAL_MATCHINGS,
@@ -172,7 +172,7 @@ class Feelvos(tf.keras.Model):
         self.local_distances_inference = LOCAL_MATCHINGS_INFERENCE[local_matching]
         self.fine_tune_batch_norm = fine_tune_batch_norm
         self.freeze_backbone, self.recompute_backbone = freeze_backbone, recompute_backbone
-        for layer in self.convolutions():
+        for layer in convolutions_of(self):
             if layer.norm is not None:
                 layer.norm.is_folded = fold_batch_norm
 
@@ -205,13 +205,9 @@ class Feelvos(tf.keras.Model):
         """
         return self.extract(images, training)
 
-    def convolutions(self) -> list[ConvNormActivation]:
-        """Returns every layer that owns variables."""
-        return list(convolutions_of(self))
-
     def fuse_batch_norm(self) -> None:
         """Fuses every batch norm into the convolution before it, irreversibly; for inference."""
-        for layer in self.convolutions():
+        for layer in convolutions_of(self):
             layer.fuse_batch_norm()
 
     def extract(

@@ -23,6 +23,7 @@ from feelvos_tf.models.global_matching import (
     normalize_distance,
     prepare_reference,
 )
+from feelvos_tf.models.layers.convolution import convolutions_of
 from feelvos_tf.models.local_matching import LOCAL_MATCHINGS
 from feelvos_tf.testing.golden import assert_close_to_golden, recorded_outputs
 
@@ -78,7 +79,7 @@ class Run(NamedTuple):
 def run_network(model: Feelvos, folder, variant: str) -> Run:
     golden = dict(np.load(folder / f"forward_{variant}.npz"))
     clip = np.load(folder / "forward_clip.npz")
-    with recorded_outputs(model.convolutions()) as recorded:
+    with recorded_outputs(convolutions_of(model)) as recorded:
         features = model.extract(clip["images"])
     run = Run(golden, clip["images"], clip["labels"], model, features, recorded, {}, {})
     for frame in FRAMES:

@@ -115,9 +115,4 @@ def largest_of_steps(
         largest = tf.nn.max_pool2d(similarity, [BLOCK, 1], [BLOCK, 1], "VALID")
         return of_step(step, largest[0, :, 0])
 
-    return tf.map_fn(
-        products,
-        tf.range(tf.shape(steps)[0]),
-        fn_output_signature=tf.float32,
-        parallel_iterations=1,
-    )
+    return map_chunks(products, tf.range(tf.shape(steps)[0]))

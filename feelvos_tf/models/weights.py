@@ -22,13 +22,14 @@ from feelvos_tf.models.release_checkpoint import read_shapes, read_tensor, relea
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-def load_weights(model: Feelvos, prefix: str, averaged: bool = True) -> None:
+def load_weights(model: Feelvos, prefix: str) -> None:
     """Sets all variables of `model`, or none, to their values in a checkpoint.
+
+    If training kept a moving average of the weights, it is loaded instead of the weights.
 
     Args:
       model: with its variables created and its batch norm not fused.
       prefix: of the checkpoint: the path without `.index`.
-      averaged: prefer the moving average of the weights, if training kept one.
 
     Raises:
       InputError: the checkpoint cannot be read or does not fit the model, or the model has no
@@ -41,7 +42,7 @@ def load_weights(model: Feelvos, prefix: str, averaged: bool = True) -> None:
             f"{prefix}: expected a model of layers from feelvos_tf/models/layers/ to load weights "
             f"into, found none in {type(model).__name__}"
         )
-    keys = [_key(name, v, averaged, shapes, prefix) for name, v in variables.items()]
+    keys = [_key(name, v, shapes, prefix) for name, v in variables.items()]
     reader = tf.train.load_checkpoint(prefix)
     values = [read_tensor(prefix, reader, key) for key in keys]
     for variable, value in zip(variables.values(), values):
@@ -63,15 +64,13 @@ def checkpoint_of(
 def _key(
     name: str,
     variable: tf.Variable,
-    averaged: bool,
     shapes: Mapping[str, list[int]],
     prefix: str,
 ) -> str:
     """Returns the key in the checkpoint of a variable, given its release name."""
     # As TensorFlow escapes the key of a dictionary in a checkpoint.
     escaped = name.replace(".", "..").replace("/", ".S") + _VALUE
-    keys = [f"average/averages/{escaped}"] if averaged else []
-    keys += [f"weights/{escaped}", name]
+    keys = (f"average/averages/{escaped}", f"weights/{escaped}", name)
     key = next((key for key in keys if key in shapes), None)
     shape = variable.shape.as_list()
     if key is None or shapes[key] != shape:

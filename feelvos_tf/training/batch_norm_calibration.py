@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 import tensorflow as tf
 
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.layers.batch_norm import BatchNorm
+from feelvos_tf.models.layers.convolution import convolutions_of
 
 
 def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, restored: Collection[str] = ()) -> int:
@@ -25,33 +24,13 @@ def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, restored: Collection
       restored: release names of the variables restored from a checkpoint, whose layers are left
         unchanged.
     """
-    layers = [layer for layer in model.convolutions() if layer.norm is not None]
-    known = [layer for layer in layers if f"{layer.scope}/BatchNorm/moving_mean" in restored]
-    new = [layer.norm for layer in layers if layer not in known]
-    with _replacing_statistics(new), _keeping_statistics([layer.norm for layer in known]):
-        model.backbone_to_decoder(images, training=False, batch_statistics=True)
-    return len(new)
-
-
-@contextlib.contextmanager
-def _replacing_statistics(norms: list[BatchNorm]) -> Iterator[None]:
-    """Makes a batch's statistics replace the running ones inside the block."""
-    decays = [norm.decay for norm in norms]
-    for norm in norms:
-        norm.decay = 0.0
-    try:
-        yield
-    finally:
-        for norm, decay in zip(norms, decays):
-            norm.decay = decay
-
-
-@contextlib.contextmanager
-def _keeping_statistics(norms: list[BatchNorm]) -> Iterator[None]:
-    for norm in norms:
-        norm.is_frozen = True
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.is_frozen = False
+    layers = [layer for layer in convolutions_of(model) if layer.norm is not None]
+    decays = [layer.norm.decay for layer in layers]
+    for layer in layers:
+        layer.norm.is_frozen = f"{layer.scope}/BatchNorm/moving_mean" in restored
+        layer.norm.decay = 0.0  # A batch's statistics replace the running ones.
+    count = sum(not layer.norm.is_frozen for layer in layers)
+    model.backbone_to_decoder(images, training=False, batch_statistics=True)
+    for layer, decay in zip(layers, decays):
+        layer.norm.is_frozen, layer.norm.decay = False, decay
+    return count

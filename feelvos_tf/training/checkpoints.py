@@ -42,7 +42,7 @@ class Checkpoints:
         model: tf.keras.Model,
         named_variables: Mapping[str, tf.Variable],
         state: TrainState,
-        workers: Workers | None = None,
+        workers: Workers,
         max_to_keep: settings.PositiveInt = 5,
     ):
         """Finds the existing checkpoints without reading them.
@@ -52,11 +52,11 @@ class Checkpoints:
           model: with its variables created.
           named_variables: all of them by their names in the 2019 release.
           state: saved along with the variables.
-          workers: the processes of the run: all read, only the chief writes; None for one process.
+          workers: the processes of the run: all read, only the chief writes.
           max_to_keep: older checkpoints are deleted.
         """
         self._workers = workers
-        if self._is_chief:
+        if workers.is_chief:
             _remove_unfinished(pathlib.Path(model_dir))
             _find_again(pathlib.Path(model_dir))
         self._model_dir = model_dir
@@ -77,10 +77,6 @@ class Checkpoints:
             **{name: getattr(self._state, name) for name in optional},
         }
         return {name: part for name, part in saved.items() if part is not None}
-
-    @property
-    def _is_chief(self) -> bool:
-        return self._workers is None or self._workers.is_chief
 
     @property
     def latest(self) -> str | None:
@@ -113,11 +109,9 @@ class Checkpoints:
         Raises:
           InputError: a checkpoint does not fit the model, or all are damaged.
         """
-        path = self._resume_from_newest() if self._is_chief else None
-        if self._workers is None:
-            return path
+        path = self._resume_from_newest() if self._workers.is_chief else None
         step = self._workers.from_chief(int(path.rsplit("-", 1)[1]) if path else -1)
-        if self._is_chief or step < 0:
+        if self._workers.is_chief or step < 0:
             return path
         path = os.path.join(self._model_dir, f"{_NAME}-{step}")
         if not os.path.exists(path + ".index"):

@@ -20,11 +20,17 @@ from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.testing.tiny_model import TinyModel
 from feelvos_tf.training.checkpoints import Checkpoints, only_process
+from feelvos_tf.training.devices import Workers
 from feelvos_tf.training.optimizers import AdamOptimizer, MomentumOptimizer
 from feelvos_tf.training.train_step import TrainState
 from feelvos_tf.training.trainer import Trainer
 
 DATA = ".data-00000-of-00001"
+
+
+def alone() -> Workers:
+    """Returns the workers of a run in a single process."""
+    return Workers(tf.distribute.get_strategy())
 
 
 class Run:
@@ -35,7 +41,7 @@ class Run:
         self.step = tf.Variable(0, dtype=tf.int64)
         names = self.model.named_variables()
         state = TrainState(self.step, optimizer(names))
-        self.checkpoints = Checkpoints(folder, self.model, names, state)
+        self.checkpoints = Checkpoints(folder, self.model, names, state, alone())
 
     def save(self, step):
         self.step.assign(step)
@@ -129,7 +135,7 @@ def test_a_run_can_start_from_the_weights_of_another(tmp_path):
         model, step = small_feelvos(len(runs)), tf.Variable(0, dtype=tf.int64)
         names = release_names(model)
         state = TrainState(step, MomentumOptimizer(names))
-        runs.append((names, step, Checkpoints(tmp_path / name, model, names, state)))
+        runs.append((names, step, Checkpoints(tmp_path / name, model, names, state, alone())))
     (source, step, checkpoints), (target, target_step, others) = runs
     step.assign(6)
     assert others.initialize(checkpoints.save(), False) == list(target)
@@ -190,7 +196,7 @@ def test_checkpoints_hold_the_release_s_names_and_none_of_keras(tmp_path):
     names, step = release_names(model), tf.Variable(3, dtype=tf.int64)
     learned = {n: v for n, v in names.items() if v.trainable}
     optimizer = MomentumOptimizer(learned)
-    path = Checkpoints(tmp_path, model, names, TrainState(step, optimizer)).save()
+    path = Checkpoints(tmp_path, model, names, TrainState(step, optimizer), alone()).save()
     value = "/.ATTRIBUTES/VARIABLE_VALUE"
     expected = {f"weights/{name.replace('/', '.S')}{value}" for name in names}
     expected |= {f"optimizer/accumulators/{name.replace('/', '.S')}{value}" for name in learned}

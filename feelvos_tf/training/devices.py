@@ -152,14 +152,12 @@ class Workers:
         def own() -> tf.Tensor:
             # Only the first replica of a worker contributes.
             replica = tf.distribute.get_replica_context()
-            first = replica.replica_id_in_sync_group % self._replicas_per_worker() == 0
+            per_worker = self._strategy.num_replicas_in_sync // self.count
+            first = replica.replica_id_in_sync_group % per_worker == 0
             mine = tf.where(first, value, tf.zeros_like(value))
             return replica.all_reduce(tf.distribute.ReduceOp.SUM, mine)
 
         return self._strategy.experimental_local_results(self._strategy.run(own))[0]
-
-    def _replicas_per_worker(self) -> int:
-        return self._strategy.num_replicas_in_sync // self.count
 
 
 @contextlib.contextmanager

@@ -108,11 +108,7 @@ class FineTunedPredictor(VideoPredictor):
         super().start(image, mask)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Raises InputError, so that an interrupted video starts over.
-
-        Raises:
-          InputError: always, because the weights fine-tuned on its first frame are gone.
-        """
+        """Raises InputError: the weights fine-tuned on the first frame of the video are gone."""
         raise InputError("a network fine-tuned on another video's first frame cannot continue")
 
 

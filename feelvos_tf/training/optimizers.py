@@ -214,13 +214,10 @@ class MomentumOptimizer(Optimizer):
         super().__init__(named_variables)
         self._momentum = momentum
         self._clip_norm = clip_gradient_norm
+        last_layers = LAST_LAYERS[:1] if last_layers_contain_logits_only else LAST_LAYERS
         self._multipliers = {
-            name: gradient_multiplier(
-                name,
-                bias_gradient_multiplier,
-                last_layer_gradient_multiplier,
-                LAST_LAYERS[:1] if last_layers_contain_logits_only else LAST_LAYERS,
-            )
+            name: (bias_gradient_multiplier if "biases" in name else 1.0)
+            * (last_layer_gradient_multiplier if any(l in name for l in last_layers) else 1.0)
             for name in named_variables
         }
         self.accumulators = self._zeros()
@@ -325,17 +322,6 @@ class AdamOptimizer(Optimizer):
 def is_head(name: str) -> bool:
     """Returns whether the variable with this name in the 2019 release is outside the backbone."""
     return name.startswith(_HEAD_SCOPES)
-
-
-def gradient_multiplier(
-    name: str,
-    bias_multiplier: float = 2.0,
-    last_layer_multiplier: float = 1.0,
-    last_layers: tuple[str, ...] = LAST_LAYERS,
-) -> float:
-    """Returns the factor for the gradient of the variable with this name in the 2019 release."""
-    factor = bias_multiplier if "biases" in name else 1.0
-    return factor * last_layer_multiplier if any(l in name for l in last_layers) else factor
 
 
 def move_average(average: tf.Variable, value: tf.Tensor, decay: float | tf.Tensor) -> None:

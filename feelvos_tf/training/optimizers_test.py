@@ -13,7 +13,6 @@ from feelvos_tf.training.optimizers import (
     AdamOptimizer,
     LearningRate,
     MomentumOptimizer,
-    gradient_multiplier,
     is_head,
 )
 
@@ -81,7 +80,10 @@ def test_settings_turn_momentum_into_the_paper_s_plain_form(variables):
     ],
 )
 def test_the_last_layers_can_learn_faster_and_biases_twice_as_fast(name, expected):
-    assert gradient_multiplier(name, 2.0, 10.0) == expected
+    optimizer = MomentumOptimizer(
+        {name: tf.Variable([1.0])}, clip_gradient_norm=0, last_layer_gradient_multiplier=10.0
+    )
+    assert optimizer.transform(name, tf.constant([1.0])) == [expected]
 
 
 def test_the_accumulators_survive_a_checkpoint_by_name(variables, tmp_path):

@@ -8,7 +8,6 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -25,14 +24,6 @@ _MOST_PENDING = 100
 def say(text: str) -> None:
     """Prints a line to stderr at once."""
     print(text, file=sys.stderr, flush=True)
-
-
-class _Pending(NamedTuple):
-    """One step whose scalars have not been read yet."""
-
-    step: int
-    scalars: Mapping[str, tf.Tensor]
-    video_names: Sequence[tf.Tensor]
 
 
 class ProgressLog:
@@ -63,7 +54,8 @@ class ProgressLog:
         self._clips_per_step = clips_per_step
         self._metrics = metrics
         self._last_checkpoint = last_checkpoint
-        self._pending: list[_Pending] = []
+        # Arguments of `add` whose scalars have not been read yet.
+        self._pending: list[tuple[int, Mapping[str, tf.Tensor], Sequence[tf.Tensor]]] = []
         self._sums: dict[str, float] = {}
         self._num_summed = 0
         self._started = self._last_time = time.monotonic()
@@ -84,7 +76,7 @@ class ProgressLog:
         Raises:
           InputError: a loss since the last reading is not finite.
         """
-        self._pending.append(_Pending(step, scalars, video_names))
+        self._pending.append((step, scalars, video_names))
         if len(self._pending) >= _MOST_PENDING:
             self._read_pending()
 
@@ -122,15 +114,15 @@ class ProgressLog:
 
     def _read_pending(self) -> None:
         """Reads the pending scalars and adds them to the sums."""
-        for each in self._pending:
-            loss = float(each.scalars["loss"])
+        for step, scalars, video_names in self._pending:
+            loss = float(scalars["loss"])
             if not np.isfinite(loss):
-                videos = ", ".join(_texts(each.video_names)) or "unknown videos"
+                videos = ", ".join(_texts(video_names)) or "unknown videos"
                 raise InputError(
-                    f"the loss became {loss} at step {each.step}, with clips of {videos}: expected "
+                    f"the loss became {loss} at step {step}, with clips of {videos}: expected "
                     f"a number; {how_to_continue(self._last_checkpoint())}"
                 )
-            for name, value in each.scalars.items():
+            for name, value in scalars.items():
                 self._sums[name] = self._sums.get(name, 0.0) + float(value)
         self._num_summed += len(self._pending)
         self._pending = []

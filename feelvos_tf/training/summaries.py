@@ -108,14 +108,14 @@ def training_picture(clip: Mapping[str, np.ndarray]) -> np.ndarray:
       uint8 [rows * height + gaps, 4 * width + gaps, 3].
     """
     images = np.clip(np.asarray(clip["images"]), 0, 255).astype(np.uint8)
-    labels = np.asarray(clip["labels"])
+    labels, prediction = (np.asarray(clip[k]).astype(np.uint8) for k in ("labels", "prediction"))
     rows = [
         _joined(
             [
-                _overlay(images[REFERENCE], labels[REFERENCE]),
+                overlay.overlay(images[REFERENCE], labels[REFERENCE]),
                 images[CURRENT],
-                _overlay(images[CURRENT], clip["prediction"]),
-                _overlay(images[CURRENT], labels[CURRENT]),
+                overlay.overlay(images[CURRENT], prediction),
+                overlay.overlay(images[CURRENT], labels[CURRENT]),
             ],
             axis=1,
         )
@@ -126,11 +126,6 @@ def training_picture(clip: Mapping[str, np.ndarray]) -> np.ndarray:
         blank = [np.zeros_like(row[0])] * (4 - len(row))
         rows.append(_joined(row + blank, axis=1))
     return _joined(rows, axis=0)
-
-
-def _overlay(image: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Returns the image tinted and outlined where the integers `ids` are objects."""
-    return overlay.overlay(image, np.asarray(ids).astype(np.uint8))
 
 
 def _distance_picture(distances: np.ndarray, size: tuple[int, int]) -> np.ndarray:

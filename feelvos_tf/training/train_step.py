@@ -345,12 +345,7 @@ def mean_object_iou(predicted: tf.Tensor, labels: tf.Tensor, num_objects: tf.Ten
 
 
 def _predicted_indices(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns int32 [height, width]: the object with the largest upsampled logit.
-
-    Args:
-      logits: float32 [num_objects, h, w, 1].
-      size: int32 [2], height and width.
-    """
+    """Returns the object with the largest upsampled logit, int32 of `size` [height, width]."""
     return tf.argmax(resize_bilinear(logits, size)[..., 0], axis=0, output_type=tf.int32)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import tensorflow as tf
 
@@ -121,16 +121,6 @@ class _XceptionModule(tf.keras.layers.Layer):
         return residual, second
 
 
-class _Unit(NamedTuple):
-    """One Xception module: see `_XceptionModule`."""
-
-    scope: str
-    depths: tuple[int, int, int]
-    skip: str
-    stride: int = 1
-    rectified_inside: bool = False
-
-
 @settings.register
 class Xception(Backbone):
     """Aligned Xception with 41, 65 or 71 layers (paper section 3; 2019 release, core/xception).
@@ -159,17 +149,7 @@ class Xception(Backbone):
     def __init__(self, layers: Literal[41, 65, 71] = 65, output_stride: OutputStride = 8):
         super().__init__(name=f"xception_{layers}")
         self.root = [self._root_layer("1", 32, 2), self._root_layer("2", 64, 1)]
-        schedule = AtrousSchedule(output_stride)
-        self.blocks = [
-            _XceptionModule(
-                f"{self.name}/{unit.scope}/xception_module",
-                unit.depths,
-                unit.skip,
-                *schedule.next(unit.stride),
-                unit.rectified_inside,
-            )
-            for unit in self._units(layers)
-        ]
+        self.blocks = list(self._modules(layers, AtrousSchedule(output_stride)))
         self.low_level_index = self._LOW_LEVEL_BLOCK[layers] - 1
         self.low_level_channels = self.blocks[self.low_level_index].depths[1]
         self.channels = self.blocks[-1].filters
@@ -185,11 +165,16 @@ class Xception(Backbone):
             fixed_padding=True,
         )
 
-    def _units(self, layers: int) -> Iterator[_Unit]:
+    def _modules(self, layers: int, schedule: AtrousSchedule) -> Iterator[_XceptionModule]:
         """Yields the modules from first to last."""
+
+        def module(scope, depths, skip, stride=1, rectified_inside=False) -> _XceptionModule:
+            scope = f"{self.name}/{scope}/xception_module"
+            return _XceptionModule(scope, depths, skip, *schedule.next(stride), rectified_inside)
+
         for block, (depth, stride) in enumerate(self._ENTRY[layers], start=1):
-            yield _Unit(f"entry_flow/block{block}/unit_1", (depth,) * 3, "conv", stride)
+            yield module(f"entry_flow/block{block}/unit_1", (depth,) * 3, "conv", stride)
         for unit in range(1, self._MIDDLE_UNITS[layers] + 1):
-            yield _Unit(f"middle_flow/block1/unit_{unit}", (728,) * 3, "sum")
-        yield _Unit("exit_flow/block1/unit_1", (728, 1024, 1024), "conv", 2)
-        yield _Unit("exit_flow/block2/unit_1", (1536, 1536, 2048), "none", rectified_inside=True)
+            yield module(f"middle_flow/block1/unit_{unit}", (728,) * 3, "sum")
+        yield module("exit_flow/block1/unit_1", (728, 1024, 1024), "conv", 2)
+        yield module("exit_flow/block2/unit_1", (1536, 1536, 2048), "none", rectified_inside=True)

@@ -126,11 +126,14 @@ class ConvNormActivation(tf.keras.layers.Layer):
         self.bias = tf.Variable(offset, name="biases")
         self.norm = None
 
-    def _build_norm_or_bias(self, channels: int) -> None:
+    def _create_variables(self, shape: list[int], channels: int) -> None:
+        """Creates the kernel of this shape, and bias or batch norm of the output's channels."""
+        self.kernel = add_variable(self, self.kernel_leaf, shape, self.initializer)
         if self.norm is None:
             self.bias = add_variable(self, "biases", [channels], "zeros")
         else:
             self.norm.build([channels])
+        self.built = True
 
     def call(
         self, x: tf.Tensor, batch_statistics: bool = False, atrous_rate: int | None = None
@@ -179,9 +182,7 @@ class Convolution(ConvNormActivation):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = [self.kernel_size, self.kernel_size, input_shape[-1], self.filters]
-        self.kernel = add_variable(self, "weights", shape, self.initializer)
-        self._build_norm_or_bias(self.filters)
-        self.built = True
+        self._create_variables(shape, self.filters)
 
     def _scaled(self, scale: tf.Tensor) -> tf.Tensor:
         return self.kernel * scale
@@ -202,9 +203,7 @@ class DepthwiseConvolution(ConvNormActivation):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = [self.kernel_size, self.kernel_size, input_shape[-1], 1]
-        self.kernel = add_variable(self, "depthwise_weights", shape, self.initializer)
-        self._build_norm_or_bias(input_shape[-1])
-        self.built = True
+        self._create_variables(shape, input_shape[-1])
 
     def _scaled(self, scale: tf.Tensor) -> tf.Tensor:
         return self.kernel * scale[:, tf.newaxis]
@@ -214,16 +213,14 @@ class DepthwiseConvolution(ConvNormActivation):
     ) -> tf.Tensor:
         kernel = tf.cast(kernel, x.dtype)
         atrous_rate = atrous_rate or self.atrous_rate
-        if self._has_slow_gradient(atrous_rate) and not tf.config.list_physical_devices("GPU"):
+        # On CPUs, there is a faster way to compute the gradient of such a kernel.
+        is_slow = self.stride == atrous_rate == 1 and self.kernel_size >= _LARGE_KERNEL
+        if is_slow and not tf.config.list_physical_devices("GPU"):
             return depthwise_with_fast_gradient(x, kernel)
         strides = [1, self.stride, self.stride, 1]
         return tf.nn.depthwise_conv2d(
             x, kernel, strides, padding, dilations=[atrous_rate, atrous_rate]
         )
-
-    def _has_slow_gradient(self, atrous_rate: int) -> bool:
-        """Returns whether there is a faster way to compute the kernel's gradient on CPUs."""
-        return self.stride == atrous_rate == 1 and self.kernel_size >= _LARGE_KERNEL
 
 
 class SeparableConv(tf.keras.layers.Layer):
