@@ -34,11 +34,8 @@ _FLAGS = cli.flag_values(__name__)
 _OUTPUT_DIR = flags.DEFINE_string(
     "output_dir", None, "Folder for runs, scores, table and plot.", flag_values=_FLAGS
 )
-_GIN_FILE = flags.DEFINE_multi_string(
-    "gin_file", [], "Settings of every training run.", flag_values=_FLAGS
-)
-_GIN_PARAM = flags.DEFINE_multi_string(
-    "gin_param", [], "One more setting of every training run.", flag_values=_FLAGS
+_GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
+    _FLAGS, "Settings of every training run", "LearningRate.base = 0.001"
 )
 _EVALUATION_GIN_FILE = flags.DEFINE_string(
     "evaluation_gin_file",

@@ -1,7 +1,7 @@
 r"""Times the fast paths against plain implementations of the same work.
 
     python tools/benchmark matching   global and local matching
-    python tools/benchmark frame      one frame, its parts, the head, dilated layers
+    python tools/benchmark frame      one frame, its parts, the head
     python tools/benchmark sizes      one frame by size, number of objects and backbone
     python tools/benchmark train      one clip forward and backward
     python tools/benchmark step       a training step of two recipes, and its parts

@@ -21,7 +21,6 @@ from feelvos_tf.data import datasets
 from feelvos_tf.inference import model_loading
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.global_matching import global_distances_inference, prepare_reference
-from feelvos_tf.models.layers.convolution import DepthwiseConvolution
 from feelvos_tf.models.local_matching import local_distances_inference
 from feelvos_tf.testing import small_model
 
@@ -51,16 +50,6 @@ def test_yardsticks_of_local_matching_do_the_same_work(frames, function):
         pytest.importorskip("tensorflow_addons")
     ours = local_distances_inference(*frames, tf.constant(_OBJECTS), _RADIUS)
     np.testing.assert_allclose(function(*frames, _OBJECTS, _RADIUS), ours, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    "function",
-    [yardsticks.plain_depthwise, yardsticks.grouped_depthwise, yardsticks.shifted_depthwise],
-)
-def test_yardsticks_of_dilated_layers_do_the_same_work(frames, function):
-    x, kernel = frames[0][tf.newaxis], tf.random.stateless_uniform([3, 3, 5, 1], [0, 1])
-    ours = DepthwiseConvolution("layer", 3, atrous_rate=2).convolve(x, kernel)
-    np.testing.assert_allclose(function(x, kernel, 2), ours, atol=1e-5)
 
 
 def test_runs_of_a_group_take_turns_after_a_warm_up():

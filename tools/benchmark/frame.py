@@ -9,30 +9,19 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 from measure import Case
-from yardsticks import (
-    HAS_ADDONS,
-    correlation_local,
-    grouped_depthwise,
-    plain_depthwise,
-    release_global,
-    shifted_depthwise,
-)
+from yardsticks import HAS_ADDONS, correlation_local, release_global
 
 from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.inference import model_loading, window
 from feelvos_tf.inference.predictor import Predictor, State
 from feelvos_tf.models import object_labels
-from feelvos_tf.models.backbones.common import SpaceToBatch
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, normalize_distance
 
-BACKBONES = {
-    "xception_65": lambda: Xception(65, output_stride=8),
-    "mobilenet_v2": lambda: MobileNetV2(output_stride=8),
-}
+BACKBONES = {"xception_65": Xception, "mobilenet_v2": MobileNetV2}
 _ATROUS_RATES = (12, 24, 36)
 _OBJECT_COUNTS = (1, 3, 10, 20)
 # Number of xception_65's blocks up to the end of the entry flow and of the middle flow.
@@ -63,7 +52,7 @@ def frame_cases(sizes: Sizes) -> list[Case]:
         make = functools.partial(_step, variant, small)
         cases.append(Case(label, group, make, whole_process=True))
     cases += _part_cases("xception_65", sizes)
-    return cases + _head_cases(sizes) + _depthwise_cases(sizes)
+    return cases + _head_cases(sizes)
 
 
 def fused_model(variant: str) -> Feelvos:
@@ -266,62 +255,4 @@ def _head_cases(sizes: Sizes) -> list[Case]:
         cases.append(
             Case("features repeated", group, functools.partial(head, _joined_head, objects))
         )
-    return cases
-
-
-def _dense_of_same_flops(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
-    del atrous_rate
-    return tf.nn.conv2d(x, tf.reshape(kernel, [1, 1, x.shape[-1], -1]), 1, "SAME")
-
-
-def _one_by_one(function: Callable) -> Callable:
-    """Returns a function that runs several layers, each by its own call of `function`."""
-
-    def run(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int, layers: int) -> tf.Tensor:
-        for _ in range(layers):
-            x = function(x, kernel, atrous_rate)
-        return x
-
-    return run
-
-
-def _space_to_batch_once(
-    x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int, layers: int
-) -> tf.Tensor:
-    batches = SpaceToBatch(x, atrous_rate)
-    x = batches.split(x)
-    for _ in range(layers):
-        x = plain_depthwise(batches.blank(x), kernel, 1)
-    return batches.join(x)
-
-
-def _depthwise_cases(sizes: Sizes) -> list[Case]:
-    """Returns implementations of dilated layers of xception_65 at stride 8: middle flow, ASPP."""
-    shape = [1, -(-sizes.height // 8), -(-sizes.width // 8), 728]
-
-    def form(function: Callable, atrous_rate: int, layers: int, xla: bool) -> Callable[[], object]:
-        x, kernel = tf.random.uniform(shape), tf.random.uniform([3, 3, shape[-1], 1]) / 9
-        run = tf.function(lambda *xs: function(*xs, atrous_rate, layers), jit_compile=xla)
-        return functools.partial(run, x, kernel)
-
-    forms = {
-        "space-to-batch once (ours)": (_space_to_batch_once, False),
-        "space-to-batch for each": (_one_by_one(plain_depthwise), False),
-        "convolution in groups of one": (_one_by_one(grouped_depthwise), False),
-        "shifted multiply-adds": (_one_by_one(shifted_depthwise), False),
-        "shifted multiply-adds, XLA": (_one_by_one(shifted_depthwise), True),
-        "undilated": (
-            _one_by_one(lambda x, kernel, atrous_rate: plain_depthwise(x, kernel, 1)),
-            False,
-        ),
-        "dense 1x1 convolution of the same flops": (_one_by_one(_dense_of_same_flops), False),
-    }
-    cases = []
-    for atrous_rate, layers in ((2, 12), (12, 1)):
-        group = (
-            f"{layers} depthwise 3x3, {shape[1]}x{shape[2]}x{shape[3]}, atrous rate {atrous_rate}"
-        )
-        for name, (function, xla) in forms.items():
-            make = functools.partial(form, function, atrous_rate, layers, xla)
-            cases.append(Case(name, group, make))
     return cases

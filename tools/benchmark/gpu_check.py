@@ -242,26 +242,11 @@ def _differences(
     extract: Callable, segment: Callable, images: np.ndarray, numbers: dict[str, np.ndarray]
 ) -> dict[str, float]:
     """Returns kind of array -> largest relative difference in frames 1 to 3."""
-    import tensorflow as tf
+    from feelvos_tf.testing.golden import clip_outputs
 
-    from feelvos_tf.core.resizing import resize_nearest
-    from feelvos_tf.models import object_labels
-    from feelvos_tf.models.feelvos import Previous
-    from feelvos_tf.models.global_matching import prepare_reference
-
-    features = extract(images)
-    size, objects = features.embeddings.shape[1:3], 3
-    labels = resize_nearest(tf.constant(numbers["scan_labels"], tf.int32), size)
-    reference = prepare_reference(features.embeddings[0], labels[0], objects)
+    features, outputs = clip_outputs(extract, segment, images, numbers["scan_labels"])
     worst: dict[str, float] = {}
-    for frame in (1, 2, 3):
-        before = labels[frame - 1]
-        previous = Previous(
-            features.embeddings[frame - 1], before, object_labels.one_hot(before, objects)
-        )
-        output = segment(
-            features.decoder_features[frame], features.embeddings[frame], reference, previous
-        )
+    for frame, output in enumerate(outputs, start=1):
         found = {
             "decoder_features_sub": features.decoder_features[frame, ::4, ::4],
             "embeddings_sub": features.embeddings[frame, ::4, ::4],

@@ -23,6 +23,7 @@ from feelvos_tf.models.global_matching import (
     Reference,
     global_distances,
     global_distances_inference,
+    owners,
     prepare_reference,
 )
 from feelvos_tf.models.local_matching import (
@@ -149,20 +150,16 @@ def _training_cases(sizes: Sizes) -> list[Case]:
 
         return _compiled(step, *frames)
 
+    def reference(other, labels) -> Reference:
+        objects = tf.constant(sizes.objects)
+        return prepare_reference(other, labels, objects, _TRAIN_PIXELS_PER_OBJECT)
+
     def ours_global(query, other, labels):
-        reference = prepare_reference(
-            other, labels, tf.constant(sizes.objects), _TRAIN_PIXELS_PER_OBJECT
-        )
-        return global_distances(query, reference)
+        return global_distances(query, reference(other, labels))
 
     def naive(query, other, labels):
-        reference = prepare_reference(
-            other, labels, tf.constant(sizes.objects), _TRAIN_PIXELS_PER_OBJECT
-        )
-        counts = reference.offsets[1:] - reference.offsets[:-1]
-        kept = tf.repeat(tf.range(sizes.objects), counts)
-        flat = tf.reshape(query, [-1, _CHANNELS])
-        return naive_global(flat, reference.embeddings, kept, sizes.objects)
+        chosen, flat = reference(other, labels), tf.reshape(query, [-1, _CHANNELS])
+        return naive_global(flat, chosen.embeddings, owners(chosen), sizes.objects)
 
     def correlation() -> Callable[[], object]:
         return with_gradient(local(correlation_local))

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 import tensorflow as tf
+from frame import BACKBONES, fused_model, image_and_mask
 from frame import Sizes as FrameSizes
-from frame import fused_model, image_and_mask
 from measure import Case
 from PIL import Image
 
@@ -31,16 +31,10 @@ from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.boundary import tolerance_radius
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.media import masks
-from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
-from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.training.clip_forward import clip_logits
 
-_TRAINED_BACKBONES = {
-    "mobilenet_v2": lambda: MobileNetV2(output_stride=16),
-    "xception_65": lambda: Xception(65, output_stride=16),
-}
 _BATCHES = 20
 # Predictions to score are the true masks, shifted by this many pixels.
 _SHIFT = 3
@@ -57,7 +51,7 @@ def train_cases(crop: int, objects: int) -> list[Case]:
     """Returns forward and backward passes of one clip, and the forward pass alone."""
 
     def step(variant: str, backward: bool = True, recompute: bool = False) -> Callable[[], object]:
-        model = Feelvos(_TRAINED_BACKBONES[variant](), recompute_backbone=recompute)
+        model = Feelvos(BACKBONES[variant](output_stride=16), recompute_backbone=recompute)
         model.create_variables()
         variables = [v for v in release_names(model).values() if v.trainable]
         image, mask = image_and_mask(FrameSizes(crop, crop, objects))
@@ -84,7 +78,7 @@ def train_cases(crop: int, objects: int) -> list[Case]:
             f"{variant}: one clip of three {crop}x{crop} frames, output stride 16",
             functools.partial(step, variant, **setting),
         )
-        for variant in _TRAINED_BACKBONES
+        for variant in BACKBONES
         for name, setting in settings.items()
     ]
 

@@ -23,7 +23,6 @@ _OUTPUT = flags.DEFINE_string(
 )
 _COMPARE = flags.DEFINE_list("compare", None, "Two such files.", flag_values=_FLAGS)
 _GOLDEN = gin_settings.PROJECT_ROOT / "testdata/golden"
-_NUM_OBJECTS = 3
 # Softmax ignores a common offset of all logits, so this gradient is only rounding noise.
 _WITHOUT_GRADIENT = "logits/semantic/biases"
 
@@ -32,31 +31,12 @@ def maps(variant: str) -> dict[str, np.ndarray]:
     """Returns the network's outputs for the golden clip, stacked over its frames."""
     import tensorflow as tf
 
-    from feelvos_tf.core.resizing import resize_nearest
-    from feelvos_tf.models import object_labels
-    from feelvos_tf.models.feelvos import Previous
-    from feelvos_tf.models.global_matching import prepare_reference
-    from feelvos_tf.testing.golden import build_rule_model
+    from feelvos_tf.testing.golden import build_rule_model, clip_outputs
 
     model = build_rule_model(variant, 8)
+    images = np.load(_GOLDEN / "forward_clip.npz")["images"]
     labels = np.load(_GOLDEN / f"forward_{variant}.npz")["scan_labels"]
-    features = model.extract(np.load(_GOLDEN / "forward_clip.npz")["images"])
-    grid = features.embeddings.shape[1:3]
-    indices = resize_nearest(tf.constant(labels, tf.int32), grid)
-    reference = prepare_reference(features.embeddings[0], indices[0], _NUM_OBJECTS)
-    outputs = [
-        model.segment(
-            features.decoder_features[frame],
-            features.embeddings[frame],
-            reference,
-            Previous(
-                features.embeddings[frame - 1],
-                indices[frame - 1],
-                object_labels.one_hot(indices[frame - 1], _NUM_OBJECTS),
-            ),
-        )
-        for frame in range(1, len(labels))
-    ]
+    features, outputs = clip_outputs(model.extract, model.segment, images, labels)
     logits = np.stack([output.logits[..., 0] for output in outputs])
     return {
         "decoder features": features.decoder_features.numpy(),
@@ -73,7 +53,7 @@ def training_step() -> dict[str, np.ndarray]:
     import tensorflow as tf
 
     from feelvos_tf.models.release_checkpoint import release_names
-    from feelvos_tf.testing.golden import build_rule_model
+    from feelvos_tf.testing.golden import NUM_OBJECTS, build_rule_model
     from feelvos_tf.training.optimizers import MomentumOptimizer
     from feelvos_tf.training.train_step import Objective, TrainState, TrainStep
 
@@ -83,7 +63,7 @@ def training_step() -> dict[str, np.ndarray]:
     batch = {
         "images": tf.constant(release["images"][np.newaxis], tf.float32),
         "labels": tf.constant(release["labels"][np.newaxis], tf.int32),
-        "num_objects": tf.constant([_NUM_OBJECTS]),
+        "num_objects": tf.constant([NUM_OBJECTS]),
     }
     learned = {n: v for n, v in release_names(model).items() if v.trainable}
     state = TrainState(tf.Variable(0, dtype=tf.int64), MomentumOptimizer(learned))

@@ -109,32 +109,6 @@ def shifted_local(
     return tf.while_loop(lambda i, _: i < side**2, shift, start, parallel_iterations=1)[1]
 
 
-def plain_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
-    """Returns TensorFlow's depthwise convolution, which uses space-to-batch for dilated layers."""
-    return tf.nn.depthwise_conv2d(x, kernel, [1] * 4, "SAME", dilations=[atrous_rate, atrous_rate])
-
-
-def grouped_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
-    """Returns the same, by a convolution with one group per channel.
-
-    Without oneDNN, TensorFlow is slow at this and cannot add a bias.
-    """
-    return tf.nn.conv2d(x, tf.transpose(kernel, [0, 1, 3, 2]), 1, "SAME", dilations=atrous_rate)
-
-
-def shifted_depthwise(x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int) -> tf.Tensor:
-    """Returns the same, by one multiply-add of shifted images per kernel entry."""
-    reach = atrous_rate * (kernel.shape[0] // 2)
-    padded = tf.pad(x, [[0, 0], [reach, reach], [reach, reach], [0, 0]])
-    height, width = x.shape[1:3]
-    total = tf.zeros_like(x)
-    for i in range(kernel.shape[0]):
-        for j in range(kernel.shape[1]):
-            y, z = i * atrous_rate, j * atrous_rate
-            total += padded[:, y : y + height, z : z + width] * kernel[i, j, :, 0]
-    return total
-
-
 def _window_patches(values: tf.Tensor, radius: int) -> tf.Tensor:
     """Returns the windows `[h, w, (2 radius + 1)^2]` of a map, zero outside the frame."""
     margin = [[0, 0], [radius, radius], [radius, radius], [0, 0]]
