@@ -52,6 +52,7 @@ _START_UP_LINES = (
     "/^I[0-9]{4} /d",
 )
 _SECONDS_FOR_LAST_LINES = 1.0
+_CPUINFO = pathlib.Path("/proc/cpuinfo")  # Only on Linux.
 _GROUPS = "__groups_of_flags"  # Attribute of FlagValues: title of a group -> names of flags.
 
 
@@ -135,27 +136,20 @@ def prepare_tensorflow() -> None:
         import_quietly("tensorflow")
 
 
-def use_onednn_where_it_is_faster(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> None:
+def use_onednn_where_it_is_faster() -> None:
     """Enables oneDNN's kernels on processors with AVX2; must precede TensorFlow's import.
 
     TensorFlow 2.15 uses them by default only with AVX512-VNNI. With AVX2 alone they make a frame a
     fifth faster. The user's own TF_ENABLE_ONEDNN_OPTS takes precedence.
-
-    Args:
-      cpuinfo: Linux's description of the processor; if it is missing, nothing is done.
     """
-    if "avx2" in processor_flags(cpuinfo):
+    if "avx2" in processor_flags():
         os.environ.setdefault(ONEDNN, "1")
 
 
-def processor_flags(cpuinfo: str | os.PathLike[str] = "/proc/cpuinfo") -> list[str]:
-    """Returns the processor's feature flags, such as "avx2"; none if Linux does not list them.
-
-    Args:
-      cpuinfo: Linux's description of the processor.
-    """
+def processor_flags() -> list[str]:
+    """Returns the processor's feature flags, such as "avx2"; none if Linux does not list them."""
     try:
-        text = pathlib.Path(cpuinfo).read_text()
+        text = _CPUINFO.read_text()
     except OSError:
         return []
     found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)

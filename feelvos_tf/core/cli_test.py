@@ -95,9 +95,10 @@ def test_help_shows_the_flags_that_shared_modules_define(run):
 def test_onednn_is_on_with_avx2_unless_the_user_decided(tmp_path, monkeypatch, text, before, after):
     # A stand-in: variables set in the real one would reach programs that later tests start.
     monkeypatch.setattr(os, "environ", {} if before is None else {cli.ONEDNN: before})
+    monkeypatch.setattr(cli, "_CPUINFO", tmp_path / "cpuinfo")
     if text is not None:
-        (tmp_path / "cpuinfo").write_text(text)
-    cli.use_onednn_where_it_is_faster(tmp_path / "cpuinfo")
+        cli._CPUINFO.write_text(text)
+    cli.use_onednn_where_it_is_faster()
     assert os.environ.get(cli.ONEDNN) == after
 
 

@@ -11,8 +11,7 @@ import hashlib
 import json
 import os
 import pathlib
-import zipfile
-import zlib
+import stat
 from typing import Any
 
 import numpy as np
@@ -22,36 +21,38 @@ from feelvos_tf.core.errors import InputError
 MAX_TEXT_BYTES = 1 << 26
 MAX_JSON_BYTES = 1 << 28
 MAX_NPZ_BYTES = 1 << 34  # Decompressed.
-# How NumPy and zipfile report damaged files.
-_NPZ_ERRORS = (
-    OSError,
-    ValueError,
-    TypeError,
-    KeyError,
-    EOFError,
-    RuntimeError,  # Encrypted, or in a later version of the format.
-    SyntaxError,
-    MemoryError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+
+
+def check_is_file(path: str | os.PathLike[str], what: str) -> None:
+    """Raises InputError unless `path` is a regular file: reading a pipe or device could hang.
+
+    Args:
+      path: the file.
+      what: what was expected there, e.g. "a picture".
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected {what}, found no such file") from None
+    except (OSError, ValueError) as error:  # ValueError: the path contains NUL.
+        raise InputError(f"{path}: expected {what} ({error})") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "something that is not a file"
+        raise InputError(f"{path}: expected {what}, found {kind}")
 
 
 def read_bytes(path: str | os.PathLike[str], what: str, max_bytes: int) -> bytes:
     """Returns the contents of a file of at most `max_bytes`."""
+    check_is_file(path, what)
     file = pathlib.Path(path)
     try:
-        if not file.is_file():
-            found = "something that is not a file" if file.exists() else "no such file"
-            raise InputError(f"{path}: expected {what}, found {found}")
         if file.stat().st_size > max_bytes:
             raise InputError(
                 f"{path}: expected {what} of at most {max_bytes >> 20} MiB, found "
                 f"{file.stat().st_size >> 20}"
             )
         return file.read_bytes()
-    # A path that contains NUL raises a ValueError.
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise InputError(f"{path}: expected {what} ({error})") from error
 
 
@@ -89,13 +90,12 @@ def read_json(path: str | os.PathLike[str], what: str) -> Any:
 
 def read_npz(path: str | os.PathLike[str], what: str) -> dict[str, np.ndarray]:
     """Returns all arrays of an .npz archive; only numbers and text are read, never objects."""
-    if not os.path.isfile(path):
-        raise InputError(f"{path}: expected {what}, found no such file")
+    check_is_file(path, what)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             size = sum(entry.file_size for entry in arrays.zip.infolist())
             if size > MAX_NPZ_BYTES:
                 raise ValueError(f"{size >> 20} MiB, more than {MAX_NPZ_BYTES >> 20}")
             return {name: arrays[name] for name in arrays.files}
-    except _NPZ_ERRORS as error:
+    except Exception as error:  # Damaged files raise errors of many classes.
         raise InputError(f"{path}: expected {what}, found {str(error)[:200]}") from error

@@ -5,13 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
-import stat
 from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from feelvos_tf.core import atomic_files
+from feelvos_tf.core import atomic_files, whole_files
 from feelvos_tf.core.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
@@ -46,7 +45,7 @@ def opened(
       InputError: the file is missing, of another format, too large or corrupt, or PIL fails inside
         the block.
     """
-    check_is_file(path, what)
+    whole_files.check_is_file(path, what)
     try:
         with Image.open(path, formats=formats) as image:
             check_size(path, image.height, image.width)
@@ -62,24 +61,6 @@ def opened(
 def is_visible(path: pathlib.Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
     """Returns whether a file is not hidden and has one of the suffixes, in upper or lower case."""
     return path.suffix.lower() in suffixes and not path.name.startswith(".")
-
-
-def check_is_file(path: str | os.PathLike[str], what: str) -> None:
-    """Raises InputError unless `path` is a regular file: reading a pipe or device could hang.
-
-    Args:
-      path: the file.
-      what: what was expected there, e.g. "a picture".
-    """
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected {what}, found no such file") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: expected {what} ({error})") from error
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "something that is not a file"
-        raise InputError(f"{path}: expected {what}, found {kind}")
 
 
 def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:

@@ -14,6 +14,7 @@ import av
 import av.error
 import numpy as np
 
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures, whole_video
 
@@ -144,7 +145,7 @@ class VideoFrames(Frames):
         return frame.pts * Fraction(frame.time_base)
 
     def _open(self) -> av.container.InputContainer:
-        pictures.check_is_file(self.paths[0], "a video")
+        whole_files.check_is_file(self.paths[0], "a video")
         try:
             container = av.open(str(self.paths[0]))
         except (av.error.FFmpegError, OSError, ValueError) as error:
