@@ -10,6 +10,7 @@ A program defines them once and calls `run` after the command line has been pars
 from __future__ import annotations
 
 import contextlib
+import functools
 import pathlib
 import signal
 import sys
@@ -28,7 +29,7 @@ from feelvos_tf.inference import input_video, submission, video_flags
 from feelvos_tf.inference.distance_maps import DistanceMaps
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.prompt import Prompter
-from feelvos_tf.inference.propagation import OnFrame, Outputs, Propagator, Report, propagate_videos
+from feelvos_tf.inference.propagation import Outputs, Propagator, Report, propagate_videos
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import result_files, video_writing
 from feelvos_tf.media.result_files import OverlayFiles
@@ -146,16 +147,18 @@ class CommandLine:
           InputError: the flags contradict each other, or the data cannot be used.
         """
         self._check()
-        maps = None
+        maps, on_frame = None, []
         if distance_maps_dir is not None:
             maps = DistanceMaps(lambda video: self._folder(distance_maps_dir, video))
-        on_frame = self._on_frame(embeddings_dir, maps)
-        if self._value("ray") and (on_frame is not None or self._video.is_live):
+            on_frame.append(maps.keep)
+        if embeddings_dir is not None:
+            on_frame.append(functools.partial(self._write_embeddings, embeddings_dir))
+        if self._value("ray") and (on_frame or self._video.is_live):
             raise InputError(
                 "--ray: expected videos in files, without --save_embeddings or --distance_maps"
             )
         make, prompter = self._prompter(make_predictor)
-        overwrite = self._value("overwrite") or on_frame is not None
+        overwrite = self._value("overwrite") or bool(on_frame)
 
         def outputs_of(video: InputVideo) -> Outputs:
             outputs = self._outputs(video)
@@ -185,17 +188,17 @@ class CommandLine:
         if self._value("submission") is not None:
             self._write_submission(videos)
 
-    def _on_frame(self, embeddings_dir: str | None, maps: DistanceMaps | None) -> OnFrame | None:
-        """Returns a function to call after each frame; None if there is nothing to do."""
-        functions = [] if maps is None else [maps.keep]
-        if embeddings_dir is not None:
-            functions.append(_embedding_writer(lambda video: self._folder(embeddings_dir, video)))
+    def _write_embeddings(
+        self, output: str, video: InputVideo, position: int, predictor: VideoPredictor
+    ) -> None:
+        """Writes `<folder of the video>/<frame>.npz`, with the array `embeddings`.
 
-        def on_frame(video: InputVideo, position: int, predictor: VideoPredictor) -> None:
-            for function in functions:
-                function(video, position, predictor)
-
-        return on_frame if functions else None
+        It is float32 [h, w, channels] at stride 4 of the size the model runs at; its corner vectors
+        belong to the corner pixels of the frame.
+        """
+        path = self._folder(output, video) / f"{video.frames.name(position)}.npz"
+        with atomic_files.replacing(path) as temporary:
+            np.savez(temporary, embeddings=predictor.embeddings)
 
     def _write_submission(self, videos: list[InputVideo]) -> None:
         path, output = self._value("submission"), self._value("output_dir")
@@ -234,7 +237,7 @@ class CommandLine:
         is_video = self._video.source is not None
         if root is None and not is_video:
             self._video.check()
-        if (root is not None) + is_video + (self._video.many is not None) != 1:
+        if (root is not None) + is_video + (self._video.value("videos") is not None) != 1:
             raise InputError(
                 "expected either --dataset_root (a data set), --video (one video) or --videos "
                 "(many)"
@@ -268,7 +271,7 @@ class CommandLine:
             tqdm.write("loading the model ...")
             return make_predictor()
 
-        if self._video.points is None:
+        if self._video.value("points") is None:
             return make, None
         predictor = make()
         if self._value("ray") or not hasattr(predictor, "prompter"):
@@ -276,7 +279,7 @@ class CommandLine:
         return lambda: predictor, predictor.prompter()
 
     def _videos(self, points_folder: str, prompter: Prompter | None) -> list[InputVideo]:
-        if self._video.many is not None:
+        if self._video.value("videos") is not None:
             return self._video.input_videos()
         if self._video.source is not None:
             return [self._video.input_video(points_folder, prompter)]
@@ -313,23 +316,6 @@ def _check_inside(path: pathlib.Path, root: pathlib.Path) -> None:
         raise InputError(f"{path}: cannot be written, {error}") from error
     if real_root not in real.parents:
         raise InputError(f"{path}: expected a path inside {root}, found one that leads to {real}")
-
-
-def _embedding_writer(
-    folder_of: Callable[[InputVideo], pathlib.Path],
-) -> Callable[[InputVideo, int, VideoPredictor], None]:
-    """Returns what writes `<folder of the video>/<frame>.npz`, each with the array `embeddings`.
-
-    The array is float32 [h, w, channels] at stride 4 of the size the model runs at; its corner
-    vectors belong to the corner pixels of the frame.
-    """
-
-    def write(video: InputVideo, position: int, predictor: VideoPredictor) -> None:
-        path = folder_of(video) / f"{video.frames.name(position)}.npz"
-        with atomic_files.replacing(path) as temporary:
-            np.savez(temporary, embeddings=predictor.embeddings)
-
-    return write
 
 
 def _print_objects(video: InputVideo) -> None:

@@ -153,6 +153,14 @@ class Report:
     lost: dict[str, str] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
 
+    def add(self, other: Report) -> None:
+        """Adds the results of another one."""
+        self.done += other.done
+        self.complete += other.complete
+        self.failed.update(other.failed)
+        self.lost.update(other.lost)
+        self.timing.add(other.timing)
+
 
 def propagate_videos(
     make_predictor: Callable[[], Propagator],
@@ -160,7 +168,7 @@ def propagate_videos(
     outputs_of: Callable[[InputVideo], Outputs],
     settings: dict[str, Any],
     overwrite: bool = False,
-    on_frame: OnFrame | None = None,
+    on_frame: Sequence[OnFrame] = (),
     on_start: Callable[[InputVideo], None] | None = None,
 ) -> Report:
     """Writes the results of some videos to disk and reports what happened to each.
@@ -175,7 +183,7 @@ def propagate_videos(
       outputs_of: returns where the results of a video go.
       settings: what the masks depend on besides the video, JSON values.
       overwrite: whether to redo complete videos.
-      on_frame: called with every frame's video, position and predictor.
+      on_frame: each is called with every frame's video, position and predictor.
       on_start: called with every video before its first frame.
 
     Raises:
@@ -246,7 +254,7 @@ def propagate_video(
     outputs: Outputs,
     settings: dict[str, Any],
     start_over: bool = False,
-    on_frame: OnFrame | None = None,
+    on_frame: Sequence[OnFrame] = (),
     timing: Timing | None = None,
     progress: _Progress | None = None,
 ) -> str:
@@ -271,7 +279,7 @@ def propagate_video(
     timing = timing or Timing()
     stamp = _stamp(video, settings)
     predictor = predictor.another()
-    start_over = start_over or on_frame is not None
+    start_over = start_over or bool(on_frame)
     with contextlib.ExitStack() as stack:
         # Entered first, so that the other files are closed after the masks and not older than they.
         facts = _facts(video)
@@ -303,7 +311,7 @@ def propagated(
     predictor: Propagator,
     video: InputVideo,
     timing: Timing,
-    on_frame: OnFrame | None = None,
+    on_frame: Sequence[OnFrame] = (),
     earlier: Sequence[Path] = (),
 ) -> Iterator[PropagatedFrame]:
     """Yields every frame with its object ids; those of the first frame are the given mask.
@@ -324,8 +332,8 @@ def propagated(
                 yield PropagatedFrame(position, frame.time, frame.image, ids)
                 continue
             ids = _ids_of(predictor, video, position, frame.image, timing)
-            if on_frame is not None:
-                on_frame(video, position, predictor)
+            for function in on_frame:
+                function(video, position, predictor)
             yield PropagatedFrame(position, frame.time, frame.image, ids, predictor.snapshot())
     finally:
         if video.source.is_live:

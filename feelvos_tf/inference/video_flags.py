@@ -126,20 +126,14 @@ class VideoFlags:
     def __init__(self, holders: dict[str, flags.FlagHolder]):
         self._holders = holders
 
+    def value(self, name: str) -> Any:
+        """Returns the value of a flag."""
+        return self._holders[name].value
+
     @property
     def source(self) -> str | None:
         """The value of --video."""
-        return self._value("video")
-
-    @property
-    def many(self) -> str | None:
-        """The value of --videos."""
-        return self._value("videos")
-
-    @property
-    def points(self) -> str | None:
-        """The value of --points."""
-        return self._value("points")
+        return self.value("video")
 
     @property
     def is_live(self) -> bool:
@@ -151,12 +145,12 @@ class VideoFlags:
     @property
     def is_first_frame(self) -> bool:
         """Whether only the first frame is asked for."""
-        return self._value("first_frame") is not None
+        return self.value("first_frame") is not None
 
     def check(self) -> None:
         """Raises InputError if the flags contradict each other."""
         given = [name for name in self._holders if name != "video" and self._is_given(name)]
-        if self.many is not None:
+        if self.value("videos") is not None:
             wrong = [name for name in ("video", *given) if name not in _OF_MANY]
             if self.source is not None or wrong[1:]:
                 raise InputError(f"--videos: expected it without --{wrong[-1]}, found both")
@@ -167,15 +161,15 @@ class VideoFlags:
             if given:
                 raise InputError(f"--{given[0]} needs --video")
             return
-        if [self._value(name) for name in ("mask", "points", "first_frame")].count(None) != 2:
+        if [self.value(name) for name in ("mask", "points", "first_frame")].count(None) != 2:
             raise InputError(_MASK_IS_NEEDED)
-        if self.points is not None and (self._value("mask_at") or self.is_live):
-            wrong = "--mask_at" if self._value("mask_at") else "a camera or pipe"
+        if self.value("points") is not None and (self.value("mask_at") or self.is_live):
+            wrong = "--mask_at" if self.value("mask_at") else "a camera or pipe"
             raise InputError(f"--points: expected video files without --mask_at, found {wrong}")
-        if self._value("first_frame") is not None:
-            if self._value("mask_at"):
+        if self.value("first_frame") is not None:
+            if self.value("mask_at"):
                 raise InputError("--first_frame: expected it without --mask_at, found both")
-            if pathlib.Path(self._value("first_frame")).suffix.lower() != ".png":
+            if pathlib.Path(self.value("first_frame")).suffix.lower() != ".png":
                 raise InputError("--first_frame: expected a name that ends in .png")
         if self.source != PIPE and (self._is_given("raw_size") or self._is_given("raw_format")):
             raise InputError(f"--raw_size and --raw_format are for --video={PIPE}")
@@ -184,7 +178,7 @@ class VideoFlags:
 
     def write_first_frame(self) -> None:
         """Writes the first frame to the file of --first_frame."""
-        path = self._value("first_frame")
+        path = self.value("first_frame")
         source = self._frames()
         image = SelectedFrames(source, self._selection(source.frames_per_second)).first()
         if image is None:
@@ -199,9 +193,11 @@ class VideoFlags:
     def input_videos(self) -> list[InputVideo]:
         """Returns the videos that --videos names. See `many_videos.find`."""
         for name in ("start", "end"):
-            if str(self._value(name)).endswith("s"):
+            if str(self.value(name)).endswith("s"):
                 raise InputError(f"--{name}: expected a frame's number with --videos, not seconds")
-        return many_videos.find(self.many, self._selection(video.DEFAULT_FRAMES_PER_SECOND))
+        return many_videos.find(
+            self.value("videos"), self._selection(video.DEFAULT_FRAMES_PER_SECOND)
+        )
 
     def input_video(self, points_folder: str = "", prompter: Prompter | None = None) -> InputVideo:
         """Returns the video that the flags name.
@@ -214,45 +210,43 @@ class VideoFlags:
           InputError: the video cannot be used, or the value of a flag is invalid.
         """
         source = self._frames()
-        later = dict(map(_number_and_path, self._value("mask_at")))
+        later = dict(map(_number_and_path, self.value("mask_at")))
         name = {PIPE: "standard input"}.get(self.source, pathlib.Path(self.source).name)
         selection = self._selection(source.frames_per_second)
-        if self.points is not None:
-            later = prompt_files.write(self.points, source, prompter, points_folder)
+        marked = self.value("points")
+        if marked is not None:
+            later = prompt_files.write(marked, source, prompter, points_folder)
             if selection.start not in later:
                 raise InputError(
-                    f"{self.points}: expected an object in the first frame ({selection.start})"
+                    f"{marked}: expected an object in the first frame ({selection.start})"
                 )
             return input_video.from_video(
                 source, later.pop(selection.start), later, selection, name
             )
-        mask = self._value("mask")
+        mask = self.value("mask")
         paths = mask if "," not in mask or pathlib.Path(mask).exists() else mask.split(",")
         return input_video.from_video(source, paths, later, selection, name)
 
     def _frames(self) -> video.Frames:
-        rate = self._value("fps") or video.DEFAULT_FRAMES_PER_SECOND
+        rate = self.value("fps") or video.DEFAULT_FRAMES_PER_SECOND
         if self.source == PIPE:
-            size = _size(self._value("raw_size"))
-            return live_frames.open_pipe(None, size, self._value("raw_format") or "rgb24", rate)
+            size = _size(self.value("raw_size"))
+            return live_frames.open_pipe(None, size, self.value("raw_format") or "rgb24", rate)
         if self.is_live:
             return live_frames.open_camera(int(self.source))
         return video.open_frames(self.source, rate)
 
     def _selection(self, rate: float) -> Selection:
-        start = _number("start", self._value("start") or "0", rate)
+        start = _number("start", self.value("start") or "0", rate)
         end = None
         if self._is_given("end"):
-            end = _number("end", self._value("end"), rate)
+            end = _number("end", self.value("end"), rate)
             if end <= start:
                 raise InputError(f"--end: expected a frame after --start={start}, found {end}")
-        return Selection(start, end, self._value("every"), self._value("max_side"))
-
-    def _value(self, name: str) -> Any:
-        return self._holders[name].value
+        return Selection(start, end, self.value("every"), self.value("max_side"))
 
     def _is_given(self, name: str) -> bool:
-        return self._value(name) != self._holders[name].default
+        return self.value(name) != self._holders[name].default
 
 
 def _number(flag: str, text: str, frames_per_second: float) -> int:

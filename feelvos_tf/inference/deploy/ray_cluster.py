@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 
@@ -20,7 +20,6 @@ from feelvos_tf.inference.propagation import (
     Outputs,
     Propagator,
     Report,
-    Timing,
     needs_propagation,
     propagate_video,
     write_missing,
@@ -28,24 +27,6 @@ from feelvos_tf.inference.propagation import (
 
 CORES_PER_WORKER = 4
 _RETRIES = 5  # For a video whose worker was killed.
-
-
-class _Done(NamedTuple):
-    """The outcome of a video.
-
-    Attributes:
-      name: of the video.
-      timing: of the propagation; None if the video was already complete.
-      failure: error message; empty if there is none.
-      lost: see `propagate_video`.
-      was_killed: whether an earlier worker was killed during this video.
-    """
-
-    name: str
-    timing: Timing | None
-    failure: str = ""
-    lost: str = ""
-    was_killed: bool = False
 
 
 class Worker:
@@ -68,27 +49,34 @@ class Worker:
 
     def propagate(
         self, video: InputVideo, outputs: Outputs, settings: dict[str, Any], overwrite: bool
-    ) -> _Done:
-        """Propagates a video and returns the outcome."""
+    ) -> tuple[str, bool, Report]:
+        """Propagates a video.
+
+        Returns:
+          name: of the video.
+          was_killed: whether an earlier worker was killed during this video.
+          report: of this video.
+        """
         was_killed, self._was_killed = self._was_killed, False
-        timing, begin = Timing(), time.perf_counter()
-        done = _Done(video.name, timing, was_killed=was_killed)
+        report = Report()
         try:
-            if not needs_propagation(video, outputs, settings, overwrite):
+            if needs_propagation(video, outputs, settings, overwrite):
+                self._predictor = self._predictor or self._make_predictor()
+                start_over = overwrite and not was_killed
+                lost = propagate_video(
+                    self._predictor, video, outputs, settings, start_over, timing=report.timing
+                )
+                report.done.append(video.name)
+                if lost:
+                    report.lost[video.name] = lost
+            else:
                 write_missing(video, outputs)
-                return done._replace(timing=None)
-            self._predictor = self._predictor or self._make_predictor()
-            start_over = overwrite and not was_killed
-            lost = propagate_video(
-                self._predictor, video, outputs, settings, start_over, timing=timing
-            )
+                report.complete.append(video.name)
         except InputError as error:
-            return done._replace(failure=str(error))
+            report.failed[video.name] = str(error)
         except Exception as error:  # E.g. of the model; every retry would fail as well.
-            return done._replace(failure=f"{video.name}: {type(error).__name__}: {error}")
-        finally:
-            timing.total_seconds = time.perf_counter() - begin
-        return done._replace(lost=lost)
+            report.failed[video.name] = f"{video.name}: {type(error).__name__}: {error}"
+        return video.name, was_killed, report
 
 
 def propagate_videos_on_ray(
@@ -132,34 +120,21 @@ def propagate_videos_on_ray(
     with tqdm(total=len(waiting), unit="video") as progress:
         while pool.has_next():
             try:
-                done = pool.get_next_unordered()
+                name, was_killed, of_video = pool.get_next_unordered()
             except ray.exceptions.RayError as error:
                 tqdm.write(f"a worker was lost: {first_line(error)}")
                 progress.update()
                 continue
-            waiting.discard(done.name)
-            if done.was_killed:
-                tqdm.write(f"{done.name}: its worker was killed; another one finished it")
-            _add(report, done)
+            waiting.discard(name)
+            if was_killed:
+                tqdm.write(f"{name}: its worker was killed; another one finished it")
+            report.add(of_video)
             progress.set_postfix(frames=len(report.timing.step_seconds), refresh=False)
             progress.update()
     report.timing.total_seconds = time.perf_counter() - begin  # Not the sum over workers.
     for name in sorted(waiting):
         report.failed[name] = f"{name}: its worker was killed {_RETRIES + 1} times"
     return report
-
-
-def _add(report: Report, done: _Done) -> None:
-    if done.failure:
-        report.failed[done.name] = done.failure
-    elif done.timing is None:
-        report.complete.append(done.name)
-    else:
-        report.done.append(done.name)
-    if done.lost:
-        report.lost[done.name] = done.lost
-    if done.timing is not None:
-        report.timing.add(done.timing)
 
 
 def _ray() -> Any:
