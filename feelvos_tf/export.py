@@ -137,21 +137,6 @@ def _save(predictor: Predictor, folder: pathlib.Path) -> None:
     (assets / "settings.gin").write_text(gin.operative_config_str())
 
 
-def load_run(model_dir: str, checkpoint: str | None = None) -> Predictor:
-    """Returns the model of a run, built with the current gin settings.
-
-    Args:
-      model_dir: folder with checkpoints of the trainer.
-      checkpoint: prefix of one of the checkpoints; the latest by default.
-
-    Raises:
-      InputError: there is no such checkpoint, or it does not fit the settings.
-    """
-    from feelvos_tf.inference.model_loading import build_evaluated
-
-    return build_evaluated(find_checkpoint(model_dir, checkpoint))[1]
-
-
 def main(argv: list[str]) -> None:
     """Exports the checkpoint that the flags name."""
     del argv
@@ -191,11 +176,12 @@ def _check_used(needed: str, is_given: bool, *names: str) -> None:
 
 def _predictor() -> Predictor:
     """Returns the model that the flags name."""
-    if _BUNDLED.value:
-        from feelvos_tf.inference import model_loading
+    from feelvos_tf.inference import model_loading
 
+    if _BUNDLED.value:
         return model_loading.build_bundled(gin_params=_GIN_PARAM.value)
-    return load_run(_MODEL_DIR.value, _CHECKPOINT.value)
+    checkpoint = find_checkpoint(_MODEL_DIR.value, _CHECKPOINT.value)
+    return model_loading.build_evaluated(checkpoint)[1]
 
 
 def _frame_size() -> tuple[int, int]:

@@ -126,37 +126,30 @@ class _Trained:
 
     def load(self) -> VideoPredictor:
         """Returns the model, ready to run."""
-        if self.finetune_steps:
-            from feelvos_tf.training.first_frame import FineTunedPredictor
-
-            return FineTunedPredictor(
-                *self._trainable(),
-                self.finetune_steps,
-                self.inference_size,
-                self.identity,
-                self.window,
+        if not self.finetune_steps:
+            _, predictor = self._built(fused=True)
+            return VideoPredictor(
+                predictor, self.inference_size, identity=self.identity, window=self.window
             )
-        from feelvos_tf import configurables  # noqa: F401
+        from feelvos_tf.training.first_frame import FineTunedPredictor
 
-        gin_settings.parse_model_dir(self.model_dir, self.gin_params)
-        with gin_settings.input_errors():
-            predictor = export.load_run(self.model_dir)
-        return VideoPredictor(
-            predictor, self.inference_size, identity=self.identity, window=self.window
+        return FineTunedPredictor(
+            *self._built(fused=False),
+            self.finetune_steps,
+            self.inference_size,
+            self.identity,
+            self.window,
         )
 
-    def _trainable(self) -> tuple[Feelvos, Predictor]:
+    def _built(self, fused: bool) -> tuple[Feelvos, Predictor]:
         """Returns the network with its weights, and its predictor."""
         if self.model_dir is None:
-            return model_loading.build_bundled_trainable(gin_params=self.gin_params)
+            return model_loading.build_bundled_network(gin_params=self.gin_params, fused=fused)
         from feelvos_tf import configurables  # noqa: F401
-        from feelvos_tf.models.weights import load_weights
 
         gin_settings.parse_model_dir(self.model_dir, self.gin_params)
         with gin_settings.input_errors():
-            model, predictor = model_loading.build_evaluated()
-            load_weights(model, export.find_checkpoint(self.model_dir))
-        return model, predictor
+            return model_loading.build_evaluated(export.find_checkpoint(self.model_dir), fused)
 
 
 def _trained(

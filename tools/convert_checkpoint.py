@@ -27,6 +27,7 @@ from absl import flags
 from feelvos_tf import export
 from feelvos_tf.core import atomic_files, cli, gin_settings
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference import model_loading
 
 if TYPE_CHECKING:
     from feelvos_tf.models.feelvos import Feelvos
@@ -177,7 +178,8 @@ def export_converted(model_dir: str, export_dir: str) -> None:
     gin_files = [name for name in _EXPORT_GIN_FILE.value if name]
     gin_settings.parse_model_dir(model_dir, [], gin_files)
     with gin_settings.input_errors():
-        export.export(export.load_run(model_dir), export_dir)
+        _, predictor = model_loading.build_evaluated(export.find_checkpoint(model_dir))
+        export.export(predictor, export_dir)
     print(f"SavedModel: {export_dir}")
 
 

@@ -102,10 +102,8 @@ def load(identity: str, build: Callable[[], Predictor]) -> Predictor | CachedPre
     # If a future TensorFlow lacks the private functions used here, there is no cache.
     with contextlib.suppress(ImportError, AttributeError, tf.errors.OpError):
         arrays = _graphs(predictor)
-        # OSError: when old files are removed.
-        with contextlib.suppress(
-            InputError, OSError
-        ):  # A full disk, or a home without write permission.
+        # A full disk, or a home without write permission.
+        with contextlib.suppress(InputError, OSError):
             _write(path, arrays)
         # Like later processes, because optimized graphs may round differently.
         return _cached(arrays, lambda: predictor)
@@ -191,8 +189,6 @@ def _arrays(name: str, function: Any, results: Sequence[str]) -> dict[str, np.nd
     """Returns a traced function as arrays.
 
     Args:
-      name: of the function.
-      function: with a signature.
       results: names of what it returns, in the order of `tf.nest`.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2

@@ -282,22 +282,19 @@ def build_bundled(
       InputError: a file is missing, damaged, or does not match the other; a setting is unknown or
         out of range.
     """
-    return _build_bundled(folder, gin_params, fused=True)[1]
+    return build_bundled_network(folder, gin_params)[1]
 
 
-def build_bundled_trainable(
-    folder: str | os.PathLike[str] = BUNDLED, gin_params: Sequence[str] = ()
+def build_bundled_network(
+    folder: str | os.PathLike[str] = BUNDLED, gin_params: Sequence[str] = (), fused: bool = True
 ) -> tuple[Feelvos, Predictor]:
-    """Returns the bundled network, which can be trained further, and its predictor.
+    """Returns the network of the bundled model, and its predictor. See `build_bundled`.
 
-    See `build_bundled`.
+    Args:
+      folder: of the bundled model.
+      gin_params: see `ModelChoice`.
+      fused: whether to fuse batch norm, after which the network cannot be trained.
     """
-    return _build_bundled(folder, gin_params, fused=False)
-
-
-def _build_bundled(
-    folder: str | os.PathLike[str], gin_params: Sequence[str], fused: bool
-) -> tuple[Feelvos, Predictor]:
     check_bundled(folder)
     # Registers what the settings refer to.
     from feelvos_tf.inference.predictor import Predictor
@@ -397,15 +394,17 @@ def load_saved_model(path: str | os.PathLike[str]) -> Any:
     return model
 
 
-def build_evaluated(checkpoint: str | None = None) -> tuple[Feelvos, Predictor]:
+def build_evaluated(checkpoint: str | None = None, fused: bool = True) -> tuple[Feelvos, Predictor]:
     """Returns a network as it is evaluated and exported, and its predictor.
 
     Export, `feelvos_tf.evaluate` and validation during training all build it here, so that a
     checkpoint has one score. Settings bound as `evaluation/...` override those of training.
 
     Args:
-      checkpoint: prefix of the weights to load, with batch norm fused; None for variables with
-        random values, to be assigned later any number of times.
+      checkpoint: prefix of the weights to load; None for variables with random values, to be
+        assigned later any number of times.
+      fused: whether to fuse the batch norm of a checkpoint, after which the network cannot be
+        trained.
 
     Raises:
       InputError: a setting is out of range, or the checkpoint does not match the model.
@@ -419,5 +418,6 @@ def build_evaluated(checkpoint: str | None = None) -> tuple[Feelvos, Predictor]:
         model.create_variables()
         if checkpoint is not None:
             load_weights(model, checkpoint)
-            model.fuse_batch_norm()
+            if fused:
+                model.fuse_batch_norm()
         return model, Predictor(model)
