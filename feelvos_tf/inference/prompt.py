@@ -4,9 +4,10 @@ The marked pixels act as the first frame, with which the image is matched; the i
 the mask so far, acts as the previous frame. Neither the paper nor the release has clicks; README.md
 in this folder lists their accuracy.
 
-1. The first marks are evaluated together: on the whole image at a small size, first with the marks
-   alone, then with confident pixels of that result as additional references, like the memory of a
-   video; then at the model's size in a window around the result, which refines its outline.
+1. The first marks are evaluated together. Pixels whose embedding is much nearer to those marked as
+   object or to those marked as background become additional references, like the memory of a video,
+   with which the network segments the whole image at a small size; then it refines the outline at
+   the model's size, in a window around the result.
 2. Each later mark corrects the mask so far, in a window around the mark. Only the changes connected
    to the mark are applied, so that more marks do no harm elsewhere.
 3. The outline moves to edges of the image nearby.
@@ -34,6 +35,8 @@ _STROKE = 0.03  # Share of the image's long side: points closer than this belong
 _LARGEST_HOLE = 0.05  # Share of the object: smaller holes are filled unless they are marked.
 # Pixels that become references: least probability, and number for object and background each.
 _CONFIDENT, _SAMPLES = 0.9, 64
+_CONTRAST = 1.5  # Log-odds of the object per difference between the squared distances to the marks.
+_NO_MARK_DISTANCE = 100.0
 _SEED = 0.5  # Share of the axes of a box's ellipse that is taken for the object at first.
 _SHARE_OF_GAP = 0.4  # Limits a mark's radius, relative to the nearest mark of the other label.
 # In pixels of the stride-4 grid: a mark's largest and smallest radius; margin of the window around
@@ -158,8 +161,12 @@ class Prompter:
         """Returns the object's probability on the coarse grid, float32 [h, w]."""
         grid = self._grids[0]
         known = _with_edge(marks.on(grid.size))
-        first = self._segmented(grid, *marks.first_guess(known))
-        return marks.inside(self._segmented(grid, *_with_confident(known, first)))
+        seeds = marks.with_ellipse(known)
+        nearness = marks.inside(_nearness(np.asarray(grid.embeddings), seeds))
+        asked, before = _with_confident(known, nearness)
+        # In front of a similar background, nothing in a box may be confident.
+        asked = asked if (asked == 1).any() else seeds
+        return marks.inside(self._segmented(grid, asked, before))
 
     def _refined(self, grid: _Grid, marks: _Marks, probability: np.ndarray) -> np.ndarray:
         """Returns the probability on a finer grid, computed in the window around the object."""
@@ -221,7 +228,7 @@ class Prompter:
         log_odds = self._model.segment_marked(
             grid.features, grid.embeddings, known.astype(np.int32), before.astype(np.float32)
         )
-        return 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
+        return _sigmoid(np.asarray(log_odds))
 
 
 class _Marks(NamedTuple):
@@ -276,13 +283,13 @@ class _Marks(NamedTuple):
         known[rows, columns] = self.labels
         return known
 
-    def first_guess(self, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns known pixels and a first mask on the coarse grid; ellipses inside a box."""
+    def with_ellipse(self, known: np.ndarray) -> np.ndarray:
+        """Returns the known pixels on a grid, plus an ellipse of object inside a box."""
         if self.box is None:
-            return known, known
+            return known
         ellipse, inside = self._in_box(known.shape)
         known = np.where((known < 0) & (ellipse < _SEED**2), 1, known)
-        return np.where(inside, known, 0), np.where(ellipse < 1, 1, 0)
+        return np.where(inside, known, 0)
 
     def inside(self, probability: np.ndarray) -> np.ndarray:
         """Returns the probability, set to 0 outside the box."""
@@ -364,6 +371,28 @@ def _with_edge(known: np.ndarray, before: np.ndarray | None = None) -> np.ndarra
     if before is not None:
         is_edge &= before <= 0.5
     return np.where(is_edge & (known < 0), 0, known)
+
+
+def _nearness(embeddings: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Returns the object's probability, float32 [h, w], from the nearest known pixels alone.
+
+    Args:
+      embeddings: float32 [h, w, channels].
+      known: int32 [h, w], 1 on the object, 0 outside it, `_UNKNOWN` elsewhere.
+    """
+    pixels = embeddings.reshape(-1, embeddings.shape[-1])
+    norms = np.square(pixels).sum(1)
+
+    def distance(label: int) -> np.ndarray:
+        is_marked = known.ravel() == label
+        products = norms[is_marked] - 2 * pixels @ pixels[is_marked].T
+        return np.minimum(norms + products.min(1, initial=np.inf), _NO_MARK_DISTANCE)
+
+    return _sigmoid(_CONTRAST * (distance(0) - distance(1))).reshape(known.shape)
+
+
+def _sigmoid(log_odds: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(log_odds, -30, 30)))
 
 
 def _with_confident(

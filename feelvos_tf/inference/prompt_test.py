@@ -16,15 +16,19 @@ IMAGE, IDS = drawn_videos.draw(3, (1, 2), SIZE)
 
 
 class CountingModel(color_model.ColorModel):
-    """Counts how often features are computed."""
+    """Counts how often features are computed and how often an image is segmented."""
 
     def __init__(self):
         super().__init__()
-        self.looks = 0
+        self.looks = self.passes = 0
 
     def features(self, image):
         self.looks += 1
         return super().features(image)
+
+    def segment_marked(self, *arguments):
+        self.passes += 1
+        return super().segment_marked(*arguments)
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +71,13 @@ def test_a_box_finds_the_object_inside_and_nothing_outside(prompter):
         IMAGE, box=(0, 0, middle(1)[0], SIZE[0]), points=[(middle(1)[0] - 3, 10)], labels=[1]
     )
     assert mask.any() and not mask[:, int(middle(1)[0]) + 1 :].any()
+
+
+def test_a_box_finds_an_object_that_is_hardly_different_from_its_surroundings(prompter):
+    image = np.full((*SIZE, 3), 100, np.uint8)
+    image[20:40, 30:60, 0] = 101  # A squared distance of 1: no pixel is confident.
+    mask = prompter(image, box=(28, 18, 62, 42))
+    assert np.mean(mask != (image[..., 0] == 101)) < 0.02
 
 
 def test_parts_without_a_mark_are_dropped_and_small_holes_filled(prompter):
@@ -131,6 +142,26 @@ def test_a_mark_wins_over_the_network(prompter):
     assert prompter(IMAGE, [(round(middle(1)[0]), 10)], [0], mask=before)[10, 20] == 0
 
 
+def test_nearness_compares_the_squared_distances_to_the_nearest_marks():
+    random = np.random.default_rng(5)
+    embeddings = random.normal(size=(4, 6, 3)).astype(np.float32)
+    known = np.full((4, 6), -1)
+    known[0, 1] = known[3, 3] = 1
+    known[2, 2] = known[1, 5] = known[3, 0] = 0
+
+    def squared(pixel, label):
+        return min(np.sum((pixel - mark) ** 2) for mark in embeddings[known == label])
+
+    for place in np.ndindex(4, 6):
+        difference = squared(embeddings[place], 0) - squared(embeddings[place], 1)
+        expected = 1 / (1 + np.exp(-prompt._CONTRAST * difference))
+        found = prompt._nearness(embeddings, known)[place]
+        assert found == pytest.approx(expected, abs=1e-4)
+    for label in (0, 1):
+        alone = prompt._nearness(embeddings, np.where(known == label, label, -1))
+        np.testing.assert_allclose(alone, label, atol=1e-6)
+
+
 def test_features_of_an_image_are_computed_once(model):
     prompter, image = prompt.Prompter(model, 48), IMAGE.copy()
     model.looks = 0
@@ -146,10 +177,10 @@ def test_features_of_an_image_are_computed_once(model):
 def test_large_images_are_first_segmented_small_and_masks_have_full_size(model):
     image, ids = (each.repeat(9, 0).repeat(9, 1) for each in (IMAGE, IDS))
     prompter = prompt.Prompter(model, 300)
-    model.looks = 0
+    model.looks = model.passes = 0
     x, y = middle(1)
     mask = prompter(image, [(9 * x + 4, 9 * y + 4)], [1])
-    assert model.looks == 2 and mask.shape == image.shape[:2]
+    assert model.looks == model.passes == 2 and mask.shape == image.shape[:2]
     assert np.mean(mask != (ids == 1)) < 0.002
 
 
