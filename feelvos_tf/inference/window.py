@@ -32,6 +32,8 @@ _MARGIN = 27
 _CONTEXT = 0.25
 # Relative to the scale of the whole frame.
 _MAX_ENLARGEMENT = 2.0
+# Smallest side, as the root of the area, to which an object's box may be reduced, in pixels.
+_LEAST_SIDE = 128
 # A new scale costs another pass over the last frame.
 _LEAST_CHANGE_OF_SCALE = 1.3
 _NO_OBJECT = -1  # As in `object_labels`, which would import TensorFlow.
@@ -165,11 +167,12 @@ def around(
     inference_size: int | None,
     share: float,
     scale: float | None = None,
+    may_reduce: bool = True,
 ) -> Window:
     """Returns the window around some objects.
 
-    Its scale is that of the whole frame, or larger if the window would have fewer pixels than
-    `share` allows.
+    It has as many pixels as `share` allows: small objects are enlarged, and large ones reduced. If
+    none may be reduced, it has more pixels, up to the whole frame's.
 
     Args:
       boxes: float [objects, 4]: top, bottom, left, right of each in the frame.
@@ -177,10 +180,16 @@ def around(
       inference_size: see `whole`.
       share: of the whole frame's pixels.
       scale: of the last window, kept unless another one is much better.
+      may_reduce: whether objects may be seen smaller than in the whole frame, as far as
+        `_LEAST_SIDE` allows.
     """
     height, width = model_size(frame_size, inference_size)
     box = (*boxes[:, ::2].min(0), *boxes[:, 1::2].max(0))  # top, left, bottom, right
-    best = _best_scale(box, frame_size, height / frame_size[0], share * height * width)
+    scale_of_whole = height / frame_size[0]
+    sides = np.sqrt((boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])) * scale_of_whole
+    least = np.clip(_LEAST_SIDE / max(sides.min(), 1), np.sqrt(share), 1) if may_reduce else 1
+    limits = scale_of_whole * least, scale_of_whole * _MAX_ENLARGEMENT
+    best = _best_scale(box, frame_size, limits, share * height * width)
     if scale is None or not 1 / _LEAST_CHANGE_OF_SCALE < best / scale < _LEAST_CHANGE_OF_SCALE:
         scale = best
     # The scale is derived from the height, so that a window's scale reproduces its size.
@@ -194,10 +203,13 @@ def around(
 
 
 def _best_scale(
-    box: tuple[float, ...], frame_size: tuple[int, int], least: float, pixels: float
+    box: tuple[float, ...],
+    frame_size: tuple[int, int],
+    limits: tuple[float, float],
+    pixels: float,
 ) -> float:
     """Returns the scale at which the window has `pixels` pixels, clipped to its limits."""
-    low, high = least, least * _MAX_ENLARGEMENT
+    low, high = limits
     for _ in range(20):
         middle = (low + high) / 2
         spans = _with_margin(box, frame_size, middle)
@@ -285,7 +297,10 @@ class Seen(NamedTuple):
         if not share or 0 not in object_ids or not self.boxes:
             return self.window
         boxes = np.array(list(self.boxes.values()))
-        return around(boxes, self.window.frame_size, inference_size, share, self.window.scale)
+        size, scale = self.window.frame_size, self.window.scale
+        # The box of a lost object has grown; the object has not.
+        is_none_lost = set(self.boxes) <= set(masks.object_ids(self.ids))
+        return around(boxes, size, inference_size, share, scale, is_none_lost)
 
     def window_with(self, mask: np.ndarray, inference_size: int | None, share: float) -> Window:
         """Returns a window of the last frame that shows the objects of a mask as well."""
@@ -293,7 +308,8 @@ class Seen(NamedTuple):
         if box is None or self.window.holds(box):
             return self.window
         boxes = np.array([box, *self.boxes.values()])
-        return around(boxes, self.window.frame_size, inference_size, share)
+        # `box` may hold several objects, all of them small.
+        return around(boxes, self.window.frame_size, inference_size, share, may_reduce=False)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns all attributes as arrays that can be written to a file."""

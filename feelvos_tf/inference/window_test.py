@@ -104,8 +104,12 @@ def test_a_window_holds_its_objects_with_a_margin_within_its_share_of_pixels(sid
         window = windows.around(np.array([box], float), frame, size, share)
         assert window.holds(box)
         grid = windows.whole(frame, size).scaled_size
-        least = grid[0] / frame[0]
-        assert least * 0.99 <= window.scale <= 2.01 * least
+        scale_of_whole = grid[0] / frame[0]
+        # Large objects are reduced, but not below 128 pixels.
+        least = np.clip(128 / (side * scale_of_whole), np.sqrt(share), 1) * scale_of_whole
+        assert least * 0.99 <= window.scale <= 2.01 * scale_of_whole
+        unreduced = windows.around(np.array([box], float), frame, size, share, may_reduce=False)
+        assert unreduced.scale >= max(window.scale, scale_of_whole * 0.99)
         rows, columns = (window.box[i + 1] - window.box[i] for i in (0, 2))
         assert (rows % 8, columns % 8) == (1, 1)
         assert window.box[0] % 8 == window.box[2] % 8 == 0
@@ -118,7 +122,7 @@ def test_a_window_holds_its_objects_with_a_margin_within_its_share_of_pixels(sid
             assert last >= min(whole, end * window.scale + margin) - 8
         # Sizes are multiples of 32 pixels, plus one.
         most = (np.sqrt(share * grid[0] * grid[1]) + 64) ** 2
-        if window.scale > least * 1.01:
+        if window.scale > least * 1.01 or least < np.sqrt(share) * scale_of_whole * 1.01:
             assert rows * columns <= most * 1.3
 
 
@@ -133,6 +137,20 @@ def test_a_window_keeps_its_scale_until_another_is_much_better():
     for _ in range(3):  # A window's own scale reproduces its size.
         again = windows.around(box, SIZE, 480, 0.5, first.scale)
         assert again == first
+
+
+def test_large_objects_are_reduced_unless_a_small_or_a_lost_one_is_among_them():
+    large, small = (100, 400, 100, 700), (20, 60, 20, 60)
+    predictor = VideoPredictor(PixelModel(), 480, window=0.5)
+    image, mask = draw(large)
+    predictor.start(image, mask)
+    assert predictor._seen.window.scaled_size == (339, 603)  # The root of a half.
+    assert np.mean(predictor.step(image) != mask) < 0.002
+    image, mask = draw(large, small)
+    predictor.step(image, np.where(mask == 2, mask, 0))
+    for boxes in ([large, small], [large], []):  # One is lost, then both.
+        predictor.step(draw(*boxes)[0])
+        assert predictor._seen.window.scaled_size == SIZE
 
 
 def test_the_state_moves_with_the_window():
