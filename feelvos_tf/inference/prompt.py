@@ -6,8 +6,8 @@ in this folder lists their accuracy.
 
 1. The first marks are evaluated together. Pixels whose embedding is much nearer to those marked as
    object or to those marked as background become additional references, like the memory of a video,
-   with which the network segments the whole image at a small size; then it refines the outline at
-   the model's size, in a window around the result.
+   with which the network segments the image at a small size, in a window around what is near the
+   object; then it refines the outline at the model's size, in a window around the result.
 2. Each later mark corrects the mask so far, in a window around the mark. Only the changes connected
    to the mark are applied, so that more marks do no harm elsewhere.
 3. The outline moves to edges of the image nearby.
@@ -39,10 +39,11 @@ _CONTRAST = 1.5  # Log-odds of the object per difference between the squared dis
 _NO_MARK_DISTANCE = 100.0
 _SEED = 0.5  # Share of the axes of a box's ellipse that is taken for the object at first.
 _SHARE_OF_GAP = 0.4  # Limits a mark's radius, relative to the nearest mark of the other label.
-# In pixels of the stride-4 grid: a mark's largest and smallest radius; margin of the window around
-# the object; reach of a correction; radius around a mark within which the old mask is ignored, at
-# first and if that is not enough.
-_DISC_RADIUS, _LEAST_RADIUS, _MARGIN, _REACH, _DOUBTS = 2.0, 1.25, 10, 30, (8, 16)
+# In pixels of the stride-4 grid: a mark's largest and smallest radius; margins of the windows
+# around the object, at the small size and at the model's; reach of a correction; radius around a
+# mark within which the old mask is ignored, at first and if that is not enough.
+_DISC_RADIUS, _LEAST_RADIUS = 2.0, 1.25
+_COARSE_MARGIN, _MARGIN, _REACH, _DOUBTS = 15, 10, 30, (8, 16)
 _AROUND_CHANGE = 13  # Pixels: side of the square around a change in which the outline may move.
 
 _Window = tuple[slice, slice]
@@ -166,7 +167,12 @@ class Prompter:
         asked, before = _with_confident(known, nearness)
         # In front of a similar background, nothing in a box may be confident.
         asked = asked if (asked == 1).any() else seeds
-        return marks.inside(self._segmented(grid, asked, before))
+        window = masks.around(marks.solid(nearness > 0.5) | (known == 1), _COARSE_MARGIN)
+        if not (asked[window] == 0).any():
+            window = np.s_[:, :]
+        result = np.zeros(grid.size, np.float32)
+        result[window] = self._segmented(grid.part(window), asked[window], before[window])
+        return marks.inside(result)
 
     def _refined(self, grid: _Grid, marks: _Marks, probability: np.ndarray) -> np.ndarray:
         """Returns the probability on a finer grid, computed in the window around the object."""
