@@ -391,8 +391,9 @@ def _nearness(embeddings: np.ndarray, known: np.ndarray) -> np.ndarray:
 
     def distance(label: int) -> np.ndarray:
         is_marked = known.ravel() == label
-        products = norms[is_marked] - 2 * pixels @ pixels[is_marked].T
-        return np.minimum(norms + products.min(1, initial=np.inf), _NO_MARK_DISTANCE)
+        similarity = (2 * pixels) @ pixels[is_marked].T
+        similarity -= norms[is_marked]  # In place: everything outside a box is marked.
+        return np.minimum(norms - similarity.max(1, initial=-np.inf), _NO_MARK_DISTANCE)
 
     return _sigmoid(_CONTRAST * (distance(0) - distance(1))).reshape(known.shape)
 
