@@ -20,11 +20,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from feelvos_tf.core import whole_files
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures
+
+MASK_REQUIREMENTS = ("all", "first", "none")
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,11 @@ def list_sequences(
     """
     if dataset not in DATASETS:
         raise InputError(f"unknown data set {dataset!r}: expected one of {', '.join(DATASETS)}")
+    if require_masks not in MASK_REQUIREMENTS:
+        raise InputError(
+            f"unknown mask requirement {require_masks!r}: expected one of "
+            f"{', '.join(MASK_REQUIREMENTS)}"
+        )
     layout = DATASETS[dataset]
     root = _folder(Path(root), "data root")
     base = _split_folder(root, split, layout)
@@ -255,13 +263,20 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
         videos = whole_files.read_json(path, what)["videos"]
         return {
             name: {
-                _object_id(key): [str(stem) for stem in entry["frames"]]
+                _object_id(key): list(map(_stem, entry["frames"]))
                 for key, entry in video["objects"].items()
             }
             for name, video in videos.items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: expected {what}, found something else ({error!r})") from error
+
+
+def _stem(value: Any) -> str:
+    """Returns the name of a frame. Raises ValueError if it is not a string."""
+    if not isinstance(value, str):
+        raise ValueError(f"expected frame names, found {value!r}")
+    return value
 
 
 def _object_id(text: str) -> int:

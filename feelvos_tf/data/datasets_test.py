@@ -67,6 +67,7 @@ def test_sequences_without_masks_are_listed_on_request(tmp_path):
         ({"split": "train"}, "train.txt does not exist .splits found next to it: val"),
         ({"resolution": "240p"}, "image folder of davis_2017 .*240p does not exist"),
         ({"sequences": ["a", "zebra"]}, "'zebra' is not in the split 'val'"),
+        ({"require_masks": "some"}, "unknown mask requirement"),
     ],
 )
 def test_invalid_arguments_are_reported(tmp_path, arguments, message):

@@ -103,6 +103,7 @@ def score_frame(
       objects: the ids to score.
       measure_f: False leaves F NaN.
     """
+    _check_frame(ground_truth, prediction)
     radius = boundary.tolerance_radius(*ground_truth.shape)
     scores = []
     for object_id in objects:
@@ -165,6 +166,14 @@ def _average(objects: list[Statistics]) -> Statistics:
     if not len(rows):
         return Statistics(np.nan, np.nan, np.nan)
     return Statistics(*(float(value) for value in rows.mean(axis=0)))
+
+
+def _check_frame(ground_truth: np.ndarray, prediction: np.ndarray) -> None:
+    for mask in (ground_truth, prediction):
+        if mask.dtype != np.uint8 or mask.ndim != 2:
+            raise ValueError(f"expected uint8 ids [height, width], got {mask.dtype} {mask.shape}")
+    if ground_truth.shape != prediction.shape:
+        raise ValueError(f"masks of different size: {ground_truth.shape} and {prediction.shape}")
 
 
 def _crop(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -62,6 +62,14 @@ def test_a_frame_can_be_scored_by_j_alone():
     assert [len(values) for values in region_and_contour.score_frame(ids, ids, [])] == [0, 0]
 
 
+@pytest.mark.parametrize(
+    "other", [np.zeros([4, 5], np.uint8), np.zeros([4, 4], int), np.zeros([4, 4, 1], np.uint8)]
+)
+def test_masks_of_other_sizes_and_types_are_refused(other):
+    with pytest.raises(ValueError, match="size|uint8"):
+        region_and_contour.score_frame(np.zeros([4, 4], np.uint8), other, [1])
+
+
 def test_recall_counts_values_above_one_half_only():
     result = region_and_contour.statistics(np.array([0.5, 0.6, 0.1, 0.9]))
     assert result.recall == 0.5
