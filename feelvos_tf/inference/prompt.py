@@ -170,9 +170,7 @@ class Prompter:
         window = masks.around(marks.solid(nearness > 0.5) | (known == 1), _COARSE_MARGIN)
         if not (asked[window] == 0).any():
             window = np.s_[:, :]
-        result = np.zeros(grid.size, np.float32)
-        result[window] = self._segmented(grid.part(window), asked[window], before[window])
-        return marks.inside(result)
+        return marks.inside(self._segmented_in(window, grid, asked[window], before[window]))
 
     def _refined(self, grid: _Grid, marks: _Marks, probability: np.ndarray) -> np.ndarray:
         """Returns the probability on a finer grid, computed in the window around the object."""
@@ -180,11 +178,9 @@ class Prompter:
         before = np.where(marks.solid(before > 0.5), before, np.minimum(before, 0.5))
         known = marks.on(grid.size)
         window = masks.around((before > 0.5) | (known == 1), _MARGIN)
-        result = np.zeros(grid.size, np.float32)
         known = _with_edge(known[window], before[window])
         asked = _with_confident(known, before[window])
-        result[window] = self._segmented(grid.part(window), *asked)
-        return marks.inside(result)
+        return marks.inside(self._segmented_in(window, grid, *asked))
 
     def _corrected(self, marks: _Marks, mask: np.ndarray) -> np.ndarray:
         """Returns a mask, bool [height, width], changed only where the points lie on changes."""
@@ -222,6 +218,14 @@ class Prompter:
         snapped = outline.snap(self._edges, small, known)
         has_moved = _resized(snapped != small, marks.size) > 0
         return np.where(has_moved, _resized(snapped, marks.size) > 0.5, mask).astype(np.uint8)
+
+    def _segmented_in(
+        self, window: _Window, grid: _Grid, known: np.ndarray, before: np.ndarray
+    ) -> np.ndarray:
+        """Returns `_segmented` of a window of the grid, 0 outside it, float32 [h, w]."""
+        result = np.zeros(grid.size, np.float32)
+        result[window] = self._segmented(grid.part(window), known, before)
+        return result
 
     def _segmented(self, grid: _Grid, known: np.ndarray, before: np.ndarray) -> np.ndarray:
         """Returns the object's probability after one pass of the network, float32 [h, w].
