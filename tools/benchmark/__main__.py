@@ -9,6 +9,7 @@ r"""Times the fast paths against plain implementations of the same work.
     python tools/benchmark eval       scoring masks
     python tools/benchmark export     a SavedModel in a fresh process
     python tools/benchmark quality_time --output_dir=DIR   J&F over seconds per frame
+    python tools/benchmark clicks     IoU and seconds of masks from simulated clicks
 
 All lines of a group do the same work; "x ours" is the time relative to the group's first line.
 Runs of a group are interleaved; times are medians. Peak memory is what a single run adds in a
@@ -41,6 +42,7 @@ COMMANDS = (
     "eval",
     "export",
     "quality_time",
+    "clicks",
 )
 _TESTDATA = pathlib.Path(__file__).resolve().parents[2] / "testdata"
 
@@ -54,7 +56,7 @@ _define_integer("crop", 465, "Side of a training frame in pixels.", lower_bound=
 _define_integer("repeats", 5, "Timed runs of each line.", lower_bound=1)
 _define_integer("threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0)
 _DATASET = dataset_flags.define(
-    FLAGS, "Data set for step, input and eval; by default, the bundled one."
+    FLAGS, "Data set for step, input, eval and clicks; by default, the bundled one."
 )
 flags.DEFINE_string(
     "only", "", "Keep the groups with this text in their titles.", flag_values=FLAGS
@@ -84,6 +86,7 @@ flags.DEFINE_string(
 flags.DEFINE_string(
     "output_dir", None, "quality_time: folder for masks, points and plot.", flag_values=FLAGS
 )
+_define_integer("frames_per_video", 1, "clicks: frames of each video.", lower_bound=1)
 flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
 flags.DEFINE_string(
     "peak_of",
@@ -143,6 +146,9 @@ def run(command: str | None) -> None:
     if command == "quality_time":
         _run_quality_time()
         return
+    if command == "clicks":
+        _run_clicks()
+        return
     cases = cases_of(command)
     if not cases:
         raise InputError(f"--only={FLAGS.only}: no group of {command} has this in its title")
@@ -177,6 +183,17 @@ def _run_quality_time() -> None:
     for row in quality_time.run(FLAGS.models, pixels, _chosen(), FLAGS.peers, folder):
         print(f"{row['method']}: J&F {row['J&F']}, {row['seconds']} s per frame")
     print(f"written: {folder / 'quality_time.csv'}, {folder / 'quality_time.png'}")
+
+
+def _run_clicks() -> None:
+    import clicks
+
+    import feelvos_tf
+
+    print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
+    prompter = feelvos_tf.load().prompter()
+    for line in clicks.table(prompter, _chosen().list_sequences(), FLAGS.frames_per_video):
+        print(line, flush=True)
 
 
 _SIZES = {
