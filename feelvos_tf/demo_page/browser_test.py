@@ -67,8 +67,9 @@ def chromium():
 class Person:
     """A user of the page, with a browser of their own."""
 
-    def __init__(self, chromium, address: str):
-        self.page = chromium.new_context(viewport={"width": 1280, "height": 760}).new_page()
+    def __init__(self, chromium, address: str, **device):
+        device = device or {"viewport": {"width": 1280, "height": 760}}
+        self.page = chromium.new_context(**device).new_page()
         self.page.set_default_timeout(60_000)
         self.errors = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
@@ -487,6 +488,17 @@ def test_everything_can_be_reached_on_a_phone(person, size):
     assert whole[0] <= size[0] and whole[1] <= size[1]
     canvas = page.locator("#canvas").bounding_box()
     assert canvas["width"] >= 0.4 * size[0]
+
+
+def test_hints_on_a_touch_screen_name_no_mouse_button(chromium, address):
+    screen = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
+    person = Person(chromium, address, **screen)
+    person.open_example()
+    for tool, word in (("scribble", "choose −"), ("hand", "two"), ("click", "Tap")):
+        person.page.tap(f"[data-tool={tool}]")
+        hint = person.page.text_content("#hint")
+        assert word in hint and "right" not in hint and "scroll" not in hint
+    person.page.context.close()
 
 
 def test_pictures_become_a_clip_in_the_order_of_their_names(person, tmp_path):

@@ -10,10 +10,17 @@ const COLORS = ["#ff6b4a", "#3ec1d3", "#ffc145", "#8f7bff", "#4ade80", "#ff7ab6"
 const MOST_PICTURES = 2000;
 const AHEAD = 16;  // Frames that playback loads in advance.
 const HINTS = {
-  click: "Click the object; right-click anything that is not part of it.",
+  ...(matchMedia("(pointer: coarse)").matches ? {
+    click: "Tap the object; choose − for anything that is not part of it.",
+    scribble: "Scribble on the object; choose − for anything that is not part of it.",
+    hand: "Drag with one finger to move, with two to zoom.",
+  } : {
+    click: "Click the object; right-click anything that is not part of it.",
+    scribble: "Scribble on the object; use the right button on anything that is not part of it.",
+    hand: "Drag to move, scroll to zoom.",
+  }),
   box: "Draw a box around the object.",
-  scribble: "Scribble on the object; use the right button on anything that is not part of it.",
-  brush: "Paint the object.", eraser: "Erase what is not part of the object.", hand: "Drag to move, scroll to zoom.",
+  brush: "Paint the object.", eraser: "Erase what is not part of the object.",
 };
 
 // ---- State
