@@ -23,6 +23,6 @@
 | learning rate of 0.0007 for 200,000 steps | `feelvos_tf.training.optimizers.LearningRate` |
 
 Defaults are the values above, except where the 2019 release differs: README.md in this folder lists
-where. `layers/` holds the building blocks; `release_checkpoint.py` and `weights.py` load trained
+where. `layers.py` holds the building blocks; `release_checkpoint.py` and `weights.py` load trained
 weights.
 """  # noqa: E501

@@ -9,9 +9,7 @@ import tensorflow as tf
 
 from feelvos_tf.core import settings
 from feelvos_tf.core.resizing import resize_bilinear
-from feelvos_tf.models.layers.batch_norm import BatchNorm
-from feelvos_tf.models.layers.convolution import Convolution, SeparableConv
-from feelvos_tf.models.layers.variables import maps
+from feelvos_tf.models.layers import BatchNorm, Convolution, SeparableConv, maps
 
 FILTERS = 256
 _LOW_LEVEL_FILTERS = 48

@@ -8,7 +8,7 @@ from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.deeplab import AtrousSpatialPyramidPooling, Decoder, decoder_batch_norm
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.layers.convolution import convolutions_of
+from feelvos_tf.models.layers import convolutions_of
 
 
 def run_aspp(aspp, x, training=False):

@@ -6,8 +6,7 @@ import tensorflow as tf
 
 from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.models.layers.convolution import Convolution, SeparableConv, truncated_normal
-from feelvos_tf.models.layers.variables import maps
+from feelvos_tf.models.layers import Convolution, SeparableConv, maps, truncated_normal
 
 # Objects are processed this many at a time, fewer if their grids have more points in all: four of a
 # 480x854 frame, whose activations take 100 MB per layer.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from feelvos_tf.models.layers.convolution import Convolution, SeparableConv, truncated_normal
+from feelvos_tf.models.layers import Convolution, SeparableConv, truncated_normal
 
 
 class NoisyIdentity(tf.keras.initializers.Initializer):

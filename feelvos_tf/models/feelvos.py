@@ -20,8 +20,7 @@ from feelvos_tf.models.global_matching import (
     normalize_distance,
     prepare_reference,
 )
-from feelvos_tf.models.layers.convolution import convolutions_of
-from feelvos_tf.models.layers.variables import maps
+from feelvos_tf.models.layers import convolutions_of, maps
 from feelvos_tf.models.local_matching import (
     LOCAL_MATCHINGS,
     LOCAL_MATCHINGS_INFERENCE,

@@ -23,7 +23,7 @@ from feelvos_tf.models.global_matching import (
     normalize_distance,
     prepare_reference,
 )
-from feelvos_tf.models.layers.convolution import convolutions_of
+from feelvos_tf.models.layers import convolutions_of
 from feelvos_tf.models.local_matching import LOCAL_MATCHINGS
 from feelvos_tf.testing.golden import assert_close_to_golden, recorded_outputs
 

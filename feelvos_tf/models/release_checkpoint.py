@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.layers.convolution import convolutions_of
+from feelvos_tf.models.layers import convolutions_of
 
 # Prefixes of the names of DeepLab's layers after the backbone, which the release restores only on
 # request (2019 release, deeplab/model.get_extra_layer_scopes).

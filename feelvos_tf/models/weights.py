@@ -39,8 +39,8 @@ def load_weights(model: Feelvos, prefix: str) -> None:
     variables = release_names(model)
     if not variables:
         raise InputError(
-            f"{prefix}: expected a model of layers from feelvos_tf/models/layers/ to load weights "
-            f"into, found none in {type(model).__name__}"
+            f"{prefix}: expected a model of layers from feelvos_tf/models/layers.py to load "
+            f"weights into, found none in {type(model).__name__}"
         )
     keys = [_key(name, v, shapes, prefix) for name, v in variables.items()]
     reader = tf.train.load_checkpoint(prefix)

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import tensorflow as tf
 
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.layers.convolution import convolutions_of
+from feelvos_tf.models.layers import convolutions_of
 
 
 def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, restored: Collection[str] = ()) -> int:

@@ -10,7 +10,7 @@ from feelvos_tf.core import cli
 from feelvos_tf.models.backbones.common import normalize_image
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
-from feelvos_tf.models.layers.convolution import convolutions_of
+from feelvos_tf.models.layers import convolutions_of
 from feelvos_tf.testing.golden import recorded_outputs, rule_weight
 
 

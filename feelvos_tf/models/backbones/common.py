@@ -9,8 +9,7 @@ from typing import Literal
 
 import tensorflow as tf
 
-from feelvos_tf.models.layers.convolution import ConvNormActivation
-from feelvos_tf.models.layers.variables import maps
+from feelvos_tf.models.layers import ConvNormActivation, maps
 
 OutputStride = Literal[8, 16]
 _ROOT_STRIDE = 2

@@ -13,14 +13,14 @@ from feelvos_tf.models.backbones.common import (
     SpaceToBatch,
     atrous_convolution,
 )
-from feelvos_tf.models.layers.batch_norm import BatchNorm
-from feelvos_tf.models.layers.convolution import (
+from feelvos_tf.models.layers import (
+    BatchNorm,
     Convolution,
     DepthwiseConvolution,
     layer_name,
+    maps,
     relu6,
 )
-from feelvos_tf.models.layers.variables import maps
 
 
 @settings.configurable

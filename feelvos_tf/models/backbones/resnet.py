@@ -12,9 +12,7 @@ from feelvos_tf.models.backbones.common import (
     SpaceToBatch,
     atrous_convolution,
 )
-from feelvos_tf.models.layers.batch_norm import BatchNorm
-from feelvos_tf.models.layers.convolution import Convolution, layer_name
-from feelvos_tf.models.layers.variables import maps
+from feelvos_tf.models.layers import BatchNorm, Convolution, layer_name, maps
 
 
 @settings.configurable

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.models.backbones.resnet import ResNet50
-from feelvos_tf.models.layers.convolution import convolutions_of
+from feelvos_tf.models.layers import convolutions_of
 
 NAMES = (
     "weights",

@@ -15,9 +15,7 @@ from feelvos_tf.models.backbones.common import (
     SpaceToBatch,
     atrous_convolution,
 )
-from feelvos_tf.models.layers.batch_norm import BatchNorm
-from feelvos_tf.models.layers.convolution import Convolution, DepthwiseConvolution, layer_name
-from feelvos_tf.models.layers.variables import maps
+from feelvos_tf.models.layers import BatchNorm, Convolution, DepthwiseConvolution, layer_name, maps
 
 
 @tf.custom_gradient

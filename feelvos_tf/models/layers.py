@@ -1,25 +1,128 @@
-"""Convolutions, each with batch norm or bias and an activation, named as in the 2019 release.
+"""Keras layers: convolutions, each with batch norm or bias and an activation, and their weights.
 
-A layer's `scope` is its name in the release, where its variables are named `<scope>/weights`,
+A layer's `scope` is its name in the 2019 release, where its variables are named `<scope>/weights`,
 `<scope>/BatchNorm/gamma`, `<scope>/biases`, ... (see release_checkpoint.py).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
-from feelvos_tf.models.layers.batch_norm import BatchNorm
-from feelvos_tf.models.layers.variables import add_variable
-
+IS_KERAS_3 = hasattr(tf.keras, "ops")
+# Weights stay float32 in mixed precision and are cast explicitly where they are used.
+_NO_AUTOCAST = {"autocast": False} if IS_KERAS_3 else {"experimental_autocast": False}
+# Key: whether a variable is an average.
+_AGGREGATION = {
+    False: "none" if IS_KERAS_3 else tf.VariableAggregation.NONE,
+    True: "mean" if IS_KERAS_3 else tf.VariableAggregation.MEAN,
+}
 Activation = Callable[[tf.Tensor], tf.Tensor]
 _BACKBONE_STDDEV = 0.09
 _SEPARABLE_DEPTHWISE_STDDEV = 0.33
 _SEPARABLE_POINTWISE_STDDEV = 0.06
 # From this kernel size on, our gradient of a depthwise kernel beats TensorFlow's on CPUs.
 _LARGE_KERNEL = 5
+
+
+def add_variable(
+    layer: tf.keras.layers.Layer,
+    name: str,
+    shape: Sequence[int],
+    initializer: str | tf.keras.initializers.Initializer,
+    is_average: bool = False,
+) -> tf.Variable:
+    """Adds a weight to `layer` and returns the `tf.Variable` that holds it.
+
+    Args:
+      layer: the owner of the weight.
+      name: of the weight within the layer.
+      shape: of the weight.
+      initializer: a Keras initializer or its name.
+      is_average: not trained but assigned by every replica of a distribution strategy; each gets
+        the mean of the assigned values.
+    """
+    weight = layer.add_weight(
+        name=name,
+        shape=tuple(shape),
+        initializer=initializer,
+        trainable=not is_average,
+        aggregation=_AGGREGATION[is_average],
+        dtype="float32",
+        **_NO_AUTOCAST,
+    )
+    # A Keras 3 variable wraps TensorFlow's.
+    return weight.value if IS_KERAS_3 else weight
+
+
+def maps(channels: int) -> tf.TensorShape:
+    """Returns the shape of feature maps of any size, which is all that a layer needs to build."""
+    return tf.TensorShape([None, None, None, channels])
+
+
+class BatchNorm(tf.keras.layers.Layer):
+    """Batch normalization as a scale and an offset per channel.
+
+    With frozen statistics (the release's default) normalization is affine, so the convolution
+    before it folds it into its kernel, which saves a pass over the activations and a copy of them
+    for the gradient (but see `is_folded`). `gamma` and `beta` are still trained: the release
+    freezes only the moving statistics.
+
+    Args:
+      epsilon: added to the variance.
+      decay: share of their old value that the running averages keep at each update.
+
+    Attributes:
+      is_frozen: keep the running averages even if batch statistics are requested.
+      is_folded: whether frozen statistics are folded into the convolution. If not, they are an
+        operation after it, in the release's order of arithmetic.
+
+    Source: 2019 release, slim batch_norm with is_training = fine_tune_batch_norm.
+    """
+
+    def __init__(self, epsilon: float, decay: float, **kwargs):
+        super().__init__(**kwargs)
+        self.epsilon = epsilon
+        self.decay = decay
+        self.is_frozen = False
+        self.is_folded = True
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        shape = [input_shape[-1]]
+        self.gamma = add_variable(self, "gamma", shape, "ones")
+        self.beta = add_variable(self, "beta", shape, "zeros")
+        self.moving_mean = add_variable(self, "moving_mean", shape, "zeros", is_average=True)
+        self.moving_variance = add_variable(self, "moving_variance", shape, "ones", is_average=True)
+        self.built = True
+
+    def frozen_scale_and_offset(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the scale and offset `[channels]` that are equivalent to the normalization."""
+        scale = self.gamma * tf.math.rsqrt(self.moving_variance + self.epsilon)
+        return scale, self.beta - self.moving_mean * scale
+
+    def with_frozen_statistics(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns `x` normalized by the running averages, in the release's order of arithmetic."""
+        y, _, _ = tf.compat.v1.nn.fused_batch_norm(
+            x,
+            self.gamma,
+            self.beta,
+            self.moving_mean,
+            self.moving_variance,
+            self.epsilon,
+            is_training=False,
+        )
+        return y
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns `x` normalized by its own statistics, and updates the running averages."""
+        dtype, x = x.dtype, tf.cast(x, tf.float32)
+        mean, variance = tf.nn.moments(x, [0, 1, 2])
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign_sub((1.0 - self.decay) * (average - tf.stop_gradient(value)))
+        y = tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, self.epsilon)
+        return tf.cast(y, dtype)
 
 
 def truncated_normal(stddev: float) -> tf.keras.initializers.Initializer:
