@@ -95,7 +95,7 @@ setup(
             # On Python 3.10 pip searches for versions that fit each other for many minutes.
             *(f"{package}{' and' if ';' in package else ';'} {FROM_3_11}" for package in TFDS),
         ],
-        # tools/table6.py draws its bars by it.
+        # For tools/table6.py and `tools/benchmark quality_time`.
         "plots": ["matplotlib>=3.7"],
         "cluster": ["ray>=2.9"],
         "gpu": [

@@ -4,7 +4,8 @@ Reads `PREDICTIONS/<sequence>/00000.png ...` and writes `global_results-<split>.
 `per-sequence_results-<split>.csv` next to the sequences.
 
     python tools/eval_davis.py --dataset_root=DAVIS --predictions=OUT --year=2017 --split=val
-    python tools/eval_davis.py --dataset=youtube_vos --dataset_root=YTVOS --predictions=OUT
+    python tools/eval_davis.py --dataset=youtube_vos --dataset_root=YTVOS --split=train \
+        --predictions=OUT
     python tools/eval_davis.py --dataset=youtube_objects --dataset_root=YTO --predictions=OUT
     python tools/eval_davis.py --ground_truth=MASKS --predictions=OUT --report=report.html \
         --compare=OTHER

@@ -5,12 +5,13 @@ r"""Trains and scores the six lines of the paper's ablation (table 6), and compa
         --gin_param="stills_records = 'RECORDS/stills/train-*.tfrecord'" \
         --gin_param="davis_2016_records = 'RECORDS/davis_2016/train-*.tfrecord'" \
         --gin_param="InitialWeights.checkpoint = 'deeplab_mnv2_dm1.0_pascal/model.ckpt'" \
-        --dataset_root=DAVIS2016 --year=2016 --split=val --inference_size=320
+        --evaluation_gin_file= --dataset_root=DAVIS2016 --year=2016 --split=val --inference_size=320
 
 Every line is trained separately, with the same recipe, steps and seeds. The output folder gets
 runs/, scores.csv (one row per training run), table6.md and table6.png. The same command resumes an
 interrupted one; more --seeds or --lines add to the results. As in the paper, networks are scored at
-output stride 8 with doubled atrous rates (--evaluation_gin_file), whatever they were trained with.
+output stride 8 with doubled atrous rates (the default of --evaluation_gin_file), whatever they were
+trained with; the small model above has no atrous rates and is scored as it was trained.
 """
 
 from __future__ import annotations

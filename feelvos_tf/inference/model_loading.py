@@ -200,8 +200,8 @@ def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
             "window",
             None,
             "Compute this share of a frame's pixels, around the objects: small ones are enlarged "
-            "to fill it, and more is computed only if they need it. 0 computes whole frames, as in "
-            "the paper and, by default, with a --saved_model.",
+            "and large ones reduced to fit it. 0 computes whole frames, as in the paper and, by "
+            "default, with a --saved_model.",
             lower_bound=0.0,
             upper_bound=1.0,
             **own,

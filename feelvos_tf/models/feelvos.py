@@ -102,8 +102,8 @@ class Feelvos(tf.keras.Model):
       local_matching: "tiles", or "correlation" (tensorflow_addons); both give the same numbers.
       fold_batch_norm: fold frozen batch norm into the convolution before it. False keeps it a
         separate operation, in the release's order of arithmetic: with TF_ENABLE_ONEDNN_OPTS=0 in
-        the environment, the numbers are then the release's to rounding. This costs a fifth of a
-        training step's time and two fifths of its memory.
+        the environment, the numbers then match the release's up to rounding. This costs a fifth of
+        a training step's time and two fifths of its memory.
       fine_tune_batch_norm: train with batch statistics and update the running averages.
       freeze_backbone: keep the backbone's weights fixed and stop gradients there, which saves about
         a third of a training step.

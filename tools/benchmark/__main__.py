@@ -56,7 +56,7 @@ _define_integer("crop", 465, "Side of a training frame in pixels.", lower_bound=
 _define_integer("repeats", 5, "Timed runs of each line.", lower_bound=1)
 _define_integer("threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0)
 _DATASET = dataset_flags.define(
-    FLAGS, "Data set for step, input, eval and clicks; by default, the bundled one."
+    FLAGS, "Data set for step, input, eval, clicks and quality_time; by default, the bundled one."
 )
 flags.DEFINE_string(
     "only", "", "Keep the groups with this text in their titles.", flag_values=FLAGS

@@ -1,7 +1,8 @@
 """Segments the videos of a data set into COCO run lengths and reads these with pycocotools.
 
 Running it again resumes where it stopped and skips complete videos. The same as a command:
-`python -m feelvos_tf.predict --dataset_root=testdata --output_dir=OUT --save=rle`.
+`python -m feelvos_tf.predict --dataset_root=testdata --output_dir=OUT --save=rle
+--inference_size=160`.
 """
 
 import pathlib
