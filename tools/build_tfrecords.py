@@ -120,9 +120,9 @@ def _videos(chosen: dataset_flags.Choice) -> list[VideoFiles]:
       InputError: a sequence to omit does not exist: a typo must not include it.
     """
     if chosen.dataset == _STILLS:
-        videos = own_folders.list_stills(chosen.root or "")
+        videos = own_folders.list_stills(chosen.given_root())
     elif chosen.dataset == _FOLDER:
-        videos = own_folders.list_folder(chosen.root or "")
+        videos = own_folders.list_folder(chosen.given_root())
     elif chosen.dataset in _SPARSE:
         videos = [datasets.with_masks_alone(video) for video in chosen.list_sequences("none")]
     else:

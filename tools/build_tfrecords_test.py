@@ -89,6 +89,15 @@ def test_a_misspelled_sequence_to_omit_is_refused(root):
     assert not (root / "records").exists()
 
 
+@pytest.mark.parametrize("dataset", ["stills", "folder", "davis_2017"])
+def test_the_current_folder_is_no_default(root, dataset, monkeypatch):
+    monkeypatch.chdir(root)
+    arguments = f"--dataset={dataset}", f"--output_dir={root}/records"
+    result = in_this_process.run(build_tfrecords, *arguments)
+    assert result.returncode == 1
+    assert "error: expected --dataset_root, the folder of a data set" in result.stderr
+
+
 def test_stills_become_one_record_each(root):
     for folder, suffix, mode in (("images", "jpg", "RGB"), ("masks", "png", "L")):
         (root / folder).mkdir()

@@ -198,14 +198,19 @@ def fill_in(card: pathlib.Path, section: str, text: str) -> None:
     Raises:
       InputError: the card or one of the comments is missing.
     """
-    begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
-    before = card.read_text() if card.is_file() else ""
-    if begin not in before or end not in before:
-        raise InputError(f"{card}: expected a card with the line {begin!r}, found none")
-    head, rest = before.split(begin, 1)
-    tail = rest.split(end, 1)[1]
+    head, tail = _around(card, section)
     with atomic_files.replacing(card) as temporary:
-        temporary.write_text(f"{head}{begin}\n{text}\n{end}{tail}")
+        temporary.write_text(f"{head}\n{text}\n{tail}")
+
+
+def _around(card: pathlib.Path, section: str) -> tuple[str, str]:
+    """Returns the card up to the first comment of a section, and from the second on."""
+    begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
+    text = card.read_text() if card.is_file() else ""
+    if begin not in text or end not in text:
+        raise InputError(f"{card}: expected a card with the line {begin!r}, found none")
+    head, rest = text.split(begin, 1)
+    return head + begin, end + rest.split(end, 1)[1]
 
 
 def main(argv: list[str]) -> None:
@@ -218,6 +223,8 @@ def main(argv: list[str]) -> None:
         fill_in(folder / CARD, "scores", scores_table(_SCORES.value))
         print(f"written: {folder / CARD}")
         return
+    for section in ("weights", "scores"):
+        _around(folder / CARD, section)  # Raises before the old weights are replaced.
     what = pack(_MODEL_DIR.value, _CHECKPOINT.value, _INFERENCE_SIZE.value, folder, _WINDOW.value)
     if _HOURS.value is not None:
         what += f" All stages together were trained for {_HOURS.value:g} hours."

@@ -113,6 +113,14 @@ def test_unusable_input_gives_one_sentence_and_writes_nothing(tmp_path, box):
     assert (box / pack_pretrained.CARD).read_bytes() == before
 
 
+def test_nothing_is_packed_beside_a_card_without_sections(run_folder, box):
+    card = box / pack_pretrained.CARD
+    card.write_text(card.read_text().replace("begin scores", "scores"))
+    result = run(f"--model_dir={run_folder}", f"--output_dir={box}")
+    assert result.returncode == 1 and "begin scores" in result.stderr
+    assert [path.name for path in box.iterdir()] == [pack_pretrained.CARD]
+
+
 def test_a_card_without_the_section_is_not_changed(tmp_path):
     (tmp_path / "card.md").write_text("# Mine\n")
     with pytest.raises(InputError, match="expected a card with the line '<!-- begin scores -->'"):

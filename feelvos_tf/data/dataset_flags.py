@@ -46,9 +46,18 @@ class Choice:
         Raises:
           InputError: the root was not given, or something is missing below it.
         """
+        self.given_root()
+        return datasets.list_sequences(*dataclasses.astuple(self), require_masks)
+
+    def given_root(self) -> str:
+        """Returns the root.
+
+        Raises:
+          InputError: it was not given.
+        """
         if self.root is None:
             raise InputError("expected --dataset_root, the folder of a data set, found none")
-        return datasets.list_sequences(*dataclasses.astuple(self), require_masks)
+        return self.root
 
 
 class DatasetFlags:

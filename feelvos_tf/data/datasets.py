@@ -206,8 +206,7 @@ def _split_file(root: Path, split: str, resolution: str, layout: DatasetLayout) 
 
 def _name_in_line(line: str) -> str:
     """Returns `bear` for `bear` and for `/JPEGImages/480p/bear/00000.jpg /Annotations/...`."""
-    first = line.split()[0]
-    return first.split("/")[-2] if "/" in first else first
+    return line.split()[0].split("/")[-2] if "/" in line else line.strip()
 
 
 def _selected(names: list[str], wanted: list[str], split: str) -> list[str]:
@@ -233,7 +232,8 @@ def _sequence(
         raise InputError(f"{images / name} holds no {suffixes[0]} frame")
     by_stem = {path.stem: path for path in visible_files(annotations / name, (".png",))}
     if layout.begins_at_first_mask and by_stem:
-        frames = [frame for frame in frames if frame.stem >= min(by_stem)]
+        first = pictures.natural_key(next(iter(by_stem.values())))
+        frames = [frame for frame in frames if pictures.natural_key(frame) >= first]
     stems = [frame.stem for frame in frames]
     missing = [stem for stem in stems if stem not in by_stem]
     surplus = sorted(set(by_stem) - set(stems))
@@ -307,10 +307,11 @@ def _positions(
 
 
 def visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Returns the files with one of the suffixes, sorted by name; none if there is no folder."""
+    """Returns the files with one of the suffixes in natural order; none if there is no folder."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if pictures.is_visible(path, suffixes))
+    found = (path for path in folder.iterdir() if pictures.is_visible(path, suffixes))
+    return sorted(sorted(found), key=pictures.natural_key)
 
 
 def _folder(path: Path, what: str) -> Path:

@@ -32,6 +32,16 @@ def test_frames_and_masks_are_paired_in_the_order_of_the_list(tmp_path):
     assert not b.binary_masks
 
 
+def test_names_may_have_spaces_and_numbers_no_leading_zeros(tmp_path):
+    _davis(tmp_path, {"my dog": 0, "b": 1}, {"b": 1})
+    for i in range(1, 12):
+        _touch(tmp_path / f"JPEGImages/480p/my dog/{i}.jpg")
+        _touch(tmp_path / f"Annotations/480p/my dog/{i}.png")
+    dog, _ = datasets.list_sequences(tmp_path)
+    assert dog.name == "my dog"
+    assert [p.stem for p in dog.frames] == [p.stem for p in dog.masks] == [*map(str, range(1, 12))]
+
+
 def test_lines_with_path_pairs_name_each_sequence_once(tmp_path):
     lines = "".join(
         f"/JPEGImages/480p/{s}/0000{i}.jpg /Annotations/480p/{s}/0000{i}.png \n"

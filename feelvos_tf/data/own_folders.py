@@ -24,6 +24,7 @@ skipped.
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections import defaultdict
@@ -33,8 +34,7 @@ import numpy as np
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles, visible_files
-from feelvos_tf.media import given_mask, masks, soft_edges
-from feelvos_tf.media.video import natural_key
+from feelvos_tf.media import given_mask, masks, pictures, soft_edges
 
 _FRAMES, _MASKS = (".jpg", ".jpeg"), (".png",)
 _SHUFFLE_SEED = 0
@@ -97,10 +97,11 @@ def list_stills(root: str | Path) -> list[VideoFiles]:
 def _by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Parts, dict[str, Path]]:
     """Returns folder (as path parts below `root`) -> stem -> file."""
     found: dict[Parts, dict[str, Path]] = defaultdict(dict)
-    for path in sorted(root.rglob("*")):
-        inside = path.relative_to(root).parts
-        if path.suffix.lower() in suffixes and not any(part.startswith(".") for part in inside):
-            found[inside[:-1]][path.stem] = path
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for path in (Path(folder, name) for name in sorted(names) if not name.startswith(".")):
+            if path.suffix.lower() in suffixes:
+                found[path.relative_to(root).parts[:-1]][path.stem] = path
     return dict(found)
 
 
@@ -145,7 +146,7 @@ def _of_one_name(
     """Returns (frame, mask) pairs with the same name, or with names that differ in a known word."""
     if not frames.keys() & found.keys():
         frames, found = _by_bare_name(folder, frames), _by_bare_name(folder, found)
-    stems = sorted(frames.keys() & found.keys(), key=lambda stem: natural_key(Path(stem)))
+    stems = sorted(frames.keys() & found.keys(), key=lambda stem: pictures.natural_key(Path(stem)))
     return [(frames[stem], found[stem]) for stem in stems]
 
 

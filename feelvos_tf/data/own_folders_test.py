@@ -42,6 +42,14 @@ def test_masks_are_found_and_frames_without_one_skipped(tmp_path, frames, found,
     assert tfrecords.encode(videos[0])[1].objects == [1]
 
 
+def test_linked_folders_are_found(tmp_path):
+    write(tmp_path / "disk", "images/a", "masks/a")
+    write(tmp_path / "root", "images/b", "masks/b")
+    for kind in ("images", "masks"):
+        (tmp_path / "root" / kind / "a").symlink_to(tmp_path / "disk" / kind / "a")
+    assert [video.name for video in own_folders.list_folder(tmp_path / "root")] == ["a", "b"]
+
+
 def test_masks_of_0_and_255_show_one_object(tmp_path):
     write(tmp_path, "images/a", "masks/a", value=255)
     (video,) = own_folders.list_folder(tmp_path)

@@ -17,7 +17,7 @@ import numpy as np
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
-from feelvos_tf.media import masks
+from feelvos_tf.media import masks, pictures
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -222,10 +222,12 @@ def _mask_folders(root: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     found = {}
     for path, subfolders, names in os.walk(root, followlinks=True):
         subfolders.sort()
-        pngs = sorted(name for name in names if name.lower().endswith(".png") and name[0] != ".")
+        base = pathlib.Path(path)
+        pngs = [base / n for n in names if n.lower().endswith(".png") and n[0] != "."]
         if pngs:
-            base = pathlib.Path(path)
-            found[base.relative_to(root).as_posix()] = [base / name for name in pngs]
+            found[base.relative_to(root).as_posix()] = sorted(
+                sorted(pngs), key=pictures.natural_key
+            )
     if not found:
         raise InputError(f"ground truth folder {root} holds no mask PNG")
     return found

@@ -132,6 +132,14 @@ def test_a_tree_of_white_on_black_has_one_object(tmp_path):
     np.testing.assert_array_equal(x.scored, [[False, True, True]])
 
 
+def test_a_tree_is_scored_in_natural_order(tmp_path):
+    (tmp_path / "x").mkdir()
+    for number in range(1, 12):
+        masks.write_mask(tmp_path / f"x/{number}.png", drawn_masks.draw(number, [1]))
+    (x,) = protocols.folder_ground_truths(tmp_path)
+    assert stems(x) == [str(number) for number in range(2, 11)]
+
+
 def test_void_next_to_ids_is_not_an_object(tmp_path):
     drawn_masks.write_masks(tmp_path / "x", [drawn_masks.draw(i, [255, 2]) for i in range(4)])
     (x,) = protocols.folder_ground_truths(tmp_path)

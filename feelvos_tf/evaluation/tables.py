@@ -30,7 +30,7 @@ def write_csvs(scores: Scores, folder: str | os.PathLike[str], split: str) -> li
     }
     for path, rows in contents.items():
         with atomic_files.replacing(path) as temporary:
-            temporary.write_text(_csv(rows))
+            temporary.write_text(_csv(rows), encoding="utf-8", errors="surrogateescape")
     return list(contents)
 
 

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,12 @@ def test_csvs_have_the_names_columns_and_rounding_of_the_official_tool(scores, t
     assert paths[1].read_text() == (
         "Sequence,J-Mean,F-Mean\ndog_1,0.600,0.700\ndog_2,0.100,0.200\nblack-swan_1,1.000,1.000\n"
     )
+
+
+def test_csvs_keep_names_that_are_not_utf_8(tmp_path):
+    cafe = sequence(os.fsdecode(b"caf\xe9"), [[0.5]])
+    paths = tables.write_csvs(score_predictions.Scores([cafe], []), tmp_path, "val")
+    assert paths[1].read_bytes() == b"Sequence,J-Mean\ncaf\xe9_1,0.500\n"
 
 
 def test_csvs_without_f_have_the_columns_of_j_only(tmp_path):

@@ -117,7 +117,7 @@ def _in_tree(root: pathlib.Path) -> Iterator[Entry]:
         subfolders.sort()
         masks = {file for file in files if pathlib.Path(file).suffix.lower() in _MASK_SUFFIXES}
         for file in sorted(
-            [*files, *subfolders], key=lambda name: video.natural_key(pathlib.Path(name))
+            [*files, *subfolders], key=lambda name: pictures.natural_key(pathlib.Path(name))
         ):
             path = pathlib.Path(folder) / file
             is_folder = file in subfolders

@@ -44,6 +44,7 @@ class ObjectNumbers:
 
     def __init__(self):
         self._ids: dict[Key, int] = {}
+        self._values: set[int] = set()  # Ids that masks held as they are.
         self.is_softened = False
 
     def id_of(self, key: Key) -> int:
@@ -58,6 +59,10 @@ class ObjectNumbers:
         if key not in self._ids:
             self._ids[key] = self._new_id(key)
         return self._ids[key]
+
+    def reserve(self, ids: np.ndarray) -> None:
+        """Keeps the ids in a mask, uint8 [height, width], from being given to other keys."""
+        self._values.update(masks.object_ids(ids))
 
     def id_near(self, color: tuple[int, int, int]) -> int:
         """Returns the id of a known color within JPEG's noise of this one, else a new id."""
@@ -90,10 +95,12 @@ class ObjectNumbers:
         elif isinstance(key, tuple) and len(key) == 3:
             same = (key == masks.DAVIS_PALETTE).all(-1).nonzero()[0]
             wanted = int(same[0]) if same.size else None
-        free = [value for value in range(1, VOID) if value not in taken]
+        if wanted is not None and 0 < wanted < VOID and wanted not in taken:
+            return wanted
+        free = [value for value in range(1, VOID) if value not in {*taken, *self._values}]
         if not free:
             raise ValueError(f"expected at most {VOID - 1} objects")
-        return wanted if wanted in free else free[0]
+        return free[0]
 
 
 def read(
@@ -116,9 +123,12 @@ def read(
     """
     path, numbers = pathlib.Path(path), numbers or ObjectNumbers()
     if path.suffix.lower() == ".json":
-        return mask_json.read(path, size, numbers.id_of)
-    with pictures.opened(path, "a mask (PNG or JSON)", _FORMATS) as opened:
-        return of_picture(path, opened, numbers, read_frame)
+        ids = mask_json.read(path, size, numbers.id_of)
+    else:
+        with pictures.opened(path, "a mask (PNG or JSON)", _FORMATS) as opened:
+            ids = of_picture(path, opened, numbers, read_frame)
+    numbers.reserve(ids)
+    return ids
 
 
 def of_picture(
@@ -164,6 +174,8 @@ def read_each(
     Raises:
       InputError: a file is not a mask of one object, or differs in size from the first.
     """
+    if len(paths) >= VOID:
+        raise InputError(f"expected at most {VOID - 1} masks of one object, found {len(paths)}")
     ids = None
     for number, path in enumerate(paths, 1):
         found = ObjectNumbers()

@@ -78,6 +78,18 @@ def test_every_color_is_an_object_and_keeps_its_id_in_later_masks(tmp_path):
     np.testing.assert_array_equal(later, drawn(3, 2))
 
 
+def test_ids_in_a_mask_are_not_given_to_new_colors(tmp_path):
+    colors = np.array([[0, 0, 0], [250, 10, 10]], np.uint8)
+    red = saved(tmp_path / "red.png", colors[drawn(1)])
+    for first, new in ((drawn(1, 2), 3), (drawn(255), 2)):
+        numbers = given_mask.ObjectNumbers()
+        read(saved(tmp_path / "first.png", first), numbers)
+        np.testing.assert_array_equal(read(red, numbers), drawn(new))
+        # A color of the palette still means its id.
+        palette = saved(tmp_path / "palette.png", masks.DAVIS_PALETTE[drawn(1)])
+        np.testing.assert_array_equal(read(palette, numbers), drawn(1))
+
+
 def test_colors_of_the_davis_palette_are_its_ids(tmp_path):
     mask = drawn(5, 2)
     ids = read(saved(tmp_path / "colors.png", masks.DAVIS_PALETTE[mask]))
@@ -284,6 +296,8 @@ def test_every_object_may_have_its_own_file(tmp_path):
             given_mask.read_each(
                 [white, saved(tmp_path / "d.png", array)], SIZE, given_mask.ObjectNumbers()
             )
+    with pytest.raises(InputError, match="expected at most 254 masks of one object, found 255"):
+        given_mask.read_each([white] * 255, SIZE, given_mask.ObjectNumbers())
 
 
 def written(tmp_path, content):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -61,6 +62,12 @@ def opened(
 def is_visible(path: pathlib.Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
     """Returns whether a file is not hidden and has one of the suffixes, in upper or lower case."""
     return path.suffix.lower() in suffixes and not path.name.startswith(".")
+
+
+def natural_key(path: pathlib.Path) -> list[tuple[int, int, str]]:
+    """Returns a sort key under which runs of digits count as numbers."""
+    parts = re.split(r"(\d+)", path.stem)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:

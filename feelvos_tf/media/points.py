@@ -88,7 +88,7 @@ def _numbers(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.asarray(value, np.float32)
         array = array.reshape(0, *shape[1:]) if not array.size else array
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{what}: expected numbers ({error})") from error
     is_fit = array.ndim == len(shape) and all(
         want in (-1, found) for want, found in zip(shape, array.shape)

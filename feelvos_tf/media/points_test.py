@@ -61,6 +61,7 @@ def test_marks_may_lie_outside_the_object_for_a_mask_to_correct(entry):
         ([{**ONE, "frame": -1}], "frame: expected a whole number"),
         ([{**ONE, "points": [1, 2]}], r"points: expected \[n, 2\] numbers, found \[2\]"),
         ([{**ONE, "points": [[1, "x"]]}], "points: expected numbers"),
+        ([{**ONE, "points": [[10**400, 1]]}], "points: expected numbers"),
         ([{**ONE, "points": [[1, float("nan")]]}], "points: expected"),
         ([{**ONE, "labels": [1, 0]}], r"labels: expected \[1\] numbers, found \[2\]"),
         ([{**ONE, "labels": [2]}], "labels of 1"),

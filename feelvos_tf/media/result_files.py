@@ -31,7 +31,7 @@ COLUMNS = ["frame", "time", "object", "area", "x", "y", "width", "height", "cent
 COLUMNS += ["last_seen"]
 _SHEET_FRAMES = 6
 _SHEET_COLUMNS = 3
-_SHEET_TILE_WIDTH = 427
+_SHEET_TILE_WIDTH, _LARGEST_TILE_HEIGHT = 427, 2000
 _TILES_IN_MEMORY = 48
 
 
@@ -127,7 +127,9 @@ class _Tiles:
         position, self._count = self._count, self._count + 1
         if position % self._every or (self._wanted is not None and position not in self._wanted):
             return
-        self._tiles[position] = overlay.contact_sheet([picture], 1, _SHEET_TILE_WIDTH)
+        height, width = picture.shape[:2]
+        width = min(_SHEET_TILE_WIDTH, max(1, _LARGEST_TILE_HEIGHT * width // height))
+        self._tiles[position] = overlay.contact_sheet([picture], 1, width)
         if len(self._tiles) > _TILES_IN_MEMORY:
             self._every *= 2
             self._tiles = {p: t for p, t in self._tiles.items() if p % self._every == 0}
@@ -242,7 +244,8 @@ class ObjectTable(_OneFile):
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
         """Yields a function that takes the next result."""
         replacing = atomic_files.replacing(self.path)
-        with replacing as temporary, open(temporary, "w", newline="") as file:
+        text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
+        with replacing as temporary, open(temporary, "w", **text) as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(COLUMNS)
             last_seen = dict.fromkeys(facts.object_ids, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import os
 from fractions import Fraction
 
 import numpy as np
@@ -114,6 +115,22 @@ def test_the_runs_of_a_written_annotation_decode_without_pycocotools(tmp_path):
     np.testing.assert_array_equal(
         rle.decode(first["counts"], *first["size"]), next(results()).ids == 3
     )
+
+
+def test_names_that_are_not_utf_8_are_kept_in_tables(tmp_path):
+    files = result_files.ObjectTable(tmp_path / "objects.csv")
+    name = os.fsdecode(b"caf\xe9")
+    with files.writing(VideoFacts(10.0, 1, [3])) as write_result:
+        write_result(next(results())._replace(name=name))
+    assert b"\ncaf\xe9,0.0,3," in (tmp_path / "objects.csv").read_bytes()
+
+
+def test_the_contact_sheet_of_narrow_frames_stays_small(tmp_path):
+    files = result_files.OverlayFiles(tmp_path / "a.mp4", tmp_path / "sheet.png")
+    with files.writing(VideoFacts(10.0, 1, [3])) as write_result:
+        image = np.zeros((500, 1, 3), np.uint8)
+        write_result(Result("0", Fraction(0), image, np.zeros((500, 1), np.uint8)))
+    assert pictures.read_image(tmp_path / "sheet.png").shape == (2000, 4, 3)
 
 
 @pytest.mark.parametrize(("announced", "count"), [(None, 100), (100, 100), (None, 4), (100, 30)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import os
 import pathlib
-import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import NamedTuple
@@ -147,7 +146,8 @@ class VideoFrames(Frames):
     def _open(self) -> av.container.InputContainer:
         whole_files.check_is_file(self.paths[0], "a video")
         try:
-            container = av.open(str(self.paths[0]))
+            # Absolute, because FFmpeg takes what precedes a colon for a protocol.
+            container = av.open(os.path.abspath(self.paths[0]))
         except (av.error.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{self.paths[0]}: cannot be read as a video ({reason})") from error
@@ -187,7 +187,7 @@ def open_frames(
     paths = [entry for entry in found if pictures.is_visible(entry)]
     if not paths:
         raise InputError(f"{where} ({', '.join(pictures.IMAGE_SUFFIXES)}), found none")
-    frames = ImageFrames(sorted(paths, key=natural_key), frames_per_second)
+    frames = ImageFrames(sorted(paths, key=pictures.natural_key), frames_per_second)
     names = sorted(frames.names)
     for name, again in zip(names, names[1:]):
         if name == again:
@@ -240,9 +240,3 @@ def _decoded(
             failure, frames = error, stream.codec_context.decode(None)
         yield from frames
     raise failure
-
-
-def natural_key(path: pathlib.Path) -> list[tuple[int, int, str]]:
-    """Returns a sort key under which runs of digits count as numbers."""
-    parts = re.split(r"(\d+)", path.stem)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pathlib
 import struct
 import warnings
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.media import masks, overlay, pictures, video
+from feelvos_tf.media import masks, overlay, pictures, video, video_writing
 from feelvos_tf.media.masks import DAVIS_PALETTE
 from feelvos_tf.testing import drawn_videos
 
@@ -183,6 +184,16 @@ def test_a_corrupt_video_fails_with_the_frame_number(tmp_path):
     path.write_bytes(content)
     with pytest.raises(InputError, match="cut.mp4: the video cannot be decoded after frame"):
         list(video.open_frames(path))
+
+
+def test_names_with_colons_are_no_protocols(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    name = "take:12:30.mp4"
+    drawn_videos.write_video(pathlib.Path(name), [color_bars()] * 3, 10)
+    assert len(list(video.open_frames(name))) == 3
+    with video_writing.writing_video("again:1.mp4", 10, sound=name) as write:
+        write(color_bars())
+    assert len(list(video.open_frames("again:1.mp4"))) == 1
 
 
 def test_sound_without_pictures_is_not_a_video(tmp_path):

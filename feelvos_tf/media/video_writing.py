@@ -122,20 +122,23 @@ class Sound:
     """The sound of a video file, copied into another without re-encoding."""
 
     def __init__(self, container: av.container.OutputContainer, path: str | os.PathLike[str]):
-        self._container, self._path = container, path
+        # Absolute, because FFmpeg takes what precedes a colon for a protocol.
+        self._container, self._path = container, os.path.abspath(path)
         self._stream = None
 
     def begin(self) -> None:
         """Adds a sound stream if the source has one that can be copied."""
-        with contextlib.suppress(av.error.FFmpegError, OSError), av.open(str(self._path)) as source:
-            if source.streams.audio and source.streams.audio[0].codec_context.name in _SOUND_CODECS:
+        with contextlib.suppress(av.error.FFmpegError, OSError), av.open(self._path) as source:
+            # Without a decoder, a stream has no context.
+            context = source.streams.audio[0].codec_context if source.streams.audio else None
+            if context is not None and context.name in _SOUND_CODECS:
                 self._stream = self._container.add_stream_from_template(source.streams.audio[0])
 
     def copy(self, start: Fraction, end: Fraction) -> None:
         """Writes the sound between two times in seconds since the source's first frame."""
         if self._stream is None:
             return
-        with contextlib.suppress(av.error.FFmpegError), av.open(str(self._path)) as source:
+        with contextlib.suppress(av.error.FFmpegError), av.open(self._path) as source:
             video, audio = source.streams.video[0], source.streams.audio[0]
             zero = (video.start_time or 0) * Fraction(video.time_base) + start
             offset = round(zero / Fraction(audio.time_base))
@@ -175,7 +178,7 @@ def writing_video(
     options = {"movflags": "faststart"} if encoding.suffix == ".mp4" else {}
     with atomic_files.replacing(path) as temporary:
         try:
-            with av.open(str(temporary), "w", options=options) as container:
+            with av.open(os.path.abspath(temporary), "w", options=options) as container:
                 writer = VideoWriter(container, frames_per_second, sound, encoding)
                 yield writer
                 if not writer.finish():

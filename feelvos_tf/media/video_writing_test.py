@@ -93,6 +93,17 @@ def test_frames_keep_irregular_times(tmp_path):
     assert len(frames) == 7
 
 
+def test_sound_without_a_decoder_is_left_out(tmp_path):
+    source = tmp_path / "source.mp4"
+    write_with_sound(source)
+    content = source.read_bytes().replace(b"mp4a", b"zzzz").replace(b"esds", b"free")
+    source.write_bytes(content)
+    with video_writing.writing_video(tmp_path / "out.mp4", 10, source) as write:
+        write(IMAGES[0])
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        assert not container.streams.audio
+
+
 def test_browsers_can_play_the_video_while_it_loads(tmp_path):
     drawn_videos.write_video(tmp_path / "out.mp4", IMAGES, 10)
     content = (tmp_path / "out.mp4").read_bytes()
