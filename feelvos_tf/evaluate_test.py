@@ -18,6 +18,7 @@ from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.models.weights import checkpoint_of, load_weights
@@ -222,6 +223,25 @@ def test_the_evaluated_model_can_have_settings_of_its_own(dataset_root, tmp_path
     )
     np.testing.assert_allclose(found, expected, atol=1e-6)
     assert np.abs(found - stride_16).max() > 1e-4
+
+
+def test_masks_of_an_earlier_model_are_not_scored(tmp_path, monkeypatch):
+    gin_settings.parse([], TINY.strip().splitlines())
+    root = drawn_videos.write_davis(tmp_path / "root", {"bear": [1], "cows": [2]}, 3)
+    given = Validation(root), Predictor(tiny_model()), tmp_path / "masks"
+    given[0].score(*given[1:])
+    step = VideoPredictor.step
+    results = iter([step, step])
+
+    def fail(self, image):
+        real = next(results, None)
+        if real is None:
+            raise InputError("no space left")
+        return real(self, image)
+
+    monkeypatch.setattr(VideoPredictor, "step", fail)
+    with pytest.raises(InputError, match="cows could not be scored: .*no space left"):
+        given[0].score(*given[1:])
 
 
 def test_a_checkpoint_scores_the_same_during_training_and_afterwards(dataset_root, tmp_path):

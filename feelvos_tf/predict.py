@@ -29,6 +29,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import gin
 from absl import flags
 
 from feelvos_tf import export
@@ -133,13 +134,12 @@ class _Trained:
             )
         from feelvos_tf.training.first_frame import FineTunedPredictor
 
-        return FineTunedPredictor(
-            *self._built(fused=False),
-            self.finetune_steps,
-            self.inference_size,
-            self.identity,
-            self.window,
-        )
+        built = self._built(fused=False)
+        # Where --gin_param binds settings of the bundled model.
+        with gin.config_scope(model_loading.SCOPE if self.model_dir is None else None):
+            return FineTunedPredictor(
+                *built, self.finetune_steps, self.inference_size, self.identity, self.window
+            )
 
     def _built(self, fused: bool) -> tuple[Feelvos, Predictor]:
         """Returns the network with its weights, and its predictor."""

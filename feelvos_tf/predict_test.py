@@ -403,3 +403,9 @@ def test_wrong_flags_and_data_are_reported_in_one_sentence_without_output(
     }.items():
         assert sentence in error_of(predict_here(*arguments)), arguments
     assert not (tmp_path / "out").exists()
+
+
+def test_settings_of_fine_tuning_reach_it_with_the_bundled_model():
+    setting = ("FineTuning.learning_rate = 0.5",)
+    model = program._Trained(None, 1, 160, "identity", 0.0, setting)
+    assert model.load()._training._settings.learning_rate == 0.5

@@ -167,7 +167,7 @@ class CommandLine:
 
         with tempfile.TemporaryDirectory() as folder:
             videos = self._videos(folder, prompter)
-            with _stopping(videos):
+            with _stopping(videos, continues=not overwrite):
                 if self._value("ray"):
                     from feelvos_tf.inference.deploy.ray_cluster import propagate_videos_on_ray
 
@@ -326,7 +326,7 @@ def _print_objects(video: InputVideo) -> None:
 
 
 @contextlib.contextmanager
-def _stopping(videos: list[InputVideo]) -> Iterator[None]:
+def _stopping(videos: list[InputVideo], continues: bool) -> Iterator[None]:
     """Makes SIGTERM act like Ctrl-C, and the first Ctrl-C end a live video (camera or pipe)."""
     live = [video.source for video in videos if video.source.is_live]
 
@@ -350,7 +350,8 @@ def _stopping(videos: list[InputVideo]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        tqdm.write("run the same command again to continue from here")
+        if continues and not live:
+            tqdm.write("run the same command again to continue from here")
         raise
     finally:
         for number, handler in before.items():

@@ -48,7 +48,7 @@ def test_first_ctrl_c_ends_a_live_video_and_the_second_the_run(tmp_path):
     live = input_video.from_video(live_frames.LiveFrames(frames(100), 10), tmp_path / "mask.png")
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     seen = []
-    with command_line._stopping([live]):
+    with command_line._stopping([live], continues=True):
         for frame in live.frames:
             seen.append(frame.number)
             if frame.number == 3:
@@ -71,7 +71,7 @@ def test_a_stalled_live_video_can_be_stopped(tmp_path, number):
     live = input_video.from_video(live_frames.LiveFrames(stalling(), 10), tmp_path / "mask.png")
     seen = []
     try:
-        with command_line._stopping([live]):
+        with command_line._stopping([live], continues=True):
             for frame in background.prefetched(live.frames):
                 seen.append(frame.number)
                 if frame.number == 2:
@@ -86,9 +86,11 @@ def test_a_stalled_live_video_can_be_stopped(tmp_path, number):
 
 
 def test_sigterm_interrupts_like_ctrl_c(capsys):
-    with pytest.raises(KeyboardInterrupt), command_line._stopping([]):
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert "run the same command again to continue from here" in capsys.readouterr().out
+    for continues in (True, False):
+        with pytest.raises(KeyboardInterrupt), command_line._stopping([], continues):
+            os.kill(os.getpid(), signal.SIGTERM)
+        found = "run the same command again to continue from here" in capsys.readouterr().out
+        assert found == continues
 
 
 def test_embeddings_of_every_frame_are_saved(tmp_path, monkeypatch, eagerly):

@@ -41,10 +41,9 @@ class DistanceMaps:
 
     def keep(self, video: InputVideo, position: int, predictor: VideoPredictor) -> None:
         """Stores the maps of the frame that was just propagated. An `OnFrame`."""
-        del video
         if position == 0:
             self._waiting.clear()
-        else:
+        elif video.asked is None or position in video.asked:  # Only these frames are written.
             self._waiting.append(predictor.distance_maps())
 
     def files(self, video: InputVideo) -> DistanceMapFiles:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import types
+
 import numpy as np
 import pytest
 from absl import flags
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import command_line
+from feelvos_tf.inference.distance_maps import DistanceMaps
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import masks, pictures
@@ -68,6 +71,24 @@ class WithMaps(by_color.ByColor):
         far = np.zeros((12, 20), np.float32)
         far[:, :10] = 1
         return {name: {int(value): far for value in self._ids} for name in ("global", "local")}
+
+
+def test_frames_that_are_not_written_keep_no_maps(tmp_path):
+    class Numbered:
+        def __init__(self):
+            self.count = 0
+
+        def distance_maps(self):
+            self.count += 1
+            return {"global": {1: np.full((2, 2), self.count / 10)}}
+
+    maps = DistanceMaps(lambda _: tmp_path)
+    video, predictor = types.SimpleNamespace(asked={0, 2, 4}), Numbered()
+    for position in range(5):
+        maps.keep(video, position, predictor)
+        predictor.count = position
+    kept = [each["global"][1][0, 0] for each in maps._waiting]
+    assert kept == [0.2, 0.4]
 
 
 def test_every_frame_but_the_first_gets_a_strip_and_a_picture_per_map(tmp_path, capsys):

@@ -129,6 +129,8 @@ class InputVideo:
         given = {0: _PackedMask(self._first_mask())}
         for position, (path, ids) in sorted(self.later_masks.items()):
             mask = self._read(path, position) if ids is None else _read_new_objects(path, ids)
+            if ids is None and not masks.object_ids(mask):
+                raise InputError(f"{path}: expected a mask with at least one object, found none")
             if mask.any():
                 given[position] = _PackedMask(mask)
         return given

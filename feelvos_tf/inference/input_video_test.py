@@ -164,6 +164,15 @@ def test_fingerprint_changes_with_mask_and_frames(folder):
     assert video_with(folder, mask).fingerprint() != first
 
 
+def test_a_later_mask_without_objects_is_refused(folder):
+    first = video_with(folder, drawn_videos.draw(0, [1])[1])
+    masks.write_mask(folder.parent / "later.png", np.zeros_like(drawn_videos.draw(0, [1])[1]))
+    given = {1: (folder.parent / "later.png", None)}
+    video = input_video.InputVideo("video", first.source, first.mask_path, later_masks=given)
+    with pytest.raises(InputError, match="later.png: expected a mask with at least one object"):
+        input_video.check(video)
+
+
 def test_an_object_missing_from_its_mask_is_named_and_skipped(folder, capsys):
     _, mask = drawn_videos.draw(0, [1])
     first = video_with(folder, mask)

@@ -99,6 +99,9 @@ def _in_list(path: pathlib.Path) -> Iterator[Entry]:
             raise InputError(
                 f"{path}: line {number}: expected VIDEO MASK [FRAME:MASK ...], found {line!r}"
             )
+        frames = [int(found[1]) for found in later]
+        if len({*frames}) < len(frames):
+            raise InputError(f"{path}: line {number}: expected one mask per frame, found two")
         source = path.parent / words[0]
         name = source.stem if source.suffix else source.name
         if name in ("", ".", ".."):

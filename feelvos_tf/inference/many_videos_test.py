@@ -76,6 +76,7 @@ def test_a_list_names_videos_and_masks(tree):
         (b"a.mp4", "line 1: expected VIDEO MASK"),
         (b"a.mp4 a.png later.png", "line 1: expected VIDEO MASK"),
         (b"a.mp4 'a.png", "line 1: No closing quotation"),
+        (b"a.mp4 a.png 5:b.png 05:c.png", "line 1: expected one mask per frame, found two"),
         (b"\n.. a.png", "line 2: expected a video"),
         ("ä.mp4 a.png".encode("latin-1"), "in UTF-8, found other bytes"),
         ("a.mp4 a.png".encode("utf-16"), "in UTF-8, found other bytes"),

@@ -34,7 +34,7 @@ FAST_INFERENCE_SIZE, FAST_WINDOW = 240, 1.0
 BEST_SETTINGS, BEST_WINDOW = ("Predictor.scales = (1.0, 1.5)", "Predictor.merge = 'avg'"), 0.0
 # The bundled model's settings have their own scope, so that they do not mix with those of a program
 # or of a user of the package.
-_SCOPE = "bundled_model"
+SCOPE = "bundled_model"
 _INFERENCE_SIZE, _WINDOW = "inference_size", "window"
 _LINE = re.compile(r"\s*(?:(?P<name>[\w.]+)\s*=\s*(?P<value>[^#]+?))?\s*(?:#.*)?")
 
@@ -310,7 +310,7 @@ def build_bundled_network(
         if not found or not found["name"] or "." not in found["name"]:
             raise InputError(f"{place}: expected NAME.ARGUMENT = VALUE")
         _bind(place, {found["name"]: found["value"]})
-    with gin.config_scope([_SCOPE]), gin_settings.input_errors():
+    with gin.config_scope([SCOPE]), gin_settings.input_errors():
         model = Feelvos()
         model.create_variables()
         packed_weights.load(model, pathlib.Path(folder) / WEIGHTS)
@@ -336,7 +336,7 @@ def _read_settings(path: pathlib.Path) -> dict[str, str]:
 def _bind(place: str, settings: Mapping[str, str]) -> None:
     """Binds settings of the file or flag `place` in the scope of the bundled model."""
     own = (_INFERENCE_SIZE, _WINDOW)
-    statements = [f"{_SCOPE}/{n} = {value}" for n, value in settings.items() if n not in own]
+    statements = [f"{SCOPE}/{n} = {value}" for n, value in settings.items() if n not in own]
     try:
         with gin.unlock_config():
             gin.parse_config(statements)

@@ -435,7 +435,11 @@ def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -> _Marks:
     """Returns the marks as arrays; raises InputError as `Prompter.__call__` describes."""
     size = image.shape[:2]
-    points, labels = np.asarray(points, np.float32), np.asarray(labels)
+    try:
+        points, labels = np.asarray(points, np.float32), np.asarray(labels)
+        box = None if box is None else np.asarray(box, np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"expected numbers for points, labels and box ({error})") from error
     points = points.reshape(-1, 2) if not points.size else points
     if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
         raise InputError(
@@ -450,10 +454,8 @@ def _checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -
         )
     if not np.isin(labels, (0, 1)).all():
         raise InputError("expected labels of 1 (on the object) and 0 (outside it)")
-    if box is not None:
-        box = np.asarray(box, np.float32)
-        if box.shape != (4,) or not (box[:2] < box[2:]).all():
-            raise InputError(f"expected a box of left, top, right, bottom, found {box.tolist()}")
+    if box is not None and (box.shape != (4,) or not (box[:2] < box[2:]).all()):
+        raise InputError(f"expected a box of left, top, right, bottom, found {box.tolist()}")
     if mask is not None and np.shape(mask) != size:
         raise InputError(f"expected a mask of the image's size {size}, found {np.shape(mask)}")
     if mask is not None and box is not None:

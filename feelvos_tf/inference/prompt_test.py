@@ -199,6 +199,8 @@ def test_prompting_does_not_change_the_video_in_progress(model):
         ({"points": [(1, 2)], "labels": [0]}, "a point on the object, or a box"),
         ({"points": [(1, 2)]}, r"points \[n, 2\] and labels \[n\], found \[1, 2\] and \[0\]"),
         ({"points": [(1, 2)], "labels": [2]}, "labels of 1"),
+        ({"points": [(1, 2), (3,)], "labels": [1, 1]}, "expected numbers for points"),
+        ({"box": (1, 2, "a", 4)}, "expected numbers for points, labels and box"),
         ({"points": [(96, 2)], "labels": [1]}, "inside an image of 96x64 pixels, found 96, 2"),
         ({"points": [(float("nan"), 2)], "labels": [1]}, "inside an image"),
         ({"box": (1, 2, 3)}, "expected a box of left, top, right, bottom"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -339,7 +340,12 @@ def propagated(
         if video.source.is_live:
             # Otherwise the reading thread would wait for the next frame, which may never come.
             video.source.stop()
-    input_video.check_used(video, position + 1)
+    try:
+        input_video.check_used(video, position + 1)
+    except InputError as error:
+        if not video.source.is_live:
+            raise
+        print(f"warning: {error}", file=sys.stderr)  # Nobody could know where it would end.
 
 
 def _ids_of(

@@ -158,6 +158,18 @@ def test_stalled_frames_do_not_delay_an_error(blank_mask):
     assert Stalled.was_stopped == [True]
 
 
+def test_a_mask_that_a_live_video_did_not_reach_does_not_lose_the_others(blank_mask, capsys):
+    class Live(BlankFrames):
+        is_live = True
+
+        def stop(self):
+            pass
+
+    given = input_video.InputVideo("clip", Live(3), blank_mask, None, {9: (blank_mask, None)})
+    assert len(list(propagated(ByColor(), given, Timing()))) == 3
+    assert "is a mask for frame 9" in capsys.readouterr().err
+
+
 def test_a_mask_beyond_the_last_frame_is_reported(blank_mask):
     later = {3: (blank_mask, None)}
     given = input_video.InputVideo("clip", BlankFrames(3), blank_mask, None, later)

@@ -164,15 +164,18 @@ def _check_fit(arrays: Mapping[str, np.ndarray]) -> None:
         "object_ids": bool(ids) and ids == sorted({*ids}) and ids[0] >= 0 and ids[-1] < VOID
     }
     for name, offsets in arrays.items():
-        if name.startswith("reference_offsets"):
-            scale = name.removeprefix("reference_offsets")
-            pixels = len(arrays[f"reference_embeddings{scale}"])
+        kind, found, scale = name.partition("_offsets")
+        if found:
+            pixels = len(arrays[f"{kind}_embeddings{scale}"])
+            is_right[name] = (
+                len(offsets) == len(ids) + 1
+                and (offsets[0], offsets[-1]) == (0, pixels)
+                and (np.diff(offsets) >= 0).all()
+            )
+        if kind == "reference" and found:
             grid = arrays[f"previous_embeddings{scale}"].shape[:2]
             indices = arrays[f"previous_indices{scale}"]
             is_right |= {
-                name: len(offsets) == len(ids) + 1
-                and (offsets[0], offsets[-1]) == (0, pixels)
-                and (np.diff(offsets) >= 0).all(),
                 f"previous_indices{scale}": indices.shape == grid
                 and ((indices >= -1) & (indices < len(ids))).all(),
                 f"previous_masks{scale}": arrays[f"previous_masks{scale}"].shape

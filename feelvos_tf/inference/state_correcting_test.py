@@ -100,6 +100,21 @@ def test_marked_pixels_join_the_references_and_replace_the_last_labels(model, ea
             )
 
 
+def test_a_mark_between_the_points_of_the_grid_counts(model, eagerly):
+    predictor = Predictor(model)
+    state = state_after(predictor)
+    labels = np.asarray(state["previous_indices"])
+    mask = np.full(SIZE, 255, np.uint8)
+    mask[58:60, 70:72], mask[21, 21:23] = 200, 0
+    assert set(on_grid(mask, labels.shape).ravel()) == {255}
+    after = predictor.correct(mask, state, NO_BOUND)
+    changed = np.asarray(after["previous_indices"])
+    assert (changed[15, 18], changed[5, 5]) == (3, 0)
+    assert (changed != labels).sum() <= 2
+    sizes = [np.diff(each["reference_offsets"]) for each in (state, after)]
+    np.testing.assert_array_equal(sizes[1] - sizes[0], [1, 0, 0, 1])
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_correcting_the_first_frame_equals_starting_with_the_corrected_mask(
     model, eagerly, settings

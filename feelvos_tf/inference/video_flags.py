@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
@@ -210,7 +211,7 @@ class VideoFlags:
           InputError: the video cannot be used, or the value of a flag is invalid.
         """
         source = self._frames()
-        later = dict(map(_number_and_path, self.value("mask_at")))
+        later = _by_frame(self.value("mask_at"))
         name = {PIPE: "standard input"}.get(self.source, pathlib.Path(self.source).name)
         selection = self._selection(source.frames_per_second)
         marked = self.value("points")
@@ -257,11 +258,17 @@ def _number(flag: str, text: str, frames_per_second: float) -> int:
     return int(found[1]) if found[1] else round(float(found[2]) * frames_per_second)
 
 
-def _number_and_path(text: str) -> tuple[int, str]:
-    number, _, path = text.partition(":")
-    if not re.fullmatch(r"\d{1,9}", number) or not path:
-        raise InputError(f"--mask_at: expected FRAME:MASK, e.g. 120:later.png, found {text!r}")
-    return int(number), path
+def _by_frame(values: Sequence[str]) -> dict[int, str]:
+    """Returns frame number -> mask for `120:later.png`."""
+    later = {}
+    for text in values:
+        number, _, path = text.partition(":")
+        if not re.fullmatch(r"\d{1,9}", number) or not path:
+            raise InputError(f"--mask_at: expected FRAME:MASK, e.g. 120:later.png, found {text!r}")
+        if int(number) in later:
+            raise InputError(f"--mask_at: expected one mask for frame {int(number)}, found two")
+        later[int(number)] = path
+    return later
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -42,6 +42,13 @@ def test_each_of_several_mask_files_is_one_object(tmp_path):
         input_video.check(parsed(video, f"--mask={paths[1]},{paths[0]}").input_video())
 
 
+def test_two_masks_for_a_frame_are_refused(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "0.png")
+    later = ("--mask_at=5:dog.png", "--mask_at=5:cat.png")
+    with pytest.raises(InputError, match="--mask_at: expected one mask for frame 5, found two"):
+        parsed(f"--video={tmp_path}", "--mask=mask.png", *later).input_video()
+
+
 def test_an_absurd_inference_size_is_rejected():
     values = flags.FlagValues()
     model_loading.define_flags(values)

@@ -68,8 +68,8 @@ class VideoPredictor:
           model: a `Predictor`, or a SavedModel of one.
           inference_size: see above.
           max_total_reference_pixels: pixels (of the model's stride-4 grid) that an object keeps
-            from all its reference frames, however often its mask is corrected; 0 for no bound, None
-            for the model's own setting.
+            from all its reference frames when its mask is corrected, however often; 0 for no bound,
+            None for the model's own setting, which also applies to added objects.
           identity: changes with the model's settings or weights; `restore` compares it.
           window: see above.
 
@@ -384,6 +384,10 @@ class VideoPredictor:
         """
         mask = self._marks(mask, background)
         _check_known(masks.object_ids(mask), self.object_ids, "use add_objects(mask) for new ones")
+        if background and 0 not in self.object_ids and (mask == 0).any():
+            raise InputError(
+                "expected a mask without background, as the video's first one, found pixels of 0"
+            )
         shown = self._show(mask)
         if not background:
             mask, shown = (np.where(each == 0, np.uint8(VOID), each) for each in (mask, shown))

@@ -353,6 +353,17 @@ def test_invalid_ids_and_early_calls_are_rejected_with_one_sentence(clip, networ
     assert predictor.object_ids == [0, 3, 7]
 
 
+def test_a_video_without_background_takes_no_mask_with_background(clip, network):
+    images, masks = clip
+    predictor = VideoPredictor(network, 24)
+    predictor.step(images[0], np.ones_like(masks[0]))
+    half = np.ones_like(masks[0])
+    half[:20] = 0
+    with pytest.raises(InputError, match="expected a mask without background"):
+        predictor.step(images[1], half)
+    assert predictor.step(images[1], np.ones_like(half)).all()
+
+
 def test_a_state_of_another_model_or_size_is_rejected_with_one_sentence(clip, network):
     images, masks = clip
     predictor = VideoPredictor(network, 24, identity="a")

@@ -37,6 +37,8 @@ _LEAST_SIDE = 128
 # A new scale costs another pass over the last frame.
 _LEAST_CHANGE_OF_SCALE = 1.3
 _NO_OBJECT = -1  # As in `object_labels`, which would import TensorFlow.
+# The network sees no side longer than this many times the size of the short side.
+_LARGEST_RATIO = 8
 # Growth of a lost object's box per frame and side, as a share of its size.
 _WIDENING = 0.25
 
@@ -237,6 +239,8 @@ def _aligned(begin: float, end: float, side: int) -> tuple[int, int]:
     size = min(int(-(-(end - begin) // _SIZE_STEP)) * _SIZE_STEP, largest)
     first = round((begin + end - size) / 2 / _ALIGNMENT) * _ALIGNMENT
     first = int(np.clip(first, 0, largest - size))
+    if end > side - 1:  # Rounding down must not cut off the frame's last pixels.
+        first = largest - size
     return first, first + size + 1
 
 
@@ -515,10 +519,13 @@ def model_size(frame_size: tuple[int, ...], inference_size: int | None) -> tuple
 
     Args:
       frame_size: height and width of the frames.
-      inference_size: pixels on the short side while the model runs; None for the frames' own.
+      inference_size: pixels on the short side while the model runs, fewer if the long side would
+        be more than eight times as long; None for the frames' own.
     """
     height, width = frame_size
     scale = inference_size / min(frame_size) if inference_size else 1
+    longest = _LARGEST_RATIO * (inference_size or max(frame_size))
+    scale = min(scale, longest / max(frame_size))
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 

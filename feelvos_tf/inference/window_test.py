@@ -126,6 +126,23 @@ def test_a_window_holds_its_objects_with_a_margin_within_its_share_of_pixels(sid
             assert rows * columns <= most * 1.3
 
 
+def test_a_window_at_the_edge_of_the_frame_shows_its_last_pixels():
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        frame = (480, 854) if rng.random() < 0.5 else (1080, 1920)
+        top, left = (int(rng.integers(0, side - 8)) for side in frame)
+        box = np.array([[top, frame[0], left, frame[1]]], float)
+        window = windows.around(box, frame, 480, 0.5)
+        assert window.box[1] >= window.scaled_size[0] and window.box[3] >= window.scaled_size[1]
+
+
+def test_the_long_side_of_what_the_network_sees_is_bounded():
+    assert windows.model_size((480, 854), 240) == (240, 427)
+    assert windows.model_size((100, 800), 480) == (480, 3840)
+    assert windows.model_size((8, 4000), 480) == (8, 3840)
+    assert windows.model_size((8, 4000), None) == (8, 4000)
+
+
 def test_a_window_keeps_its_scale_until_another_is_much_better():
     box = np.array([[200, 300, 400, 500]], float)
     first = windows.around(box, SIZE, 480, 0.5)

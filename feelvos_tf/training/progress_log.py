@@ -108,7 +108,8 @@ class ProgressLog:
         self._sums, self._num_summed = {}, 0
 
     def write_scores(self, scores: Mapping[str, float], step: int) -> None:
-        """Writes the scores of an evaluation, each in 0..1, by name."""
+        """Writes the scores of an evaluation that has just ended, each in 0..1, by name."""
+        self._last_time = time.monotonic()
         self._write_numbers({f"eval/{name}": score for name, score in scores.items()}, step)
         say(f"step {step}: " + ", ".join(f"{name} {s:.4f}" for name, s in scores.items()))
 

@@ -56,6 +56,21 @@ def scalars(loss):
     return {"loss": loss, "training_miou": 0.5, "learning_rate": 0.1}
 
 
+def test_an_evaluation_does_not_slow_down_the_reported_training(tmp_path, monkeypatch):
+    now = 0
+    monkeypatch.setattr(progress_log.time, "monotonic", lambda: now)
+    log = ProgressLog(0, 100, 1, MetricsFile(tmp_path, 0))
+    log.add(1, scalars(1.0))
+    now = 10
+    log.write(1)
+    now = 100
+    log.write_scores({"J": 0.5}, 1)
+    log.add(2, scalars(1.0))
+    now = 120
+    log.write(2)
+    assert [row["steps_per_second"] for row in rows(tmp_path)] == ["0.1", "0.05"]
+
+
 def test_without_lines_scalars_do_not_pile_up_and_a_loss_that_is_not_finite_is_noticed(capsys):
     log = ProgressLog(0, 10**6, 1)
     for step in range(1, 10 * progress_log._MOST_PENDING):

@@ -354,8 +354,13 @@ class Trainer:
         if not self._workers.is_chief or not is_due(step, self._intervals.evaluate_every_steps):
             return
         average = self._state.average
-        with average.in_place() if average else contextlib.nullcontext():
-            scores = self._evaluate(step)
+        log.write(step)  # The evaluation's time is not that of the steps before it.
+        try:
+            with average.in_place() if average else contextlib.nullcontext():
+                scores = self._evaluate(step)
+        except InputError as error:  # A full disk, for example, must not end the training.
+            say(f"step {step}: not scored, {error}")
+            return
         log.write_scores(scores, step)
 
 

@@ -200,6 +200,18 @@ def test_the_model_is_scored_at_its_intervals_and_the_scores_are_written(tmp_pat
     assert scores == [(2, 0.5), (4, 0.5), (6, 0.5)]
 
 
+def test_training_goes_on_after_an_evaluation_that_failed(tmp_path, capsys):
+    def evaluate(step):
+        if step == 4:
+            raise InputError("no space left")
+        return {"J": 0.5}
+
+    _, trainer = make_trainer(tmp_path, evaluate=evaluate, evaluate_every_steps=2)
+    assert trainer.train(tiny_batches(1))
+    assert "step 4: not scored, no space left" in capsys.readouterr().err
+    assert [step for step, tag, _ in read_events(tmp_path) if tag == "eval/J"] == [2, 6]
+
+
 def test_a_checkpoint_of_weights_alone_starts_with_fresh_momentum(tmp_path):
     source = TinyModel()
     source.biases.assign([3.0])

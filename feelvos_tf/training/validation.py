@@ -67,15 +67,21 @@ class Validation:
           predictor: has the methods of `Predictor`.
           output_dir: where its masks go, `<output_dir>/<sequence>/00000.png ...`; earlier ones are
             replaced.
+
+        Raises:
+          InputError: a video could not be propagated or scored.
         """
         folder = pathlib.Path(output_dir)
-        propagate_videos(
+        report = propagate_videos(
             lambda: VideoPredictor(predictor, self._inference_size),
             self._videos,
             lambda video: Outputs(folder / video.name),
             {},
             overwrite=True,
         )
+        if report.failed:  # Its folder may hold masks of an earlier model.
+            name, error = next(iter(report.failed.items()))
+            raise InputError(f"{name} could not be scored: {error}")
         scores = score_predictions.score_folder(self._targets, folder, measure_f=self._measure_f)
         return _means(scores.summary)
 
