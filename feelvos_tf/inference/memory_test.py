@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import state as video_state
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.inference.video_predictor import VideoPredictor
@@ -132,3 +133,15 @@ def test_edits_keep_the_memory_consistent_with_the_objects(model, frames, eagerl
     predictor.correct(np.where(frames[8][1] == 7, np.uint8(7), np.uint8(0)))
     assert not len(predictor.state()["memory_embeddings"])
     predictor.step(frames[8][0])
+
+
+def test_a_state_with_a_wrong_memory_is_not_restored(model, frames):
+    predictor = VideoPredictor(Predictor(model, **MEMORY))
+    predictor.start(*frames[0])
+    for image, _ in frames[1:4]:
+        predictor.step(image)
+    state = predictor.state()
+    predictor.restore(state)
+    for wrong in (state["memory_offsets"][:-1], state["memory_offsets"] + 1):
+        with pytest.raises(InputError, match="restore: .* mismatch in memory_offsets"):
+            predictor.restore({**state, "memory_offsets": wrong})
