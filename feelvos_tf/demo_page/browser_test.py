@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import os
 import shutil
@@ -81,15 +82,19 @@ class Person:
         return box["x"] + x / SIZE[1] * box["width"], box["y"] + y / SIZE[0] * box["height"]
 
     def drag(self, *points: tuple[float, float], button: str = "left") -> None:
+        """Draws on the frame and waits for the answer."""
+        with self.change():
+            self.draw(*points, button=button)
+        self.page.wait_for_selector("#undo:enabled")
+
+    def draw(self, *points: tuple[float, float], button: str = "left") -> None:
         """Draws on the frame; points are (x, y) in pixels of the clip."""
         places = [self.place(*point) for point in points]
         self.page.mouse.move(*places[0])
         self.page.mouse.down(button=button)
         for place in places[1:]:
             self.page.mouse.move(*place, steps=4)
-        with self.change():
-            self.page.mouse.up(button=button)
-        self.page.wait_for_selector("#undo:enabled")
+        self.page.mouse.up(button=button)
 
     def brush(self, *points: tuple[float, float]) -> None:
         """Paints on the frame."""
@@ -104,6 +109,23 @@ class Person:
                 any(part in answer.url for part in parts) and answer.request.method != "GET"
             )
         )
+
+    @contextlib.contextmanager
+    def holding(self, method: str, part: str):
+        """Holds back the requests that the block causes, at least one, until it ends."""
+        held, pattern = [], f"**/api/{part}/**"
+        self.page.route(
+            pattern,
+            lambda route: (
+                held.append(route) if route.request.method == method else route.continue_()
+            ),
+        )
+        yield
+        while not held:
+            self.page.wait_for_timeout(10)
+        for route in held:
+            route.continue_()
+        self.page.unroute(pattern)
 
     def open_example(self, masked: bool = True) -> None:
         """Opens the example; its first frame has a mask of object 1 unless `masked` is false."""
@@ -376,6 +398,98 @@ def test_undo_and_redo_reach_other_frames(person):
     page.wait_for_selector("#redo:disabled")
 
 
+def test_quick_strokes_are_undone_and_redone_one_by_one(person):
+    """The second one begins before the first one is stored, and ends afterwards."""
+    page = person.page
+    person.open_example()
+    person.go(3)
+    page.keyboard.press("b")
+    with person.holding("PUT", "mask"):
+        person.draw((120, 80), (130, 80))
+        page.mouse.move(*person.place(60, 80))
+        page.mouse.down()
+    page.wait_for_selector("#undo:enabled")
+    with person.change():
+        page.mouse.up()
+    for key, count in (("z", 1), ("z", 0), ("y", 1), ("y", 2)):
+        with person.change():
+            page.keyboard.press(f"Control+{key}")
+        assert [person.mask(3)[80, x] for x in (125, 60)] == [count > 0, count > 1]
+        assert person.state()["given"] == ([0, 3] if count else [0])
+
+
+@pytest.mark.parametrize("when", ["playing", "key before", "key after"])
+def test_a_stroke_is_stored_in_the_frame_on_which_it_began(person, when):
+    page = person.page
+    person.open_example()
+    before = person.mask(0)
+    page.keyboard.press("b")
+    page.mouse.move(*person.place(120, 80))
+    if when == "playing":
+        page.keyboard.press("Space")
+        person.wait_for_text("#where", f"3 / {FRAMES}")
+        page.mouse.down()
+        where = page.text_content("#where")
+    elif when == "key before":
+        with person.holding("GET", "mask"):
+            page.keyboard.press("ArrowRight")
+            page.mouse.down()
+        where = f"1 / {FRAMES}"
+    else:
+        page.mouse.down()
+        page.keyboard.press("ArrowRight")
+        where = f"2 / {FRAMES}"
+    frame = int(where.split()[0]) - 1 if when == "playing" else 0
+    page.wait_for_timeout(300)
+    assert page.text_content("#where") == where
+    page.mouse.move(*person.place(140, 80))
+    with person.change():
+        page.mouse.up()
+    assert person.state()["given"] == sorted({0, frame})
+    assert (person.mask(frame)[80, 120:140] == 1).all()
+    assert (person.mask(0)[before == 1] == 1).all()
+
+
+def test_a_stroke_remains_visible_if_a_run_ends_before_it_is_stored(person):
+    page = person.page
+    person.open_example()
+    page.locator("#opacity").fill("100")
+    page.click("[data-run=forward]")
+    page.wait_for_selector("#stop", state="visible")
+    person.go(FRAMES - 1)
+    page.keyboard.press("b")
+    with person.change(), person.holding("PUT", "mask"):
+        person.draw((20, 80), (60, 80))
+        count = colors_of(person)
+        with page.expect_response(f"**/mask/{FRAMES - 1}"):
+            page.wait_for_selector("#stop", state="hidden")
+    page.wait_for_selector("#undo:enabled")
+    for frame in (0, FRAMES - 1):
+        person.go(frame)
+    assert colors_of(person) == count
+
+
+@pytest.mark.parametrize(
+    ("button", "method", "given", "total"),
+    [("#clear", "DELETE", [0], None), ("[data-run=backward]", "POST", [0, 3], 2)],
+)
+def test_buttons_apply_to_the_frame_shown_when_they_are_pressed(
+    person, button, method, given, total
+):
+    """Here, they wait for a stroke to be stored while the user goes to another frame."""
+    page = person.page
+    person.open_example()
+    person.go(3)
+    person.brush((120, 80), (130, 80))
+    answered = page.expect_response(lambda answer: answer.request.method == method)
+    with answered as answer, person.holding("PUT", "mask"):
+        person.draw((60, 80), (70, 80))
+        page.click(button)
+        person.go(0)
+    state = answer.value.json()
+    assert (state["given"], state["run"].get("total")) == (given, total)
+
+
 def test_clearing_a_frame_can_be_undone(person):
     person.open_example()
     before = person.mask(0)
@@ -418,6 +532,22 @@ def test_objects_can_be_renamed_and_escape_keeps_the_old_name(person):
     assert page.get_attribute("[data-tool=eraser]", "aria-pressed") == "false"
 
 
+def test_changes_of_objects_made_during_a_click_are_all_kept(person):
+    page = person.page
+    person.open_example()
+    with person.holding("POST", "prompt"):
+        person.draw(middle(0, 1))
+        page.click("#add")
+        page.click("#add")
+        page.click("#objects .rename")
+        page.keyboard.type("hare")
+        page.keyboard.press("Enter")
+    person.wait_for_text("#objects .name", "hare")
+    names = [each["name"] for each in person.state()["objects"].values()]
+    assert names == ["hare", "object 2", "object 3"]
+    assert page.get_attribute("li[data-id='3']", "aria-current") == "true"
+
+
 def test_an_object_is_removed_from_all_masks_only_after_confirmation(person):
     page = person.page
     person.open_example()
@@ -455,6 +585,40 @@ def test_masks_are_discarded_only_after_confirmation(person, clip_folder):
     person.answer("yes")
     page.wait_for_selector("#empty", state="visible")
     assert person.state()["clip"] is None
+
+
+def test_nothing_of_a_clip_remains_if_the_server_has_lost_it_before_the_next_one(
+    person, clip_folder
+):
+    page = person.page
+    person.open_example()
+    person.brush((120, 80), (130, 80))
+    page.request.post(f"{page.url}api/leave", headers={"x-feelvos": "1"})
+    page.set_input_files("#file", clip_folder / "bunny.mp4")
+    with page.expect_response("**/api/clip?*"):
+        person.answer("yes")
+    page.wait_for_selector("#undo:disabled")
+    person.wait_for_text("#where", f"1 / {FRAMES}")
+    assert colors_of(person) == 0
+
+
+def test_a_failed_download_leaves_the_page_open(person):
+    page = person.page
+    person.open_example()
+    page.request.post(f"{page.url}api/leave", headers={"x-feelvos": "1"})
+    with page.expect_download() as started:
+        page.click("[data-download='masks.zip']")
+    assert started.value.failure()
+    assert page.text_content("#where") == f"1 / {FRAMES}"
+
+
+def test_disabled_downloads_ignore_the_keyboard(person):
+    page = person.page
+    person.open_example(masked=False)
+    page.evaluate("addEventListener('click', (event) => { isIgnored = event.defaultPrevented; })")
+    page.wait_for_selector("[data-download='masks.zip'][aria-disabled=true]")
+    page.press("[data-download='masks.zip']", "Enter")
+    assert page.evaluate("isIgnored")
 
 
 def test_keys_and_enter_reach_every_button(person):
@@ -628,6 +792,34 @@ def test_playback_has_the_frame_rate_of_the_clip(person):
     page.wait_for_timeout(1500)
     page.keyboard.press("Space")
     assert 11 <= len(page.evaluate("[...new Set(shown.map((text, i) => text + i))]")) <= 18
+
+
+def test_the_network_prepares_one_frame_at_a_time_and_not_during_playback_or_clicks(person):
+    page, asked = person.page, []
+    page.on("request", lambda request: asked.append(request.url.partition("/prepare/")[2]))
+
+    def move() -> None:
+        for x in range(5):
+            page.mouse.move(*person.place(60 + x, 40))
+            page.wait_for_timeout(50)
+
+    person.open_example()
+    page.keyboard.press("Space")
+    asked.clear()
+    move()
+    page.keyboard.press("Space")
+    with page.expect_response("**/prepare/*"), person.holding("POST", "prepare"):
+        for frame in (1, 2, 3):
+            person.go(frame)
+            move()
+    with page.expect_response("**/prepare/4"):
+        person.go(4)
+        move()
+    with person.change(), person.holding("POST", "prompt"):
+        person.draw(middle(4, 1))
+        person.go(5)
+        move()
+    assert [int(each) for each in asked if each] == [1, 4]
 
 
 def test_another_frame_can_be_painted_during_a_run_without_interruption(person):

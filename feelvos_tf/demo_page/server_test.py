@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import concurrent.futures
+import contextlib
 import errno
 import http.client
 import io
@@ -24,7 +25,9 @@ from PIL import Image
 from feelvos_tf import demo
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.demo_page.conftest import FRAMES, LIMITS, SIZE, serving
+from feelvos_tf.demo_page.visitors import Visitor
 from feelvos_tf.inference.video_predictor import VideoPredictor
+from feelvos_tf.media import points
 from feelvos_tf.testing import color_model, drawn_videos
 
 SILENT_SECONDS = 2.0
@@ -179,6 +182,27 @@ def test_a_tracked_mask_is_corrected_by_a_mark_outside_the_object_alone(with_cli
     assert status == 200, answer
     found = mask_of(with_clip, 4)
     assert not found[85, 130] and np.mean(found != truth) < 0.01
+
+
+def test_a_mark_keeps_what_a_run_stores_before_its_answer(clip_folder, tmp_path):
+    """One mask arrives while the mark waits for the network, another while the network runs."""
+    first, second = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    first[:9], second[-9:] = 1, 2
+
+    @contextlib.contextmanager
+    def turn():
+        visitor.clip.write_mask(4, first)
+        yield
+        visitor.clip.write_mask(4, second)
+
+    visitor = Visitor(tmp_path, VideoPredictor(color_model.ColorModel()), turn(), LIMITS)
+    visitor.load([clip_folder / "bunny.mp4"], "clip")
+    asked = []
+    visitor._prompter = lambda *inputs: asked.append(inputs[-1]) or np.eye(*SIZE, dtype=np.uint8)
+    visitor.prompt(4, points.parsed("", {"object_id": 1, "points": [[0, 0]]}), corrects=True)
+    np.testing.assert_array_equal(asked, [first == 1])
+    wanted = np.where(second, second, np.eye(*SIZE, dtype=np.uint8))
+    np.testing.assert_array_equal(visitor.clip.mask(4), wanted)
 
 
 def test_the_mask_of_the_example_is_scaled_with_its_frames(clip_folder):
@@ -340,9 +364,14 @@ def test_a_page_of_another_site_cannot_send_anything(with_clip):
 
 
 def test_an_uploaded_clip_replaces_the_one_before(with_clip, clip_folder):
+    def key() -> str:
+        return with_clip.ask("GET", "state")[1]["clip"]["key"]
+
+    before = key()
+    assert with_clip.ask("POST", "clip", b"no video")[0] == 400 and key() == before
     status, state = with_clip.ask("POST", "clip", (clip_folder / "bunny.mp4").read_bytes())
     assert status == 200 and state["clip"]["frames"] == FRAMES
-    assert state["masked"] == [] and state["clip"]["key"] == 2
+    assert state["masked"] == [] and key() != before
 
 
 # ---- Strangers and failures
@@ -425,7 +454,7 @@ def test_simultaneous_uploads_are_read_one_after_the_other(with_clip, clip_folde
     film = (clip_folder / "bunny.mp4").read_bytes()
     answers = at_once(6, lambda: with_clip.ask("POST", "clip", film))
     assert [status for status, _ in answers] == [200] * 6
-    assert {answer["clip"]["key"] for _, answer in answers} == set(range(2, 8))
+    assert len({answer["clip"]["key"] for _, answer in answers}) == 6
     assert with_clip.ask("GET", "state")[1]["clip"]["frames"] == FRAMES
 
 

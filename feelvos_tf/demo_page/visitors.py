@@ -126,8 +126,8 @@ class Visitor:
         self._predictor, self._turn, self._limits = predictor, turn, limits
         self._prompter = predictor.another().prompter()
         self._run: _Run | None = None
-        # Held while a run writes a mask and while it is stopped, so that a stopped run writes none.
-        self._writing = threading.Lock()
+        # Held while a mask is written and while a run is stopped: a stopped run writes none.
+        self._writing = threading.RLock()
         self._loads = 0
         self._last_seen, self._has_returned = time.monotonic(), False
 
@@ -179,7 +179,8 @@ class Visitor:
                 "rate": clip.frames_per_second,
                 "name": self.clip_name,
                 "cut": clip.is_cut,
-                "key": self._loads,
+                # No other clip has this key, not even one of a later visitor or server.
+                "key": "/".join(clip.folder.parts[-2:]),
             },
             "masked": clip.masked(),
             "given": sorted(self.given),
@@ -281,15 +282,15 @@ class Visitor:
         Raises:
           InputError: there are too many objects.
         """
-        before = self.clip.mask(position)
-        is_own = before == marks.object_id
         with self._turn:
             image = self.clip.image(position)
-            mask = is_own if corrects else None
+            mask = self.clip.mask(position) == marks.object_id if corrects else None
             found = self._prompter(image, marks.points, marks.labels, marks.box, mask)
-        rest = np.where(is_own, np.uint8(0), before)
-        is_new = (found == 1) & (rest == 0)
-        self.paint(position, np.where(is_new, np.uint8(marks.object_id), rest))
+        with self._writing:
+            ids = self.clip.mask(position)  # A run may have stored another mask meanwhile.
+            rest = np.where(ids == marks.object_id, np.uint8(0), ids)
+            is_new = (found == 1) & (rest == 0)
+            self.paint(position, np.where(is_new, np.uint8(marks.object_id), rest))
 
     def forget(self, position: int) -> None:
         """Removes the mask of a frame."""

@@ -31,6 +31,7 @@ export const frames = {
     await Promise.all(positions.flatMap((each) => [this.image(each), this.mask(each)]));
   },
 
+  keepMask(position, mask) { masks.set(position, Promise.resolve(mask)); },
   forgetMask(position) { masks.delete(position); },
   forgetMasks() { masks.clear(); },
   forget() { pictures.clear(); masks.clear(); },

@@ -28,6 +28,7 @@ const HINTS = {
 const send = async (path, method, body) => take(await (await ask(path, { method, body })).json());
 page.send = send;
 page.refresh = refresh;
+page.stopPlaying = stopPlaying;
 
 function take(state) {
   const isNew = state.clip && (!view.clip || view.clip.key !== state.clip.key);
@@ -150,7 +151,7 @@ function objectRow(id, object) {
   item.dataset.id = id;
   const color = make("input", { type: "color", value: object.color, title: "Color", ariaLabel: `Color of ${object.name}` });
   color.oninput = () => { object.color = color.value; draw(); };
-  color.onchange = () => saveObjects({ ...view.objects, [id]: { ...object, color: color.value } });
+  color.onchange = () => saveObject(id, { color: color.value });
   const name = button("name", object.name, "Select", () => {});
   const startRenaming = () => rename(id, object, name);
   name.ondblclick = startRenaming;
@@ -185,7 +186,7 @@ function rename(id, object, button) {
     field.replaceWith(button);
     $("#objects").dataset.shown = "";
     refresh();
-    if (name && name !== object.name) saveObjects({ ...view.objects, [id]: { ...object, name } });
+    if (name && name !== object.name) saveObject(id, { name });
   };
   field.onblur = () => end(field.value.trim());
   field.onkeydown = (event) => {
@@ -196,13 +197,17 @@ function rename(id, object, button) {
   field.select();
 }
 
-const saveObjects = guarded((objects) => inOrder(() => send("objects", "PUT", JSON.stringify(objects))));
+// Changes the objects as they are once earlier changes have been made.
+const saveObjects = guarded((changed) => inOrder(() => send("objects", "PUT", JSON.stringify(changed(view.objects)))));
+const saveObject = (id, values) => saveObjects((objects) => ({ ...objects, [id]: { ...objects[id], ...values } }));
 
-function addObject() {
+async function addObject() {
   let id = 1;
-  while (view.objects[id]) id++;
-  view.current = id;
-  return saveObjects({ ...view.objects, [id]: { name: `object ${id}`, color: COLORS[(id - 1) % COLORS.length] } });
+  await saveObjects((objects) => {
+    while (objects[id]) id++;
+    return { ...objects, [id]: { name: `object ${id}`, color: COLORS[(id - 1) % COLORS.length] } };
+  });
+  select(id);
 }
 
 async function removeObject(id, object) {
@@ -238,9 +243,10 @@ function look(position) {
 // ---- Running
 
 async function track(direction) {
+  const { position } = view;
   stopPlaying();
   view.following = true;
-  await inOrder(() => send("run", "POST", JSON.stringify({ position: view.position, direction })));
+  await inOrder(() => send("run", "POST", JSON.stringify({ position, direction })));
   watch();
 }
 
@@ -346,6 +352,7 @@ $("#leave").onclick = guarded(async () => {
 // ---- Buttons and keys
 
 $("#add").onclick = addObject;
+for (const link of all("[data-download]")) link.onclick = (event) => { if (link.matches("[aria-disabled=true]")) event.preventDefault(); };
 $("#opacity").oninput = draw;
 for (const button of all("[data-tool]")) button.onclick = () => { view.tool = button.dataset.tool; refresh(); drawOver(); };
 for (const button of all("[data-sign]")) button.onclick = () => { view.sign = Number(button.dataset.sign); refresh(); };

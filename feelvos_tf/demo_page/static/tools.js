@@ -10,7 +10,7 @@ export const PROMPTS = ["click", "box", "scribble"];
 const viewport = $("#picture");
 
 // Set by page.js: `send` makes a change on the server and applies its answer, `go` shows a frame.
-export const page = { send: null, go: null, refresh: null };
+export const page = { send: null, go: null, refresh: null, stopPlaying: null };
 
 // ---- Undo and redo: one list of changes for all frames
 
@@ -24,13 +24,16 @@ function snapshotOf(position, mask) {
 
 const snapshot = async (position) => snapshotOf(position, await frames.mask(position));
 
-// Restores a frame from a snapshot. `isShown`: whether its mask is on the screen already.
-async function put(position, { mask, given, marks }, isShown = false) {
+// Gives a frame the state of a snapshot and returns it. `painted`: the array that already shows its mask, if any.
+async function put(position, state, painted = null) {
+  const { mask, given, marks } = state;
   if (mask) await page.send(`mask/${position}?given=${given ? 1 : 0}`, "PUT", mask);
   else await page.send(`mask/${position}`, "DELETE");
   for (const key of [...view.marks.keys()]) if (key.startsWith(`${position}/`)) view.marks.delete(key);
   for (const [key, each] of marks) view.marks.set(key, each);
-  if (!isShown) frames.forgetMask(position);
+  if (painted) frames.keepMask(position, painted);
+  else frames.forgetMask(position);
+  return state;
 }
 
 function remember(entry) {
@@ -40,11 +43,10 @@ function remember(entry) {
   page.refresh();
 }
 
-// Makes a change on the server, and remembers it once it has succeeded.
+// Makes a change on the server, and remembers it once it has succeeded. `action` returns the new state.
 async function change(position, before, action) {
   try {
-    await action();
-    remember({ position, before, after: await snapshot(position) });
+    remember({ position, before, after: await action() });
   } catch (error) {
     frames.forgetMask(position);
     throw error;
@@ -65,16 +67,16 @@ const travel = (from, to, side) => guarded(() => inOrder(async () => {
 $("#undo").onclick = travel("undo", "redo", "before");
 $("#redo").onclick = travel("redo", "undo", "after");
 
-$("#clear").onclick = guarded(() => inOrder(async () => {
-  const { position } = view, before = await snapshot(position);
-  await change(position, before, () => put(position, { mask: null, given: false, marks: [] }));
-}));
+$("#clear").onclick = guarded(() => {
+  const { position } = view, empty = { mask: null, given: false, marks: [] };
+  return inOrder(async () => change(position, await snapshot(position), () => put(position, empty)));
+});
 
 // ---- Clicks, boxes and scribbles: the server's network draws the mask
 
-// Adds points [x, y, label] or a box to the marks of the current object, and shows the new mask.
-const prompt = guarded(async (points, box) => {
-  const { position, current: id } = view, { width, height } = view.clip;
+// Adds points [x, y, label] or a box to the marks of the current object in a frame, and shows the new mask.
+const prompt = guarded(async (position, points, box) => {
+  const { current: id } = view, { width, height } = view.clip;
   const inside = ([x, y, ...rest]) => [Math.max(0, Math.min(width - 1, x)), Math.max(0, Math.min(height - 1, y)), ...rest];
   view.finding++;
   page.refresh();
@@ -90,11 +92,12 @@ const prompt = guarded(async (points, box) => {
       await change(position, before, async () => {
         try {
           await page.send(`prompt/${position}?corrects=${after.corrects ? 1 : 0}`, "POST", JSON.stringify(asked));
-          frames.forgetMask(position);
         } catch (error) {
           view.marks.set(`${position}/${id}`, marks);
           throw error;
         }
+        frames.forgetMask(position);
+        return snapshot(position);
       });
     });
   } finally {
@@ -104,12 +107,13 @@ const prompt = guarded(async (points, box) => {
 });
 
 // The first click on a frame is answered sooner if the network has already run on it.
-let prepared = "";
-function prepare() {
-  const key = `${view.clip.key}/${view.position}`;
-  if (prepared === key || !PROMPTS.includes(view.tool) || view.running) return;
-  prepared = key;
-  ask(`prepare/${view.position}`, { method: "POST" }).catch(() => {});
+let prepared = "", isPreparing = false;
+async function prepare() {
+  const key = `${view.clip.key}/${view.position}`, isBusy = isPreparing || view.running || view.playing || view.finding;
+  if (prepared === key || isBusy || !PROMPTS.includes(view.tool)) return;
+  [prepared, isPreparing] = [key, true];
+  await ask(`prepare/${view.position}`, { method: "POST" }).catch(() => {});
+  isPreparing = false;
 }
 
 // ---- The brush
@@ -145,7 +149,11 @@ viewport.onpointerdown = (event) => {
   const label = view.sign ^ (event.button === 2 || event.altKey || event.shiftKey);
   const tool = isPan ? "hand" : view.tool;
   view.drag = { tool, label, radius: brushRadius(), points: [], position: view.position, last: [event.clientX, event.clientY] };
-  if (tool === "brush" || tool === "eraser") view.drag.before = snapshotOf(view.position, view.mask);
+  if (tool === "brush" || tool === "eraser") {
+    page.stopPlaying();
+    view.wanted = view.position;  // A frame that is still being loaded does not appear under the brush.
+    Object.assign(view.drag, { mask: view.mask, before: view.mask.slice() });
+  }
   dragTo(event);
 };
 
@@ -180,27 +188,27 @@ function dragTo(event) {
   if (drag.tool === "hand") {
     panBy(event.clientX - drag.last[0], event.clientY - drag.last[1]);
     drag.last = [event.clientX, event.clientY];
-  } else if (drag.before) {
+  } else if (drag.mask) {
     const from = drag.points[drag.points.length - 1] || point;
-    stroke(view.mask, from, point, drag.radius, drag.tool === "brush" ? view.current : 0);
+    stroke(drag.mask, from, point, drag.radius, drag.tool === "brush" ? view.current : 0);
     draw();
   }
   drag.points.push(point);
   drawOver();
 }
 
-const finish = guarded(async ({ tool, label, points, position, before, radius }) => {
+const finish = guarded(async ({ tool, label, points, position, mask, before }) => {
   const [first, last] = [points[0], points[points.length - 1]];
-  if (tool === "click") await prompt([[...first, label]]);
-  if (tool === "scribble") await prompt(thinned(points).map((each) => [...each, label, "scribble"]));
+  if (tool === "click") await prompt(position, [[...first, label]]);
+  if (tool === "scribble") await prompt(position, thinned(points).map((each) => [...each, label, "scribble"]));
   if (tool === "box") {
     const box = [0, 1].map((i) => Math.min(first[i], last[i])).concat([0, 1].map((i) => Math.max(first[i], last[i])));
-    if (box[2] - box[0] >= NEAREST && box[3] - box[1] >= NEAREST) await prompt([], box);
+    if (box[2] - box[0] >= NEAREST && box[3] - box[1] >= NEAREST) await prompt(position, [], box);
   }
-  if (before) {
+  if (mask) {
     // Later marks correct the mask as the brush left it.
-    const after = { mask: view.mask.slice(), given: true, marks: [] };
-    await inOrder(() => change(position, before, () => put(position, after, true)));
+    const after = { mask: mask.slice(), given: true, marks: [] };
+    await inOrder(() => change(position, snapshotOf(position, before), () => put(position, after, mask)));
   }
 });
 
@@ -215,7 +223,7 @@ function thinned(points) {
 function cancel() {
   const { drag } = view;
   view.drag = null;
-  if (drag?.before) {
+  if (drag?.mask) {
     frames.forgetMask(drag.position);
     page.go(drag.position, true);
   }
