@@ -216,8 +216,8 @@ def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
         "best": flags.DEFINE_bool(
             "best",
             False,
-            "Compute whole frames at two scales and average the results: slightly more accurate, "
-            "but several times as slow.",
+            "Compute whole frames at two scales and average the results: several times as slow, "
+            "and more accurate on some videos but not on all (see the model card).",
             **own,
         ),
     }
