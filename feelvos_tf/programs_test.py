@@ -37,7 +37,7 @@ PROGRAMS = {
     ],
     ("tools/convert_youtube_objects.py",): None,
     ("tools/eval_davis.py",): None,
-    ("tools/pack_pretrained.py",): ["--model_dir={folder}", "--output_dir={folder}/new"],
+    ("tools/pack_pretrained.py",): ["--model_dir={folder}", "--output_dir={folder}"],
     ("tools/pasted_clips.py",): None,
     ("tools/predict_baseline.py",): None,
     ("tools/side_by_side.py",): None,
@@ -104,6 +104,8 @@ def test_onednn_is_chosen_before_tensorflow_is_imported(program, tmp_path):
         pytest.skip("the processor is not known to have AVX2")
     for name in ("operative_config.gin", "checkpoint", "saved_model.pb"):
         (tmp_path / name).touch()
+    card = ROOT / "feelvos_tf/pretrained/MODEL_CARD.md"
+    (tmp_path / card.name).write_text(card.read_text())
     places = {"folder": tmp_path, "testdata": ROOT / "testdata"}
     arguments = [argument.format(**places) for argument in PROGRAMS[program]]
     done = run(program, arguments, PRINTING, tmp_path)
