@@ -216,9 +216,8 @@ def _marked(
     given, scaled = multi_scale.downsample_marked_at_scale(full, marked_indices, scale, grid)
     # A mark between the points of the grid counts, even if its object has other points.
     given = object_labels.keep_objects(scaled, given, marked_indices)
-    indices = tf.where(given == NO_OBJECT, previous.indices, given)
-    indices = object_labels.keep_objects(scaled, indices, marked_indices)
-    is_marked = (given != NO_OBJECT) | (indices != previous.indices)
+    is_marked = given != NO_OBJECT
+    indices = tf.where(is_marked, given, previous.indices)
     one_hot = object_labels.one_hot(indices, tf.shape(previous.masks)[0])
     masks = tf.where(is_marked, one_hot, previous.masks)
     return Previous(previous.embeddings, indices, masks), is_marked

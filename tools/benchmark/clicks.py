@@ -87,13 +87,13 @@ def measured(
             mask = prompter(image, points, labels)
             seconds.append(time.perf_counter() - begin)
         if count in CLICKS:
-            scores.append(jaccard(truth, mask == 1))
+            scores.append(jaccard(truth.view(np.uint8), mask))
     line = stroke(truth)
     others = (
         prompter(image, box=box(truth)),
         prompter(image, line, np.ones(len(line), int)),
     )
-    return [*scores, *(jaccard(truth, other == 1) for other in others)], seconds
+    return [*scores, *(jaccard(truth.view(np.uint8), other) for other in others)], seconds
 
 
 def next_click(truth: np.ndarray, mask: np.ndarray) -> tuple[int, int] | None:

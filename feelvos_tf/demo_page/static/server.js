@@ -63,6 +63,7 @@ export async function agrees(question, action) {
   dialog.querySelector("[value=yes]").textContent = action;
   dialog.returnValue = "";
   dialog.showModal();
-  await new Promise((resolve) => { dialog.onclose = resolve; });
+  // The event of an earlier question may arrive while this one is open.
+  await new Promise((resolve) => { dialog.onclose = () => dialog.open || resolve(); });
   return dialog.returnValue === "yes";
 }
