@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import cv2
 import numpy as np
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
 from feelvos_tf.evaluation.region_and_contour import jaccard
 from feelvos_tf.inference.prompt import Prompter
@@ -34,6 +35,9 @@ def table(
       prompter: of the model.
       videos: with masks of all frames.
       frames_per_video: the number of frames, evenly spaced from the first one on.
+
+    Raises:
+      InputError: the frames show no object.
     """
     rows, seconds = [], []
     width = max(len(video.name) for video in videos) + 10
@@ -45,10 +49,14 @@ def table(
                 rows.append(scores)
                 seconds.append(times)
                 yield f"{video.name} {name} {object_id}".ljust(width) + _cells(scores)
+    if not rows:
+        raise InputError("expected frames with objects, found none")
     yield f"mean of {len(rows)}".ljust(width) + _cells(np.mean(rows, 0))
-    medians = [statistics.median(column) for column in zip(*seconds)]
+    # A perfect mask gets no further click.
+    columns = ([each[i] for each in seconds if len(each) > i] for i in range(CLICKS[-1]))
+    medians = [statistics.median(column) for column in columns if column]
     yield "seconds per click (medians): " + ", ".join(f"{value:.2f}" for value in medians)
-    yield f"longest: {np.max(seconds):.2f} s"
+    yield f"longest: {max(map(max, seconds)):.2f} s"
 
 
 def _frames(video: datasets.VideoFiles, count: int) -> Iterator[tuple[np.ndarray, np.ndarray, str]]:

@@ -5,7 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
+from feelvos_tf.media import masks
 from feelvos_tf.testing import drawn_videos
 
 
@@ -71,6 +73,27 @@ def test_the_scores_are_those_of_the_masks_after_each_click():
         assert score == pytest.approx((mask & truth).sum() / (mask | truth).sum())
     assert scores[4] == pytest.approx(truth.sum() / ((21 + 16) * (41 + 16)))
     assert len(seconds) == 8
+
+
+def test_a_perfect_mask_gets_no_further_click(tmp_path):
+    class Perfect(_Discs):
+        def __call__(self, image, points=(), labels=(), box=None):
+            return truth.astype(np.uint8) if len(points) > 1 else super().__call__(image)
+
+    root = drawn_videos.write_davis(tmp_path, {"bear": [1]})
+    [video] = datasets.list_sequences(root)
+    truth = masks.read_annotation(video.masks[0]) == 1
+    lines = list(clicks.table(Perfect(), [video], 1))
+    assert lines[1].split()[3:7] == ["0.000", "1.000", "1.000", "1.000"]
+    assert lines[-2].count(",") == 1
+
+
+def test_frames_without_objects_are_refused(tmp_path):
+    root = drawn_videos.write_davis(tmp_path, {"bear": [1]})
+    [video] = datasets.list_sequences(root)
+    masks.write_mask(video.masks[0], np.zeros((48, 80), np.uint8))
+    with pytest.raises(InputError, match="expected frames with objects, found none"):
+        list(clicks.table(_Discs(), [video], 1))
 
 
 def test_the_table_has_a_row_per_object_and_their_mean(tmp_path):
