@@ -169,7 +169,7 @@ def test_the_program_distributes_a_data_set_and_the_scorer_reads_the_results(clu
     more = ["--ray", "--ray_workers=2", "--overlays=look", "--save=csv"]
     result = run("-m", "feelvos_tf.predict", *arguments, *more)
     assert result.returncode == 0, result.stderr
-    assert "33 frames, " in result.stdout
+    assert "33 frames in " in result.stdout
     assert len(list((tmp_path / "look").iterdir())) == 6
     assert (tmp_path / "out/cows/objects.csv").is_file()
     scores = run(project / "tools/eval_davis.py", "--dataset_root=davis", "--predictions=out")
