@@ -34,18 +34,20 @@ class Seen:
       is_corrupt: whether the last packet was truncated.
       last_frame_is_corrupt: whether the decoder had to make up parts of the last frame.
       end: latest end of a picture, in seconds.
+      num_packets: how many were read.
       packet_bytes: size of the first packet.
     """
 
     def __init__(self):
         self.is_corrupt = self.last_frame_is_corrupt = False
-        self.end, self.packet_bytes = Fraction(0), 0
+        self.end, self.num_packets, self.packet_bytes = Fraction(0), 0, 0
 
     def add(self, packet: av.Packet) -> None:
         """Records the next packet."""
         if not packet.size:
             return
         self.is_corrupt = packet.is_corrupt
+        self.num_packets += 1
         self.packet_bytes = self.packet_bytes or packet.size
         if packet.pts is not None:
             end = (packet.pts + (packet.duration or 0)) * Fraction(packet.time_base)
@@ -74,8 +76,10 @@ def check(
     if not _parts_are_whole(pathlib.Path(path), container.format.name, seen):
         raise InputError(f"{prefix}: the file ends inside one of its parts")
     declared, is_exact = _declared_end(container)
-    rate = container.streams.video[0].average_rate or 10
-    is_short = declared - seen.end > _SLACK / Fraction(rate)
+    stream = container.streams.video[0]
+    is_short = declared - seen.end > _SLACK / Fraction(stream.average_rate or 10)
+    # Nothing is missing if all were read: the last one may be declared longer than its packet says.
+    is_short = is_short and not 0 < stream.frames <= seen.num_packets
     sentence = f"{prefix}: expected {float(declared):.2f} s, found {float(seen.end):.2f} s"
     if seen.last_frame_is_corrupt:
         raise InputError(f"{prefix}: parts of the last one are missing")

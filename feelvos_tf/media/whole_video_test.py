@@ -163,3 +163,17 @@ def test_a_shortfall_from_an_estimated_length_only_warns(tmp_path, capfd):
     write(tmp_path / "clip.mkv")
     list(video.open_frames(tmp_path / "clip.mkv").timed())
     assert "warning" not in capfd.readouterr().err
+
+
+def test_a_gap_between_the_first_frames_does_not_make_a_video_short(tmp_path):
+    """With reordered frames, the container adds the gap to the duration, not to the last frame."""
+    with av.open(str(tmp_path / "gap.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number, time in enumerate((3, 4, 7, 8, 9, 10, 11)):
+            image = np.full((48, 64, 3), 20 * number, np.uint8)
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.time_base = time, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    assert len(list(video.open_frames(tmp_path / "gap.mp4"))) == 7

@@ -156,7 +156,7 @@ def test_an_interrupted_run_is_resumed_unless_it_is_overwritten(cluster, tmp_pat
 def test_the_program_distributes_a_data_set_and_the_scorer_reads_the_results(cluster, tmp_path):
     sequences = {"bear": [1], "cows": [2, 3], "dog": [1, 2]}
     drawn_videos.write_davis(tmp_path / "davis", sequences, 12)
-    project = pathlib.Path(__file__).parents[2]
+    project = pathlib.Path(__file__).parents[3]
 
     def run(*arguments):
         return subprocess.run(
