@@ -311,7 +311,7 @@ def visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     if not folder.is_dir():
         return []
     found = (path for path in folder.iterdir() if pictures.is_visible(path, suffixes))
-    return sorted(sorted(found), key=pictures.natural_key)
+    return pictures.in_natural_order(found)
 
 
 def _folder(path: Path, what: str) -> Path:

@@ -99,8 +99,8 @@ def _by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Parts, dict[str, P
     found: dict[Parts, dict[str, Path]] = defaultdict(dict)
     for folder, subfolders, names in os.walk(root, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for path in (Path(folder, name) for name in sorted(names) if not name.startswith(".")):
-            if path.suffix.lower() in suffixes:
+        for path in (Path(folder, name) for name in sorted(names)):
+            if pictures.is_visible(path, suffixes):
                 found[path.relative_to(root).parts[:-1]][path.stem] = path
     return dict(found)
 

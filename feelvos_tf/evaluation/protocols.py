@@ -223,11 +223,9 @@ def _mask_folders(root: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     for path, subfolders, names in os.walk(root, followlinks=True):
         subfolders.sort()
         base = pathlib.Path(path)
-        pngs = [base / n for n in names if n.lower().endswith(".png") and n[0] != "."]
+        pngs = [base / name for name in names if pictures.is_visible(base / name, (".png",))]
         if pngs:
-            found[base.relative_to(root).as_posix()] = sorted(
-                sorted(pngs), key=pictures.natural_key
-            )
+            found[base.relative_to(root).as_posix()] = pictures.in_natural_order(pngs)
     if not found:
         raise InputError(f"ground truth folder {root} holds no mask PNG")
     return found

@@ -97,10 +97,10 @@ class ObjectNumbers:
             wanted = int(same[0]) if same.size else None
         if wanted is not None and 0 < wanted < VOID and wanted not in taken:
             return wanted
-        free = [value for value in range(1, VOID) if value not in {*taken, *self._values}]
+        free = {*range(1, VOID)} - taken.keys() - self._values
         if not free:
             raise ValueError(f"expected at most {VOID - 1} objects")
-        return free[0]
+        return min(free)
 
 
 def read(

@@ -6,7 +6,7 @@ import contextlib
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -68,6 +68,11 @@ def natural_key(path: pathlib.Path) -> list[tuple[int, int, str]]:
     """Returns a sort key under which runs of digits count as numbers."""
     parts = re.split(r"(\d+)", path.stem)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def in_natural_order(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns the paths with `frame2.jpg` before `frame10.jpg`, always in the same order."""
+    return sorted(sorted(paths), key=natural_key)
 
 
 def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:

@@ -187,7 +187,7 @@ def open_frames(
     paths = [entry for entry in found if pictures.is_visible(entry)]
     if not paths:
         raise InputError(f"{where} ({', '.join(pictures.IMAGE_SUFFIXES)}), found none")
-    frames = ImageFrames(sorted(paths, key=pictures.natural_key), frames_per_second)
+    frames = ImageFrames(pictures.in_natural_order(paths), frames_per_second)
     names = sorted(frames.names)
     for name, again in zip(names, names[1:]):
         if name == again:

@@ -117,14 +117,10 @@ def next_click(truth: np.ndarray, mask: np.ndarray) -> tuple[int, int] | None:
 
 def box(truth: np.ndarray) -> tuple[int, int, int, int]:
     """Returns left, top, right and bottom of a box around an object, with a margin."""
-    top, bottom, left, right = masks.bounds(truth)
+    rows, columns = masks.around(truth, _BOX_MARGIN)
     height, width = truth.shape
-    return (
-        max(0, left - _BOX_MARGIN),
-        max(0, top - _BOX_MARGIN),
-        min(width - 1, right - 1 + _BOX_MARGIN),
-        min(height - 1, bottom - 1 + _BOX_MARGIN),
-    )
+    right, bottom = min(width, columns.stop) - 1, min(height, rows.stop) - 1
+    return columns.start, rows.start, right, bottom
 
 
 def stroke(truth: np.ndarray) -> np.ndarray:
