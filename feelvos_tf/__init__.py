@@ -21,11 +21,11 @@ def load(
 ) -> VideoPredictor:
     """Returns a trained model that segments a video given as NumPy arrays.
 
-    feelvos_tf/inference/README.md shows everything it can do. On a CPU with AVX2 but without
-    AVX512-VNNI, set TF_ENABLE_ONEDNN_OPTS=1 before importing TensorFlow 2.15: a frame is then a
-    fifth faster, and the masks are those of the programs, which set it themselves. The first call
-    of a version writes 33 MB to ~/.cache/feelvos_tf, so that later processes start faster; set
-    FEELVOS_CACHE= to disable this.
+    feelvos_tf/inference/README.md shows everything that the predictor can do. On a CPU with AVX2
+    but without AVX512-VNNI, set TF_ENABLE_ONEDNN_OPTS=1 before importing TensorFlow 2.15: a frame
+    is then a fifth faster, and the masks are those of the programs, which set it themselves. The
+    first call of a version writes 33 MB to ~/.cache/feelvos_tf, so that later processes start
+    faster; set FEELVOS_CACHE= to disable this.
 
     Example:
       import feelvos_tf
@@ -46,7 +46,7 @@ def load(
       max_total_reference_pixels: most pixels (on a grid at a quarter of the frames' resolution)
         that an object keeps of all frames in which it was marked; limits how much RAM a video can
         take up. By default the model's own setting, which is 65536 unless it was changed.
-      window: share of a frame's pixels to compute, around the objects; 0 for whole frames, as in
+      window: share of a frame's pixels to process, around the objects; 0 for whole frames, as in
         the paper and, by default, with a SavedModel.
 
     Raises:

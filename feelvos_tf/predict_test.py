@@ -156,7 +156,7 @@ def test_part_of_a_video_with_masks_at_two_frames(saved_model, tmp_path):
         assert agreement(ids, given[int(name)]) > 0.98
         assert (2 in ids) == (int(name) >= 7)
     for more, sentence in {
-        "--mask_at=8:later.png": "is a mask for frame 8, expected one of the selected frames",
+        "--mask_at=8:later.png": "a selected frame after the first (3), found one for frame 8",
         "--mask_at=later.png": "expected FRAME:MASK",
         "--start=4,5": "--start: expected a frame's number or seconds",
         "--end=2": "--end: expected a frame after",
@@ -188,7 +188,7 @@ def test_a_tree_of_videos_one_of_which_is_broken(saved_model, tmp_path):
     again = predict_here(*arguments)
     assert again.returncode == 0 and "2 of 2 sequences were already complete" in again.stdout
     error = error_of(predict_here(*arguments, "--mask=a.png"))
-    assert "--videos: expected it without --mask, found both" in error
+    assert "--videos cannot be combined with --mask" in error
 
 
 def test_frames_through_a_pipe_become_masks(saved_model, tmp_path):

@@ -58,7 +58,7 @@ _ALLOW_MISSING = flags.DEFINE_bool(
 _COUNT_FIRST_FRAME = flags.DEFINE_bool(
     "count_first_frame",
     False,
-    "YouTube-Objects: also score the first annotated frame, whose mask is given. Papers do either.",
+    "YouTube-Objects: also score the first annotated frame, whose mask is given. Papers differ.",
     flag_values=_FLAGS,
 )
 

@@ -51,7 +51,7 @@ _INFERENCE_SIZE = flags.DEFINE_integer(
 _WINDOW = flags.DEFINE_float(
     "window",
     0.5,
-    "Default share of a frame's pixels that is computed, around the objects.",
+    "Default share of a frame's pixels to process, around the objects.",
     lower_bound=0.0,
     upper_bound=1.0,
     flag_values=_FLAGS,

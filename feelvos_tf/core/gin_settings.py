@@ -315,7 +315,7 @@ def _parse_errors(place: str) -> Iterator[None]:
 
 
 def _alternatives(sentence: str) -> str:
-    """Returns a hint at the names that may be meant, if the sentence is about an unknown one."""
+    """Returns a hint at names that may have been meant, if the sentence is about an unknown one."""
     unknown = _UNKNOWN.search(sentence)
     if not unknown:
         return ""

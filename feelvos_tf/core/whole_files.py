@@ -1,8 +1,8 @@
 """Reads entire files written by others: bytes, text, JSON and NumPy's .npz archives.
 
 All functions take the `path` of the file and `what` was expected there, e.g. "a list of videos",
-for the message of the InputError that they raise if the file is missing, damaged, too large or
-something else.
+for the message of the InputError that they raise if the file is missing, damaged, too large or of
+another kind.
 """
 
 from __future__ import annotations

@@ -58,6 +58,6 @@ def lock(handle: int, in_use: str) -> None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # Some network file systems have no locks; a single process works there nevertheless.
+        # Some network file systems have no locks; a single process still works there.
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
             raise InputError(in_use) from None

@@ -34,7 +34,7 @@ class CorruptRecordLog:
         self._lock = threading.Lock()
 
     def report(self, is_corrupt: tf.Tensor, paths: tf.Tensor, offsets: tf.Tensor) -> tf.Operation:
-        """Returns an operation that reports the corrupt record among several; fails at too many.
+        """Returns an operation that reports the corrupt one of several records; fails at too many.
 
         Args:
           is_corrupt: bool [], whether one of the records is corrupt.
@@ -125,7 +125,7 @@ def _describe(path: str, number: int, offset: int) -> str | None:
 
 
 def _first_corrupt(records: list[tuple[bytes, int]]) -> tuple[tuple[bytes, int], str]:
-    """Returns the first corrupt one of the records, and a message on what is corrupt."""
+    """Returns the first corrupt record, and a message on what is corrupt."""
     for path, offset in records:
         offsets = record_offsets.record_offsets(Path(path.decode()), lambda _: None)
         sentence = _describe(path.decode(), offsets.index(offset) + 1, offset)

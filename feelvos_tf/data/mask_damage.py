@@ -1,8 +1,8 @@
 """Makes ground-truth masks as wrong as predictions.
 
 Training feeds the previous frame's ground truth where inference feeds a prediction; damage narrows
-that gap. `damage_labels`, from the release, moves whole masks a little and, as there, is off by
-default. `draw_error`, our own, imitates the errors of a model that is fed its own masks: objects
+that gap. `damage_labels`, from the release, moves whole masks a little and is off by default, as it
+is there. `draw_error`, our own, imitates the errors of a model that is fed its own masks: objects
 that lack a part, leak into the background, include a bystander or are lost. In training, the model
 must see such errors to learn to correct them from the reference.
 """

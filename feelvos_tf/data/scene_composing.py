@@ -316,8 +316,8 @@ def relight(image: np.ndarray, saturation: float, contrast: float, shift: np.nda
 
     Args:
       image: uint8 [height, width, 3].
-      saturation: factor on the distance to grey.
-      contrast: factor on the distance to middle grey.
+      saturation: factor on the distance to gray.
+      contrast: factor on the distance to middle gray.
       shift: added to R, G and B, float32 [3].
     """
     grey = contrast * (1.0 - saturation) * np.outer(np.ones(3, np.float32), _LUMA)

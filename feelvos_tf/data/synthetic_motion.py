@@ -122,7 +122,7 @@ def sampling_grid(view: View, size: tuple[int, int]) -> tuple[np.ndarray, np.nda
       size: (height, width) of the frame.
 
     Returns:
-      x and y, float32 [height, width], in pixels of the picture; they may lie outside of it.
+      x and y, float32 [height, width], in pixels of the picture; they may lie outside it.
     """
     height, width = size
     cosine, sine = np.cos(view.rotation), np.sin(view.rotation)

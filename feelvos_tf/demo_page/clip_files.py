@@ -60,7 +60,7 @@ class ClipFiles:
           images: uint8 [height, width, 3] RGB each.
           frames_per_second: frame rate.
           max_frames: later frames are dropped.
-          max_side: of a frame's long side, in pixels; larger frames are scaled down.
+          max_side: longest side of a frame, in pixels; larger frames are scaled down.
 
         Raises:
           InputError: there is no frame, or the frames are too narrow or differ in size.
@@ -146,11 +146,11 @@ def _write_results(
     """Writes one kind of result file.
 
     Args:
-      make: returns what writes the files to a path.
+      make: takes a path and returns the `ResultFiles` to write there.
       only_masked: whether to leave out the frames without a mask.
       clip: whose results are written.
       objects: their ids.
-      path: see `make`.
+      path: of the file.
     """
     facts = VideoFacts(clip.frames_per_second, clip.count, sorted(objects))
     rate = Fraction(clip.frames_per_second).limit_denominator(1001)
@@ -213,6 +213,6 @@ def _scaled(image: np.ndarray, side: int) -> np.ndarray:
     height, width = image.shape[:2]
     if max(height, width) > _LARGEST_RATIO * min(height, width):
         raise InputError(
-            f"expected sides of a ratio up to {_LARGEST_RATIO}, found {width}x{height} pixels"
+            f"expected an aspect ratio of at most {_LARGEST_RATIO}, found {width}x{height} pixels"
         )
     return Selection(max_side=side).scaled(image)

@@ -38,7 +38,7 @@ class Limits(NamedTuple):
     Attributes:
       upload_bytes: size of an uploaded file.
       frames: per clip; later ones are dropped.
-      side: of a frame's long side, in pixels; larger frames are scaled down.
+      side: longest side of a frame, in pixels; larger frames are scaled down.
       objects: per visitor.
       visitors: at a time.
       idle_seconds: a visitor who sends no request for this long is removed.
@@ -420,7 +420,7 @@ class Visitors:
         self._by_key: dict[str, Visitor] = {}
 
     def find(self, key: str | None) -> Visitor | None:
-        """Returns the visitor of a key; None if there is none (any more)."""
+        """Returns the visitor of a key; None if there is none, or no longer one."""
         visitor = self._by_key.get(key)
         if visitor is not None:
             visitor.touch(has_returned=True)

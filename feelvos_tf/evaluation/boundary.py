@@ -37,8 +37,8 @@ def contour(mask: np.ndarray) -> np.ndarray:
     Returns:
       uint8 [height, width] of 0 and 1.
     """
-    # A pixel is contour if the 2x2 block that starts at it is not constant. OpenCV excludes pixels
-    # outside the image from both the maximum and the minimum.
+    # A pixel is on the contour if the 2x2 block that starts at it is not constant. OpenCV excludes
+    # pixels outside the image from both the maximum and the minimum.
     largest = cv2.dilate(mask, _BLOCK, anchor=(0, 0))
     return cv2.bitwise_xor(largest, cv2.erode(mask, _BLOCK, anchor=(0, 0)))
 

@@ -265,7 +265,7 @@ class CommandLine:
             )
 
     def _prompter(self, make_predictor: Callable[[], Propagator]) -> tuple:
-        """Returns what makes the predictor, and the prompter for --points or None without them."""
+        """Returns a function that makes the predictor, and the prompter for --points, if given."""
 
         def make() -> Propagator:
             tqdm.write("loading the model ...")

@@ -47,7 +47,7 @@ class DistanceMaps:
             self._waiting.append(predictor.distance_maps())
 
     def files(self, video: InputVideo) -> DistanceMapFiles:
-        """Returns what writes the maps along with the other results of a video."""
+        """Returns the writer of the maps, which are written with the other results of a video."""
         return DistanceMapFiles(self.folder_of(video), self._waiting)
 
 

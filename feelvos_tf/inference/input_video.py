@@ -231,8 +231,8 @@ def from_video(
         position, rest = divmod(number - selection.start, selection.every)
         if rest or position < 1 or (selection.end is not None and number >= selection.end):
             raise InputError(
-                f"{path}: is a mask for frame {number}, expected one of the selected frames "
-                f"after the first ({selection.start})"
+                f"{path}: expected a mask for a selected frame after the first "
+                f"({selection.start}), found one for frame {number}"
             )
         placed[position] = (pathlib.Path(path), None)
     is_one = isinstance(mask_path, (str, os.PathLike))
@@ -261,13 +261,13 @@ def check(input_video: InputVideo) -> None:
 
 
 def check_used(input_video: InputVideo, length: int) -> None:
-    """Raises InputError if a mask is given for a frame beyond the `length` frames."""
+    """Raises InputError if a mask is given for a frame beyond the first `length` ones."""
     for position, (path, _) in sorted(input_video.later_masks.items()):
         if position >= length:
             raise InputError(
-                f"{path}: is a mask for frame {input_video.selection.number(position)}, expected "
-                f"one for a frame of {input_video.name}, which ends with frame "
-                f"{input_video.selection.number(length - 1)}"
+                f"{path}: expected a mask for a frame of {input_video.name}, which ends with frame "
+                f"{input_video.selection.number(length - 1)}, found one for frame "
+                f"{input_video.selection.number(position)}"
             )
 
 

@@ -158,7 +158,7 @@ class ModelFlags:
             return tuple(given)
         if self._holders["fast"].value or self.window:
             other = "--fast" if self._holders["fast"].value else "--window"
-            raise InputError(f"--best: expected it without {other}, found both")
+            raise InputError(f"--best cannot be combined with {other}")
         if self.path is not None:
             raise InputError(
                 "--best: expected the bundled model or the folder of a training run, since the "
@@ -199,8 +199,8 @@ def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
         "window": flags.DEFINE_float(
             "window",
             None,
-            "Compute this share of a frame's pixels, around the objects: small ones are enlarged "
-            "and large ones reduced to fit it. 0 computes whole frames, as in the paper and, by "
+            "Process this share of a frame's pixels, around the objects: small ones are enlarged "
+            "and large ones reduced to fit it. 0 processes whole frames, as in the paper and, by "
             "default, with a --saved_model.",
             lower_bound=0.0,
             upper_bound=1.0,
@@ -216,7 +216,7 @@ def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
         "best": flags.DEFINE_bool(
             "best",
             False,
-            "Compute whole frames at two scales and average the results: several times as slow, "
+            "Process whole frames at two scales and average the results: several times as slow, "
             "and more accurate on some videos but not on all (see the model card).",
             **own,
         ),
@@ -249,7 +249,7 @@ def bundled_inference_size(folder: str | os.PathLike[str] = BUNDLED) -> int:
 
 
 def bundled_window(folder: str | os.PathLike[str] = BUNDLED) -> float:
-    """Returns the share of a frame that the bundled model computes; see `VideoPredictor`.
+    """Returns the share of a frame that the bundled model processes; see `VideoPredictor`.
 
     Raises:
       InputError: the settings lack it.

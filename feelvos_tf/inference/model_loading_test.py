@@ -176,8 +176,8 @@ def test_best_means_whole_frames_at_two_scales_unless_overridden():
     predictor = choice.load()._model
     assert predictor.scales == (1.0, 1.5) and predictor.merge == "max"
     for arguments, sentence in (
-        (("--best", "--fast"), "--best: expected it without --fast"),
-        (("--best", "--window=0.5"), "--best: expected it without --window"),
+        (("--best", "--fast"), "--best cannot be combined with --fast"),
+        (("--best", "--window=0.5"), "--best cannot be combined with --window"),
         (("--best", "--saved_model=x"), "found --saved_model"),
     ):
         with pytest.raises(InputError, match=sentence):

@@ -10,7 +10,7 @@ in this folder lists their accuracy.
    object; then it refines the outline at the model's size, in a window around the result.
 2. Each later mark corrects the mask so far, in a window around the mark. Only the changes connected
    to the mark are applied, so that more marks do no harm elsewhere.
-3. The outline moves to edges of the image nearby.
+3. The outline moves to nearby edges of the image.
 
 Features are computed once per image.
 """

@@ -62,7 +62,11 @@ def test_objects_are_followed_from_the_frames_they_are_marked_in(program, tmp_pa
         ([{**CLICK, "labels": [0]}], (), "objects.json: object 7 in frame 0: expected a point on"),
         ([{**CLICK, "frame": 1}], (), "expected an object in the first frame (0)"),
         ([CLICK, {**CLICK, "frame": 9}], (), "expected frames of the video, found frame 9"),
-        ([CLICK, {**CLICK, "frame": 1}], ("--every=2",), "is a mask for frame 1, expected one of"),
+        (
+            [CLICK, {**CLICK, "frame": 1}],
+            ("--every=2",),
+            "after the first (0), found one for frame 1",
+        ),
         ([CLICK], ("--mask=mask.png",), "--mask (of its first frame) or --points"),
         ([CLICK], ("--mask_at=1:mask.png",), "--points: expected video files without --mask_at"),
     ],

@@ -30,7 +30,7 @@ SECONDS_BETWEEN_STATES = 20.0
 
 
 class Propagator(Protocol):
-    """Interface of what follows the objects of one video: a `VideoPredictor` or a baseline.
+    """Interface for following the objects of one video: a `VideoPredictor` or a baseline.
 
     Attributes:
       object_ids: the ids that are followed; 0 is the background.
@@ -282,7 +282,7 @@ def propagate_video(
     predictor = predictor.another()
     start_over = start_over or bool(on_frame)
     with contextlib.ExitStack() as stack:
-        # Entered first, so that the other files are closed after the masks and not older than they.
+        # Entered first, so that the other files are closed after the masks and are not older.
         facts = _facts(video)
         writers = [stack.enter_context(files.writing(facts)) for files in outputs.files]
         folder = stack.enter_context(mask_folder.replacing(outputs.masks, stamp, start_over))

@@ -41,7 +41,7 @@ def pack(
       inference_size: size at which the model ran; None for the frames' own.
       identity: of the model.
       seen: of the last frame.
-      window: share of a frame that the model computes; 0 for whole frames.
+      window: share of a frame that the model processes; 0 for whole frames.
     """
     arrays = {name: np.array(value) for name, value in state.items()}
     return {
@@ -70,7 +70,7 @@ def unpack(
       frame_size: of the video in progress; None if there is none.
       inference_size: size at which the model runs.
       identity: of the model.
-      window: share of a frame that the model computes.
+      window: share of a frame that the model processes.
 
     Raises:
       InputError: the state belongs to another model or size, or is damaged.

@@ -58,8 +58,8 @@ def define(flag_values: flags.FlagValues) -> VideoFlags:
             "mask",
             None,
             "The objects of the first frame: a PNG with ids, with colors or white on black, or one "
-            "drawn on the frame itself; a file per object (1.png,2.png); or JSON (COCO run lengths "
-            "or polygons, labelme).",
+            "drawn on the frame itself; a file per object (1.png,2.png); or JSON (COCO RLE or "
+            "polygons, labelme).",
             **own,
         ),
         "points": flags.DEFINE_string(
@@ -154,7 +154,7 @@ class VideoFlags:
         if self.value("videos") is not None:
             wrong = [name for name in ("video", *given) if name not in _OF_MANY]
             if self.source is not None or wrong[1:]:
-                raise InputError(f"--videos: expected it without --{wrong[-1]}, found both")
+                raise InputError(f"--videos cannot be combined with --{wrong[-1]}")
             return
         if self.source is None:
             if "mask" in given:
@@ -169,7 +169,7 @@ class VideoFlags:
             raise InputError(f"--points: expected video files without --mask_at, found {wrong}")
         if self.value("first_frame") is not None:
             if self.value("mask_at"):
-                raise InputError("--first_frame: expected it without --mask_at, found both")
+                raise InputError("--first_frame cannot be combined with --mask_at")
             if pathlib.Path(self.value("first_frame")).suffix.lower() != ".png":
                 raise InputError("--first_frame: expected a name that ends in .png")
         if self.source != PIPE and (self._is_given("raw_size") or self._is_given("raw_format")):

@@ -50,7 +50,7 @@ class VideoPredictor:
     Attributes:
       inference_size: pixels on the short side of the frames while the model runs; None for the
         frames' own size.
-      window: share of a frame's pixels that the model computes, around the objects; more only if
+      window: share of a frame's pixels that the model processes, around the objects; more only if
         they need more; 0 for whole frames.
     """
 

@@ -1,7 +1,7 @@
-"""The window: the part of a frame that the network computes, at a scale of its own.
+"""The window: the part of a frame that the network processes, at a scale of its own.
 
 Objects fill a small part of most frames. The gate (`gating.py`) drops what appears far from their
-previous masks anyway, so it need not be computed, and small objects deserve a higher resolution.
+previous masks anyway, so it need not be processed, and small objects deserve a higher resolution.
 Neither the paper nor the 2019 release has a window.
 
 The network's state holds the part of the last frame that the window showed. When the window moves,

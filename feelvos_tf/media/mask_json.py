@@ -1,4 +1,4 @@
-"""Reads the objects of one frame from JSON: COCO's run lengths and polygons, labelme's shapes.
+"""Reads the objects of one frame from JSON: COCO's RLE and polygons, labelme's shapes.
 
 Accepted forms, recognized by their keys:
 
@@ -26,7 +26,7 @@ from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures, rle
 
-_WHAT = "objects as JSON (COCO run lengths or polygons, or labelme)"
+_WHAT = "objects as JSON (COCO RLE or polygons, or labelme)"
 _MAX_COORDINATE = 1e5
 _MAX_PARTS = 2000  # Polygons and masks in one file.
 _MAX_PIXELS = 1 << 28  # In the boxes of all polygons and masks, which determine the time it takes.
@@ -78,7 +78,7 @@ def read(path: str | os.PathLike[str], size: tuple[int, int] | None, id_of: Call
 
 
 def _size(path: Any, content: Any, size: tuple[int, int] | None) -> tuple[int, int]:
-    """Returns the size given in the file, or else the frame's, or else that of run lengths."""
+    """Returns the size given in the file, else the frame's, else that of run lengths."""
     named = None
     if isinstance(content, dict):
         picture = _picture(content)

@@ -21,7 +21,7 @@ _LEAST_PIXELS = 64  # On either side, for a model of its colors.
 
 
 def snap(image: np.ndarray, mask: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Returns the mask with its outline moved to edges of the image nearby.
+    """Returns the mask with its outline moved to nearby edges of the image.
 
     Args:
       image: uint8 [height, width, 3] RGB.

@@ -102,7 +102,7 @@ class VideoWriter:
         if self._encoding.pixels != self._encoding.takes:
             frame = frame.reformat(format=self._encoding.pixels, dst_colorspace=context.colorspace)
         frame.time_base = context.time_base
-        # Broken sources have two frames with the same time, which encoders refuse.
+        # Broken sources may have two frames with the same time, which encoders refuse.
         ticks = round((time - self._first_time) / Fraction(context.time_base))
         frame.pts = self._last = max(ticks, self._last + 1)
         self._count += 1

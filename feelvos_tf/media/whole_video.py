@@ -1,6 +1,6 @@
 """Detects truncated videos, which hold less than they declare: broken downloads and recordings.
 
-Decoders end without an error there, so a tenth of the masks would pass for all of them.
+Decoders stop there without an error, so a tenth of the masks would pass for all of them.
 """
 
 from __future__ import annotations

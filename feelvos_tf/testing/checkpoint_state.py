@@ -11,7 +11,7 @@ import tensorflow as tf
 def read(folder: pathlib.Path, step: int) -> dict[str, np.ndarray]:
     """Returns every tensor of a checkpoint: weights, averages, optimizer slots, step.
 
-    Except TensorFlow's own counter of saved checkpoints, which nothing reads.
+    TensorFlow's own counter of saved checkpoints, which nothing reads, is left out.
     """
     reader = tf.train.load_checkpoint(str(folder / f"ckpt-{step}"))
     names = reader.get_variable_to_shape_map()

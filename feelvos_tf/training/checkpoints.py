@@ -210,7 +210,7 @@ def _damaged(path: str, error: Exception) -> DamagedCheckpointError:
 
 
 def _remove_unfinished(folder: pathlib.Path) -> None:
-    """Deletes the remains of a checkpoint whose writing was killed or met a full disk.
+    """Deletes the remains of a checkpoint whose writing was killed or filled the disk.
 
     TensorFlow first writes files with temporary names, which it would never read or delete again.
     """

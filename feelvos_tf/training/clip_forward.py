@@ -87,7 +87,7 @@ def roll_out(
       seed: integer `[2]` that the sampling of reference pixels derives from; None for a different
         sample every time.
       feedback: what frames after the current one get from the frame before: its hard "labels", as
-        at prediction, which pass no gradient, or its "probabilities", which do, as in the release
+        at inference, which pass no gradient, or its "probabilities", which do, as in the release
         without previous-frame matching.
     """
     indices = resize_nearest(labels[:CURRENT], tf.shape(embeddings[0])[:2])

@@ -325,7 +325,7 @@ def is_head(name: str) -> bool:
 
 
 def move_average(average: tf.Variable, value: tf.Tensor, decay: float | tf.Tensor) -> None:
-    """Moves an exponential average towards a value."""
+    """Moves an exponential average toward a value."""
     average.assign(decay * average + (1.0 - decay) * value)
 
 

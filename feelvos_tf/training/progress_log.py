@@ -61,7 +61,7 @@ class ProgressLog:
         self._started = self._last_time = time.monotonic()
         self._first_step = step
         self.is_first = True
-        say(f"step {step} of {num_steps}: building the training graph, this takes a while")
+        say(f"step {step} of {num_steps}: building the training graph; this takes a while")
 
     def add(
         self, step: int, scalars: Mapping[str, tf.Tensor], video_names: Sequence[tf.Tensor] = ()

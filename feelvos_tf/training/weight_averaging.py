@@ -47,7 +47,7 @@ class WeightAverage:
         self.state = tf.train.Checkpoint(averages=self.averages, num_updates=self.num_updates)
 
     def update(self) -> None:
-        """Moves the averages towards the weights; call in every replica's replica context."""
+        """Moves the averages toward the weights; call in every replica's replica context."""
         tf.distribute.get_replica_context().merge_call(self._update)
 
     def restart(self) -> None:

@@ -82,7 +82,7 @@ class _Step:
         return tf.function(lambda: self._step.gradients(self._batch)[0])
 
     def update(self) -> Callable[[], object]:
-        """Returns a function that updates the weights by given gradients."""
+        """Returns a function that updates the weights from given gradients."""
         return tf.function(lambda: self._optimizer.apply(self._gradients, tf.constant(0.0)))
 
     def input(self) -> Callable[[], object]:

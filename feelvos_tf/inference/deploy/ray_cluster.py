@@ -1,8 +1,8 @@
 """Propagates masks on a Ray cluster, with a model per GPU or per few cores.
 
-Ray distributes the videos to actors, restarts an actor that was killed and gives it its video
-again, which resumes from the last saved state. All machines must see the same files under the same
-names.
+Ray distributes the videos to actors. It restarts an actor that was killed and gives it back its
+video, which resumes from the last saved state. All machines must see the same files under the same
+paths.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Segments the videos of a data set into COCO run lengths and reads these with pycocotools.
+"""Segments the videos of a data set into COCO RLE and reads it with pycocotools.
 
 Running it again resumes where it stopped and skips complete videos. The same as a command:
 `python -m feelvos_tf.predict --dataset_root=testdata --output_dir=OUT --save=rle
