@@ -93,7 +93,7 @@ def check_new(path: str | os.PathLike[str]) -> None:
 
 @contextlib.contextmanager
 def _temporary_beside(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a new, locked file beside `target`, which is removed or renamed by the end.
+    """Yields a new, locked file beside `target`, which is removed or renamed in the end.
 
     Parent folders are created, and what killed processes left there is removed.
     """

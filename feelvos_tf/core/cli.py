@@ -195,7 +195,7 @@ def _load_quietly(loader: importlib.abc.Loader, module: ModuleType) -> None:
 def _without_start_up_lines() -> Iterator[None]:
     """Drops the start-up lines that this process, including its C++ libraries, writes to stderr.
 
-    A separate process filters them, so that the last words of a library that aborts get through.
+    A separate process filters them, so that the last messages of a library that aborts get through.
     """
     sed = shutil.which("sed")
     if sed is None:

@@ -231,7 +231,7 @@ def _texts(path: str, including: tuple[str, ...] = ()) -> Iterator[_Text]:
     for number, line in enumerate([*lines, None]):
         include = line is not None and _INCLUDE.fullmatch(line)
         if line is None or include:
-            # Leading empty lines keep the line numbers in messages right.
+            # Leading empty lines keep the line numbers in messages correct.
             yield _Text(path, "\n" * begin + "\n".join(lines[begin:number]))
             begin = number + 1
         if include:

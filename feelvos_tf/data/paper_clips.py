@@ -158,7 +158,7 @@ def draw_frames(num_frames: tf.Tensor, seed: tf.Tensor, clips: ClipSettings) -> 
     current frame are adjacent; so are those that follow.
 
     Reproduction trap: none but the reference can be the last frame of the video. Source: the 2019
-    release, `utils/video_input_generator.py`, which counts the reference as one of the run of
+    release, `utils/video_input_generator.py`, which counts the reference as part of the run of
     frames.
 
     Args:

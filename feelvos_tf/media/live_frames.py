@@ -69,7 +69,7 @@ class LiveFrames(Frames):
             self.stop()
 
     def _next(self) -> Frame | None:
-        """Returns the next frame, None at the end; reraises errors of the reader thread."""
+        """Returns the next frame, None at the end; re-raises errors of the reader thread."""
         while not self._is_stopped.is_set():
             try:
                 arrived = self._arrived.get(timeout=_POLL_SECONDS)

@@ -89,7 +89,7 @@ def check_replaceable(folder: pathlib.Path) -> None:
             raise InputError(f"{path}: expected a folder to write masks to, found a link")
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: expected a folder to write masks to, found a file")
-        # Hidden files are unfinished output, or what systems leave in every folder.
+        # Hidden files are unfinished output, or left by the operating system in every folder.
         visible = path.is_dir() and any(not entry.name.startswith(".") for entry in path.iterdir())
         if visible and not _read_stamp(path):
             raise InputError(

@@ -15,8 +15,8 @@ def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, restored: Collection
 
     The release freezes batch-norm statistics even in layers that start from random weights, where
     mean and variance are 0 and 1. Those layers then attenuate their input, the embeddings of all
-    pixels are nearly equal, and the first few thousand steps learn almost nothing. Statistics of
-    real images keep the signal at unit scale from the first step on.
+    pixels are nearly equal, and almost nothing is learned in the first few thousand steps.
+    Statistics of real images keep the signal at unit scale from the first step on.
 
     Args:
       model: with its variables created and, if there is a checkpoint, restored.
