@@ -50,6 +50,7 @@ def test_confident_pixels_of_every_second_frame_are_remembered_and_earlier_ones_
         tf.constant([0, 3, 7]), tf.constant(False), (), tf.constant(0)
     )
     memory, confident = nothing, []
+    per_frame, most = (45, 30, 30), (105, 70, 70)
     for frame in range(1, 13):
         embeddings = rng.random([24, 40, 4], np.float32)
         # Object 7 is small; void and uncertain pixels are everywhere.
@@ -58,7 +59,12 @@ def test_confident_pixels_of_every_second_frame_are_remembered_and_earlier_ones_
         previous = Previous(*map(tf.constant, (embeddings, indices, np.zeros([3, 24, 40], "f4"))))
         scale = video_state.ScaleState(nothing, previous, memory)
         state = video_state.remember(
-            state._replace(scales=(scale,)), tf.constant(probabilities), 2, 30, 70, 0.8
+            state._replace(scales=(scale,)),
+            tf.constant(probabilities),
+            2,
+            tf.constant(per_frame),
+            tf.constant(most),
+            0.8,
         )
         assert int(state.frames) == frame
         before, memory = memory, state.scales[0].memory
@@ -70,12 +76,13 @@ def test_confident_pixels_of_every_second_frame_are_remembered_and_earlier_ones_
         confident.append([rows(embeddings[(indices == i) & (sure >= 0.8)]) for i in range(3)])
         for i in range(3):
             added = rows(new[i]) - rows(old[i])
-            assert added <= confident[-1][i] and len(new[i]) <= 70
-            if len(old[i]) + min(30, len(confident[-1][i])) <= 70:
-                assert rows(old[i]) <= rows(new[i]) and len(added) == min(30, len(confident[-1][i]))
+            assert added <= confident[-1][i] and len(new[i]) <= most[i]
+            expected = min(per_frame[i], len(confident[-1][i]))
+            if len(old[i]) + expected <= most[i]:
+                assert rows(old[i]) <= rows(new[i]) and len(added) == expected
     for i in (0, 1):
         counts = [len(rows(new[i]) & each[i]) for each in confident]
-        assert len(new[i]) == 70 == sum(counts)
+        assert len(new[i]) == most[i] == sum(counts)
         assert counts == sorted(counts) and counts[0] > 0
 
 

@@ -101,6 +101,8 @@ class Predictor(tf.Module):
         references, see `state.remember` (0: no memory, as in paper and release).
       memory_pixels: pixels of each object that a remembered frame contributes.
       max_memory_pixels: most pixels of each object in the memory.
+      background_factor: the background, which is more varied than any object, has this many times
+        as many pixels in references and memory (1 in paper and release).
       memory_probability: least probability of a remembered pixel.
       gate_radius: in pixels of the stride-4 grid; parts of a mask farther than this from the
         object's previous mask are dropped, see `gating` (0: no gate, as in paper and release).
@@ -122,6 +124,7 @@ class Predictor(tf.Module):
         memory_every: settings.Count = 0,
         memory_pixels: settings.PositiveInt = 256,
         max_memory_pixels: settings.PositiveInt = 1024,
+        background_factor: Annotated[int, Between(1, 100)] = 1,
         memory_probability: settings.Probability = 0.8,
         gate_radius: Annotated[int, Between(0, 1000)] = 0,
     ):
@@ -145,6 +148,7 @@ class Predictor(tf.Module):
         self.memory_every = memory_every
         self.memory_pixels = memory_pixels
         self.max_memory_pixels = max_memory_pixels
+        self.background_factor = background_factor
         self.memory_probability = memory_probability
         self.gate_radius = gate_radius
         # Traced once for all functions, without autograph, which takes several times as long.
@@ -219,7 +223,7 @@ class Predictor(tf.Module):
             mask, object_ids, look.scale, tf.shape(embeddings)[:2]
         )
         num_objects = tf.size(object_ids)
-        reference = self._reference(embeddings, indices, num_objects)
+        reference = self._reference(embeddings, indices, object_ids)
         masks = object_labels.one_hot(indices, num_objects)
         memory = None
         if self.memory_every:
@@ -227,13 +231,20 @@ class Predictor(tf.Module):
         return ScaleState(reference, Previous(embeddings, indices, masks), memory)
 
     def _reference(
-        self, embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor
+        self, embeddings: tf.Tensor, indices: tf.Tensor, object_ids: tf.Tensor
     ) -> Reference:
         """Returns a reference with at most `max_reference_pixels` pixels of each object."""
-        if self.reference_reduction == "kmeans" and self.max_reference_pixels:
-            every = prepare_reference(embeddings, indices, num_objects)
-            return tf.function(cluster_reference)(every, self.max_reference_pixels)
-        return prepare_reference(embeddings, indices, num_objects, self.max_reference_pixels, _SEED)
+        if not self.max_reference_pixels:
+            return prepare_reference(embeddings, indices, tf.size(object_ids))
+        most = self._pixels(self.max_reference_pixels, object_ids)
+        if self.reference_reduction == "kmeans":
+            every = prepare_reference(embeddings, indices, tf.size(object_ids))
+            return tf.function(cluster_reference)(every, most)
+        return prepare_reference(embeddings, indices, tf.size(object_ids), most, _SEED)
+
+    def _pixels(self, of_object: int, object_ids: tf.Tensor) -> tf.Tensor:
+        """Returns int32 `[objects]`: a number of pixels of an object, for each of them."""
+        return tf.where(object_ids == 0, self.background_factor * of_object, of_object)
 
     def _add_objects(self, mask: tf.Tensor, state: State) -> State:
         """Returns the state with new objects in the last frame; call it as `add_objects`.
@@ -365,8 +376,8 @@ class Predictor(tf.Module):
                 after,
                 tf.nn.softmax(logits),
                 self.memory_every,
-                self.memory_pixels,
-                self.max_memory_pixels,
+                self._pixels(self.memory_pixels, before.object_ids),
+                self._pixels(self.max_memory_pixels, before.object_ids),
                 self.memory_probability,
             )
         ids = tf.cast(tf.gather(before.object_ids, winners), tf.uint8)

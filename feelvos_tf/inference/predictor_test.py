@@ -71,6 +71,29 @@ def test_reference_pixels_of_every_object_are_reduced(model, eagerly, method):
     assert set(np.unique(ids)) <= {0, 3, 7}
 
 
+@pytest.mark.parametrize("method", ["random", "kmeans"])
+def test_the_background_has_a_multiple_of_the_pixels_of_an_object(model, eagerly, method):
+    images, mask = video(2)
+    predictor = Predictor(
+        model,
+        max_reference_pixels=9,
+        reference_reduction=method,
+        background_factor=3,
+        memory_every=1,
+        memory_pixels=4,
+        max_memory_pixels=6,
+        memory_probability=0.0,
+    )
+    state = predictor.start(images[0], mask)
+    np.testing.assert_array_equal(state["reference_offsets"], [0, 27, 36, 45])
+    for expected in ([0, 12, 16, 20], [0, 18, 24, 30]):
+        _, _, state = predictor.step(images[1], state)
+        np.testing.assert_array_equal(state["memory_offsets"], expected)
+    everywhere = tf.where(mask == 0, tf.constant(5, tf.uint8), mask)
+    state = predictor.start(images[0], everywhere)
+    np.testing.assert_array_equal(state["reference_offsets"], [0, 9, 18, 27])
+
+
 def logits_at(model, images, mask, scale):
     """Returns low-resolution logits [1, h, w, objects] of images[1], from the network's parts."""
     images, mask = images.numpy(), mask.numpy()
@@ -195,6 +218,7 @@ def test_settings_out_of_range_are_rejected(model):
         ({"merge": "min"}, "Predictor.merge: expected 'max' or 'avg', found 'min'"),
         ({"feedback": "hard"}, "Predictor.feedback: expected 'labels' or 'prob.*, found 'hard'"),
         ({"max_reference_pixels": -1}, "Predictor.max_reference_pixels"),
+        ({"background_factor": 0}, "Predictor.background_factor: expected int of 1 to 100"),
         ({"gate_radius": -1}, "Predictor.gate_radius: expected int of 0 to 1000, found -1"),
         ({"scales": 1.0}, r"Predictor.scales: expected Sequence\[float\], found 1.0"),
         ({"feedback": True}, "Predictor.feedback: expected 'labels' or .*, found True"),

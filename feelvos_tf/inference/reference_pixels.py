@@ -48,18 +48,23 @@ def grouped(
       pixels: float32 `[pixels, channels]`.
       of_pixels: int32 `[pixels]`, the object of each pixel.
       num_objects: int32 scalar.
-      max_pixels: int32 scalar; 0 keeps all.
+      max_pixels: int32 scalar or, one for each object, `[objects]`; 0 keeps all.
     """
     order = tf.argsort(of_pixels, stable=True)
     of_pixels = tf.gather(of_pixels, order)
-    kept = _kept(of_pixels, max_pixels)
+    kept = _kept(of_pixels, tf.gather(tf.broadcast_to(max_pixels, [num_objects]), of_pixels))
     order, of_pixels = tf.boolean_mask(order, kept), tf.boolean_mask(of_pixels, kept)
     offsets = tf.searchsorted(of_pixels, tf.range(num_objects + 1))
     return Reference(tf.gather(pixels, order), offsets)
 
 
 def _kept(of_pixels: tf.Tensor, max_pixels: tf.Tensor) -> tf.Tensor:
-    """Returns which pixels to keep, bool `[pixels]`; `of_pixels` is ascending."""
+    """Returns which pixels to keep, bool `[pixels]`; `of_pixels` is ascending.
+
+    Args:
+      of_pixels: see `grouped`.
+      max_pixels: int32 `[pixels]`, for the object of each pixel.
+    """
     first = tf.searchsorted(of_pixels, of_pixels, side="left")
     end = tf.searchsorted(of_pixels, of_pixels, side="right")
     # Products of two counts may not fit into 32 bits.
@@ -70,8 +75,8 @@ def _kept(of_pixels: tf.Tensor, max_pixels: tf.Tensor) -> tf.Tensor:
     return (bound == 0) | (count <= bound) | is_chosen
 
 
-def cluster_reference(reference: Reference, max_pixels: int) -> Reference:
-    """Returns a reference with at most `max_pixels` pixels per object.
+def cluster_reference(reference: Reference, max_pixels: tf.Tensor) -> Reference:
+    """Returns a reference with at most `max_pixels` (int32 `[objects]`) pixels per object.
 
     Objects with more pixels are represented by that many k-means centers (Lloyd's algorithm, 10
     rounds, started from pixels evenly spaced in reading order, so that the same frame gives the
@@ -82,8 +87,8 @@ def cluster_reference(reference: Reference, max_pixels: int) -> Reference:
     kept = tf.TensorArray(tf.float32, num_objects, infer_shape=False, element_shape=shape)
     for i in tf.range(num_objects):
         pixels = reference.embeddings[reference.offsets[i] : reference.offsets[i + 1]]
-        if tf.shape(pixels)[0] > max_pixels:
-            pixels = k_means(pixels, max_pixels)
+        if tf.shape(pixels)[0] > max_pixels[i]:
+            pixels = k_means(pixels, max_pixels[i])
         kept = kept.write(i, pixels)
     sizes = tf.minimum(reference.offsets[1:] - reference.offsets[:-1], max_pixels)
     return Reference(kept.concat(), tf.concat([[0], tf.cumsum(sizes)], 0))

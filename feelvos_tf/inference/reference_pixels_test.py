@@ -33,7 +33,7 @@ def test_only_objects_with_too_many_pixels_are_reduced():
     indices = np.zeros((6, 8), np.int32)
     indices[0, :3], indices[1:3] = 1, 2
     reference = prepare_reference(tf.constant(embeddings), tf.constant(indices), tf.constant(4))
-    reduced = tf.function(cluster_reference)(reference, 5)
+    reduced = tf.function(cluster_reference)(reference, tf.fill([4], 5))
     assert reduced.offsets.numpy().tolist() == [0, 5, 8, 13, 13]
     np.testing.assert_array_equal(reduced.embeddings[5:8], embeddings[0, :3])
     expected = numpy_k_means(embeddings[1:3].reshape(-1, 4), 5)

@@ -142,8 +142,8 @@ def add_objects(
       state: after any frame.
       mask: uint8 `[height, width]` ids, of the frames' size.
       scales: of the image pyramid.
-      make_reference: embeddings `[h, w, channels]`, object indices `[h, w]` and the number of
-        objects -> reference.
+      make_reference: embeddings `[h, w, channels]`, object indices `[h, w]` and object ids
+        `[objects]` -> reference.
       max_pixels: int32 scalar, reference pixels that an object keeps from all frames (0: all).
     """
     pixels = tf.boolean_mask(mask, (mask != 0) & (mask != VOID))
@@ -163,7 +163,7 @@ def add_objects(
         owner = tf.maximum(previous.indices, 0)
         renewed = (previous.indices != NO_OBJECT) & tf.gather(is_new | gives_up, owner)
         given = tf.where(renewed, previous.indices, NO_OBJECT)
-        added = make_reference(previous.embeddings, given, tf.size(object_ids))
+        added = make_reference(previous.embeddings, given, object_ids)
         reference = reference_pixels.joined(before.reference, added, gives_up, max_pixels)
         return ScaleState(reference, previous, before.memory)
 
@@ -253,7 +253,7 @@ def correct(
         previous, is_marked = _marked(at_scale.previous, full, marked_indices, scale)
         is_given = is_marked | state.previous_is_reference
         given = tf.where(is_given, previous.indices, NO_OBJECT)
-        added = make_reference(previous.embeddings, given, num_objects)
+        added = make_reference(previous.embeddings, given, state.object_ids)
         reference = reference_pixels.joined(at_scale.reference, added, replaced, max_pixels)
         memory = None
         if at_scale.memory is not None:  # The remembered pixels may have caused the mistake.
@@ -321,8 +321,8 @@ def remember(
     state: PredictorState,
     probabilities: tf.Tensor,
     every: int,
-    pixels_per_frame: int,
-    max_pixels: int,
+    pixels_per_frame: tf.Tensor,
+    max_pixels: tf.Tensor,
     min_probability: float,
 ) -> PredictorState:
     """Returns the state after one more frame, with some of its confident pixels in the memory.
@@ -335,9 +335,9 @@ def remember(
       state: with the frame as its last one.
       probabilities: float32 `[1, h, w, objects]` of the frame.
       every: every n-th frame is remembered.
-      pixels_per_frame: pixels of each object to remember, drawn at random.
-      max_pixels: pixels of each object to keep; above it all frames are thinned equally, so that
-        earlier ones fade.
+      pixels_per_frame: int32 `[objects]`, pixels of each object to remember, drawn at random.
+      max_pixels: int32 `[objects]`, pixels of each object to keep; above it all frames are thinned
+        equally, so that earlier ones fade.
       min_probability: least probability of a remembered pixel.
     """
     frames = state.frames + 1
@@ -351,9 +351,7 @@ def remember(
         # Reproducible, so that a restored state gives the same results.
         seed = tf.stack([frames, 0])
         added = prepare_reference(embeddings, chosen, num_objects, pixels_per_frame, seed)
-        return reference_pixels.joined(
-            memory, added, tf.fill([num_objects], False), tf.constant(max_pixels)
-        )
+        return reference_pixels.joined(memory, added, tf.fill([num_objects], False), max_pixels)
 
     memories = tf.cond(
         frames % every == 0,

@@ -57,7 +57,7 @@ def prepare_reference(
     embeddings: tf.Tensor,
     indices: tf.Tensor,
     num_objects: tf.Tensor,
-    max_pixels: int = 0,
+    max_pixels: int | tf.Tensor = 0,
     seed: tf.Tensor | None = None,
 ) -> Reference:
     """Returns the reference side of the matching.
@@ -67,19 +67,21 @@ def prepare_reference(
       indices: int32 `[h, w]` object indices; pixels with a negative one are left out.
       num_objects: int32 scalar.
       max_pixels: at most this many pixels per object are kept, chosen at random (0: all of them).
-        The paper keeps 1024 while training.
+        The paper keeps 1024 while training. An int32 `[objects]` holds a number above 0 for each.
       seed: integer `[2]`, for the choice; None draws at random.
     """
     labels = tf.reshape(indices, [-1])
     order = tf.argsort(labels, stable=True)
-    if max_pixels:
+    is_bounded = tf.is_tensor(max_pixels) or max_pixels > 0
+    if is_bounded:
         shuffled = shuffle(tf.range(tf.size(labels)), seed)
         order = tf.gather(shuffled, tf.argsort(tf.gather(labels, shuffled), stable=True))
     labels = tf.gather(labels, order)
     keep = labels >= 0
-    if max_pixels:
+    if is_bounded:
         first = tf.searchsorted(labels, labels, side="left")
-        keep &= tf.range(tf.size(labels)) - first < max_pixels
+        most = tf.gather(tf.broadcast_to(max_pixels, [num_objects]), tf.maximum(labels, 0))
+        keep &= tf.range(tf.size(labels)) - first < most
     order, labels = tf.boolean_mask(order, keep), tf.boolean_mask(labels, keep)
     pixels = tf.reshape(embeddings, [-1, embeddings.shape[-1]])
     offsets = tf.searchsorted(labels, tf.range(num_objects + 1), side="left")
