@@ -206,6 +206,23 @@ def test_a_model_in_training_is_scored_without_being_changed(dataset_root, tmp_p
     assert len(list((tmp_path / "run/eval/masks/bear").glob("*.png"))) == 4
 
 
+@pytest.mark.parametrize(
+    "binding, sentence",
+    [
+        ("Feelvos.atrous_rates = (12,)", "aspp1_.* is needed, found none"),
+        ("Feelvos.embedding_dimension = 9", "embedding/.* is needed, found one of shape"),
+    ],
+)
+def test_a_network_with_other_weights_cannot_score_the_one_in_training(
+    dataset_root, tmp_path, binding, sentence
+):
+    parse_with_evaluation_scope(dataset_root)
+    trained = tiny_model()
+    gin.parse_config(f"evaluation/{binding}")
+    with pytest.raises(InputError, match=f"evaluation/...: expected settings .* {sentence}"):
+        evaluation_of(trained, tmp_path)
+
+
 def test_the_evaluated_model_can_have_settings_of_its_own(dataset_root, tmp_path, monkeypatch):
     scored = []
     monkeypatch.setattr(Validation, "score", lambda _, predictor, __: scored.append(predictor))

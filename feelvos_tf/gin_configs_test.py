@@ -96,6 +96,13 @@ def test_settings_of_the_paper_open_with_section_command_deviations_and_score():
         assert word in comment
 
 
+def test_evaluation_keeps_what_the_recipe_feeds_back():
+    recipe = "gin_configs/train/paper_as_written.gin"
+    records = [f"{name}_records = 'unused'" for name in ("davis_2017", "youtube_vos")]
+    gin_settings.parse([recipe, "gin_configs/evaluation.gin"], records)
+    assert gin.query_parameter("Predictor.feedback") == "probabilities"
+
+
 @pytest.mark.parametrize(
     ("backbone", "last_rate"),
     [

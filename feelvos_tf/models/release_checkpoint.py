@@ -40,8 +40,8 @@ class Restored(NamedTuple):
     ignored: list[str]
 
 
-def release_names(model: Feelvos) -> dict[str, tf.Variable]:
-    """Returns the model's variables by their names in the 2019 release."""
+def release_names(model: tf.keras.layers.Layer) -> dict[str, tf.Variable]:
+    """Returns the variables of a model, or of a part of it, by their names in the 2019 release."""
     names = {}
     for layer in convolutions_of(model):
         names.update(layer.release_variables())
@@ -104,7 +104,7 @@ def restore(
     model: Feelvos,
     prefix: str,
     leave_out: tuple[str, ...] = (),
-    skip_other_shapes: bool = False,
+    may_differ: tuple[str, ...] = (),
 ) -> Restored:
     """Sets the model's variables from a checkpoint and returns what matched.
 
@@ -112,7 +112,8 @@ def restore(
       model: with its variables created.
       prefix: of the checkpoint.
       leave_out: variables whose names start with one of these stay as they are.
-      skip_other_shapes: leave a variable of another shape as it is instead of failing.
+      may_differ: variables whose names start with one of these stay as they are if the checkpoint
+        has another shape; otherwise that is an error.
 
     Raises:
       InputError: the checkpoint cannot be read or a shape differs.
@@ -124,11 +125,11 @@ def restore(
         if name not in shapes or name.startswith(leave_out):
             continue
         if list(shapes[name]) != variable.shape.as_list():
-            if skip_other_shapes:
+            if name.startswith(may_differ):
                 continue
             raise InputError(
-                f"{prefix}: {name} has shape {list(shapes[name])}, "
-                f"the model expects {variable.shape.as_list()}"
+                f"{prefix}: expected {name} of shape {variable.shape.as_list()}, found shape "
+                f"{list(shapes[name])}"
             )
         variable.assign(read_tensor(prefix, reader, name))
         matched.append(name)
@@ -154,13 +155,15 @@ def initialize_from_deeplab(
       initialize_last_layer: also restore ASPP and decoder, where the shapes agree.
 
     Raises:
-      InputError: the checkpoint cannot be read, a shape in the backbone differs or nothing fits.
+      InputError: the checkpoint cannot be read, or it lacks a variable of the backbone or has it in
+        another shape.
     """
-    leave_out = _NEVER_RESTORED if initialize_last_layer else LAST_LAYERS
-    restored = restore(model, prefix, leave_out, skip_other_shapes=initialize_last_layer)
-    if not restored.matched:
+    backbone, stored = release_names(model.backbone), read_shapes(prefix)
+    missing = [name for name in backbone if name not in stored]
+    if missing:
         raise InputError(
-            f"{prefix}: expected variables of a {model.backbone.name} backbone, "
-            f"found for example {next(iter(restored.unused), 'none')}"
+            f"{prefix}: expected all {len(backbone)} variables of a {model.backbone.name} "
+            f"backbone, found {len(backbone) - len(missing)} of them; {missing[0]} is missing"
         )
-    return restored
+    leave_out = _NEVER_RESTORED if initialize_last_layer else LAST_LAYERS
+    return restore(model, prefix, leave_out, may_differ=LAST_LAYERS)

@@ -70,7 +70,7 @@ def test_the_session_of_tensorflow_1_reads_what_we_write(model, tmp_path):
 def test_another_shape_is_refused_with_both_shapes(model, tmp_path):
     prefix = str(tmp_path / "model.ckpt")
     release_checkpoint.write(small_model(embedding_dimension=9), prefix)
-    with pytest.raises(InputError, match=r"has shape \[1, 1, 256, 9\], .* \[1, 1, 256, 8\]"):
+    with pytest.raises(InputError, match=r"of shape \[1, 1, 256, 8\], found .* \[1, 1, 256, 9\]"):
         release_checkpoint.restore(model, prefix)
 
 
@@ -112,16 +112,30 @@ def test_deeplab_initialization_sets_the_backbone_and_nothing_else(tmp_path):
     assert not any(name.startswith("aspp") for name in restored.matched)
 
 
-def test_a_checkpoint_of_another_backbone_is_refused(rule_model, model, tmp_path):
+@pytest.mark.parametrize("last_layers", [False, True])
+def test_a_checkpoint_of_another_backbone_is_refused(tmp_path, last_layers):
+    """ASPP and decoder fit any backbone, and must not hide that the backbone does not."""
     prefix = str(tmp_path / "model.ckpt")
+    source = release_checkpoint.release_names(small_model())
+    others = {n.replace("MobilenetV2", "resnet_v1_50"): tf.identity(v) for n, v in source.items()}
     tf.raw_ops.SaveV2(
         prefix=prefix,
-        tensor_names=["xception_65/entry_flow/conv1_1/weights"],
-        shape_and_slices=[""],
-        tensors=[tf.zeros([3, 3, 3, 32])],
+        tensor_names=list(others),
+        shape_and_slices=[""] * len(others),
+        tensors=list(others.values()),
     )
-    with pytest.raises(InputError, match="expected variables of a MobilenetV2 backbone, found"):
-        release_checkpoint.initialize_from_deeplab(model, prefix)
+    with pytest.raises(
+        InputError, match="expected all [0-9]+ variables of a MobilenetV2 backbone, found 0 of them"
+    ):
+        release_checkpoint.initialize_from_deeplab(small_model(), prefix, last_layers)
+
+
+@pytest.mark.parametrize("last_layers", [False, True])
+def test_a_backbone_of_another_width_is_refused(tmp_path, last_layers):
+    prefix = str(tmp_path / "model.ckpt")
+    release_checkpoint.write(small_model(), prefix)
+    with pytest.raises(InputError, match=r"expected MobilenetV2/Conv/weights of shape .* 32\]"):
+        release_checkpoint.initialize_from_deeplab(small_model(1.0), prefix, last_layers)
 
 
 def test_real_deeplab_weights_fill_the_whole_backbone(real_data: Path):

@@ -19,6 +19,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.corrupt_records import readable_errors
 from feelvos_tf.data.input_pipeline import WHOLE
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.release_checkpoint import release_names
 from feelvos_tf.training.batch_norm_calibration import calibrate_batch_norm
 from feelvos_tf.training.checkpoints import Checkpoints
 from feelvos_tf.training.devices import BatchesFrom, DistributedBatches, Workers
@@ -270,7 +271,8 @@ class Trainer:
         restored, source = [], self._initial.checkpoint
         if source:
             restored = list(self._checkpoints.initialize(source, self._initial.last_layers))
-            say(f"starting from {source}, {len(restored)} variables")
+            total = len(release_names(self._model))
+            say(f"starting from {source}, {len(restored)} of {total} variables")
         else:
             say("starting from random weights")
         if self._state.average is not None:

@@ -100,12 +100,14 @@ def evaluation_of(
       model_dir: the run's folder, which gets the masks of the last evaluation in `eval/masks`.
 
     Raises:
-      InputError: the settings of `Validation` are wrong.
+      InputError: the settings of `Validation` are wrong, or the evaluated network needs weights that
+        the trained one does not have.
     """
     if not gin_settings.is_bound("Validation.dataset_root"):
         return None
     validation = Validation()
     model, predictor = build_evaluated()
+    _check_weights(trained, model)
     folder = pathlib.Path(model_dir) / "eval" / "masks"
 
     def evaluate(step: int) -> Mapping[str, float]:
@@ -114,6 +116,18 @@ def evaluation_of(
         return validation.score(predictor, folder)
 
     return evaluate
+
+
+def _check_weights(trained: tf.keras.Model, evaluated: tf.keras.Model) -> None:
+    """Raises InputError unless `trained` has all weights of `evaluated`, by name and shape."""
+    shapes = {name: variable.shape for name, variable in release_names(trained).items()}
+    for name, variable in release_names(evaluated).items():
+        if shapes.get(name) != variable.shape:
+            found = f"one of shape {shapes[name].as_list()}" if name in shapes else "none"
+            raise InputError(
+                f"evaluation/...: expected settings of a network with the weights in training, but "
+                f"{name} of shape {variable.shape.as_list()} is needed, found {found}"
+            )
 
 
 def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> None:
