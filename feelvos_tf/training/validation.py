@@ -100,8 +100,8 @@ def evaluation_of(
       model_dir: the run's folder, which gets the masks of the last evaluation in `eval/masks`.
 
     Raises:
-      InputError: the settings of `Validation` are wrong, or the evaluated network needs weights that
-        the trained one does not have.
+      InputError: the settings of `Validation` are wrong, or the evaluated network needs weights
+        that the trained one does not have.
     """
     if not gin_settings.is_bound("Validation.dataset_root"):
         return None
