@@ -116,10 +116,11 @@ def report(
     checkpoints = -(-left // save_every_steps) if save_every_steps else 1
     # Every weight has up to three slots in the optimizer and the average.
     largest = 4 * 4 * sum(weights.values())
-    losses = ", ".join(f"{n} {s:.4f}" for n, s in trial.scalars.items() if n != "learning_rate")
+    names = {n: "J" if n == "training_miou" else n for n in trial.scalars if n != "learning_rate"}
+    losses = ", ".join(f"{name} {trial.scalars[n]:.4f}" for n, name in names.items())
     return [
         f"parameters: {sum(weights.values()):,} in {len(weights)} variables, {trained:,} trained",
-        f"a step with {trial.clips} clips: {losses}",
+        f"a step with {cli.count(trial.clips, 'clips')}: {losses}",
         f"batch: {cli.count(batch_size, 'clips')} = {cli.count(parts, 'parts')} x "
         f"{cli.count(replicas, 'devices')} x {cli.count(per_replica, 'clips')}",
         f"memory: {_gib(trial.bytes_before)} plus {_gib(trial.bytes_more)} per clip on a device, "

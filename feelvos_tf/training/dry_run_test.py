@@ -66,6 +66,14 @@ def test_memory_is_that_of_the_clips_of_one_device():
     assert "about 72.0 s each, 0 h 12 min in total" in text
 
 
+def test_losses_and_j_are_named_as_in_the_log():
+    scalars = {"loss": 1.0, "learning_rate": 0.1, "training_miou": 0.5}
+    trial = dry_run.Trial(0, scalars, 1, 3.0, 2**30, 2**30, "GPU:0")
+    assert "a step with 1 clip: loss 1.0000, J 0.5000" in dry_run.report(
+        trial, {}, {}, 48, 4, 2, 10, 5, 5
+    )
+
+
 def test_the_peak_memory_of_the_process_is_measured():
     memory = dry_run.MemoryWatch()
     if memory.place != "this machine":
