@@ -19,7 +19,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from feelvos_tf.core import cli, process_memory
-from feelvos_tf.training.progress_log import duration
+from feelvos_tf.training.progress_log import duration, shown_as
 
 
 class Trial(NamedTuple):
@@ -46,7 +46,11 @@ class Trial(NamedTuple):
 
 @contextlib.contextmanager
 def copy_of_run(model_dir: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Yields a writable folder with links to the checkpoints of a run."""
+    """Yields a writable folder with links to the checkpoints of a run; messages name the run's.
+
+    Raises:
+      InputError: the block raised one.
+    """
     folder = pathlib.Path(model_dir)
     with tempfile.TemporaryDirectory(prefix="dry-run-") as name:
         copy = pathlib.Path(name)
@@ -55,7 +59,8 @@ def copy_of_run(model_dir: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
                 (copy / path.name).symlink_to(path.resolve())
         if (folder / "checkpoint").is_file():
             shutil.copy(folder / "checkpoint", copy)
-        yield copy
+        with shown_as(copy, folder):
+            yield copy
 
 
 class MemoryWatch:

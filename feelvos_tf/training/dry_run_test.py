@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.testing.tiny_model import tiny_batches
 from feelvos_tf.training import dry_run
 from feelvos_tf.training.trainer_test import make_trainer
@@ -50,6 +52,21 @@ def test_memory_that_tensorflow_keeps_after_the_first_step_counts(tmp_path, part
     if trial.place != "this machine":
         pytest.skip("looks at the GPU")
     assert trial.bytes_more * 2 // parts > 48 * 2**20
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_messages_name_the_run_s_folder_and_not_the_copy(tmp_path, capsys, is_damaged):
+    make_trainer(tmp_path)[1].train(tiny_batches(1))
+    if is_damaged:
+        (tmp_path / "ckpt-6.index").write_text("cut")
+    refused = pytest.raises(InputError, match=f"^{tmp_path}: .* found only damaged")
+    capsys.readouterr()
+    with refused if is_damaged else contextlib.nullcontext(), dry_run.copy_of_run(tmp_path) as copy:
+        make_trainer(copy)
+    said = capsys.readouterr().err
+    what = "ckpt-6: the checkpoint is damaged" if is_damaged else "ckpt-6, step 6"
+    assert f"{tmp_path}/{what}" in said
+    assert str(copy) not in said
 
 
 def test_a_missing_folder_is_not_created(tmp_path):
