@@ -5,7 +5,8 @@
 
 writes records/train-00000-of-00010.tfrecord ... and records/dataset_info.json, which describes
 them. The same data set gives the same bytes; the same command resumes an interrupted run; with
---verify, it checks the records instead.
+--verify, it checks the records instead. Finished records are not replaced by those of other videos
+or settings.
 
 --dataset=stills takes a folder of photographs with masks, one record each, for training on
 synthetic motion; --dataset=folder takes any tree of frames and masks. In YouTube-VOS and
@@ -78,7 +79,6 @@ def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
     from feelvos_tf.data import record_shards
 
     sequences = _videos(chosen)
-    record_shards.read_info(output_dir)  # A corrupt file should fail now, not after an hour.
     kind = "stills" if chosen.dataset == _STILLS else "videos"
     shards = record_shards.write_shards(
         sequences, output_dir, chosen.split, _NUM_SHARDS.value, _bar(kind), _WORKERS.value

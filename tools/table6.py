@@ -8,8 +8,9 @@ r"""Trains and scores the six lines of the paper's ablation (table 6), and compa
         --evaluation_gin_file= --dataset_root=DAVIS2016 --year=2016 --split=val --inference_size=320
 
 Every line is trained separately, with the same recipe, steps and seeds. The output folder gets
-runs/, scores.csv (one row per training run), table6.md and table6.png. The same command resumes an
-interrupted one; more --seeds or --lines add to the results. As in the paper, networks are scored at
+runs/, scores.csv (one row per training run), settings.json, table6.md and table6.png. The same
+command resumes an interrupted one; more --seeds or --lines add to the results. Any other change
+needs another --output_dir. As in the paper, networks are scored at
 output stride 8 with doubled atrous rates (the default of --evaluation_gin_file), whatever they were
 trained with; the small model above has no atrous rates and is scored as it was trained.
 """
@@ -17,16 +18,18 @@ trained with; the small model above has no atrous rates and is scored as it was 
 from __future__ import annotations
 
 import csv
+import dataclasses
+import json
 import pathlib
 import re
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gin
 from absl import flags
 
-from feelvos_tf.core import atomic_files, cli, gin_settings
+from feelvos_tf.core import atomic_files, cli, gin_settings, whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
 from feelvos_tf.evaluation import plotting
@@ -120,28 +123,32 @@ def main(argv: list[str]) -> None:
     unknown = set(_LINES.value) - set(LINES)
     if unknown:
         raise InputError(f"--lines: expected some of {','.join(LINES)}, found {min(unknown)!r}")
+    if not _LINES.value or not _SEEDS.value:
+        raise InputError("--lines and --seeds: expected at least one each, found none")
     for seed in _SEEDS.value:
         if not seed.isdecimal():
             raise InputError(f"--seeds: expected whole numbers, found {seed!r}")
     if _OUTPUT_DIR.value is None or not _GIN_FILE.value:
         raise InputError("expected --output_dir and --gin_file, the recipe to train with")
+    from feelvos_tf import configurables  # noqa: F401
+
     _check_evaluation_file()
     _DATASET.choice().list_sequences()
     plotting.pyplot()  # If it is not installed, fail before the first training run.
     folder = pathlib.Path(_OUTPUT_DIR.value)
     scores = _read_scores(folder)
+    _keep_settings(folder)
     for seed in _SEEDS.value:
         for number in _LINES.value:
             if not any(row["line"] == number and row["seed"] == seed for row in scores):
                 scores.append(_train_and_score(folder, number, seed))
                 _write(folder, scores)
+    _write(folder, scores)  # Even if all had been scored: the table may have been deleted.
     print((folder / "table6.md").read_text())
 
 
 def _check_evaluation_file() -> None:
     """Raises InputError, before any training, if the scored network would be a different one."""
-    from feelvos_tf import configurables  # noqa: F401
-
     if not _EVALUATION_GIN_FILE.value:
         return
     branches = []
@@ -157,6 +164,55 @@ def _check_evaluation_file() -> None:
             f"branches, as it is trained, found {_EVALUATION_GIN_FILE.value} for {branches[1]}; "
             "--evaluation_gin_file= (empty) scores with the training's settings"
         )
+
+
+def _keep_settings(folder: pathlib.Path) -> None:
+    """Writes the settings of the results to settings.json.
+
+    Raises:
+      InputError: the folder holds results of other settings, which would be mixed in one table.
+    """
+    path = folder / "settings.json"
+    # The settings of a command that ended before its first checkpoint may be corrected.
+    has_results = (folder / "scores.csv").exists() or any(folder.glob("runs/*/ckpt-*.index"))
+    now = _settings()
+    if has_results:
+        what = "the settings of the results in this folder, as written by tools/table6.py"
+        before = whole_files.read_json(path, what)
+        if not isinstance(before, dict):
+            raise InputError(f"{path}: expected {what}, found other JSON")
+        for name in {**now, **before}:
+            if now.get(name) != before.get(name):
+                # "LearningRate.base in training" -> "LearningRate.base = 0.1 in training"
+                setting, *program = name.partition(" ")
+                raise InputError(
+                    f"{path}: expected results of {setting} = {_shown(now.get(name))}"
+                    f"{''.join(program)}, found {_shown(before.get(name))}; use another "
+                    "--output_dir or the settings of those results"
+                )
+    with atomic_files.replacing(path) as temporary:
+        temporary.write_text(json.dumps(now, indent=1) + "\n")
+
+
+def _settings() -> dict[str, Any]:
+    """Returns all settings but lines and seeds, by name; values are as read from JSON."""
+    chosen = dataclasses.asdict(_DATASET.choice())
+    chosen["dataset_root"] = str(pathlib.Path(chosen.pop("root")).resolve())
+    chosen.update(steps=_STEPS.value, inference_size=_INFERENCE_SIZE.value)
+    settings = {f"--{name}": value for name, value in chosen.items()}
+    scoring = [_EVALUATION_GIN_FILE.value] if _EVALUATION_GIN_FILE.value else []
+    gin.clear_config()
+    # The settings of scoring override those of training.
+    programs = {"training": (_GIN_FILE.value, _GIN_PARAM.value), "scoring": (scoring, [])}
+    for program, given in programs.items():
+        gin_settings.parse(*given)
+        settings |= {f"{name} in {program}": value for name, value in gin_settings.bound().items()}
+    gin.clear_config()
+    return settings
+
+
+def _shown(value: Any) -> str:
+    return "none" if value is None else str(value)
 
 
 def _train_and_score(folder: pathlib.Path, number: str, seed: str) -> dict[str, str]:
@@ -214,11 +270,6 @@ def _read_scores(folder: pathlib.Path) -> list[dict[str, str]]:
         rows = list(csv.DictReader(file))
     if any(tuple(row) != _COLUMNS or row["line"] not in LINES for row in rows):
         raise InputError(f"{path}: expected the columns {','.join(_COLUMNS)}, as written here")
-    other = next((row["steps"] for row in rows if row["steps"] != str(_STEPS.value)), None)
-    if other is not None:
-        raise InputError(
-            f"{path}: expected scores of runs of --steps={_STEPS.value}, found {other} steps"
-        )
     return rows
 
 

@@ -1,4 +1,5 @@
 import importlib.util
+import shutil
 import subprocess
 import sys
 
@@ -63,16 +64,22 @@ def test_the_lines_differ_only_in_the_three_cues(table6):
     gin.clear_config()
 
 
-def test_every_line_and_seed_is_trained_once(table6, tmp_path, monkeypatch, capsys):
-    calls = []
+@pytest.fixture
+def calls(table6, monkeypatch):
+    """Returns the calls of train and evaluate, which do nothing."""
+    made = []
 
     def run(program, *arguments):
-        calls.append((program, arguments))
+        made.append((program, arguments))
         return "ckpt-5: J 0.5000, F 0.7000, J&F 0.6000\n"
 
     monkeypatch.setattr(table6, "_run", run)
-    arguments = [
-        f"--output_dir={tmp_path}",
+    return made
+
+
+def five_steps(output_dir):
+    return [
+        f"--output_dir={output_dir}",
         "--gin_file=gin_configs/models/mobilenet_v2.gin",
         "--gin_param=TripletLoss.weight = 1.0",
         f"--dataset_root={ROOT / 'testdata'}",
@@ -80,6 +87,10 @@ def test_every_line_and_seed_is_trained_once(table6, tmp_path, monkeypatch, caps
         "--lines=1,2",
         "--inference_size=96",
     ]
+
+
+def test_every_line_and_seed_is_trained_once(table6, tmp_path, calls, capsys):
+    arguments = five_steps(tmp_path)
     for seeds, trainings in (("1", 2), ("1,2", 2)):
         calls.clear()
         command_line(table6, [*arguments, f"--seeds={seeds}"])
@@ -102,15 +113,75 @@ def test_every_line_and_seed_is_trained_once(table6, tmp_path, monkeypatch, caps
     )
     with Image.open(tmp_path / "table6.png") as picture:
         assert picture.size[0] > 500
-    command_line(table6, [*arguments, "--seeds=3", "--lines=2,3", "--evaluation_gin_file="])
+    other = [f"--output_dir={tmp_path / 'other'}", "--lines=2,3", "--evaluation_gin_file="]
+    command_line(table6, [*arguments, *other])
     table6.main(["table6"])
     evaluations = [arguments for program, arguments in calls[-4:] if program == "evaluate"]
     assert not any(argument.startswith("--gin_file") for argument in evaluations[0])
     feedback = "--gin_param=Predictor.feedback = 'probabilities'"
     assert [feedback in arguments for arguments in evaluations] == [False, True]
-    command_line(table6, [*arguments, "--steps=6"])
-    with pytest.raises(Exception, match="expected scores of runs of --steps=6, found 5 steps"):
+
+
+def test_results_of_another_experiment_are_refused_with_the_setting_that_differs(
+    table6, tmp_path, calls
+):
+    folder, recipe = tmp_path / "table6", tmp_path / "recipe.gin"
+    recipe.write_text("LearningRate.base = 0.5\n")
+    arguments = five_steps(folder)
+    command_line(table6, arguments)
+    table6.main(["table6"])
+    calls.clear()
+    before = (folder / "scores.csv").read_bytes()
+    for other, difference in (
+        ("--steps=6", "--steps = 6, found 5"),
+        ("--gin_param=TripletLoss.weight = 2.0", "TripletLoss.weight = 2.0 in training, found 1.0"),
+        (f"--gin_file={recipe}", "LearningRate.base = 0.5 in training, found none"),
+        (f"--evaluation_gin_file={recipe}", "atrous_rates = .* in scoring, found .12, 24, 36"),
+        (f"--dataset_root={shutil.copytree(ROOT / 'testdata', tmp_path / 'b')}", "--dataset_root"),
+        ("--split=train", "--split = train, found val"),
+        ("--sequences=koi-pond", r"--sequences = \['koi-pond'\], found none"),
+        ("--inference_size=128", "--inference_size = 128, found 96"),
+    ):
+        command_line(table6, [*arguments, other, "--seeds=2"])
+        sentence = f"settings.json: expected results of {difference}.*; use another --output_dir"
+        with pytest.raises(InputError, match=sentence):
+            table6.main(["table6"])
+    assert not calls and (folder / "scores.csv").read_bytes() == before
+    (folder / "settings.json").unlink()
+    command_line(table6, arguments)
+    with pytest.raises(InputError, match="settings.json: expected the settings of the results"):
         table6.main(["table6"])
+
+
+def test_a_command_that_never_trained_may_be_corrected(table6, tmp_path, calls, monkeypatch):
+    def fail(*_):
+        raise InputError("no training records match x")
+
+    with monkeypatch.context() as patch, pytest.raises(InputError, match="no training records"):
+        patch.setattr(table6, "_run", fail)
+        command_line(table6, five_steps(tmp_path))
+        table6.main(["table6"])
+    command_line(table6, [*five_steps(tmp_path), "--steps=6"])
+    table6.main(["table6"])
+    assert len(calls) == 4
+    (tmp_path / "scores.csv").unlink()
+    (tmp_path / "runs/line1_seed1").mkdir(parents=True)
+    (tmp_path / "runs/line1_seed1/ckpt-3.index").write_text("")
+    command_line(table6, five_steps(tmp_path))
+    with pytest.raises(InputError, match="--steps = 5, found 6"):
+        table6.main(["table6"])
+
+
+def test_a_deleted_table_is_written_again(table6, tmp_path, calls, capsys):
+    command_line(table6, five_steps(tmp_path))
+    table6.main(["table6"])
+    printed = capsys.readouterr().out
+    for name in ("table6.md", "table6.png"):
+        (tmp_path / name).unlink()
+    table6.main(["table6"])
+    assert len(calls) == 4
+    assert (tmp_path / "table6.md").read_text() in printed
+    assert (tmp_path / "table6.png").exists()
 
 
 def test_scoring_another_network_is_refused_before_the_first_training(table6, tmp_path):
@@ -138,6 +209,7 @@ def test_missing_and_unknown_flags_are_named(tmp_path):
         ((), "expected --output_dir and --gin_file"),
         (("--lines=1,7",), "--lines: expected some of 1,2,3,4,5,6, found '7'"),
         (("--seeds=1,a",), "--seeds: expected whole numbers, found 'a'"),
+        (("--lines=",), "--lines and --seeds: expected at least one each"),
     ):
         done = subprocess.run([sys.executable, PROGRAM, *arguments], capture_output=True, text=True)
         assert done.returncode == 1

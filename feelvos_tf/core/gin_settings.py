@@ -30,6 +30,7 @@ _MACRO_USED = re.compile(r"%([\w/]+)")
 _STRING = re.compile(r"""(['"]).*?\1""")
 # A binding's name, and its value including indented continuation lines.
 _STATEMENT = re.compile(r"^([\w./]+)( = .*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
+_ONE_LINE = 1_000_000
 _INCLUDE = re.compile(r"""include\s+(['"])(.+)\1\s*(#.*)?""")
 _PARSE_ERRORS = (
     ImportError,
@@ -154,6 +155,12 @@ def changed_since(model_dir: str | os.PathLike[str]) -> list[str]:
         for name, value in now.items()
         if value.split() != before.get(name, value).split()
     ]
+
+
+def bound() -> dict[str, str]:
+    """Returns the settings bound so far, name -> value as gin writes it on one line."""
+    statements = _STATEMENT.findall(gin.config_str(max_line_length=_ONE_LINE))
+    return {name: " ".join(value.split()[1:]) for name, value in statements}
 
 
 def evaluation_scope() -> contextlib.AbstractContextManager:

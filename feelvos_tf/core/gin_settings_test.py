@@ -177,6 +177,12 @@ def test_settings_that_differ_from_those_of_a_run_are_named(tmp_path):
     ]
 
 
+def test_all_bound_settings_are_listed_with_their_values():
+    sizes = tuple(range(100))  # Longer than a line of a gin file.
+    gin_settings.parse([], [f"size = {sizes}", "_settings_probe.required = %size"])
+    assert gin_settings.bound() == {"size": str(sizes), "_settings_probe.required": "%size"}
+
+
 def test_a_missing_required_binding_gives_one_line_naming_the_setting():
     gin_settings.parse([], ["_settings_probe.optional = 4"])
     with (

@@ -72,15 +72,29 @@ class DatasetFlags:
         return [holder.name for holder in self._holders.values()]
 
     def choice(self) -> Choice:
-        """Returns the choice on the command line, with the program's defaults for the rest."""
+        """Returns the choice on the command line, with the program's defaults for the rest.
+
+        Raises:
+          InputError: the flags contradict each other.
+        """
         return dataclasses.replace(self._defaults, **self.given())
 
     def given(self) -> dict[str, Any]:
-        """Returns the fields of `Choice` that the command line sets."""
+        """Returns the fields of `Choice` that the command line sets.
+
+        Raises:
+          InputError: the flags contradict each other.
+        """
         values = {name: holder.value for name, holder in self._holders.items()}
         year = values.pop("year")
-        if year is not None and values["dataset"] is None:
-            values["dataset"] = DATASETS_BY_YEAR[year]
+        if year is not None:
+            of_year = DATASETS_BY_YEAR[year]
+            if values["dataset"] not in (None, of_year):
+                raise InputError(
+                    f"--year={year}: expected --dataset={of_year} or none, found "
+                    f"{values['dataset']}"
+                )
+            values["dataset"] = of_year
         given = {name: value for name, value in values.items() if value not in (None, [])}
         if prepared.is_prepared(given.get("root", "")):
             given.update(_unpacked(given["root"], given.get("split", self._defaults.split)))

@@ -24,8 +24,15 @@ def test_only_flags_on_the_command_line_count_as_given():
     assert given == {"root": "D", "dataset": "davis_2016", "sequences": ["bear", "boat"]}
 
 
-def test_dataset_takes_precedence_over_year():
-    assert parse("--dataset=youtube_vos", "--year=2016").choice().dataset == "youtube_vos"
+def test_a_year_of_another_data_set_is_refused():
+    assert parse("--dataset=davis_2016", "--year=2016").choice().dataset == "davis_2016"
+    for dataset, year, fitting in (
+        ("davis_2016", "2017", "davis_2017"),
+        ("youtube_vos", "2016", "davis_2016"),
+    ):
+        sentence = f"^--year={year}: expected --dataset={fitting} or none, found {dataset}$"
+        with pytest.raises(InputError, match=sentence):
+            parse(f"--dataset={dataset}", f"--year={year}").choice()
     with pytest.raises(flags.IllegalFlagValueError):
         parse("--dataset=no_such")
 

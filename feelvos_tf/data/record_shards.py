@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from feelvos_tf.core import atomic_files, whole_files, working_folder
+from feelvos_tf.core import atomic_files, cli, whole_files, working_folder
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import corrupt_records, tfrecords
 from feelvos_tf.data.datasets import VideoFiles
@@ -68,19 +68,20 @@ def write_shards(
 
     Every sequence goes into exactly one shard; with fewer sequences than shards some files are
     empty. (The 2019 release rounds the shard size and can lose videos.) The same sequences give the
-    same bytes. The same call resumes a killed run.
+    same bytes. The same call resumes a killed run. Finished shards are never replaced by others: a
+    training run that resumes would silently continue on other videos.
 
     Args:
       sequences: the videos, each with a mask for every frame.
-      output_dir: created if missing.
+      output_dir: created if missing; a failure removes it again.
       split: first part of the file names.
       num_shards: number of files.
       progress: wraps the remaining sequences, for a progress bar.
       workers: threads that read and encode.
 
     Raises:
-      InputError: a video cannot be encoded, other shards of this split already exist, or another
-        process is writing them.
+      InputError: a video cannot be encoded, other shards of this split already exist, another
+        process is writing them, or `dataset_info.json` is corrupt.
     """
     if num_shards < 1 or workers < 1:
         raise InputError(
@@ -90,6 +91,8 @@ def write_shards(
         raise InputError("there are no sequences to write")
     names = [f"{split}-{i:05d}-of-{num_shards:05d}.tfrecord" for i in range(num_shards)]
     _refuse_other_shards(output_dir, split, names)
+    _refuse_other_videos(output_dir, split, sequences)
+    missing = [path for path in (output_dir, *output_dir.parents) if not path.exists()]
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -97,23 +100,33 @@ def write_shards(
     folder = output_dir / f".writing-{split}"
     in_use = f"{output_dir}: another process is writing records of {split!r} there; wait for it"
     plan = _plan(sequences, num_shards)
-    with working_folder.locked(folder, in_use), _kept_when_interrupted(folder):
+    with working_folder.locked(folder, in_use), _kept_when_interrupted(folder, missing):
         if _read(folder / _PLAN) != plan:
             working_folder.empty(folder)
             (folder / _PLAN).write_text(plan)
         shards = _write(sequences, [folder / name for name in names], progress, workers)
+        _refuse_other_bytes(output_dir, split, shards)
         return [s._replace(path=s.path.replace(output_dir / s.path.name)) for s in shards]
 
 
 @contextlib.contextmanager
-def _kept_when_interrupted(folder: Path) -> Iterator[None]:
-    """Removes the folder at the end, but keeps it after Ctrl-C so that the same call resumes."""
+def _kept_when_interrupted(folder: Path, created: Sequence[Path]) -> Iterator[None]:
+    """Removes the folder at the end, but keeps it after Ctrl-C so that the same call resumes.
+
+    Args:
+      folder: of the unfinished shards.
+      created: the folders around it that did not exist before, innermost first; those that are
+        empty after a failure are removed as well.
+    """
     try:
         yield
     except KeyboardInterrupt:
         raise
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for path in created:
+                path.rmdir()
         raise
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -283,6 +296,44 @@ def _refuse_other_shards(output_dir: Path, split: str, names: list[str]) -> None
             )
 
 
+def _refuse_other_videos(output_dir: Path, split: str, sequences: Sequence[VideoFiles]) -> None:
+    """Raises InputError, before any encoding, if the finished shards hold other videos."""
+    info = read_info(output_dir).get(split)
+    if info is None or not any((output_dir / name).exists() for name in info["shards"]):
+        return
+    found = [name for shard in info["shards"].values() for name in shard["videos"]]
+    chosen = [sequence.name for sequence in sequences]
+    frames = sum(len(sequence.frames) for sequence in sequences)
+    if (found, info["frames"]) != (chosen, frames):
+        others = sorted(set(found) ^ set(chosen))
+        raise InputError(
+            f"{output_dir}: expected no records of other videos than chosen, found "
+            f"{_counts(len(found), info['frames'])} of {split!r} instead of "
+            f"{_counts(len(chosen), frames)}"
+            + (f" (only one of them has {others[0]!r})" if others else "")
+            + f"; {_ways_out(split)}"
+        )
+
+
+def _refuse_other_bytes(output_dir: Path, split: str, shards: Sequence[Shard]) -> None:
+    """Raises InputError if a finished shard differs from its new version."""
+    for shard in shards:
+        path = output_dir / shard.path.name
+        if path.is_file() and whole_files.sha256_of(path) != shard.sha256:
+            raise InputError(
+                f"{path}: expected the bytes that the chosen videos and settings give, found "
+                f"others; {_ways_out(split)}"
+            )
+
+
+def _counts(videos: int, frames: int) -> str:
+    return f"{cli.count(videos, 'videos')} of {cli.count(frames, 'frames')}"
+
+
+def _ways_out(split: str) -> str:
+    return f"choose another output folder, or delete the files {split}-*.tfrecord in this one"
+
+
 def _description(shards: Sequence[Shard], source: Mapping[str, str]) -> dict[str, Any]:
     videos = [video for shard in shards for video in shard.videos]
     sizes = collections.Counter(f"{video.width}x{video.height}" for video in videos)
@@ -312,5 +363,8 @@ def _is_description(split: object) -> bool:
         isinstance(split, dict)
         and all(isinstance(split.get(name), int) for name in ("videos", "frames", "objects"))
         and isinstance(split.get("shards"), dict)
-        and all(isinstance(s, dict) and "sha256" in s for s in split["shards"].values())
+        and all(
+            isinstance(s, dict) and "sha256" in s and isinstance(s.get("videos"), dict)
+            for s in split["shards"].values()
+        )
     )

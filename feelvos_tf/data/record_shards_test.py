@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
+from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets, record_shards
@@ -138,6 +141,51 @@ def test_a_corrupt_info_file_is_neither_trusted_nor_replaced(written, content):
     ):
         record_shards.write_info(written, "val", [], {})
     assert path.read_text(encoding="latin-1") == content
+
+
+def test_finished_records_of_other_videos_are_refused_before_encoding(written, videos):
+    before = contents(written)
+    never = mock.Mock(side_effect=AssertionError)
+    for others in (videos[:1], videos[1:4]):
+        sentence = r"of other videos than chosen, found 3 videos .*; choose another output folder"
+        with pytest.raises(InputError, match=sentence):
+            record_shards.write_shards(others, written, "train", 2, never)
+    assert contents(written) == before
+    assert not (written / ".writing-train").exists()
+
+
+def test_finished_records_of_the_same_videos_with_other_contents_are_refused(written, videos):
+    """Such as DAVIS 2016 and 2017, whose videos have the same names."""
+    before = contents(written)
+    others = [dataclasses.replace(videos[0], masks=videos[0].masks[::-1]), *videos[1:3]]
+    sentence = r"00000-of-00002.tfrecord: expected the bytes .*, found others; choose another"
+    with pytest.raises(InputError, match=sentence):
+        record_shards.write_shards(others, written, "train", 2)
+    assert contents(written) == before
+    assert not (written / ".writing-train").exists()
+
+
+def test_the_same_videos_may_be_written_again(written, videos):
+    before = contents(written)
+    record_shards.write_shards(videos[:3], written, "train", 2)
+    assert contents(written) == before
+
+
+def test_deleted_records_may_be_replaced_by_others(written, videos):
+    for path in written.glob("train-*"):
+        path.unlink()
+    shards = record_shards.write_shards(videos[:1], written, "train", 2)
+    assert [v.name for shard in shards for v in shard.videos] == [videos[0].name]
+
+
+@pytest.mark.parametrize("output", ["records", "deeper/records"])
+def test_videos_that_cannot_be_encoded_leave_no_folder(tmp_path, videos, output):
+    bad = tmp_path / "bad.png"
+    Image.new("L", (8, 8)).save(bad)
+    video = dataclasses.replace(videos[0], frames=(bad,), masks=(bad,))
+    with pytest.raises(InputError, match="no mask in .* holds an object"):
+        record_shards.write_shards([video], tmp_path / output, "train", 1)
+    assert list(tmp_path.iterdir()) == [bad]
 
 
 def test_a_file_in_place_of_the_folder_gives_a_one_line_error(tmp_path, videos):

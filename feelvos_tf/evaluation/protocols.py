@@ -98,6 +98,11 @@ def measures_f(dataset: str) -> bool:
 
 
 def _protocol(dataset: str) -> Protocol:
+    if dataset in datasets.DATASETS and dataset not in PROTOCOLS:
+        raise InputError(
+            f"{dataset}: expected an entry of PROTOCOLS in feelvos_tf/evaluation/protocols.py, "
+            "which says how the data set is scored, found none"
+        )
     if dataset not in PROTOCOLS:
         raise InputError(f"unknown data set {dataset!r}: expected one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[dataset]

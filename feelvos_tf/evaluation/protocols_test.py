@@ -18,6 +18,13 @@ def test_every_data_set_has_a_protocol():
         protocols.dataset_ground_truths("root", "kitti")
 
 
+def test_a_data_set_added_without_a_protocol_is_refused_with_the_place_to_add_one(monkeypatch):
+    monkeypatch.setitem(datasets.DATASETS, "mine", None)
+    sentence = r"^mine: expected an entry of PROTOCOLS in feelvos_tf/evaluation/protocols.py"
+    with pytest.raises(InputError, match=sentence):
+        protocols.dataset_ground_truths("root", "mine")
+
+
 def stems(ground_truth):
     return [path.stem for path in ground_truth.masks]
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from feelvos_tf.core import atomic_files, gin_settings, settings, working_folder
 from feelvos_tf.core.errors import InputError, first_line
-from feelvos_tf.models import packed_weights, release_checkpoint
+from feelvos_tf.models import packed_weights, release_checkpoint, weights
 from feelvos_tf.models.release_checkpoint import DamagedCheckpointError
 from feelvos_tf.models.weights import checkpoint_of, load_weights
 from feelvos_tf.training.devices import Workers
@@ -107,7 +107,8 @@ class Checkpoints:
         all workers.
 
         Raises:
-          InputError: a checkpoint does not fit the model, or all are damaged.
+          InputError: a checkpoint does not fit the model, its optimizer or its moving average, or
+            all are damaged.
         """
         path = self._resume_from_newest() if self._workers.is_chief else None
         step = self._workers.from_chief(int(path.rsplit("-", 1)[1]) if path else -1)
@@ -139,12 +140,21 @@ class Checkpoints:
         return None
 
     def _restore_state(self, path: str) -> None:
-        names = [name for name, _ in _list_variables(path)]
-        parts = {name.split("/")[0] for name in names}
+        shapes = dict(_list_variables(path))
+        # TensorFlow would not name the variable that does not fit.
+        for name, variable in self._named_variables.items():
+            weights._key(name, variable, shapes, path)
+        parts = {name.split("/")[0] for name in shapes}
         optional = [part for part in ("optimizer", "loss_scale") if part in parts]
         if "optimizer" in parts:
             self._check_optimizer(
-                path, {n.split("/")[1] for n in names if n.startswith("optimizer/")}
+                path, {n.split("/")[1] for n in shapes if n.startswith("optimizer/")}
+            )
+        if self._state.average is not None and "average" not in parts:
+            raise InputError(
+                f"{path}: expected a checkpoint with a moving average of the weights, as "
+                "Trainer.average_decay asks for, found one without; use another --model_dir or "
+                "Trainer.average_decay = 0.0"
             )
         _restore(checkpoint_of(self._named_variables, **self._saved(*optional)), path)
 

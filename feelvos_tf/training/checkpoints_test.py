@@ -24,6 +24,7 @@ from feelvos_tf.training.devices import Workers
 from feelvos_tf.training.optimizers import AdamOptimizer, MomentumOptimizer
 from feelvos_tf.training.train_step import TrainState
 from feelvos_tf.training.trainer import Trainer
+from feelvos_tf.training.weight_averaging import WeightAverage
 
 DATA = ".data-00000-of-00001"
 
@@ -36,11 +37,12 @@ def alone() -> Workers:
 class Run:
     """A tiny run whose bias is the number of its step."""
 
-    def __init__(self, folder, optimizer=MomentumOptimizer):
+    def __init__(self, folder, optimizer=MomentumOptimizer, average_decay=0.0):
         self.model = TinyModel()
         self.step = tf.Variable(0, dtype=tf.int64)
         names = self.model.named_variables()
-        state = TrainState(self.step, optimizer(names))
+        average = WeightAverage(names, average_decay) if average_decay else None
+        state = TrainState(self.step, optimizer(names), average)
         self.checkpoints = Checkpoints(folder, self.model, names, state, alone())
 
     def save(self, step):
@@ -209,6 +211,22 @@ def test_checkpoints_hold_the_release_s_names_and_none_of_keras(tmp_path):
 def test_a_checkpoint_of_another_optimizer_is_refused_with_its_slots(folder):
     with pytest.raises(InputError, match="@AdamOptimizer, found one of another optimizer .accumul"):
         Run(folder, AdamOptimizer).checkpoints.resume()
+
+
+def test_a_checkpoint_without_the_moving_average_is_refused_with_the_setting(folder):
+    sentence = "ckpt-20: expected .* as Trainer.average_decay asks for, found one without"
+    with pytest.raises(InputError, match=sentence) as caught:
+        Run(folder, average_decay=0.9).checkpoints.resume()
+    assert str(caught.value).endswith("use another --model_dir or Trainer.average_decay = 0.0")
+
+
+def test_a_checkpoint_of_another_network_is_refused_with_the_name_of_a_variable(folder):
+    run = Run(folder)
+    wider = {**run.model.named_variables(), "logits/weights": tf.Variable(tf.zeros([3, 2]))}
+    state = TrainState(run.step, MomentumOptimizer(wider))
+    sentence = r"logits/weights of shape \[3, 2\], found shape \[3, 1\]"
+    with pytest.raises(InputError, match=sentence):
+        Checkpoints(folder, run.model, wider, state, alone()).resume()
 
 
 HOLD = """

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from feelvos_tf.core import cli, process_memory
-from feelvos_tf.training.progress_log import duration
+from feelvos_tf.training.progress_log import duration, shown_as
 
 
 class Trial(NamedTuple):
@@ -46,7 +46,11 @@ class Trial(NamedTuple):
 
 @contextlib.contextmanager
 def copy_of_run(model_dir: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """Yields a writable folder with links to the checkpoints of a run."""
+    """Yields a writable folder with links to the checkpoints of a run; messages name the run's.
+
+    Raises:
+      InputError: the block raised one.
+    """
     folder = pathlib.Path(model_dir)
     with tempfile.TemporaryDirectory(prefix="dry-run-") as name:
         copy = pathlib.Path(name)
@@ -55,7 +59,8 @@ def copy_of_run(model_dir: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
                 (copy / path.name).symlink_to(path.resolve())
         if (folder / "checkpoint").is_file():
             shutil.copy(folder / "checkpoint", copy)
-        yield copy
+        with shown_as(copy, folder):
+            yield copy
 
 
 class MemoryWatch:
@@ -116,10 +121,11 @@ def report(
     checkpoints = -(-left // save_every_steps) if save_every_steps else 1
     # Every weight has up to three slots in the optimizer and the average.
     largest = 4 * 4 * sum(weights.values())
-    losses = ", ".join(f"{n} {s:.4f}" for n, s in trial.scalars.items() if n != "learning_rate")
+    names = {n: "J" if n == "training_miou" else n for n in trial.scalars if n != "learning_rate"}
+    losses = ", ".join(f"{name} {trial.scalars[n]:.4f}" for n, name in names.items())
     return [
         f"parameters: {sum(weights.values()):,} in {len(weights)} variables, {trained:,} trained",
-        f"a step with {trial.clips} clips: {losses}",
+        f"a step with {cli.count(trial.clips, 'clips')}: {losses}",
         f"batch: {cli.count(batch_size, 'clips')} = {cli.count(parts, 'parts')} x "
         f"{cli.count(replicas, 'devices')} x {cli.count(per_replica, 'clips')}",
         f"memory: {_gib(trial.bytes_before)} plus {_gib(trial.bytes_more)} per clip on a device, "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from unittest import mock
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.testing.tiny_model import tiny_batches
 from feelvos_tf.training import dry_run
 from feelvos_tf.training.trainer_test import make_trainer
@@ -52,6 +54,21 @@ def test_memory_that_tensorflow_keeps_after_the_first_step_counts(tmp_path, part
     assert trial.bytes_more * 2 // parts > 48 * 2**20
 
 
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_messages_name_the_run_s_folder_and_not_the_copy(tmp_path, capsys, is_damaged):
+    make_trainer(tmp_path)[1].train(tiny_batches(1))
+    if is_damaged:
+        (tmp_path / "ckpt-6.index").write_text("cut")
+    refused = pytest.raises(InputError, match=f"^{tmp_path}: .* found only damaged")
+    capsys.readouterr()
+    with refused if is_damaged else contextlib.nullcontext(), dry_run.copy_of_run(tmp_path) as copy:
+        make_trainer(copy)
+    said = capsys.readouterr().err
+    what = "ckpt-6: the checkpoint is damaged" if is_damaged else "ckpt-6, step 6"
+    assert f"{tmp_path}/{what}" in said
+    assert str(copy) not in said
+
+
 def test_a_missing_folder_is_not_created(tmp_path):
     with dry_run.copy_of_run(tmp_path / "new") as copy:
         assert not list(copy.iterdir())
@@ -64,6 +81,14 @@ def test_memory_is_that_of_the_clips_of_one_device():
     text = "\n".join(dry_run.report(trial, weight, weight, 48, 4, 2, 10, 5, 5))
     assert "so about 16.00 GiB of GPU:0" in text
     assert "about 72.0 s each, 0 h 12 min in total" in text
+
+
+def test_losses_and_j_are_named_as_in_the_log():
+    scalars = {"loss": 1.0, "learning_rate": 0.1, "training_miou": 0.5}
+    trial = dry_run.Trial(0, scalars, 1, 3.0, 2**30, 2**30, "GPU:0")
+    assert "a step with 1 clip: loss 1.0000, J 0.5000" in dry_run.report(
+        trial, {}, {}, 48, 4, 2, 10, 5, 5
+    )
 
 
 def test_the_peak_memory_of_the_process_is_measured():

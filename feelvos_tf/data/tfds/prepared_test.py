@@ -122,6 +122,7 @@ def check_unpacked(pattern, root, tmp_path, monkeypatch):
             assert mine.read_bytes() == other.read_bytes()
         for mine, other in zip(video.masks, by_name[video.name].masks):
             np.testing.assert_array_equal(masks.read_annotation(mine), masks.read_annotation(other))
+    flag_values["year"].unparse()
     flag_values(["program", "--dataset=youtube_vos"])
     with pytest.raises(InputError, match="unpacked as DAVIS 2017, .* found youtube_vos"):
         chosen.choice()
