@@ -42,7 +42,7 @@ def load_weights(model: Feelvos, prefix: str) -> None:
             f"{prefix}: expected a model of layers from feelvos_tf/models/layers.py to load "
             f"weights into, found none in {type(model).__name__}"
         )
-    keys = [_key(name, v, shapes, prefix) for name, v in variables.items()]
+    keys = [key_of(name, v, shapes, prefix) for name, v in variables.items()]
     reader = tf.train.load_checkpoint(prefix)
     values = [read_tensor(prefix, reader, key) for key in keys]
     for variable, value in zip(variables.values(), values):
@@ -61,13 +61,23 @@ def checkpoint_of(
     return tf.train.Checkpoint(weights=dict(named_variables), **others)
 
 
-def _key(
+def key_of(
     name: str,
     variable: tf.Variable,
     shapes: Mapping[str, list[int]],
     prefix: str,
 ) -> str:
-    """Returns the key in the checkpoint of a variable, given its release name."""
+    """Returns the key of a variable in a checkpoint.
+
+    Args:
+      name: of the variable in the 2019 release.
+      variable: whose shape the checkpoint must have.
+      shapes: of everything in the checkpoint, from `read_shapes`.
+      prefix: of the checkpoint, for the message.
+
+    Raises:
+      InputError: the checkpoint lacks the variable or has it in another shape.
+    """
     # As TensorFlow escapes the key of a dictionary in a checkpoint.
     escaped = name.replace(".", "..").replace("/", ".S") + _VALUE
     keys = (f"average/averages/{escaped}", f"weights/{escaped}", name)

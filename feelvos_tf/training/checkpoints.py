@@ -143,7 +143,7 @@ class Checkpoints:
         shapes = dict(_list_variables(path))
         # TensorFlow would not name the variable that does not fit.
         for name, variable in self._named_variables.items():
-            weights._key(name, variable, shapes, path)
+            weights.key_of(name, variable, shapes, path)
         parts = {name.split("/")[0] for name in shapes}
         optional = [part for part in ("optimizer", "loss_scale") if part in parts]
         if "optimizer" in parts:
