@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import glob
 import os
 import pathlib
@@ -18,6 +20,8 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures, whole_video
 
 DEFAULT_FRAMES_PER_SECOND = 24.0
+# Seconds by which a time that a person types, or that a container stores, may be rounded.
+_ROUNDING = Fraction(1, 1000)
 
 
 class Frame(NamedTuple):
@@ -60,6 +64,16 @@ class Frames:
           InputError: a frame cannot be read, or the source is truncated.
         """
         raise NotImplementedError
+
+    def number_at(self, seconds: Fraction) -> int:
+        """Returns the number of the first frame at or after a time since the source's first frame.
+
+        After the last frame, it is a number that no frame has.
+
+        Args:
+          seconds: the time, 0 or more.
+        """
+        return round(seconds * Fraction(self.frames_per_second).limit_denominator(1001))
 
     def name(self, number: int) -> str:
         """Returns the file name, without suffix, of a frame's mask: `00012`."""
@@ -137,6 +151,21 @@ class VideoFrames(Frames):
                     f"({error.strerror})"
                 ) from error
             whole_video.check(self.paths[0], container, seen, number)
+
+    def number_at(self, seconds: Fraction) -> int:
+        """Returns the number of a frame by the times of all frames. See `Frames`."""
+        with self._open() as container:
+            stream = container.streams.video[0]
+            tick, ticks = Fraction(stream.time_base), []
+            # Damaged parts are reported once frames are decoded.
+            with contextlib.suppress(av.error.FFmpegError):
+                for packet in container.demux(stream):
+                    if packet.size and not packet.is_discard:
+                        ticks.append(packet.pts)
+        if not ticks or None in ticks:
+            return super().number_at(seconds)  # As `_time` does.
+        ticks.sort()
+        return bisect.bisect_left(ticks, ticks[0] + (seconds - _ROUNDING) / tick)
 
     def _time(self, frame: av.VideoFrame, number: int) -> Fraction:
         if frame.pts is None or frame.time_base is None:

@@ -6,6 +6,7 @@ import os
 import pathlib
 import struct
 import warnings
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -73,6 +74,18 @@ def test_video_written_and_read_back_keeps_frames_colors_and_rate(tmp_path, monk
     for image, original in zip(back, images):
         np.testing.assert_allclose(image[10, 4::8], original[10, 4::8], atol=12)
     assert [entry.name for entry in path.parent.iterdir()] == ["bars.mp4"]
+
+
+def test_seconds_are_looked_up_among_irregular_times(tmp_path):
+    times = [Fraction(n, 100) for n in (0, 12, 24, 28, 36, 48)]
+    with video_writing.writing_video(tmp_path / "irregular.mp4", 25) as write:
+        for time in times:
+            write(color_bars(), 3 + time)
+    frames = video.open_frames(tmp_path / "irregular.mp4")
+    assert [frame.time for frame in frames.timed()] == times
+    assert [frames.number_at(time) for time in times] == [0, 1, 2, 3, 4, 5]
+    asked = ("0.001", "0.25", "0.281", "0.3", "9")
+    assert [frames.number_at(Fraction(text)) for text in asked] == [0, 3, 3, 4, 6]
 
 
 def test_phone_video_is_rotated_upright(tmp_path):
