@@ -116,11 +116,13 @@ class VideoFrames(Frames):
         """Opens the file once to check that it is a video.
 
         Raises:
-          InputError: the file is missing or not a video.
+          InputError: the file is missing, not a video, or holds several pictures of which only
+            one would be read.
         """
         self.paths = [pathlib.Path(path)]
         with self._open() as container:
             stream = container.streams.video[0]
+            self._check_is_whole(container)
             self.length = stream.frames or None
             # 1000 or more is the clock of a container without a frame rate.
             average = stream.average_rate or 0
@@ -166,6 +168,19 @@ class VideoFrames(Frames):
             return super().number_at(seconds)  # As `_time` does.
         ticks.sort()
         return bisect.bisect_left(ticks, ticks[0] + (seconds - _ROUNDING) / tick)
+
+    def _check_is_whole(self, container: av.container.InputContainer) -> None:
+        """Raises InputError if the first stream has one picture, but the file has more."""
+        if container.format.name == "tiff_pipe":  # FFmpeg reads only the first page.
+            with pictures.opened(self.paths[0], "a picture") as image:
+                pictures.check_single(self.paths[0], image)
+        first, *others = container.streams.video
+        longest = max((other.frames for other in others), default=0)
+        if first.frames == 1 < longest:  # An animated AVIF, or a cover picture.
+            raise InputError(
+                f"{self.paths[0]}: expected a video, found a picture beside a video of {longest} "
+                "frames: convert the file to .mp4"
+            )
 
     def _time(self, frame: av.VideoFrame, number: int) -> Fraction:
         if frame.pts is None or frame.time_base is None:

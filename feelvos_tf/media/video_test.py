@@ -11,7 +11,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import masks, overlay, pictures, video, video_writing
@@ -146,6 +146,30 @@ def test_unusable_sources_give_one_line_errors(tmp_path):
     }.items():
         with pytest.raises(InputError, match=f"{name}.*{sentence}"):
             video.open_frames(tmp_path / name)
+
+
+def test_files_of_several_pictures_are_refused_rather_than_read_in_part(tmp_path):
+    first, *others = (Image.fromarray(color_bars(shift=shift)) for shift in (0, 8, 16))
+    for suffix in ("png", "webp", "tif"):
+        folder = tmp_path / suffix
+        folder.mkdir()
+        first.save(folder / f"0.{suffix}", save_all=True, append_images=others)
+        with pytest.raises(InputError, match=f"0.{suffix}: expected one picture per file, found 3"):
+            list(video.open_frames(folder))
+    with pytest.raises(InputError, match="0.tif: expected one picture per file, found 3"):
+        video.open_frames(tmp_path / "tif" / "0.tif")
+    first.save(tmp_path / "page.tif")
+    assert len(list(video.open_frames(tmp_path / "page.tif"))) == 1
+    first.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=others)
+    assert pictures.read_image(tmp_path / "phone.jpg").shape == (48, 64, 3)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_an_animated_avif_is_refused_rather_than_read_in_part(tmp_path):
+    first, *others = (Image.fromarray(color_bars(shift=shift)) for shift in (0, 8, 16))
+    first.save(tmp_path / "a.avif", save_all=True, append_images=others)
+    with pytest.raises(InputError, match="a.avif: expected a video, found a picture .* 3 frames"):
+        video.open_frames(tmp_path / "a.avif")
 
 
 def test_pipes_are_refused_instead_of_waited_for(tmp_path):
