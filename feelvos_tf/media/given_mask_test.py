@@ -78,6 +78,34 @@ def test_every_color_is_an_object_and_keeps_its_id_in_later_masks(tmp_path):
     np.testing.assert_array_equal(later, drawn(3, 2))
 
 
+@pytest.mark.parametrize("first", ["jpg", "png"])
+def test_objects_keep_their_ids_between_exact_colors_and_those_of_jpeg(tmp_path, first):
+    colors = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
+    mask = np.kron(drawn(1, 2), np.ones((4, 4), np.uint8))
+    saved(tmp_path / "both.jpg", colors[mask], quality=85)
+    saved(tmp_path / "both.png", colors[mask])
+    saved(tmp_path / "blue.png", colors[np.where(mask == 2, 2, 0)])
+    numbers = given_mask.ObjectNumbers()
+
+    def red_and_blue(name):
+        ids = read(tmp_path / name, numbers)
+        return [int(np.bincount(ids[mask == value]).argmax()) for value in (1, 2)]
+
+    red, blue = red_and_blue(f"both.{first}")
+    assert {red, blue} == {1, 2}
+    for suffix in ("png", "jpg"):
+        assert red_and_blue("blue.png") == [0, blue]
+        assert red_and_blue(f"both.{suffix}") == [red, blue]
+
+
+def test_similar_exact_colors_are_different_objects(tmp_path):
+    colors = np.array([[0, 0, 0], [250, 0, 0], [240, 0, 0]], np.uint8)
+    numbers = given_mask.ObjectNumbers()
+    for ids in ((1,), (2, 1), (2,)):
+        path = saved(tmp_path / "mask.png", colors[drawn(*ids)])
+        np.testing.assert_array_equal(read(path, numbers), drawn(*ids))
+
+
 def test_ids_in_a_mask_are_not_given_to_new_colors(tmp_path):
     colors = np.array([[0, 0, 0], [250, 10, 10]], np.uint8)
     red = saved(tmp_path / "red.png", colors[drawn(1)])
