@@ -522,7 +522,9 @@ def _facts(video: InputVideo) -> VideoFacts:
     frames, paths = video.frames, video.source.paths
     length = frames.length if video.asked is None else len(video.asked)
     sound = paths[0] if len(paths) == 1 else None
-    return VideoFacts(frames.frames_per_second, length, video.object_ids(), sound)
+    return VideoFacts(
+        frames.frames_per_second, length, video.object_ids(), sound, video.source.pixel_aspect
+    )
 
 
 def _check_size(video: InputVideo, position: int, image: np.ndarray, mask: np.ndarray) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 import glob
 import os
 import pathlib
@@ -46,12 +47,14 @@ class Frames:
       length: the number of frames, an estimate for progress bars; None if unknown.
       frames_per_second: the average.
       is_live: whether frames arrive only once, in real time, and their number is unknown.
+      pixel_aspect: width of an upright frame's pixels, relative to their height.
     """
 
     paths: list[pathlib.Path]
     length: int | None
     frames_per_second: float
     is_live = False
+    pixel_aspect = Fraction(1)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields the images of all frames. See `Frame`."""
@@ -169,6 +172,18 @@ class VideoFrames(Frames):
         ticks.sort()
         return bisect.bisect_left(ticks, ticks[0] + (seconds - _ROUNDING) / tick)
 
+    @functools.cached_property
+    def pixel_aspect(self) -> Fraction:
+        """Width of an upright frame's pixels, relative to their height; 1 if unknown."""
+        first = None
+        with self._open() as container, contextlib.suppress(av.error.FFmpegError):
+            stream = container.streams.video[0]
+            aspect = Fraction(stream.sample_aspect_ratio or 1)
+            if aspect != 1:
+                first = next(container.decode(stream), None)
+            return 1 / aspect if first is not None and _is_turned(first) else aspect
+        return Fraction(1)
+
     def _check_is_whole(self, container: av.container.InputContainer) -> None:
         """Raises InputError if the first stream has one picture, but the file has more."""
         if container.format.name == "tiff_pipe":  # FFmpeg reads only the first page.
@@ -249,9 +264,15 @@ def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
     image = frame.to_ndarray(format="rgb24")
     (x_by_x, y_by_x), (x_by_y, y_by_y) = _display_matrix(frame)
     down, right = y_by_y, x_by_x
-    if abs(x_by_y) + abs(y_by_x) > abs(x_by_x) + abs(y_by_y):
+    if _is_turned(frame):
         image, down, right = image.transpose(1, 0, 2), y_by_x, x_by_y
     return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
+
+
+def _is_turned(frame: av.VideoFrame) -> bool:
+    """Returns whether a decoded frame is shown with rows as columns."""
+    (x_by_x, y_by_x), (x_by_y, y_by_y) = _display_matrix(frame)
+    return bool(abs(x_by_y) + abs(y_by_x) > abs(x_by_x) + abs(y_by_y))
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray:

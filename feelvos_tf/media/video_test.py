@@ -102,6 +102,21 @@ def test_phone_video_is_rotated_upright(tmp_path):
 
 
 @pytest.mark.parametrize("is_turned", [False, True])
+def test_the_pixel_aspect_is_that_of_upright_frames(tmp_path, is_turned):
+    path, aspect = tmp_path / "wide.mp4", Fraction(4, 3)
+    with video_writing.writing_video(path, 24, pixel_aspect=aspect) as write:
+        write(color_bars())
+    if is_turned:
+        content = path.read_bytes()
+        start = content.index(b"tkhd") + 44
+        turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 32 << 16, 0, 1 << 30)
+        path.write_bytes(content[:start] + turned + content[start + 36 :])
+    assert video.open_frames(path).pixel_aspect == (1 / aspect if is_turned else aspect)
+    drawn_videos.write_video(tmp_path / "square.mp4", [color_bars()], 24)
+    assert video.open_frames(tmp_path / "square.mp4").pixel_aspect == 1
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
 @pytest.mark.parametrize("down", [1, -1])
 @pytest.mark.parametrize("right", [1, -1])
 def test_mirrored_and_rotated_videos_are_shown_upright(tmp_path, is_turned, down, right):
