@@ -136,7 +136,7 @@ class Prompter:
         """
         image = as_image(image)
         mask = None if mask is None else as_mask(mask, image.shape[:2])
-        marks = _checked(image, points, labels, box, mask)
+        marks = checked(image, points, labels, box, mask)
         self.prepare(image)
         if mask is not None:
             return self._snapped(marks, self._corrected(marks, mask != 0), mask != 0)
@@ -432,8 +432,12 @@ def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return scaled(np.float32(plane), size)
 
 
-def _checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -> _Marks:
-    """Returns the marks as arrays; raises InputError as `Prompter.__call__` describes."""
+def checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -> _Marks:
+    """Returns the arguments of a `Prompter` as arrays.
+
+    Raises:
+      InputError: as `Prompter.__call__` describes.
+    """
     size = image.shape[:2]
     try:
         points, labels = np.asarray(points, np.float32), np.asarray(labels)

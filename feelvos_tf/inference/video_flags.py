@@ -219,13 +219,13 @@ class VideoFlags:
         selection = self._selection(source)
         marked = self.value("points")
         if marked is not None:
-            later = prompt_files.write(marked, source, prompter, points_folder)
+            later, marks = prompt_files.write(marked, source, selection, prompter, points_folder)
             if selection.start not in later:
                 raise InputError(
                     f"{marked}: expected an object in the first frame ({selection.start})"
                 )
             return input_video.from_video(
-                source, later.pop(selection.start), later, selection, name
+                source, later.pop(selection.start), later, selection, name, marks
             )
         mask = self.value("mask")
         paths = mask if "," not in mask or pathlib.Path(mask).exists() else mask.split(",")

@@ -4,7 +4,8 @@
      {"object_id": 2, "frame": 30, "box": [10, 20, 200, 220]}]
 
 Points are x, y in pixels of the frame, with label 1 on the object and 0 outside it; by default all
-are on it. A box is left, top, right, bottom. `frame` counts from 0, the default.
+are on it. A box is left, top, right, bottom. `frame` counts from 0; by default it is the first one
+that is used.
 """
 
 from __future__ import annotations
@@ -41,8 +42,12 @@ class Marks(NamedTuple):
     box: np.ndarray | None
 
 
-def read(path: str | os.PathLike[str]) -> list[Marks]:
+def read(path: str | os.PathLike[str], first_frame: int = 0) -> list[Marks]:
     """Returns the marks of a file, in its order.
+
+    Args:
+      path: the file.
+      first_frame: the frame of entries that name none.
 
     Raises:
       InputError: the file is not such JSON, or marks an object twice in a frame.
@@ -50,7 +55,9 @@ def read(path: str | os.PathLike[str]) -> list[Marks]:
     entries = whole_files.read_json(path, _WHAT)
     if not isinstance(entries, list) or not entries:
         raise InputError(f"{path}: expected a list of objects with points or a box")
-    found = [parsed(f"{path}, object {n}", entry) for n, entry in enumerate(entries, 1)]
+    found = [
+        parsed(f"{path}, object {n}", entry, first_frame) for n, entry in enumerate(entries, 1)
+    ]
     places = [marks[:2] for marks in found]
     for frame, object_id in places:
         if places.count((frame, object_id)) > 1:
@@ -60,12 +67,13 @@ def read(path: str | os.PathLike[str]) -> list[Marks]:
     return found
 
 
-def parsed(where: str, entry: Any) -> Marks:
+def parsed(where: str, entry: Any, first_frame: int = 0) -> Marks:
     """Returns one entry of the list.
 
     Args:
       where: the entry's origin, for error messages.
       entry: parsed JSON.
+      first_frame: its frame if it names none.
 
     Raises:
       InputError: the entry does not have that form.
@@ -78,7 +86,7 @@ def parsed(where: str, entry: Any) -> Marks:
         raise InputError(f"{where}: expected labels of 1 (on the object) and 0 (outside it)")
     box = entry.get("box")
     box = None if box is None else _numbers(f"{where}: box", box, (4,))
-    frame = _integer(f"{where}: frame", entry.get("frame", 0), 0, 10**9)
+    frame = _integer(f"{where}: frame", entry.get("frame", first_frame), 0, 10**9)
     object_id = _integer(f"{where}: object_id", entry.get("object_id"), 1, VOID - 1)
     return Marks(frame, object_id, points, labels.astype(np.int32), box)
 
