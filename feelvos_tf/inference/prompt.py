@@ -131,8 +131,8 @@ class Prompter:
           mask: [height, width], nonzero on the object: a mask for the points to correct.
 
         Raises:
-          InputError: an argument has the wrong shape, a point is outside the image, or nothing
-            marks the object.
+          InputError: an argument has the wrong shape, a point or the whole box is outside the
+            image, or nothing marks the object.
         """
         image = as_image(image)
         mask = None if mask is None else as_mask(mask, image.shape[:2])
@@ -460,6 +460,11 @@ def checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) ->
         raise InputError("expected labels of 1 (on the object) and 0 (outside it)")
     if box is not None and (box.shape != (4,) or not (box[:2] < box[2:]).all()):
         raise InputError(f"expected a box of left, top, right, bottom, found {box.tolist()}")
+    if box is not None and ((box[:2] > np.array(size[::-1]) - 1) | (box[2:] < 0)).any():
+        raise InputError(
+            f"expected a box that overlaps an image of {size[1]}x{size[0]} pixels, found "
+            f"{box.tolist()}"
+        )
     if mask is not None and np.shape(mask) != size:
         raise InputError(f"expected a mask of the image's size {size}, found {np.shape(mask)}")
     if mask is not None and box is not None:

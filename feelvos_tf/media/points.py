@@ -54,7 +54,8 @@ def read(path: str | os.PathLike[str], first_frame: int = 0) -> list[Marks]:
     """
     entries = whole_files.read_json(path, _WHAT)
     if not isinstance(entries, list) or not entries:
-        raise InputError(f"{path}: expected a list of objects with points or a box")
+        found = f"a single {entries!r:.40}" if entries != [] else "an empty one"
+        raise InputError(f"{path}: expected a list of objects with points or a box, found {found}")
     found = [
         parsed(f"{path}, object {n}", entry, first_frame) for n, entry in enumerate(entries, 1)
     ]
@@ -78,8 +79,11 @@ def parsed(where: str, entry: Any, first_frame: int = 0) -> Marks:
     Raises:
       InputError: the entry does not have that form.
     """
-    if not isinstance(entry, Mapping) or not set(entry) <= _KEYS:
-        raise InputError(f"{where}: expected the keys {', '.join(sorted(_KEYS))} only")
+    wrong = sorted(set(entry) - _KEYS) if isinstance(entry, Mapping) else [entry]
+    if wrong:
+        raise InputError(
+            f"{where}: expected the keys {', '.join(sorted(_KEYS))} only, found {wrong[0]!r:.40}"
+        )
     points = _numbers(f"{where}: points", entry.get("points", []), (-1, 2))
     labels = _numbers(f"{where}: labels", entry.get("labels", [1] * len(points)), (len(points),))
     if not np.isin(labels, [0, 1]).all():
@@ -101,7 +105,11 @@ def _numbers(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     is_fit = array.ndim == len(shape) and all(
         want in (-1, found) for want, found in zip(shape, array.shape)
     )
-    if not is_fit or not np.isfinite(array).all():
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"{what}: expected finite numbers, found {array[~np.isfinite(array)][0]:g}"
+        )
+    if not is_fit:
         wanted = ", ".join("n" if size < 0 else str(size) for size in shape)
         raise InputError(f"{what}: expected [{wanted}] numbers, found {list(array.shape)}")
     return array
