@@ -104,7 +104,10 @@ class ObjectNumbers:
             if not 0 < key < VOID:
                 raise ValueError(f"expected object ids 1..{VOID - 1}, found {key}")
             if key in taken:
-                raise ValueError(f"id {key} is already that of {_printable(taken[key])}")
+                raise ValueError(
+                    f"expected a free id, found {key}, which is already that of "
+                    f"{_printable(taken[key])}: use ids in all masks, or names or colors in all"
+                )
             return key
         wanted = None
         if isinstance(key, tuple) and key[0] == "entry":
