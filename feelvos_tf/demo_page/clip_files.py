@@ -20,6 +20,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import masks, overlay, pictures, result_files, video_writing
 from feelvos_tf.media.result_files import Result, ResultFiles, VideoFacts
 from feelvos_tf.media.selection import Selection
+from feelvos_tf.media.video import Frame
 
 # Signatures of video files and their offsets in bytes: mp4 and mov, mkv and webm, avi.
 _SIGNATURES = ((b"ftyp", 4), (b"moov", 4), (b"mdat", 4), (b"\x1a\x45\xdf\xa3", 0), (b"RIFF", 0))
@@ -42,13 +43,14 @@ class ClipFiles:
       count: number of frames.
       size: height and width.
       frames_per_second: frame rate.
+      times: of each frame, in seconds since the first.
       is_cut: whether the clip was longer than the limit.
     """
 
     def __init__(
         self,
         folder: pathlib.Path,
-        images: Iterable[np.ndarray],
+        frames: Iterable[Frame],
         frames_per_second: float,
         max_frames: int,
         max_side: int,
@@ -57,7 +59,7 @@ class ClipFiles:
 
         Args:
           folder: an empty folder.
-          images: uint8 [height, width, 3] RGB each.
+          frames: those of the clip, with the times that its downloads get.
           frames_per_second: frame rate.
           max_frames: later frames are dropped.
           max_side: longest side of a frame, in pixels; larger frames are scaled down.
@@ -68,16 +70,18 @@ class ClipFiles:
         self.folder = folder
         self.frames_per_second = frames_per_second
         self.count, self.size, self.is_cut = 0, (0, 0), False
-        for image in images:
+        self.times: list[Fraction] = []
+        for frame in frames:
             if self.count == max_frames:
                 self.is_cut = True
                 break
-            image = _scaled(image, max_side)
+            image = _scaled(frame.image, max_side)
             if not self.count:
                 self.size = image.shape[:2]
             elif image.shape[:2] != self.size:
                 raise InputError(f"frame {self.count} differs in size from the first")
             pictures.write_image(self.image_path(self.count), image)
+            self.times.append(frame.time)
             self.count += 1
         if not self.count:
             raise InputError("expected a clip with at least one frame, found none")
@@ -125,7 +129,8 @@ def _write_overlay(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> Non
         palette[object_id] = list(bytes.fromhex(described["color"][1:]))
     with video_writing.writing_video(path, clip.frames_per_second) as write:
         for position in range(clip.count):
-            write(overlay.overlay(clip.image(position), clip.mask(position), palette=palette))
+            picture = overlay.overlay(clip.image(position), clip.mask(position), palette=palette)
+            write(picture, clip.times[position])
 
 
 def _write_object_videos(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
@@ -153,11 +158,11 @@ def _write_results(
       path: of the file.
     """
     facts = VideoFacts(clip.frames_per_second, clip.count, sorted(objects))
-    rate = Fraction(clip.frames_per_second).limit_denominator(1001)
     with make(path).writing(facts) as write:
         for position in clip.masked() if only_masked else range(clip.count):
             name = clip.mask_path(position).stem
-            write(Result(name, position / rate, clip.image(position), clip.mask(position)))
+            time = clip.times[position]
+            write(Result(name, time, clip.image(position), clip.mask(position)))
 
 
 DOWNLOADS: Mapping[str, Write] = {

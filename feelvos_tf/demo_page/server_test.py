@@ -27,7 +27,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.demo_page.conftest import FRAMES, LIMITS, SIZE, serving
 from feelvos_tf.demo_page.visitors import Visitor
 from feelvos_tf.inference.video_predictor import VideoPredictor
-from feelvos_tf.media import points
+from feelvos_tf.media import points, video
 from feelvos_tf.testing import color_model, drawn_videos
 
 SILENT_SECONDS = 2.0
@@ -214,6 +214,21 @@ def test_the_mask_of_the_example_is_scaled_with_its_frames(clip_folder):
         assert len(browser.ask("GET", "mask/0")[1]) == SIZE[0] // 2 * (SIZE[1] // 2)
         browser.ask("POST", "run", b'{"position": 0}')
         assert browser.wait()["run"]["done"] == FRAMES - 1
+
+
+def test_downloads_keep_the_times_of_the_frames(browser, tmp_path):
+    images = [Image.fromarray(drawn_videos.draw(n, [1], SIZE)[0]) for n in range(4)]
+    durations = [100, 50, 300, 100]
+    path = tmp_path / "irregular.gif"
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations)
+    assert browser.ask("POST", "clip?name=irregular.gif", path.read_bytes())[0] == 200
+    _, film = browser.ask("GET", "download/overlay.mp4")
+    (tmp_path / "overlay.mp4").write_bytes(film)
+    times = [round(float(f.time), 3) for f in video.open_frames(tmp_path / "overlay.mp4").timed()]
+    assert times == [0, 0.1, 0.15, 0.45]
+    browser.ask("PUT", "mask/3", drawn_videos.draw(3, [1], SIZE)[1].tobytes())
+    _, text = browser.ask("GET", "download/masks.json")
+    assert [image["time"] for image in json.loads(text)["images"]] == [0.45]
 
 
 def test_pictures_become_a_clip(browser):

@@ -155,7 +155,9 @@ class Visitor:
             else:
                 frames = video.ImageFrames(paths)
             limits = self._limits
-            clip = ClipFiles(folder, frames, frames.frames_per_second, limits.frames, limits.side)
+            clip = ClipFiles(
+                folder, frames.timed(), frames.frames_per_second, limits.frames, limits.side
+            )
         except BaseException:
             shutil.rmtree(folder)
             raise

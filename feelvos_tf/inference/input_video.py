@@ -20,6 +20,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.inference.window import downsample_mask
 from feelvos_tf.media import given_mask, masks, video
+from feelvos_tf.media.points import Marks
 from feelvos_tf.media.selection import SelectedFrames, Selection
 
 LaterMask = tuple[pathlib.Path, Optional[tuple[int, ...]]]
@@ -38,6 +39,8 @@ class InputVideo:
       later_masks: position of a frame -> its mask and the ids to take from it, None for all. New
         objects are added, known ones corrected.
       selection: which frames to use, and at what size. Positions count within it.
+      later_marks: position of a frame -> points that correct its propagated mask, at the size of
+        the selection.
       asked: positions of the frames whose masks are wanted; None for all.
       more_masks: masks of the second, third, ... object if each object has its own file.
     """
@@ -47,6 +50,7 @@ class InputVideo:
     mask_path: pathlib.Path
     binary_mask: bool | None = None
     later_masks: Mapping[int, LaterMask] = field(default_factory=dict)
+    later_marks: Mapping[int, Sequence[Marks]] = field(default_factory=dict)
     selection: Selection = Selection()
     asked: frozenset[int] | None = None
     more_masks: tuple[pathlib.Path, ...] = ()
@@ -102,6 +106,10 @@ class InputVideo:
         for position in sorted(self._given_masks.keys() - {0}):
             digest.update(f"{position}\n".encode())
             digest.update(self._given_masks[position].unpacked().tobytes())
+        for position, marked in sorted(self.later_marks.items()):
+            for marks in marked:
+                points = (marks.points.tolist(), marks.labels.tolist())
+                digest.update(repr((position, marks.object_id, points)).encode())
         if self.selection != Selection():
             digest.update(repr(self.selection).encode())
         return digest.hexdigest()[:16]
@@ -210,6 +218,7 @@ def from_video(
     later_masks: Mapping[int, str | os.PathLike[str]] | None = None,
     selection: Selection = Selection(),  # noqa: B008
     name: str | None = None,
+    later_marks: Mapping[int, Sequence[Marks]] | None = None,
 ) -> InputVideo:
     """Returns one video to propagate masks through.
 
@@ -219,6 +228,7 @@ def from_video(
       later_masks: number of a frame in the source -> its mask, with new objects or corrections.
       selection: which frames to use.
       name: name of the video; by default that of the source.
+      later_marks: number of a selected frame in the source -> see `InputVideo`.
 
     Raises:
       InputError: the source cannot be used, or a mask is for a frame that is not selected.
@@ -228,8 +238,8 @@ def from_video(
         frames, name = video.open_frames(source), name or pathlib.Path(source).name
     placed = {}
     for number, path in (later_masks or {}).items():
-        position, rest = divmod(number - selection.start, selection.every)
-        if rest or position < 1 or (selection.end is not None and number >= selection.end):
+        position = selection.position(number)
+        if not position:
             raise InputError(
                 f"{path}: expected a mask for a selected frame after the first "
                 f"({selection.start}), found one for frame {number}"
@@ -237,8 +247,9 @@ def from_video(
         placed[position] = (pathlib.Path(path), None)
     is_one = isinstance(mask_path, (str, os.PathLike))
     first, *more = map(pathlib.Path, [mask_path] if is_one else mask_path)
+    marks = {selection.position(number): each for number, each in (later_marks or {}).items()}
     return InputVideo(
-        name or "video", frames, first, None, placed, selection, more_masks=tuple(more)
+        name or "video", frames, first, None, placed, marks, selection, more_masks=tuple(more)
     )
 
 

@@ -14,16 +14,20 @@ later frames have the frame's number in their names:
       a.mp4  a.png  a.120.png
       more/
         b/00000.jpg ...   b.json
+
+An animated .gif or .webp is a video as well. Videos without a mask are skipped, with a warning.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
 import re
 import shlex
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 
 from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
@@ -33,6 +37,8 @@ from feelvos_tf.media import pictures, video
 from feelvos_tf.media.selection import Selection
 
 _MASK_SUFFIXES = (".png", ".json", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+# Any file with a mask of its name is taken for a video; these are missed if they have none.
+_VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +68,8 @@ def find(source: str | os.PathLike[str], selection: Selection) -> list[InputVide
       selection: which frames of every video to use.
 
     Raises:
-      InputError: there is no such list or folder, it is empty, or a line is invalid.
+      InputError: there is no such list or folder, it is empty, a line is invalid, or a frame has
+        two masks.
     """
     path = pathlib.Path(source)
     found = list(_in_tree(path) if path.is_dir() else _in_list(path))
@@ -116,24 +123,63 @@ def _in_list(path: pathlib.Path) -> Iterator[Entry]:
 
 def _in_tree(root: pathlib.Path) -> Iterator[Entry]:
     """Yields name, video, mask and later masks of every video below a folder."""
+    without_mask = []
     for folder, subfolders, files in os.walk(root):
         subfolders.sort()
-        masks = {file for file in files if pathlib.Path(file).suffix.lower() in _MASK_SUFFIXES}
-        for file in sorted(
-            [*files, *subfolders], key=lambda name: pictures.natural_key(pathlib.Path(name))
-        ):
-            path = pathlib.Path(folder) / file
-            is_folder = file in subfolders
-            stem = file if is_folder else path.stem
-            own = sorted(mask for mask in masks if pathlib.Path(mask).stem == stem and mask != file)
-            if file.startswith(".") or not own or path.suffix.lower() in _MASK_SUFFIXES:
+        paths = [pathlib.Path(folder, file) for file in sorted(files) if not file.startswith(".")]
+        moving = {path for path in paths if _is_moving_picture(path)}
+        masks = [p for p in paths if p.suffix.lower() in _MASK_SUFFIXES and p not in moving]
+        folders = {pathlib.Path(folder, name) for name in subfolders if name[0] != "."}
+        for path in pictures.in_natural_order([*paths, *folders]):
+            is_picture = path.suffix.lower() in (*_MASK_SUFFIXES, *pictures.IMAGE_SUFFIXES)
+            if path not in folders and path not in moving and is_picture:
                 continue
-            if not is_folder and path.suffix.lower() in pictures.IMAGE_SUFFIXES:
-                continue  # A picture next to a mask of the same name, not a video.
-            relative = path.relative_to(root).with_name(stem)
-            later = {}
-            for mask in masks:
-                found = re.fullmatch(re.escape(stem) + r"\.(\d{1,9})\.\w+", mask)
-                if found:
-                    later[int(found[1])] = path.parent / mask
-            yield relative.as_posix(), path, path.parent / own[0], later
+            stem = path.name if path in folders else path.stem
+            own, later = _masks_of(stem, masks)
+            if own is not None:
+                yield path.relative_to(root).with_name(stem).as_posix(), path, own, later
+            elif path in moving or path.suffix.lower() in _VIDEO_SUFFIXES:
+                without_mask.append(path)
+    if without_mask:
+        count, first = len(without_mask), without_mask[0].relative_to(root)
+        print(
+            f"warning: {root}: expected a mask of the same name next to each video, found none for "
+            f"{first}{f' and {count - 1} more' * (count > 1)}, skipped",
+            file=sys.stderr,
+        )
+
+
+def _masks_of(
+    stem: str, masks: Sequence[pathlib.Path]
+) -> tuple[pathlib.Path | None, dict[int, pathlib.Path]]:
+    """Returns a video's mask, None if there is none, and its later masks, by frame.
+
+    Args:
+      stem: the video's name without suffix.
+      masks: all masks in the video's folder.
+
+    Raises:
+      InputError: two files are masks of the same frame.
+    """
+    found: dict[int | None, pathlib.Path] = {}
+    for mask in masks:
+        number = re.fullmatch(re.escape(stem) + r"(?:\.(\d{1,9}))?\.\w+", mask.name)
+        if number:
+            frame = number[1] and int(number[1])
+            if frame in found:
+                raise InputError(
+                    f"{mask}: expected one mask for "
+                    f"{'the first frame' if frame is None else f'frame {frame}'} of {stem}, found "
+                    f"{found[frame].name} as well"
+                )
+            found[frame] = mask
+    return found.pop(None, None), found
+
+
+def _is_moving_picture(path: pathlib.Path) -> bool:
+    """Returns whether a file is an animation: a video, although its suffix is that of a mask."""
+    if path.suffix.lower() not in (".gif", ".webp"):
+        return False
+    with contextlib.suppress(InputError), pictures.opened(path, "a picture") as image:
+        return getattr(image, "n_frames", 1) > 1
+    return False

@@ -70,6 +70,40 @@ def test_a_list_names_videos_and_masks(tree):
 
 
 @pytest.mark.parametrize(
+    ("names", "frame"),
+    [
+        (("a.json",), "the first frame of a, found a.json as well"),
+        (("a.2.json",), "frame 2 of a, found a.2.json as well"),
+        (("a.02.bmp",), "frame 2 of a, found a.02.bmp as well"),
+    ],
+)
+def test_two_masks_of_a_frame_in_a_tree_are_refused(tree, names, frame):
+    for name in names:
+        (tree / name).write_text("{}")
+    with pytest.raises(InputError, match=f"png: expected one mask for {frame}"):
+        many_videos.find(tree, Selection())
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_an_animation_in_a_tree_is_a_video(tree, suffix):
+    images = [Image.fromarray(drawn_videos.draw(frame, [1, 2])[0]) for frame in range(3)]
+    images[0].save(tree / f"moving.{suffix}", save_all=True, append_images=images[1:])
+    (tree / "more" / "a.mp4").unlink()
+    images[0].save(tree / f"more/a.{suffix}", save_all=True, append_images=images[1:])
+    masks.write_mask(tree / "moving.png", drawn_videos.draw(0, [1, 2])[1])
+    found = names_and_sizes(many_videos.find(tree, Selection()))
+    found.pop("broken")
+    assert found == dict.fromkeys(("a", "more/a", "more/b", "moving"), (48, 80))
+
+
+def test_videos_without_a_mask_are_counted(tree, capsys):
+    images = [Image.fromarray(drawn_videos.draw(frame, [1, 2])[0]) for frame in range(3)]
+    images[0].save(tree / "more/moving.gif", save_all=True, append_images=images[1:])
+    many_videos.find(tree, Selection())
+    assert "found none for no mask.mp4 and 1 more, skipped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("content", "sentence"),
     [
         (b"", "expected videos, each with a mask"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 
-from feelvos_tf.media import masks, pictures, video
+from feelvos_tf.inference import input_video
+from feelvos_tf.media import masks, pictures, video, video_writing
 from feelvos_tf.testing import drawn_videos
 from feelvos_tf.testing.by_color import davis_videos, run
 
@@ -20,6 +23,16 @@ def test_overlays_show_every_frame_under_its_mask(tmp_path):
         assert difference[mask > 0].mean() > 4 * difference[mask == 0].mean()
     sheet = pictures.read_image(tmp_path / "look" / "bear.jpg")
     assert sheet.shape == (2 * 256 + 6, 3 * 427 + 2 * 6, 3)
+
+
+def test_an_overlay_has_the_pixel_aspect_of_its_video(tmp_path):
+    with video_writing.writing_video(tmp_path / "wide.mp4", 10, pixel_aspect=Fraction(4, 3)) as w:
+        for frame in range(2):
+            w(drawn_videos.draw(frame, [1])[0])
+    masks.write_mask(tmp_path / "mask.png", drawn_videos.draw(0, [1])[1])
+    wide = input_video.from_video(tmp_path / "wide.mp4", tmp_path / "mask.png", name="wide")
+    run([wide], tmp_path / "out", look=tmp_path / "look")
+    assert video.open_frames(tmp_path / "look" / "wide.mp4").pixel_aspect == Fraction(4, 3)
 
 
 def test_a_short_video_has_a_small_contact_sheet(tmp_path):

@@ -131,12 +131,12 @@ class Prompter:
           mask: [height, width], nonzero on the object: a mask for the points to correct.
 
         Raises:
-          InputError: an argument has the wrong shape, a point is outside the image, or nothing
-            marks the object.
+          InputError: an argument has the wrong shape, a point or the whole box is outside the
+            image, or nothing marks the object.
         """
         image = as_image(image)
         mask = None if mask is None else as_mask(mask, image.shape[:2])
-        marks = _checked(image, points, labels, box, mask)
+        marks = checked(image, points, labels, box, mask)
         self.prepare(image)
         if mask is not None:
             return self._snapped(marks, self._corrected(marks, mask != 0), mask != 0)
@@ -432,8 +432,12 @@ def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return scaled(np.float32(plane), size)
 
 
-def _checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -> _Marks:
-    """Returns the marks as arrays; raises InputError as `Prompter.__call__` describes."""
+def checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -> _Marks:
+    """Returns the arguments of a `Prompter` as arrays.
+
+    Raises:
+      InputError: as `Prompter.__call__` describes.
+    """
     size = image.shape[:2]
     try:
         points, labels = np.asarray(points, np.float32), np.asarray(labels)
@@ -456,6 +460,11 @@ def _checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -
         raise InputError("expected labels of 1 (on the object) and 0 (outside it)")
     if box is not None and (box.shape != (4,) or not (box[:2] < box[2:]).all()):
         raise InputError(f"expected a box of left, top, right, bottom, found {box.tolist()}")
+    if box is not None and ((box[:2] > np.array(size[::-1]) - 1) | (box[2:] < 0)).any():
+        raise InputError(
+            f"expected a box that overlaps an image of {size[1]}x{size[0]} pixels, found "
+            f"{box.tolist()}"
+        )
     if mask is not None and np.shape(mask) != size:
         raise InputError(f"expected a mask of the image's size {size}, found {np.shape(mask)}")
     if mask is not None and box is not None:

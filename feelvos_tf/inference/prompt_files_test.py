@@ -55,17 +55,50 @@ def test_objects_are_followed_from_the_frames_they_are_marked_in(program, tmp_pa
     assert "1 of 1 sequences were already complete" in program([CLICK, box]).stdout
 
 
+@pytest.mark.parametrize("flags", [(), ("--max_side=40",)])
+def test_a_later_click_adds_to_the_tracked_mask(program, tmp_path, flags):
+    later = {"object_id": 7, "frame": 2, "points": [[40, 24]]}  # On the other disk.
+    done = program([CLICK, later], *flags)
+    assert done.returncode == 0, done.stderr
+    both = drawn_videos.draw(2, [7, 3], SIZE)[1] > 0
+    found = masks.read_annotation(tmp_path / "masks/2.png")
+    assert set(np.unique(found)) == {0, 7}
+    step = both.shape[0] // found.shape[0]
+    assert np.mean((found > 0) != both[::step, ::step]) < 0.03
+    other = {**later, "points": [[40, 23]]}
+    assert "already complete" not in program([CLICK, other], *flags).stdout
+
+
+def test_a_later_click_outside_the_object_suffices(program, tmp_path):
+    done = program([CLICK, {"object_id": 7, "frame": 2, "points": [[70, 40]], "labels": [0]}])
+    assert done.returncode == 0, done.stderr
+    found = masks.read_annotation(tmp_path / "masks/2.png")
+    assert np.mean((found == 7) != (drawn_videos.draw(2, [7, 3], SIZE)[1] == 7)) < 0.02
+
+
+def test_marks_without_a_frame_are_for_the_first_selected_one(program, tmp_path):
+    done = program([{**CLICK, "points": [[16, 10]]}], "--start=1")
+    assert done.returncode == 0, done.stderr
+    found = masks.read_annotation(tmp_path / "masks/3.png")
+    assert np.mean((found == 7) != (drawn_videos.draw(3, [7, 3], SIZE)[1] == 7)) < 0.02
+
+
 @pytest.mark.parametrize(
     ("objects", "flags", "sentence"),
     [
         ([{**CLICK, "points": [[99, 0]]}], (), "object 7 in frame 0: expected points inside"),
         ([{**CLICK, "labels": [0]}], (), "objects.json: object 7 in frame 0: expected a point on"),
+        (
+            [CLICK, {**CLICK, "frame": 1, "points": [[99, 0]]}],
+            (),
+            "objects.json: object 7 in frame 1: expected points inside",
+        ),
         ([{**CLICK, "frame": 1}], (), "expected an object in the first frame (0)"),
         ([CLICK, {**CLICK, "frame": 9}], (), "expected frames of the video, found frame 9"),
         (
             [CLICK, {**CLICK, "frame": 1}],
             ("--every=2",),
-            "after the first (0), found one for frame 1",
+            "objects.json: expected marks in selected frames, found some in frame 1",
         ),
         ([CLICK], ("--mask=mask.png",), "--mask (of its first frame) or --points"),
         ([CLICK], ("--mask_at=1:mask.png",), "--points: expected video files without --mask_at"),

@@ -205,6 +205,8 @@ def test_prompting_does_not_change_the_video_in_progress(model):
         ({"points": [(float("nan"), 2)], "labels": [1]}, "inside an image"),
         ({"box": (1, 2, 3)}, "expected a box of left, top, right, bottom"),
         ({"box": (5, 2, 3, 8)}, "expected a box"),
+        ({"box": (97, 2, 110, 8)}, "a box that overlaps an image of 96x64 pixels, found .97"),
+        ({"box": (5, -9, 9, -1)}, "a box that overlaps an image"),
         ({"mask": np.zeros((3, 3))}, "expected a mask of the image's size"),
         ({"mask": np.ones(SIZE)}, "a point on the object"),
         ({"mask": np.ones(SIZE), "box": (5, 2, 9, 8)}, "a box or a mask .*, found both"),

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from feelvos_tf.core import background
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import input_video
+from feelvos_tf.inference import input_video, prompt_files
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.video_predictor import take_mask
 from feelvos_tf.media import mask_folder, masks
@@ -351,7 +351,7 @@ def propagated(
 def _ids_of(
     predictor: Propagator, video: InputVideo, position: int, image: np.ndarray, timing: Timing
 ) -> np.ndarray:
-    """Returns the ids of the next frame, uint8 [height, width], after applying given masks."""
+    """Returns the ids of the next frame, uint8 [height, width], after given masks and points."""
     if position == 0:
         mask = video.first_mask()
         predictor.start(image, mask)
@@ -360,7 +360,10 @@ def _ids_of(
     ids = predictor.step(image)
     timing.step_seconds.append(time.perf_counter() - begin)
     later_mask = video.later_mask(position)
-    return ids if later_mask is None else take_mask(predictor, later_mask, ids)
+    ids = ids if later_mask is None else take_mask(predictor, later_mask, ids)
+    for marks in video.later_marks.get(position, ()):
+        ids = prompt_files.take_marks(predictor, marks, image, ids)
+    return ids
 
 
 def write_missing(video: InputVideo, outputs: Outputs) -> None:
@@ -522,7 +525,9 @@ def _facts(video: InputVideo) -> VideoFacts:
     frames, paths = video.frames, video.source.paths
     length = frames.length if video.asked is None else len(video.asked)
     sound = paths[0] if len(paths) == 1 else None
-    return VideoFacts(frames.frames_per_second, length, video.object_ids(), sound)
+    return VideoFacts(
+        frames.frames_per_second, length, video.object_ids(), sound, video.source.pixel_aspect
+    )
 
 
 def _check_size(video: InputVideo, position: int, image: np.ndarray, mask: np.ndarray) -> None:

@@ -76,10 +76,10 @@ def test_every_frame_goes_through_the_predictor_once(tmp_path):
     assert calls == ["start"] + ["step"] * (len(truth) - 1)
 
 
-class BlankFrames:
+class BlankFrames(video.Frames):
     """Frames that exist only while they are referenced."""
 
-    length, paths, frames_per_second, is_live = None, [], 24, False
+    length, paths, frames_per_second = None, [], 24
 
     def __init__(self, count, on_frame=lambda frame: frame):
         self._count, self._on_frame = count, on_frame

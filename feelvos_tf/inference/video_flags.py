@@ -12,6 +12,7 @@ from __future__ import annotations
 import pathlib
 import re
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
 from absl import flags
@@ -85,7 +86,11 @@ def define(flag_values: flags.FlagValues) -> VideoFlags:
     }
     frames = {
         "start": flags.DEFINE_string(
-            "start", None, "First frame: its number from 0, or seconds as in 12.5s.", **own
+            "start",
+            None,
+            "First frame: its number from 0, or seconds as in 12.5s (the first frame at that time "
+            "or later).",
+            **own,
         ),
         "end": flags.DEFINE_string(
             "end", None, "Where to stop: the frame after the last, or seconds.", **own
@@ -181,7 +186,7 @@ class VideoFlags:
         """Writes the first frame to the file of --first_frame."""
         path = self.value("first_frame")
         source = self._frames()
-        image = SelectedFrames(source, self._selection(source.frames_per_second)).first()
+        image = SelectedFrames(source, self._selection(source)).first()
         if image is None:
             raise InputError(f"{self.source}: expected a video with frames, found none")
         pictures.write_image(path, image)
@@ -196,9 +201,7 @@ class VideoFlags:
         for name in ("start", "end"):
             if str(self.value(name)).endswith("s"):
                 raise InputError(f"--{name}: expected a frame's number with --videos, not seconds")
-        return many_videos.find(
-            self.value("videos"), self._selection(video.DEFAULT_FRAMES_PER_SECOND)
-        )
+        return many_videos.find(self.value("videos"), self._selection(video.Frames()))
 
     def input_video(self, points_folder: str = "", prompter: Prompter | None = None) -> InputVideo:
         """Returns the video that the flags name.
@@ -213,16 +216,16 @@ class VideoFlags:
         source = self._frames()
         later = _by_frame(self.value("mask_at"))
         name = {PIPE: "standard input"}.get(self.source, pathlib.Path(self.source).name)
-        selection = self._selection(source.frames_per_second)
+        selection = self._selection(source)
         marked = self.value("points")
         if marked is not None:
-            later = prompt_files.write(marked, source, prompter, points_folder)
+            later, marks = prompt_files.write(marked, source, selection, prompter, points_folder)
             if selection.start not in later:
                 raise InputError(
                     f"{marked}: expected an object in the first frame ({selection.start})"
                 )
             return input_video.from_video(
-                source, later.pop(selection.start), later, selection, name
+                source, later.pop(selection.start), later, selection, name, marks
             )
         mask = self.value("mask")
         paths = mask if "," not in mask or pathlib.Path(mask).exists() else mask.split(",")
@@ -237,11 +240,11 @@ class VideoFlags:
             return live_frames.open_camera(int(self.source))
         return video.open_frames(self.source, rate)
 
-    def _selection(self, rate: float) -> Selection:
-        start = _number("start", self.value("start") or "0", rate)
+    def _selection(self, source: video.Frames) -> Selection:
+        start = _number("start", self.value("start") or "0", source)
         end = None
         if self._is_given("end"):
-            end = _number("end", self.value("end"), rate)
+            end = _number("end", self.value("end"), source)
             if end <= start:
                 raise InputError(f"--end: expected a frame after --start={start}, found {end}")
         return Selection(start, end, self.value("every"), self.value("max_side"))
@@ -250,12 +253,12 @@ class VideoFlags:
         return self.value(name) != self._holders[name].default
 
 
-def _number(flag: str, text: str, frames_per_second: float) -> int:
+def _number(flag: str, text: str, source: video.Frames) -> int:
     """Returns the number of a frame for `120` and for `12.5s`."""
     found = re.fullmatch(r"(\d{1,9})|(\d{1,9}(?:\.\d*)?)s", text)
     if not found:
         raise InputError(f"--{flag}: expected a frame's number or seconds (12.5s), found {text!r}")
-    return int(found[1]) if found[1] else round(float(found[2]) * frames_per_second)
+    return int(found[1]) if found[1] else source.number_at(Fraction(found[2]))
 
 
 def _by_frame(values: Sequence[str]) -> dict[int, str]:

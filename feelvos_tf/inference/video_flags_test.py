@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from absl import flags
@@ -9,6 +11,7 @@ from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video, model_loading, video_flags
+from feelvos_tf.media import video_writing
 from feelvos_tf.testing import drawn_videos
 
 
@@ -40,6 +43,17 @@ def test_each_of_several_mask_files_is_one_object(tmp_path):
     np.testing.assert_array_equal(given.first_mask(), mask == 1)
     with pytest.raises(InputError, match="expected a mask .*, found no such file"):
         input_video.check(parsed(video, f"--mask={paths[1]},{paths[0]}").input_video())
+
+
+def test_seconds_select_the_first_frame_at_that_time_or_later(tmp_path):
+    with video_writing.writing_video(tmp_path / "irregular.mp4", 25) as write:
+        for tick in (0, 12, 24, 28, 36, 48, 60):
+            write(drawn_videos.draw(0, [1])[0], Fraction(tick, 100))
+    given = parsed(
+        f"--video={tmp_path / 'irregular.mp4'}", "--mask=mask.png", "--start=0.36s", "--end=0.5s"
+    ).input_video()
+    assert (given.selection.start, given.selection.end) == (4, 6)
+    assert [frame.time for frame in given.frames] == [Fraction(36, 100), Fraction(48, 100)]
 
 
 def test_two_masks_for_a_frame_are_refused(tmp_path):

@@ -541,7 +541,7 @@ def take_mask(predictor: Any, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 def _check_known(ids: Sequence[int], known: Sequence[int], hint: str = "") -> None:
     """Raises InputError unless all ids are known."""
-    unknown = sorted(set(ids) - set(known))
+    unknown = [value for value in ids if value not in known]
     if unknown:
         hint = f" ({hint})" if hint else ""
         raise InputError(
@@ -551,4 +551,5 @@ def _check_known(ids: Sequence[int], known: Sequence[int], hint: str = "") -> No
 
 
 def _listed(ids: Sequence[int]) -> str:
-    return ", ".join(map(str, ids))
+    # Text is quoted: '1' is not 1.
+    return ", ".join(repr(value) if isinstance(value, str) else str(value) for value in ids)

@@ -341,6 +341,8 @@ def test_invalid_ids_and_early_calls_are_rejected_with_one_sentence(clip, networ
         (lambda: predictor.correct(other[1:]), r"found \[47, 80\]"),
         (lambda: predictor.remove(9), r"followed \(3, 7\), found 9"),
         (lambda: predictor.remove(0), r"followed \(3, 7\), found 0"),
+        (lambda: predictor.remove("3"), r"followed \(3, 7\), found '3'"),
+        (lambda: predictor.remove([3]), r"followed \(3, 7\), found \[3\]"),
         (lambda: predictor.probability(9), r"followed \(0, 3, 7\), found 9"),
     ):
         with pytest.raises(InputError, match=sentence) as caught:

@@ -45,6 +45,7 @@ class ObjectNumbers:
     def __init__(self):
         self._ids: dict[Key, int] = {}
         self._values: set[int] = set()  # Ids that masks held as they are.
+        self._inexact: set[tuple] = set()  # Colors that JPEG or soft edges may have changed.
         self.is_softened = False
 
     def id_of(self, key: Key) -> int:
@@ -64,13 +65,29 @@ class ObjectNumbers:
         """Keeps the ids in a mask, uint8 [height, width], from being given to other keys."""
         self._values.update(masks.object_ids(ids))
 
-    def id_near(self, color: tuple[int, int, int]) -> int:
-        """Returns the id of a known color within JPEG's noise of this one, else a new id."""
-        for key in self._ids:
-            is_color = isinstance(key, tuple) and len(key) == 3
-            if is_color and max(abs(a - b) for a, b in zip(key, color)) <= _NOISE:
-                return self._ids[key]
-        return self.id_of(color)
+    def ids_of_drawing(self, drawing: soft_edges.Drawing) -> list[int]:
+        """Returns the id of each color of a drawing.
+
+        It is that of the same color in an earlier drawing; else, if either drawing is soft, that of
+        the nearest color within JPEG's noise; else a new one.
+
+        Raises:
+          ValueError: see `id_of`.
+        """
+        known = {k: v for k, v in self._ids.items() if isinstance(k, tuple) and len(k) == 3}
+        found = {color: known[color] for color in drawing.colors if color in known}
+        for color in drawing.colors:
+            near = {
+                max(abs(a - b) for a, b in zip(key, color)): value
+                for key, value in known.items()
+                if (drawing.is_soft or key in self._inexact) and value not in found.values()
+            }
+            if color not in found:
+                is_near = min(near, default=VOID) <= _NOISE
+                found[color] = near[min(near)] if is_near else self.id_of(color)
+        if drawing.is_soft:
+            self._inexact.update(drawing.colors)
+        return [found[color] for color in drawing.colors]
 
     def reading(self) -> str:
         """Returns `1 = (255, 0, 0), 2 = dog`; empty if all objects have plain ids."""
@@ -87,7 +104,10 @@ class ObjectNumbers:
             if not 0 < key < VOID:
                 raise ValueError(f"expected object ids 1..{VOID - 1}, found {key}")
             if key in taken:
-                raise ValueError(f"id {key} is already that of {_printable(taken[key])}")
+                raise ValueError(
+                    f"expected a free id, found {key}, which is already that of "
+                    f"{_printable(taken[key])}: use ids in all masks, or names or colors in all"
+                )
             return key
         wanted = None
         if isinstance(key, tuple) and key[0] == "entry":
@@ -297,8 +317,7 @@ def _ids_of_drawing(
     numbers.is_softened |= drawing.is_soft
     if drawing.is_soft and len(drawing.colors) == 1 and len({*drawing.colors[0]}) == 1:
         return drawing.labels.astype(np.uint8)
-    id_of = numbers.id_near if drawing.is_soft else numbers.id_of
-    return np.array([0, *map(id_of, drawing.colors)], np.uint8)[drawing.labels]
+    return np.array([0, *numbers.ids_of_drawing(drawing)], np.uint8)[drawing.labels]
 
 
 def _printable(key: Key) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import struct
 import time
 import zlib
@@ -76,6 +77,34 @@ def test_every_color_is_an_object_and_keeps_its_id_in_later_masks(tmp_path):
     assert numbers.reading() == "1 = (10, 10, 250), 2 = (250, 10, 10)"
     later = read(saved(tmp_path / "later.png", colors[drawn(3, 1)]), numbers)
     np.testing.assert_array_equal(later, drawn(3, 2))
+
+
+@pytest.mark.parametrize("first", ["jpg", "png"])
+def test_objects_keep_their_ids_between_exact_colors_and_those_of_jpeg(tmp_path, first):
+    colors = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 255]], np.uint8)
+    mask = np.kron(drawn(1, 2), np.ones((4, 4), np.uint8))
+    saved(tmp_path / "both.jpg", colors[mask], quality=85)
+    saved(tmp_path / "both.png", colors[mask])
+    saved(tmp_path / "blue.png", colors[np.where(mask == 2, 2, 0)])
+    numbers = given_mask.ObjectNumbers()
+
+    def red_and_blue(name):
+        ids = read(tmp_path / name, numbers)
+        return [int(np.bincount(ids[mask == value]).argmax()) for value in (1, 2)]
+
+    red, blue = red_and_blue(f"both.{first}")
+    assert {red, blue} == {1, 2}
+    for suffix in ("png", "jpg"):
+        assert red_and_blue("blue.png") == [0, blue]
+        assert red_and_blue(f"both.{suffix}") == [red, blue]
+
+
+def test_similar_exact_colors_are_different_objects(tmp_path):
+    colors = np.array([[0, 0, 0], [250, 0, 0], [240, 0, 0]], np.uint8)
+    numbers = given_mask.ObjectNumbers()
+    for ids in ((1,), (2, 1), (2,)):
+        path = saved(tmp_path / "mask.png", colors[drawn(*ids)])
+        np.testing.assert_array_equal(read(path, numbers), drawn(*ids))
 
 
 def test_ids_in_a_mask_are_not_given_to_new_colors(tmp_path):
@@ -369,7 +398,7 @@ def test_names_and_entries_get_the_ids_left_by_numbers(tmp_path):
     assert len(masks.object_ids(read(written(tmp_path, labelme("01", "1"))))) == 2
     numbers = given_mask.ObjectNumbers()
     read(written(tmp_path, labelme("dog", "cat")), numbers)
-    with pytest.raises(InputError, match="id 1 is already that of dog"):
+    with pytest.raises(InputError, match="mask.json: expected a free id, found 1, which is .* dog"):
         read(written(tmp_path, labelme("dog", "1")), numbers)
 
     polygons = [{"segmentation": [np.ravel(points).tolist()]} for points in squares]
@@ -415,8 +444,22 @@ def test_polygons_that_would_take_minutes_are_refused_immediately(tmp_path, size
         ([{"segmentation": [[1, 2]]}], "three or more points"),
         ([{"segmentation": [[1, 2, 3, 4, 1e300, float("nan")]]}], "near the frame"),
         ([{"segmentation": [[1, 2, 3, 4, 5]]}], "cannot reshape"),
-        ([{"object_id": 255, "segmentation": [[1, 2, 3, 4, 5, 9]]}], "ids 1..254, found 255"),
-        ({"shapes": [{"label": "0", "points": [[1, 1]] * 3}]}, "ids 1..254, found 0"),
+        (
+            [{"object_id": 255, "segmentation": [[1, 2, 3, 4, 5, 9]]}],
+            "^expected object ids 1..254, found 255",
+        ),
+        (
+            {"shapes": [{"label": "0", "points": [[1, 1]] * 3}]},
+            "^expected object ids 1..254, found 0",
+        ),
+        (
+            {"annotations": [{"bbox": [1, 2, 3, 4], "segmentation": []}]},
+            "^expected a segmentation in every annotation, found a bbox alone",
+        ),
+        (
+            {"annotations": [{"bbox": [1, 2, 3, 4], "image_id": 1}]},
+            "^expected a segmentation in every annotation, found a bbox alone: give boxes with",
+        ),
         (
             {"shapes": [{"label": "a", "points": [[1, 1]], "shape_type": "point"}]},
             "has no interior",
@@ -429,9 +472,12 @@ def test_polygons_that_would_take_minutes_are_refused_immediately(tmp_path, size
     ],
 )
 def test_json_that_is_not_a_mask_gives_a_one_line_error(tmp_path, content, sentence):
-    with pytest.raises(InputError, match=f"mask.json: .*{sentence}") as error:
-        read(written(tmp_path, content))
-    assert "\n" not in str(error.value)
+    path = written(tmp_path, content)
+    with pytest.raises(InputError) as error:
+        read(path)
+    said = str(error.value)
+    assert said.startswith(f"{path}: ") and re.search(sentence, said[len(f"{path}: ") :])
+    assert "\n" not in said
 
 
 def test_a_png_with_a_wrong_checksum_is_refused(tmp_path):

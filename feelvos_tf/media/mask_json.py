@@ -60,12 +60,15 @@ def read(path: str | os.PathLike[str], size: tuple[int, int] | None, id_of: Call
     content = whole_files.read_json(path, _WHAT)
     ids = np.zeros(_size(path, content, size), np.uint8)
     try:
-        shapes = list(itertools.islice(_shapes(content), _MAX_PARTS + 1))
+        shapes = list(itertools.islice(_shapes(path, content), _MAX_PARTS + 1))
         if len(shapes) > _MAX_PARTS:
             raise ValueError(f"more than {_MAX_PARTS} polygons or masks")
         # Numbers first, as names get the ids that are left.
         for shape in sorted(shapes, key=lambda shape: not isinstance(shape.key, int)):
-            id_of(shape.key)
+            try:
+                id_of(shape.key)
+            except ValueError as error:
+                raise InputError(f"{path}: {error}") from error
         pixels = 0
         for shape in shapes:
             pixels += shape.paint(ids, id_of(shape.key))
@@ -121,14 +124,28 @@ def _picture(content: dict[str, Any]) -> Any:
     return pictures_of_it[0]
 
 
-def _shapes(content: Any) -> Iterator[Shape]:
-    """Yields the objects of a file; raises ValueError or similar for other contents."""
+def _shapes(path: str | os.PathLike[str], content: Any) -> Iterator[Shape]:
+    """Yields the objects of a file.
+
+    Args:
+      path: the file.
+      content: parsed JSON.
+
+    Raises:
+      InputError: annotations are boxes.
+      ValueError: or similar, the content is something else.
+    """
     if isinstance(content, dict) and isinstance(content.get("shapes"), list):
         for shape in content["shapes"]:
             yield _labelme(shape)
         return
     if isinstance(content, dict):
         content = content.get("annotations", [content])
+    if any("bbox" in each and not each.get("segmentation", "counts" in each) for each in content):
+        raise InputError(
+            f"{path}: expected a segmentation in every annotation, found a bbox alone: give boxes "
+            "with --points"
+        )
     images = {entry.get("image_id") for entry in content}
     if len(images) > 1:
         raise ValueError(f"annotations of {len(images)} pictures, expected those of one frame")

@@ -59,6 +59,14 @@ def opened(
         raise InputError(f"{path}: cannot be read as {what} ({error})") from error
 
 
+def check_single(path: str | os.PathLike[str], image: Image.Image) -> None:
+    """Raises InputError if an opened file holds several pictures: pages, or an animation."""
+    count = getattr(image, "n_frames", 1)
+    # Phones append a preview or a gain map to a JPEG, which then is MPO: not another picture.
+    if count > 1 and image.format != "MPO":
+        raise InputError(f"{path}: expected one picture per file, found {count}")
+
+
 def is_visible(path: pathlib.Path, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> bool:
     """Returns whether a file is not hidden and has one of the suffixes, in upper or lower case."""
     return path.suffix.lower() in suffixes and not path.name.startswith(".")
@@ -89,9 +97,10 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     16-bit gray values are scaled to 8 bits. Transparent pixels keep their color.
 
     Raises:
-      InputError: the file is missing, corrupt, or not a picture of 8 or 16 bits per channel.
+      InputError: the file is missing, corrupt, or not a single picture of 8 or 16 bits per channel.
     """
     with opened(path, "a picture") as image:
+        check_single(path, image)
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
             image = _eight_bits(image)
         if image.mode[0] in "IF":

@@ -4,7 +4,8 @@
      {"object_id": 2, "frame": 30, "box": [10, 20, 200, 220]}]
 
 Points are x, y in pixels of the frame, with label 1 on the object and 0 outside it; by default all
-are on it. A box is left, top, right, bottom. `frame` counts from 0, the default.
+are on it. A box is left, top, right, bottom. `frame` counts from 0; by default it is the first one
+that is used.
 """
 
 from __future__ import annotations
@@ -41,16 +42,23 @@ class Marks(NamedTuple):
     box: np.ndarray | None
 
 
-def read(path: str | os.PathLike[str]) -> list[Marks]:
+def read(path: str | os.PathLike[str], first_frame: int = 0) -> list[Marks]:
     """Returns the marks of a file, in its order.
+
+    Args:
+      path: the file.
+      first_frame: the frame of entries that name none.
 
     Raises:
       InputError: the file is not such JSON, or marks an object twice in a frame.
     """
     entries = whole_files.read_json(path, _WHAT)
     if not isinstance(entries, list) or not entries:
-        raise InputError(f"{path}: expected a list of objects with points or a box")
-    found = [parsed(f"{path}, object {n}", entry) for n, entry in enumerate(entries, 1)]
+        found = f"a single {entries!r:.40}" if entries != [] else "an empty one"
+        raise InputError(f"{path}: expected a list of objects with points or a box, found {found}")
+    found = [
+        parsed(f"{path}, object {n}", entry, first_frame) for n, entry in enumerate(entries, 1)
+    ]
     places = [marks[:2] for marks in found]
     for frame, object_id in places:
         if places.count((frame, object_id)) > 1:
@@ -60,25 +68,29 @@ def read(path: str | os.PathLike[str]) -> list[Marks]:
     return found
 
 
-def parsed(where: str, entry: Any) -> Marks:
+def parsed(where: str, entry: Any, first_frame: int = 0) -> Marks:
     """Returns one entry of the list.
 
     Args:
       where: the entry's origin, for error messages.
       entry: parsed JSON.
+      first_frame: its frame if it names none.
 
     Raises:
       InputError: the entry does not have that form.
     """
-    if not isinstance(entry, Mapping) or not set(entry) <= _KEYS:
-        raise InputError(f"{where}: expected the keys {', '.join(sorted(_KEYS))} only")
+    wrong = sorted(set(entry) - _KEYS) if isinstance(entry, Mapping) else [entry]
+    if wrong:
+        raise InputError(
+            f"{where}: expected the keys {', '.join(sorted(_KEYS))} only, found {wrong[0]!r:.40}"
+        )
     points = _numbers(f"{where}: points", entry.get("points", []), (-1, 2))
     labels = _numbers(f"{where}: labels", entry.get("labels", [1] * len(points)), (len(points),))
     if not np.isin(labels, [0, 1]).all():
         raise InputError(f"{where}: expected labels of 1 (on the object) and 0 (outside it)")
     box = entry.get("box")
     box = None if box is None else _numbers(f"{where}: box", box, (4,))
-    frame = _integer(f"{where}: frame", entry.get("frame", 0), 0, 10**9)
+    frame = _integer(f"{where}: frame", entry.get("frame", first_frame), 0, 10**9)
     object_id = _integer(f"{where}: object_id", entry.get("object_id"), 1, VOID - 1)
     return Marks(frame, object_id, points, labels.astype(np.int32), box)
 
@@ -93,7 +105,11 @@ def _numbers(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     is_fit = array.ndim == len(shape) and all(
         want in (-1, found) for want, found in zip(shape, array.shape)
     )
-    if not is_fit or not np.isfinite(array).all():
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"{what}: expected finite numbers, found {array[~np.isfinite(array)][0]:g}"
+        )
+    if not is_fit:
         wanted = ", ".join("n" if size < 0 else str(size) for size in shape)
         raise InputError(f"{what}: expected [{wanted}] numbers, found {list(array.shape)}")
     return array

@@ -43,12 +43,14 @@ class VideoFacts(NamedTuple):
       num_frames: number of frames to come; None if unknown.
       object_ids: the ids of all objects, ascending.
       sound: a file whose sound matches the frames' times; None for none.
+      pixel_aspect: width of a pixel relative to its height.
     """
 
     frames_per_second: float
     num_frames: int | None
     object_ids: Sequence[int]
     sound: pathlib.Path | None = None
+    pixel_aspect: Fraction = Fraction(1)
 
 
 class Result(NamedTuple):
@@ -100,7 +102,10 @@ class OverlayFiles(NamedTuple):
         """Yields a function that takes the next result."""
         tiles = _Tiles(facts.num_frames)
         with video_writing.writing_video(
-            self.video, facts.frames_per_second, facts.sound
+            self.video,
+            facts.frames_per_second,
+            facts.sound,
+            pixel_aspect=facts.pixel_aspect,
         ) as write_frame:
 
             def write(result: Result) -> None:

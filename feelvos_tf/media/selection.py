@@ -39,6 +39,12 @@ class Selection:
         """Returns the source's frame number at a position in the selection."""
         return self.start + position * self.every
 
+    def position(self, number: int) -> int | None:
+        """Returns the position in the selection of a frame of the source, None if it has none."""
+        position, rest = divmod(number - self.start, self.every)
+        is_selected = not rest and position >= 0 and (self.end is None or number < self.end)
+        return position if is_selected else None
+
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Returns the height and width to which a frame of this size is scaled."""
         longest = max(height, width)

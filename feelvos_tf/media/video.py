@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
+import contextlib
+import functools
 import glob
 import os
 import pathlib
@@ -18,6 +21,8 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures, whole_video
 
 DEFAULT_FRAMES_PER_SECOND = 24.0
+# Seconds by which a time that a person types, or that a container stores, may be rounded.
+_ROUNDING = Fraction(1, 1000)
 
 
 class Frame(NamedTuple):
@@ -42,12 +47,14 @@ class Frames:
       length: the number of frames, an estimate for progress bars; None if unknown.
       frames_per_second: the average.
       is_live: whether frames arrive only once, in real time, and their number is unknown.
+      pixel_aspect: width of an upright frame's pixels, relative to their height.
     """
 
     paths: list[pathlib.Path]
     length: int | None
     frames_per_second: float
     is_live = False
+    pixel_aspect = Fraction(1)
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yields the images of all frames. See `Frame`."""
@@ -60,6 +67,16 @@ class Frames:
           InputError: a frame cannot be read, or the source is truncated.
         """
         raise NotImplementedError
+
+    def number_at(self, seconds: Fraction) -> int:
+        """Returns the number of the first frame at or after a time since the source's first frame.
+
+        After the last frame, it is a number that no frame has.
+
+        Args:
+          seconds: the time, 0 or more.
+        """
+        return round(seconds * Fraction(self.frames_per_second).limit_denominator(1001))
 
     def name(self, number: int) -> str:
         """Returns the file name, without suffix, of a frame's mask: `00012`."""
@@ -102,11 +119,13 @@ class VideoFrames(Frames):
         """Opens the file once to check that it is a video.
 
         Raises:
-          InputError: the file is missing or not a video.
+          InputError: the file is missing, not a video, or holds several pictures of which only
+            one would be read.
         """
         self.paths = [pathlib.Path(path)]
         with self._open() as container:
             stream = container.streams.video[0]
+            self._check_is_whole(container)
             self.length = stream.frames or None
             # 1000 or more is the clock of a container without a frame rate.
             average = stream.average_rate or 0
@@ -137,6 +156,46 @@ class VideoFrames(Frames):
                     f"({error.strerror})"
                 ) from error
             whole_video.check(self.paths[0], container, seen, number)
+
+    def number_at(self, seconds: Fraction) -> int:
+        """Returns the number of a frame by the times of all frames. See `Frames`."""
+        with self._open() as container:
+            stream = container.streams.video[0]
+            tick, ticks = Fraction(stream.time_base), []
+            # Damaged parts are reported once frames are decoded.
+            with contextlib.suppress(av.error.FFmpegError):
+                for packet in container.demux(stream):
+                    if packet.size and not packet.is_discard:
+                        ticks.append(packet.pts)
+        if not ticks or None in ticks:
+            return super().number_at(seconds)  # As `_time` does.
+        ticks.sort()
+        return bisect.bisect_left(ticks, ticks[0] + (seconds - _ROUNDING) / tick)
+
+    @functools.cached_property
+    def pixel_aspect(self) -> Fraction:
+        """Width of an upright frame's pixels, relative to their height; 1 if unknown."""
+        first = None
+        with self._open() as container, contextlib.suppress(av.error.FFmpegError):
+            stream = container.streams.video[0]
+            aspect = Fraction(stream.sample_aspect_ratio or 1)
+            if aspect != 1:
+                first = next(container.decode(stream), None)
+            return 1 / aspect if first is not None and _is_turned(first) else aspect
+        return Fraction(1)
+
+    def _check_is_whole(self, container: av.container.InputContainer) -> None:
+        """Raises InputError if the first stream has one picture, but the file has more."""
+        if container.format.name == "tiff_pipe":  # FFmpeg reads only the first page.
+            with pictures.opened(self.paths[0], "a picture") as image:
+                pictures.check_single(self.paths[0], image)
+        first, *others = container.streams.video
+        longest = max((other.frames for other in others), default=0)
+        if first.frames == 1 < longest:  # An animated AVIF, or a cover picture.
+            raise InputError(
+                f"{self.paths[0]}: expected a video, found a picture beside a video of {longest} "
+                "frames: convert the file to .mp4"
+            )
 
     def _time(self, frame: av.VideoFrame, number: int) -> Fraction:
         if frame.pts is None or frame.time_base is None:
@@ -205,9 +264,15 @@ def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
     image = frame.to_ndarray(format="rgb24")
     (x_by_x, y_by_x), (x_by_y, y_by_y) = _display_matrix(frame)
     down, right = y_by_y, x_by_x
-    if abs(x_by_y) + abs(y_by_x) > abs(x_by_x) + abs(y_by_y):
+    if _is_turned(frame):
         image, down, right = image.transpose(1, 0, 2), y_by_x, x_by_y
     return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
+
+
+def _is_turned(frame: av.VideoFrame) -> bool:
+    """Returns whether a decoded frame is shown with rows as columns."""
+    (x_by_x, y_by_x), (x_by_y, y_by_y) = _display_matrix(frame)
+    return bool(abs(x_by_y) + abs(y_by_x) > abs(x_by_x) + abs(y_by_y))
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray:

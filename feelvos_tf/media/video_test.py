@@ -6,11 +6,12 @@ import os
 import pathlib
 import struct
 import warnings
+from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import masks, overlay, pictures, video, video_writing
@@ -75,6 +76,18 @@ def test_video_written_and_read_back_keeps_frames_colors_and_rate(tmp_path, monk
     assert [entry.name for entry in path.parent.iterdir()] == ["bars.mp4"]
 
 
+def test_seconds_are_looked_up_among_irregular_times(tmp_path):
+    times = [Fraction(n, 100) for n in (0, 12, 24, 28, 36, 48)]
+    with video_writing.writing_video(tmp_path / "irregular.mp4", 25) as write:
+        for time in times:
+            write(color_bars(), 3 + time)
+    frames = video.open_frames(tmp_path / "irregular.mp4")
+    assert [frame.time for frame in frames.timed()] == times
+    assert [frames.number_at(time) for time in times] == [0, 1, 2, 3, 4, 5]
+    asked = ("0.001", "0.25", "0.281", "0.3", "9")
+    assert [frames.number_at(Fraction(text)) for text in asked] == [0, 3, 3, 4, 6]
+
+
 def test_phone_video_is_rotated_upright(tmp_path):
     path = tmp_path / "phone.mp4"
     drawn_videos.write_video(path, [color_bars(32, 64)] * 3, frames_per_second=24)
@@ -86,6 +99,21 @@ def test_phone_video_is_rotated_upright(tmp_path):
     image = next(iter(video.open_frames(path)))
     assert image.shape == (64, 32, 3)
     assert [image[row, 16].argmax() for row in (8, 24, 40)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("is_turned", [False, True])
+def test_the_pixel_aspect_is_that_of_upright_frames(tmp_path, is_turned):
+    path, aspect = tmp_path / "wide.mp4", Fraction(4, 3)
+    with video_writing.writing_video(path, 24, pixel_aspect=aspect) as write:
+        write(color_bars())
+    if is_turned:
+        content = path.read_bytes()
+        start = content.index(b"tkhd") + 44
+        turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, 32 << 16, 0, 1 << 30)
+        path.write_bytes(content[:start] + turned + content[start + 36 :])
+    assert video.open_frames(path).pixel_aspect == (1 / aspect if is_turned else aspect)
+    drawn_videos.write_video(tmp_path / "square.mp4", [color_bars()], 24)
+    assert video.open_frames(tmp_path / "square.mp4").pixel_aspect == 1
 
 
 @pytest.mark.parametrize("is_turned", [False, True])
@@ -133,6 +161,30 @@ def test_unusable_sources_give_one_line_errors(tmp_path):
     }.items():
         with pytest.raises(InputError, match=f"{name}.*{sentence}"):
             video.open_frames(tmp_path / name)
+
+
+def test_files_of_several_pictures_are_refused_rather_than_read_in_part(tmp_path):
+    first, *others = (Image.fromarray(color_bars(shift=shift)) for shift in (0, 8, 16))
+    for suffix in ("png", "webp", "tif"):
+        folder = tmp_path / suffix
+        folder.mkdir()
+        first.save(folder / f"0.{suffix}", save_all=True, append_images=others)
+        with pytest.raises(InputError, match=f"0.{suffix}: expected one picture per file, found 3"):
+            list(video.open_frames(folder))
+    with pytest.raises(InputError, match="0.tif: expected one picture per file, found 3"):
+        video.open_frames(tmp_path / "tif" / "0.tif")
+    first.save(tmp_path / "page.tif")
+    assert len(list(video.open_frames(tmp_path / "page.tif"))) == 1
+    first.save(tmp_path / "phone.jpg", format="MPO", save_all=True, append_images=others)
+    assert pictures.read_image(tmp_path / "phone.jpg").shape == (48, 64, 3)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")
+def test_an_animated_avif_is_refused_rather_than_read_in_part(tmp_path):
+    first, *others = (Image.fromarray(color_bars(shift=shift)) for shift in (0, 8, 16))
+    first.save(tmp_path / "a.avif", save_all=True, append_images=others)
+    with pytest.raises(InputError, match="a.avif: expected a video, found a picture .* 3 frames"):
+        video.open_frames(tmp_path / "a.avif")
 
 
 def test_pipes_are_refused_instead_of_waited_for(tmp_path):

@@ -70,12 +70,13 @@ class VideoWriter:
         frames_per_second: float,
         sound: str | os.PathLike[str] | None = None,
         encoding: Encoding = TO_LOOK_AT,
+        pixel_aspect: Fraction = Fraction(1),  # noqa: B008
     ):
         self._container = container
         # 1001 keeps rates such as 30000/1001 exact; MPEG-4 refuses large denominators.
         self._rate = Fraction(frames_per_second).limit_denominator(1001)
         self._sound = Sound(container, sound) if sound is not None else None
-        self._encoding = encoding
+        self._encoding, self._pixel_aspect = encoding, pixel_aspect
         self._stream = None
         self._first_time = None
         self._last = -1
@@ -95,6 +96,7 @@ class VideoWriter:
         if self._stream is None:
             self._first_time = time
             self._stream = _add_stream(self._container, image.shape, self._rate, self._encoding)
+            self._stream.codec_context.sample_aspect_ratio = self._pixel_aspect
             if self._sound is not None:
                 self._sound.begin()
         frame = av.VideoFrame.from_ndarray(image, format=self._encoding.takes)
@@ -158,6 +160,7 @@ def writing_video(
     frames_per_second: float,
     sound: str | os.PathLike[str] | None = None,
     encoding: Encoding = TO_LOOK_AT,
+    pixel_aspect: Fraction = Fraction(1),  # noqa: B008
 ) -> Iterator[VideoWriter]:
     """Yields a function that writes the next frame; the video appears when the block succeeds.
 
@@ -169,6 +172,7 @@ def writing_video(
       frames_per_second: of the video; frames with their own times keep them.
       sound: a video file whose sound is copied, up to the last frame.
       encoding: of the frames.
+      pixel_aspect: see `video.Frames`. PyAV can store it only in .mp4.
 
     Raises:
       InputError: the path has another suffix, no frame was written, or the encoder is missing.
@@ -179,7 +183,7 @@ def writing_video(
     with atomic_files.replacing(path) as temporary:
         try:
             with av.open(os.path.abspath(temporary), "w", options=options) as container:
-                writer = VideoWriter(container, frames_per_second, sound, encoding)
+                writer = VideoWriter(container, frames_per_second, sound, encoding, pixel_aspect)
                 yield writer
                 if not writer.finish():
                     raise InputError(f"{path}: no frames to write into this video")
