@@ -282,6 +282,9 @@ def propagate_video(
     predictor = predictor.another()
     start_over = start_over or bool(on_frame)
     with contextlib.ExitStack() as stack:
+        if not outputs.masks.exists():
+            # Other files in the folder create it; a run that fails would leave it empty.
+            stack.callback(_remove_if_empty, outputs.masks)
         # Entered first, so that the other files are closed after the masks and are not older.
         facts = _facts(video)
         writers = [stack.enter_context(files.writing(facts)) for files in outputs.files]
@@ -473,6 +476,11 @@ def _restored(predictor: Propagator, video: InputVideo, folder: Path) -> list[Pa
     except InputError:
         return []
     return paths
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _remove_unasked(video: InputVideo, folder: Path) -> None:

@@ -304,6 +304,16 @@ def test_a_damaged_or_smaller_frame_is_named_and_earlier_masks_are_kept(tmp_path
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["bear.partial"]
 
 
+def test_a_failed_run_leaves_no_empty_folder_beside_the_partial_one(tmp_path):
+    root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]})
+    (root / "JPEGImages/480p/bear/00003.jpg").write_bytes(b"damaged")
+    folder = tmp_path / "out/bear"
+    outputs = Outputs(folder, (RunLengths(folder / "masks.json"), ObjectVideos(folder)))
+    with pytest.raises(InputError, match="the 3 masks before it are in"):
+        propagate_videos(ByColor, davis_videos(root), lambda video: outputs, {})
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["bear.partial"]
+
+
 def test_a_lost_object_is_reported_with_its_last_frame(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [1, 2, 3]})
 

@@ -159,6 +159,13 @@ class VideoFrames(Frames):
 
     def number_at(self, seconds: Fraction) -> int:
         """Returns the number of a frame by the times of all frames. See `Frames`."""
+        if not self._times:
+            return super().number_at(seconds)  # As `_time` does.
+        return bisect.bisect_left(self._times, self._times[0] + seconds - _ROUNDING)
+
+    @functools.cached_property
+    def _times(self) -> list[Fraction]:
+        """The times of all frames in seconds, ascending; none if the file holds no times."""
         with self._open() as container:
             stream = container.streams.video[0]
             tick, ticks = Fraction(stream.time_base), []
@@ -167,10 +174,7 @@ class VideoFrames(Frames):
                 for packet in container.demux(stream):
                     if packet.size and not packet.is_discard:
                         ticks.append(packet.pts)
-        if not ticks or None in ticks:
-            return super().number_at(seconds)  # As `_time` does.
-        ticks.sort()
-        return bisect.bisect_left(ticks, ticks[0] + (seconds - _ROUNDING) / tick)
+        return [] if None in ticks else [value * tick for value in sorted(ticks)]
 
     @functools.cached_property
     def pixel_aspect(self) -> Fraction:

@@ -67,12 +67,13 @@ class VideoWriter:
     def __init__(
         self,
         container: av.container.OutputContainer,
+        path: pathlib.Path,
         frames_per_second: float,
         sound: str | os.PathLike[str] | None = None,
         encoding: Encoding = TO_LOOK_AT,
         pixel_aspect: Fraction = Fraction(1),  # noqa: B008
     ):
-        self._container = container
+        self._container, self._path = container, path
         # 1001 keeps rates such as 30000/1001 exact; MPEG-4 refuses large denominators.
         self._rate = Fraction(frames_per_second).limit_denominator(1001)
         self._sound = Sound(container, sound) if sound is not None else None
@@ -88,7 +89,15 @@ class VideoWriter:
         Args:
           image: uint8 as the encoding takes it, by default [height, width, 3] RGB.
           time: seconds; None: one frame period after the last frame.
+
+        Raises:
+          InputError: the frame cannot be encoded or written.
         """
+        # Here, because another video may be written in the same block.
+        with _naming(self._path):
+            self._write(image, time)
+
+    def _write(self, image: np.ndarray, time: Fraction | None) -> None:
         if self._encoding.needs_even_sides:
             odd = [(0, size % 2) for size in image.shape[:2]]
             image = np.pad(image, odd + [(0, 0)] * (image.ndim - 2), "edge")
@@ -180,15 +189,24 @@ def writing_video(
     path = pathlib.Path(path)
     check_video_path(path, encoding)
     options = {"movflags": "faststart"} if encoding.suffix == ".mp4" else {}
-    with atomic_files.replacing(path) as temporary:
-        try:
-            with av.open(os.path.abspath(temporary), "w", options=options) as container:
-                writer = VideoWriter(container, frames_per_second, sound, encoding, pixel_aspect)
-                yield writer
-                if not writer.finish():
-                    raise InputError(f"{path}: no frames to write into this video")
-        except av.error.FFmpegError as error:  # It does not name the file.
-            raise InputError(f"{path}: cannot be written, {error.strerror or error}") from error
+    with (
+        atomic_files.replacing(path) as temporary,
+        _naming(path),
+        av.open(os.path.abspath(temporary), "w", options=options) as container,
+    ):
+        writer = VideoWriter(container, path, frames_per_second, sound, encoding, pixel_aspect)
+        yield writer
+        if not writer.finish():
+            raise InputError(f"{path}: no frames to write into this video")
+
+
+@contextlib.contextmanager
+def _naming(path: pathlib.Path) -> Iterator[None]:
+    """Turns FFmpeg's errors, which do not name the file, into InputErrors."""
+    try:
+        yield
+    except av.error.FFmpegError as error:
+        raise InputError(f"{path}: cannot be written, {error.strerror or error}") from error
 
 
 def check_video_path(path: str | os.PathLike[str], encoding: Encoding = TO_LOOK_AT) -> None:
@@ -208,7 +226,10 @@ def _add_stream(
     """Returns a new video stream for frames of shape [height, width, ...]."""
     if encoding == TO_LOOK_AT and encoding.codec not in av.codecs_available:
         encoding = _WITHOUT_H264
-    stream = container.add_stream(encoding.codec, rate=rate, options=dict(encoding.options))
+    options = dict(encoding.options)
+    if encoding == LOSSLESS_GRAY and shape[1] == 1:
+        options["level"] = "1"  # Without slices, which cannot divide a single column.
+    stream = container.add_stream(encoding.codec, rate=rate, options=options)
     stream.height, stream.width = shape[:2]
     stream.pix_fmt = encoding.pixels
     stream.metadata.update(encoding.metadata)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from fractions import Fraction
 
@@ -138,6 +139,30 @@ def test_gray_is_read_back_losslessly(tmp_path):
             write(image)
     back = list(video.open_frames(tmp_path / "out.mkv"))
     np.testing.assert_array_equal(np.stack(back)[..., 0], noise)
+
+
+@pytest.mark.parametrize("size", [(240, 1), (500, 1), (1, 500), (2, 2), (700, 3)])
+def test_narrow_gray_videos_are_lossless(tmp_path, size):
+    noise = np.random.default_rng(0).integers(0, 2, (3, *size), dtype=np.uint8) * 255
+    encoding = video_writing.LOSSLESS_GRAY
+    with video_writing.writing_video(tmp_path / "out.mkv", 10, encoding=encoding) as write:
+        for image in noise:
+            write(image)
+    back = list(video.open_frames(tmp_path / "out.mkv"))
+    np.testing.assert_array_equal(np.stack(back)[..., 0], noise)
+
+
+def test_an_error_names_its_own_file_among_several_that_are_written(tmp_path):
+    slices = {"level": "3", "slices": "5"}  # 5 is not a number of slices that FFV1 has.
+    encoding = dataclasses.replace(video_writing.LOSSLESS_GRAY, options=slices)
+    with (
+        pytest.raises(InputError, match="bad.mkv: cannot be written"),
+        video_writing.writing_video(tmp_path / "bad.mkv", 10, encoding=encoding) as write_bad,
+        video_writing.writing_video(tmp_path / "good.mp4", 10) as write,
+    ):
+        write(IMAGES[0])
+        write_bad(IMAGES[0][..., 0])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_wrong_suffix_and_a_video_without_frames_are_refused(tmp_path):
