@@ -181,5 +181,5 @@ def _is_moving_picture(path: pathlib.Path) -> bool:
     if path.suffix.lower() not in (".gif", ".webp"):
         return False
     with contextlib.suppress(InputError), pictures.opened(path, "a picture") as image:
-        return getattr(image, "n_frames", 1) > 1
+        return pictures.count_in(image) > 1
     return False

@@ -168,8 +168,9 @@ def of_picture(
       InputError: see `read`.
     """
     numbers = numbers or ObjectNumbers()
-    if getattr(picture, "n_frames", 1) > 1:
-        raise InputError(f"{name}: expected a mask, found {picture.n_frames} pictures in one file")
+    count = pictures.count_in(picture)
+    if count > 1:
+        raise InputError(f"{name}: expected a mask, found {count} pictures in one file")
     image = ImageOps.exif_transpose(picture)
     if image.mode in ("P", "L", "1") or image.mode[0] in "IF":
         values = _eight_bits(name, np.array(image))

@@ -187,7 +187,7 @@ def _pipe_frames(
     container: av.container.InputContainer, frames_per_second: float
 ) -> Iterator[Frame]:
     """Yields the frames of a stream until it ends."""
-    step = 1 / Fraction(frames_per_second).limit_denominator(1001)
+    step = 1 / video.exact_rate(frames_per_second)
     carries_time = container.format.name not in _WITHOUT_TIME
     number, first_time = 0, None
     with container:

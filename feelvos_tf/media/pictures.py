@@ -59,9 +59,14 @@ def opened(
         raise InputError(f"{path}: cannot be read as {what} ({error})") from error
 
 
+def count_in(image: Image.Image) -> int:
+    """Returns how many pictures an opened file holds: pages, or those of an animation."""
+    return getattr(image, "n_frames", 1)
+
+
 def check_single(path: str | os.PathLike[str], image: Image.Image) -> None:
-    """Raises InputError if an opened file holds several pictures: pages, or an animation."""
-    count = getattr(image, "n_frames", 1)
+    """Raises InputError if an opened file holds several pictures."""
+    count = count_in(image)
     # Phones append a preview or a gain map to a JPEG, which then is MPO: not another picture.
     if count > 1 and image.format != "MPO":
         raise InputError(f"{path}: expected one picture per file, found {count}")

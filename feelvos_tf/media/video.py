@@ -39,6 +39,11 @@ class Frame(NamedTuple):
     image: np.ndarray
 
 
+def exact_rate(frames_per_second: float) -> Fraction:
+    """Returns a frame rate as the fraction that it was rounded from, such as 30000/1001."""
+    return Fraction(frames_per_second).limit_denominator(1001)
+
+
 class Frames:
     """The frames of one source.
 
@@ -76,7 +81,7 @@ class Frames:
         Args:
           seconds: the time, 0 or more.
         """
-        return round(seconds * Fraction(self.frames_per_second).limit_denominator(1001))
+        return round(seconds * exact_rate(self.frames_per_second))
 
     def name(self, number: int) -> str:
         """Returns the file name, without suffix, of a frame's mask: `00012`."""
@@ -103,7 +108,7 @@ class ImageFrames(Frames):
 
     def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
         """Yields chosen frames. See `Frames`."""
-        step = 1 / Fraction(self.frames_per_second).limit_denominator(1001)
+        step = 1 / exact_rate(self.frames_per_second)
         for number in range(self.length)[start:end:every]:
             yield Frame(number, number * step, pictures.read_image(self.paths[number]))
 
@@ -126,6 +131,7 @@ class VideoFrames(Frames):
         with self._open() as container:
             stream = container.streams.video[0]
             self._check_is_whole(container)
+            self._stored_aspect = Fraction(stream.sample_aspect_ratio or 1)
             self.length = stream.frames or None
             # 1000 or more is the clock of a container without a frame rate.
             average = stream.average_rate or 0
@@ -179,12 +185,12 @@ class VideoFrames(Frames):
     @functools.cached_property
     def pixel_aspect(self) -> Fraction:
         """Width of an upright frame's pixels, relative to their height; 1 if unknown."""
-        first = None
+        aspect = self._stored_aspect
+        if aspect == 1:
+            return aspect
+        # Only a decoded frame tells whether it is turned.
         with self._open() as container, contextlib.suppress(av.error.FFmpegError):
-            stream = container.streams.video[0]
-            aspect = Fraction(stream.sample_aspect_ratio or 1)
-            if aspect != 1:
-                first = next(container.decode(stream), None)
+            first = next(container.decode(video=0), None)
             return 1 / aspect if first is not None and _is_turned(first) else aspect
         return Fraction(1)
 
@@ -203,7 +209,7 @@ class VideoFrames(Frames):
 
     def _time(self, frame: av.VideoFrame, number: int) -> Fraction:
         if frame.pts is None or frame.time_base is None:
-            return number / Fraction(self.frames_per_second).limit_denominator(1001)
+            return number / exact_rate(self.frames_per_second)
         return frame.pts * Fraction(frame.time_base)
 
     def _open(self) -> av.container.InputContainer:

@@ -16,6 +16,7 @@ from av.video.reformatter import Colorspace
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.media import video
 
 _CLOCK = 90000  # Ticks per second: exact for the usual frame rates.
 # Codecs that .mp4 may hold and browsers play; other sound is dropped.
@@ -75,7 +76,7 @@ class VideoWriter:
     ):
         self._container, self._path = container, path
         # 1001 keeps rates such as 30000/1001 exact; MPEG-4 refuses large denominators.
-        self._rate = Fraction(frames_per_second).limit_denominator(1001)
+        self._rate = video.exact_rate(frames_per_second)
         self._sound = Sound(container, sound) if sound is not None else None
         self._encoding, self._pixel_aspect = encoding, pixel_aspect
         self._stream = None

@@ -131,19 +131,9 @@ def test_transparency_is_read_back_from_webm(tmp_path):
     np.testing.assert_allclose(back[12:20, 12:20, :3].mean((0, 1)), image[16, 16, :3], atol=12)
 
 
-def test_gray_is_read_back_losslessly(tmp_path):
-    noise = np.random.default_rng(0).integers(0, 2, (5, 33, 47), dtype=np.uint8) * 255
-    encoding = video_writing.LOSSLESS_GRAY
-    with video_writing.writing_video(tmp_path / "out.mkv", 10, encoding=encoding) as write:
-        for image in noise:
-            write(image)
-    back = list(video.open_frames(tmp_path / "out.mkv"))
-    np.testing.assert_array_equal(np.stack(back)[..., 0], noise)
-
-
-@pytest.mark.parametrize("size", [(240, 1), (500, 1), (1, 500), (2, 2), (700, 3)])
-def test_narrow_gray_videos_are_lossless(tmp_path, size):
-    noise = np.random.default_rng(0).integers(0, 2, (3, *size), dtype=np.uint8) * 255
+@pytest.mark.parametrize("size", [(33, 47), (240, 1), (500, 1), (1, 500), (2, 2), (700, 3)])
+def test_gray_is_read_back_losslessly_even_if_narrow(tmp_path, size):
+    noise = np.random.default_rng(0).integers(0, 2, (5, *size), dtype=np.uint8) * 255
     encoding = video_writing.LOSSLESS_GRAY
     with video_writing.writing_video(tmp_path / "out.mkv", 10, encoding=encoding) as write:
         for image in noise:

@@ -158,12 +158,13 @@ def initialize_from_deeplab(
       InputError: the checkpoint cannot be read, or it lacks a variable of the backbone or has it in
         another shape.
     """
-    backbone, stored = release_names(model.backbone), read_shapes(prefix)
-    missing = [name for name in backbone if name not in stored]
+    leave_out = _NEVER_RESTORED if initialize_last_layer else LAST_LAYERS
+    restored = restore(model, prefix, leave_out, may_differ=LAST_LAYERS)
+    backbone = release_names(model.backbone)
+    missing = [name for name in restored.missing if name in backbone]
     if missing:
         raise InputError(
             f"{prefix}: expected all {len(backbone)} variables of a {model.backbone.name} "
             f"backbone, found {len(backbone) - len(missing)} of them; {missing[0]} is missing"
         )
-    leave_out = _NEVER_RESTORED if initialize_last_layer else LAST_LAYERS
-    return restore(model, prefix, leave_out, may_differ=LAST_LAYERS)
+    return restored
