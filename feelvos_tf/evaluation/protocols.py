@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -98,13 +98,11 @@ def measures_f(dataset: str) -> bool:
 
 
 def _protocol(dataset: str) -> Protocol:
-    if dataset in datasets.DATASETS and dataset not in PROTOCOLS:
+    if dataset not in PROTOCOLS:
         raise InputError(
             f"{dataset}: expected an entry of PROTOCOLS in feelvos_tf/evaluation/protocols.py, "
-            "which says how the data set is scored, found none"
+            f"which says how a data set is scored, found only {', '.join(PROTOCOLS)}"
         )
-    if dataset not in PROTOCOLS:
-        raise InputError(f"unknown data set {dataset!r}: expected one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[dataset]
 
 
@@ -118,7 +116,8 @@ def _davis(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
         objects = tuple(range(1, max(masks.object_ids(first), default=0) + 1))
         if not objects:
             raise InputError(f"{sequence.masks[0]}: expected at least one object, found none")
-    return _everywhere(sequence, objects, range(1, len(sequence.masks) - 1))
+    frames = range(1, len(sequence.masks) - 1)
+    return _ground_truth(sequence, frames, dict.fromkeys(objects, frames))
 
 
 def _youtube_objects(
@@ -126,28 +125,8 @@ def _youtube_objects(
 ) -> SequenceGroundTruth:
     """Scores the only object in every annotated frame, except the first unless requested."""
     annotated = [i for i, mask in enumerate(sequence.masks) if mask is not None]
-    return _everywhere(sequence, (1,), annotated if count_first_frame else annotated[1:])
-
-
-def _everywhere(
-    sequence: datasets.VideoFiles, objects: tuple[int, ...], frames: Iterable[int]
-) -> SequenceGroundTruth:
-    """Scores all objects in all the frames."""
-    frames = list(frames)
-    return SequenceGroundTruth(
-        name=sequence.name,
-        masks=tuple(sequence.masks[i] for i in frames),
-        images=_images(sequence, frames),
-        objects=objects,
-        scored=np.ones([len(objects), len(frames)], bool),
-        binary=sequence.binary_masks,
-    )
-
-
-def _images(sequence: datasets.VideoFiles, frames: list[int]) -> tuple[pathlib.Path | None, ...]:
-    """Returns the images of some frames; None where there are only masks."""
-    pairs = [(sequence.frames[i], sequence.masks[i]) for i in frames]
-    return tuple(None if image == mask else image for image, mask in pairs)
+    frames = annotated if count_first_frame else annotated[1:]
+    return _ground_truth(sequence, frames, {1: frames})
 
 
 def _youtube_vos(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
@@ -155,19 +134,33 @@ def _youtube_vos(sequence: datasets.VideoFiles) -> SequenceGroundTruth:
     if not sequence.object_frames:
         raise InputError(f"{sequence.name}: meta.json lists no object to score")
     after_first = {key: frames[1:] for key, frames in sequence.object_frames.items()}
-    frames = sorted({i for listed in after_first.values() for i in listed})
+    frames = sorted(set().union(*after_first.values()))
     for i in frames:
         if sequence.masks[i] is None:
             raise InputError(
                 f"{sequence.name}: meta.json lists frame {sequence.frames[i].stem}, which has no "
                 "mask to score against"
             )
+    return _ground_truth(sequence, frames, after_first)
+
+
+def _ground_truth(
+    sequence: datasets.VideoFiles, frames: Sequence[int], scored_in: Mapping[int, Sequence[int]]
+) -> SequenceGroundTruth:
+    """Returns the ground truth of some frames, given those in which each object is scored."""
+    true_masks = tuple(sequence.masks[i] for i in frames)
+    scored = [[i in listed for i in frames] for listed in scored_in.values()]
     return SequenceGroundTruth(
         name=sequence.name,
-        masks=tuple(sequence.masks[i] for i in frames),
-        images=_images(sequence, frames),
-        objects=tuple(after_first),
-        scored=np.array([[i in listed for i in frames] for listed in after_first.values()]),
+        masks=true_masks,
+        # Where there are only masks, they stand in for the frames.
+        images=tuple(
+            None if sequence.frames[i] == mask else sequence.frames[i]
+            for i, mask in zip(frames, true_masks)
+        ),
+        objects=tuple(scored_in),
+        scored=np.array(scored, bool).reshape(len(scored_in), len(frames)),
+        binary=sequence.binary_masks,
     )
 
 
@@ -213,9 +206,11 @@ def folder_ground_truths(
             raise InputError(f"ground truth folder {root} has no sequence {name!r}")
     folders = None if predictions is None else [pathlib.Path(path) for path in predictions]
     return [
-        _folder_ground_truth(name, found[name])
-        if folders is None or any((path / name).is_dir() for path in folders)
-        else _of_objects(name, found[name], {})
+        _folder_ground_truth(
+            name,
+            tuple(found[name]),
+            is_read=folders is None or any((path / name).is_dir() for path in folders),
+        )
         for name in names
     ]
 
@@ -236,33 +231,22 @@ def _mask_folders(root: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     return found
 
 
-def _folder_ground_truth(name: str, paths: list[pathlib.Path]) -> SequenceGroundTruth:
+def _folder_ground_truth(
+    name: str, paths: tuple[pathlib.Path, ...], is_read: bool
+) -> SequenceGroundTruth:
+    """Returns one sequence's ground truth, without objects unless its masks are read."""
     first_seen, first_white = {}, None
-    for i, path in enumerate(paths):
+    for i, path in enumerate(paths if is_read else ()):
         ids = masks.read_annotation(path)
         for object_id in masks.object_ids(ids):
             first_seen.setdefault(object_id, i)
         if first_white is None and (ids == VOID).any():
             first_white = i
-    if first_seen:
-        return _of_objects(name, paths, first_seen)
-    if first_white is None:
+    binary = not first_seen and first_white is not None
+    if binary:
+        first_seen = {1: first_white}
+    elif is_read and not first_seen:
         raise InputError(f"{paths[0].parent}: expected at least one object, found none")
-    return _of_objects(name, paths, {1: first_white}, binary=True)
-
-
-def _of_objects(
-    name: str, paths: list[pathlib.Path], first_seen: dict[int, int], binary: bool = False
-) -> SequenceGroundTruth:
-    """Returns a sequence's ground truth, given the position of each object's first mask."""
     frames = range(1, len(paths) - 1)
-    objects = tuple(sorted(first_seen))
-    scored = [[i > first_seen[object_id] for i in frames] for object_id in objects]
-    return SequenceGroundTruth(
-        name=name,
-        masks=tuple(paths[1:-1]),
-        images=(None,) * len(frames),
-        objects=objects,
-        scored=np.array(scored, bool).reshape(len(objects), len(frames)),
-        binary=binary,
-    )
+    scored_in = {object_id: frames[first:] for object_id, first in sorted(first_seen.items())}
+    return _ground_truth(datasets.VideoFiles(name, paths, paths, binary), frames, scored_in)

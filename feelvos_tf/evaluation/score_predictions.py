@@ -12,7 +12,8 @@ import functools
 import multiprocessing
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -26,6 +27,11 @@ from feelvos_tf.media import masks
 _FRAMES_PER_JOB = 8
 # Starting a process takes as long as scoring this many frames of 854x480.
 _FRAMES_PER_PROCESS = 200
+
+
+_Values = tuple[np.ndarray, np.ndarray]
+"""J and F, float64 [2, objects, frames], NaN where an object is not scored; and, int64 [2], the
+sums of `confused_pixels` over the frames that are scored."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +60,12 @@ class Scores:
         return float(confused / max(pixels, 1))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Job:
+class _Job(NamedTuple):
     """A few frames of one sequence; `columns` are their positions in its table of scores."""
 
     sequence: int
-    columns: slice
+    columns: range
     ground_truth: SequenceGroundTruth
-    predictions: tuple[pathlib.Path, ...]
-    measure_f: bool
 
 
 def score_folder(
@@ -98,13 +101,14 @@ def score_folder(
         raise InputError(f"{folder} holds no prediction of a frame that is scored")
     tables = [np.full([2, *ground_truth.scored.shape], np.nan) for ground_truth in ground_truths]
     confused = np.zeros([len(ground_truths), 2], np.int64)
+    score = functools.partial(_score, folder, measure_f)
     with tqdm.tqdm(
         total=sum(len(ground_truth.masks) for ground_truth in ground_truths),
         desc="scoring",
         unit="frame",
         disable=not progress,
     ) as bar:
-        for job, (values, counts) in _run(list(_jobs(ground_truths, folder, measure_f)), workers):
+        for job, (values, counts) in _run(score, list(_jobs(ground_truths)), workers):
             tables[job.sequence][:, :, job.columns] = values
             confused[job.sequence] += counts
             bar.update(values.shape[-1])
@@ -123,62 +127,47 @@ def score_folder(
 
 
 def read_prediction(
-    path: pathlib.Path, ground_truth: SequenceGroundTruth, size: tuple[int, int]
+    folder: pathlib.Path, ground_truth: SequenceGroundTruth, frame: str, size: tuple[int, int]
 ) -> np.ndarray:
     """Returns the ids of a predicted mask, uint8 [height, width], after checking them.
 
     Args:
-      path: the PNG.
+      folder: of all sequences' predictions.
       ground_truth: the sequence's ground truth.
+      frame: name of the frame.
       size: (height, width) of the true mask.
 
     Raises:
       InputError: the mask is unreadable, has another size or unknown ids.
     """
+    path = folder / ground_truth.name / f"{frame}.png"
     ids = masks.read_annotation(path)
     if ids.shape != size:
         raise InputError(
             f"{path}: expected {size[1]}x{size[0]} pixels like the ground truth, found "
             f"{ids.shape[1]}x{ids.shape[0]}"
         )
-    return (
-        _binarize(ids, path)
-        if ground_truth.binary
-        else _with_known_ids(ids, path, ground_truth.objects)
-    )
-
-
-def _with_known_ids(ids: np.ndarray, path: pathlib.Path, objects: tuple[int, ...]) -> np.ndarray:
-    without_gaps = objects == tuple(range(1, len(objects) + 1))
-    if without_gaps and ids.max() <= len(objects):
-        return ids
-    foreign = np.ones(256, np.uint8)
-    foreign[[0, *objects]] = 0
-    if cv2.countNonZero(cv2.LUT(ids, foreign)):
-        found = sorted(set(np.unique(ids).tolist()) - {0, *objects})
+    values = np.flatnonzero(cv2.calcHist([ids], [0], None, [256], [0, 256])).tolist()
+    if ground_truth.binary:
+        # Ids are small, and a painted object is only 255; values in between come from resizing.
+        if values[-1] > 127 and len({0, *values}) > 2:
+            raise InputError(
+                f"{path}: expected 0 and one value for the object, found {len(values)} gray levels "
+                f"({_some(values)}), as in an antialiased mask"
+            )
+        return (ids > 0).view(np.uint8)
+    foreign = sorted(set(values) - {0, *ground_truth.objects})
+    if foreign:
         raise InputError(
-            f"{path}: expected 0 and the ground truth's ids ({', '.join(map(str, objects))}), "
-            f"found {_some(found)} (antialiased, or not a mask of this sequence?)"
+            f"{path}: expected 0 and the ground truth's ids "
+            f"({', '.join(map(str, ground_truth.objects))}), found {_some(foreign)} (antialiased, "
+            "or not a mask of this sequence?)"
         )
     return ids
 
 
-def _binarize(ids: np.ndarray, path: pathlib.Path) -> np.ndarray:
-    """Returns 1 where a prediction of a single-object data set holds any id."""
-    if ids.max() > 127:
-        # Ids are small, and a painted object is only 255; values in between come from resizing.
-        levels = np.unique(ids)
-        if np.count_nonzero(levels) > 1:
-            raise InputError(
-                f"{path}: expected 0 and one value for the object, found {len(levels)} gray levels "
-                f"({_some(levels.tolist())}), as in an antialiased mask"
-            )
-    return (ids > 0).view(np.uint8)
-
-
 def _some(values: list[int]) -> str:
-    shown = ", ".join(str(value) for value in values[:5])
-    return shown + (", ..." if len(values) > 5 else "")
+    return ", ".join(map(str, values[:5])) + ", ..." * (len(values) > 5)
 
 
 def _check_folder(folder: pathlib.Path) -> None:
@@ -211,7 +200,7 @@ def _keep_present(
     return present, missing
 
 
-def _frames_of(ground_truth: SequenceGroundTruth, frames: list[int]) -> SequenceGroundTruth:
+def _frames_of(ground_truth: SequenceGroundTruth, frames: Sequence[int]) -> SequenceGroundTruth:
     """Returns the ground truth reduced to some of its frames."""
     return dataclasses.replace(
         ground_truth,
@@ -221,37 +210,34 @@ def _frames_of(ground_truth: SequenceGroundTruth, frames: list[int]) -> Sequence
     )
 
 
-def _jobs(
-    ground_truths: list[SequenceGroundTruth], folder: pathlib.Path, measure_f: bool
-) -> Iterator[_Job]:
+def _jobs(ground_truths: list[SequenceGroundTruth]) -> Iterator[_Job]:
     for sequence, ground_truth in enumerate(ground_truths):
-        paths = tuple(
-            folder / ground_truth.name / f"{mask.stem}.png" for mask in ground_truth.masks
-        )
-        for start in range(0, len(paths), _FRAMES_PER_JOB):
-            stop = min(start + _FRAMES_PER_JOB, len(paths))
-            part = _frames_of(ground_truth, list(range(start, stop)))
-            yield _Job(sequence, slice(start, stop), part, paths[start:stop], measure_f)
+        frames = range(len(ground_truth.masks))
+        for start in frames[::_FRAMES_PER_JOB]:
+            columns = frames[start : start + _FRAMES_PER_JOB]
+            yield _Job(sequence, columns, _frames_of(ground_truth, columns))
 
 
-def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, tuple[np.ndarray, np.ndarray]]]:
-    """Yields each job with the result of `_score`, in any order."""
-    frames = sum(len(job.predictions) for job in jobs)
+def _run(
+    score: Callable[[SequenceGroundTruth], _Values], jobs: list[_Job], workers: int
+) -> Iterator[tuple[_Job, _Values]]:
+    """Yields each job with its scores, in any order."""
+    frames = sum(len(job.columns) for job in jobs)
     helpers = min(workers - 1, frames // _FRAMES_PER_PROCESS)
     if helpers == 0:
         for job in jobs:
-            yield job, _score(job)
+            yield job, score(job.ground_truth)
         return
     # A forked child of a process that has used threads (TensorFlow, OpenCV) may hang.
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(helpers, context, _use_one_thread) as pool:
-        waiting = collections.deque((job, pool.submit(_score, job)) for job in jobs)
+    with concurrent.futures.ProcessPoolExecutor(helpers, context, cv2.setNumThreads, (1,)) as pool:
+        waiting = collections.deque((job, pool.submit(score, job.ground_truth)) for job in jobs)
         try:
             # The helpers work from the front; this process works from the back without waiting for
             # them to start.
             while waiting:
                 job, future = waiting.pop()
-                yield job, _score(job) if future.cancel() else future.result()
+                yield job, score(job.ground_truth) if future.cancel() else future.result()
                 while waiting and waiting[0][1].done():
                     job, future = waiting.popleft()
                     yield job, future.result()
@@ -259,28 +245,19 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, tuple[np.ndarra
             pool.shutdown(cancel_futures=True)
 
 
-def _use_one_thread() -> None:
-    """Keeps the processes from competing for cores."""
-    cv2.setNumThreads(1)
-
-
-def _score(job: _Job) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the scores of a few frames.
-
-    Returns:
-      values: J and F, float64 [2, objects, frames]; NaN where an object is not scored.
-      confused: int64 [2], the sums of `confused_pixels` of the frames that are scored.
-    """
-    ground_truth = job.ground_truth
+def _score(
+    predictions: pathlib.Path, measure_f: bool, ground_truth: SequenceGroundTruth
+) -> _Values:
+    """Returns the scores of a few frames. See `_Values`."""
     objects = np.asarray(ground_truth.objects)
     values = np.full([2, *ground_truth.scored.shape], np.nan)
     confused = np.zeros(2, np.int64)
-    for i, (truth_path, path) in enumerate(zip(ground_truth.masks, job.predictions)):
-        truth = masks.read_annotation(truth_path, ground_truth.binary)
-        predicted = read_prediction(path, ground_truth, truth.shape)
+    for i, path in enumerate(ground_truth.masks):
+        truth = masks.read_annotation(path, ground_truth.binary)
+        predicted = read_prediction(predictions, ground_truth, path.stem, truth.shape)
         scored = ground_truth.scored[:, i]
         values[:, scored, i] = region_and_contour.score_frame(
-            truth, predicted, objects[scored].tolist(), job.measure_f
+            truth, predicted, objects[scored].tolist(), measure_f
         )
         if len(objects) > 1 and scored.any():
             confused += region_and_contour.confused_pixels(truth, predicted)

@@ -30,33 +30,25 @@ def frame_picture(ground_truth: SequenceGroundTruth, frame: str, predictions: pa
     """
     position = [path.stem for path in ground_truth.masks].index(frame)
     truth = masks.read_annotation(ground_truth.masks[position], ground_truth.binary)
-    path = predictions / ground_truth.name / f"{frame}.png"
-    predicted = score_predictions.read_prediction(path, ground_truth, truth.shape)
-    image = _background(ground_truth.images[position], truth.shape)
-    image, truth, predicted = _reduce(image, truth, predicted)
-    picture = overlay.overlay(image, predicted)
+    predicted = score_predictions.read_prediction(predictions, ground_truth, frame, truth.shape)
+    width = min(truth.shape[1], _WIDTH)
+    size = (width, max(1, round(truth.shape[0] * width / truth.shape[1])))
+    truth, predicted = (
+        cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in (truth, predicted)
+    )
+    picture = overlay.overlay(_background(ground_truth.images[position], size), predicted)
     picture[_outline(truth, ground_truth.objects)] = 255
-    return _data_uri(picture)
+    stream = io.BytesIO()
+    # Thin outlines would bleed if their color were stored at half the size.
+    Image.fromarray(picture).save(stream, format="JPEG", quality=85, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def _background(path: pathlib.Path | None, size: tuple[int, int]) -> np.ndarray:
-    """Returns the frame in the mask's size, or plain gray where there is none."""
+    """Returns the frame at the size (width, height), or plain gray where there is none."""
     if path is None:
-        return np.full([*size, 3], _GRAY, np.uint8)
-    image = pictures.read_image(path)
-    if image.shape[:2] == size:
-        return image
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-
-
-def _reduce(image: np.ndarray, *ids: np.ndarray) -> list[np.ndarray]:
-    """Returns the image and the masks, scaled down to the report's width if they are wider."""
-    height, width = image.shape[:2]
-    if width <= _WIDTH:
-        return [image, *ids]
-    size = (_WIDTH, max(1, round(height * _WIDTH / width)))
-    small = [cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST) for mask in ids]
-    return [cv2.resize(image, size, interpolation=cv2.INTER_AREA), *small]
+        return np.full([*size[::-1], 3], _GRAY, np.uint8)
+    return cv2.resize(pictures.read_image(path), size, interpolation=cv2.INTER_AREA)
 
 
 def _outline(truth: np.ndarray, objects: tuple[int, ...]) -> np.ndarray:
@@ -65,10 +57,3 @@ def _outline(truth: np.ndarray, objects: tuple[int, ...]) -> np.ndarray:
     for object_id in objects:
         edges |= boundary.contour((truth == object_id).view(np.uint8))
     return edges.view(bool)
-
-
-def _data_uri(picture: np.ndarray) -> str:
-    stream = io.BytesIO()
-    # Thin outlines would bleed if their color were stored at half the size.
-    Image.fromarray(picture).save(stream, format="JPEG", quality=85, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
