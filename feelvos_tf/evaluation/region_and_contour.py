@@ -37,6 +37,19 @@ class Statistics:
 
 
 @dataclasses.dataclass(frozen=True)
+class Summary:
+    """The statistics of an object, or their averages; `f` is None where only J is measured."""
+
+    j: Statistics
+    f: Statistics | None
+
+    @property
+    def j_and_f(self) -> float | None:
+        """The mean of J and F, the measure by which DAVIS ranks; None where F is not measured."""
+        return None if self.f is None else (self.j.mean + self.f.mean) / 2
+
+
+@dataclasses.dataclass(frozen=True)
 class SequenceScores:
     """The values of one sequence, frame by frame.
 
@@ -56,26 +69,10 @@ class SequenceScores:
     f: np.ndarray | None
     confused: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2, np.int64))
 
-    def j_statistics(self) -> list[Statistics]:
-        """Returns the statistics of J for each object."""
-        return [statistics(values) for values in self.j]
-
-    def f_statistics(self) -> list[Statistics] | None:
-        """Returns the statistics of F for each object; None where F is not measured."""
-        return None if self.f is None else [statistics(values) for values in self.f]
-
-
-@dataclasses.dataclass(frozen=True)
-class Summary:
-    """The score: averages over objects, equally weighted however long their sequences are."""
-
-    j: Statistics
-    f: Statistics | None
-
-    @property
-    def j_and_f(self) -> float | None:
-        """The mean of J and F, the measure by which DAVIS ranks; None where F is not measured."""
-        return None if self.f is None else (self.j.mean + self.f.mean) / 2
+    def by_object(self) -> list[Summary]:
+        """Returns the statistics of each object."""
+        f = [None] * len(self.j) if self.f is None else map(statistics, self.f)
+        return [Summary(statistics(values), each) for values, each in zip(self.j, f)]
 
 
 def jaccard(ground_truth: np.ndarray, prediction: np.ndarray) -> float:
@@ -151,21 +148,22 @@ def statistics(values: np.ndarray) -> Statistics:
 
 
 def summarize(sequences: Iterable[SequenceScores]) -> Summary:
-    """Returns the averages over all objects of all sequences that have a value."""
+    """Returns the averages over all objects of all sequences that have a value.
+
+    Objects weigh the same however long their sequences are.
+    """
     sequences = list(sequences)
-    j = _average([one for sequence in sequences for one in sequence.j_statistics()])
-    if any(sequence.f is None for sequence in sequences):
-        return Summary(j, None)
-    return Summary(j, _average([one for sequence in sequences for one in sequence.f_statistics()]))
+    objects = [one for sequence in sequences for one in sequence.by_object()]
+    has_f = all(sequence.f is not None for sequence in sequences)
+    return Summary(
+        _average([one.j for one in objects]),
+        _average([one.f for one in objects]) if has_f else None,
+    )
 
 
 def _average(objects: list[Statistics]) -> Statistics:
-    rows = np.asarray([dataclasses.astuple(one) for one in objects], np.float64)
-    rows = np.reshape(rows, [-1, 3])
-    rows = rows[~np.isnan(rows[:, 0])]
-    if not len(rows):
-        return Statistics(np.nan, np.nan, np.nan)
-    return Statistics(*(float(value) for value in rows.mean(axis=0)))
+    rows = [dataclasses.astuple(one) for one in objects if not np.isnan(one.mean)]
+    return Statistics(*np.mean(rows or [[np.nan] * 3], axis=0).tolist())
 
 
 def _check_frame(ground_truth: np.ndarray, prediction: np.ndarray) -> None:

@@ -127,14 +127,14 @@ def score_frames(name, frames, objects):
 def check_against(reference, scores):
     """Compares every frame's values and every statistic with those of the official evaluation."""
     for row, object_id in enumerate(scores.objects):
-        expected = reference[object_id]
+        expected, found = reference[object_id], scores.by_object()[row]
         for measure, values, result in [
-            ("J", scores.j[row], scores.j_statistics()[row]),
-            ("F", scores.f[row], scores.f_statistics()[row]),
+            ("J", scores.j[row], found.j),
+            ("F", scores.f[row], found.f),
         ]:
             np.testing.assert_allclose(values, expected[f"{measure}_frames"], rtol=0, atol=1e-9)
-            found = [result.mean, result.recall, result.decay]
-            np.testing.assert_allclose(found, expected[measure], rtol=0, atol=1e-9)
+            averages = [result.mean, result.recall, result.decay]
+            np.testing.assert_allclose(averages, expected[measure], rtol=0, atol=1e-9)
 
 
 def middle_frames(folder):

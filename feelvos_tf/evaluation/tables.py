@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import csv
-import io
 import math
 import os
 import pathlib
@@ -26,24 +25,29 @@ def write_csvs(scores: Scores, folder: str | os.PathLike[str], split: str) -> li
     folder = pathlib.Path(folder)
     contents = {
         folder / f"global_results-{split}.csv": [summary_row(scores.summary)],
-        folder / f"per-sequence_results-{split}.csv": object_rows(scores.sequences),
+        folder / f"per-sequence_results-{split}.csv": _object_rows(scores.sequences),
     }
+    text = {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     for path, rows in contents.items():
-        with atomic_files.replacing(path) as temporary:
-            temporary.write_text(_csv(rows), encoding="utf-8", errors="surrogateescape")
+        with atomic_files.replacing(path) as temporary, temporary.open("w", **text) as file:
+            table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            table.writeheader()
+            for row in rows:
+                table.writerow({k: v if isinstance(v, str) else f"{v:.3f}" for k, v in row.items()})
     return list(contents)
 
 
-def object_rows(sequences: list[region_and_contour.SequenceScores]) -> list[dict[str, str | float]]:
+def _object_rows(
+    sequences: list[region_and_contour.SequenceScores],
+) -> list[dict[str, str | float]]:
     """Returns name ("dog_1") and means of every object that has a value."""
     rows = []
     for sequence in sequences:
-        f_statistics = sequence.f_statistics() or [None] * len(sequence.objects)
-        for object_id, j, f in zip(sequence.objects, sequence.j_statistics(), f_statistics):
-            row = {"Sequence": f"{sequence.name}_{object_id}", "J-Mean": j.mean}
-            if f is not None:
-                row["F-Mean"] = f.mean
-            if not math.isnan(j.mean):
+        for object_id, one in zip(sequence.objects, sequence.by_object()):
+            row = {"Sequence": f"{sequence.name}_{object_id}", "J-Mean": one.j.mean}
+            if one.f is not None:
+                row["F-Mean"] = one.f.mean
+            if not math.isnan(one.j.mean):
                 rows.append(row)
     return rows
 
@@ -57,23 +61,16 @@ def summary_row(summary: region_and_contour.Summary) -> dict[str, float]:
     return row
 
 
-def _csv(rows: list[dict[str, str | float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: _rounded(value) for key, value in row.items()})
-    return text.getvalue()
-
-
-def _rounded(value: str | float) -> str:
-    return value if isinstance(value, str) else f"{value:.3f}"
+def number(value: float) -> str:
+    """Returns a score to three digits, or a dash for NaN."""
+    return "-" if math.isnan(value) else f"{value:.3f}"
 
 
 def format_table(scores: Scores) -> str:
     """Returns a table for the terminal: one line per sequence, then the averages over objects."""
     summaries = [region_and_contour.summarize([sequence]) for sequence in scores.sequences]
-    rows = [_heading(scores.summary)]
+    columns = ["sequence", "objects", "frames", *summary_row(scores.summary), ""]
+    rows = [[name.replace("-", " ") for name in columns]]
     for sequence, summary, remark in zip(scores.sequences, summaries, best_and_worst(summaries)):
         sizes = [str(len(sequence.objects)), str(len(sequence.frames))]
         rows.append([sequence.name, *sizes, *_cells(summary), remark])
@@ -107,14 +104,8 @@ def ranking_value(summary: region_and_contour.Summary) -> float:
     return summary.j.mean if summary.j_and_f is None else summary.j_and_f
 
 
-def _heading(summary: region_and_contour.Summary) -> list[str]:
-    columns = ["sequence", "objects", "frames", *summary_row(summary), ""]
-    return [name.replace("-", " ") for name in columns]
-
-
 def _cells(summary: region_and_contour.Summary) -> list[str]:
-    values = summary_row(summary).values()
-    return ["-" if math.isnan(value) else f"{value:.3f}" for value in values]
+    return [number(value) for value in summary_row(summary).values()]
 
 
 def best_and_worst(summaries: list[region_and_contour.Summary]) -> list[str]:

@@ -60,7 +60,12 @@ def write_report(
             for sentence in one.scores.missing
         ],
         sections=[
-            _section(by_name[sequence.name], sequence, shown, compared)
+            {
+                "name": sequence.name,
+                "legend": _legend(sequence),
+                "curves": _curves(sequence, compared and compared.find(sequence.name)),
+                "pictures": _pictures(by_name[sequence.name], sequence, shown, compared),
+            }
             for sequence in shown.scores.sequences
         ],
     )
@@ -113,32 +118,10 @@ def _lead(summary: region_and_contour.Summary, name: str, compared: Scored | Non
     )
 
 
-def _section(
-    ground_truth: SequenceGroundTruth,
-    sequence: SequenceScores,
-    shown: Scored,
-    compared: Scored | None,
-) -> dict[str, Any]:
-    return {
-        "name": sequence.name,
-        "legend": _legend(sequence),
-        "curves": _curves(sequence, None if compared is None else compared.find(sequence.name)),
-        "pictures": _pictures(ground_truth, sequence, shown, compared),
-    }
-
-
-def _legend(sequence: SequenceScores) -> list[dict[str, Any]]:
-    """Returns every object's color and averages; `f` is None where it is not measured."""
-    f_statistics = sequence.f_statistics() or [None] * len(sequence.objects)
-    return [
-        {
-            "object_id": object_id,
-            "color": curves.color(object_id),
-            "j": j.mean,
-            "f": None if f is None else f.mean,
-        }
-        for object_id, j, f in zip(sequence.objects, sequence.j_statistics(), f_statistics)
-    ]
+def _legend(sequence: SequenceScores) -> list[tuple[int, str, region_and_contour.Summary]]:
+    """Returns every object's id, color and averages."""
+    colors = map(curves.color, sequence.objects)
+    return list(zip(sequence.objects, colors, sequence.by_object()))
 
 
 def _curves(
@@ -175,27 +158,24 @@ def _pictures(
 
     Each is (data URI, caption).
     """
-    values = frame_values(sequence)
+    values = _frame_values(sequence)
     if np.isnan(values).all():
         return []
-    other = None if compared is None else compared.find(sequence.name)
+    other = compared and compared.find(sequence.name)
     found = []
     for word, i in (("best", int(np.nanargmax(values))), ("worst", int(np.nanargmin(values)))):
         frame = sequence.frames[i]
         picture = pictures.frame_picture(ground_truth, frame, shown.folder)
-        found.append((picture, f"{word} frame {frame}: {rendering.number(values[i])}"))
+        found.append((picture, f"{word} frame {frame}: {tables.number(values[i])}"))
         if other is not None and frame in other.frames:
-            value = frame_values(other)[other.frames.index(frame)]
+            value = _frame_values(other)[other.frames.index(frame)]
             picture = pictures.frame_picture(ground_truth, frame, compared.folder)
             name = compared.folder.name
-            found.append((picture, f"the same in {name}: {rendering.number(value)}"))
+            found.append((picture, f"the same in {name}: {tables.number(value)}"))
     return found
 
 
-def frame_values(sequence: SequenceScores) -> np.ndarray:
+def _frame_values(sequence: SequenceScores) -> np.ndarray:
     """Returns J&F of each frame, or J where F is not measured, averaged over its objects."""
     values = sequence.j if sequence.f is None else (sequence.j + sequence.f) / 2
-    known = ~np.isnan(values)
-    count = known.sum(axis=0)
-    total = np.where(known, values, 0).sum(axis=0)
-    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+    return np.ma.masked_invalid(values).mean(axis=0).filled(np.nan)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 from typing import Any
 
 import jinja2
 import markupsafe
+
+from feelvos_tf.evaluation import tables
 
 
 def render(template: str, **values: Any) -> markupsafe.Markup:
@@ -20,11 +21,6 @@ def render(template: str, **values: Any) -> markupsafe.Markup:
     return markupsafe.Markup(_ENVIRONMENT.get_template(template).render(**values))
 
 
-def number(value: float) -> str:
-    """Returns a score to three digits, or a dash for NaN."""
-    return "-" if math.isnan(value) else f"{value:.3f}"
-
-
 _ENVIRONMENT = jinja2.Environment(
     loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent / "templates"),
     autoescape=True,
@@ -32,4 +28,4 @@ _ENVIRONMENT = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters["number"] = number
+_ENVIRONMENT.filters["number"] = tables.number
