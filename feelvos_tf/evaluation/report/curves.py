@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import markupsafe
 import numpy as np
 
-from feelvos_tf.evaluation.report import rendering
 from feelvos_tf.media.masks import DAVIS_PALETTE
 
 _WIDTH, _HEIGHT = 520, 170
@@ -21,14 +20,14 @@ def color(object_id: int) -> str:
     return "rgb({},{},{})".format(*DAVIS_PALETTE[object_id])
 
 
-def draw(
+def drawing(
     title: str,
     frames: Sequence[str],
     objects: Sequence[int],
     values: np.ndarray,
     compared: np.ndarray | None = None,
-) -> markupsafe.Markup:
-    """Returns an SVG with one curve per object.
+) -> dict[str, Any]:
+    """Returns the values from which `curves.svg` draws a curve per object.
 
     Args:
       title: name of the measure.
@@ -39,24 +38,23 @@ def draw(
     """
     x = np.linspace(_LEFT, _RIGHT, max(len(frames), 2))[: len(frames)]
     drawn = [("curve", values)] if compared is None else [("compared", compared), ("curve", values)]
-    return rendering.render(
-        "curves.svg",
-        title=title,
-        width=_WIDTH,
-        height=_HEIGHT,
-        left=_LEFT,
-        right=_RIGHT,
-        top=_TOP,
-        bottom=_BOTTOM,
-        grid=[(_y(value), f"{value:g}") for value in _GRID],
-        names=_frame_names(frames, x),
-        curves=[
+    return {
+        "title": title,
+        "width": _WIDTH,
+        "height": _HEIGHT,
+        "left": _LEFT,
+        "right": _RIGHT,
+        "top": _TOP,
+        "bottom": _BOTTOM,
+        "grid": [(_y(value), f"{value:g}") for value in _GRID],
+        "names": _frame_names(frames, x),
+        "paths": [
             (kind, color(object_id), _path(x, rows[i]))
             for i, object_id in enumerate(objects)
             for kind, rows in drawn
         ],
-        tooltips=_tooltips(title, frames, objects, values, x),
-    )
+        "tooltips": _tooltips(title, frames, objects, values, x),
+    }
 
 
 def _y(value: float) -> float:

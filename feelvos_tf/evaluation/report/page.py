@@ -7,15 +7,24 @@ import os
 import pathlib
 from typing import Any
 
-import markupsafe
+import jinja2
 import numpy as np
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.evaluation import region_and_contour, tables
 from feelvos_tf.evaluation.protocols import SequenceGroundTruth
 from feelvos_tf.evaluation.region_and_contour import SequenceScores
-from feelvos_tf.evaluation.report import curves, pictures, rendering
+from feelvos_tf.evaluation.report import curves, pictures
 from feelvos_tf.evaluation.score_predictions import Scores
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.FileSystemLoader(pathlib.Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters["number"] = tables.number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +54,7 @@ def write_report(
       compared: other predictions of the same sequences, shown beside them.
     """
     by_name = {ground_truth.name: ground_truth for ground_truth in ground_truths}
-    page = rendering.render(
-        "page.html",
+    page = TEMPLATES.get_template("page.html").render(
         title=f"Scores of {shown.folder.name}",
         shown_name=shown.folder.name,
         compared_name=None if compared is None else compared.folder.name,
@@ -124,17 +132,16 @@ def _legend(sequence: SequenceScores) -> list[tuple[int, str, region_and_contour
     return list(zip(sequence.objects, colors, sequence.by_object()))
 
 
-def _curves(
-    sequence: SequenceScores, other: SequenceScores | None
-) -> list[tuple[str, markupsafe.Markup]]:
-    """Returns the curves over time: (measure, SVG)."""
+def _curves(sequence: SequenceScores, other: SequenceScores | None) -> list[dict[str, Any]]:
+    """Returns the values of J and F over time, as `curves.drawing` does."""
     drawings = []
-    for measure, field in (("J", "j"), ("F", "f")):
-        values = getattr(sequence, field)
+    for measure in ("J", "F"):
+        values = getattr(sequence, measure.lower())
         if values is not None:
-            compared = other and _aligned(getattr(other, field), other, sequence)
-            drawing = curves.draw(measure, sequence.frames, sequence.objects, values, compared)
-            drawings.append((measure, drawing))
+            compared = other and _aligned(getattr(other, measure.lower()), other, sequence)
+            drawings.append(
+                curves.drawing(measure, sequence.frames, sequence.objects, values, compared)
+            )
     return drawings
 
 
