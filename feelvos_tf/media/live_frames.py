@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import queue
 import sys
 import threading
@@ -62,9 +63,7 @@ class LiveFrames(Frames):
             self._reader = threading.Thread(target=self._read, daemon=True)
             self._reader.start()
         try:
-            while (frame := self._next()) is not None and (end is None or frame.number < end):
-                if frame.number >= start and (frame.number - start) % every == 0:
-                    yield frame
+            yield from itertools.islice(iter(self._next, None), start, end, every)
         finally:
             self.stop()
 
@@ -155,47 +154,31 @@ def open_pipe(
     """
     if file is None and sys.stdin.isatty():
         raise InputError(f"{_PIPE}: expected a video from another program, found a terminal")
-    options = {}
+    what, options = "a video or MJPEG (raw frames need --raw_size=WxH)", {}
     if raw_size is not None:
-        options = {"video_size": f"{raw_size[1]}x{raw_size[0]}", "pixel_format": raw_format}
-    try:
-        # Only `read`, as a pipe cannot seek. An unbuffered one returns what has arrived so far, and
-        # takes no lock: Python would wait at exit for a thread that reads from `sys.stdin.buffer`.
-        file = file or io.FileIO(sys.stdin.fileno(), closefd=False)
-        container = av.open(
-            types.SimpleNamespace(read=file.read),
-            format=None if raw_size is None else "rawvideo",
-            options=options,
-        )
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        what = (
-            f"raw frames with pixel format {raw_format}"
-            if raw_size
-            else "a video or MJPEG (raw frames need --raw_size=WxH)"
-        )
-        raise InputError(f"{_PIPE}: expected {what} ({error})") from error
-    if not container.streams.video or container.streams.video[0].codec_context is None:
-        container.close()
-        raise InputError(f"{_PIPE}: expected a video, found a stream without pictures")
-    rate = frames_per_second
-    if container.format.name not in _WITHOUT_TIME:
-        rate = float(container.streams.video[0].average_rate or rate)
-    return LiveFrames(_pipe_frames(container, frames_per_second), rate)
+        what = f"raw frames with pixel format {raw_format}"
+        size = f"{raw_size[1]}x{raw_size[0]}"
+        raw = {"video_size": size, "pixel_format": raw_format}
+        options = {"format": "rawvideo", "options": raw}
+    # Only `read`, as a pipe cannot seek. An unbuffered one returns what has arrived so far, and
+    # takes no lock: Python would wait at exit for a thread that reads from `sys.stdin.buffer`.
+    file = file or io.FileIO(sys.stdin.fileno(), closefd=False)
+    container = video.opened(_PIPE, types.SimpleNamespace(read=file.read), what, **options)
+    carry_time = container.format.name not in _WITHOUT_TIME
+    rate = container.streams.video[0].average_rate if carry_time else None
+    frames = _pipe_frames(container, video.exact_rate(frames_per_second), carry_time)
+    return LiveFrames(frames, float(rate or frames_per_second))
 
 
 def _pipe_frames(
-    container: av.container.InputContainer, frames_per_second: float
+    container: av.container.InputContainer, rate: Fraction, carry_time: bool
 ) -> Iterator[Frame]:
     """Yields the frames of a stream until it ends."""
-    step = 1 / video.exact_rate(frames_per_second)
-    carries_time = container.format.name not in _WITHOUT_TIME
     number, first_time = 0, None
     with container:
         try:
             for frame in container.decode(video=0):
-                now = number * step
-                if carries_time and frame.pts is not None:
-                    now = frame.pts * Fraction(frame.time_base)
+                now = video.time_of(frame, number, rate) if carry_time else number / rate
                 first_time = now if first_time is None else first_time
                 yield Frame(number, now - first_time, video.upright(_PIPE, frame))
                 number += 1

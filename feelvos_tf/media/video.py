@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import collections
 import contextlib
 import functools
 import glob
@@ -10,7 +11,7 @@ import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import av.error
@@ -142,31 +143,28 @@ class VideoFrames(Frames):
     def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
         """Yields chosen frames. See `Frames`."""
         with self._open() as container:
-            stream = container.streams.video[0]
-            stream.thread_type = "AUTO"
+            container.streams.video[0].thread_type = "AUTO"
             seen = whole_video.Seen()
-            number, first_time = 0, None
+            rate, first_time = exact_rate(self.frames_per_second), None
             try:
-                for frame in _decoded(container, seen):
+                for number, frame in enumerate(_decoded(container, seen)):
                     if end is not None and number >= end:
                         return
-                    seen.last_frame_is_corrupt = frame.is_corrupt
-                    time = self._time(frame, number)
+                    time = time_of(frame, number, rate)
                     first_time = time if first_time is None else first_time
                     if number >= start and (number - start) % every == 0:
                         yield Frame(number, time - first_time, upright(self.paths[0], frame))
-                    number += 1
             except av.error.FFmpegError as error:
                 raise InputError(
-                    f"{self.paths[0]}: the video cannot be decoded after frame {number} "
+                    f"{self.paths[0]}: the video cannot be decoded after frame {seen.num_frames} "
                     f"({error.strerror})"
                 ) from error
-            whole_video.check(self.paths[0], container, seen, number)
+            whole_video.check(self.paths[0], container, seen)
 
     def number_at(self, seconds: Fraction) -> int:
         """Returns the number of a frame by the times of all frames. See `Frames`."""
         if not self._times:
-            return super().number_at(seconds)  # As `_time` does.
+            return super().number_at(seconds)  # As `time_of` does.
         return bisect.bisect_left(self._times, self._times[0] + seconds - _ROUNDING)
 
     @functools.cached_property
@@ -207,28 +205,32 @@ class VideoFrames(Frames):
                 "frames: convert the file to .mp4"
             )
 
-    def _time(self, frame: av.VideoFrame, number: int) -> Fraction:
-        if frame.pts is None or frame.time_base is None:
-            return number / exact_rate(self.frames_per_second)
-        return frame.pts * Fraction(frame.time_base)
-
     def _open(self) -> av.container.InputContainer:
         whole_files.check_is_file(self.paths[0], "a video")
-        try:
-            # Absolute, because FFmpeg takes what precedes a colon for a protocol.
-            container = av.open(os.path.abspath(self.paths[0]))
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise InputError(f"{self.paths[0]}: cannot be read as a video ({reason})") from error
-        reason = None
-        if not container.streams.video:
-            reason = "found a file without pictures"
-        elif container.streams.video[0].codec_context is None:
-            reason = "found one without a decoder"
-        if reason:
-            container.close()
-            raise InputError(f"{self.paths[0]}: expected a video, {reason}")
-        return container
+        # Absolute, because FFmpeg takes what precedes a colon for a protocol.
+        return opened(self.paths[0], os.path.abspath(self.paths[0]), "a video")
+
+
+def opened(
+    name: str | os.PathLike[str], file: Any, what: str, **options: Any
+) -> av.container.InputContainer:
+    """Returns the video that `av.open(file, **options)` opens.
+
+    Raises:
+      InputError: it is not `what` was expected, such as "a video", or its pictures cannot be
+        decoded. The message calls it `name`.
+    """
+    try:
+        container = av.open(file, **options)
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name}: cannot be read as {what} ({reason})") from error
+    streams = container.streams.video
+    if not streams or streams[0].codec_context is None:
+        container.close()
+        lack = "a decoder" if streams else "pictures"
+        raise InputError(f"{name}: expected {what}, found a file without {lack}")
+    return container
 
 
 def open_frames(
@@ -257,11 +259,17 @@ def open_frames(
     if not paths:
         raise InputError(f"{where} ({', '.join(pictures.IMAGE_SUFFIXES)}), found none")
     frames = ImageFrames(pictures.in_natural_order(paths), frames_per_second)
-    names = sorted(frames.names)
-    for name, again in zip(names, names[1:]):
-        if name == again:
-            raise InputError(f"{source}: expected one picture per name, found two called {name}")
+    for name, count in collections.Counter(frames.names).items():
+        if count > 1:
+            raise InputError(f"{source}: expected one picture per name, found {count} of {name}")
     return frames
+
+
+def time_of(frame: av.VideoFrame, number: int, rate: Fraction) -> Fraction:
+    """Returns a frame's time in seconds, by its number and the frame rate if it carries none."""
+    if frame.pts is None or frame.time_base is None:
+        return number / rate
+    return frame.pts * Fraction(frame.time_base)
 
 
 def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
@@ -271,18 +279,17 @@ def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
       InputError: it has more than `pictures.MAX_PIXELS` pixels.
     """
     pictures.check_size(path, frame.height, frame.width)
-    image = frame.to_ndarray(format="rgb24")
-    (x_by_x, y_by_x), (x_by_y, y_by_y) = _display_matrix(frame)
-    down, right = y_by_y, x_by_x
+    image, matrix = frame.to_ndarray(format="rgb24"), _display_matrix(frame)
     if _is_turned(frame):
-        image, down, right = image.transpose(1, 0, 2), y_by_x, x_by_y
-    return np.ascontiguousarray(image[:: -1 if down < 0 else 1, :: -1 if right < 0 else 1])
+        image, matrix = image.transpose(1, 0, 2), matrix[::-1]
+    right, down = np.where(np.diag(matrix) < 0, -1, 1)
+    return np.ascontiguousarray(image[::down, ::right])
 
 
 def _is_turned(frame: av.VideoFrame) -> bool:
     """Returns whether a decoded frame is shown with rows as columns."""
-    (x_by_x, y_by_x), (x_by_y, y_by_y) = _display_matrix(frame)
-    return bool(abs(x_by_y) + abs(y_by_x) > abs(x_by_x) + abs(y_by_y))
+    (x_by_x, y_by_x), (x_by_y, y_by_y) = abs(_display_matrix(frame))
+    return bool(x_by_y + y_by_x > x_by_x + y_by_y)
 
 
 def _display_matrix(frame: av.VideoFrame) -> np.ndarray:
@@ -313,5 +320,8 @@ def _decoded(
         except av.error.FFmpegError as error:
             # The decoder may still hold some frames.
             failure, frames = error, stream.codec_context.decode(None)
-        yield from frames
+        for frame in frames:
+            seen.num_frames += 1
+            seen.last_frame_is_corrupt = frame.is_corrupt
+            yield frame
     raise failure

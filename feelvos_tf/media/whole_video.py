@@ -35,12 +35,14 @@ class Seen:
       last_frame_is_corrupt: whether the decoder had to make up parts of the last frame.
       end: latest end of a picture, in seconds.
       num_packets: how many were read.
+      num_frames: how many were decoded.
       packet_bytes: size of the first packet.
     """
 
     def __init__(self):
         self.is_corrupt = self.last_frame_is_corrupt = False
-        self.end, self.num_packets, self.packet_bytes = Fraction(0), 0, 0
+        self.end = Fraction(0)
+        self.num_packets = self.num_frames = self.packet_bytes = 0
 
     def add(self, packet: av.Packet) -> None:
         """Records the next packet."""
@@ -54,12 +56,7 @@ class Seen:
             self.end = max(self.end, end)
 
 
-def check(
-    path: str | os.PathLike[str],
-    container: av.container.InputContainer,
-    seen: Seen,
-    num_frames: int,
-) -> None:
+def check(path: str | os.PathLike[str], container: av.container.InputContainer, seen: Seen) -> None:
     """Raises InputError if a video that was read to its end is truncated.
 
     If the declared length is only an estimate, prints a warning to stderr instead: sound may last
@@ -70,9 +67,8 @@ def check(
       path: the file.
       container: the same file, opened.
       seen: what was read.
-      num_frames: number of frames decoded.
     """
-    prefix = f"{path}: the video is cut off after {num_frames} frames"
+    prefix = f"{path}: the video is cut off after {seen.num_frames} frames"
     if not _parts_are_whole(pathlib.Path(path), container.format.name, seen):
         raise InputError(f"{prefix}: the file ends inside one of its parts")
     declared, is_exact = _declared_end(container)
