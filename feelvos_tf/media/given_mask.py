@@ -27,7 +27,6 @@ _SEEN = 128  # Pixels with a lower opacity are background.
 _NOISE = 16  # How far JPEG moves values away from black and white at quality 90 and above.
 _SHARE_OF_FRAME = 0.3  # A drawing on the frame leaves at least this share of it unchanged.
 _PALETTE_GRAYS = (64, 128, 192)  # Grays in the DAVIS palette, of ids 56, 7 and 63.
-Key = Union[int, str, tuple]
 ReadFrame = Callable[[tuple], Union[np.ndarray, None]]
 
 
@@ -43,12 +42,12 @@ class ObjectNumbers:
     """
 
     def __init__(self):
-        self._ids: dict[Key, int] = {}
+        self._ids: dict[mask_json.Key, int] = {}
         self._values: set[int] = set()  # Ids that masks held as they are.
         self._inexact: set[tuple] = set()  # Colors that JPEG or soft edges may have changed.
         self.is_softened = False
 
-    def id_of(self, key: Key) -> int:
+    def id_of(self, key: mask_json.Key) -> int:
         """Returns the id for a key.
 
         Raises:
@@ -98,7 +97,7 @@ class ObjectNumbers:
         ]
         return ", ".join(assigned + ["soft edges cut at half"] * self.is_softened)
 
-    def _new_id(self, key: Key) -> int:
+    def _new_id(self, key: mask_json.Key) -> int:
         taken = {value: key for key, value in self._ids.items()}
         if isinstance(key, int):
             if not 0 < key < VOID:
@@ -321,6 +320,6 @@ def _ids_of_drawing(
     return np.array([0, *numbers.ids_of_drawing(drawing)], np.uint8)[drawing.labels]
 
 
-def _printable(key: Key) -> str:
+def _printable(key: mask_json.Key) -> str:
     text = " ".join(map(str, key)) if isinstance(key, tuple) and len(key) == 2 else str(key)
     return text if text.isprintable() else repr(text)

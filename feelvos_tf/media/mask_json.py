@@ -17,7 +17,7 @@ import io
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Union
 
 import numpy as np
 from PIL import Image
@@ -33,45 +33,40 @@ _MAX_PIXELS = 1 << 28  # In the boxes of all polygons and masks, which determine
 _MAX_CROSSINGS = 1 << 23  # Of pixel rows by the edges of one polygon.
 
 
-class Shape(NamedTuple):
-    """One object in a file, or a part of one.
-
-    Attributes:
-      key: its identity, see `given_mask.ObjectNumbers`.
-      paint: (ids, id) -> number of pixels visited. Writes the object's id into the frame's ids,
-        uint8 [height, width].
-    """
-
-    key: int | str | tuple
-    paint: Callable[[np.ndarray, int], int]
+Key = Union[int, str, tuple]
+"""An object's identity, see `given_mask.ObjectNumbers`."""
+Paint = Callable[[np.ndarray, int], int]
+"""Writes an id into the frame's ids, uint8 [height, width]; returns the number of pixels visited."""
 
 
-def read(path: str | os.PathLike[str], size: tuple[int, int] | None, id_of: Callable) -> np.ndarray:
+def read(
+    path: str | os.PathLike[str], size: tuple[int, int] | None, id_of: Callable[[Key], int]
+) -> np.ndarray:
     """Returns the ids of a frame, uint8 [height, width]; where shapes overlap, the last one wins.
 
     Args:
       path: the file.
       size: (height, width) of the frame; None if only the file specifies it.
-      id_of: key of an object (see `Shape`) -> its id, 1..254.
+      id_of: key of an object -> its id, 1..254.
 
     Raises:
       InputError: the file is not such JSON, or does not match the size of the frame.
     """
     content = whole_files.read_json(path, _WHAT)
-    ids = np.zeros(_size(path, content, size), np.uint8)
     try:
+        ids = np.zeros(_size(path, content, size), np.uint8)
         shapes = list(itertools.islice(_shapes(path, content), _MAX_PARTS + 1))
         if len(shapes) > _MAX_PARTS:
             raise ValueError(f"more than {_MAX_PARTS} polygons or masks")
         # Numbers first, as names get the ids that are left.
-        for shape in sorted(shapes, key=lambda shape: not isinstance(shape.key, int)):
+        for key, _ in sorted(shapes, key=lambda shape: not isinstance(shape[0], int)):
             try:
-                id_of(shape.key)
+                id_of(key)
             except ValueError as error:
                 raise InputError(f"{path}: {error}") from error
         pixels = 0
-        for shape in shapes:
-            pixels += shape.paint(ids, id_of(shape.key))
+        for key, paint in shapes:
+            pixels += paint(ids, id_of(key))
             if pixels > _MAX_PIXELS:
                 raise ValueError(f"polygons or masks of more than {_MAX_PIXELS} pixels in all")
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
@@ -82,15 +77,17 @@ def read(path: str | os.PathLike[str], size: tuple[int, int] | None, id_of: Call
 
 def _size(path: Any, content: Any, size: tuple[int, int] | None) -> tuple[int, int]:
     """Returns the size given in the file, else the frame's, else that of run lengths."""
-    named = None
+    named = (None, None)
     if isinstance(content, dict):
-        picture = _picture(content)
-        if isinstance(picture, dict):
-            named = (
-                picture.get("height", picture.get("imageHeight")),
-                picture.get("width", picture.get("imageWidth")),
-            )
-    if named is None or None in named:
+        # COCO's entry for the annotated picture; for labelme, the whole file.
+        wanted = (content.get("annotations") or [{}])[0].get("image_id")
+        images = content.get("images") or [content]
+        picture = next((each for each in images if each.get("id") == wanted), images[0])
+        named = (
+            picture.get("height", picture.get("imageHeight")),
+            picture.get("width", picture.get("imageWidth")),
+        )
+    if None in named:
         named = size or _size_of_runs(content)
     if named is None:
         raise InputError(
@@ -111,33 +108,15 @@ def _size_of_runs(content: Any) -> Sequence[Any] | None:
     return size if isinstance(size, list) and len(size) == 2 else None
 
 
-def _picture(content: dict[str, Any]) -> Any:
-    """Returns COCO's entry for the annotated picture; for labelme, the whole file."""
-    pictures_of_it, entries = content.get("images"), content.get("annotations")
-    if not isinstance(pictures_of_it, list) or not pictures_of_it:
-        return content
-    if isinstance(entries, list) and entries and isinstance(entries[0], dict):
-        wanted = entries[0].get("image_id")
-        for picture in pictures_of_it:
-            if isinstance(picture, dict) and picture.get("id") == wanted:
-                return picture
-    return pictures_of_it[0]
-
-
-def _shapes(path: str | os.PathLike[str], content: Any) -> Iterator[Shape]:
-    """Yields the objects of a file.
-
-    Args:
-      path: the file.
-      content: parsed JSON.
+def _shapes(path: str | os.PathLike[str], content: Any) -> Iterator[tuple[Key, Paint]]:
+    """Yields the objects of a file, or parts of one.
 
     Raises:
       InputError: annotations are boxes.
       ValueError: or similar, the content is something else.
     """
     if isinstance(content, dict) and isinstance(content.get("shapes"), list):
-        for shape in content["shapes"]:
-            yield _labelme(shape)
+        yield from map(_labelme, content["shapes"])
         return
     if isinstance(content, dict):
         content = content.get("annotations", [content])
@@ -150,39 +129,18 @@ def _shapes(path: str | os.PathLike[str], content: Any) -> Iterator[Shape]:
     if len(images) > 1:
         raise ValueError(f"annotations of {len(images)} pictures, expected those of one frame")
     for place, entry in enumerate(content, 1):
+        given = [entry[k] for k in ("object_id", "track_id") if entry.get(k) is not None]
+        key = given[0] if given else ("entry", place)
         segmentation = entry.get("segmentation", entry)
-        given = next(
-            (entry[k] for k in ("object_id", "track_id") if entry.get(k) is not None), None
-        )
-        for paint in _coco(segmentation):
-            yield Shape(("entry", place) if given is None else given, paint)
+        if isinstance(segmentation, dict):
+            yield key, functools.partial(_fill_runs, segmentation)
+        else:
+            for polygon in segmentation:  # x, y, x, y, ...
+                points = np.asarray(polygon, np.float64).reshape(-1, 2)
+                yield key, functools.partial(_fill, points)
 
 
-def _coco(segmentation: Any) -> Iterator[Callable[[np.ndarray, int], int]]:
-    """Yields a `Shape.paint` for run lengths, or for each polygon of [[x, y, x, y, ...], ...]."""
-    if not isinstance(segmentation, dict):
-        for points in segmentation:
-            points = np.asarray(points, np.float64).reshape(-1, 2)
-            yield functools.partial(_fill, points)
-        return
-    height, width = segmentation["size"]
-    counts = segmentation["counts"]
-    if not isinstance(counts, (str, list)):
-        raise ValueError("counts are neither text nor a list")
-
-    def paint(ids: np.ndarray, value: int) -> int:
-        if (height, width) != ids.shape:
-            raise ValueError(
-                f"run lengths of {width}x{height} pixels (width x height) for a frame of "
-                f"{ids.shape[1]}x{ids.shape[0]}"
-            )
-        ids[rle.decode(counts, height, width)] = value
-        return ids.size
-
-    yield paint
-
-
-def _labelme(shape: dict[str, Any]) -> Shape:
+def _labelme(shape: dict[str, Any]) -> tuple[Key, Paint]:
     """Returns one shape; shapes with the same label and group are one object."""
     label, group = str(shape["label"]), shape.get("group_id")
     is_id = label.isdecimal() and len(label) < 4 and str(int(label)) == label
@@ -190,12 +148,24 @@ def _labelme(shape: dict[str, Any]) -> Shape:
     points = np.asarray(shape["points"], np.float64).reshape(-1, 2)
     kind = shape.get("shape_type", "polygon")
     if kind == "mask":
-        text = shape["mask"]
-        paint = lambda ids, value: _paste(_embedded(text), points, ids, value)  # noqa: E731
+        paint = functools.partial(_paste, shape["mask"], points)
     else:
-        polygon = _outline(kind, points)
-        paint = functools.partial(_fill, polygon)
-    return Shape(key if group is None else (label, group), paint)
+        paint = functools.partial(_fill, _outline(kind, points))
+    return key if group is None else (label, group), paint
+
+
+def _fill_runs(runs: dict[str, Any], ids: np.ndarray, value: int) -> int:
+    """Gives an id to the pixels in run lengths. A `Paint`."""
+    (height, width), counts = runs["size"], runs["counts"]
+    if not isinstance(counts, (str, list)):
+        raise ValueError("counts are neither text nor a list")
+    if (height, width) != ids.shape:
+        raise ValueError(
+            f"run lengths of {width}x{height} pixels (width x height) for a frame of "
+            f"{ids.shape[1]}x{ids.shape[0]}"
+        )
+    ids[rle.decode(counts, height, width)] = value
+    return ids.size
 
 
 def _outline(kind: str, points: np.ndarray) -> np.ndarray:
@@ -213,14 +183,10 @@ def _outline(kind: str, points: np.ndarray) -> np.ndarray:
 
 
 def _fill(points: np.ndarray, ids: np.ndarray, value: int) -> int:
-    """Gives an id to the pixels whose center is in a polygon; returns the pixel count of its box.
+    """Gives an id to the pixels whose center is in the polygon (x, y), float [points, 2].
 
-    A pixel is inside if the row up to it crosses the edges an odd number of times.
-
-    Args:
-      points: (x, y) of the polygon, float [points, 2].
-      ids: uint8 [height, width], changed in place.
-      value: the id.
+    A `Paint` that visits the polygon's box. A pixel is inside if the row up to it crosses the edges
+    an odd number of times.
 
     Raises:
       ValueError: it is not a polygon, or too large.
@@ -265,18 +231,17 @@ def _crossings(points: np.ndarray, height: int, width: int) -> np.ndarray:
     return rows * width + np.clip(columns, 0, width).astype(np.int64)
 
 
-def _embedded(text: str) -> np.ndarray:
-    """Returns the bool mask in a base64-encoded PNG. Raises ValueError if it is not one."""
+def _paste(text: str, points: np.ndarray, ids: np.ndarray, value: int) -> int:
+    """Gives an id to the pixels of a base64-encoded PNG whose upper left corner is the first point.
+
+    A `Paint`.
+    """
     try:
         with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as image:
             pictures.check_size("mask", image.height, image.width)
-            return np.asarray(image.convert("L")) > 0
+            pixels = np.asarray(image.convert("L"))
     except (OSError, SyntaxError, binascii.Error, InputError) as error:
         raise ValueError(f"a mask that is not a base64-encoded PNG: {error}") from error
-
-
-def _paste(pixels: np.ndarray, points: np.ndarray, ids: np.ndarray, value: int) -> int:
-    """Gives an id where `pixels`, with the upper left corner at the first point, are True."""
     if not np.abs(points).max() <= _MAX_COORDINATE:
         raise ValueError("a mask far from the frame")
     left, top = np.round(points[0]).astype(int)

@@ -20,13 +20,8 @@ def _davis_palette() -> np.ndarray:
     This is the Pascal VOC color map, which DAVIS uses as well: bits 0, 1, 2 of the id are the top
     bits of red, green, blue; bits 3, 4, 5 the next ones, and so on.
     """
-    ids = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((ids >> channel & 1) << (7 - bit)).astype(np.uint8)
-        ids = ids >> 3
-    return palette
+    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
+    return np.packbits(np.pad(bits, [(0, 0), (0, 1)]).reshape(256, 3, 3), axis=1)[:, 0]
 
 
 DAVIS_PALETTE = _davis_palette()

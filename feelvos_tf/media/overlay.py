@@ -31,7 +31,8 @@ def overlay(
     inside = (ids != 0) & (ids != VOID)
     blended = cv2.addWeighted(image, 1.0 - alpha, colors, alpha, 0.0)
     result = np.where(inside[..., None], blended, image)
-    contour = inside & _near_another_id(ids, width=1 if min(ids.shape) < 400 else 2)
+    square = np.ones((3, 3) if min(ids.shape) < 400 else (5, 5), np.uint8)
+    contour = inside & (cv2.dilate(ids, square) != cv2.erode(ids, square))
     # The palette's first colors are dark; a contour must stand out from the tint next to it.
     result[contour] = np.minimum(colors[contour].astype(np.int32) * 2 + 40, 255)
     return result
@@ -50,25 +51,16 @@ def contact_sheet(
     height, width = images[0].shape[:2]
     tile_width = tile_width or width
     tile_height = max(1, round(height * tile_width / width))
-    rows = -(-len(images) // columns)
-    sheet = np.full(
-        (
-            rows * (tile_height + _SHEET_GAP) - _SHEET_GAP,
-            min(columns, len(images)) * (tile_width + _SHEET_GAP) - _SHEET_GAP,
-            3,
-        ),
-        255,
-        np.uint8,
-    )
-    for index, image in enumerate(images):
-        top = index // columns * (tile_height + _SHEET_GAP)
-        left = index % columns * (tile_width + _SHEET_GAP)
-        tile = cv2.resize(image, (tile_width, tile_height), interpolation=cv2.INTER_AREA)
-        sheet[top : top + tile_height, left : left + tile_width] = tile
-    return sheet
-
-
-def _near_another_id(ids: np.ndarray, width: int) -> np.ndarray:
-    """Returns whether another id lies within `width` pixels, bool [height, width]."""
-    square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    return cv2.dilate(ids, square) != cv2.erode(ids, square)
+    tiles = [
+        cv2.copyMakeBorder(
+            cv2.resize(image, (tile_width, tile_height), interpolation=cv2.INTER_AREA),
+            *(0, _SHEET_GAP, 0, _SHEET_GAP),
+            cv2.BORDER_CONSTANT,
+            value=(255, 255, 255),
+        )
+        for image in images
+    ]
+    columns = min(columns, len(tiles))
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    return np.ascontiguousarray(np.vstack(rows)[:-_SHEET_GAP, :-_SHEET_GAP])

@@ -99,19 +99,15 @@ def _numbers(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a float32 array of the given shape, in which -1 stands for any length."""
     try:
         array = np.asarray(value, np.float32)
-        array = array.reshape(0, *shape[1:]) if not array.size else array
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{what}: expected numbers ({error})") from error
+        array = array if array.size else array.reshape(0, *shape[1:])
+    except (TypeError, ValueError, OverflowError):
+        array = np.array(np.nan)
     is_fit = array.ndim == len(shape) and all(
         want in (-1, found) for want, found in zip(shape, array.shape)
     )
-    if not np.isfinite(array).all():
-        raise InputError(
-            f"{what}: expected finite numbers, found {array[~np.isfinite(array)][0]:g}"
-        )
-    if not is_fit:
+    if not is_fit or not np.isfinite(array).all():
         wanted = ", ".join("n" if size < 0 else str(size) for size in shape)
-        raise InputError(f"{what}: expected [{wanted}] numbers, found {list(array.shape)}")
+        raise InputError(f"{what}: expected [{wanted}] finite numbers, found {value!r:.60}")
     return array
 
 
