@@ -12,9 +12,11 @@ from the state of the video saved in `state.npz`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
+import shutil
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -143,16 +145,14 @@ def replacing(
             yield working
         except BaseException:
             if not any(working.glob("*.png")):
-                working_folder.empty(working)
-                working.rmdir()
+                shutil.rmtree(working)
             raise
         digests = {path.stem: _digest(path) for path in sorted(working.glob("*.png"))}
         (working / STATE).unlink(missing_ok=True)
         _write_stamp(working, {"complete": True, "settings": settings, "masks": digests})
         if folder.is_dir() and any(folder.iterdir()):
             _replace_contents(folder, working)
-            working_folder.empty(working)
-            working.rmdir()
+            shutil.rmtree(working)
         else:
             working.replace(folder)
 
@@ -188,16 +188,12 @@ def load_state(working: pathlib.Path) -> tuple[int, dict[str, np.ndarray]] | Non
 def _replace_contents(folder: pathlib.Path, temporary: pathlib.Path) -> None:
     """Moves masks and stamp from `temporary` over the earlier prediction in `folder`."""
     stamp = _read_stamp(folder)
-    earlier = stamp.get("masks", {})
-    besides = [
-        name for names in stamp.get("files", {}).values() for name in names if _is_file_name(name)
-    ]
-    new = _read_stamp(temporary)["masks"]
+    earlier, new = stamp.get("masks", {}), _read_stamp(temporary)["masks"]
+    files = [f"{name}.png" for name in earlier]
+    files += filter(_is_file_name, itertools.chain(*stamp.get("files", {}).values()))
     # Marks all these files as ours but incomplete, in case the process is killed halfway.
     _write_stamp(folder, {"complete": False, "masks": {**earlier, **new}})
-    for name in earlier:
-        (folder / f"{name}.png").unlink(missing_ok=True)
-    for name in besides:
+    for name in files:
         (folder / name).unlink(missing_ok=True)
     for name in new:
         (temporary / f"{name}.png").replace(folder / f"{name}.png")

@@ -142,12 +142,12 @@ class _Tiles:
     def chosen(self) -> list[np.ndarray]:
         """Returns up to six pictures in order."""
         tiles = list(self._tiles.values())
-        return [tiles[i] for i in sorted(set(_spread(len(tiles))))]
+        return [tiles[i] for i in _spread(len(tiles))]
 
 
 def _spread(count: int) -> list[int]:
-    """Returns the positions of six frames among `count`, from the first to the last."""
-    return np.linspace(0, count - 1, _SHEET_FRAMES).round().astype(int).tolist()
+    """Returns the positions of up to six frames among `count`, from the first to the last."""
+    return np.unique(np.linspace(0, count - 1, _SHEET_FRAMES).round().astype(int)).tolist()
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,17 @@ class RunLengths(_OneFile):
                 images.append({**image, "height": height, "width": width, "time": _time(result)})
                 for value in np.setdiff1d(result.ids, [0, VOID]).tolist():
                     count += 1
-                    entry = _annotation(count, image["id"], value, result.ids == value)
+                    mask = result.ids == value
+                    entry = {
+                        "id": count,
+                        "image_id": image["id"],
+                        "category_id": value,
+                        "object_id": value,
+                        "segmentation": rle.encode(mask),
+                        "area": int(mask.sum()),
+                        "bbox": rle.box(mask),
+                        "iscrowd": 0,
+                    }
                     file.write(f"{',' if count > 1 else ''}\n{json.dumps(entry)}")
 
             yield write
@@ -264,19 +274,6 @@ class ObjectTable(_OneFile):
                     table.writerow(row)
 
             yield write
-
-
-def _annotation(number: int, image: int, value: int, mask: np.ndarray) -> dict[str, object]:
-    return {
-        "id": number,
-        "image_id": image,
-        "category_id": value,
-        "object_id": value,
-        "segmentation": rle.encode(mask),
-        "area": int(mask.sum()),
-        "bbox": rle.box(mask),
-        "iscrowd": 0,
-    }
 
 
 def _measures(mask: np.ndarray) -> list[object]:

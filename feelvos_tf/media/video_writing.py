@@ -33,7 +33,6 @@ class Encoding:
       takes: pixel format of the arrays that are written.
       pixels: pixel format of the video.
       options: of the encoder.
-      needs_even_sides: whether odd sides are padded by one pixel, repeating the edge.
       metadata: of the stream.
     """
 
@@ -42,7 +41,6 @@ class Encoding:
     takes: str
     pixels: str
     options: Mapping[str, str]
-    needs_even_sides: bool = True
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -57,7 +55,7 @@ WITH_ALPHA = Encoding(
     metadata={"alpha_mode": "1"},
 )
 """VP9 with transparency, from RGBA, uint8 [height, width, 4]."""
-LOSSLESS_GRAY = Encoding(".mkv", "ffv1", "gray", "gray", {"level": "3"}, needs_even_sides=False)
+LOSSLESS_GRAY = Encoding(".mkv", "ffv1", "gray", "gray", {"level": "3"})
 """FFV1, lossless, from uint8 [height, width]."""
 _WITHOUT_H264 = dataclasses.replace(TO_LOOK_AT, codec="mpeg4", options={"b": "8000000"})
 
@@ -70,19 +68,18 @@ class VideoWriter:
         container: av.container.OutputContainer,
         path: pathlib.Path,
         frames_per_second: float,
-        sound: str | os.PathLike[str] | None = None,
-        encoding: Encoding = TO_LOOK_AT,
-        pixel_aspect: Fraction = Fraction(1),  # noqa: B008
+        sound: str | os.PathLike[str] | None,
+        encoding: Encoding,
+        pixel_aspect: Fraction,
     ):
         self._container, self._path = container, path
         # 1001 keeps rates such as 30000/1001 exact; MPEG-4 refuses large denominators.
         self._rate = video.exact_rate(frames_per_second)
-        self._sound = Sound(container, sound) if sound is not None else None
+        # Absolute, because FFmpeg takes what precedes a colon for a protocol.
+        self._sound = None if sound is None else os.path.abspath(sound)
         self._encoding, self._pixel_aspect = encoding, pixel_aspect
-        self._stream = None
-        self._first_time = None
-        self._last = -1
-        self._count = 0
+        self._stream = self._sound_stream = self._first_time = None
+        self._last, self._count = -1, 0
 
     def __call__(self, image: np.ndarray, time: Fraction | None = None) -> None:
         """Writes the next frame.
@@ -99,7 +96,7 @@ class VideoWriter:
             self._write(image, time)
 
     def _write(self, image: np.ndarray, time: Fraction | None) -> None:
-        if self._encoding.needs_even_sides:
+        if "420" in self._encoding.pixels:  # Colors have half the size.
             odd = [(0, size % 2) for size in image.shape[:2]]
             image = np.pad(image, odd + [(0, 0)] * (image.ndim - 2), "edge")
         time = self._count / self._rate if time is None else time
@@ -108,7 +105,7 @@ class VideoWriter:
             self._stream = _add_stream(self._container, image.shape, self._rate, self._encoding)
             self._stream.codec_context.sample_aspect_ratio = self._pixel_aspect
             if self._sound is not None:
-                self._sound.begin()
+                self._sound_stream = _add_sound_stream(self._container, self._sound)
         frame = av.VideoFrame.from_ndarray(image, format=self._encoding.takes)
         context = self._stream.codec_context
         if self._encoding.pixels != self._encoding.takes:
@@ -124,33 +121,14 @@ class VideoWriter:
         """Flushes the encoder, writes the sound and returns the number of frames."""
         if self._stream is not None:
             self._container.mux(self._stream.encode())
-            if self._sound is not None:
+            if self._sound_stream is not None:
                 last = self._last * Fraction(self._stream.codec_context.time_base)
-                self._sound.copy(self._first_time, self._first_time + last + 1 / self._rate)
+                self._copy_sound(self._first_time, self._first_time + last + 1 / self._rate)
         return self._count
 
-
-class Sound:
-    """The sound of a video file, copied into another without re-encoding."""
-
-    def __init__(self, container: av.container.OutputContainer, path: str | os.PathLike[str]):
-        # Absolute, because FFmpeg takes what precedes a colon for a protocol.
-        self._container, self._path = container, os.path.abspath(path)
-        self._stream = None
-
-    def begin(self) -> None:
-        """Adds a sound stream if the source has one that can be copied."""
-        with contextlib.suppress(av.error.FFmpegError, OSError), av.open(self._path) as source:
-            # Without a decoder, a stream has no context.
-            context = source.streams.audio[0].codec_context if source.streams.audio else None
-            if context is not None and context.name in _SOUND_CODECS:
-                self._stream = self._container.add_stream_from_template(source.streams.audio[0])
-
-    def copy(self, start: Fraction, end: Fraction) -> None:
+    def _copy_sound(self, start: Fraction, end: Fraction) -> None:
         """Writes the sound between two times in seconds since the source's first frame."""
-        if self._stream is None:
-            return
-        with contextlib.suppress(av.error.FFmpegError), av.open(self._path) as source:
+        with contextlib.suppress(av.error.FFmpegError), av.open(self._sound) as source:
             video, audio = source.streams.video[0], source.streams.audio[0]
             zero = (video.start_time or 0) * Fraction(video.time_base) + start
             offset = round(zero / Fraction(audio.time_base))
@@ -160,7 +138,7 @@ class Sound:
                 if (packet.pts - offset) * Fraction(audio.time_base) >= end - start:
                     break
                 packet.pts, packet.dts = packet.pts - offset, packet.pts - offset
-                packet.stream = self._stream
+                packet.stream = self._sound_stream
                 self._container.mux(packet)
 
 
@@ -216,6 +194,18 @@ def check_video_path(path: str | os.PathLike[str], encoding: Encoding = TO_LOOK_
         raise InputError(
             f"{path}: expected a name that ends in {encoding.suffix} for the video to write"
         )
+
+
+def _add_sound_stream(
+    container: av.container.OutputContainer, path: str
+) -> av.audio.AudioStream | None:
+    """Returns a new stream for the sound of a video; None if it has none that can be copied."""
+    with contextlib.suppress(av.error.FFmpegError, OSError), av.open(path) as source:
+        # Without a decoder, a stream has no context.
+        context = source.streams.audio[0].codec_context if source.streams.audio else None
+        if context is not None and context.name in _SOUND_CODECS:
+            return container.add_stream_from_template(source.streams.audio[0])
+    return None
 
 
 def _add_stream(
