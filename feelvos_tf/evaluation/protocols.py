@@ -17,7 +17,7 @@ import numpy as np
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
-from feelvos_tf.media import masks, pictures
+from feelvos_tf.media import masks
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -208,26 +208,23 @@ def folder_ground_truths(
     return [
         _folder_ground_truth(
             name,
-            tuple(found[name]),
+            found[name],
             is_read=folders is None or any((path / name).is_dir() for path in folders),
         )
         for name in names
     ]
 
 
-def _mask_folders(root: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+def _mask_folders(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, ...]]:
     """Returns path below `root` -> its mask PNGs, for every folder that holds some."""
-    if not root.is_dir():
-        raise InputError(f"ground truth folder {root} does not exist or is not a folder")
     found = {}
-    for path, subfolders, names in os.walk(root, followlinks=True):
+    for path, subfolders, _ in os.walk(root, followlinks=True):
         subfolders.sort()
-        base = pathlib.Path(path)
-        pngs = [base / name for name in names if pictures.is_visible(base / name, (".png",))]
+        pngs = datasets.visible_files(pathlib.Path(path), (".png",))
         if pngs:
-            found[base.relative_to(root).as_posix()] = pictures.in_natural_order(pngs)
+            found[pathlib.Path(path).relative_to(root).as_posix()] = tuple(pngs)
     if not found:
-        raise InputError(f"ground truth folder {root} holds no mask PNG")
+        raise InputError(f"ground truth folder {root} does not exist or holds no mask PNG")
     return found
 
 

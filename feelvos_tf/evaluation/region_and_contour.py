@@ -16,6 +16,7 @@ import numpy as np
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.evaluation import boundary
+from feelvos_tf.media import masks
 
 RECALL_THRESHOLD = 0.5
 _DECAY_BINS = 4
@@ -100,13 +101,19 @@ def score_frame(
       objects: the ids to score.
       measure_f: False leaves F NaN.
     """
-    _check_frame(ground_truth, prediction)
+    for mask in (ground_truth, prediction):
+        if mask.dtype != np.uint8 or mask.ndim != 2:
+            raise ValueError(f"expected uint8 ids [height, width], got {mask.dtype} {mask.shape}")
+    if ground_truth.shape != prediction.shape:
+        raise ValueError(f"masks of different size: {ground_truth.shape} and {prediction.shape}")
     radius = boundary.tolerance_radius(*ground_truth.shape)
     scores = []
     for object_id in objects:
-        truth, predicted = _crop(
-            (ground_truth == object_id).view(np.uint8), (prediction == object_id).view(np.uint8)
-        )
+        truth, predicted = ground_truth == object_id, prediction == object_id
+        # Contours lie at most one pixel outside of the masks. With that margin, only the image's
+        # own edge is treated as an edge.
+        window = masks.around(truth | predicted, 1)
+        truth, predicted = truth[window].view(np.uint8), predicted[window].view(np.uint8)
         f = np.nan
         if measure_f:
             f = boundary.f_measure(boundary.contour(truth), boundary.contour(predicted), radius)
@@ -164,23 +171,3 @@ def summarize(sequences: Iterable[SequenceScores]) -> Summary:
 def _average(objects: list[Statistics]) -> Statistics:
     rows = [dataclasses.astuple(one) for one in objects if not np.isnan(one.mean)]
     return Statistics(*np.mean(rows or [[np.nan] * 3], axis=0).tolist())
-
-
-def _check_frame(ground_truth: np.ndarray, prediction: np.ndarray) -> None:
-    for mask in (ground_truth, prediction):
-        if mask.dtype != np.uint8 or mask.ndim != 2:
-            raise ValueError(f"expected uint8 ids [height, width], got {mask.dtype} {mask.shape}")
-    if ground_truth.shape != prediction.shape:
-        raise ValueError(f"masks of different size: {ground_truth.shape} and {prediction.shape}")
-
-
-def _crop(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both masks cropped to their common bounding box plus one pixel.
-
-    One pixel is enough for the contour, which may lie just outside the mask, and for an empty row
-    and column behind it, so that only the image's own edge is treated as an edge.
-    """
-    left, top, width, height = cv2.boundingRect(cv2.bitwise_or(truth, predicted))
-    rows = slice(max(top - 1, 0), top + height + 1)
-    columns = slice(max(left - 1, 0), left + width + 1)
-    return truth[rows, columns], predicted[rows, columns]

@@ -92,7 +92,12 @@ def score_folder(
       InputError: a prediction is missing, unreadable, has another size or unknown ids.
     """
     folder = pathlib.Path(predictions)
-    _check_folder(folder)
+    entries = folder.iterdir() if folder.is_dir() else ()
+    if not any(path.is_dir() or path.suffix.lower() == ".png" for path in entries):
+        raise InputError(
+            f"predictions folder {folder} does not exist or is empty: expected one folder of mask "
+            "PNGs per sequence"
+        )
     ground_truths, missing = _keep_present(ground_truths, folder)
     if missing and not allow_missing:
         more = f" (and in {len(missing) - 1} more sequences)" if len(missing) > 1 else ""
@@ -168,15 +173,6 @@ def read_prediction(
 
 def _some(values: list[int]) -> str:
     return ", ".join(map(str, values[:5])) + ", ..." * (len(values) > 5)
-
-
-def _check_folder(folder: pathlib.Path) -> None:
-    if not folder.is_dir():
-        raise InputError(f"predictions folder {folder} does not exist or is not a folder")
-    if not any(path.is_dir() or path.suffix.lower() == ".png" for path in folder.iterdir()):
-        raise InputError(
-            f"predictions folder {folder} is empty: expected one folder of mask PNGs per sequence"
-        )
 
 
 def _keep_present(

@@ -40,12 +40,8 @@ def drawing(
     drawn = [("curve", values)] if compared is None else [("compared", compared), ("curve", values)]
     return {
         "title": title,
-        "width": _WIDTH,
-        "height": _HEIGHT,
-        "left": _LEFT,
-        "right": _RIGHT,
-        "top": _TOP,
-        "bottom": _BOTTOM,
+        "size": (_WIDTH, _HEIGHT),
+        "box": (_LEFT, _RIGHT, _TOP, _BOTTOM),
         "grid": [(_y(value), f"{value:g}") for value in _GRID],
         "names": _frame_names(frames, x),
         "paths": [
