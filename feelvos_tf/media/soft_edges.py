@@ -63,18 +63,21 @@ class _Rules(NamedTuple):
     """Limits that a drawing must meet.
 
     Attributes:
+      behind: largest difference of the background from the picture behind the objects.
       tolerance: largest distance of a mixture from the line between two colors.
       fewest_pixels: least number of flat pixels of a color.
       most_mixed: largest share of mixtures in the picture.
     """
 
+    behind: int
     tolerance: int
     fewest_pixels: int
     most_mixed: float
 
 
-_PAINTED = _Rules(32, 0, 0.5)
-_JPEG = _Rules(96, 16, 0.1)
+_PAINTED = _Rules(_NEAR, 32, 0, 0.5)
+_JPEG = _Rules(_NEAR, 96, 16, 0.1)
+_ON_FRAME = _PAINTED._replace(behind=_SAME_AS_FRAME)
 
 
 def separate(
@@ -93,17 +96,15 @@ def separate(
     """
     is_flat = _flat(picture, 3)
     if frame is not None:
-        is_peak = is_flat & (_difference(picture, frame) > _SAME_AS_FRAME)
-        is_behind = _difference(picture, frame) <= _SAME_AS_FRAME
-        return _soft(picture, frame, is_behind, is_peak, is_flat, most, _PAINTED)
+        is_peak = is_flat & (_difference(picture, frame) > _ON_FRAME.behind)
+        return _soft(picture, frame, is_peak, is_flat, most, _ON_FRAME)
     drawing = None if is_lossy else _hard(picture, is_flat, most)
     if drawing is not None:
         return drawing
     brightness = picture.max(-1)
     is_peak = (brightness >= _TO_MIX) & (brightness == cv2.dilate(brightness, _SURROUNDINGS))
-    black = np.zeros_like(picture)
     for rules in (_PAINTED, _JPEG)[is_lossy:]:
-        drawing = _soft(picture, black, brightness <= _NEAR, is_peak, is_flat, most, rules)
+        drawing = _soft(picture, np.zeros_like(picture), is_peak, is_flat, most, rules)
         if drawing is not None:
             return drawing._replace(is_soft=True)
     return None
@@ -112,7 +113,6 @@ def separate(
 def _soft(
     picture: np.ndarray,
     behind: np.ndarray,
-    is_behind: np.ndarray,
     is_peak: np.ndarray,
     is_flat: np.ndarray,
     most: int,
@@ -123,7 +123,6 @@ def _soft(
     Args:
       picture: uint8 [height, width, 3].
       behind: the background of the objects, of the same shape.
-      is_behind: where only the background is seen, bool [height, width].
       is_peak: where an object, if present, shows its unmixed color, bool [height, width].
       is_flat: where all neighbors have the same color, bool [height, width].
       most: largest number of object colors.
@@ -137,7 +136,7 @@ def _soft(
         is_near = _difference(picture, color) <= _NEAR
         # A part without a peak belongs to another object's edge.
         areas[is_near & ~_outside(is_near, is_near & is_peak)] = label
-    areas[is_behind] = 0
+    areas[_difference(picture, behind) <= rules.behind] = 0
     is_mixed = areas < 0
     count = np.count_nonzero(is_mixed)
     if count > rules.most_mixed * is_mixed.size or _is_too_much(is_mixed, len(colors)):
@@ -150,7 +149,9 @@ def _soft(
         return None
     labels = areas.copy()
     labels[is_mixed] = mixtures.labels
-    return Drawing(_without_islands(labels, areas), _as_tuples(colors), bool(count))
+    for label in range(1, len(colors) + 1):  # Specks that are not connected to an area vanish.
+        labels[_outside(labels == label, areas == label)] = 0
+    return Drawing(labels, _as_tuples(colors), bool(count))
 
 
 def _hard(picture: np.ndarray, is_flat: np.ndarray, most: int) -> Drawing | None:
@@ -166,7 +167,7 @@ def _hard(picture: np.ndarray, is_flat: np.ndarray, most: int) -> Drawing | None
         return None
     inverse = inverse.reshape(is_flat.shape)
     is_area = np.zeros(len(found), bool)
-    is_area[np.unique(inverse[is_flat])] = True
+    is_area[inverse[is_flat]] = True
     is_area[found == 0] = True
     if _is_noisy(found, counts, is_area):
         return None
@@ -319,13 +320,6 @@ def _outside(mask: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     has_seed = np.zeros(count, bool)
     has_seed[parts[seeds]] = True
     return mask & ~has_seed[parts]
-
-
-def _without_islands(labels: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """Returns labels without specks of an object that are not connected to one of its areas."""
-    for label in range(1, labels.max() + 1):
-        labels[_outside(labels == label, areas == label)] = 0
-    return labels
 
 
 def _difference(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
