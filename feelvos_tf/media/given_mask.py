@@ -156,12 +156,7 @@ def of_picture(
     numbers: ObjectNumbers | None = None,
     read_frame: ReadFrame = lambda size: None,
 ) -> np.ndarray:
-    """Returns the object ids of an opened picture. See `read`.
-
-    Args:
-      name: of the picture, for error messages.
-      picture: the mask.
-      numbers, read_frame: see `read`.
+    """Returns the object ids of an opened picture, called `name` in messages. See `read`.
 
     Raises:
       InputError: see `read`.
@@ -184,12 +179,7 @@ def read_each(
 ) -> np.ndarray:
     """Returns the ids of objects with one file each, 1, 2, ..., uint8 [height, width].
 
-    Where they overlap, the last one wins.
-
-    Args:
-      paths: the files, in any form that `read` accepts.
-      size: see `read`.
-      numbers: see `read`.
+    The files may have any form that `read` accepts. Where they overlap, the last one wins.
 
     Raises:
       InputError: a file is not a mask of one object, or differs in size from the first.

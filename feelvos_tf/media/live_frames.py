@@ -40,12 +40,7 @@ class LiveFrames(Frames):
     length = None
 
     def __init__(self, source: Iterator[Frame], frames_per_second: float):
-        """Stores the source.
-
-        Args:
-          source: yields the frames.
-          frames_per_second: the average.
-        """
+        """Stores the source, which yields the frames, and their average rate."""
         self.paths = []
         self.frames_per_second = frames_per_second
         self._source = source

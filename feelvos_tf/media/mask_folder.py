@@ -31,12 +31,7 @@ _POSITION = "position"
 
 
 def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
-    """Returns whether the folder holds all masks of a run with exactly these settings, unchanged.
-
-    Args:
-      folder: of the masks.
-      settings: JSON values.
-    """
+    """Returns whether the folder holds all masks of a run with these settings, unchanged."""
     stamp = _read_stamp(folder)
     return (
         stamp.get("complete") is True
@@ -48,13 +43,7 @@ def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
 
 
 def has_files(folder: pathlib.Path, kind: str, paths: Iterable[pathlib.Path]) -> bool:
-    """Returns whether the files of a kind are unchanged since written for the folder's masks.
-
-    Args:
-      folder: of the masks.
-      kind: see `note_files`.
-      paths: files that must be among them.
-    """
+    """Returns whether the files of a kind, with `paths` among them, are as `note_files` saw them."""
     digests = _read_stamp(folder).get("files", {}).get(kind, {})
     names = {os.path.relpath(path, folder) for path in paths}
     return (
@@ -65,13 +54,7 @@ def has_files(folder: pathlib.Path, kind: str, paths: Iterable[pathlib.Path]) ->
 
 
 def note_files(folder: pathlib.Path, kind: str, paths: Iterable[pathlib.Path]) -> None:
-    """Records that files were written for the masks in the folder.
-
-    Args:
-      folder: of the masks, complete.
-      kind: of the files; replaces the record of earlier files of this kind.
-      paths: all files of this kind.
-    """
+    """Records that all files of a kind were written for the complete masks in the folder."""
     stamp = _read_stamp(folder)
     if not stamp:
         return

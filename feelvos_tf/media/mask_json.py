@@ -205,13 +205,7 @@ def _fill(points: np.ndarray, ids: np.ndarray, value: int) -> int:
 def _crossings(points: np.ndarray, height: int, width: int) -> np.ndarray:
     """Returns the first pixel after each crossing of a pixel row's center line by a polygon's edge.
 
-    Args:
-      points: (x, y) of the polygon, float [points, 2].
-      height: of the box to fill.
-      width: of the box to fill.
-
-    Returns:
-      row * width + column, int64 [crossings]; a column of `width` is one past the last.
+    It is row * width + column, int64 [crossings]; a column of `width` is one past the last.
 
     Raises:
       ValueError: there are too many crossings.

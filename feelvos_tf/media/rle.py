@@ -26,12 +26,7 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
 
 
 def decode(counts: str | list[int], height: int, width: int) -> np.ndarray:
-    """Returns a bool mask [height, width].
-
-    Args:
-      counts: the runs, as text or as numbers.
-      height: of the mask.
-      width: of the mask.
+    """Returns the bool mask [height, width] of runs, which are given as text or as numbers.
 
     Raises:
       ValueError: the runs do not fill the mask exactly.

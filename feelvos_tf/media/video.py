@@ -75,12 +75,9 @@ class Frames:
         raise NotImplementedError
 
     def number_at(self, seconds: Fraction) -> int:
-        """Returns the number of the first frame at or after a time since the source's first frame.
+        """Returns the number of the first frame at or after a time, 0 or more, since the first.
 
         After the last frame, it is a number that no frame has.
-
-        Args:
-          seconds: the time, 0 or more.
         """
         return round(seconds * exact_rate(self.frames_per_second))
 

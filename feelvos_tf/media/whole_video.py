@@ -62,11 +62,6 @@ def check(path: str | os.PathLike[str], container: av.container.InputContainer, 
     If the declared length is only an estimate, prints a warning to stderr instead: sound may last
     longer than the pictures, frames may have been dropped, and with a variable rate the last frame
     may be long.
-
-    Args:
-      path: the file.
-      container: the same file, opened.
-      seen: what was read.
     """
     prefix = f"{path}: the video is cut off after {seen.num_frames} frames"
     if not _parts_are_whole(pathlib.Path(path), container.format.name, seen):
