@@ -22,7 +22,6 @@ from feelvos_tf.media import mask_json, masks, pictures, soft_edges
 
 MAX_DRAWN_OBJECTS = 100
 """A gray mask with more values than this was smoothed by a paint program."""
-_FORMATS = ("PNG", "BMP", "GIF", "TIFF", "WEBP", "JPEG")
 _SEEN = 128  # Pixels with a lower opacity are background.
 _NOISE = 16  # How far JPEG moves values away from black and white at quality 90 and above.
 _SHARE_OF_FRAME = 0.3  # A drawing on the frame leaves at least this share of it unchanged.
@@ -144,7 +143,7 @@ def read(
     if path.suffix.lower() == ".json":
         ids = mask_json.read(path, size, numbers.id_of)
     else:
-        with pictures.opened(path, "a mask (PNG or JSON)", _FORMATS) as opened:
+        with pictures.opened(path, "a mask (PNG or JSON)") as opened:
             ids = of_picture(path, opened, numbers, read_frame)
     numbers.reserve(ids)
     return ids

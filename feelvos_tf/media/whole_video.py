@@ -18,7 +18,6 @@ from feelvos_tf.core.errors import InputError
 
 _SLACK = Fraction(6, 5)  # Frames, as the last one may not declare its duration.
 _OTHER_STREAMS_SECONDS = 1  # How much longer than the pictures the sound may be.
-_UNKNOWN = -1
 _TS_PACKET = 188
 _PACK_START = b"\0\0\1\xba"
 _TAIL_BYTES = 1 << 18
@@ -174,24 +173,18 @@ def _ebml_is_whole(file: BinaryIO, size: int) -> bool:
         begin = 9 - head[0].bit_length()
         if begin > 4:
             return True  # Not an element.
-        content, length = _sized(head, begin)
-        if content > len(head):
+        first = head[begin] if begin < len(head) else 0
+        content = begin + 9 - first.bit_length()
+        if not first or content > len(head):
             return False
-        is_segment = head[:4] == b"\x18\x53\x80\x67"
-        if length != _UNKNOWN and is_segment:
+        most = (1 << 7 * (content - begin)) - 1
+        length = int.from_bytes(head[begin:content], "big") & most
+        if length == most:  # Unknown, as that of a live recording's segment: descend into it.
+            length = 0
+        elif head[:4] == b"\x18\x53\x80\x67":  # A segment.
             return position + content + length <= size
-        # A live recording's segment has an unknown length: descend into its elements.
-        position += content + max(length, 0)
+        position += content + length
     return position == size
-
-
-def _sized(head: bytes, position: int) -> tuple[int, int]:
-    """Returns where an EBML element's content begins, and its size, which is read at `position`."""
-    if position >= len(head) or not head[position]:
-        return len(head) + 1, 0
-    length = 9 - head[position].bit_length()
-    value = int.from_bytes(head[position : position + length], "big") & ((1 << 7 * length) - 1)
-    return position + length, _UNKNOWN if value == (1 << 7 * length) - 1 else value
 
 
 def _transport_stream_is_whole(head: bytes, size: int) -> bool:

@@ -77,7 +77,9 @@ def write_report(
         sections=[
             {
                 "name": sequence.name,
-                "legend": _legend(sequence),
+                "legend": zip(
+                    sequence.objects, map(curves.color, sequence.objects), sequence.by_object()
+                ),
                 "curves": _curves(sequence, compared and compared.find(sequence.name)),
                 "pictures": _pictures(by_name[sequence.name], sequence, shown, compared),
             }
@@ -106,37 +108,24 @@ def _means(summary: region_and_contour.Summary) -> dict[str, float]:
 def _rows(shown: Scored, compared: Scored | None) -> list[dict[str, Any]]:
     """Returns a row per sequence, the best and worst marked.
 
-    `difference` is its lead over the compared predictions.
+    `difference` is its lead over the compared predictions, NaN if it is not among these.
     """
     summaries = [region_and_contour.summarize([one]) for one in shown.scores.sequences]
-    remarks = tables.best_and_worst(summaries)
+    others = {
+        one.name: tables.ranking_value(region_and_contour.summarize([one]))
+        for one in (compared.scores.sequences if compared else ())
+    }
     return [
         {
             "name": one.name,
             "cells": list(tables.summary_row(summary).values()),
             "remark": remark,
-            "difference": _lead(summary, one.name, compared),
+            "difference": tables.ranking_value(summary) - others.get(one.name, np.nan),
         }
-        for one, summary, remark in zip(shown.scores.sequences, summaries, remarks)
+        for one, summary, remark in zip(
+            shown.scores.sequences, summaries, tables.best_and_worst(summaries)
+        )
     ]
-
-
-def _lead(summary: region_and_contour.Summary, name: str, compared: Scored | None) -> float | None:
-    """Returns how much better a sequence is than in the compared predictions, NaN if not there."""
-    if compared is None:
-        return None
-    other = compared.find(name)
-    if other is None:
-        return np.nan
-    return tables.ranking_value(summary) - tables.ranking_value(
-        region_and_contour.summarize([other])
-    )
-
-
-def _legend(sequence: SequenceScores) -> list[tuple[int, str, region_and_contour.Summary]]:
-    """Returns every object's id, color and averages."""
-    colors = map(curves.color, sequence.objects)
-    return list(zip(sequence.objects, colors, sequence.by_object()))
 
 
 def _curves(sequence: SequenceScores, other: SequenceScores | None) -> list[dict[str, Any]]:
