@@ -115,9 +115,9 @@ def open_camera(index: int) -> LiveFrames:
 
 def _camera_frames(camera: Any) -> Iterator[Frame]:
     """Yields the frames of a `cv2.VideoCapture` until its end."""
-    begin, number = None, 0
+    begin = None
     try:
-        while True:
+        for number in itertools.count():
             is_there, image = camera.read()
             if not is_there:
                 return
@@ -125,7 +125,6 @@ def _camera_frames(camera: Any) -> Iterator[Frame]:
             begin = now if begin is None else begin
             seconds = Fraction(now - begin).limit_denominator(1000)
             yield Frame(number, seconds, np.ascontiguousarray(image[..., ::-1]))
-            number += 1
     finally:
         camera.release()
 

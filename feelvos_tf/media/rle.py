@@ -18,10 +18,8 @@ from feelvos_tf.media import masks
 def encode(mask: np.ndarray) -> dict[str, Any]:
     """Returns {"size": [height, width], "counts": text} for a bool mask [height, width]."""
     pixels = np.asarray(mask, bool).ravel(order="F")
-    ends = np.flatnonzero(np.diff(pixels)) + 1
-    counts = np.diff(np.concatenate([[0], ends, [pixels.size]]))
-    if pixels.size and pixels[0]:
-        counts = np.concatenate([[0], counts])
+    ends = np.flatnonzero(np.diff(pixels, prepend=False))
+    counts = np.diff(ends, prepend=0, append=pixels.size)
     return {"size": list(mask.shape), "counts": _text(counts)}
 
 

@@ -21,6 +21,7 @@ _NEAR = 24  # Colors that differ by less are the same: JPEG noise, the faint rim
 _SAME_AS_FRAME = 8  # For a drawing on the frame itself, whose colors copying may have changed.
 _TO_MIX = 48  # Colors that differ by less, such as small ids in gray, do not mix.
 _MOST_PEAKS = 4096  # Distinct colors of a drawing after JPEG has added its noise.
+_MOST_MIXTURES = 1 << 27  # Pixels between areas, times colors: more are no drawing.
 _WIDEST_RIM = 3.0  # Pixels of antialiasing around an object.
 _FAR = 4.0  # Pixels: a second color this much farther away is not part of a mixture.
 _MANY = 6  # Colors without an area.
@@ -139,7 +140,7 @@ def _soft(
     areas[_difference(picture, behind) <= rules.behind] = 0
     is_mixed = areas < 0
     count = np.count_nonzero(is_mixed)
-    if count > rules.most_mixed * is_mixed.size or _is_too_much(is_mixed, len(colors)):
+    if count > rules.most_mixed * is_mixed.size or count * len(colors) > _MOST_MIXTURES:
         return None
     mixtures = _mixtures(picture, behind, areas, colors)
     few = 8 + 0.02 * count
@@ -151,7 +152,7 @@ def _soft(
     labels[is_mixed] = mixtures.labels
     for label in range(1, len(colors) + 1):  # Specks that are not connected to an area vanish.
         labels[_outside(labels == label, areas == label)] = 0
-    return Drawing(labels, _as_tuples(colors), bool(count))
+    return Drawing(labels, list(map(tuple, colors.tolist())), bool(count))
 
 
 def _hard(picture: np.ndarray, is_flat: np.ndarray, most: int) -> Drawing | None:
@@ -178,7 +179,7 @@ def _hard(picture: np.ndarray, is_flat: np.ndarray, most: int) -> Drawing | None
         label_of = np.where(is_area, np.cumsum(is_area & (found > 0)), -1)
         label_of[found == 0] = 0
         areas = label_of[inverse].astype(np.int32)
-        if _is_too_much(areas < 0, np.count_nonzero(is_area)):
+        if np.count_nonzero(areas < 0) * np.count_nonzero(is_area) > _MOST_MIXTURES:
             return None
         mixtures = _mixtures(
             picture, np.zeros_like(picture), areas, _unpacked(found[is_area & (found > 0)])
@@ -195,7 +196,9 @@ def _hard(picture: np.ndarray, is_flat: np.ndarray, most: int) -> Drawing | None
             return None
     label_of = np.cumsum(found > 0)
     return Drawing(
-        label_of[inverse].astype(np.int32), _as_tuples(_unpacked(found[found > 0])), False
+        label_of[inverse].astype(np.int32),
+        list(map(tuple, _unpacked(found[found > 0]).tolist())),
+        False,
     )
 
 
@@ -221,11 +224,6 @@ def _is_noisy(found: np.ndarray, counts: np.ndarray, is_area: np.ndarray) -> boo
         if has_noise and (is_near & is_rare).any():
             return True
     return False
-
-
-def _is_too_much(is_mixed: np.ndarray, num_colors: int) -> bool:
-    """Returns whether too many pixels lie between the areas for a drawing."""
-    return np.count_nonzero(is_mixed) * num_colors > 1 << 27
 
 
 def _cores(
@@ -331,7 +329,3 @@ def _difference(picture: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _unpacked(packed: np.ndarray) -> np.ndarray:
     """Returns the colors of `masks.packed` values, uint8 [colors, 3]."""
     return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], -1).astype(np.uint8)
-
-
-def _as_tuples(colors: np.ndarray) -> list[tuple[int, int, int]]:
-    return [tuple(color) for color in colors.tolist()]

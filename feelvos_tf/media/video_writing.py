@@ -117,25 +117,25 @@ class VideoWriter:
         self._count += 1
         self._container.mux(self._stream.encode(frame))
 
-    def finish(self) -> int:
-        """Flushes the encoder, writes the sound and returns the number of frames."""
-        if self._stream is not None:
-            self._container.mux(self._stream.encode())
-            if self._sound_stream is not None:
-                last = self._last * Fraction(self._stream.codec_context.time_base)
-                self._copy_sound(self._first_time, self._first_time + last + 1 / self._rate)
-        return self._count
+    def finish(self) -> None:
+        """Flushes the encoder and writes the sound; raises InputError if there are no frames."""
+        if self._stream is None:
+            raise InputError(f"{self._path}: no frames to write into this video")
+        self._container.mux(self._stream.encode())
+        if self._sound_stream is not None:
+            last = self._last * Fraction(self._stream.codec_context.time_base)
+            self._copy_sound(last + 1 / self._rate)
 
-    def _copy_sound(self, start: Fraction, end: Fraction) -> None:
-        """Writes the sound between two times in seconds since the source's first frame."""
+    def _copy_sound(self, seconds: Fraction) -> None:
+        """Writes the sound from the first frame on."""
         with contextlib.suppress(av.error.FFmpegError), av.open(self._sound) as source:
             video, audio = source.streams.video[0], source.streams.audio[0]
-            zero = (video.start_time or 0) * Fraction(video.time_base) + start
+            zero = (video.start_time or 0) * Fraction(video.time_base) + self._first_time
             offset = round(zero / Fraction(audio.time_base))
             for packet in source.demux(audio):
                 if packet.pts is None or packet.pts < offset:
                     continue
-                if (packet.pts - offset) * Fraction(audio.time_base) >= end - start:
+                if (packet.pts - offset) * Fraction(audio.time_base) >= seconds:
                     break
                 packet.pts, packet.dts = packet.pts - offset, packet.pts - offset
                 packet.stream = self._sound_stream
@@ -175,8 +175,7 @@ def writing_video(
     ):
         writer = VideoWriter(container, path, frames_per_second, sound, encoding, pixel_aspect)
         yield writer
-        if not writer.finish():
-            raise InputError(f"{path}: no frames to write into this video")
+        writer.finish()
 
 
 @contextlib.contextmanager

@@ -143,11 +143,9 @@ def _curves(sequence: SequenceScores, other: SequenceScores | None) -> list[dict
 
 def _aligned(values: np.ndarray, scored: SequenceScores, shown: SequenceScores) -> np.ndarray:
     """Returns values [objects, frames] in the shown frames; NaN for those not scored there."""
-    position = {frame: i for i, frame in enumerate(scored.frames)}
+    _, there, here = np.intersect1d(scored.frames, shown.frames, return_indices=True)
     result = np.full([len(values), len(shown.frames)], np.nan)
-    for i, frame in enumerate(shown.frames):
-        if frame in position:
-            result[:, i] = values[:, position[frame]]
+    result[:, here] = values[:, there]
     return result
 
 
