@@ -131,26 +131,27 @@ def score_folder(
     return Scores(sequences, missing)
 
 
-def read_prediction(
-    folder: pathlib.Path, ground_truth: SequenceGroundTruth, frame: str, size: tuple[int, int]
-) -> np.ndarray:
-    """Returns the ids of a predicted mask, uint8 [height, width], after checking them.
+def read_masks(
+    folder: pathlib.Path, ground_truth: SequenceGroundTruth, position: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the true and the predicted ids of a frame, uint8 [height, width], after checks.
 
     Args:
       folder: of all sequences' predictions.
       ground_truth: the sequence's ground truth.
-      frame: name of the frame.
-      size: (height, width) of the true mask.
+      position: of the frame in it.
 
     Raises:
-      InputError: the mask is unreadable, has another size or unknown ids.
+      InputError: a mask is unreadable, or the prediction has another size or unknown ids.
     """
-    path = folder / ground_truth.name / f"{frame}.png"
+    true_path = ground_truth.masks[position]
+    truth = masks.read_annotation(true_path, ground_truth.binary)
+    path = folder / ground_truth.name / f"{true_path.stem}.png"
     ids = masks.read_annotation(path)
-    if ids.shape != size:
+    if ids.shape != truth.shape:
         raise InputError(
-            f"{path}: expected {size[1]}x{size[0]} pixels like the ground truth, found "
-            f"{ids.shape[1]}x{ids.shape[0]}"
+            f"{path}: expected {truth.shape[1]}x{truth.shape[0]} pixels like the ground truth, "
+            f"found {ids.shape[1]}x{ids.shape[0]}"
         )
     values = np.flatnonzero(cv2.calcHist([ids], [0], None, [256], [0, 256])).tolist()
     if ground_truth.binary:
@@ -160,7 +161,7 @@ def read_prediction(
                 f"{path}: expected 0 and one value for the object, found {len(values)} gray levels "
                 f"({_some(values)}), as in an antialiased mask"
             )
-        return (ids > 0).view(np.uint8)
+        return truth, (ids > 0).view(np.uint8)
     foreign = sorted(set(values) - {0, *ground_truth.objects})
     if foreign:
         raise InputError(
@@ -168,7 +169,7 @@ def read_prediction(
             f"({', '.join(map(str, ground_truth.objects))}), found {_some(foreign)} (antialiased, "
             "or not a mask of this sequence?)"
         )
-    return ids
+    return truth, ids
 
 
 def _some(values: list[int]) -> str:
@@ -248,9 +249,8 @@ def _score(
     objects = np.asarray(ground_truth.objects)
     values = np.full([2, *ground_truth.scored.shape], np.nan)
     confused = np.zeros(2, np.int64)
-    for i, path in enumerate(ground_truth.masks):
-        truth = masks.read_annotation(path, ground_truth.binary)
-        predicted = read_prediction(predictions, ground_truth, path.stem, truth.shape)
+    for i in range(len(ground_truth.masks)):
+        truth, predicted = read_masks(predictions, ground_truth, i)
         scored = ground_truth.scored[:, i]
         values[:, scored, i] = region_and_contour.score_frame(
             truth, predicted, objects[scored].tolist(), measure_f

@@ -65,13 +65,11 @@ class LiveFrames(Frames):
     def _next(self) -> Frame | None:
         """Returns the next frame, None at the end; re-raises errors of the reader thread."""
         while not self._is_stopped.is_set():
-            try:
+            with contextlib.suppress(queue.Empty):
                 arrived = self._arrived.get(timeout=_POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if isinstance(arrived, Exception):
-                raise arrived
-            return arrived
+                if isinstance(arrived, Exception):
+                    raise arrived
+                return arrived
         return None
 
     def _read(self) -> None:

@@ -20,7 +20,7 @@ from feelvos_tf.evaluation.protocols import SequenceGroundTruth
 from feelvos_tf.evaluation.region_and_contour import SequenceScores
 from feelvos_tf.evaluation.report import curves
 from feelvos_tf.evaluation.score_predictions import Scores
-from feelvos_tf.media import masks, overlay, pictures
+from feelvos_tf.media import overlay, pictures
 
 _PICTURE_WIDTH = 520
 _GRAY = 110
@@ -193,8 +193,7 @@ def _frame_picture(ground_truth: SequenceGroundTruth, frame: str, predictions: p
       predictions: the folder with the sequences' masks.
     """
     position = [path.stem for path in ground_truth.masks].index(frame)
-    truth = masks.read_annotation(ground_truth.masks[position], ground_truth.binary)
-    predicted = score_predictions.read_prediction(predictions, ground_truth, frame, truth.shape)
+    truth, predicted = score_predictions.read_masks(predictions, ground_truth, position)
     width = min(truth.shape[1], _PICTURE_WIDTH)
     size = (width, max(1, round(truth.shape[0] * width / truth.shape[1])))
     truth, predicted = (
