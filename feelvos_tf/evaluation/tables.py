@@ -111,10 +111,8 @@ def _cells(summary: region_and_contour.Summary) -> list[str]:
 def best_and_worst(summaries: list[region_and_contour.Summary]) -> list[str]:
     """Returns "best", "worst" or "" for each summary."""
     values = [ranking_value(summary) for summary in summaries]
-    known = [value for value in values if not math.isnan(value)]
-    if len(set(known)) < 2:
-        return [""] * len(values)
-    remarks = {max(known): "best", min(known): "worst"}
+    known = {value for value in values if not math.isnan(value)}
+    remarks = {max(known): "best", min(known): "worst"} if len(known) > 1 else {}
     return [remarks.get(value, "") for value in values]
 
 

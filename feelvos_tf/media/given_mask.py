@@ -272,20 +272,13 @@ def _ids_of_colors(
         if not set(found) <= {0, VOID, *_PALETTE_GRAYS} or not set(found) & set(_PALETTE_GRAYS):
             return _ids_of_values(path, opaque[..., 0], False, numbers)
     drawing = soft_edges.separate(opaque, is_lossy=format_name == "JPEG")
-    if drawing is None:
-        drawing = _drawn_on_frame(opaque, read_frame(opaque.shape[:2]))
+    frame = read_frame(opaque.shape[:2]) if drawing is None else None
+    if frame is not None and frame.shape == opaque.shape:
+        is_same = cv2.absdiff(opaque, frame).max(-1) <= _NOISE
+        if is_same.mean() >= _SHARE_OF_FRAME:
+            drawing = soft_edges.separate(opaque, frame=frame)
     num_colors = len(np.unique(masks.packed(opaque))) if drawing is None else 0
     return _ids_of_drawing(path, drawing, num_colors, numbers, format_name)
-
-
-def _drawn_on_frame(picture: np.ndarray, frame: np.ndarray | None) -> soft_edges.Drawing | None:
-    """Returns what was drawn on the frame; None if the picture shows a different one."""
-    if frame is None or frame.shape != picture.shape:
-        return None
-    is_same = cv2.absdiff(picture, frame).max(-1) <= _NOISE
-    if is_same.mean() < _SHARE_OF_FRAME:
-        return None
-    return soft_edges.separate(picture, frame=frame)
 
 
 def _ids_of_drawing(

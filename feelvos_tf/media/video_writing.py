@@ -33,7 +33,6 @@ class Encoding:
       takes: pixel format of the arrays that are written.
       pixels: pixel format of the video.
       options: of the encoder.
-      metadata: of the stream.
     """
 
     suffix: str
@@ -41,7 +40,6 @@ class Encoding:
     takes: str
     pixels: str
     options: Mapping[str, str]
-    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 TO_LOOK_AT = Encoding(".mp4", "libx264", "rgb24", "yuv420p", {"crf": "18", "preset": "veryfast"})
@@ -52,7 +50,6 @@ WITH_ALPHA = Encoding(
     "rgba",
     "yuva420p",
     {"deadline": "realtime", "cpu-used": "8", "crf": "24", "b": "0", "row-mt": "1"},
-    metadata={"alpha_mode": "1"},
 )
 """VP9 with transparency, from RGBA, uint8 [height, width, 4]."""
 LOSSLESS_GRAY = Encoding(".mkv", "ffv1", "gray", "gray", {"level": "3"})
@@ -222,7 +219,8 @@ def _add_stream(
     stream = container.add_stream(encoding.codec, rate=rate, options=options)
     stream.height, stream.width = shape[:2]
     stream.pix_fmt = encoding.pixels
-    stream.metadata.update(encoding.metadata)
+    if encoding.takes == "rgba":
+        stream.metadata["alpha_mode"] = "1"
     context = stream.codec_context
     # MPEG-4 cannot declare its color space, so players assume that of analog television; it also
     # has no fine clock.

@@ -92,17 +92,12 @@ def write_report(
 
 def _cards(shown: Scored, compared: Scored | None) -> list[tuple[str, float, float | None]]:
     """Returns (name, value, lead over the compared predictions) of the numbers at the top."""
-    others = {} if compared is None else _means(compared.scores.summary)
+    others = {} if compared is None else tables.summary_row(compared.scores.summary)
     return [
-        (name, value, value - others[name] if others else None)
-        for name, value in _means(shown.scores.summary).items()
+        (key.replace("-Mean", " mean"), value, value - others[key] if others else None)
+        for key, value in tables.summary_row(shown.scores.summary).items()
+        if key.endswith("-Mean")
     ]
-
-
-def _means(summary: region_and_contour.Summary) -> dict[str, float]:
-    if summary.f is None:
-        return {"J mean": summary.j.mean}
-    return {"J&F mean": summary.j_and_f, "J mean": summary.j.mean, "F mean": summary.f.mean}
 
 
 def _rows(shown: Scored, compared: Scored | None) -> list[dict[str, Any]]:
