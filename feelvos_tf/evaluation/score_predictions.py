@@ -184,13 +184,13 @@ def _keep_present(
     for ground_truth in ground_truths:
         path = folder / ground_truth.name
         there = set(os.listdir(path)) if path.is_dir() else set()
-        kept = [i for i, mask in enumerate(ground_truth.masks) if f"{mask.stem}.png" in there]
-        lost = sorted(set(range(len(ground_truth.masks))) - set(kept))
+        names = [f"{mask.stem}.png" for mask in ground_truth.masks]
+        kept = [i for i, name in enumerate(names) if name in there]
+        lost = [name for name in names if name not in there]
         if lost:
-            first = path / f"{ground_truth.masks[lost[0]].stem}.png"
             missing.append(
-                f"sequence {ground_truth.name}: expected {len(ground_truth.masks)} predicted masks "
-                f"in {path}, found {len(kept)} (the first missing is {first.name})"
+                f"sequence {ground_truth.name}: expected {len(names)} predicted masks in {path}, "
+                f"found {len(kept)} (the first missing is {lost[0]})"
             )
         if kept or not lost:
             present.append(_frames_of(ground_truth, kept))

@@ -33,24 +33,16 @@ _POSITION = "position"
 def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
     """Returns whether the folder holds all masks of a run with these settings, unchanged."""
     stamp = _read_stamp(folder)
-    return (
-        stamp.get("complete") is True
-        and stamp.get("settings") == settings
-        and all(
-            _digest(folder / f"{name}.png") == digest for name, digest in stamp["masks"].items()
-        )
-    )
+    if stamp.get("complete") is not True or stamp.get("settings") != settings:
+        return False
+    return _are_unchanged(folder, {f"{name}.png": d for name, d in stamp["masks"].items()})
 
 
 def has_files(folder: pathlib.Path, kind: str, paths: Iterable[pathlib.Path]) -> bool:
     """Returns whether the files of a kind, with `paths` among them, are as `note_files` saw them."""
     digests = _read_stamp(folder).get("files", {}).get(kind, {})
     names = {os.path.relpath(path, folder) for path in paths}
-    return (
-        bool(digests)
-        and names <= digests.keys()
-        and all(value and _digest(folder / name) == value for name, value in digests.items())
-    )
+    return bool(digests) and names <= digests.keys() and _are_unchanged(folder, digests)
 
 
 def note_files(folder: pathlib.Path, kind: str, paths: Iterable[pathlib.Path]) -> None:
@@ -122,8 +114,7 @@ def replacing(
     with working_folder.locked(working, in_use):
         if start_over or _read_stamp(working).get("settings") != settings:
             working_folder.empty(working)
-        unfinished = {"complete": False, "settings": settings, "masks": {}}
-        _write_stamp(working, unfinished)
+        _write_stamp(working, {"complete": False, "settings": settings, "masks": {}})
         try:
             yield working
         except BaseException:
@@ -203,6 +194,11 @@ def _is_file_name(name: Any) -> bool:
         return b"\0" not in os.fsencode(name) and pathlib.PurePath(name).name == name
     except (TypeError, UnicodeEncodeError):
         return False
+
+
+def _are_unchanged(folder: pathlib.Path, digests: dict[str, str | None]) -> bool:
+    """Returns whether the files, name -> digest, are those that were written."""
+    return all(value and _digest(folder / name) == value for name, value in digests.items())
 
 
 def _digest(path: pathlib.Path) -> str | None:

@@ -40,6 +40,15 @@ def test_folder_with_a_mask_removed_is_incomplete(tmp_path):
     assert not mask_folder.is_complete(folder, SETTINGS)
 
 
+def test_a_folder_with_a_mask_that_could_not_be_read_back_is_incomplete(tmp_path):
+    folder = tmp_path / "bear"
+    write(folder, ["00000"], SETTINGS)
+    stamp = json.loads((folder / mask_folder.STAMP).read_text())
+    (folder / mask_folder.STAMP).write_text(json.dumps({**stamp, "masks": {"00000": None}}))
+    (folder / "00000.png").unlink()
+    assert not mask_folder.is_complete(folder, SETTINGS)
+
+
 def test_failure_keeps_the_masks_so_far_and_an_earlier_prediction(tmp_path):
     folder = tmp_path / "bear"
     for earlier in (False, True):

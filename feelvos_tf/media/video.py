@@ -90,7 +90,6 @@ class ImageFrames(Frames):
     """The pictures of a sequence in the given order.
 
     Attributes:
-      names: one name per frame, the file name without its suffix.
       frames_per_second: pictures carry no time; by default that of DAVIS.
     """
 
@@ -100,8 +99,7 @@ class ImageFrames(Frames):
         frames_per_second: float = DEFAULT_FRAMES_PER_SECOND,
     ):
         self.paths = [pathlib.Path(path) for path in paths]
-        self.names = [path.stem for path in self.paths]
-        self.length = len(self.names)
+        self.length = len(self.paths)
         self.frames_per_second = frames_per_second
 
     def timed(self, start: int = 0, end: int | None = None, every: int = 1) -> Iterator[Frame]:
@@ -112,7 +110,7 @@ class ImageFrames(Frames):
 
     def name(self, number: int) -> str:
         """Returns the name of the frame's picture."""
-        return self.names[number]
+        return self.paths[number].stem
 
 
 class VideoFrames(Frames):
@@ -255,11 +253,10 @@ def open_frames(
     paths = [entry for entry in found if pictures.is_visible(entry)]
     if not paths:
         raise InputError(f"{where} ({', '.join(pictures.IMAGE_SUFFIXES)}), found none")
-    frames = ImageFrames(pictures.in_natural_order(paths), frames_per_second)
-    for name, count in collections.Counter(frames.names).items():
+    for name, count in collections.Counter(entry.stem for entry in paths).items():
         if count > 1:
             raise InputError(f"{source}: expected one picture per name, found {count} of {name}")
-    return frames
+    return ImageFrames(pictures.in_natural_order(paths), frames_per_second)
 
 
 def time_of(frame: av.VideoFrame, number: int, rate: Fraction) -> Fraction:

@@ -32,7 +32,7 @@ def test_folder_is_read_in_natural_order_without_hidden_files(tmp_path):
     (tmp_path / "._frame1.png").write_bytes(b"what macOS leaves behind")
     (tmp_path / "notes.txt").write_text("no picture")
     frames = video.open_frames(tmp_path)
-    assert frames.names == ["frame1", "frame9", "frame10"]
+    assert [frames.name(number) for number in range(3)] == ["frame1", "frame9", "frame10"]
     assert frames.length == 3
     assert [image[0, 0, 0] for image in frames] == [1, 9, 10]
 
