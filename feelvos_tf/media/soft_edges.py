@@ -177,7 +177,6 @@ def _hard(picture: np.ndarray, is_flat: np.ndarray, most: int) -> Drawing | None
         return None  # Specks, not thin objects.
     if not is_area.all() and is_area[found > 0].any():
         label_of = np.where(is_area, np.cumsum(is_area & (found > 0)), -1)
-        label_of[found == 0] = 0
         areas = label_of[inverse].astype(np.int32)
         if np.count_nonzero(areas < 0) * np.count_nonzero(is_area) > _MOST_MIXTURES:
             return None
