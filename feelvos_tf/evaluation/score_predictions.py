@@ -230,6 +230,7 @@ def _run(
         return
     # A forked child of a process that has used threads (TensorFlow, OpenCV) may hang.
     context = multiprocessing.get_context("spawn")
+    # One thread each, so that the processes do not compete for cores.
     with concurrent.futures.ProcessPoolExecutor(helpers, context, cv2.setNumThreads, (1,)) as pool:
         waiting = collections.deque((job, pool.submit(score, job.ground_truth)) for job in jobs)
         try:

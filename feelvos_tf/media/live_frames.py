@@ -149,12 +149,11 @@ def open_pipe(
     what, options = "a video or MJPEG (raw frames need --raw_size=WxH)", {}
     if raw_size is not None:
         what = f"raw frames with pixel format {raw_format}"
-        size = f"{raw_size[1]}x{raw_size[0]}"
-        raw = {"video_size": size, "pixel_format": raw_format}
+        raw = {"video_size": f"{raw_size[1]}x{raw_size[0]}", "pixel_format": raw_format}
         options = {"format": "rawvideo", "options": raw}
     # Only `read`, as a pipe cannot seek. An unbuffered one returns what has arrived so far, and
     # takes no lock: Python would wait at exit for a thread that reads from `sys.stdin.buffer`.
-    file = file or io.FileIO(sys.stdin.fileno(), closefd=False)
+    file = file or io.FileIO(0, closefd=False)
     container = video.opened(_PIPE, types.SimpleNamespace(read=file.read), what, **options)
     carry_time = container.format.name not in _WITHOUT_TIME
     rate = container.streams.video[0].average_rate if carry_time else None
