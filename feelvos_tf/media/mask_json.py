@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import functools
 import io
 import itertools
@@ -78,7 +79,7 @@ def read(
 def _size(path: Any, content: Any, size: tuple[int, int] | None) -> tuple[int, int]:
     """Returns the size given in the file, else the frame's, else that of run lengths."""
     named = (None, None)
-    if isinstance(content, dict):
+    with contextlib.suppress(AttributeError, IndexError, KeyError, TypeError):  # Names none.
         # COCO's entry for the annotated picture; for labelme, the whole file.
         wanted = (content.get("annotations") or [{}])[0].get("image_id")
         images = content.get("images") or [content]
