@@ -76,14 +76,13 @@ class LiveFrames(Frames):
         """Passes on the frames of the source, then None or the error that ended it."""
         last = None
         try:
-            for frame in self._source:
-                self._hand_over(frame)
-                if self._is_stopped.is_set():
-                    break
+            with contextlib.closing(self._source) as source:
+                for frame in source:
+                    self._hand_over(frame)
+                    if self._is_stopped.is_set():
+                        break
         except Exception as error:
             last = error
-        finally:
-            self._source.close()
         self._hand_over(last)
 
     def _hand_over(self, item: Frame | Exception | None) -> None:
