@@ -22,8 +22,6 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from absl import flags
-
 from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
@@ -32,32 +30,22 @@ if TYPE_CHECKING:
     from feelvos_tf.training.validation import Validation
 
 _FLAGS = cli.flag_values(__name__)
-_MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Folder of the training run.", flag_values=_FLAGS
-)
+_DEFINE = cli.FlagGroup(_FLAGS)
+_MODEL_DIR = _DEFINE.string("model_dir", "Folder of the training run.")
 _DATASET = dataset_flags.define(
     _FLAGS,
     "Folder of the data set; by default the training run's.",
     otherwise="the training run's",
 )
-_INFERENCE_SIZE = flags.DEFINE_integer(
-    "inference_size",
-    None,
-    "Pixels of the short side at which the model runs.",
-    lower_bound=16,
-    flag_values=_FLAGS,
+_INFERENCE_SIZE = _DEFINE.integer(
+    "inference_size", "Pixels of the short side at which the model runs.", lower_bound=16
 )
 _GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
     _FLAGS, "Settings that override the training run's", "output_stride = 8"
 )
-_ONCE = flags.DEFINE_bool(
-    "once", False, "Score the latest checkpoint and stop.", flag_values=_FLAGS
-)
-_TIMEOUT = flags.DEFINE_float(
-    "timeout",
-    None,
-    "Stop after this many seconds without a new checkpoint; by default never.",
-    flag_values=_FLAGS,
+_ONCE = _DEFINE.boolean("once", "Score the latest checkpoint and stop.", False)
+_TIMEOUT = _DEFINE.floating(
+    "timeout", "Stop after this many seconds without a new checkpoint; by default never."
 )
 
 _POLL_SECONDS = 2.0

@@ -28,7 +28,7 @@ _BASELINE = flags.DEFINE_enum(
     required=True,
     flag_values=_FLAGS,
 )
-_COMMAND_LINE = command_line.define(_FLAGS)
+_COMMAND_LINE = command_line.CommandLine(_FLAGS)
 
 
 class OpticalFlow:

@@ -52,18 +52,13 @@ def write(
     count = 0
     with atomic_files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for video in videos:
-            for name in _frame_names(video):
+            asked = range(video.frames.length) if video.asked is None else sorted(video.asked)
+            for name in map(video.frames.name, asked):
                 mask = folder_of(video) / f"{name}.png"
                 _check_mask(mask, video)
                 archive.write(mask, f"{FOLDERS[dataset]}{video.name}/{name}.png")
                 count += 1
     return count
-
-
-def _frame_names(video: InputVideo) -> list[str]:
-    """Returns the names of the frames whose masks the server evaluates."""
-    positions = range(video.frames.length) if video.asked is None else sorted(video.asked)
-    return [video.frames.name(position) for position in positions]
 
 
 def _check_mask(path: pathlib.Path, video: InputVideo) -> None:

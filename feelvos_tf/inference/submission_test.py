@@ -23,7 +23,7 @@ SEQUENCES = {"bear": [1, 5], "cows": [2]}
 
 def predict(*arguments):
     flag_values = flags.FlagValues()
-    program = command_line.define(flag_values)
+    program = command_line.CommandLine(flag_values)
     flag_values(["predict", *map(str, arguments)])
     program.run(by_color.ByColor, {})
 
