@@ -128,19 +128,15 @@ def _print_address(port: int, password: str | None) -> None:
 
 def _listening(host: str, port: int) -> socket.socket:
     """Returns a listening socket: early connections wait, and no other program gets the port."""
-    listening = None
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(_BACKLOG)
-        return listening
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        has_both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(
+            address, family=family, backlog=_BACKLOG, dualstack_ipv6=has_both
+        )
     except OSError as error:
-        if listening is not None:
-            listening.close()
         flags_used = f"--port={port}" if host == _LOOPBACK else f"--host={host} --port={port}"
-        raise InputError(f"{flags_used}: cannot be used ({error.strerror})") from error
+        raise InputError(f"{flags_used}: cannot be used: {error.strerror}") from error
 
 
 if __name__ == "__main__":

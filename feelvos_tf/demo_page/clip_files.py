@@ -139,15 +139,7 @@ def _write_results(
     objects: Objects,
     path: pathlib.Path,
 ) -> None:
-    """Writes one kind of result file.
-
-    Args:
-      make: takes a path and returns the `ResultFiles` to write there.
-      only_masked: whether to leave out the frames without a mask.
-      clip: whose results are written.
-      objects: their ids.
-      path: of the file.
-    """
+    """Writes the result files that `make` returns for a path, perhaps without unmasked frames."""
     facts = VideoFacts(clip.frames_per_second, clip.count, sorted(objects))
     with make(path).writing(facts) as write:
         for position in clip.masked() if only_masked else range(clip.count):

@@ -31,32 +31,23 @@ SECONDS_BETWEEN_STATES = 20.0
 class Propagator(Protocol):
     """Interface for following the objects of one video: a `VideoPredictor` or a baseline.
 
+    The methods do what those of `VideoPredictor` do. `another` returns one for another video; the
+    two share only the network. `snapshot` returns a function that returns the state as of now, to
+    which `restore` returns, perhaps in another process.
+
     Attributes:
       object_ids: the ids that are followed; 0 is the background.
     """
 
     object_ids: Sequence[int]
 
-    def another(self) -> Propagator:
-        """Returns one for another video; the two share only the network."""
-
-    def start(self, image: np.ndarray, mask: np.ndarray) -> None:
-        """Starts a video. See `VideoPredictor.start`."""
-
-    def step(self, image: np.ndarray) -> np.ndarray:
-        """Returns the object ids of the next frame. See `VideoPredictor.step`."""
-
-    def add_objects(self, mask: np.ndarray) -> None:
-        """Adds objects in the current frame. See `VideoPredictor.add_objects`."""
-
-    def correct(self, mask: np.ndarray, background: bool = False) -> None:
-        """Corrects the current frame. See `VideoPredictor.correct`."""
-
-    def snapshot(self) -> Snapshot:
-        """Returns a function that returns the state as of now. See `VideoPredictor.snapshot`."""
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Returns to such a state, which another process may have saved."""
+    def another(self) -> Propagator: ...
+    def start(self, image: np.ndarray, mask: np.ndarray) -> None: ...
+    def step(self, image: np.ndarray) -> np.ndarray: ...
+    def add_objects(self, mask: np.ndarray) -> None: ...
+    def correct(self, mask: np.ndarray, background: bool = False) -> None: ...
+    def snapshot(self) -> Snapshot: ...
+    def restore(self, state: dict[str, np.ndarray]) -> None: ...
 
 
 OnFrame = Callable[[InputVideo, int, Propagator], None]

@@ -14,7 +14,7 @@ from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.input_video import InputVideo
-from feelvos_tf.media import masks, pictures
+from feelvos_tf.media import masks
 
 FOLDERS = {"davis_2017": "", "youtube_vos": "Annotations/"}
 """Data set with a server -> the folder in the zip file for the videos' folders."""
@@ -63,13 +63,11 @@ def write(
 
 def _check_mask(path: pathlib.Path, video: InputVideo) -> None:
     """Raises InputError if a server would reject a mask or score it wrongly."""
-    with pictures.opened(path, "a predicted mask", ("PNG",)) as image:
-        mode = image.mode
-    ids = masks.read_annotation(path)
-    if mode != "P" or ids.shape != video.size:
+    ids, is_indexed = masks.read_pixels(path)
+    if not is_indexed or ids.shape != video.size:
         raise InputError(
             f"{path}: expected an indexed PNG of {input_video.size_of(video.size)} pixels like the "
-            f"frames, found {input_video.size_of(ids.shape)} in mode {mode}"
+            f"frames, found {input_video.size_of(ids.shape)}{' not indexed' * (not is_indexed)}"
         )
     unknown = sorted(set(masks.object_ids(ids)) - set(video.object_ids()))
     if unknown:
