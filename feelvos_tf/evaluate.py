@@ -18,8 +18,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from feelvos_tf.core import cli, gin_settings
@@ -48,7 +46,6 @@ _TIMEOUT = _DEFINE.floating(
     "timeout", "Stop after this many seconds without a new checkpoint; by default never."
 )
 
-_POLL_SECONDS = 2.0
 _STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -59,13 +56,13 @@ def main(argv: list[str]) -> None:
         raise InputError(
             f"--model_dir: expected the folder of a training run, found {_MODEL_DIR.value}"
         )
-    prefixes = new_checkpoints(_MODEL_DIR.value, 0.0 if _ONCE.value else _TIMEOUT.value)
+    import tensorflow as tf
+
+    timeout = 0.0 if _ONCE.value else _TIMEOUT.value
+    prefixes = tf.train.checkpoints_iterator(_MODEL_DIR.value, timeout=timeout)
     first = next(prefixes, None)
     if first is None:
-        raise InputError(
-            f"{_MODEL_DIR.value}: expected a checkpoint of the trainer next to "
-            f"{gin_settings.OPERATIVE_CONFIG}, found none"
-        )
+        raise InputError(f"{_MODEL_DIR.value}: expected a checkpoint of the trainer, found none")
     from feelvos_tf import configurables  # noqa: F401
     from feelvos_tf.training.validation import Validation
 
@@ -75,28 +72,6 @@ def main(argv: list[str]) -> None:
         print(evaluation(first), flush=True)
         for prefix in () if _ONCE.value else prefixes:
             print(evaluation(prefix), flush=True)
-
-
-def new_checkpoints(model_dir: str, timeout: float | None) -> Iterator[str]:
-    """Yields the prefix of each new checkpoint; skips those already replaced by a newer one.
-
-    Args:
-      model_dir: the run's folder. Checkpoints count only once its settings exist as well.
-      timeout: ends after this many seconds without a new one; None waits forever.
-    """
-    import tensorflow as tf
-
-    last, since = None, time.monotonic()
-    settings = pathlib.Path(model_dir) / gin_settings.OPERATIVE_CONFIG
-    while True:
-        latest = tf.train.latest_checkpoint(model_dir)
-        if latest not in (None, last) and settings.exists():
-            yield latest
-            last, since = latest, time.monotonic()
-        elif timeout is not None and time.monotonic() - since >= timeout:
-            return
-        else:
-            time.sleep(_POLL_SECONDS)
 
 
 class CheckpointEvaluation:
