@@ -91,19 +91,20 @@ def main(argv: list[str]) -> None:
 def _chosen_model() -> tuple[ModelChoice, Callable[[], VideoPredictor]]:
     """Returns the model that the flags choose, whose files exist, and a function that loads it."""
     model_dir, steps = _MODEL_DIR.value, _FINETUNE_STEPS.value
-    if model_dir is None and not steps:
-        choice = _MODEL.choice(_GIN_PARAM.value)
-        return choice, choice.load
-    params = _MODEL.gin_params(_GIN_PARAM.value)
     if _MODEL.path is not None and model_dir is not None:
         raise InputError("expected --saved_model or --model_dir, found both")
-    if _MODEL.path is not None:
+    if _MODEL.path is not None and steps:
         raise InputError(
             "--finetune_steps: expected the bundled model or --model_dir, since the weights of "
             "a SavedModel cannot be trained, found --saved_model"
         )
-    choose = model_loading.choose if model_dir is None else _choose_run
-    choice = choose(model_dir, _MODEL.inference_size, _MODEL.window, params)
+    if model_dir is None:
+        choice = _MODEL.choice(_GIN_PARAM.value)
+    else:
+        params = _MODEL.gin_params(_GIN_PARAM.value)
+        choice = _choose_run(model_dir, _MODEL.inference_size, _MODEL.window, params)
+    if model_dir is None and not steps:
+        return choice, choice.load
     return choice, functools.partial(_load_network, model_dir, steps, choice)
 
 

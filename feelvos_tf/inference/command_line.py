@@ -180,14 +180,13 @@ class CommandLine:
         """Raises InputError if the flags contradict each other."""
         root, overlay = self._dataset.choice().root, self._flags.overlay
         is_video = self._flags.video is not None
-        if root is None and not is_video:
+        if root is None or not is_video:
             self._video.check()
-        if (root is not None) + is_video + (self._flags.videos is not None) != 1:
+        if [root, self._flags.video, self._flags.videos].count(None) != 2:
             raise InputError(
                 "expected either --dataset_root (a data set), --video (one video) or --videos "
                 "(many)"
             )
-        self._video.check()
         if self._flags.output_dir is None and self._flags.first_frame is None:
             raise InputError("expected --output_dir, the folder to write masks to")
         if self._flags.submission is not None:
