@@ -92,13 +92,9 @@ def _in_list(path: pathlib.Path) -> Iterator[Entry]:
         name = source.stem if source.suffix else source.name
         if name in ("", ".", ".."):
             raise InputError(f"{path}: line {number}: expected a video, found {words[0]!r}")
-        later = masks_by_frame(f"{path}: line {number}", words[2:])
-        yield (
-            name,
-            source,
-            path.parent / words[1],
-            {frame: path.parent / mask for frame, mask in later.items()},
-        )
+        given = masks_by_frame(f"{path}: line {number}", words[2:])
+        later = {frame: path.parent / mask for frame, mask in given.items()}
+        yield name, source, path.parent / words[1], later
 
 
 def masks_by_frame(place: str, texts: Sequence[str]) -> dict[int, str]:
