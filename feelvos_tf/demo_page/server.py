@@ -364,7 +364,7 @@ def _position(request: Request, visitor: Visitor) -> int:
 def _checked(position: object, visitor: Visitor) -> int:
     """Returns the position; raises InputError if the clip has no such frame."""
     if type(position) is not int or not 0 <= position < visitor.clip.count:
-        raise InputError(f"expected a frame 0 to {visitor.clip.count - 1}, found {position}")
+        raise InputError(f"expected a frame 0 to {visitor.clip.count - 1}, found {position!r:.40}")
     return position
 
 
