@@ -14,8 +14,6 @@ import secrets
 import socket
 import threading
 
-from absl import flags
-
 from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.demo_page.visitors import Limits
@@ -24,55 +22,42 @@ from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import video
 
 _FLAGS = cli.flag_values(__name__)
+_DEFINE = cli.FlagGroup(_FLAGS)
 _LOOPBACK = "127.0.0.1"
 _BACKLOG = 128  # Waiting connections.
 _ANY = ("0.0.0.0", "::")  # Every address of this machine.
 _DEFAULTS = Limits()
-_HOST = flags.DEFINE_string(
+_HOST = _DEFINE.string(
     "host",
-    _LOOPBACK,
     "Address to listen on. Any other than 127.0.0.1, such as 0.0.0.0, lets other machines in; the "
     "page then asks for a password.",
-    flag_values=_FLAGS,
+    _LOOPBACK,
 )
-_PASSWORD = flags.DEFINE_string(
+_PASSWORD = _DEFINE.string(
     "password",
-    None,
     "With --host: the page's password; by default a random one is generated and printed.",
-    flag_values=_FLAGS,
 )
-_PORT = flags.DEFINE_integer(
-    "port",
-    7860,
-    "Port to listen on; 0 for any free one.",
-    lower_bound=0,
-    upper_bound=65535,
-    flag_values=_FLAGS,
+_PORT = _DEFINE.integer(
+    "port", "Port to listen on; 0 for any free one.", 7860, lower_bound=0, upper_bound=65535
 )
 _MODEL = model_loading.define_flags(_FLAGS)
-_MAX_FRAMES = flags.DEFINE_integer(
-    "max_frames",
-    _DEFAULTS.frames,
-    "Frames per clip; later ones are dropped.",
-    lower_bound=1,
-    flag_values=_FLAGS,
+_MAX_FRAMES = _DEFINE.integer(
+    "max_frames", "Frames per clip; later ones are dropped.", _DEFAULTS.frames, lower_bound=1
 )
-_MAX_SIDE = flags.DEFINE_integer(
+_MAX_SIDE = _DEFINE.integer(
     "max_side",
-    _DEFAULTS.side,
     "Long side of a frame in pixels; larger frames are scaled down.",
+    _DEFAULTS.side,
     lower_bound=16,
-    flag_values=_FLAGS,
 )
-_MAX_UPLOAD_MB = flags.DEFINE_integer(
+_MAX_UPLOAD_MB = _DEFINE.integer(
     "max_upload_mb",
-    _DEFAULTS.upload_bytes // 1_000_000,
     "Size of an uploaded file, in megabytes.",
+    _DEFAULTS.upload_bytes // 1_000_000,
     lower_bound=1,
-    flag_values=_FLAGS,
 )
-_MAX_VISITORS = flags.DEFINE_integer(
-    "max_visitors", _DEFAULTS.visitors, "Simultaneous visitors.", lower_bound=1, flag_values=_FLAGS
+_MAX_VISITORS = _DEFINE.integer(
+    "max_visitors", "Simultaneous visitors.", _DEFAULTS.visitors, lower_bound=1
 )
 
 
@@ -97,9 +82,10 @@ def main(argv: list[str]) -> None:
         upload_bytes=_MAX_UPLOAD_MB.value * 1_000_000,
         visitors=_MAX_VISITORS.value,
     )
-    example = server.ExampleClip(gin_settings.PROJECT_ROOT / "testdata")
-    app = server.create(predictor, example, limits, password)
-    threading.Thread(target=_warm_up, args=(predictor, example.video), daemon=True).start()
+    folder = gin_settings.PROJECT_ROOT / "testdata"
+    app = server.create(predictor, folder, limits, password)
+    warm_up = (predictor, folder / server.EXAMPLE)
+    threading.Thread(target=_warm_up, args=warm_up, daemon=True).start()
     config = uvicorn.Config(app, log_level="warning")
     _print_address(listening.getsockname()[1], password)
     uvicorn.Server(config).run(sockets=[listening])
@@ -142,19 +128,15 @@ def _print_address(port: int, password: str | None) -> None:
 
 def _listening(host: str, port: int) -> socket.socket:
     """Returns a listening socket: early connections wait, and no other program gets the port."""
-    listening = None
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.listen(_BACKLOG)
-        return listening
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        has_both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+        return socket.create_server(
+            address, family=family, backlog=_BACKLOG, dualstack_ipv6=has_both
+        )
     except OSError as error:
-        if listening is not None:
-            listening.close()
         flags_used = f"--port={port}" if host == _LOOPBACK else f"--host={host} --port={port}"
-        raise InputError(f"{flags_used}: cannot be used ({error.strerror})") from error
+        raise InputError(f"{flags_used}: cannot be used: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -18,11 +18,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-import time
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-
-from absl import flags
 
 from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
@@ -32,35 +28,24 @@ if TYPE_CHECKING:
     from feelvos_tf.training.validation import Validation
 
 _FLAGS = cli.flag_values(__name__)
-_MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Folder of the training run.", flag_values=_FLAGS
-)
+_DEFINE = cli.FlagGroup(_FLAGS)
+_MODEL_DIR = _DEFINE.string("model_dir", "Folder of the training run.")
 _DATASET = dataset_flags.define(
     _FLAGS,
     "Folder of the data set; by default the training run's.",
     otherwise="the training run's",
 )
-_INFERENCE_SIZE = flags.DEFINE_integer(
-    "inference_size",
-    None,
-    "Pixels of the short side at which the model runs.",
-    lower_bound=16,
-    flag_values=_FLAGS,
+_INFERENCE_SIZE = _DEFINE.integer(
+    "inference_size", "Pixels of the short side at which the model runs.", lower_bound=16
 )
 _GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
     _FLAGS, "Settings that override the training run's", "output_stride = 8"
 )
-_ONCE = flags.DEFINE_bool(
-    "once", False, "Score the latest checkpoint and stop.", flag_values=_FLAGS
-)
-_TIMEOUT = flags.DEFINE_float(
-    "timeout",
-    None,
-    "Stop after this many seconds without a new checkpoint; by default never.",
-    flag_values=_FLAGS,
+_ONCE = _DEFINE.boolean("once", "Score the latest checkpoint and stop.", False)
+_TIMEOUT = _DEFINE.floating(
+    "timeout", "Stop after this many seconds without a new checkpoint; by default never."
 )
 
-_POLL_SECONDS = 2.0
 _STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
 
 
@@ -71,13 +56,13 @@ def main(argv: list[str]) -> None:
         raise InputError(
             f"--model_dir: expected the folder of a training run, found {_MODEL_DIR.value}"
         )
-    prefixes = new_checkpoints(_MODEL_DIR.value, 0.0 if _ONCE.value else _TIMEOUT.value)
+    import tensorflow as tf
+
+    timeout = 0.0 if _ONCE.value else _TIMEOUT.value
+    prefixes = tf.train.checkpoints_iterator(_MODEL_DIR.value, timeout=timeout)
     first = next(prefixes, None)
     if first is None:
-        raise InputError(
-            f"{_MODEL_DIR.value}: expected a checkpoint of the trainer next to "
-            f"{gin_settings.OPERATIVE_CONFIG}, found none"
-        )
+        raise InputError(f"{_MODEL_DIR.value}: expected a checkpoint of the trainer, found none")
     from feelvos_tf import configurables  # noqa: F401
     from feelvos_tf.training.validation import Validation
 
@@ -87,28 +72,6 @@ def main(argv: list[str]) -> None:
         print(evaluation(first), flush=True)
         for prefix in () if _ONCE.value else prefixes:
             print(evaluation(prefix), flush=True)
-
-
-def new_checkpoints(model_dir: str, timeout: float | None) -> Iterator[str]:
-    """Yields the prefix of each new checkpoint; skips those already replaced by a newer one.
-
-    Args:
-      model_dir: the run's folder. Checkpoints count only once its settings exist as well.
-      timeout: ends after this many seconds without a new one; None waits forever.
-    """
-    import tensorflow as tf
-
-    last, since = None, time.monotonic()
-    settings = pathlib.Path(model_dir) / gin_settings.OPERATIVE_CONFIG
-    while True:
-        latest = tf.train.latest_checkpoint(model_dir)
-        if latest not in (None, last) and settings.exists():
-            yield latest
-            last, since = latest, time.monotonic()
-        elif timeout is not None and time.monotonic() - since >= timeout:
-            return
-        else:
-            time.sleep(_POLL_SECONDS)
 
 
 class CheckpointEvaluation:

@@ -121,16 +121,21 @@ def evaluate_there(*arguments):
 
 
 @pytest.mark.parametrize(
-    "run", [evaluate_here, pytest.param(evaluate_there, marks=pytest.mark.slow)]
+    ("run", "end"),
+    [
+        (evaluate_here, "--once"),
+        (evaluate_here, "--timeout=0.05"),
+        pytest.param(evaluate_there, "--once", marks=pytest.mark.slow),
+    ],
 )
-def test_once_prints_one_line_and_writes_scalars_at_the_checkpoint_s_step(
-    run, run_dir, dataset_root, tmp_path
+def test_a_checkpoint_is_printed_in_a_line_and_written_as_scalars_at_its_step(
+    run, end, run_dir, dataset_root, tmp_path
 ):
     folder = tmp_path / "run"
     shutil.copytree(run_dir, folder)
     arguments = [f"--model_dir={folder}", f"--dataset_root={dataset_root}", "--year=2017"]
     arguments += ["--gin_file=gin_configs/evaluation.gin", "--gin_param=atrous_rates = ()"]
-    done = run(*arguments, "--split=val", "--once")
+    done = run(*arguments, "--split=val", end)
     assert done.returncode == 0, done.stderr
     [line] = done.stdout.splitlines()
     values = re.fullmatch(r"ckpt-10: J (0\.\d+), F (0\.\d+), J&F (0\.\d+)", line).groups()
@@ -166,7 +171,7 @@ def test_each_new_checkpoint_is_scored_with_its_own_weights(run_dir, dataset_roo
     gin_settings.parse_model_dir(folder, [])
     evaluation = evaluate.CheckpointEvaluation(str(folder), Validation(dataset_root))
     seen = []
-    for prefix in evaluate.new_checkpoints(str(folder), timeout=0.0):
+    for prefix in tf.train.checkpoints_iterator(str(folder), timeout=0.0):
         line = evaluation(prefix)
         reference = tiny_model()
         load_weights(reference, prefix)
@@ -179,13 +184,6 @@ def test_each_new_checkpoint_is_scored_with_its_own_weights(run_dir, dataset_roo
             save(tiny_model(seed=5), folder, 20)
     assert seen == ["ckpt-10", "ckpt-20"]
     assert {step for step, _ in scalars(folder / "eval")} == {10, 20}
-
-
-def test_waiting_for_checkpoints_ends_at_the_timeout(run_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "_POLL_SECONDS", 0.01)
-    assert list(evaluate.new_checkpoints(str(tmp_path), timeout=0.05)) == []
-    checkpoints = evaluate.new_checkpoints(str(run_dir), timeout=0.05)
-    assert [os.path.basename(prefix) for prefix in checkpoints] == ["ckpt-10"]
 
 
 def test_a_model_in_training_is_scored_without_being_changed(dataset_root, tmp_path):
@@ -296,6 +294,7 @@ def test_wrong_folders_are_reported_in_one_sentence(tmp_path):
         (): "--model_dir: expected the folder of a training run",
         (f"--model_dir={tmp_path}/none",): "expected the folder of a training run, found",
         (f"--model_dir={tmp_path}", "--once"): "expected a checkpoint of the trainer",
+        (f"--model_dir={tmp_path}", "--timeout=0.05"): "expected a checkpoint of the trainer",
     }.items():
         done = in_this_process.run(evaluate, *arguments)
         assert done.returncode == 1

@@ -27,8 +27,6 @@ import pathlib
 import re
 from typing import TYPE_CHECKING
 
-from absl import flags
-
 import feelvos_tf
 from feelvos_tf.core import atomic_files, cli, gin_settings
 from feelvos_tf.core.errors import InputError
@@ -37,41 +35,29 @@ if TYPE_CHECKING:
     from feelvos_tf.inference.predictor import Predictor
 
 _FLAGS = cli.flag_values(__name__)
-_MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Folder of the training run.", flag_values=_FLAGS
+_DEFINE = cli.FlagGroup(_FLAGS)
+_MODEL_DIR = _DEFINE.string("model_dir", "Folder of the training run.")
+_EXPORT_DIR = _DEFINE.string("export_dir", "Folder to write; must not exist yet.", required=True)
+_CHECKPOINT = _DEFINE.string(
+    "checkpoint", "Checkpoint prefix; the latest of --model_dir by default."
 )
-_EXPORT_DIR = flags.DEFINE_string(
-    "export_dir", None, "Folder to write; must not exist yet.", flag_values=_FLAGS
+_BUNDLED = _DEFINE.boolean("bundled", "Export the model that comes with the package.", False)
+_FORMAT = _DEFINE.enum(
+    "format", "What to write.", "saved_model", enum_values=["saved_model", "tflite"]
 )
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    None,
-    "Checkpoint prefix; the latest of --model_dir by default.",
-    flag_values=_FLAGS,
-)
-_BUNDLED = flags.DEFINE_bool(
-    "bundled", False, "Export the model that comes with the package.", flag_values=_FLAGS
-)
-_FORMAT = flags.DEFINE_enum(
-    "format", "saved_model", ["saved_model", "tflite"], "What to write.", flag_values=_FLAGS
-)
-_FRAME_SIZE = flags.DEFINE_string(
-    "frame_size", None, "TFLite: HEIGHTxWIDTH of the frames, e.g. 240x427.", flag_values=_FLAGS
-)
-_NUM_OBJECTS = flags.DEFINE_integer(
+_FRAME_SIZE = _DEFINE.string("frame_size", "TFLite: HEIGHTxWIDTH of the frames, e.g. 240x427.")
+_NUM_OBJECTS = _DEFINE.integer(
     "num_objects",
-    1,
     "TFLite: objects in a mask, not counting the background.",
+    1,
     lower_bound=1,
     upper_bound=254,
-    flag_values=_FLAGS,
 )
-_PRECISION = flags.DEFINE_enum(
+_PRECISION = _DEFINE.enum(
     "precision",
-    "float16",
-    ["float32", "float16", "int8"],
     "TFLite: precision of the weights.",
-    flag_values=_FLAGS,
+    "float16",
+    enum_values=["float32", "float16", "int8"],
 )
 _GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
     _FLAGS,
@@ -142,8 +128,6 @@ def main(argv: list[str]) -> None:
     del argv
     if (_MODEL_DIR.value is None) != _BUNDLED.value:
         raise InputError("--model_dir: expected a folder, or --bundled instead")
-    if _EXPORT_DIR.value is None:
-        raise InputError("--export_dir: expected a folder, found none")
     _check_used("--model_dir", not _BUNDLED.value, "checkpoint", "gin_file")
     is_tflite = _FORMAT.value == "tflite"
     _check_used("--format=tflite", is_tflite, "frame_size", "num_objects", "precision")

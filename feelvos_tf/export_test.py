@@ -212,7 +212,8 @@ def test_unusable_folders_and_files_are_reported_without_waiting_for_tensorflow(
     (tmp_path / "empty").mkdir()
     (tmp_path / "run" / "operative_config.gin").write_text("")
     for arguments, sentence in {
-        (): "--model_dir: expected a folder",
+        (): "expected --export_dir",
+        (new,): "--model_dir: expected a folder, or --bundled instead",
         (run, f"--export_dir={tmp_path}"): "expected a folder that does not exist yet",
         (f"--model_dir={tmp_path / 'empty'}", new): "expected the settings of a training run",
         (run, new, "--gin_file=no.gin"): "no.gin: expected a gin file",

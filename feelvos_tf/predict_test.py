@@ -330,9 +330,9 @@ def test_a_run_s_model_segments_with_or_without_fine_tuning_and_its_files_stay_t
     before = {path.name: path.read_bytes() for path in run_folder.iterdir()}
     identities, results = set(), []
     for steps in (0, 2):
-        model = program._trained(None, str(run_folder), steps, None, None, [])
-        identities.add(model.identity)
-        predictor = model.load()
+        choice = program._choose_run(str(run_folder), None, None, [])
+        identities.add(choice.identity)
+        predictor = program._load_network(str(run_folder), steps, choice)
         predictor.start(image, mask)
         results.append(predictor.embeddings)
     assert len(identities) == 1 and len(identities.pop()) == 16
@@ -352,7 +352,7 @@ def test_help_shows_every_flag_of_the_program_in_groups_on_a_page_or_two():
 def test_two_programs_can_share_the_flags_in_one_process():
     first, second = flags.FlagValues(), flags.FlagValues()
     for values in (first, second):
-        command_line.define(values)
+        command_line.CommandLine(values)
     assert "output_dir" in first and "dataset_root" in second
     assert "output_dir" not in flags.FLAGS and "overlays" not in flags.FLAGS
 
@@ -407,5 +407,5 @@ def test_wrong_flags_and_data_are_reported_in_one_sentence_without_output(
 
 def test_settings_of_fine_tuning_reach_it_with_the_bundled_model():
     setting = ("FineTuning.learning_rate = 0.5",)
-    model = program._Trained(None, 1, 160, "identity", 0.0, setting)
-    assert model.load()._training._settings.learning_rate == 0.5
+    choice = model_loading.ModelChoice(None, 160, "identity", 0.0, setting)
+    assert program._load_network(None, 1, choice)._training._settings.learning_rate == 0.5

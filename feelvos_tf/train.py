@@ -19,8 +19,6 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from absl import flags
-
 from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 
@@ -30,18 +28,16 @@ if TYPE_CHECKING:
     from feelvos_tf.training.trainer import Trainer
 
 _FLAGS = cli.flag_values(__name__)
+_DEFINE = cli.FlagGroup(_FLAGS)
 _GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
     _FLAGS, "Training settings", "Trainer.num_steps = 100"
 )
-_MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Folder of this run.", required=True, flag_values=_FLAGS
-)
-_DRY_RUN = flags.DEFINE_boolean(
+_MODEL_DIR = _DEFINE.string("model_dir", "Folder of this run.", required=True)
+_DRY_RUN = _DEFINE.boolean(
     "dry_run",
-    False,
     "Check settings, data, checkpoint and one step, and print what the training run will need; "
     "nothing is written.",
-    flag_values=_FLAGS,
+    False,
 )
 
 # By convention, a process stopped by a signal exits with this plus the signal's number.

@@ -23,14 +23,13 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable
 
-from absl import flags
-
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags, datasets, own_folders
 from feelvos_tf.data.datasets import VideoFiles
 
 _FLAGS = cli.flag_values(__name__)
+_DEFINE = cli.FlagGroup(_FLAGS)
 _STILLS, _FOLDER = "stills", "folder"
 # Data sets with masks for only some frames.
 _SPARSE = ("youtube_vos", "youtube_objects")
@@ -40,27 +39,17 @@ _DATASET = dataset_flags.define(
     split="train",
     more_datasets=(_STILLS, _FOLDER),
 )
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder of the records.", required=True, flag_values=_FLAGS
+_OUTPUT_DIR = _DEFINE.string("output_dir", "Folder of the records.", required=True)
+_NUM_SHARDS = _DEFINE.integer("num_shards", "Number of files.", 10)
+_WORKERS = _DEFINE.integer(
+    "workers", "Number of threads that read and encode.", os.cpu_count() or 1
 )
-_NUM_SHARDS = flags.DEFINE_integer("num_shards", 10, "Number of files.", flag_values=_FLAGS)
-_WORKERS = flags.DEFINE_integer(
-    "workers", os.cpu_count() or 1, "Number of threads that read and encode.", flag_values=_FLAGS
+_FIRST_FRAME_ONLY = _DEFINE.boolean(
+    "first_frame_only", "Write only the first frame and its mask.", False
 )
-_FIRST_FRAME_ONLY = flags.DEFINE_boolean(
-    "first_frame_only", False, "Write only the first frame and its mask.", flag_values=_FLAGS
-)
-_EXCEPT = flags.DEFINE_list(
-    "except_sequences",
-    [],
-    "Sequences to omit, for validation.",
-    flag_values=_FLAGS,
-)
-_VERIFY = flags.DEFINE_boolean(
-    "verify",
-    False,
-    "Read and decode the records in --output_dir; write nothing.",
-    flag_values=_FLAGS,
+_EXCEPT = _DEFINE.comma_list("except_sequences", "Sequences to omit, for validation.", [])
+_VERIFY = _DEFINE.boolean(
+    "verify", "Read and decode the records in --output_dir; write nothing.", False
 )
 
 

@@ -22,8 +22,6 @@ import zlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from absl import flags
-
 from feelvos_tf import export
 from feelvos_tf.core import atomic_files, cli, gin_settings
 from feelvos_tf.core.errors import InputError
@@ -33,36 +31,26 @@ if TYPE_CHECKING:
     from feelvos_tf.models.feelvos import Feelvos
 
 _FLAGS = cli.flag_values(__name__)
-_TF1_CHECKPOINT = flags.DEFINE_string(
+_DEFINE = cli.FlagGroup(_FLAGS)
+_TF1_CHECKPOINT = _DEFINE.string(
     "tf1_checkpoint",
-    None,
     "The release's .tar.gz, or the prefix of an unpacked one: the path without .index or .data-*.",
     required=True,
-    flag_values=_FLAGS,
 )
 _GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
     _FLAGS, "Settings of the model", "atrous_rates = ()"
 )
-_MODEL_DIR = flags.DEFINE_string(
-    "model_dir",
-    None,
-    "Folder to write a checkpoint to; it must not contain one yet.",
-    flag_values=_FLAGS,
+_MODEL_DIR = _DEFINE.string(
+    "model_dir", "Folder to write a checkpoint to; it must not contain one yet."
 )
-_EXPORT_DIR = flags.DEFINE_string(
-    "export_dir", None, "SavedModel to write; it must not exist yet.", flag_values=_FLAGS
-)
-_EXPORT_GIN_FILE = flags.DEFINE_multi_string(
+_EXPORT_DIR = _DEFINE.string("export_dir", "SavedModel to write; it must not exist yet.")
+_EXPORT_GIN_FILE = _DEFINE.multi_string(
     "export_gin_file",
-    ["gin_configs/evaluation.gin"],
     "Settings of the SavedModel that override those of --gin_file; '' for none.",
-    flag_values=_FLAGS,
+    ["gin_configs/evaluation.gin"],
 )
-_ALLOW_MISSING = flags.DEFINE_boolean(
-    "allow_missing",
-    False,
-    "Initialize variables missing from the checkpoint at random.",
-    flag_values=_FLAGS,
+_ALLOW_MISSING = _DEFINE.boolean(
+    "allow_missing", "Initialize variables missing from the checkpoint at random.", False
 )
 # How many names of each kind an error message shows.
 _SHOWN = 3

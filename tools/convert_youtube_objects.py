@@ -25,7 +25,6 @@ from collections.abc import Iterator
 
 import cv2
 import numpy as np
-from absl import flags
 from PIL import Image
 from tqdm import tqdm
 
@@ -34,13 +33,10 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import masks, pictures
 
 _FLAGS = cli.flag_values(__name__)
-_FRAMES = flags.DEFINE_string(
-    "frames", None, "Folder of the frames; by default, that of the masks.", flag_values=_FLAGS
-)
-_MASKS = flags.DEFINE_string("masks", None, "Folder of the masks.", flag_values=_FLAGS)
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder to write; it must not exist yet.", flag_values=_FLAGS
-)
+_DEFINE = cli.FlagGroup(_FLAGS)
+_FRAMES = _DEFINE.string("frames", "Folder of the frames; by default, that of the masks.")
+_MASKS = _DEFINE.string("masks", "Folder of the masks.")
+_OUTPUT_DIR = _DEFINE.string("output_dir", "Folder to write; it must not exist yet.")
 _LABELS = "*/data/*/shots/*/labels"
 # JPEG blurs the outlines of masks of 0 and 255.
 _THRESHOLD = 127

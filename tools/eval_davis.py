@@ -19,8 +19,6 @@ import dataclasses
 import os
 import pathlib
 
-from absl import flags
-
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
@@ -29,37 +27,22 @@ from feelvos_tf.evaluation.protocols import SequenceGroundTruth
 from feelvos_tf.evaluation.report import page
 
 _FLAGS = cli.flag_values(__name__)
-_PREDICTIONS = flags.DEFINE_string(
-    "predictions", None, "Folder with one folder of mask PNGs per sequence.", flag_values=_FLAGS
-)
+_DEFINE = cli.FlagGroup(_FLAGS)
+_PREDICTIONS = _DEFINE.string("predictions", "Folder with one folder of mask PNGs per sequence.")
 _DATASET = dataset_flags.define(_FLAGS, "Folder of the data set that holds the ground truth.")
-_GROUND_TRUTH = flags.DEFINE_string(
-    "ground_truth", None, "Any tree of masks, used instead of a data set.", flag_values=_FLAGS
+_GROUND_TRUTH = _DEFINE.string("ground_truth", "Any tree of masks, used instead of a data set.")
+_WORKERS = _DEFINE.integer(
+    "workers", "Number of processes.", min(os.cpu_count() or 1, 8), lower_bound=1
 )
-_WORKERS = flags.DEFINE_integer(
-    "workers",
-    min(os.cpu_count() or 1, 8),
-    "Number of processes.",
-    lower_bound=1,
-    flag_values=_FLAGS,
+_REPORT = _DEFINE.string("report", "HTML file to write: curves, pictures, tables.")
+_COMPARE = _DEFINE.string("compare", "Folder of other predictions to compare with.")
+_ALLOW_MISSING = _DEFINE.boolean(
+    "allow_missing", "Score incomplete predictions; list what is missing.", False
 )
-_REPORT = flags.DEFINE_string(
-    "report", None, "HTML file to write: curves, pictures, tables.", flag_values=_FLAGS
-)
-_COMPARE = flags.DEFINE_string(
-    "compare", None, "Folder of other predictions to compare with.", flag_values=_FLAGS
-)
-_ALLOW_MISSING = flags.DEFINE_bool(
-    "allow_missing",
-    False,
-    "Score incomplete predictions; list what is missing.",
-    flag_values=_FLAGS,
-)
-_COUNT_FIRST_FRAME = flags.DEFINE_bool(
+_COUNT_FIRST_FRAME = _DEFINE.boolean(
     "count_first_frame",
-    False,
     "YouTube-Objects: also score the first annotated frame, whose mask is given. Papers differ.",
-    flag_values=_FLAGS,
+    False,
 )
 
 

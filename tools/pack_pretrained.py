@@ -25,48 +25,35 @@ import pathlib
 import re
 import statistics
 
-from absl import flags
-
 from feelvos_tf.core import atomic_files, cli, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import model_loading
 
 _FLAGS = cli.flag_values(__name__)
-_MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Folder of the training run.", flag_values=_FLAGS
+_DEFINE = cli.FlagGroup(_FLAGS)
+_MODEL_DIR = _DEFINE.string("model_dir", "Folder of the training run.")
+_CHECKPOINT = _DEFINE.string(
+    "checkpoint", "Checkpoint prefix; the latest of --model_dir by default."
 )
-_CHECKPOINT = flags.DEFINE_string(
-    "checkpoint",
-    None,
-    "Checkpoint prefix; the latest of --model_dir by default.",
-    flag_values=_FLAGS,
-)
-_INFERENCE_SIZE = flags.DEFINE_integer(
+_INFERENCE_SIZE = _DEFINE.integer(
     "inference_size",
-    480,
     "Default size of the model's input: pixels of the short side.",
+    480,
     lower_bound=16,
-    flag_values=_FLAGS,
 )
-_WINDOW = flags.DEFINE_float(
+_WINDOW = _DEFINE.floating(
     "window",
-    0.5,
     "Default share of a frame's pixels to process, around the objects.",
+    0.5,
     lower_bound=0.0,
     upper_bound=1.0,
-    flag_values=_FLAGS,
 )
-_HOURS = flags.DEFINE_float(
-    "hours", None, "Total training time of all stages, for the card.", flag_values=_FLAGS
+_HOURS = _DEFINE.floating("hours", "Total training time of all stages, for the card.")
+_SCORES = _DEFINE.string(
+    "scores", "Per-sequence CSV file that tools/eval_davis.py wrote for the bundled model."
 )
-_SCORES = flags.DEFINE_string(
-    "scores",
-    None,
-    "Per-sequence CSV file that tools/eval_davis.py wrote for the bundled model.",
-    flag_values=_FLAGS,
-)
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", str(model_loading.BUNDLED), "Folder of the bundled model.", flag_values=_FLAGS
+_OUTPUT_DIR = _DEFINE.string(
+    "output_dir", "Folder of the bundled model.", str(model_loading.BUNDLED)
 )
 
 CARD = "MODEL_CARD.md"

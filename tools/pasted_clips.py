@@ -17,7 +17,6 @@ import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from absl import flags
 from tqdm import tqdm
 
 from feelvos_tf.core import atomic_files, cli
@@ -28,15 +27,14 @@ from feelvos_tf.data.synthetic_motion import View
 from feelvos_tf.media import masks, pictures
 
 _FLAGS = cli.flag_values(__name__)
+_DEFINE = cli.FlagGroup(_FLAGS)
 _DATASET = dataset_flags.define(
     _FLAGS, "Folder of the data set to take objects from.", split="train"
 )
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder to write; it must not exist yet.", required=True, flag_values=_FLAGS
-)
-_CLIPS = flags.DEFINE_integer("clips", 20, "Number of clips.", lower_bound=1, flag_values=_FLAGS)
-_FRAMES = flags.DEFINE_integer("frames", 20, "Frames per clip.", lower_bound=2, flag_values=_FLAGS)
-_SEED = flags.DEFINE_integer("seed", 0, "Random seed.", lower_bound=0, flag_values=_FLAGS)
+_OUTPUT_DIR = _DEFINE.string("output_dir", "Folder to write; it must not exist yet.", required=True)
+_CLIPS = _DEFINE.integer("clips", "Number of clips.", 20, lower_bound=1)
+_FRAMES = _DEFINE.integer("frames", "Frames per clip.", 20, lower_bound=2)
+_SEED = _DEFINE.integer("seed", "Random seed.", 0, lower_bound=0)
 
 _OBJECTS = (2, 5)
 # Smallest object worth cutting out.

@@ -13,22 +13,17 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
-from absl import flags
 
 from feelvos_tf.core import cli
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.inference import command_line
 
 _FLAGS = cli.flag_values(__name__)
-_BASELINE = flags.DEFINE_enum(
-    "baseline",
-    None,
-    ["first_mask", "optical_flow"],
-    "Method of prediction.",
-    required=True,
-    flag_values=_FLAGS,
+_DEFINE = cli.FlagGroup(_FLAGS)
+_BASELINE = _DEFINE.enum(
+    "baseline", "Method of prediction.", enum_values=["first_mask", "optical_flow"], required=True
 )
-_COMMAND_LINE = command_line.define(_FLAGS)
+_COMMAND_LINE = command_line.CommandLine(_FLAGS)
 
 
 class OpticalFlow:

@@ -27,7 +27,6 @@ import sys
 from typing import Any, NamedTuple
 
 import gin
-from absl import flags
 
 from feelvos_tf.core import atomic_files, cli, gin_settings, whole_files
 from feelvos_tf.core.errors import InputError
@@ -35,32 +34,24 @@ from feelvos_tf.data import dataset_flags
 from feelvos_tf.evaluation import plotting
 
 _FLAGS = cli.flag_values(__name__)
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", None, "Folder for runs, scores, table and plot.", flag_values=_FLAGS
-)
+_DEFINE = cli.FlagGroup(_FLAGS)
+_OUTPUT_DIR = _DEFINE.string("output_dir", "Folder for runs, scores, table and plot.")
 _GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
     _FLAGS, "Settings of every training run", "LearningRate.base = 0.001"
 )
-_EVALUATION_GIN_FILE = flags.DEFINE_string(
+_EVALUATION_GIN_FILE = _DEFINE.string(
     "evaluation_gin_file",
-    "gin_configs/evaluation.gin",
     "Settings that override the training's for scoring; '' for none.",
-    flag_values=_FLAGS,
+    "gin_configs/evaluation.gin",
 )
-_STEPS = flags.DEFINE_integer(
-    "steps", 1500, "Steps of every training run.", lower_bound=1, flag_values=_FLAGS
-)
-_SEEDS = flags.DEFINE_list("seeds", ["1"], "One training run each.", flag_values=_FLAGS)
-_LINES = flags.DEFINE_list(
-    "lines", list("123456"), "Lines of the table, as the paper numbers them.", flag_values=_FLAGS
+_STEPS = _DEFINE.integer("steps", "Steps of every training run.", 1500, lower_bound=1)
+_SEEDS = _DEFINE.comma_list("seeds", "One training run each.", ["1"])
+_LINES = _DEFINE.comma_list(
+    "lines", "Lines of the table, as the paper numbers them.", list("123456")
 )
 _DATASET = dataset_flags.define(_FLAGS, "Folder of the data set to score on.")
-_INFERENCE_SIZE = flags.DEFINE_integer(
-    "inference_size",
-    None,
-    "Size of the models' input: pixels of the short side.",
-    lower_bound=16,
-    flag_values=_FLAGS,
+_INFERENCE_SIZE = _DEFINE.integer(
+    "inference_size", "Size of the models' input: pixels of the short side.", lower_bound=16
 )
 
 _RATES = "atrous_rates/gin.macro.value"

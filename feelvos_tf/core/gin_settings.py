@@ -18,7 +18,7 @@ import gin
 from absl import flags
 from gin import config_parser
 
-from feelvos_tf.core import atomic_files, settings
+from feelvos_tf.core import atomic_files, cli, settings
 from feelvos_tf.core.errors import InputError
 
 PROJECT_ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -63,14 +63,10 @@ def define_flags(
       use: what the settings do, e.g. "Settings of the model".
       example: one setting, e.g. "Trainer.num_steps = 100".
     """
-    files = flags.DEFINE_multi_string(
-        "gin_file", [], f"{use}; later files override earlier ones.", flag_values=flag_values
-    )
-    params = flags.DEFINE_multi_string(
-        "gin_param",
-        [],
-        f"One setting, e.g. '{example}'; overrides the files.",
-        flag_values=flag_values,
+    group = cli.FlagGroup(flag_values)
+    files = group.multi_string("gin_file", f"{use}; later files override earlier ones.", [])
+    params = group.multi_string(
+        "gin_param", f"One setting, e.g. '{example}'; overrides the files.", []
     )
     return files, params
 

@@ -6,21 +6,19 @@ import contextlib
 import functools
 import json
 import pathlib
-import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 import av
 import av.error
 import numpy as np
 
-from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import masks, overlay, pictures, result_files, video_writing
 from feelvos_tf.media.result_files import Result, ResultFiles, VideoFacts
 from feelvos_tf.media.selection import Selection
-from feelvos_tf.media.video import Frame
+from feelvos_tf.media.video import Frames
 
 # Signatures of video files and their offsets in bytes: mp4 and mov, mkv and webm, avi.
 _SIGNATURES = ((b"ftyp", 4), (b"moov", 4), (b"mdat", 4), (b"\x1a\x45\xdf\xa3", 0), (b"RIFF", 0))
@@ -47,20 +45,12 @@ class ClipFiles:
       is_cut: whether the clip was longer than the limit.
     """
 
-    def __init__(
-        self,
-        folder: pathlib.Path,
-        frames: Iterable[Frame],
-        frames_per_second: float,
-        max_frames: int,
-        max_side: int,
-    ):
+    def __init__(self, folder: pathlib.Path, source: Frames, max_frames: int, max_side: int):
         """Writes the frames.
 
         Args:
           folder: an empty folder.
-          frames: those of the clip, with the times that its downloads get.
-          frames_per_second: frame rate.
+          source: the frames of the clip, with the times that its downloads get.
           max_frames: later frames are dropped.
           max_side: longest side of a frame, in pixels; larger frames are scaled down.
 
@@ -68,10 +58,10 @@ class ClipFiles:
           InputError: there is no frame, or the frames are too narrow or differ in size.
         """
         self.folder = folder
-        self.frames_per_second = frames_per_second
+        self.frames_per_second = source.frames_per_second
         self.count, self.size, self.is_cut = 0, (0, 0), False
         self.times: list[Fraction] = []
-        for frame in frames:
+        for frame in source.timed():
             if self.count == max_frames:
                 self.is_cut = True
                 break
@@ -115,7 +105,7 @@ class ClipFiles:
 
 def _write_masks(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
     """Writes a .zip of indexed PNGs, one per frame, and the objects' names as `objects.json`."""
-    with _zip(path) as archive:
+    with zipfile.ZipFile(path, "w") as archive:
         for position in clip.masked():
             mask = clip.mask_path(position)
             archive.write(mask, mask.name)
@@ -135,9 +125,10 @@ def _write_overlay(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> Non
 
 def _write_object_videos(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> None:
     """Writes a .zip of lossless videos, one per object, 255 on 0."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder, _zip(path) as archive:
-        _write_results(result_files.ObjectVideos, False, clip, objects, pathlib.Path(folder))
-        for video in sorted(pathlib.Path(folder).iterdir()):
+    folder = path.parent / "objects"
+    _write_results(result_files.ObjectVideos, False, clip, objects, folder)
+    with zipfile.ZipFile(path, "w") as archive:
+        for video in result_files.ObjectVideos(folder).paths():
             archive.write(video, video.name)
 
 
@@ -148,15 +139,7 @@ def _write_results(
     objects: Objects,
     path: pathlib.Path,
 ) -> None:
-    """Writes one kind of result file.
-
-    Args:
-      make: takes a path and returns the `ResultFiles` to write there.
-      only_masked: whether to leave out the frames without a mask.
-      clip: whose results are written.
-      objects: their ids.
-      path: of the file.
-    """
+    """Writes the result files that `make` returns for a path, perhaps without unmasked frames."""
     facts = VideoFacts(clip.frames_per_second, clip.count, sorted(objects))
     with make(path).writing(facts) as write:
         for position in clip.masked() if only_masked else range(clip.count):
@@ -173,14 +156,7 @@ DOWNLOADS: Mapping[str, Write] = {
     "masks.json": functools.partial(_write_results, result_files.RunLengths, True),
     "objects.csv": functools.partial(_write_results, result_files.ObjectTable, True),
 }
-"""Name of a download -> function that writes it."""
-
-
-@contextlib.contextmanager
-def _zip(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
-    """Yields an archive that appears when the block succeeds."""
-    with atomic_files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-        yield archive
+"""Name of a download -> function that writes it, to a folder of its own."""
 
 
 def check_is_video(path: pathlib.Path) -> None:

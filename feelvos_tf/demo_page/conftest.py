@@ -45,7 +45,7 @@ def serving(predictor: VideoPredictor, folder: pathlib.Path, limits: Limits) -> 
     uvicorn = pytest.importorskip("uvicorn", reason="needs uvicorn: pip install 'feelvos_tf[demo]'")
     from feelvos_tf.demo_page import server
 
-    app = server.create(predictor, server.ExampleClip(folder), limits)
+    app = server.create(predictor, folder, limits)
     running = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()

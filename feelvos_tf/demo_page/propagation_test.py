@@ -10,6 +10,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.demo_page.clip_files import ClipFiles
 from feelvos_tf.demo_page.propagation import frames_to_propagate, propagate
 from feelvos_tf.inference.video_predictor import VideoPredictor
+from feelvos_tf.media.live_frames import LiveFrames
 from feelvos_tf.media.video import Frame
 from feelvos_tf.testing import color_model, drawn_videos
 
@@ -33,11 +34,12 @@ def test_without_other_painted_frames_a_run_reaches_both_ends():
 @pytest.fixture
 def clip(tmp_path):
     images = (drawn_videos.draw(frame, [3, 7], SIZE)[0] for frame in range(6))
-    return ClipFiles(tmp_path, frames_of(images), 10.0, max_frames=9, max_side=960)
+    return ClipFiles(tmp_path, frames_of(images), max_frames=9, max_side=960)
 
 
 def frames_of(images):
-    return (Frame(number, Fraction(number, 10), image) for number, image in enumerate(images))
+    timed = (Frame(number, Fraction(number, 10), image) for number, image in enumerate(images))
+    return LiveFrames(timed, 10.0)
 
 
 def masks_of(clip, given, position) -> dict[int, np.ndarray]:
@@ -78,9 +80,9 @@ def test_a_clip_is_cut_scaled_or_refused_at_its_limits(tmp_path):
     images = [np.zeros((40, 100, 3), np.uint8)] * 5
     for name in ("a", "b", "c"):
         (tmp_path / name).mkdir()
-    found = ClipFiles(tmp_path / "a", frames_of(images), 10.0, max_frames=3, max_side=50)
+    found = ClipFiles(tmp_path / "a", frames_of(images), max_frames=3, max_side=50)
     assert (found.count, found.size, found.is_cut) == (3, (20, 50), True)
     with pytest.raises(InputError, match="found none"):
-        ClipFiles(tmp_path / "b", [], 10.0, 9, 960)
+        ClipFiles(tmp_path / "b", frames_of([]), 9, 960)
     with pytest.raises(InputError, match="ratio of at most 20, found 5000x2"):
-        ClipFiles(tmp_path / "c", frames_of([np.zeros((2, 5000, 3), np.uint8)]), 10.0, 9, 960)
+        ClipFiles(tmp_path / "c", frames_of([np.zeros((2, 5000, 3), np.uint8)]), 9, 960)

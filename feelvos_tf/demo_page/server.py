@@ -44,37 +44,13 @@ _COOKIE = "feelvos_visitor"
 _HEADER = "x-feelvos"
 # Names this machine answers to. Another site's name that resolves to it is refused.
 _HOSTS = ["127.0.0.1", "localhost"]
+EXAMPLE = "bunny.mp4"
 _EXAMPLE_WIDTH = 320
+_LARGEST_JSON = 100_000  # Bytes.
 _BYTES = "application/octet-stream"
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 # How often idle visitors are removed.
 _SWEEP_SECONDS = 30.0
-
-
-class ExampleClip:
-    """The clip that comes with the project.
-
-    Attributes:
-      video: its path.
-      mask: path of the first frame's mask.
-    """
-
-    def __init__(self, folder: pathlib.Path):
-        self.video, self.mask = folder / "bunny.mp4", folder / "bunny.png"
-
-    def is_there(self) -> bool:
-        """Returns whether the files exist, as they do in a checkout."""
-        return self.video.is_file() and self.mask.is_file()
-
-    def picture(self) -> bytes:
-        """Returns a small JPEG of the first frame with its object highlighted."""
-        first = next(iter(video.VideoFrames(self.video)))
-        tile = overlay.contact_sheet(
-            [overlay.overlay(first, masks.read_annotation(self.mask))], 1, _EXAMPLE_WIDTH
-        )
-        stream = io.BytesIO()
-        Image.fromarray(tile).save(stream, format="JPEG")
-        return stream.getvalue()
 
 
 class Password:
@@ -100,13 +76,13 @@ class Password:
 
 
 def create(
-    predictor: VideoPredictor, example: ExampleClip, limits: Limits, password: str | None = None
+    predictor: VideoPredictor, folder: pathlib.Path, limits: Limits, password: str | None = None
 ) -> Starlette:
     """Returns the application.
 
     Args:
       predictor: provides the network, which all visitors share.
-      example: the clip to try.
+      folder: may hold the clip to try, `EXAMPLE`, and the mask of its first frame, a PNG.
       limits: on each visitor and on their number.
       password: required under any host name; None requires no password, but answers only to the
         names of this machine.
@@ -131,14 +107,17 @@ def create(
 
     return Starlette(
         routes=[
-            *_Routes(visitors, example).all(),
+            *_Routes(visitors, folder / EXAMPLE).all(),
             Mount("/", StaticFiles(directory=_STATIC, html=True)),
         ],
         middleware=[
             guard,
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
         ],
-        exception_handlers={InputError: _input_error, HTTPException: _http_error},
+        exception_handlers={
+            InputError: lambda _, error: _refusal(str(error), 400),
+            HTTPException: lambda _, error: _refusal(error.detail, error.status_code),
+        },
         lifespan=lifespan,
     )
 
@@ -147,26 +126,21 @@ def _refusal(sentence: str, status: int) -> Response:
     return JSONResponse({"error": sentence}, status)
 
 
-async def _input_error(request: Request, error: Exception) -> Response:
-    return _refusal(str(error), 400)
-
-
-async def _http_error(request: Request, error: HTTPException) -> Response:
-    return _refusal(error.detail, error.status_code)
-
-
 class _Routes:
     """The requests that visitors can make."""
 
-    def __init__(self, visitors: Visitors, example: ExampleClip):
-        self._visitors, self._example, self._limits = visitors, example, visitors.limits
+    def __init__(self, visitors: Visitors, example: pathlib.Path):
+        self._visitors, self._limits = visitors, visitors.limits
+        self._example, self._example_mask = example, example.with_suffix(".png")
+        # In a checkout, but not in an installed package.
+        self._has_example = self._example.is_file() and self._example_mask.is_file()
 
     def all(self) -> list[Route]:
         """Returns the routes."""
         read, change = self._of_visitor, self._change
         mask = "/api/mask/{position:int}"
         return [
-            Route("/api/state", self.any_state),
+            Route("/api/state", self.state),
             Route("/api/clip", change(self.upload, may_be_new=True), methods=["POST"]),
             Route("/api/example.jpg", self.example_picture),
             Route("/api/example", change(self.take_example, may_be_new=True), methods=["POST"]),
@@ -187,7 +161,7 @@ class _Routes:
     def _change(self, handle: Callable, may_be_new: bool = False) -> Callable:
         """Returns a route that handles one visitor's requests one at a time."""
 
-        async def in_order(request: Request, visitor: Visitor) -> Response:
+        async def in_order(request: Request, visitor: Visitor) -> Response | None:
             async with visitor.changing:
                 if visitor.clip is None and not may_be_new:
                     raise InputError("choose a clip first")
@@ -199,7 +173,7 @@ class _Routes:
         """Returns a route that finds the visitor by the cookie.
 
         Args:
-          handle: handles a request.
+          handle: handles a request; the answer is the new state unless it returns another one.
           may_be_new: whether to add a visitor if there is none. One who hangs up or sends
             something unusable is removed again.
         """
@@ -214,7 +188,7 @@ class _Routes:
             if visitor is None or (visitor.clip is None and not may_be_new):
                 raise InputError("choose a clip first")
             try:
-                response = await _answer(handle, request, visitor)
+                response = await _answer(handle, request, visitor) or self.described(visitor)
             finally:
                 visitor.touch()
                 if is_new and visitor.clip is None:
@@ -225,15 +199,15 @@ class _Routes:
 
         return route
 
-    async def any_state(self, request: Request) -> Response:
-        visitor = self._visitors.find(request.cookies.get(_COOKIE))
+    def described(self, visitor: Visitor | None) -> Response:
+        """Returns the state that the page shows."""
         state = {"clip": None} if visitor is None else visitor.described()
-        return JSONResponse({**state, "example": self._example.is_there()})
+        return JSONResponse({**state, "example": self._has_example})
 
-    async def state(self, visitor: Visitor) -> Response:
-        return JSONResponse({**visitor.described(), "example": self._example.is_there()})
+    async def state(self, request: Request) -> Response:
+        return self.described(self._visitors.find(request.cookies.get(_COOKIE)))
 
-    async def upload(self, request: Request, visitor: Visitor) -> Response:
+    async def upload(self, request: Request, visitor: Visitor) -> None:
         name = pathlib.PurePath(request.query_params.get("name", "")).stem
         sizes = _sizes(request.query_params.get("sizes", ""), self._limits)
         with tempfile.TemporaryDirectory(dir=visitor.folder, prefix="upload") as folder:
@@ -246,7 +220,6 @@ class _Routes:
                         raise HTTPException(413, f"the clip is larger than {most} MB")
             paths = await run_in_threadpool(_split, whole, sizes) if sizes else [whole]
             await run_in_threadpool(visitor.load, paths, name)
-        return await self.state(visitor)
 
     async def _parts(self, request: Request) -> AsyncIterator[bytes]:
         """Yields the parts of a request's body as they arrive; fails after too long a silence."""
@@ -259,16 +232,21 @@ class _Routes:
             except asyncio.TimeoutError as error:
                 raise HTTPException(408, "the rest of the file did not arrive") from error
 
-    async def take_example(self, request: Request, visitor: Visitor) -> Response:
-        if not self._example.is_there():
+    async def take_example(self, request: Request, visitor: Visitor) -> None:
+        if not self._has_example:
             raise InputError("no clip comes with this installation: choose a file")
-        mask = masks.read_annotation(self._example.mask)
-        await run_in_threadpool(visitor.load, [self._example.video], "bunny", mask)
+        mask = masks.read_annotation(self._example_mask)
+        await run_in_threadpool(visitor.load, [self._example], self._example.stem, mask)
         visitor.name_objects({"1": {"name": "rabbit", "color": "#ff6b4a"}})
-        return await self.state(visitor)
 
-    async def example_picture(self, request: Request) -> Response:
-        return Response(await run_in_threadpool(self._example.picture), media_type="image/jpeg")
+    def example_picture(self, request: Request) -> Response:
+        """Returns a small JPEG of the example's first frame with its object highlighted."""
+        first = next(iter(video.VideoFrames(self._example)))
+        marked = overlay.overlay(first, masks.read_annotation(self._example_mask))
+        stream = io.BytesIO()
+        tile = overlay.contact_sheet([marked], 1, _EXAMPLE_WIDTH)
+        Image.fromarray(tile).save(stream, format="JPEG")
+        return Response(stream.getvalue(), media_type="image/jpeg")
 
     async def frame(self, request: Request, visitor: Visitor) -> Response:
         path = visitor.clip.image_path(_position(request, visitor))
@@ -278,48 +256,38 @@ class _Routes:
         ids = await run_in_threadpool(visitor.clip.mask, _position(request, visitor))
         return Response(ids.tobytes(), media_type=_BYTES)
 
-    async def paint(self, request: Request, visitor: Visitor) -> Response:
+    async def paint(self, request: Request, visitor: Visitor) -> None:
         position = _position(request, visitor)
         mask = await _array(request, visitor)
         is_given = request.query_params.get("given") != "0"
         await run_in_threadpool(visitor.paint, position, mask, is_given)
-        return await self.state(visitor)
 
-    async def forget(self, request: Request, visitor: Visitor) -> Response:
+    async def forget(self, request: Request, visitor: Visitor) -> None:
         visitor.forget(_position(request, visitor))
-        return await self.state(visitor)
 
     async def prepare(self, request: Request, visitor: Visitor) -> Response:
         await run_in_threadpool(visitor.prepare, _position(request, visitor))
         return Response()
 
-    async def prompt(self, request: Request, visitor: Visitor) -> Response:
+    async def prompt(self, request: Request, visitor: Visitor) -> None:
         position = _position(request, visitor)
         marks = points.parsed("the request", await _json(request))
         corrects = request.query_params.get("corrects") == "1"
         await run_in_threadpool(visitor.prompt, position, marks, corrects)
-        return await self.state(visitor)
 
-    async def name_objects(self, request: Request, visitor: Visitor) -> Response:
+    async def name_objects(self, request: Request, visitor: Visitor) -> None:
         visitor.name_objects(await _json(request))
-        return await self.state(visitor)
 
-    async def remove_object(self, request: Request, visitor: Visitor) -> Response:
+    async def remove_object(self, request: Request, visitor: Visitor) -> None:
         await run_in_threadpool(visitor.remove_object, request.path_params["id"])
-        return await self.state(visitor)
 
-    async def run(self, request: Request, visitor: Visitor) -> Response:
+    async def run(self, request: Request, visitor: Visitor) -> None:
         asked = await _json(request)
-        position = asked.get("position") if isinstance(asked, dict) else None
-        if not isinstance(position, int) or isinstance(position, bool):
-            raise InputError("expected the position of a frame")
-        position = _checked(position, visitor)
+        position = _checked(asked.get("position") if isinstance(asked, dict) else None, visitor)
         await run_in_threadpool(visitor.begin, position, asked.get("direction", "both"))
-        return await self.state(visitor)
 
-    async def stop(self, request: Request, visitor: Visitor) -> Response:
+    async def stop(self, request: Request, visitor: Visitor) -> None:
         await run_in_threadpool(visitor.stop)
-        return await self.state(visitor)
 
     async def leave(self, request: Request) -> Response:
         _check_header(request)
@@ -332,15 +300,17 @@ class _Routes:
             raise HTTPException(404, "no such download")
         visitor.check_idle()
         file = await run_in_threadpool(_written, name, visitor)
+        # Saved under this name, which may be in any script.
+        save_as = urllib.parse.quote(f"{visitor.clip_name}_{name}", safe="")
         return StreamingResponse(
             iter(lambda: file.read(1 << 16), b""),
             media_type=mimetypes.guess_type(name)[0],
-            headers={"content-disposition": _attachment(f"{visitor.clip_name}_{name}")},
+            headers={"content-disposition": f"attachment; filename*=UTF-8''{save_as}"},
         )
 
 
-async def _answer(handle: Callable, request: Request, visitor: Visitor) -> Response:
-    """Returns the answer of a handler; errors become one sentence."""
+async def _answer(handle: Callable, request: Request, visitor: Visitor) -> Response | None:
+    """Returns what a handler returns; errors become one sentence."""
     try:
         return await handle(request, visitor)
     except InputError as error:
@@ -357,16 +327,10 @@ async def _answer(handle: Callable, request: Request, visitor: Visitor) -> Respo
 
 def _written(name: str, visitor: Visitor) -> BinaryIO:
     """Returns an open download, whose file disappears when it is closed."""
-    path = visitor.folder / f"{secrets.token_hex(8)}{pathlib.Path(name).suffix}"
-    clip_files.DOWNLOADS[name](visitor.clip, visitor.objects, path)
-    file = path.open("rb")
-    path.unlink()
-    return file
-
-
-def _attachment(name: str) -> str:
-    """Returns the header that makes a browser save a file under `name`, in any script."""
-    return f"attachment; filename*=UTF-8''{urllib.parse.quote(name, safe='')}"
+    with tempfile.TemporaryDirectory(dir=visitor.folder) as folder:
+        path = pathlib.Path(folder, name)
+        clip_files.DOWNLOADS[name](visitor.clip, visitor.objects, path)
+        return path.open("rb")
 
 
 def _sizes(text: str, limits: Limits) -> list[int]:
@@ -397,35 +361,39 @@ def _position(request: Request, visitor: Visitor) -> int:
     return _checked(request.path_params["position"], visitor)
 
 
-def _checked(position: int, visitor: Visitor) -> int:
+def _checked(position: object, visitor: Visitor) -> int:
     """Returns the position; raises InputError if the clip has no such frame."""
-    if not 0 <= position < visitor.clip.count:
-        raise InputError(f"expected a frame 0 to {visitor.clip.count - 1}, found {position}")
+    if type(position) is not int or not 0 <= position < visitor.clip.count:
+        raise InputError(f"expected a frame 0 to {visitor.clip.count - 1}, found {position!r:.40}")
     return position
+
+
+async def _body(request: Request, most: int) -> bytes:
+    """Returns a request's body; of one with more than `most` bytes, only the beginning."""
+    received = bytearray()
+    async for part in request.stream():
+        received += part
+        if len(received) > most:
+            break
+    return bytes(received)
 
 
 async def _array(request: Request, visitor: Visitor) -> np.ndarray:
     """Returns the mask in a request's body, row by row, as uint8 [height, width]."""
     height, width = visitor.clip.size
-    received = bytearray()
-    async for part in request.stream():
-        received += part
-        if len(received) > height * width:
-            break
+    received = await _body(request, height * width)
     if len(received) != height * width:
         raise InputError(f"expected {height * width} bytes, one per pixel")
-    array = np.frombuffer(bytes(received), np.uint8).reshape(height, width)
+    array = np.frombuffer(received, np.uint8).reshape(height, width)
     if array.max() == masks.VOID:
         raise InputError("expected ids 0 to 254")
     return array
 
 
 async def _json(request: Request) -> Any:
-    received = bytearray()
-    async for part in request.stream():
-        received += part
-        if len(received) > 100_000:
-            raise HTTPException(413, "the request is too large")
+    received = await _body(request, _LARGEST_JSON)
+    if len(received) > _LARGEST_JSON:
+        raise HTTPException(413, "the request is too large")
     try:
         return json.loads(received)
     except (ValueError, RecursionError) as error:

@@ -275,7 +275,7 @@ def asked_with_password(clip_folder, authorization) -> int:
     from feelvos_tf.demo_page import server
 
     predictor = VideoPredictor(color_model.ColorModel())
-    app = server.create(predictor, server.ExampleClip(clip_folder), LIMITS, "open sesame")
+    app = server.create(predictor, clip_folder, LIMITS, "open sesame")
     headers = [(b"host", b"another.example")]
     if authorization:
         headers.append((b"authorization", authorization.encode()))
@@ -349,15 +349,15 @@ def test_invalid_requests_are_refused(with_clip, clip_folder):
         ("GET", "frame/99", b"", 400, "expected a frame"),
         ("POST", "run", b"{", 400, "expected JSON"),
         ("POST", "run", b"[" * 90_000, 400, "expected JSON"),
-        ("POST", "run", b"[]", 400, "position of a frame"),
+        ("POST", "run", b"[]", 400, "expected a frame"),
         ("POST", "run", b'{"position": 0, "direction": "up"}', 400, "expected one of both"),
         ("POST", "run", b'{"position": 1}', 400, "paint an object first"),
-        ("POST", "run", b'{"position": false}', 400, "position of a frame"),
-        ("PUT", "objects", b'{"1": {"name": "a", "color": "url(x)"}}', 400, "colors like"),
+        ("POST", "run", b'{"position": false}', 400, "expected a frame 0 to 11, found False"),
+        ("PUT", "objects", b'{"1": {"name": "a", "color": "url(x)"}}', 400, "color like"),
         ("PUT", "objects", b'{"0": {"name": "a", "color": "#ffffff"}}', 400, "ids 1 to 254"),
         ("PUT", "objects", b'{"01": {"name": "a", "color": "#ffffff"}}', 400, "ids 1 to 254"),
-        ("PUT", "objects", b'{"1": {"name": [], "color": "#ffffff"}}', 400, "text as names"),
-        ("PUT", "objects", b'{"1": 5}', 400, "objects with names"),
+        ("PUT", "objects", b'{"1": {"name": [], "color": "#ffffff"}}', 400, "a name and"),
+        ("PUT", "objects", b'{"1": 5}', 400, "a name and"),
         ("PUT", "objects", b" " * 200_000, 413, "too large"),
         ("POST", "clip", b"no film", 400, "expected a video"),
         ("POST", "clip", playlist, 400, "expected a video"),

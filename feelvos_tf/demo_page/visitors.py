@@ -128,7 +128,6 @@ class Visitor:
         self._run: _Run | None = None
         # Held while a mask is written and while a run is stopped: a stopped run writes none.
         self._writing = threading.RLock()
-        self._loads = 0
         self._last_seen, self._has_returned = time.monotonic(), False
 
     def load(
@@ -145,19 +144,14 @@ class Visitor:
           InputError: the file is not a usable video.
         """
         self.stop()
-        self._loads += 1
-        folder = self.folder / f"clip{self._loads}"
-        folder.mkdir()
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="clip", dir=self.folder))
         try:
             if len(paths) == 1:
                 clip_files.check_is_video(paths[0])
                 frames = video.VideoFrames(paths[0])
             else:
                 frames = video.ImageFrames(paths)
-            limits = self._limits
-            clip = ClipFiles(
-                folder, frames.timed(), frames.frames_per_second, limits.frames, limits.side
-            )
+            clip = ClipFiles(folder, frames, self._limits.frames, self._limits.side)
         except BaseException:
             shutil.rmtree(folder)
             raise
@@ -206,19 +200,19 @@ class Visitor:
           InputError: `objects` has another form.
         """
         try:
-            named = {key: (each["name"], each["color"]) for key, each in objects.items()}
-        except (AttributeError, KeyError, TypeError) as error:
-            raise InputError("expected objects with names and colors") from error
-        if len(named) > self._limits.objects or not named.keys() <= _IDS.keys():
-            raise InputError(f"expected at most {self._limits.objects} objects with ids 1 to 254")
-        if not all(isinstance(text, str) for texts in named.values() for text in texts):
-            raise InputError("expected text as names and colors")
-        if not all(_COLOR.fullmatch(color) for _, color in named.values()):
-            raise InputError("expected colors like #ff8000")
-        self.objects = {
-            _IDS[key]: {"name": _printable(name), "color": color}
-            for key, (name, color) in named.items()
-        }
+            named = {
+                _IDS[key]: {"name": _printable(each["name"]), "color": each["color"]}
+                for key, each in objects.items()
+            }
+            is_valid = all(_COLOR.fullmatch(each["color"]) for each in named.values())
+        except (AttributeError, KeyError, TypeError):
+            is_valid = False
+        if not is_valid or len(named) > self._limits.objects:
+            raise InputError(
+                f"expected at most {self._limits.objects} objects with ids 1 to 254, each with a "
+                "name and a color like #ff8000"
+            )
+        self.objects = named
 
     def remove_object(self, object_id: int) -> None:
         """Removes an object from the list and from all masks; masks left empty are removed.

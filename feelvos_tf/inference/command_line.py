@@ -2,7 +2,7 @@
 
 A program defines them once and calls `run` after the command line has been parsed:
 
-    _COMMAND_LINE = command_line.define(cli.flag_values(__name__))
+    _COMMAND_LINE = command_line.CommandLine(cli.flag_values(__name__))
     ...
     _COMMAND_LINE.run(make_predictor, settings)
 """
@@ -43,78 +43,48 @@ FURTHER = {
 }
 
 
-def define(flag_values: flags.FlagValues) -> CommandLine:
-    """Defines the flags of a video, of a data set, --output_dir, --overlay and the like.
+class CommandLine:
+    """The flags of one program: of a video, of a data set, --output_dir, --overlay and the like."""
 
-    Args:
-      flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
-    """
-    own = {"flag_values": flag_values}
-    one_video = video_flags.define(flag_values)
-    dataset = dataset_flags.define(flag_values, "Folder of the data set.")
-    cli.group_flags(flag_values, "Instead, the videos of a data set", dataset.names())
-    holders = {
-        "output_dir": flags.DEFINE_string(
-            "output_dir", None, "Folder the masks are written to.", **own
-        ),
-        "overlay": flags.DEFINE_string(
-            "overlay", None, "With --video: an .mp4 of the frames under their masks.", **own
-        ),
-        "overlays": flags.DEFINE_string(
-            "overlays",
-            None,
-            "With many videos: folder for such an .mp4 and a picture per video.",
-            **own,
-        ),
-        "save": flags.DEFINE_list(
+    def __init__(self, flag_values: flags.FlagValues):
+        """Defines them.
+
+        Args:
+          flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
+        """
+        self._video = video_flags.VideoFlags(flag_values)
+        self._dataset = dataset_flags.define(flag_values, "Folder of the data set.")
+        cli.group_flags(flag_values, "Instead, the videos of a data set", self._dataset.names())
+        outputs = cli.FlagGroup(flag_values, "What to write")
+        outputs.string("output_dir", "Folder the masks are written to.")
+        outputs.string("overlay", "With --video: an .mp4 of the frames under their masks.")
+        outputs.string(
+            "overlays", "With many videos: folder for such an .mp4 and a picture per video."
+        )
+        outputs.comma_list(
             "save",
-            [],
             f"Other files to write with the masks: {', '.join(FURTHER)} (comma-separated).",
-            **own,
-        ),
-        "submission": flags.DEFINE_string(
+            [],
+        )
+        outputs.string(
             "submission",
-            None,
             "With --dataset_root: the .zip of masks for the evaluation servers of DAVIS "
             "(--split=test-dev) and YouTube-VOS.",
-            **own,
-        ),
-        "overwrite": flags.DEFINE_bool("overwrite", False, "Redo complete videos.", **own),
-    }
-    cli.group_flags(flag_values, "What to write", list(holders))
-    cluster = {
-        "ray": flags.DEFINE_bool(
+        )
+        outputs.boolean("overwrite", "Redo complete videos.", False)
+        cluster = cli.FlagGroup(flag_values, "On several machines")
+        cluster.boolean(
             "ray",
-            False,
             "Distribute the videos over a Ray cluster: the one that RAY_ADDRESS names, or this "
             "machine.",
-            **own,
-        ),
-        "ray_workers": flags.DEFINE_integer(
+            False,
+        )
+        cluster.integer(
             "ray_workers",
-            None,
             "Number of models on it; by default one per GPU or, without GPUs, per four cores.",
             lower_bound=1,
-            **own,
-        ),
-    }
-    cli.group_flags(flag_values, "On several machines", list(cluster))
-    holders.update(cluster)
-    return CommandLine(one_video, dataset, holders)
-
-
-class CommandLine:
-    """The flags of one program, from `define`."""
-
-    def __init__(
-        self,
-        one_video: video_flags.VideoFlags,
-        dataset: dataset_flags.DatasetFlags,
-        holders: dict[str, flags.FlagHolder],
-    ):
-        self._video = one_video
-        self._dataset = dataset
-        self._holders = holders
+        )
+        self._flags = flag_values
 
     def write_first_frame(self) -> bool:
         """Writes the first frame and returns True if the flags ask for this alone.
@@ -122,7 +92,7 @@ class CommandLine:
         Raises:
           InputError: the flags contradict each other, or the video cannot be used.
         """
-        if not self._video.is_first_frame:
+        if self._flags.first_frame is None:
             return False
         self._check()
         self._video.write_first_frame()
@@ -153,39 +123,39 @@ class CommandLine:
             on_frame.append(maps.keep)
         if embeddings_dir is not None:
             on_frame.append(functools.partial(self._write_embeddings, embeddings_dir))
-        if self._value("ray") and (on_frame or self._video.is_live):
+        if self._flags.ray and (on_frame or self._video.is_live):
             raise InputError(
                 "--ray: expected videos in files, without --save_embeddings or --distance_maps"
             )
         make, prompter = self._prompter(make_predictor)
-        overwrite = self._value("overwrite") or bool(on_frame)
-
-        def outputs_of(video: InputVideo) -> Outputs:
-            outputs = self._outputs(video)
-            further = () if maps is None else (maps.files(video),)
-            return outputs._replace(files=outputs.files + further)
-
+        overwrite = self._flags.overwrite or bool(on_frame)
+        outputs_of = functools.partial(self._outputs, maps)
         with tempfile.TemporaryDirectory() as folder:
             videos = self._videos(folder, prompter)
             with _stopping(videos, continues=not overwrite):
-                if self._value("ray"):
+                if self._flags.ray:
                     from feelvos_tf.inference.deploy.ray_cluster import propagate_videos_on_ray
 
                     report = propagate_videos_on_ray(
                         make_predictor,
                         videos,
-                        self._outputs,
+                        outputs_of,
                         settings,
                         overwrite,
-                        self._value("ray_workers"),
+                        self._flags.ray_workers,
                     )
                 else:
                     report = propagate_videos(
                         make, videos, outputs_of, settings, overwrite, on_frame, _print_objects
                     )
-        asked = {"embeddings": embeddings_dir, "distance maps": distance_maps_dir}
-        self._print_report(report, len(videos), asked)
-        if self._value("submission") is not None:
+        written = {
+            "masks": self._flags.output_dir,
+            "embeddings": embeddings_dir,
+            "distance maps": distance_maps_dir,
+            "overlays": self._flags.overlay or self._flags.overlays,
+        }
+        _print_report(report, len(videos), written)
+        if self._flags.submission is not None:
             self._write_submission(videos)
 
     def _write_embeddings(
@@ -201,56 +171,30 @@ class CommandLine:
             np.savez(temporary, embeddings=predictor.embeddings)
 
     def _write_submission(self, videos: list[InputVideo]) -> None:
-        path, output = self._value("submission"), self._value("output_dir")
+        path, output = self._flags.submission, self._flags.output_dir
         dataset = self._dataset.choice().dataset
         count = submission.write(path, dataset, videos, lambda video: self._folder(output, video))
         print(f"submission: {path}, {count} masks of {len(videos)} sequences")
 
-    def _print_report(self, report: Report, num_videos: int, asked: dict[str, str | None]) -> None:
-        """Prints what was done; raises InputError if a video failed."""
-        if report.complete:
-            print(
-                f"{len(report.complete)} of {num_videos} sequences were already complete "
-                "(--overwrite redoes them)"
-            )
-        if report.done:
-            print(report.timing.sentence())
-        for name, sentence in report.lost.items():
-            print(f"{name}: {sentence}")
-        print(f"masks: {self._value('output_dir')}")
-        for kind, folder in asked.items():
-            if folder is not None:
-                print(f"{kind}: {folder}")
-        for overlays in filter(None, (self._value("overlay"), self._value("overlays"))):
-            print(f"overlays: {overlays}")
-        for name, sentence in report.failed.items():
-            tqdm.write(f"failed: {name}: {sentence}", file=sys.stderr)
-        if report.failed:
-            raise InputError(f"{len(report.failed)} of {num_videos} videos failed")
-
-    def _value(self, name: str) -> Any:
-        return self._holders[name].value
-
     def _check(self) -> None:
         """Raises InputError if the flags contradict each other."""
-        root, overlay = self._dataset.choice().root, self._value("overlay")
-        is_video = self._video.source is not None
-        if root is None and not is_video:
+        root, overlay = self._dataset.choice().root, self._flags.overlay
+        is_video = self._flags.video is not None
+        if root is None or not is_video:
             self._video.check()
-        if (root is not None) + is_video + (self._video.value("videos") is not None) != 1:
+        if [root, self._flags.video, self._flags.videos].count(None) != 2:
             raise InputError(
                 "expected either --dataset_root (a data set), --video (one video) or --videos "
                 "(many)"
             )
-        self._video.check()
-        if self._value("output_dir") is None and not self._video.is_first_frame:
+        if self._flags.output_dir is None and self._flags.first_frame is None:
             raise InputError("expected --output_dir, the folder to write masks to")
-        if self._value("submission") is not None:
+        if self._flags.submission is not None:
             if root is None:
                 raise InputError("--submission needs --dataset_root")
             chosen = self._dataset.choice()
-            submission.check(self._value("submission"), chosen.dataset, chosen.sequences is None)
-        unknown = [name for name in self._value("save") if name not in FURTHER]
+            submission.check(self._flags.submission, chosen.dataset, chosen.sequences is None)
+        unknown = [name for name in self._flags.save if name not in FURTHER]
         if unknown:
             raise InputError(f"--save: expected {', '.join(FURTHER)}, found {unknown[0]!r}")
         if overlay is not None:
@@ -259,7 +203,7 @@ class CommandLine:
                     "--overlay is for --video; with --dataset_root use --overlays=FOLDER"
                 )
             video_writing.check_video_path(overlay)
-        if self._value("overlays") is not None and is_video:
+        if self._flags.overlays is not None and is_video:
             raise InputError(
                 "--overlays is for --dataset_root; with --video use --overlay=FILE.mp4"
             )
@@ -271,35 +215,36 @@ class CommandLine:
             tqdm.write("loading the model ...")
             return make_predictor()
 
-        if self._video.value("points") is None:
+        if self._flags.points is None:
             return make, None
         predictor = make()
-        if self._value("ray") or not hasattr(predictor, "prompter"):
+        if self._flags.ray or not hasattr(predictor, "prompter"):
             raise InputError("--points is for feelvos_tf.predict without --ray")
         return lambda: predictor, predictor.prompter()
 
     def _videos(self, points_folder: str, prompter: Prompter | None) -> list[InputVideo]:
-        if self._video.value("videos") is not None:
-            return self._video.input_videos()
-        if self._video.source is not None:
-            return [self._video.input_video(points_folder, prompter)]
-        return input_video.from_dataset(self._dataset.choice().list_sequences("first"))
+        chosen = self._dataset.choice()
+        if chosen.root is None:
+            return self._video.input_videos(points_folder, prompter)
+        return input_video.from_dataset(chosen.list_sequences("first"))
 
-    def _outputs(self, video: InputVideo) -> Outputs:
-        masks = self._folder(self._value("output_dir"), video)
-        files = [FURTHER[name](masks) for name in self._value("save")]
-        if self._value("overlay") is not None:
-            files.append(OverlayFiles(pathlib.Path(self._value("overlay"))))
-        if self._value("overlays") is not None:
-            folder = pathlib.Path(self._value("overlays"))
+    def _outputs(self, maps: DistanceMaps | None, video: InputVideo) -> Outputs:
+        masks = self._folder(self._flags.output_dir, video)
+        files = [FURTHER[name](masks) for name in self._flags.save]
+        if self._flags.overlay is not None:
+            files.append(OverlayFiles(pathlib.Path(self._flags.overlay)))
+        if self._flags.overlays is not None:
+            folder = pathlib.Path(self._flags.overlays)
             _check_inside(folder / f"{video.name}.mp4", folder)
             files.append(OverlayFiles(folder / f"{video.name}.mp4", folder / f"{video.name}.jpg"))
+        if maps is not None:
+            files.append(maps.files(video))
         return Outputs(masks, tuple(files))
 
     def _folder(self, output: str, video: InputVideo) -> pathlib.Path:
         """Returns the folder of a video: `output` itself, or a subfolder with several videos."""
         root = pathlib.Path(output)
-        if self._video.source is not None:
+        if self._flags.video is not None:
             return root
         folder = root / video.name
         _check_inside(folder, root)
@@ -316,6 +261,26 @@ def _check_inside(path: pathlib.Path, root: pathlib.Path) -> None:
         raise InputError(f"{path}: cannot be written, {error}") from error
     if real_root not in real.parents:
         raise InputError(f"{path}: expected a path inside {root}, found one that leads to {real}")
+
+
+def _print_report(report: Report, num_videos: int, written: dict[str, str | None]) -> None:
+    """Prints what was done; raises InputError if a video failed."""
+    if report.complete:
+        print(
+            f"{len(report.complete)} of {num_videos} sequences were already complete "
+            "(--overwrite redoes them)"
+        )
+    if report.done:
+        print(report.timing.sentence())
+    for name, sentence in report.lost.items():
+        print(f"{name}: {sentence}")
+    for kind, path in written.items():
+        if path is not None:
+            print(f"{kind}: {path}")
+    for name, sentence in report.failed.items():
+        tqdm.write(f"failed: {name}: {sentence}", file=sys.stderr)
+    if report.failed:
+        raise InputError(f"{len(report.failed)} of {num_videos} videos failed")
 
 
 def _print_objects(video: InputVideo) -> None:

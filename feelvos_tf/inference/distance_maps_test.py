@@ -94,7 +94,7 @@ def test_frames_that_are_not_written_keep_no_maps(tmp_path):
 def test_every_frame_but_the_first_gets_a_strip_and_a_picture_per_map(tmp_path, capsys):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 5], "cows": [2]}, 3)
     flag_values = flags.FlagValues()
-    program = command_line.define(flag_values)
+    program = command_line.CommandLine(flag_values)
     flag_values(["predict", f"--dataset_root={root}", f"--output_dir={tmp_path / 'out'}"])
     for _ in range(2):  # Complete masks are redone.
         program.run(WithMaps, {}, distance_maps_dir=str(tmp_path / "maps"))

@@ -43,6 +43,7 @@ class InputVideo:
         the selection.
       asked: positions of the frames whose masks are wanted; None for all.
       more_masks: masks of the second, third, ... object if each object has its own file.
+      problem: why the video cannot be opened, which is raised when it is used; empty if it can.
     """
 
     name: str
@@ -54,6 +55,7 @@ class InputVideo:
     selection: Selection = Selection()
     asked: frozenset[int] | None = None
     more_masks: tuple[pathlib.Path, ...] = ()
+    problem: str = ""
 
     @functools.cached_property
     def frames(self) -> SelectedFrames:
@@ -66,7 +68,7 @@ class InputVideo:
         Raises:
           InputError: one of the video's masks cannot be used.
         """
-        return self._given_masks[0].unpacked()
+        return self._given_mask(0)
 
     def later_mask(self, position: int) -> np.ndarray | None:
         """Returns the ids that the mask given at `position` marks; None if there is none.
@@ -74,18 +76,20 @@ class InputVideo:
         Raises:
           InputError: one of the video's masks cannot be used.
         """
-        if position == 0 or position not in self._given_masks:
-            return None
-        return self._given_masks[position].unpacked()
+        return self._given_mask(position) if position in self._packed_masks else None
+
+    def is_asked(self, position: int) -> bool:
+        """Returns whether the mask of a frame is wanted."""
+        return self.asked is None or position in self.asked
 
     def object_ids(self) -> list[int]:
         """Returns the ids of all objects, ascending."""
-        given = [masks.object_ids(mask.unpacked()) for mask in self._given_masks.values()]
+        given = [masks.object_ids(self._given_mask(position)) for position in self._packed_masks]
         return sorted(set().union(*given))
 
     def reading(self) -> str:
         """Returns which color or name became which id; empty if the masks hold ids."""
-        return self._numbers.reading() if self._given_masks else ""
+        return self._numbers.reading() if self._packed_masks else ""
 
     def fingerprint(self) -> str:
         """Returns 16 hexadecimal digits that change with the masks, the frames and the selection.
@@ -103,9 +107,9 @@ class InputVideo:
         for path in self.source.paths:
             digest.update(path.name.encode(errors="surrogateescape"))
             digest.update(_size_and_time(path))
-        for position in sorted(self._given_masks.keys() - {0}):
+        for position in sorted(self._packed_masks.keys() - {0}):
             digest.update(f"{position}\n".encode())
-            digest.update(self._given_masks[position].unpacked().tobytes())
+            digest.update(self._given_mask(position).tobytes())
         for position, marked in sorted(self.later_marks.items()):
             for marks in marked:
                 points = (marks.points.tolist(), marks.labels.tolist())
@@ -121,6 +125,8 @@ class InputVideo:
         Raises:
           InputError: there is no frame, or it cannot be read.
         """
+        if self.problem:
+            raise InputError(self.problem)
         first = self.frames.first()
         if first is None:
             after = f" from number {self.selection.start} on" if self.selection.start else ""
@@ -132,16 +138,23 @@ class InputVideo:
         return given_mask.ObjectNumbers()
 
     @functools.cached_property
-    def _given_masks(self) -> dict[int, _PackedMask]:
-        """Position -> mask. Each file is read once."""
-        given = {0: _PackedMask(self._first_mask())}
+    def _packed_masks(self) -> dict[int, tuple[bytes, tuple[int, ...]]]:
+        """Position -> compressed mask and its shape. Each file is read once.
+
+        They are compressed because those of a whole data set are in memory at once.
+        """
+        given = {0: _packed(self._first_mask())}
         for position, (path, ids) in sorted(self.later_masks.items()):
             mask = self._read(path, position) if ids is None else _read_new_objects(path, ids)
             if ids is None and not masks.object_ids(mask):
                 raise InputError(f"{path}: expected a mask with at least one object, found none")
             if mask.any():
-                given[position] = _PackedMask(mask)
+                given[position] = _packed(mask)
         return given
+
+    def _given_mask(self, position: int) -> np.ndarray:
+        packed, shape = self._packed_masks[position]
+        return np.frombuffer(zlib.decompress(packed), np.uint8).reshape(shape)
 
     def _first_mask(self) -> np.ndarray:
         if self.binary_mask is None:
@@ -185,16 +198,8 @@ class InputVideo:
         return found if found is not None and found.shape[:2] == size else None
 
 
-class _PackedMask:
-    """A compressed mask, because those of a whole data set are in memory at once."""
-
-    def __init__(self, ids: np.ndarray):
-        self._shape = ids.shape
-        self._packed = zlib.compress(ids.tobytes(), level=1)
-
-    def unpacked(self) -> np.ndarray:
-        """Returns uint8 [height, width]."""
-        return np.frombuffer(zlib.decompress(self._packed), np.uint8).reshape(self._shape)
+def _packed(ids: np.ndarray) -> tuple[bytes, tuple[int, ...]]:
+    return zlib.compress(ids.tobytes(), level=1), ids.shape
 
 
 def from_dataset(videos: Iterable[VideoFiles]) -> list[InputVideo]:
@@ -256,13 +261,10 @@ def from_video(
 def check(input_video: InputVideo) -> None:
     """Raises InputError unless the masks hold objects and fit the first frame."""
     size = input_video.size
-    given = {input_video.mask_path: input_video.first_mask()}
-    for position, (path, _) in input_video.later_masks.items():
+    paths = {0: (input_video.mask_path, None), **input_video.later_masks}
+    for position, (path, _) in paths.items():
         mask = input_video.later_mask(position)
-        if mask is not None:
-            given[path] = mask
-    for path, mask in given.items():
-        if size != mask.shape:
+        if mask is not None and mask.shape != size:
             raise InputError(
                 f"{path}: expected a mask of {size_of(size)} pixels (width x height) like the "
                 f"first frame of {input_video.name}, found {size_of(mask.shape)}"

@@ -21,7 +21,6 @@ An animated .gif or .webp is a video as well. Videos without a mask are skipped,
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pathlib
 import re
@@ -39,22 +38,6 @@ from feelvos_tf.media.selection import Selection
 _MASK_SUFFIXES = (".png", ".json", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 # Any file with a mask of its name is taken for a video; these are missed if they have none.
 _VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv")
-
-
-@dataclasses.dataclass(frozen=True)
-class BrokenVideo(InputVideo):
-    """A video that cannot be opened; using it raises the reason.
-
-    Attributes:
-      sentence: the reason.
-    """
-
-    sentence: str = ""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Raises InputError with the reason; whatever uses the video needs its size first."""
-        raise InputError(self.sentence)
 
 
 def find(source: str | os.PathLike[str], selection: Selection) -> list[InputVideo]:
@@ -85,7 +68,7 @@ def find(source: str | os.PathLike[str], selection: Selection) -> list[InputVide
             videos.append(input_video.from_video(frames, mask, later, selection, name))
         except InputError as error:
             nothing = video.ImageFrames([])
-            videos.append(BrokenVideo(name, nothing, pathlib.Path(), sentence=str(error)))
+            videos.append(InputVideo(name, nothing, pathlib.Path(), problem=str(error)))
     return videos
 
 
@@ -101,24 +84,38 @@ def _in_list(path: pathlib.Path) -> Iterator[Entry]:
             raise InputError(f"{path}: line {number}: {error}") from error
         if not words:
             continue
-        later = [re.fullmatch(r"(\d{1,9}):(.+)", word) for word in words[2:]]
-        if len(words) < 2 or not all(later):
+        if len(words) < 2:
             raise InputError(
                 f"{path}: line {number}: expected VIDEO MASK [FRAME:MASK ...], found {line!r}"
             )
-        frames = [int(found[1]) for found in later]
-        if len({*frames}) < len(frames):
-            raise InputError(f"{path}: line {number}: expected one mask per frame, found two")
         source = path.parent / words[0]
         name = source.stem if source.suffix else source.name
         if name in ("", ".", ".."):
             raise InputError(f"{path}: line {number}: expected a video, found {words[0]!r}")
-        yield (
-            name,
-            source,
-            path.parent / words[1],
-            {int(found[1]): path.parent / found[2] for found in later},
-        )
+        given = masks_by_frame(f"{path}: line {number}", words[2:])
+        later = {frame: path.parent / mask for frame, mask in given.items()}
+        yield name, source, path.parent / words[1], later
+
+
+def masks_by_frame(place: str, texts: Sequence[str]) -> dict[int, str]:
+    """Returns frame number -> mask for texts such as `120:later.png`.
+
+    Args:
+      place: where they are, for error messages.
+      texts: a mask each.
+
+    Raises:
+      InputError: a text has another form, or a frame has two masks.
+    """
+    later = {}
+    for text in texts:
+        number, _, mask = text.partition(":")
+        if not re.fullmatch(r"\d{1,9}", number) or not mask:
+            raise InputError(f"{place}: expected FRAME:MASK, e.g. 120:later.png, found {text!r}")
+        if int(number) in later:
+            raise InputError(f"{place}: expected one mask for frame {int(number)}, found two")
+        later[int(number)] = mask
+    return later
 
 
 def _in_tree(root: pathlib.Path) -> Iterator[Entry]:

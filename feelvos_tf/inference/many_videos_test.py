@@ -109,9 +109,9 @@ def test_videos_without_a_mask_are_counted(tree, capsys):
     [
         (b"", "expected videos, each with a mask"),
         (b"a.mp4", "line 1: expected VIDEO MASK"),
-        (b"a.mp4 a.png later.png", "line 1: expected VIDEO MASK"),
+        (b"a.mp4 a.png later.png", "line 1: expected FRAME:MASK"),
         (b"a.mp4 'a.png", "line 1: No closing quotation"),
-        (b"a.mp4 a.png 5:b.png 05:c.png", "line 1: expected one mask per frame, found two"),
+        (b"a.mp4 a.png 5:b.png 05:c.png", "line 1: expected one mask for frame 5, found two"),
         (b"\n.. a.png", "line 2: expected a video"),
         ("ä.mp4 a.png".encode("latin-1"), "in UTF-8, found other bytes"),
         ("a.mp4 a.png".encode("utf-16"), "in UTF-8, found other bytes"),

@@ -11,20 +11,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from tqdm import tqdm
 
-from feelvos_tf.core import background
+from feelvos_tf.core import background, cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video, prompt_files
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.video_predictor import take_mask
 from feelvos_tf.media import mask_folder, masks
-from feelvos_tf.media.result_files import Result, ResultFiles, VideoFacts
+from feelvos_tf.media.result_files import Result, ResultFiles, VideoFacts, Write
 
 SECONDS_BETWEEN_STATES = 20.0
 
@@ -32,35 +31,27 @@ SECONDS_BETWEEN_STATES = 20.0
 class Propagator(Protocol):
     """Interface for following the objects of one video: a `VideoPredictor` or a baseline.
 
+    The methods do what those of `VideoPredictor` do. `another` returns one for another video; the
+    two share only the network. `snapshot` returns a function that returns the state as of now, to
+    which `restore` returns, perhaps in another process.
+
     Attributes:
       object_ids: the ids that are followed; 0 is the background.
     """
 
     object_ids: Sequence[int]
 
-    def another(self) -> Propagator:
-        """Returns one for another video; the two share only the network."""
-
-    def start(self, image: np.ndarray, mask: np.ndarray) -> None:
-        """Starts a video. See `VideoPredictor.start`."""
-
-    def step(self, image: np.ndarray) -> np.ndarray:
-        """Returns the object ids of the next frame. See `VideoPredictor.step`."""
-
-    def add_objects(self, mask: np.ndarray) -> None:
-        """Adds objects in the current frame. See `VideoPredictor.add_objects`."""
-
-    def correct(self, mask: np.ndarray, background: bool = False) -> None:
-        """Corrects the current frame. See `VideoPredictor.correct`."""
-
-    def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
-        """Returns a function that returns the state as of now. See `VideoPredictor.snapshot`."""
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Returns to such a state, which another process may have saved."""
+    def another(self) -> Propagator: ...
+    def start(self, image: np.ndarray, mask: np.ndarray) -> None: ...
+    def step(self, image: np.ndarray) -> np.ndarray: ...
+    def add_objects(self, mask: np.ndarray) -> None: ...
+    def correct(self, mask: np.ndarray, background: bool = False) -> None: ...
+    def snapshot(self) -> Snapshot: ...
+    def restore(self, state: dict[str, np.ndarray]) -> None: ...
 
 
 OnFrame = Callable[[InputVideo, int, Propagator], None]
+Snapshot = Callable[[], dict[str, np.ndarray]]
 
 
 class Outputs(NamedTuple):
@@ -75,24 +66,6 @@ class Outputs(NamedTuple):
     files: tuple[ResultFiles, ...] = ()
 
 
-class PropagatedFrame(NamedTuple):
-    """One frame and its result.
-
-    Attributes:
-      position: of the frame in the video.
-      time: seconds since the first frame of the source.
-      image: uint8 [height, width, 3] RGB.
-      ids: object ids, uint8 [height, width].
-      snapshot: returns the state after this frame; None if an earlier run did the frame.
-    """
-
-    position: int
-    time: Fraction
-    image: np.ndarray
-    ids: np.ndarray
-    snapshot: Callable[[], dict[str, np.ndarray]] | None = None
-
-
 @dataclass
 class Timing:
     """Time spent, in seconds.
@@ -100,21 +73,18 @@ class Timing:
     Attributes:
       step_seconds: one value per frame that went through the model.
       total_seconds: total of reading, model and writing.
-      reading: time that the model waited for frames.
-      writing: time that it waited for results to be written.
+      waiting: time that the model waited for frames, and for results to be written.
     """
 
     step_seconds: list[float] = field(default_factory=list)
     total_seconds: float = 0.0
-    reading: background.Stopwatch = field(default_factory=background.Stopwatch)
-    writing: background.Stopwatch = field(default_factory=background.Stopwatch)
+    waiting: background.Stopwatch = field(default_factory=background.Stopwatch)
 
     def add(self, other: Timing) -> None:
         """Adds the times of another one."""
         self.step_seconds += other.step_seconds
         self.total_seconds += other.total_seconds
-        self.reading.seconds += other.reading.seconds
-        self.writing.seconds += other.writing.seconds
+        self.waiting.seconds += other.waiting.seconds
 
     def sentence(self) -> str:
         """Returns `70 frames in 1 min 3 s (1.11 per second): 0.80 s per frame in the network ...`.
@@ -124,12 +94,10 @@ class Timing:
         count = len(self.step_seconds)
         if not count:
             return "no frame was propagated"
-        waited = self.reading.seconds + self.writing.seconds
-        share = waited / max(waited + sum(self.step_seconds), 1e-9)
+        share = self.waiting.seconds / max(self.waiting.seconds + sum(self.step_seconds), 1e-9)
         minutes, seconds = divmod(round(self.total_seconds), 60)
         return (
-            f"{count} {'frame' if count == 1 else 'frames'} in "
-            f"{f'{minutes} min ' if minutes else ''}{seconds} s "
+            f"{cli.count(count, 'frames')} in {f'{minutes} min ' if minutes else ''}{seconds} s "
             f"({count / max(self.total_seconds, 1e-9):.2f} per second): "
             f"{statistics.median(self.step_seconds):.2f} s per frame in the network (median), "
             f"{100 * share:.1f} % of the time waiting for reading and writing"
@@ -193,43 +161,38 @@ def propagate_videos(
     report = Report()
     begin = time.perf_counter()
 
-    def tried(function: Callable[..., Any], video: InputVideo, *arguments: Any) -> Any:
+    @contextlib.contextmanager
+    def noting_failure(video: InputVideo) -> Iterator[None]:
         try:
-            return function(video, *arguments)
+            yield
         except InputError as error:
             if len(videos) == 1:
                 raise
             report.failed[video.name] = str(error)
-            return None
 
-    def is_to_do(video: InputVideo) -> bool:
-        return needs_propagation(video, outputs_of(video), settings, overwrite)
-
-    todo = [video for video in videos if tried(is_to_do, video)]
-    predictor = make_predictor() if todo else None
-    with _progress(todo) as progress:
-
-        def propagate(video: InputVideo) -> None:
-            progress.set_description(video.name)
-            if on_start is not None:
-                on_start(video)
-            outputs = outputs_of(video)
-            lost = propagate_video(
-                predictor, video, outputs, settings, overwrite, on_frame, report.timing, progress
-            )
-            report.done.append(video.name)
-            if lost:
-                report.lost[video.name] = lost
-
-        for video in todo:
-            tried(propagate, video)
-    report.timing.total_seconds = time.perf_counter() - begin
-    todo_names = {video.name for video in todo}
+    todo, complete = [], []
     for video in videos:
-        if video.name not in todo_names and video.name not in report.failed:
-            tried(write_missing, video, outputs_of(video))
-            if video.name not in report.failed:
-                report.complete.append(video.name)
+        with noting_failure(video):
+            is_todo = needs_propagation(video, outputs_of(video), settings, overwrite)
+            (todo if is_todo else complete).append(video)
+    predictor = make_predictor() if todo else None
+    lengths = [video.frames.length for video in todo]
+    total = None if None in lengths else sum(lengths)
+    with _Progress(total=total, disable=not todo) as progress:
+        for video in todo:
+            with noting_failure(video):
+                progress.set_description(video.name)
+                if on_start is not None:
+                    on_start(video)
+                outputs = outputs_of(video)
+                propagate_video(
+                    predictor, video, outputs, settings, report, overwrite, on_frame, progress
+                )
+    report.timing.total_seconds = time.perf_counter() - begin
+    for video in complete:
+        with noting_failure(video):
+            write_missing(video, outputs_of(video))
+            report.complete.append(video.name)
     return report
 
 
@@ -241,9 +204,10 @@ def needs_propagation(
     Raises:
       InputError: a mask, the first frame or the output folder cannot be used.
     """
-    is_known = not overwrite and mask_folder.is_prediction(outputs.masks)
-    if is_known and mask_folder.is_complete(outputs.masks, _stamp(video, settings)):
-        return False
+    if not overwrite and mask_folder.is_prediction(outputs.masks):
+        stamp = {**settings, "clip": video.fingerprint()}
+        if mask_folder.is_complete(outputs.masks, stamp):
+            return False
     input_video.check(video)
     mask_folder.check_replaceable(outputs.masks)
     return True
@@ -254,31 +218,29 @@ def propagate_video(
     video: InputVideo,
     outputs: Outputs,
     settings: dict[str, Any],
+    report: Report,
     start_over: bool = False,
     on_frame: Sequence[OnFrame] = (),
-    timing: Timing | None = None,
     progress: _Progress | None = None,
-) -> str:
+) -> None:
     """Writes the results of one video: a mask per frame, named like the frame, and other files.
 
-    Resumes an interrupted run. Returns a sentence with where each object was last seen, or an empty
-    string if all are in the last frame.
+    Resumes an interrupted run.
 
     Args:
       predictor: its `another()` is used for the video.
       video: video to propagate masks through.
       outputs: where the results go.
       settings: what the masks depend on besides the video.
+      report: receives what was done and the time spent.
       start_over: whether to discard an interrupted run.
       on_frame: see `propagate_videos`.
-      timing: accumulates the time spent.
       progress: counts the frames.
 
     Raises:
       InputError: a frame or a folder cannot be used. The masks so far are kept.
     """
-    timing = timing or Timing()
-    stamp = _stamp(video, settings)
+    stamp = {**settings, "clip": video.fingerprint()}
     predictor = predictor.another()
     start_over = start_over or bool(on_frame)
     with contextlib.ExitStack() as stack:
@@ -286,29 +248,29 @@ def propagate_video(
             # Other files in the folder create it; a run that fails would leave it empty.
             stack.callback(_remove_if_empty, outputs.masks)
         # Entered first, so that the other files are closed after the masks and are not older.
-        facts = _facts(video)
-        writers = [stack.enter_context(files.writing(facts)) for files in outputs.files]
+        write_files = stack.enter_context(_writing(outputs.files, video, outputs.masks))
         folder = stack.enter_context(mask_folder.replacing(outputs.masks, stamp, start_over))
         earlier = _restored(predictor, video, folder)
-        states = _States(folder)
+        output = _Output(video, folder, write_files, progress)
         try:
             with (
                 contextlib.closing(
-                    propagated(predictor, video, timing, on_frame, earlier)
-                ) as frames,
-                background.Background(timing.writing) as worker,
+                    propagated(predictor, video, report.timing, on_frame, earlier)
+                ) as results,
+                background.Background(report.timing.waiting) as worker,
             ):
-                for frame in frames:
-                    worker.submit(_write, frame, video, folder, writers, states, progress)
+                for result, snapshot in results:
+                    worker.submit(output.write, result, snapshot)
         except BaseException as error:
-            kept = states.save()
+            kept = output.save_state()
             if isinstance(error, InputError) and kept:
                 raise InputError(f"{error}; the {kept} masks before it are in {folder}") from error
             raise
         _remove_unasked(video, folder)
-    for files in outputs.files:
-        mask_folder.note_files(outputs.masks, type(files).__name__, files.paths())
-    return states.lost()
+    report.done.append(video.name)
+    lost = output.lost()
+    if lost:
+        report.lost[video.name] = lost
 
 
 def propagated(
@@ -317,28 +279,34 @@ def propagated(
     timing: Timing,
     on_frame: Sequence[OnFrame] = (),
     earlier: Sequence[Path] = (),
-) -> Iterator[PropagatedFrame]:
+) -> Iterator[tuple[Result, Snapshot | None]]:
     """Yields every frame with its object ids; those of the first frame are the given mask.
 
     A mask given for a later frame adds its new objects and corrects known ones. The first
-    frames have the ids in the `earlier` masks, in whose state `predictor` must be.
+    frames have the ids in the `earlier` masks, in whose state `predictor` must be. The second value
+    returns the state after the frame; it is None for those first frames.
     """
     mask = video.first_mask()
     position = -1
     # Kept in a variable: otherwise it would be closed, and wait for its thread, before the source
     # is stopped.
-    frames = background.prefetched(video.frames, timing.reading)
+    frames = background.prefetched(video.frames, timing.waiting)
     try:
         for position, frame in enumerate(frames):
-            _check_size(video, position, frame.image, mask)
+            if frame.image.shape[:2] != mask.shape:
+                raise InputError(
+                    f"{video.name}: expected frames of {input_video.size_of(mask.shape)} pixels "
+                    "(width x height) like the first, found "
+                    f"{input_video.size_of(frame.image.shape)} at frame {position}"
+                )
             if position < len(earlier):
-                ids = masks.read_annotation(earlier[position])
-                yield PropagatedFrame(position, frame.time, frame.image, ids)
-                continue
-            ids = _ids_of(predictor, video, position, frame.image, timing)
-            for function in on_frame:
-                function(video, position, predictor)
-            yield PropagatedFrame(position, frame.time, frame.image, ids, predictor.snapshot())
+                ids, snapshot = masks.read_annotation(earlier[position]), None
+            else:
+                ids = _ids_of(predictor, video, position, frame.image, timing)
+                for function in on_frame:
+                    function(video, position, predictor)
+                snapshot = predictor.snapshot()
+            yield Result(video.frames.name(position), frame.time, frame.image, ids), snapshot
     finally:
         if video.source.is_live:
             # Otherwise the reading thread would wait for the next frame, which may never come.
@@ -385,37 +353,67 @@ def write_missing(video: InputVideo, outputs: Outputs) -> None:
     frames = tqdm(
         background.prefetched(video.frames), "other files", video.frames.length, leave=False
     )
-    with contextlib.ExitStack() as stack:
-        facts = _facts(video)
-        writers = [stack.enter_context(files.writing(facts)) for files in missing]
+    with _writing(missing, video, outputs.masks) as write:
         for position, frame in enumerate(frames):
-            name = video.frames.name(position)
-            if video.asked is not None and position not in video.asked:
-                continue
-            ids = masks.read_annotation(outputs.masks / f"{name}.png")
-            for write in writers:
+            if video.is_asked(position):
+                name = video.frames.name(position)
+                ids = masks.read_annotation(outputs.masks / f"{name}.png")
                 write(Result(name, frame.time, frame.image, ids))
-    for files in missing:
-        mask_folder.note_files(outputs.masks, type(files).__name__, files.paths())
 
 
-class _States:
-    """Saves the state of a video periodically and when the run stops."""
+@contextlib.contextmanager
+def _writing(kinds: Sequence[ResultFiles], video: InputVideo, folder: Path) -> Iterator[Write]:
+    """Yields a function that writes a result of a video to files of several kinds.
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    When the block succeeds, they are noted in the folder of the masks.
+    """
+    frames, paths = video.frames, video.source.paths
+    facts = VideoFacts(
+        frames.frames_per_second,
+        frames.length if video.asked is None else len(video.asked),
+        video.object_ids(),
+        sound=paths[0] if len(paths) == 1 else None,
+        pixel_aspect=video.source.pixel_aspect,
+    )
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(files.writing(facts)) for files in kinds]
+
+        def write(result: Result) -> None:
+            for each in writers:
+                each(result)
+
+        yield write
+    for files in kinds:
+        mask_folder.note_files(folder, type(files).__name__, files.paths())
+
+
+class _Output:
+    """Writes the results of one video, and its state periodically and when the run stops."""
+
+    def __init__(
+        self, video: InputVideo, folder: Path, write_files: Write, progress: _Progress | None
+    ):
+        self._video, self._folder = video, folder
+        self._write_files, self._progress = write_files, progress
         self._names: list[str] = []
         self._last_seen: dict[int, int] = {}  # Object id -> position of a frame.
-        self._last: PropagatedFrame | None = None
+        self._snapshot: Snapshot | None = None
         self._saved_at = time.monotonic()
 
-    def written(self, frame: PropagatedFrame, name: str) -> None:
-        """Records a frame whose results are written, and its name."""
-        self._last = frame
-        self._names.append(name)
-        self._last_seen.update(dict.fromkeys(masks.object_ids(frame.ids), frame.position))
+    def write(self, result: Result, snapshot: Snapshot | None) -> None:
+        """Writes the next frame's results; its mask exists already if `snapshot` is None."""
+        position = len(self._names)
+        if snapshot is not None:
+            masks.write_mask(self._folder / f"{result.name}.png", result.ids)
+        if self._video.is_asked(position):
+            self._write_files(result)
+        self._names.append(result.name)
+        self._snapshot = snapshot
+        self._last_seen.update(dict.fromkeys(masks.object_ids(result.ids), position))
         if time.monotonic() - self._saved_at > SECONDS_BETWEEN_STATES:
-            self.save()
+            self.save_state()
+        if self._progress is not None:
+            self._progress.advance(is_of_this_run=snapshot is not None)
 
     def lost(self) -> str:
         """Returns `object 2 was last seen in frame 00012, object 1 in 00047 (the last)`, or ``."""
@@ -429,36 +427,14 @@ class _States:
         ]
         return ", ".join(places) if min(self._last_seen.values(), default=end) < end else ""
 
-    def save(self) -> int:
+    def save_state(self) -> int:
         """Saves the state; returns the number of frames that need not be redone."""
-        frame = self._last
-        if frame is None:
-            return 0
-        if frame.snapshot is not None:
+        count = len(self._names)
+        if self._snapshot is not None:
             with contextlib.suppress(InputError):  # The first failure already reports a full disk.
-                mask_folder.save_state(self._folder, frame.position, frame.snapshot())
+                mask_folder.save_state(self._folder, count - 1, self._snapshot())
         self._saved_at = time.monotonic()
-        return frame.position + 1
-
-
-def _write(
-    frame: PropagatedFrame,
-    video: InputVideo,
-    folder: Path,
-    writers: list[Callable[[Result], None]],
-    states: _States,
-    progress: _Progress | None,
-) -> None:
-    """Writes the results of one frame."""
-    name = video.frames.name(frame.position)
-    if frame.snapshot is not None:
-        masks.write_mask(folder / f"{name}.png", frame.ids)
-    if video.asked is None or frame.position in video.asked:
-        for write in writers:
-            write(Result(name, frame.time, frame.image, frame.ids))
-    states.written(frame, name)
-    if progress is not None:
-        progress.advance(is_of_this_run=frame.snapshot is not None)
+        return count
 
 
 def _restored(predictor: Propagator, video: InputVideo, folder: Path) -> list[Path]:
@@ -492,11 +468,6 @@ def _remove_unasked(video: InputVideo, folder: Path) -> None:
                 path.unlink()
 
 
-def _stamp(video: InputVideo, settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns what the masks of a video depend on, JSON values."""
-    return {**settings, "clip": video.fingerprint()}
-
-
 class _Progress(tqdm):
     """A progress bar of frames whose time estimate ignores untypical ones.
 
@@ -519,28 +490,3 @@ class _Progress(tqdm):
         self.n += 1
         self.last_print_n, self.last_print_t = self.n, time.time()
         self.refresh()
-
-
-def _progress(videos: Sequence[InputVideo]) -> _Progress:
-    """Returns a progress bar of all frames, without a total if some video's length is unknown."""
-    lengths = [video.frames.length for video in videos]
-    total = None if None in lengths else sum(lengths)
-    return _Progress(total=total, disable=not videos)
-
-
-def _facts(video: InputVideo) -> VideoFacts:
-    """Returns what is known about a video's results in advance."""
-    frames, paths = video.frames, video.source.paths
-    length = frames.length if video.asked is None else len(video.asked)
-    sound = paths[0] if len(paths) == 1 else None
-    return VideoFacts(
-        frames.frames_per_second, length, video.object_ids(), sound, video.source.pixel_aspect
-    )
-
-
-def _check_size(video: InputVideo, position: int, image: np.ndarray, mask: np.ndarray) -> None:
-    if image.shape[:2] != mask.shape:
-        raise InputError(
-            f"{video.name}: expected frames of {input_video.size_of(mask.shape)} pixels (width x "
-            f"height) like the first, found {input_video.size_of(image.shape)} at frame {position}"
-        )

@@ -24,8 +24,8 @@ from feelvos_tf.testing.by_color import ByColor, davis_videos, run, with_later_o
 
 def test_an_object_that_appears_later_is_followed_from_its_mask_on(tmp_path):
     given, truth = with_later_object(tmp_path)
-    for frame, expected in zip(propagated(ByColor(), given, Timing()), truth):
-        np.testing.assert_array_equal(frame.ids, expected)
+    for (result, _), expected in zip(propagated(ByColor(), given, Timing()), truth):
+        np.testing.assert_array_equal(result.ids, expected)
 
 
 def test_a_later_mask_replaces_known_objects_and_adds_new_ones(tmp_path):
@@ -55,7 +55,7 @@ def test_early_and_late_objects_compete_for_pixels(tmp_path):
             self._ids.append(4)
             self._colors.append(drawn_videos.COLORS[1] + 3.0)
 
-    last = list(propagated(LaterObjectEverywhere(), given, Timing()))[-1]
+    last, _ = list(propagated(LaterObjectEverywhere(), given, Timing()))[-1]
     np.testing.assert_array_equal(last.ids == 1, truth[-1] == 1)
 
 
@@ -404,7 +404,7 @@ def test_masks_that_youtube_vos_does_not_ask_for_are_removed(tmp_path):
 
 def test_the_timing_sentence_reports_duration_and_frames_per_second():
     timing = Timing([9.0, 2.0, 2.0, 2.0], total_seconds=206.4)
-    timing.reading.seconds, timing.writing.seconds = 3.0, 2.0
+    timing.waiting.seconds = 5.0
     assert timing.sentence() == (
         "4 frames in 3 min 26 s (0.02 per second): 2.00 s per frame in the network (median), "
         "25.0 % of the time waiting for reading and writing"

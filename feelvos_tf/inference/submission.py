@@ -14,7 +14,7 @@ from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.input_video import InputVideo
-from feelvos_tf.media import masks, pictures
+from feelvos_tf.media import masks
 
 FOLDERS = {"davis_2017": "", "youtube_vos": "Annotations/"}
 """Data set with a server -> the folder in the zip file for the videos' folders."""
@@ -52,7 +52,8 @@ def write(
     count = 0
     with atomic_files.replacing(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for video in videos:
-            for name in _frame_names(video):
+            asked = range(video.frames.length) if video.asked is None else sorted(video.asked)
+            for name in map(video.frames.name, asked):
                 mask = folder_of(video) / f"{name}.png"
                 _check_mask(mask, video)
                 archive.write(mask, f"{FOLDERS[dataset]}{video.name}/{name}.png")
@@ -60,21 +61,13 @@ def write(
     return count
 
 
-def _frame_names(video: InputVideo) -> list[str]:
-    """Returns the names of the frames whose masks the server evaluates."""
-    positions = range(video.frames.length) if video.asked is None else sorted(video.asked)
-    return [video.frames.name(position) for position in positions]
-
-
 def _check_mask(path: pathlib.Path, video: InputVideo) -> None:
     """Raises InputError if a server would reject a mask or score it wrongly."""
-    with pictures.opened(path, "a predicted mask", ("PNG",)) as image:
-        mode = image.mode
-    ids = masks.read_annotation(path)
-    if mode != "P" or ids.shape != video.size:
+    ids, is_indexed = masks.read_pixels(path)
+    if not is_indexed or ids.shape != video.size:
         raise InputError(
             f"{path}: expected an indexed PNG of {input_video.size_of(video.size)} pixels like the "
-            f"frames, found {input_video.size_of(ids.shape)} in mode {mode}"
+            f"frames, found {input_video.size_of(ids.shape)}{' not indexed' * (not is_indexed)}"
         )
     unknown = sorted(set(masks.object_ids(ids)) - set(video.object_ids()))
     if unknown:

@@ -23,7 +23,7 @@ SEQUENCES = {"bear": [1, 5], "cows": [2]}
 
 def predict(*arguments):
     flag_values = flags.FlagValues()
-    program = command_line.define(flag_values)
+    program = command_line.CommandLine(flag_values)
     flag_values(["predict", *map(str, arguments)])
     program.run(by_color.ByColor, {})
 
@@ -86,7 +86,7 @@ def test_a_youtube_vos_submission_holds_the_listed_frames(root, tmp_path):
 @pytest.mark.parametrize(
     ("ids", "sentence"),
     [
-        (None, "expected a predicted mask, found no such file"),
+        (None, "expected a mask PNG, found no such file"),
         (np.zeros((24, 40), np.uint8), "expected an indexed PNG of 80x48 pixels"),
         (np.full((48, 80), 3, np.uint8), "expected the given objects 1, 5, found 3"),
     ],

@@ -18,7 +18,7 @@ from feelvos_tf.testing import drawn_videos
 def parsed(*arguments):
     """Returns the flags of a video from a parsed command line."""
     values = flags.FlagValues()
-    result = video_flags.define(values)
+    result = video_flags.VideoFlags(values)
     values(["program", *map(str, arguments)])
     result.check()
     return result

@@ -84,20 +84,21 @@ class Checkpoints:
         return self._manager.latest_checkpoint
 
     def save(self) -> str:
-        """Writes a checkpoint named after the step, and the settings; returns its path.
+        """Writes the settings and then a checkpoint named after the step; returns its path.
+
+        In this order, because `feelvos_tf.evaluate` reads the settings once it sees a checkpoint.
 
         Raises:
           InputError: it cannot be written; no partial files are left behind.
         """
+        gin_settings.save_operative(self._model_dir)
         try:
-            path = self._manager.save(checkpoint_number=int(self._state.step.numpy()))
+            return self._manager.save(checkpoint_number=int(self._state.step.numpy()))
         except tf.errors.OpError as error:
             _remove_unfinished(pathlib.Path(self._model_dir))
             raise InputError(
                 f"{self._model_dir}: a checkpoint cannot be written ({first_line(error)})"
             ) from error
-        gin_settings.save_operative(self._model_dir)
-        return path
 
     def resume(self) -> str | None:
         """Restores the last checkpoint; returns its path, None if there is none.

@@ -171,7 +171,7 @@ def test_a_folder_that_cannot_be_written_is_reported_in_one_sentence(folder):
     run = Run(folder)
     shutil.rmtree(folder)
     folder.write_text("a file")
-    with pytest.raises(InputError, match="a checkpoint cannot be written") as caught:
+    with pytest.raises(InputError, match="cannot be written") as caught:
         run.save(30)
     assert "\n" not in str(caught.value)
 

@@ -16,7 +16,6 @@ import pathlib
 
 import cv2
 import numpy as np
-from absl import flags
 from drawing import draw
 from scenes import SCENES, Scene
 from tqdm import tqdm
@@ -28,11 +27,11 @@ from feelvos_tf.media import masks
 JPEG_QUALITY = 88
 
 _FLAGS = cli.flag_values(__name__)
-_OUTPUT_DIR = flags.DEFINE_string(
+_DEFINE = cli.FlagGroup(_FLAGS)
+_OUTPUT_DIR = _DEFINE.string(
     "output_dir",
-    str(pathlib.Path(__file__).resolve().parents[2] / "testdata"),
     "Folder for JPEGImages, Annotations and ImageSets.",
-    flag_values=_FLAGS,
+    str(pathlib.Path(__file__).resolve().parents[2] / "testdata"),
 )
 
 

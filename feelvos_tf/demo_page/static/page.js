@@ -26,9 +26,6 @@ const HINTS = {
 // ---- State
 
 const send = async (path, method, body) => take(await (await ask(path, { method, body })).json());
-page.send = send;
-page.refresh = refresh;
-page.stopPlaying = stopPlaying;
 
 function take(state) {
   const isNew = state.clip && (!view.clip || view.clip.key !== state.clip.key);
@@ -231,7 +228,7 @@ const go = guarded(async (position, again = false) => {
   draw();
   refresh();
 });
-page.go = go;
+Object.assign(page, { send, go, refresh, stopPlaying });
 
 // Goes to a frame that the user chose, and stays there.
 function look(position) {
@@ -283,8 +280,6 @@ server.onReturn = async () => {
 
 function stopPlaying() { view.playing = false; if (view.clip) showWhere(); }
 
-const nextScreen = () => new Promise(requestAnimationFrame);
-
 // Plays at the clip's frame rate; late frames are skipped.
 $("#play").onclick = guarded(async () => {
   if (view.playing) return stopPlaying();
@@ -296,7 +291,7 @@ $("#play").onclick = guarded(async () => {
   const begin = performance.now();
   for (let shown = 0; view.playing;) {
     const due = Math.floor((performance.now() - begin) / 1000 * rate);
-    if (due <= shown) { await nextScreen(); continue; }
+    if (due <= shown) { await new Promise(requestAnimationFrame); continue; }
     shown = due;
     ahead(first + shown + 1).catch(() => {});
     await go((first + shown) % count);

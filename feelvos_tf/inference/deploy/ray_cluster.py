@@ -63,12 +63,7 @@ class Worker:
             if needs_propagation(video, outputs, settings, overwrite):
                 self._predictor = self._predictor or self._make_predictor()
                 start_over = overwrite and not was_killed
-                lost = propagate_video(
-                    self._predictor, video, outputs, settings, start_over, timing=report.timing
-                )
-                report.done.append(video.name)
-                if lost:
-                    report.lost[video.name] = lost
+                propagate_video(self._predictor, video, outputs, settings, report, start_over)
             else:
                 write_missing(video, outputs)
                 report.complete.append(video.name)
