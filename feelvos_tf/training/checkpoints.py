@@ -25,7 +25,6 @@ _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NAME = "ckpt"
 # TensorFlow's reader raises an IndexError for a truncated file.
 _DAMAGE = (tf.errors.OpError, IndexError)
-# A file, because the network file systems that several machines share cannot lock folders.
 _LOCK_FILE = ".training.lock"
 
 
@@ -255,27 +254,14 @@ def _find_again(folder: pathlib.Path) -> None:
             temporary.write_text("\n".join(lines) + "\n")
 
 
-@contextlib.contextmanager
-def only_process(model_dir: str | os.PathLike[str]) -> Iterator[None]:
-    """Keeps other training processes out of a folder inside the block; creates it if needed.
-
-    The operating system releases the lock when the process ends, however it ends.
+def only_process(model_dir: str | os.PathLike[str]) -> contextlib.AbstractContextManager[None]:
+    """Keeps other training processes out of a folder inside a `with` block; creates it if needed.
 
     Raises:
       InputError: another process is training there, or the folder cannot be written to.
     """
-    folder = pathlib.Path(model_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / _LOCK_FILE, os.O_CREAT | os.O_WRONLY, 0o666)
-    except OSError as error:
-        raise atomic_files.refusal(folder, error) from error
-    try:
-        working_folder.lock(
-            handle,
-            f"{folder}: another process is training in this folder; wait until it ends or choose "
-            "another --model_dir",
-        )
-        yield
-    finally:
-        os.close(handle)
+    in_use = (
+        f"{model_dir}: another process is training in this folder; wait until it ends or choose "
+        "another --model_dir"
+    )
+    return working_folder.locked(pathlib.Path(model_dir), in_use, _LOCK_FILE)
