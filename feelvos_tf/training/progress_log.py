@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -22,35 +21,9 @@ from feelvos_tf.training.summaries import write_scalars
 _MOST_PENDING = 100
 
 
-# Folder -> the name that messages show instead, see `shown_as`.
-_SHOWN: dict[str, str] = {}
-
-
 def say(text: str) -> None:
     """Prints a line to stderr at once."""
-    print(_with_names_shown(text), file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def shown_as(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> Iterator[None]:
-    """Shows a folder under another name in the lines and input errors of the block.
-
-    Raises:
-      InputError: the block raised one.
-    """
-    _SHOWN[str(folder)] = str(name)
-    try:
-        yield
-    except InputError as error:
-        raise InputError(_with_names_shown(str(error))) from error
-    finally:
-        del _SHOWN[str(folder)]
-
-
-def _with_names_shown(text: str) -> str:
-    for folder, name in _SHOWN.items():
-        text = text.replace(folder, name)
-    return text
+    print(text, file=sys.stderr, flush=True)
 
 
 class ProgressLog:
