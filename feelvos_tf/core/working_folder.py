@@ -38,7 +38,12 @@ def locked(folder: pathlib.Path, in_use: str, lock_file: str | None = None) -> I
     except OSError as error:
         raise atomic_files.refusal(folder, error) from error
     try:
-        _lock(handle, in_use)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # Some network file systems have no locks; a single process still works there.
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise InputError(in_use) from None
         yield
     finally:
         os.close(handle)
@@ -49,12 +54,3 @@ def empty(folder: pathlib.Path) -> None:
     for entry in folder.iterdir():
         is_folder = entry.is_dir() and not entry.is_symlink()
         shutil.rmtree(entry) if is_folder else entry.unlink()
-
-
-def _lock(handle: int, in_use: str) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Some network file systems have no locks; a single process still works there.
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise InputError(in_use) from None
