@@ -19,11 +19,7 @@ def draw(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns image uint8 [height, width, 3] and ids uint8 [height, width] of moving disks.
 
-    Args:
-      frame: position in the video.
-      ids: one disk each.
-      size: height and width.
-      lower: pixels by which all disks are moved down.
+    There is one disk per id; all are drawn `lower` pixels lower.
     """
     y, x = np.mgrid[: size[0], : size[1]]
     mask = np.zeros(size, np.uint8)

@@ -56,10 +56,8 @@ class Summaries:
 
     def before(self, step: int) -> None:
         """Starts the profile if it includes `step`, which is about to run."""
-        if self._profile_steps is None or self._is_profiling:
-            return
-        first, last = self._profile_steps
-        if first <= step <= last:
+        first, last = self._profile_steps or (1, 0)
+        if first <= step <= last and not self._is_profiling:
             tf.profiler.experimental.start(self._logdir)
             self._is_profiling = True
 
