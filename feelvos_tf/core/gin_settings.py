@@ -26,7 +26,6 @@ PROJECT_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PACKAGE = PROJECT_ROOT / "feelvos_tf"  # Holds gin_configs/ if installed from a wheel.
 OPERATIVE_CONFIG = "operative_config.gin"
 _EVALUATION = "evaluation"
-_MACRO_SET = re.compile(r"^([\w/]+) =", re.MULTILINE)
 _MACRO_USED = re.compile(r"%([\w/]+)")
 _STRING = re.compile(r"""(['"]).*?\1""")
 # A binding's name, and its value including indented continuation lines.
@@ -263,7 +262,7 @@ def _bindings(texts: Sequence[_Text]) -> list[Any]:
 def _refuse_unset_macros() -> None:
     """Raises InputError for macros that settings refer to but nothing sets, such as records."""
     settings = _STRING.sub("''", gin.config_str())
-    unset = sorted(set(_MACRO_USED.findall(settings)) - set(_MACRO_SET.findall(settings)))
+    unset = sorted(set(_MACRO_USED.findall(settings)) - set(_values(settings)))
     if unset:
         raise InputError(
             f"gin settings: expected a value for {' and '.join(unset)}, which other settings "

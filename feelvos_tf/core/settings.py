@@ -117,13 +117,9 @@ def _annotations(function: Callable) -> dict[str, Any]:
     evaluated = {}
     for name, annotation in function.__annotations__.items():
         if isinstance(annotation, str):
-            expression = ast.fix_missing_locations(
-                _Unions().visit(ast.parse(annotation, mode="eval"))
-            )
+            expression = ast.unparse(_Unions().visit(ast.parse(annotation, mode="eval")))
             try:
-                annotation = eval(
-                    compile(expression, "<annotation>", "eval"), dict(names, Union=Union)
-                )
+                annotation = eval(expression, dict(names, Union=Union))
             except (NameError, AttributeError, TypeError):  # A type that only type checkers import.
                 continue
         evaluated[name] = annotation

@@ -66,8 +66,7 @@ class Summaries:
         if self._is_profiling and step >= self._profile_steps[1]:
             self.end()
         if is_due(step, self._picture_every_steps):
-            clip = {name: np.asarray(value) for name, value in first_clip.items()}
-            tf.summary.image("clip", training_picture(clip)[np.newaxis], step=step)
+            tf.summary.image("clip", training_picture(first_clip)[np.newaxis], step=step)
         if is_due(step, self._histogram_every_steps):
             for name, weight in self._weights.items():
                 tf.summary.histogram(name, tf.convert_to_tensor(weight), step=step)
@@ -90,7 +89,7 @@ def write_scalars(scalars: Mapping[str, float], step: int) -> None:
         tf.summary.scalar(name, value, step=step)
 
 
-def training_picture(clip: Mapping[str, np.ndarray]) -> np.ndarray:
+def training_picture(clip: Mapping[str, tf.Tensor | np.ndarray]) -> np.ndarray:
     """Returns all inputs and outputs of one clip in one picture.
 
     First row: the reference with its mask, then the current frame plain, with the prediction and
