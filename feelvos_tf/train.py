@@ -106,9 +106,7 @@ def train(model_dir: str, is_dry_run: bool = False) -> int:
                 _dry_run(make_trainer, model_dir, batches_from, strategy.num_replicas_in_sync)
                 return 0
             with only_process(model_dir) if workers.is_chief else contextlib.nullcontext():
-                trainer = make_trainer(model_dir)
-                trainer.train(batches_from)
-                return trainer.stopped_by
+                return make_trainer(model_dir).train(batches_from)
 
 
 def _dry_run(
@@ -122,14 +120,12 @@ def _dry_run(
 
     from feelvos_tf.data import tfrecords
     from feelvos_tf.data.input_pipeline import WHOLE, BatchShare
-    from feelvos_tf.training import dry_run
 
     batch_size = batches_from(0, WHOLE).element_spec["images"].shape[0]
     parts = gin.get_bindings("Trainer").get("gradient_accumulation_steps", 1)
     BatchShare(parts, replicas).clips_per_replica(batch_size)
-    with dry_run.copy_of_run(model_dir) as copy:
-        trainer = make_trainer(copy, gradient_accumulation_steps=batch_size // replicas)
-        trial = trainer.try_out(batches_from)
+    trainer = make_trainer(model_dir, gradient_accumulation_steps=batch_size // replicas)
+    trial = trainer.try_out(batches_from)
     for pattern in tfrecords.as_list(gin.get_bindings("training_dataset")["records"]):
         videos = tfrecords.find_videos(pattern)
         found = cli.count(len(videos.paths), "videos")

@@ -28,7 +28,6 @@ _REFUSALS = {
     errno.ENOSPC: "no space is left on the disk",
     errno.EDQUOT: "the disk quota is used up",
 }
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 # On a shared disk, locks held by another machine may be invisible.
 _MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
 _TEMPORARY = re.compile(rf"\..*\.writing-{_MACHINE}-[0-9a-f]{{8}}(\.[^.]*)?", re.DOTALL)
@@ -53,13 +52,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     if os.path.isdir(target):
         raise InputError(f"{target}: expected a file to write, found a folder; name one in it")
     with _temporary_beside(target) as temporary:
-        try:
-            yield temporary
-            temporary.replace(target)
-        except OSError as error:
-            if error.errno in _FULL:
-                raise refusal(target, error) from error
-            raise
+        yield temporary
+        temporary.replace(target)
 
 
 @contextlib.contextmanager
@@ -79,8 +73,6 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         try:
             yield temporary
             os.replace(temporary, target)
-        except OSError as error:
-            raise refusal(target, error) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -95,7 +87,8 @@ def check_new(path: str | os.PathLike[str]) -> None:
 def _temporary_beside(target: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a new, locked file beside `target`, which is removed or renamed in the end.
 
-    Parent folders are created, and what killed processes left there is removed.
+    Parent folders are created, and what killed processes left there is removed. A full disk in the
+    block is an InputError.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +98,10 @@ def _temporary_beside(target: pathlib.Path) -> Iterator[pathlib.Path]:
         raise refusal(target, error) from error
     try:
         yield temporary
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise refusal(target, error) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
         os.close(handle)
@@ -160,7 +157,5 @@ def refusal(target: pathlib.Path, error: Exception) -> InputError:
     number = getattr(error, "errno", None)
     if os.strerror(errno.ENOSPC) in str(error):  # TensorFlow's errors have no errno.
         number = errno.ENOSPC
-    reason = _REFUSALS.get(number)
-    if reason is None:
-        reason = getattr(error, "strerror", None) or first_line(error)
+    reason = _REFUSALS.get(number) or getattr(error, "strerror", None) or first_line(error)
     return InputError(f"{target}: cannot be written, {reason}")

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 _END = object()
+_DEPTH = 2  # How many items are computed in advance, and how many calls may be queued.
 
 
 class Stopwatch:
@@ -31,18 +32,17 @@ class Stopwatch:
             self.seconds += time.perf_counter() - begin
 
 
-def prefetched(items: Iterable[T], waited: Stopwatch | None = None, depth: int = 2) -> Iterator[T]:
+def prefetched(items: Iterable[T], waited: Stopwatch | None = None) -> Iterator[T]:
     """Yields the items while the next ones are computed in the background.
 
     Args:
       items: computed in one thread, in order.
       waited: measures the time spent waiting for items.
-      depth: how many are computed in advance.
     """
     waited = waited or Stopwatch()
     iterator = iter(items)
     with ThreadPoolExecutor(max_workers=1) as reader:
-        upcoming = collections.deque(reader.submit(next, iterator, _END) for _ in range(depth))
+        upcoming = collections.deque(reader.submit(next, iterator, _END) for _ in range(_DEPTH))
         while (item := waited.result(upcoming.popleft())) is not _END:
             yield item
             upcoming.append(reader.submit(next, iterator, _END))
@@ -55,15 +55,9 @@ class Background:
     queued after it are dropped.
     """
 
-    def __init__(self, waited: Stopwatch | None = None, depth: int = 2):
-        """Starts the thread.
-
-        Args:
-          waited: measures the time that `submit` spends waiting.
-          depth: how many calls may be queued.
-        """
+    def __init__(self, waited: Stopwatch | None = None):
+        """Starts the thread; `waited` measures the time that `submit` spends waiting."""
         self._waited = waited or Stopwatch()
-        self._depth = depth
         self._worker = ThreadPoolExecutor(max_workers=1)
         self._has_failed = False
         self._pending: collections.deque[Future] = collections.deque()
@@ -79,7 +73,7 @@ class Background:
 
     def submit(self, function: Callable[..., object], *arguments: object) -> None:
         """Queues a call; waits while the queue is full."""
-        while len(self._pending) >= self._depth:
+        while len(self._pending) >= _DEPTH:
             self._waited.result(self._pending.popleft())
         self._pending.append(self._worker.submit(self._call, function, *arguments))
 

@@ -18,7 +18,7 @@ def test_items_come_in_order_and_are_computed_ahead():
             made.append(number)
             yield number
 
-    ahead = prefetched(items(), depth=2)
+    ahead = prefetched(items())
     assert next(ahead) == 0
     time.sleep(0.2)
     assert made == [0, 1]
@@ -51,7 +51,7 @@ def test_a_failing_call_is_reported_and_later_calls_are_dropped():
         go_on.wait(10)
         raise KeyError("disk")
 
-    with pytest.raises(KeyError, match="disk"), Background(depth=3) as worker:
+    with pytest.raises(KeyError, match="disk"), Background() as worker:
         worker.submit(fail)
         worker.submit(done.append, 1)
         go_on.set()
@@ -66,7 +66,7 @@ def test_the_block_s_own_error_takes_precedence():
 
 def test_waiting_is_measured():
     waited = Stopwatch()
-    with Background(waited, depth=1) as worker:
-        for _ in range(3):
+    with Background(waited) as worker:
+        for _ in range(4):
             worker.submit(time.sleep, 0.1)
     assert 0.15 < waited.seconds < 5

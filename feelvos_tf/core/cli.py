@@ -45,12 +45,7 @@ EXIT_INPUT_ERROR = 1
 EXIT_INTERRUPTED = 130
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 # Drops INFO lines and the line above the first of them, but not warnings.
-_START_UP_LINES = (
-    "-e",
-    "/^WARNING: All log messages before absl::InitializeLog/d",
-    "-e",
-    "/^I[0-9]{4} /d",
-)
+_START_UP_LINES = "/^WARNING: All log messages before absl::InitializeLog/d; /^I[0-9]{4} /d"
 _SECONDS_FOR_LAST_LINES = 1.0
 _CPUINFO = pathlib.Path("/proc/cpuinfo")  # Only on Linux.
 _GROUPS = "__groups_of_flags"  # Attribute of FlagValues: title of a group -> names of flags.
@@ -205,7 +200,7 @@ def _without_start_up_lines() -> Iterator[None]:
     sys.stderr.flush()
     stderr = os.dup(2)
     filtering = subprocess.Popen(
-        [sed, "-u", "-E", *_START_UP_LINES], stdin=subprocess.PIPE, stdout=stderr
+        [sed, "-u", "-E", _START_UP_LINES], stdin=subprocess.PIPE, stdout=stderr
     )
     os.dup2(filtering.stdin.fileno(), 2)
     filtering.stdin.close()
@@ -320,19 +315,14 @@ def _sentence(error: Exception) -> str | None:
     if getattr(error, "errno", None) == errno.ENOSPC or (
         from_tensorflow and os.strerror(errno.ENOSPC) in str(error)
     ):
-        return f"no space left on the disk while writing {_file_name(error) or 'output'}"
+        # In TensorFlow's messages, a semicolon follows the file.
+        found = re.search(r"(\S+); ", str(error))
+        file = getattr(error, "filename", None) or (found[1] if found else "output")
+        return f"no space left on the disk while writing {file}"
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}"
     return None
-
-
-def _file_name(error: Exception) -> str | None:
-    """Returns the file that an error is about; in TensorFlow's messages a semicolon follows it."""
-    if isinstance(error, OSError):
-        return error.filename
-    found = re.search(r"(\S+); ", str(error))
-    return found[1] if found else None
 
 
 def _fail(message: str, code: int) -> NoReturn:

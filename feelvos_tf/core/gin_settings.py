@@ -10,9 +10,8 @@ import difflib
 import os
 import pathlib
 import re
-import tokenize
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import gin
 from absl import flags
@@ -21,36 +20,22 @@ from gin import config_parser
 from feelvos_tf.core import atomic_files, cli, settings
 from feelvos_tf.core.errors import InputError
 
+_Text = tuple[str, str]  # The file or flag that gin statements come from, and the statements.
+
 PROJECT_ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PACKAGE = PROJECT_ROOT / "feelvos_tf"  # Holds gin_configs/ if installed from a wheel.
 OPERATIVE_CONFIG = "operative_config.gin"
 _EVALUATION = "evaluation"
-_MACRO_SET = re.compile(r"^([\w/]+) =", re.MULTILINE)
 _MACRO_USED = re.compile(r"%([\w/]+)")
 _STRING = re.compile(r"""(['"]).*?\1""")
 # A binding's name, and its value including indented continuation lines.
 _STATEMENT = re.compile(r"^([\w./]+)( = .*(?:\n[ \t]+\S.*)*)", re.MULTILINE)
 _ONE_LINE = 1_000_000
 _INCLUDE = re.compile(r"""include\s+(['"])(.+)\1\s*(#.*)?""")
-_PARSE_ERRORS = (
-    ImportError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    tokenize.TokenError,
-)
 _UNKNOWN = re.compile(r"No configurable matching (?:reference )?'@?(?:[\w.]*[/.])?(\w+)")
 _LAST_WORD = re.compile(r"[A-Z]?[a-z]*\d*$")
+_INNERMOST = re.compile(r"In call to configurable '([^']*)'")
 _MISSING_BINDING = ("No values supplied by Gin", "Required bindings for")
-
-
-class _Text(NamedTuple):
-    """Gin statements, and the file or flag that they come from."""
-
-    place: str
-    statements: str
 
 
 def define_flags(
@@ -144,19 +129,23 @@ def save_operative(model_dir: str | os.PathLike[str]) -> None:
 def changed_since(model_dir: str | os.PathLike[str]) -> list[str]:
     """Describes the settings in use whose values differ from those of the run in `model_dir`."""
     path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
-    before = dict(_STATEMENT.findall(path.read_text())) if path.is_file() else {}
-    now = dict(_STATEMENT.findall(gin.operative_config_str(max_line_length=100)))
+    before = _values(path.read_text()) if path.is_file() else {}
+    now = _values(gin.operative_config_str(max_line_length=100))
     return [
-        f"{name} {' '.join(value.split())}, was {' '.join(before[name].split()[1:])}"
+        f"{name} = {value}, was {before[name]}"
         for name, value in now.items()
-        if value.split() != before.get(name, value).split()
+        if value != before.get(name, value)
     ]
 
 
 def bound() -> dict[str, str]:
     """Returns the settings bound so far, name -> value as gin writes it on one line."""
-    statements = _STATEMENT.findall(gin.config_str(max_line_length=_ONE_LINE))
-    return {name: " ".join(value.split()[1:]) for name, value in statements}
+    return _values(gin.config_str(max_line_length=_ONE_LINE))
+
+
+def _values(config: str) -> dict[str, str]:
+    """Returns the settings in gin's text, name -> value without line breaks."""
+    return {name: " ".join(value.split()[1:]) for name, value in _STATEMENT.findall(config)}
 
 
 def evaluation_scope() -> contextlib.AbstractContextManager:
@@ -193,7 +182,8 @@ def input_errors() -> Iterator[None]:
     except (RuntimeError, TypeError) as error:
         if not any(mark in str(error) for mark in _MISSING_BINDING):
             raise
-        name = _innermost_configurable(error)
+        found = _INNERMOST.search(str(error))
+        name = found[1] if found else "a configurable"
         without = f", or write @{name} without brackets" if f"@{name}()" in gin.config_str() else ""
         raise InputError(
             f"gin settings: {_without_call_chain(error).splitlines()[0]} (of {name}); bind it in a "
@@ -216,7 +206,7 @@ def find(name: str) -> str:
 def _given(gin_files: Sequence[str], gin_params: Sequence[str]) -> list[_Text]:
     """Returns the statements of the files and bindings given."""
     paths = [find(name) for name in gin_files]
-    params = [_Text(f"--gin_param={param!r}", param) for param in gin_params]
+    params = [(f"--gin_param={param!r}", param) for param in gin_params]
     return [text for path in paths for text in _texts(path)] + params
 
 
@@ -230,17 +220,18 @@ def _texts(path: str, including: tuple[str, ...] = ()) -> Iterator[_Text]:
         raise InputError(f"gin settings ({path}): the file includes itself")
     with _parse_errors(path):
         lines = pathlib.Path(path).read_text().splitlines()
-    begin = 0
-    for number, line in enumerate([*lines, None]):
-        include = line is not None and _INCLUDE.fullmatch(line)
-        if line is None or include:
-            # Leading empty lines keep the line numbers in messages correct.
-            yield _Text(path, "\n" * begin + "\n".join(lines[begin:number]))
-            begin = number + 1
-        if include:
-            with _parse_errors(f"{path}, line {begin}"):
-                included = find(include[2])
-            yield from _texts(included, (*including, path))
+    statements = []
+    for number, line in enumerate(lines, start=1):
+        include = _INCLUDE.fullmatch(line)
+        if include is None:
+            statements.append(line)
+            continue
+        yield path, "\n".join(statements)
+        statements = [""] * number  # Keeps the line numbers in messages correct.
+        with _parse_errors(f"{path}, line {number}"):
+            included = find(include[2])
+        yield from _texts(included, (*including, path))
+    yield path, "\n".join(statements)
 
 
 def _bind(saved: Iterable[_Text], given: Sequence[_Text]) -> None:
@@ -254,22 +245,12 @@ def _bind(saved: Iterable[_Text], given: Sequence[_Text]) -> None:
     _refuse_unused_macros([f"{s.scope}/{s.selector}".lstrip("/") for s in macros])
 
 
-class _IgnoreValues(config_parser.ParserDelegate):
-    """Ignores references in gin statements: only the names they bind are needed."""
-
-    def configurable_reference(self, scoped_configurable_name: str, evaluate: bool) -> None:
-        del scoped_configurable_name, evaluate
-
-    def macro(self, scoped_name: str) -> None:
-        del scoped_name
-
-
 def _bindings(texts: Sequence[_Text]) -> list[Any]:
     """Returns gin's `BindingStatement`s (scope, selector, arg_name) of texts already parsed."""
     return [
         statement
-        for text in texts
-        for statement in config_parser.ConfigParser(text.statements, _IgnoreValues())
+        for _, statements in texts
+        for statement in config_parser.ConfigParser(statements, gin.config.ParserDelegate())
         if isinstance(statement, config_parser.BindingStatement)
     ]
 
@@ -277,7 +258,7 @@ def _bindings(texts: Sequence[_Text]) -> list[Any]:
 def _refuse_unset_macros() -> None:
     """Raises InputError for macros that settings refer to but nothing sets, such as records."""
     settings = _STRING.sub("''", gin.config_str())
-    unset = sorted(set(_MACRO_USED.findall(settings)) - set(_MACRO_SET.findall(settings)))
+    unset = sorted(set(_MACRO_USED.findall(settings)) - set(_values(settings)))
     if unset:
         raise InputError(
             f"gin settings: expected a value for {' and '.join(unset)}, which other settings "
@@ -312,8 +293,8 @@ def _parse_errors(place: str) -> Iterator[None]:
     """Turns gin's parse errors into one sentence."""
     try:
         yield
-    except (InputError, *_PARSE_ERRORS) as error:
-        sentence = _one_line(error)
+    except Exception as error:  # Gin raises errors of many classes.
+        sentence = " ".join(_without_call_chain(error).split())
         raise InputError(f"gin settings ({place}): {sentence}{_alternatives(sentence)}") from error
 
 
@@ -331,17 +312,5 @@ def _alternatives(sentence: str) -> str:
     return f"; did you mean {' or '.join(names[name] for name in near)}?"
 
 
-def _one_line(error: Exception) -> str:
-    """Returns the error message, including the line of the settings, as a single line."""
-    lines = _without_call_chain(error).splitlines()
-    return " ".join(line.strip() for line in lines if line.strip())
-
-
 def _without_call_chain(error: Exception) -> str:
     return str(error).split("\n  In call to configurable")[0]
-
-
-def _innermost_configurable(error: Exception) -> str:
-    """Returns the name of the configurable that gin was calling when it raised `error`."""
-    parts = str(error).split("In call to configurable '")
-    return parts[1].split("'")[0] if len(parts) > 1 else "a configurable"

@@ -71,12 +71,6 @@ def register(target: Target) -> Target:
     return gin.register(_with_checks(target))
 
 
-def check(setting: str, annotation: Any, value: Any) -> None:
-    """Raises InputError unless the evaluated annotation allows the value of the setting."""
-    if not _fits(value, annotation):
-        raise InputError(f"{setting}: expected {_described(annotation)}, found {value!r}")
-
-
 def check_scales(part: str, min_scale: float, max_scale: float) -> None:
     """Raises InputError unless 0 < min_scale <= max_scale.
 
@@ -106,8 +100,9 @@ def _checked(function: Callable, part: str) -> Callable:
     def wrapper(*args, **kwargs):
         annotations = _annotations(function)
         for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
-            if name in annotations:
-                check(f"{part}.{name}", annotations[name], value)
+            kind = annotations.get(name, Any)
+            if not _fits(value, kind):
+                raise InputError(f"{part}.{name}: expected {_described(kind)}, found {value!r}")
         return function(*args, **kwargs)
 
     # Gin looks here for the names that may be bound.
@@ -122,13 +117,9 @@ def _annotations(function: Callable) -> dict[str, Any]:
     evaluated = {}
     for name, annotation in function.__annotations__.items():
         if isinstance(annotation, str):
-            expression = ast.fix_missing_locations(
-                _UNIONS.visit(ast.parse(annotation, mode="eval"))
-            )
+            expression = ast.unparse(_Unions().visit(ast.parse(annotation, mode="eval")))
             try:
-                annotation = eval(
-                    compile(expression, "<annotation>", "eval"), dict(names, Union=Union)
-                )
+                annotation = eval(expression, dict(names, Union=Union))
             except (NameError, AttributeError, TypeError):  # A type that only type checkers import.
                 continue
         evaluated[name] = annotation
@@ -146,14 +137,16 @@ class _Unions(ast.NodeTransformer):
         return ast.Subscript(ast.Name("Union", ast.Load()), both, ast.Load())
 
 
-_UNIONS = _Unions()
-
-
 def _fits(value: Any, kind: Any) -> bool:
     """Returns whether a type allows a value."""
     outer, inner = typing.get_origin(kind), typing.get_args(kind)
     if outer is Annotated:
-        return _fits(value, inner[0]) and all(_is_in(value, each) for each in inner[1:])
+        number, (least, most) = inner
+        return (
+            _fits(value, number)
+            and (least is None or value >= least)
+            and (most is None or value <= most)
+        )
     if outer is Union:
         return any(_fits(value, each) for each in inner)
     if outer is Literal:
@@ -180,38 +173,23 @@ def _entries_fit(values: Sequence[Any], outer: Any, inner: tuple[Any, ...]) -> b
     return len(values) == len(inner) and all(map(_fits, values, inner))
 
 
-def _is_in(value: Any, allowed: Any) -> bool:
-    if value is None or not isinstance(allowed, Between):
-        return True
-    least, most = allowed
-    return (least is None or value >= least) and (most is None or value <= most)
-
-
 def _described(kind: Any) -> str:
     """Returns a type as shown to users: `int of 1 or more`, `tuple[int, int]`, `'max' or 'avg'`."""
     outer, inner = typing.get_origin(kind), typing.get_args(kind)
     if outer is Annotated:
-        ranges = [_described_range(each) for each in inner[1:] if isinstance(each, Between)]
-        return " of ".join([_described(inner[0]), *ranges])
+        number, (least, most) = inner
+        if most is None:
+            return f"{_described(number)} of {least} or more"
+        allowed = f"at most {most}" if least is None else f"{least} to {most}"
+        return f"{_described(number)} of {allowed}"
     if outer is Union:
         return " | ".join(map(_described, inner))
     if outer is Literal:
-        return _joined([repr(each) for each in inner])
+        *others, last = map(repr, inner)
+        return f"{', '.join(others)} or {last}" if others else last
     if kind in (None, type(None)):
         return "None"
     if kind is Ellipsis:
         return "..."
     name = getattr(outer or kind, "__name__", str(kind))
     return f"{name}[{', '.join(map(_described, inner))}]" if inner else name
-
-
-def _described_range(allowed: Between) -> str:
-    least, most = allowed
-    if most is None:
-        return f"{least} or more"
-    return f"at most {most}" if least is None else f"{least} to {most}"
-
-
-def _joined(words: Sequence[str]) -> str:
-    *others, last = words
-    return f"{', '.join(others)} or {last}" if others else last

@@ -7,16 +7,18 @@ another kind.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import pathlib
 import stat
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.core.errors import InputError, first_line
 
 MAX_TEXT_BYTES = 1 << 26
 MAX_JSON_BYTES = 1 << 28
@@ -30,12 +32,8 @@ def check_is_file(path: str | os.PathLike[str], what: str) -> None:
       path: the file.
       what: what was expected there, e.g. "a picture".
     """
-    try:
+    with _errors_about(path, what):
         mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        raise InputError(f"{path}: expected {what}, found no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: the path contains NUL.
-        raise InputError(f"{path}: expected {what} ({error})") from error
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "something that is not a file"
         raise InputError(f"{path}: expected {what}, found {kind}")
@@ -44,16 +42,13 @@ def check_is_file(path: str | os.PathLike[str], what: str) -> None:
 def read_bytes(path: str | os.PathLike[str], what: str, max_bytes: int) -> bytes:
     """Returns the contents of a file of at most `max_bytes`."""
     check_is_file(path, what)
-    file = pathlib.Path(path)
-    try:
-        if file.stat().st_size > max_bytes:
+    with _errors_about(path, what):
+        size = os.path.getsize(path)
+        if size > max_bytes:
             raise InputError(
-                f"{path}: expected {what} of at most {max_bytes >> 20} MiB, found "
-                f"{file.stat().st_size >> 20}"
+                f"{path}: expected {what} of at most {max_bytes >> 20} MiB, found {size >> 20}"
             )
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: expected {what} ({error})") from error
+        return pathlib.Path(path).read_bytes()
 
 
 def sha256_of(path: pathlib.Path) -> str:
@@ -67,35 +62,33 @@ def sha256_of(path: pathlib.Path) -> str:
 
 def read_text(path: str | os.PathLike[str], what: str) -> str:
     """Returns the text of a UTF-8 file, with or without a byte order mark."""
-    try:
+    with _errors_about(path, f"{what} in UTF-8"):
         return read_bytes(path, what, MAX_TEXT_BYTES).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: expected {what} in UTF-8, found other bytes ({error.reason} at byte "
-            f"{error.start})"
-        ) from error
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> Any:
     """Returns the value in a JSON file."""
-    content = read_bytes(path, what, MAX_JSON_BYTES)
-    try:
-        return json.loads(content)
-    # Text that is not UTF-8 and numbers with thousands of digits raise ValueErrors as well.
-    except ValueError as error:
-        raise InputError(f"{path}: expected {what} ({error})") from error
-    except RecursionError as error:
-        raise InputError(f"{path}: expected {what}, found JSON nested too deep") from error
+    with _errors_about(path, what):
+        return json.loads(read_bytes(path, what, MAX_JSON_BYTES))
 
 
 def read_npz(path: str | os.PathLike[str], what: str) -> dict[str, np.ndarray]:
     """Returns all arrays of an .npz archive; only numbers and text are read, never objects."""
     check_is_file(path, what)
+    with _errors_about(path, what), np.load(path, allow_pickle=False) as arrays:
+        size = sum(entry.file_size for entry in arrays.zip.infolist())
+        if size > MAX_NPZ_BYTES:
+            raise ValueError(f"{size >> 20} MiB, more than {MAX_NPZ_BYTES >> 20}")
+        return {name: arrays[name] for name in arrays.files}
+
+
+@contextlib.contextmanager
+def _errors_about(path: str | os.PathLike[str], what: str) -> Iterator[None]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            size = sum(entry.file_size for entry in arrays.zip.infolist())
-            if size > MAX_NPZ_BYTES:
-                raise ValueError(f"{size >> 20} MiB, more than {MAX_NPZ_BYTES >> 20}")
-            return {name: arrays[name] for name in arrays.files}
-    except Exception as error:  # Damaged files raise errors of many classes.
-        raise InputError(f"{path}: expected {what}, found {str(error)[:200]}") from error
+        yield
+    except InputError:
+        raise
+    except FileNotFoundError:
+        raise InputError(f"{path}: expected {what}, found no such file") from None
+    except Exception as error:  # Damaged files and odd names raise errors of many classes.
+        raise InputError(f"{path}: expected {what} ({first_line(error)[:200]})") from error

@@ -13,5 +13,5 @@ def test_archives_that_expand_beyond_the_limit_are_refused(tmp_path, monkeypatch
     assert path.stat().st_size < 1 << 14
     assert whole_files.read_npz(path, "a state")["zeros"].size == 3 << 20
     monkeypatch.setattr(whole_files, "MAX_NPZ_BYTES", 2 << 20)
-    with pytest.raises(InputError, match="expected a state, found 3 MiB, more than 2"):
+    with pytest.raises(InputError, match="expected a state .3 MiB, more than 2"):
         whole_files.read_npz(path, "a state")

@@ -10,11 +10,12 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
+from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path, in_use: str) -> Iterator[None]:
+def locked(folder: pathlib.Path, in_use: str, lock_file: str | None = None) -> Iterator[None]:
     """Locks `folder` for this process until the block ends.
 
     The operating system releases the lock when the process ends, for whatever reason.
@@ -22,17 +23,27 @@ def locked(folder: pathlib.Path, in_use: str) -> Iterator[None]:
     Args:
       folder: created if necessary; the block may rename or remove it.
       in_use: the message if another process holds it.
+      lock_file: name of a file in it to lock in its place, because the network file systems that
+        several machines share cannot lock folders.
 
     Raises:
       InputError: another process holds it, or it cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+        if lock_file is None:
+            handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
+        else:
+            handle = os.open(folder / lock_file, os.O_CREAT | os.O_WRONLY, 0o666)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written, {error.strerror or error}") from error
+        raise atomic_files.refusal(folder, error) from error
     try:
-        lock(handle, in_use)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            # Some network file systems have no locks; a single process still works there.
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise InputError(in_use) from None
         yield
     finally:
         os.close(handle)
@@ -43,21 +54,3 @@ def empty(folder: pathlib.Path) -> None:
     for entry in folder.iterdir():
         is_folder = entry.is_dir() and not entry.is_symlink()
         shutil.rmtree(entry) if is_folder else entry.unlink()
-
-
-def lock(handle: int, in_use: str) -> None:
-    """Locks an open file or folder until it is closed or the process ends.
-
-    Args:
-      handle: its descriptor.
-      in_use: the message if another process holds it.
-
-    Raises:
-      InputError: another process holds it.
-    """
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        # Some network file systems have no locks; a single process still works there.
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise InputError(in_use) from None

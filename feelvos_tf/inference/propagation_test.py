@@ -19,7 +19,22 @@ from feelvos_tf.inference.video_predictor import take_mask
 from feelvos_tf.media import masks, video
 from feelvos_tf.media.result_files import ObjectTable, ObjectVideos, RunLengths
 from feelvos_tf.testing import drawn_videos
-from feelvos_tf.testing.by_color import ByColor, davis_videos, run, with_later_object
+from feelvos_tf.testing.by_color import ByColor, davis_videos, run
+
+
+def with_later_object(folder, frames=5, first=2):
+    """Returns a video in which object 4 appears later, and the truth of its frames."""
+    (folder / "frames").mkdir()
+    truth = []
+    for frame in range(frames):
+        image, mask = drawn_videos.draw(frame, [1, 4] if frame >= first else [1])
+        Image.fromarray(image).save(folder / "frames" / f"{frame:05d}.png")
+        masks.write_mask(folder / "masks" / f"{frame:05d}.png", mask)
+        truth.append(mask)
+    later = {first: (folder / "masks" / f"{first:05d}.png", (4,))}
+    frames = video.open_frames(folder / "frames")
+    first_mask = folder / "masks" / "00000.png"
+    return input_video.InputVideo("video", frames, first_mask, later_masks=later), truth
 
 
 def test_an_object_that_appears_later_is_followed_from_its_mask_on(tmp_path):

@@ -190,7 +190,9 @@ def test_cross_entropy_over_the_hardest_pixels_later_in_training(release, model,
     model.aspp.dropout = fixed_dropout(None)
     [clip] = clip_logits(model, **batch, training=True)
     for step, expected in release["cross_entropy_at_steps"]:
-        loss = BootstrappedCrossEntropy().frame_loss(clip.logits, batch["labels"][0, 2], int(step))
+        loss = BootstrappedCrossEntropy().of_frames(
+            [(clip.logits, batch["labels"][0, 2])], int(step)
+        )
         np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
@@ -219,5 +221,5 @@ def test_three_steps_descend_as_in_the_release(release, train_step, model, varia
                 expected = release[f"after_step{i + 1}/{name}"]
                 assert_close_to_golden(sample(variables[name]), expected)
     [clip] = clip_logits(model, **batch, training=True)
-    loss = BootstrappedCrossEntropy().frame_loss(clip.logits, batch["labels"][0, 2], 3)
+    loss = BootstrappedCrossEntropy().of_frames([(clip.logits, batch["labels"][0, 2])], 3)
     np.testing.assert_allclose(loss, release["step_losses"][3, 1], rtol=rtol)

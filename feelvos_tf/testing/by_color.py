@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from PIL import Image
 
 from feelvos_tf.data import datasets
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.propagation import Outputs, propagate_videos
-from feelvos_tf.media import masks, video
 from feelvos_tf.media.result_files import OverlayFiles
-from feelvos_tf.testing import drawn_videos
 
 
 class ByColor:
@@ -24,11 +21,8 @@ class ByColor:
         self._learn(mask, np.unique(mask))
 
     def restore(self, state):
-        self._ids, self._colors, self._last = (
-            list(state["ids"]),
-            list(state["colors"]),
-            state["last"],
-        )
+        self._ids, self._colors = list(state["ids"]), list(state["colors"])
+        self._last = state["last"]
 
     @property
     def object_ids(self):
@@ -71,18 +65,3 @@ def run(found, output, settings=None, overwrite=False, make_predictor=ByColor, l
         return Outputs(output / video.name, (overlays,) if look else ())
 
     return propagate_videos(make_predictor, found, outputs_of, settings or {}, overwrite)
-
-
-def with_later_object(folder, frames=5, first=2):
-    """Returns a video in which object 4 appears later, and the truth of its frames."""
-    (folder / "frames").mkdir()
-    truth = []
-    for frame in range(frames):
-        image, mask = drawn_videos.draw(frame, [1, 4] if frame >= first else [1])
-        Image.fromarray(image).save(folder / "frames" / f"{frame:05d}.png")
-        masks.write_mask(folder / "masks" / f"{frame:05d}.png", mask)
-        truth.append(mask)
-    later = {first: (folder / "masks" / f"{first:05d}.png", (4,))}
-    frames = video.open_frames(folder / "frames")
-    first_mask = folder / "masks" / "00000.png"
-    return input_video.InputVideo("video", frames, first_mask, later_masks=later), truth

@@ -9,24 +9,20 @@ import numpy as np
 from PIL import Image
 
 from feelvos_tf.media import masks
+from feelvos_tf.testing import drawn_videos
 
 SIZE = (48, 80)
 
 
 def draw(frame: int, objects: Iterable[int], error: int = 0) -> np.ndarray:
-    """Returns uint8 ids [48, 80]: one disk per object, moving to the right.
+    """Returns uint8 ids [48, 80] as in `drawn_videos.draw`.
 
     Args:
       frame: position in the sequence.
       objects: the ids.
       error: pixels by which predicted disks are too low.
     """
-    y, x = np.mgrid[: SIZE[0], : SIZE[1]]
-    ids = np.zeros(SIZE, np.uint8)
-    for place, object_id in enumerate(objects):
-        center_y, center_x = 12 + 9 * place + error, 10 + 16 * place + 2 * frame
-        ids[(y - center_y) ** 2 + (x - center_x) ** 2 < 60] = object_id
-    return ids
+    return drawn_videos.draw(frame, objects, SIZE, lower=error)[1]
 
 
 def write_masks(folder: pathlib.Path, sequence: Sequence[np.ndarray], step: int = 1) -> None:
@@ -50,16 +46,7 @@ def write_davis(
     year: str = "2017",
 ) -> pathlib.Path:
     """Writes frames, masks and the split's list for sequences of drawn objects; returns `root`."""
-    for name, ids in objects.items():
-        write_images(root / "JPEGImages/480p" / name, frames)
-        sequence = [draw(i, ids) for i in range(frames)]
-        if year == "2016":
-            sequence = [(ids > 0).astype(np.uint8) * 255 for ids in sequence]
-        write_masks(root / "Annotations/480p" / name, sequence)
-    list_path = root / "ImageSets" / year / f"{split}.txt"
-    list_path.parent.mkdir(parents=True, exist_ok=True)
-    list_path.write_text("".join(f"{name}\n" for name in objects))
-    return root
+    return drawn_videos.write_davis(root, objects, frames, year, split)
 
 
 def write_predictions(

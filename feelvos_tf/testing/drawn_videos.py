@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -14,13 +14,18 @@ COLORS = np.array([[90, 110, 90], [220, 40, 40], [40, 60, 220], [230, 200, 40]],
 """Colors of the background and of the objects in the order they are drawn."""
 
 
-def draw(frame: int, ids: Iterable[int], size: tuple[int, int] = (48, 80)) -> tuple:
-    """Returns image uint8 [height, width, 3] and ids uint8 [height, width] of moving disks."""
+def draw(
+    frame: int, ids: Iterable[int], size: tuple[int, int] = (48, 80), lower: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns image uint8 [height, width, 3] and ids uint8 [height, width] of moving disks.
+
+    There is one disk per id; all are drawn `lower` pixels lower.
+    """
     y, x = np.mgrid[: size[0], : size[1]]
     mask = np.zeros(size, np.uint8)
     image = np.broadcast_to(COLORS[0], (*size, 3)).copy()
     for place, value in enumerate(ids):
-        center_y, center_x = 10 + 14 * place, 14 + 22 * place + 2 * frame
+        center_y, center_x = 10 + 14 * place + lower, 14 + 22 * place + 2 * frame
         inside = (y - center_y) ** 2 + (x - center_x) ** 2 < 50
         mask[inside] = value
         image[inside] = COLORS[1 + place]
@@ -28,7 +33,11 @@ def draw(frame: int, ids: Iterable[int], size: tuple[int, int] = (48, 80)) -> tu
 
 
 def write_davis(
-    root: pathlib.Path, sequences: dict[str, list[int]], num_frames: int = 5, year: str = "2017"
+    root: pathlib.Path,
+    sequences: dict[str, Sequence[int]],
+    num_frames: int = 5,
+    year: str = "2017",
+    split: str = "val",
 ) -> pathlib.Path:
     """Writes sequences (name -> ids) in DAVIS layout, nominally at 480p; returns `root`."""
     for name, ids in sequences.items():
@@ -43,9 +52,9 @@ def write_davis(
                 Image.fromarray((mask > 0).astype(np.uint8) * 255).save(path)
             else:
                 masks.write_mask(path, mask)
-    split = root / "ImageSets" / year / "val.txt"
-    split.parent.mkdir(parents=True)
-    split.write_text("\n".join(sequences) + "\n")
+    names = root / "ImageSets" / year / f"{split}.txt"
+    names.parent.mkdir(parents=True)
+    names.write_text("\n".join(sequences) + "\n")
     return root
 
 

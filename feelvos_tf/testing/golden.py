@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -65,10 +67,10 @@ def rule_weight(name: str, shape: tuple) -> np.ndarray:
 
 def build_rule_model(variant: str, output_stride: int) -> Feelvos:
     """Returns a Feelvos whose weights follow the rule."""
-    backbone = {
-        "mobilenet_v2": lambda: MobileNetV2(output_stride=output_stride),
-        "xception_65": lambda: Xception(65, output_stride),
-    }[variant]()
+    if variant == "mobilenet_v2":
+        backbone = MobileNetV2(output_stride=output_stride)
+    else:
+        backbone = Xception(65, output_stride)
     atrous_rates = (6, 12, 18) if output_stride == 16 else (12, 24, 36)
     model = Feelvos(backbone, atrous_rates, fold_batch_norm=not ROUNDS_LIKE_RELEASE)
     model.create_variables()
@@ -106,24 +108,16 @@ def recorded_outputs(layers: Iterable[tf.keras.layers.Layer]) -> Iterator[dict[s
     """Yields layer name -> output, filled in as layers are called; the first of several outputs."""
     outputs = {}
 
-    def record(layer: tf.keras.layers.Layer) -> None:
-        call = layer.call
+    def recording(layer: tf.keras.layers.Layer, call: Callable, *args, **kwargs) -> object:
+        output = call(*args, **kwargs)
+        outputs[layer.scope] = output[0] if isinstance(output, tuple) else output
+        return output
 
-        def recording(*args, **kwargs):
-            output = call(*args, **kwargs)
-            outputs[layer.scope] = output[0] if isinstance(output, tuple) else output
-            return output
-
-        layer.call = recording
-
-    layers = list(layers)
-    for layer in layers:
-        record(layer)
-    try:
-        yield outputs
-    finally:
+    with contextlib.ExitStack() as stack:
         for layer in layers:
-            del layer.call
+            call = functools.partial(recording, layer, layer.call)
+            stack.enter_context(mock.patch.object(layer, "call", call))
+        yield outputs
 
 
 def assert_close_to_golden(found: np.ndarray, expected: np.ndarray, tolerance: float = 1e-4):

@@ -5,7 +5,7 @@ import tensorflow as tf
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
-from feelvos_tf.training.batch_norm_calibration import calibrate_batch_norm
+from feelvos_tf.training.trainer import calibrate_batch_norm
 
 
 @pytest.fixture

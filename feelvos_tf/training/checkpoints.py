@@ -14,7 +14,7 @@ import tensorflow as tf
 from feelvos_tf.core import atomic_files, gin_settings, settings, working_folder
 from feelvos_tf.core.errors import InputError, first_line
 from feelvos_tf.models import packed_weights, release_checkpoint, weights
-from feelvos_tf.models.release_checkpoint import DamagedCheckpointError
+from feelvos_tf.models.release_checkpoint import DamagedCheckpointError, read_shapes
 from feelvos_tf.models.weights import checkpoint_of, load_weights
 from feelvos_tf.training.devices import Workers
 from feelvos_tf.training.progress_log import say
@@ -25,7 +25,6 @@ _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NAME = "ckpt"
 # TensorFlow's reader raises an IndexError for a truncated file.
 _DAMAGE = (tf.errors.OpError, IndexError)
-# A file, because the network file systems that several machines share cannot lock folders.
 _LOCK_FILE = ".training.lock"
 
 
@@ -45,7 +44,7 @@ class Checkpoints:
         workers: Workers,
         max_to_keep: settings.PositiveInt = 5,
     ):
-        """Finds the existing checkpoints without reading them.
+        """Finds the existing checkpoints without reading them; writes nothing.
 
         Args:
           model_dir: folder of the run.
@@ -56,9 +55,6 @@ class Checkpoints:
           max_to_keep: older checkpoints are deleted.
         """
         self._workers = workers
-        if workers.is_chief:
-            _remove_unfinished(pathlib.Path(model_dir))
-            _find_again(pathlib.Path(model_dir))
         self._model_dir = model_dir
         self._model = model
         self._named_variables = dict(named_variables)
@@ -125,7 +121,7 @@ class Checkpoints:
         return path
 
     def _resume_from_newest(self) -> str | None:
-        paths = self._manager.checkpoints
+        paths = self._manager.checkpoints or _paths_in(self._model_dir)
         for path in reversed(paths):
             try:
                 self._restore_state(path)
@@ -141,15 +137,36 @@ class Checkpoints:
         return None
 
     def _restore_state(self, path: str) -> None:
-        shapes = dict(_list_variables(path))
+        """Restores all; refuses a checkpoint that lacks parts of it or has other shapes."""
+        try:
+            checkpoint = self._fitting(path, dict(tf.train.list_variables(path)))
+            checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
+        except (AssertionError, ValueError) as error:
+            raise InputError(
+                f"{path}: expected a checkpoint of the model as it is configured now, found "
+                f"another ({first_line(error)}); use another --model_dir or that run's settings"
+            ) from error
+        except _DAMAGE as error:
+            raise DamagedCheckpointError(
+                f"{path}: the checkpoint is damaged ({first_line(error)})"
+            ) from error
+
+    def _fitting(self, path: str, shapes: Mapping[str, list[int]]) -> tf.train.Checkpoint:
+        """Returns what is to be restored from a checkpoint with these contents.
+
+        Raises:
+          InputError: the contents do not fit; the message names a variable or a setting.
+        """
         # TensorFlow would not name the variable that does not fit.
         for name, variable in self._named_variables.items():
             weights.key_of(name, variable, shapes, path)
         parts = {name.split("/")[0] for name in shapes}
-        optional = [part for part in ("optimizer", "loss_scale") if part in parts]
-        if "optimizer" in parts:
-            self._check_optimizer(
-                path, {n.split("/")[1] for n in shapes if n.startswith("optimizer/")}
+        slots = {name.split("/")[1] for name in shapes if name.startswith("optimizer/")}
+        if not all(hasattr(self._state.optimizer, slot) for slot in slots):
+            raise InputError(
+                f"{path}: expected a checkpoint of Trainer.optimizer = "
+                f"@{type(self._state.optimizer).__name__}, found one of another optimizer "
+                f"({', '.join(sorted(slots))}); use another --model_dir or that run's optimizer"
             )
         if self._state.average is not None and "average" not in parts:
             raise InputError(
@@ -157,16 +174,8 @@ class Checkpoints:
                 "Trainer.average_decay asks for, found one without; use another --model_dir or "
                 "Trainer.average_decay = 0.0"
             )
-        _restore(checkpoint_of(self._named_variables, **self._saved(*optional)), path)
-
-    def _check_optimizer(self, path: str, slots: Collection[str]) -> None:
-        """Raises InputError if a checkpoint's slots are those of another optimizer."""
-        if not all(hasattr(self._state.optimizer, slot) for slot in slots):
-            raise InputError(
-                f"{path}: expected a checkpoint of Trainer.optimizer = "
-                f"@{type(self._state.optimizer).__name__}, found one of another optimizer "
-                f"({', '.join(sorted(slots))}); use another --model_dir or that run's optimizer"
-            )
+        optional = parts & {"optimizer", "loss_scale"}
+        return checkpoint_of(self._named_variables, **self._saved(*optional))
 
     def initialize(self, prefix: str, last_layers: bool) -> Collection[str]:
         """Loads the weights of a fresh run; returns the release names of the variables set.
@@ -187,37 +196,13 @@ class Checkpoints:
             raise InputError(
                 f"InitialWeights.checkpoint: expected a file {prefix}.index, found no such file"
             )
-        if _OBJECT_GRAPH in dict(_list_variables(prefix)):
+        if _OBJECT_GRAPH in read_shapes(prefix):
             load_weights(self._model, prefix)
             return list(self._named_variables)
         restored = release_checkpoint.initialize_from_deeplab(
             self._model, prefix, initialize_last_layer=last_layers
         )
         return restored.matched
-
-
-def _restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
-    """Restores all of `checkpoint`; refuses a file that lacks parts of it or has other shapes."""
-    try:
-        checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError) as error:
-        raise InputError(
-            f"{path}: expected a checkpoint of the model as it is configured now, found another "
-            f"({first_line(error)}); use another --model_dir or the settings of that run"
-        ) from error
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
-
-
-def _list_variables(path: str) -> list[tuple[str, list[int]]]:
-    try:
-        return tf.train.list_variables(path)
-    except _DAMAGE as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: str, error: Exception) -> DamagedCheckpointError:
-    return DamagedCheckpointError(f"{path}: the checkpoint is damaged ({first_line(error)})")
 
 
 def _remove_unfinished(folder: pathlib.Path) -> None:
@@ -230,53 +215,46 @@ def _remove_unfinished(folder: pathlib.Path) -> None:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
+def _paths_in(folder: str | os.PathLike[str]) -> list[str]:
+    """Returns the paths of the checkpoints in a folder, the oldest first."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    found = (re.fullmatch(rf"{_NAME}-(\d+)\.index", name) for name in names)
+    steps = sorted(int(match[1]) for match in found if match)
+    return [os.path.join(folder, f"{_NAME}-{step}") for step in steps]
+
+
 def _find_again(folder: pathlib.Path) -> None:
     """Writes the file `checkpoint`, TensorFlow's list of checkpoints, if there is no usable one.
 
     Without it, or without its timestamps, as after an edit by hand, TensorFlow finds none of them.
     """
-    if not folder.is_dir():
+    state, paths = tf.train.get_checkpoint_state(str(folder)), _paths_in(folder)
+    if not paths or (state and state.all_model_checkpoint_timestamps):
         return
-    state = tf.train.get_checkpoint_state(str(folder))
-    if state and state.all_model_checkpoint_timestamps:
-        return
-    steps = sorted(
-        int(found[1])
-        for found in (re.fullmatch(rf"{_NAME}-(\d+)\.index", p.name) for p in folder.iterdir())
-        if found
-    )
-    if steps:
-        say(f"{folder}: no usable file `checkpoint`, found {len(steps)} checkpoints without it")
-        lines = [f'model_checkpoint_path: "{_NAME}-{steps[-1]}"']
-        for step in steps:
-            written = (folder / f"{_NAME}-{step}.index").stat().st_mtime
-            lines.append(f'all_model_checkpoint_paths: "{_NAME}-{step}"')
-            lines.append(f"all_model_checkpoint_timestamps: {written}")
-        with atomic_files.replacing(folder / "checkpoint") as temporary:
-            temporary.write_text("\n".join(lines) + "\n")
+    say(f"{folder}: no usable file `checkpoint`, found {len(paths)} checkpoints without it")
+    lines = [f'model_checkpoint_path: "{os.path.basename(paths[-1])}"']
+    for path in paths:
+        lines.append(f'all_model_checkpoint_paths: "{os.path.basename(path)}"')
+        lines.append(f"all_model_checkpoint_timestamps: {os.path.getmtime(path + '.index')}")
+    with atomic_files.replacing(folder / "checkpoint") as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
 
 
 @contextlib.contextmanager
 def only_process(model_dir: str | os.PathLike[str]) -> Iterator[None]:
     """Keeps other training processes out of a folder inside the block; creates it if needed.
 
-    The operating system releases the lock when the process ends, however it ends.
+    What a killed process left there is removed, and a lost list of checkpoints is restored.
 
     Raises:
       InputError: another process is training there, or the folder cannot be written to.
     """
     folder = pathlib.Path(model_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / _LOCK_FILE, os.O_CREAT | os.O_WRONLY, 0o666)
-    except OSError as error:
-        raise atomic_files.refusal(folder, error) from error
-    try:
-        working_folder.lock(
-            handle,
-            f"{folder}: another process is training in this folder; wait until it ends or choose "
-            "another --model_dir",
-        )
+    in_use = (
+        f"{folder}: another process is training in this folder; wait until it ends or choose "
+        "another --model_dir"
+    )
+    with working_folder.locked(folder, in_use, _LOCK_FILE):
+        _remove_unfinished(folder)
+        _find_again(folder)
         yield
-    finally:
-        os.close(handle)

@@ -128,12 +128,16 @@ def _fed_back(logits: tf.Tensor, embeddings: tf.Tensor, size: tf.Tensor, feedbac
       size: int32 `[2]`, height and width of the frame.
       feedback: see `roll_out`.
     """
-    full_logits = resize_bilinear(tf.stop_gradient(logits), size)[..., 0]
-    winners = tf.argmax(full_logits, 0, output_type=tf.int32)
-    indices = resize_nearest(winners, tf.shape(embeddings)[:2])
+    indices = resize_nearest(predicted_indices(logits, size), tf.shape(embeddings)[:2])
     if feedback == "probabilities":
         return Previous(embeddings, indices, tf.nn.softmax(logits, 0)[..., 0])
     return Previous(embeddings, indices, object_labels.one_hot(indices, tf.shape(logits)[0]))
+
+
+def predicted_indices(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Returns the object with the largest upsampled logit, int32 of `size` [height, width]."""
+    full_logits = resize_bilinear(tf.stop_gradient(logits), size)[..., 0]
+    return tf.argmax(full_logits, 0, output_type=tf.int32)
 
 
 def fold_in(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:

@@ -18,7 +18,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -87,13 +87,13 @@ def distribution(
     if strategy == "one_device":
         has_gpu = tf.config.list_physical_devices("GPU")
         return tf.distribute.OneDeviceStrategy("/gpu:0" if has_gpu else "/cpu:0")
-    return tf.distribute.MirroredStrategy(_checked_devices(devices))
+    if devices is not None:
+        _check_exist(devices)
+    return tf.distribute.MirroredStrategy(devices)
 
 
-def _checked_devices(devices: Sequence[str] | None) -> Sequence[str] | None:
-    """Returns `devices`; raises InputError unless all of them exist."""
-    if devices is None:
-        return None
+def _check_exist(devices: Sequence[str]) -> None:
+    """Raises InputError unless `devices` are one or more of this machine's."""
     existing = [
         f"{device.device_type}:{i}"
         for kind in ("GPU", "CPU")
@@ -104,7 +104,6 @@ def _checked_devices(devices: Sequence[str] | None) -> Sequence[str] | None:
         raise InputError(
             f"distribution.devices: expected some of {', '.join(existing)}, found {devices!r}"
         )
-    return devices
 
 
 class Workers:
@@ -120,8 +119,12 @@ class Workers:
         """Reads the cluster of `strategy`. All workers must call methods in the same order."""
         self._strategy = strategy
         resolver = strategy.cluster_resolver
-        self.count = _count(resolver)
-        self.index = _index(resolver) if self.count > 1 else 0
+        cluster = resolver.cluster_spec().as_dict() if resolver and resolver.task_type else {}
+        tasks = [(job, i) for job in _WORKERS for i in range(len(cluster.get(job, ())))]
+        self.count = max(len(tasks), 1)
+        self.index = 0
+        if self.count > 1:
+            self.index = tasks.index((resolver.task_type, resolver.task_id))
         self.is_chief = self.index == 0
 
     def from_chief(self, number: int) -> int:
@@ -269,59 +272,36 @@ def _with_numeric_names(dataset: tf.data.Dataset) -> tf.data.Dataset:
     return dataset.map(convert)
 
 
-def _count(resolver) -> int:
-    """Returns the number of workers of a cluster, 1 without a cluster."""
-    if resolver is None or not resolver.task_type:
-        return 1
-    return sum(len(resolver.cluster_spec().as_dict().get(job, ())) for job in _WORKERS) or 1
-
-
-def _index(resolver) -> int:
-    """Returns the index of this worker; a chief comes first."""
-    chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
-    return 0 if resolver.task_type == "chief" else chiefs + resolver.task_id
-
-
 def _workers_of_tf_config() -> int:
     """Returns how many workers TF_CONFIG names, 0 if none.
 
     Raises:
       InputError: TF_CONFIG does not describe a cluster of workers.
     """
-    text = os.environ.get("TF_CONFIG", "")
-    if not text.strip():
-        return 0
+    text = os.environ.get("TF_CONFIG", "").strip()
     try:
-        config = json.loads(text)
-        jobs = {job: [*addresses] for job, addresses in config.get("cluster", {}).items()}
-        if not jobs:
-            return 0
-        task = config["task"]
-        _ = jobs[task["type"]][_whole_number(task["index"])]
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        return _checked_workers(json.loads(text or "{}"))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             'TF_CONFIG: expected {"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
             f'"worker", "index": 0}}}}, found {text} ({type(error).__name__}: {error})'
         ) from error
+
+
+def _checked_workers(config: Mapping[str, Any]) -> int:
+    """Returns how many workers a cluster has; raises some error if it is impossible."""
+    jobs = dict(config.get("cluster", {}))
+    if not jobs:
+        return 0
+    task = config["task"]
+    # Some scripts write the index as text.
+    if str(task["index"]) not in map(str, range(len(jobs[task["type"]]))):
+        raise ValueError(f"no {task['type']} {task['index']} in the cluster")
+    if not set(jobs) <= set(_WORKERS) or len(jobs.get("chief", ())) > 1:
+        raise ValueError("jobs other than one chief and workers")
     addresses = [address for job in jobs.values() for address in job]
-    is_known = set(jobs) <= set(_WORKERS) and len(jobs.get("chief", ())) <= 1
-    if not (is_known and all(map(_is_address, addresses))):
-        raise InputError(
-            "TF_CONFIG: expected jobs named chief (of one address) and worker, each a list of "
-            f"host:port, found {text}"
-        )
-    if len(set(addresses)) < len(addresses):
-        raise InputError(f"TF_CONFIG: expected every address once, found {text}")
+    for address in addresses:
+        found = re.fullmatch(r"\S+:(\d{1,5})", address)
+        if not found or not 0 < int(found[1]) < 65536 or addresses.count(address) > 1:
+            raise ValueError(f"address {address!r} is wrong or occurs twice")
     return len(addresses)
-
-
-def _whole_number(index: object) -> int:
-    """Returns the index of a task, which some scripts write as text."""
-    if not re.fullmatch(r"\d+", str(index)):
-        raise ValueError(f"index {index!r}")
-    return int(str(index))
-
-
-def _is_address(address: object) -> bool:
-    found = isinstance(address, str) and re.fullmatch(r"\S+:(\d{1,5})", address)
-    return bool(found) and 0 < int(found[1]) < 65536

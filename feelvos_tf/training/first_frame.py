@@ -13,7 +13,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import tensorflow as tf
 from tqdm import tqdm
 
 from feelvos_tf.core import settings
@@ -146,7 +145,11 @@ class _FirstFrameTraining:
             image, mask, self._num_steps, crop_size, self._settings.seed, self._settings.scales
         )
         with tqdm(clips, "fine-tuning", self._num_steps, unit="step", leave=False) as progress:
-            losses = [self._step(clip, progress) for clip in progress]
+            losses = []
+            for clip in progress:
+                result = self._train_step({key: clip[key] for key in BATCH_KEYS}, 1)
+                losses.append(float(result.scalars["loss"]))
+                progress.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
         if not losses:
             tqdm.write("not fine-tuned: the objects of the first frame are too small")
         elif not math.isfinite(losses[-1]):
@@ -177,10 +180,3 @@ class _FirstFrameTraining:
             learning_rate=rate,
             seed=self._settings.seed,
         )
-
-    def _step(self, clip: Mapping[str, tf.Tensor], progress: tqdm) -> float:
-        """Updates the network from one clip; returns the loss before the update."""
-        batch = {key: clip[key] for key in BATCH_KEYS}
-        loss = float(self._train_step(batch, 1).scalars["loss"])
-        progress.set_postfix(loss=f"{loss:.3f}", refresh=False)
-        return loss

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -54,6 +55,7 @@ class Loss(abc.ABC):
 
 
 @settings.configurable
+@dataclasses.dataclass(frozen=True)
 class BootstrappedCrossEntropy(Loss):
     """Mean cross entropy over the hardest pixels of the current frame.
 
@@ -62,71 +64,55 @@ class BootstrappedCrossEntropy(Loss):
     release that the paper does not mention.
 
     Source: section 3, Implementation Details; feelvos/utils/train_utils.py.
+
+    Attributes:
+      top_k_percent_pixels: final share of the pixels that count, 0..1.
+      hard_example_mining_step: step at which that share is reached.
+      upsample_logits: whether logits are resized to the labels, or labels to the logits.
+      weight: factor in the total loss.
+      pool_frames: with a rollout, whether the hardest pixels are chosen among all predicted
+        frames together, as in the release, or in each frame, with their losses averaged.
     """
 
     name = "cross_entropy"
-
-    def __init__(
-        self,
-        top_k_percent_pixels: settings.Probability = 0.15,
-        hard_example_mining_step: settings.Count = 100_000,
-        upsample_logits: bool = True,
-        weight: settings.NonNegative = 1.0,
-        pool_frames: bool = True,
-    ):
-        """Stores the settings.
-
-        Args:
-          top_k_percent_pixels: final share of the pixels that count, 0..1.
-          hard_example_mining_step: step at which that share is reached.
-          upsample_logits: whether logits are resized to the labels, or labels to the logits.
-          weight: factor in the total loss.
-          pool_frames: with a rollout, whether the hardest pixels are chosen among all predicted
-            frames together, as in the release, or in each frame, with their losses averaged.
-        """
-        self.weight = weight
-        self._pool_frames = pool_frames
-        self._top_k_percent_pixels = top_k_percent_pixels
-        self._hard_example_mining_step = hard_example_mining_step
-        self._upsample_logits = upsample_logits
+    top_k_percent_pixels: settings.Probability = 0.15
+    hard_example_mining_step: settings.Count = 100_000
+    upsample_logits: bool = True
+    weight: settings.NonNegative = 1.0
+    pool_frames: bool = True
 
     def __call__(self, clip: LossInputs) -> tf.Tensor:
         """Returns the loss of the current frame and of those predicted after it, float32 []."""
         logits = [clip.output.logits, *clip.output.further_logits]
         frames = [(each, clip.labels[CURRENT + i]) for i, each in enumerate(logits)]
-        if self._pool_frames:
-            return self._loss(frames, clip.step)
-        return tf.add_n([self._loss([frame], clip.step) for frame in frames]) / len(frames)
+        if self.pool_frames:
+            return self.of_frames(frames, clip.step)
+        return tf.add_n([self.of_frames([frame], clip.step) for frame in frames]) / len(frames)
 
-    def frame_loss(self, logits: tf.Tensor, labels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
-        """Returns the loss of one frame, float32 [].
-
-        Args:
-          logits: float32 [num_objects, h, w, 1] at stride 4.
-          labels: int32 [height, width], object indices; 255 never counts.
-          step: int64 [], number of updates made so far.
-        """
-        return self._loss([(logits, labels)], step)
-
-    def _loss(self, frames: Sequence[tuple[tf.Tensor, tf.Tensor]], step: tf.Tensor) -> tf.Tensor:
+    def of_frames(
+        self, frames: Sequence[tuple[tf.Tensor, tf.Tensor]], step: tf.Tensor
+    ) -> tf.Tensor:
         """Returns the mean over the hardest pixels of all frames (logits, labels), float32 []."""
         pixels = []
         for logits, labels in frames:
-            if self._upsample_logits:
+            if self.upsample_logits:
                 logits = resize_bilinear(logits, tf.shape(labels))
             else:
                 labels = resize_nearest(labels, tf.shape(logits)[1:3])
             pixels.append(_pixel_cross_entropy(logits, labels))
         losses, valid = (tf.concat(parts, 0) for parts in zip(*pixels))
-        return _mean_of_hardest(losses, valid, self._num_hardest(tf.size(losses), step))
+        count = tf.maximum(self._num_hardest(tf.size(losses), step), 1)
+        hardest, indices = tf.math.top_k(losses, k=count, sorted=False)
+        num_valid = tf.reduce_sum(tf.gather(valid, indices))
+        return tf.reduce_sum(hardest) / tf.maximum(num_valid, 1.0)
 
     def _num_hardest(self, num_pixels: tf.Tensor, step: tf.Tensor) -> tf.Tensor:
         """Returns how many pixels count at this step, void ones included as in the release."""
-        if self._hard_example_mining_step == 0:
+        if self.hard_example_mining_step == 0:
             ratio = tf.constant(1.0)
         else:
-            ratio = tf.minimum(tf.cast(step, tf.float32) / self._hard_example_mining_step, 1.0)
-        share = ratio * self._top_k_percent_pixels + (1.0 - ratio)
+            ratio = tf.minimum(tf.cast(step, tf.float32) / self.hard_example_mining_step, 1.0)
+        share = ratio * self.top_k_percent_pixels + (1.0 - ratio)
         return tf.cast(share * tf.cast(num_pixels, tf.float32), tf.int32)
 
 
@@ -158,10 +144,3 @@ def _pixel_cross_entropy(logits: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tenso
     )
     weights = tf.reshape(tf.cast(valid, tf.float32), [-1])
     return cross_entropy * weights, weights
-
-
-def _mean_of_hardest(losses: tf.Tensor, weights: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-    """Returns the mean over those of the `count` largest losses whose weight is not 0."""
-    hardest, indices = tf.math.top_k(losses, k=tf.maximum(count, 1), sorted=False)
-    num_valid = tf.reduce_sum(tf.gather(weights, indices))
-    return tf.reduce_sum(hardest) / tf.maximum(num_valid, 1.0)

@@ -38,16 +38,15 @@ def test_loss_and_gradient_equal_the_release_at_every_golden_setting(release):
             labels = tf.constant(release["labels"][video, :, :, 0])
             with tf.GradientTape() as tape:
                 tape.watch(logits)
-                value = loss.frame_loss(logits, labels, tf.constant(step, tf.int64))
+                value = loss.of_frames([(logits, labels)], tf.constant(step, tf.int64))
             gradient = tape.gradient(value, logits).numpy().transpose(3, 1, 2, 0)
             np.testing.assert_allclose(value, release[f"loss_{suffix}"][video], rtol=1e-5)
             np.testing.assert_allclose(gradient, release[f"grad{video}_{suffix}"], atol=1e-6)
 
 
 def test_the_defaults_are_the_release_s(release):
-    value = BootstrappedCrossEntropy().frame_loss(
-        release["logits0"].transpose(3, 1, 2, 0),
-        release["labels"][0, :, :, 0],
+    value = BootstrappedCrossEntropy().of_frames(
+        [(release["logits0"].transpose(3, 1, 2, 0), release["labels"][0, :, :, 0])],
         tf.constant(50_000, tf.int64),
     )
     np.testing.assert_allclose(
@@ -63,9 +62,9 @@ def test_void_pixels_are_never_a_target():
     step = tf.constant(0, tf.int64)
     with tf.GradientTape() as tape:
         tape.watch(logits)
-        value = loss.frame_loss(logits, labels, step)
+        value = loss.of_frames([(logits, labels)], step)
     assert np.all(tape.gradient(value, logits).numpy()[:, 0] == 0)
-    assert float(loss.frame_loss(logits, np.full_like(labels, 255), step)) == 0
+    assert float(loss.of_frames([(logits, np.full_like(labels, 255))], step)) == 0
 
 
 def test_permuting_the_objects_does_not_change_the_loss():
@@ -74,9 +73,11 @@ def test_permuting_the_objects_does_not_change_the_loss():
     labels = rng.integers(0, 3, (13, 17)).astype(np.int32)
     order = np.array([2, 0, 1])
     step = tf.constant(100_000, tf.int64)
-    permuted = BootstrappedCrossEntropy().frame_loss(logits[order], np.argsort(order)[labels], step)
+    permuted = BootstrappedCrossEntropy().of_frames(
+        [(logits[order], np.argsort(order)[labels])], step
+    )
     np.testing.assert_allclose(
-        permuted, BootstrappedCrossEntropy().frame_loss(logits, labels, step), rtol=1e-6
+        permuted, BootstrappedCrossEntropy().of_frames([(logits, labels)], step), rtol=1e-6
     )
 
 

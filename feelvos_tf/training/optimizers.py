@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
@@ -33,6 +34,7 @@ for _name in _SCHEDULES:
 
 
 @settings.configurable
+@dataclasses.dataclass(frozen=True)
 class LearningRate:
     """The learning rate at every step, by one of the release's two policies or Keras' schedules.
 
@@ -45,47 +47,36 @@ class LearningRate:
     subclasses of `LearningRateSchedule` decorated with `@gin.register`.
 
     Source: section 3, Implementation Details (base 0.0007); deeplab/utils/train_utils.py.
+
+    Attributes:
+      policy: how the rate decays.
+      base: initial learning rate.
+      power: exponent of the decay, with 'poly'.
+      decay_step: updates between two decays, with 'step'.
+      decay_factor: factor of each decay, with 'step'.
+      slow_start_step: number of updates before the policy begins.
+      slow_start_rate: learning rate during these updates.
+      schedule: a Keras schedule, used instead of `policy` and its settings.
+
+    Raises:
+      InputError: `schedule` is not a Keras schedule.
     """
 
-    def __init__(
-        self,
-        policy: Literal["poly", "step"] = "poly",
-        base: settings.NonNegative = 0.0007,
-        power: settings.NonNegative = 0.9,
-        decay_step: settings.PositiveInt = 2000,
-        decay_factor: settings.NonNegative = 0.1,
-        slow_start_step: settings.Count = 0,
-        slow_start_rate: settings.NonNegative = 1e-4,
-        schedule: Schedule | None = None,
-    ):
-        """Stores the settings.
+    policy: Literal["poly", "step"] = "poly"
+    base: settings.NonNegative = 0.0007
+    power: settings.NonNegative = 0.9
+    decay_step: settings.PositiveInt = 2000
+    decay_factor: settings.NonNegative = 0.1
+    slow_start_step: settings.Count = 0
+    slow_start_rate: settings.NonNegative = 1e-4
+    schedule: Schedule | None = None
 
-        Args:
-          policy: how the rate decays.
-          base: initial learning rate.
-          power: exponent of the decay, with 'poly'.
-          decay_step: updates between two decays, with 'step'.
-          decay_factor: factor of each decay, with 'step'.
-          slow_start_step: number of updates before the policy begins.
-          slow_start_rate: learning rate during these updates.
-          schedule: a Keras schedule, used instead of `policy` and its settings.
-
-        Raises:
-          InputError: `schedule` is not a Keras schedule.
-        """
-        if schedule is not None and not isinstance(schedule, Schedule):
+    def __post_init__(self) -> None:
+        if self.schedule is not None and not isinstance(self.schedule, Schedule):
             raise InputError(
                 "LearningRate.schedule: expected a schedule such as @CosineDecay(), with "
-                f"parentheses, found {schedule!r}"
+                f"parentheses, found {self.schedule!r}"
             )
-        self._schedule = schedule
-        self._policy = policy
-        self._base = base
-        self._power = power
-        self._decay_step = decay_step
-        self._decay_factor = decay_factor
-        self._slow_start_step = slow_start_step
-        self._slow_start_rate = slow_start_rate
 
     def __call__(self, step: tf.Tensor, num_steps: int) -> tf.Tensor:
         """Returns the learning rate of one step, float32 [].
@@ -95,22 +86,22 @@ class LearningRate:
           num_steps: number of updates in the whole run.
         """
         step = tf.cast(step, tf.int64)
-        if self._slow_start_step == 0:
+        if self.slow_start_step == 0:
             return self._after_start(step, num_steps)
         return tf.where(
-            step < self._slow_start_step,
-            self._slow_start_rate,
-            self._after_start(step - self._slow_start_step, num_steps - self._slow_start_step),
+            step < self.slow_start_step,
+            self.slow_start_rate,
+            self._after_start(step - self.slow_start_step, num_steps - self.slow_start_step),
         )
 
     def _after_start(self, step: tf.Tensor, num_steps: int) -> tf.Tensor:
-        if self._schedule is not None:
-            return tf.cast(self._schedule(step), tf.float32)
-        if self._policy == "poly":
+        if self.schedule is not None:
+            return tf.cast(self.schedule(step), tf.float32)
+        if self.policy == "poly":
             done = tf.cast(tf.clip_by_value(step, 0, num_steps), tf.float32)
-            return self._base * tf.pow(1.0 - done / float(num_steps), self._power)
-        decays = tf.cast(step // self._decay_step, tf.float32)
-        return self._base * tf.pow(self._decay_factor, decays)
+            return self.base * tf.pow(1.0 - done / float(num_steps), self.power)
+        decays = tf.cast(step // self.decay_step, tf.float32)
+        return self.base * tf.pow(self.decay_factor, decays)
 
 
 class Optimizer(tf.Module, abc.ABC):
@@ -171,13 +162,6 @@ class Optimizer(tf.Module, abc.ABC):
 
         tf.cond(strategy.experimental_local_results(condition)[0], update, lambda: False)
 
-    def _zeros(self) -> dict[str, tf.Variable]:
-        """Returns a slot of zeros for every variable."""
-        return {
-            name: tf.Variable(tf.zeros_like(variable), trainable=False)
-            for name, variable in self._variables.items()
-        }
-
 
 @settings.configurable
 class MomentumOptimizer(Optimizer):
@@ -220,7 +204,7 @@ class MomentumOptimizer(Optimizer):
             * (last_layer_gradient_multiplier if any(l in name for l in last_layers) else 1.0)
             for name in named_variables
         }
-        self.accumulators = self._zeros()
+        self.accumulators = zeros_like(named_variables)
 
     def transform(self, name: str, gradient: tf.Tensor) -> tf.Tensor:
         """Returns the gradient multiplied and clipped, as it enters the accumulator."""
@@ -281,8 +265,8 @@ class AdamOptimizer(Optimizer):
         self._epsilon = epsilon
         self._backbone_rate_multiplier = backbone_rate_multiplier
         self._clip_factor = adaptive_gradient_clipping
-        self.first_moments = self._zeros()
-        self.second_moments = self._zeros()
+        self.first_moments = zeros_like(named_variables)
+        self.second_moments = zeros_like(named_variables)
         self.num_updates = tf.Variable(0.0, trainable=False)
 
     def transform(self, name: str, gradient: tf.Tensor) -> tf.Tensor:
@@ -322,6 +306,14 @@ class AdamOptimizer(Optimizer):
 def is_head(name: str) -> bool:
     """Returns whether the variable with this name in the 2019 release is outside the backbone."""
     return name.startswith(_HEAD_SCOPES)
+
+
+def zeros_like(named_variables: Mapping[str, tf.Variable]) -> dict[str, tf.Variable]:
+    """Returns a slot of zeros for every variable."""
+    return {
+        name: tf.Variable(tf.zeros_like(variable), trainable=False)
+        for name, variable in named_variables.items()
+    }
 
 
 def move_average(average: tf.Variable, value: tf.Tensor, decay: float | tf.Tensor) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -22,35 +21,9 @@ from feelvos_tf.training.summaries import write_scalars
 _MOST_PENDING = 100
 
 
-# Folder -> the name that messages show instead, see `shown_as`.
-_SHOWN: dict[str, str] = {}
-
-
 def say(text: str) -> None:
     """Prints a line to stderr at once."""
-    print(_with_names_shown(text), file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def shown_as(folder: str | os.PathLike[str], name: str | os.PathLike[str]) -> Iterator[None]:
-    """Shows a folder under another name in the lines and input errors of the block.
-
-    Raises:
-      InputError: the block raised one.
-    """
-    _SHOWN[str(folder)] = str(name)
-    try:
-        yield
-    except InputError as error:
-        raise InputError(_with_names_shown(str(error))) from error
-    finally:
-        del _SHOWN[str(folder)]
-
-
-def _with_names_shown(text: str) -> str:
-    for folder, name in _SHOWN.items():
-        text = text.replace(folder, name)
-    return text
+    print(text, file=sys.stderr, flush=True)
 
 
 class ProgressLog:
@@ -210,41 +183,36 @@ class MetricsFile:
         """Opens the file in a run's folder and keeps its rows up to and including `step`."""
         self._path = pathlib.Path(model_dir) / self._NAME
         self._columns = [self._STEP]
-        rows = []
+        self._rows: list[Mapping[str, str]] = []
         if self._path.is_file():
             with self._path.open(newline="") as file:
                 reader = csv.DictReader(file)
-                rows = [row for row in reader if self._is_until(row, step)]
+                numbered = [row for row in reader if (row.get(self._STEP) or "").isdigit()]
+                self._rows = [row for row in numbered if int(row[self._STEP]) <= step]
                 self._columns = list(reader.fieldnames or self._columns)
-        self._rewrite(rows)
+        self._rewrite()
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """Adds the numbers of a step, to the last row if that is the step's own."""
-        row = {self._STEP: step, **{name: f"{value:.6g}" for name, value in numbers.items()}}
+        row = {name: f"{value:.6g}" for name, value in numbers.items()}
+        row[self._STEP] = str(step)
         new = [name for name in row if name not in self._columns]
-        is_same = self._last is not None and self._last[self._STEP] == str(step)
+        is_same = bool(self._rows) and self._rows[-1][self._STEP] == str(step)
+        if is_same:
+            row = {**self._rows.pop(), **row}
+        self._rows.append(row)
         if new or is_same:
             self._columns += new
-            with self._path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            rows[-1:] = [{**rows[-1], **row}] if is_same else [*rows[-1:], row]
-            self._rewrite(rows)
+            self._rewrite()
             return
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._columns).writerow(row)
-        self._last = {name: str(value) for name, value in row.items()}
 
-    def _rewrite(self, rows: list[Mapping[str, object]]) -> None:
+    def _rewrite(self) -> None:
         with (
             atomic_files.replacing(self._path) as temporary,
             temporary.open("w", newline="") as file,
         ):
             writer = csv.DictWriter(file, self._columns)
             writer.writeheader()
-            writer.writerows(rows)
-        self._last = {n: str(v) for n, v in rows[-1].items()} if rows else None
-
-    def _is_until(self, row: Mapping[str, str | None], step: int) -> bool:
-        """Returns whether a row has a step number and it is at most `step`."""
-        text = row.get(self._STEP) or ""
-        return text.isdigit() and int(text) <= step
+            writer.writerows(self._rows)

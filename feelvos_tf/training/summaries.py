@@ -56,10 +56,8 @@ class Summaries:
 
     def before(self, step: int) -> None:
         """Starts the profile if it includes `step`, which is about to run."""
-        if self._profile_steps is None or self._is_profiling:
-            return
-        first, last = self._profile_steps
-        if first <= step <= last:
+        first, last = self._profile_steps or (1, 0)
+        if first <= step <= last and not self._is_profiling:
             tf.profiler.experimental.start(self._logdir)
             self._is_profiling = True
 
@@ -68,8 +66,7 @@ class Summaries:
         if self._is_profiling and step >= self._profile_steps[1]:
             self.end()
         if is_due(step, self._picture_every_steps):
-            clip = {name: np.asarray(value) for name, value in first_clip.items()}
-            tf.summary.image("clip", training_picture(clip)[np.newaxis], step=step)
+            tf.summary.image("clip", training_picture(first_clip)[np.newaxis], step=step)
         if is_due(step, self._histogram_every_steps):
             for name, weight in self._weights.items():
                 tf.summary.histogram(name, tf.convert_to_tensor(weight), step=step)
@@ -92,7 +89,7 @@ def write_scalars(scalars: Mapping[str, float], step: int) -> None:
         tf.summary.scalar(name, value, step=step)
 
 
-def training_picture(clip: Mapping[str, np.ndarray]) -> np.ndarray:
+def training_picture(clip: Mapping[str, tf.Tensor | np.ndarray]) -> np.ndarray:
     """Returns all inputs and outputs of one clip in one picture.
 
     First row: the reference with its mask, then the current frame plain, with the prediction and

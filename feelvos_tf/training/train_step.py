@@ -11,9 +11,8 @@ import tensorflow as tf
 from feelvos_tf.core import settings
 from feelvos_tf.core.constants import CURRENT, VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.training.clip_forward import BATCH_KEYS, clip_logits, fold_in
+from feelvos_tf.training.clip_forward import BATCH_KEYS, clip_logits, fold_in, predicted_indices
 from feelvos_tf.training.losses import (
     BootstrappedCrossEntropy,
     Loss,
@@ -284,14 +283,9 @@ class TrainStep:
     def _losses(self, outputs, batch, seeds) -> dict[str, tf.Tensor]:
         """Returns this replica's terms of the loss, by name."""
         step = self._state.step.read_value()
+        seeds = [None] * len(outputs) if seeds is None else seeds
         clips = [
-            LossInputs(
-                output,
-                batch["labels"][i],
-                batch["num_objects"][i],
-                step,
-                None if seeds is None else seeds[i],
-            )
+            LossInputs(output, batch["labels"][i], batch["num_objects"][i], step, seeds[i])
             for i, output in enumerate(outputs)
         ]
         return self._objective(clips, self._learned, self._portions())
@@ -302,7 +296,7 @@ class TrainStep:
 
     def _report(self, scalars: dict[str, tf.Tensor], outputs, batch) -> StepResult:
         labels = batch["labels"]
-        predictions = [_predicted_indices(o.logits, tf.shape(labels)[2:]) for o in outputs]
+        predictions = [predicted_indices(o.logits, tf.shape(labels)[2:]) for o in outputs]
         scores = [
             mean_object_iou(predicted, labels[i, CURRENT], batch["num_objects"][i])
             for i, predicted in enumerate(predictions)
@@ -342,11 +336,6 @@ def mean_object_iou(predicted: tf.Tensor, labels: tf.Tensor, num_objects: tf.Ten
     count = tf.reduce_sum(present)
     mean = tf.reduce_sum(tf.math.divide_no_nan(common, union) * present) / tf.maximum(count, 1.0)
     return tf.where(count > 0, mean, 1.0)
-
-
-def _predicted_indices(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns the object with the largest upsampled logit, int32 of `size` [height, width]."""
-    return tf.argmax(resize_bilinear(logits, size)[..., 0], axis=0, output_type=tf.int32)
 
 
 def _of_all_replicas(result: StepResult) -> StepResult:

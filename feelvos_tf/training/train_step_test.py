@@ -26,7 +26,7 @@ def clip_losses(model, batch):
     clips = clip_logits(model, *(tf.constant(batch[key]) for key in BATCH_KEYS), True)
     loss = BootstrappedCrossEntropy()
     return [
-        float(loss.frame_loss(clip.logits, batch["labels"][i, 2], tf.constant(0, tf.int64)))
+        float(loss.of_frames([(clip.logits, batch["labels"][i, 2])], tf.constant(0, tf.int64)))
         for i, clip in enumerate(clips)
     ]
 
@@ -99,7 +99,7 @@ def test_the_loss_of_a_rollout_is_the_mean_over_its_frames():
     loss = BootstrappedCrossEntropy()
     (clip,) = clip_logits(model, *(tf.constant(batch[key]) for key in BATCH_KEYS), True)
     losses = [
-        float(loss.frame_loss(logits, batch["labels"][0, 2 + frame], tf.constant(0, tf.int64)))
+        float(loss.of_frames([(logits, batch["labels"][0, 2 + frame])], tf.constant(0, tf.int64)))
         for frame, logits in enumerate([clip.logits, *clip.further_logits])
     ]
     assert len(losses) == 3

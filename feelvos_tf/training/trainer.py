@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated
 
 import tensorflow as tf
 
-from feelvos_tf.core import gin_settings, settings
+from feelvos_tf.core import cli, gin_settings, settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.corrupt_records import readable_errors
 from feelvos_tf.data.input_pipeline import WHOLE
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.release_checkpoint import release_names
-from feelvos_tf.training.batch_norm_calibration import calibrate_batch_norm
+from feelvos_tf.models.layers import convolutions_of
 from feelvos_tf.training.checkpoints import Checkpoints
 from feelvos_tf.training.devices import BatchesFrom, DistributedBatches, Workers
-from feelvos_tf.training.dry_run import MemoryWatch, Trial, report
+from feelvos_tf.training.dry_run import MemoryWatch, Trial
 from feelvos_tf.training.mixed_precision import LossScale
 from feelvos_tf.training.optimizers import MomentumOptimizer, Optimizer, is_head
-from feelvos_tf.training.progress_log import MetricsFile, ProgressLog, how_to_continue, say
+from feelvos_tf.training.progress_log import (
+    MetricsFile,
+    ProgressLog,
+    duration,
+    how_to_continue,
+    say,
+)
 from feelvos_tf.training.summaries import Summaries, is_due
 from feelvos_tf.training.train_step import StepResult, TrainState, TrainStep, new_step
 from feelvos_tf.training.weight_averaging import WeightAverage
@@ -91,9 +97,6 @@ class Trainer:
     Defaults follow the release where it has the setting. Further settings are in `Objective` and
     its losses, `LearningRate`, `MomentumOptimizer`, `AdamOptimizer`, `InitialWeights`, `Intervals`,
     `Checkpoints` and `Summaries`.
-
-    Attributes:
-      stopped_by: number of the signal that ended `train` early, 0 if none did.
     """
 
     def __init__(
@@ -139,7 +142,6 @@ class Trainer:
                 "Trainer.optimizer: expected an optimizer such as @AdamOptimizer, found "
                 f"{optimizer!r}"
             )
-        self.stopped_by = 0
         self._strategy = strategy
         self._parts = gradient_accumulation_steps
         self._model_dir = pathlib.Path(model_dir)
@@ -170,8 +172,8 @@ class Trainer:
         """Number of updates made so far, int64 []."""
         return self._state.step
 
-    def train(self, batches_from: BatchesFrom) -> bool:
-        """Trains to the last step; returns False if a signal stopped it earlier.
+    def train(self, batches_from: BatchesFrom) -> int:
+        """Trains to the last step; returns the signal that stopped it earlier, 0 if none did.
 
         SIGINT and SIGTERM end training after the current step, with a checkpoint; a second signal
         kills the process.
@@ -189,15 +191,18 @@ class Trainer:
                 f"this run already ended at step {first_step}; "
                 f"Trainer.num_steps = {self._num_steps} must be larger to continue"
             )
-            return True
+            return 0
         batches = DistributedBatches(self._strategy, batches_from, first_step, self._parts)
-        writer = self._summary_writer()
+        if self._workers.is_chief:
+            writer = tf.summary.create_file_writer(str(self._model_dir / "train"))
+        else:
+            writer = tf.summary.create_noop_writer()
         with writer.as_default(), _stop_on_signal() as stopped:
             if self._initial.calibration_clips and not self._is_resumed:
                 self._calibrate(batches_from(0, WHOLE))
-            done = self._loop(first_step, batches, stopped)
+            stopped_by = self._loop(first_step, batches, stopped)
         writer.close()
-        return done
+        return stopped_by
 
     def try_out(self, batches_from: BatchesFrom) -> Trial:
         """Runs one part of a step without log or checkpoint; returns its cost and results.
@@ -230,24 +235,40 @@ class Trainer:
         )
 
     def forecast(self, trial: Trial, parts: int, batch_size: int) -> list[str]:
-        """Returns the lines of the dry run's report on this run.
+        """Returns the lines of the dry run's report, extrapolated from a part of a step.
 
         Args:
           trial: from `try_out`.
           parts: parts in which the run will process a batch.
           batch_size: clips per update.
         """
-        return report(
-            trial,
-            self._variables,
-            self._learned,
-            batch_size,
-            parts,
-            self._strategy.num_replicas_in_sync,
-            self._num_steps,
-            self._intervals.save_every_steps,
-            self._checkpoints.max_to_keep,
-        )
+        weights = {name: v.shape.num_elements() for name, v in self._variables.items()}
+        trained = sum(weights[name] for name in self._learned)
+        replicas = self._strategy.num_replicas_in_sync
+        per_replica = batch_size // (parts * replicas)
+        memory = trial.bytes_before + per_replica * trial.bytes_more
+        seconds = trial.seconds * batch_size / trial.clips
+        left = max(self._num_steps - trial.step, 0)
+        every = self._intervals.save_every_steps
+        saved = math.ceil(left / every) if every else 1
+        # Every weight has up to three slots in the optimizer and the average.
+        largest = 4 * 4 * sum(weights.values())
+        named = {("J" if n == "training_miou" else n): s for n, s in trial.scalars.items()}
+        losses = ", ".join(f"{n} {s:.4f}" for n, s in named.items() if n != "learning_rate")
+        return [
+            f"parameters: {sum(weights.values()):,} in {len(weights)} variables, "
+            f"{trained:,} trained",
+            f"a step with {cli.count(trial.clips, 'clips')}: {losses}",
+            f"batch: {cli.count(batch_size, 'clips')} = {cli.count(parts, 'parts')} x "
+            f"{cli.count(replicas, 'devices')} x {cli.count(per_replica, 'clips')}",
+            f"memory: {_gib(trial.bytes_before)} plus {_gib(trial.bytes_more)} per clip on a "
+            f"device, so about {_gib(memory)} of {trial.place} (a larger "
+            "Trainer.gradient_accumulation_steps needs less)",
+            f"steps: {left} of {self._num_steps}, about {seconds:.1f} s each, "
+            f"{duration(left * seconds)} in total",
+            f"checkpoints: {saved}, of which {min(saved, self._checkpoints.max_to_keep)} are kept, "
+            f"each at most {_gib(largest)}",
+        ]
 
     def _new_state(self, optimizer: MakeOptimizer, average_decay: float) -> TrainState:
         return TrainState(
@@ -271,19 +292,13 @@ class Trainer:
         restored, source = [], self._initial.checkpoint
         if source:
             restored = list(self._checkpoints.initialize(source, self._initial.last_layers))
-            total = len(release_names(self._model))
-            say(f"starting from {source}, {len(restored)} of {total} variables")
+            say(f"starting from {source}, {len(restored)} of {len(self._variables)} variables")
         else:
             say("starting from random weights")
         if self._state.average is not None:
             with self._strategy.scope():
                 self._state.average.restart()
         return restored
-
-    def _summary_writer(self) -> tf.summary.SummaryWriter:
-        if not self._workers.is_chief:
-            return tf.summary.create_noop_writer()
-        return tf.summary.create_file_writer(str(self._model_dir / "train"))
 
     def _calibrate(self, dataset: tf.data.Dataset) -> None:
         with readable_errors():
@@ -296,7 +311,7 @@ class Trainer:
         )
         say(f"statistics of {count} batch norms computed from {images.shape[0]} images")
 
-    def _loop(self, step: int, batches: DistributedBatches, stopped: Callable[[], int]) -> bool:
+    def _loop(self, step: int, batches: DistributedBatches, stopped: Callable[[], int]) -> int:
         log = self._progress_log(step, batches)
         summaries = Summaries(self._model_dir, self._learned, self._workers.is_chief)
         saved = step if self._is_resumed else None
@@ -317,8 +332,7 @@ class Trainer:
         summaries.end()
         if saved != step:
             self._save(step, log)
-        self.stopped_by = signal_number if step < self._num_steps else 0
-        return step >= self._num_steps
+        return signal_number if step < self._num_steps else 0
 
     def _progress_log(self, step: int, batches: DistributedBatches) -> ProgressLog:
         replicas = self._strategy.num_replicas_in_sync
@@ -364,6 +378,36 @@ class Trainer:
             say(f"step {step}: not scored, {error}")
             return
         log.write_scores(scores, step)
+
+
+def calibrate_batch_norm(model: Feelvos, images: tf.Tensor, restored: Collection[str] = ()) -> int:
+    """Sets the statistics of layers with random weights to those of `images`; returns how many.
+
+    The release freezes batch-norm statistics even in layers that start from random weights, where
+    mean and variance are 0 and 1. Those layers then attenuate their input, the embeddings of all
+    pixels are nearly equal, and almost nothing is learned in the first few thousand steps.
+    Statistics of real images keep the signal at unit scale from the first step on.
+
+    Args:
+      model: with its variables created and, if there is a checkpoint, restored.
+      images: float32 `[n, height, width, 3]`, RGB 0..255; a few dozen.
+      restored: release names of the variables restored from a checkpoint, whose layers are left
+        unchanged.
+    """
+    layers = [layer for layer in convolutions_of(model) if layer.norm is not None]
+    decays = [layer.norm.decay for layer in layers]
+    for layer in layers:
+        layer.norm.is_frozen = f"{layer.scope}/BatchNorm/moving_mean" in restored
+        layer.norm.decay = 0.0  # A batch's statistics replace the running ones.
+    count = sum(not layer.norm.is_frozen for layer in layers)
+    model.backbone_to_decoder(images, training=False, batch_statistics=True)
+    for layer, decay in zip(layers, decays):
+        layer.norm.is_frozen, layer.norm.decay = False, decay
+    return count
+
+
+def _gib(number: float) -> str:
+    return f"{number / 2**30:.2f} GiB"
 
 
 @contextlib.contextmanager

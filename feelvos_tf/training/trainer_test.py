@@ -58,7 +58,7 @@ def test_training_writes_checkpoints_settings_scalars_and_pictures(tmp_path, cap
     _, trainer = make_trainer(
         tmp_path, save_every_steps=3, log_every_steps=2, picture_every_steps=3
     )
-    assert trainer.train(tiny_batches(2))
+    assert trainer.train(tiny_batches(2)) == 0
     names = {p.name for p in tmp_path.iterdir()}
     assert {"ckpt-3.index", "ckpt-6.index", "operative_config.gin", "train"} <= names
     config = (tmp_path / "operative_config.gin").read_text()
@@ -82,7 +82,7 @@ def test_resuming_gives_the_weights_and_averages_of_an_uninterrupted_run(tmp_pat
     trainer.train(tiny_batches(2))
     _, first = make_trainer(tmp_path / "halves", average_decay=0.5, save_every_steps=3)
     stop_after(first, 3)
-    assert not first.train(tiny_batches(2))
+    assert first.train(tiny_batches(2)) == signal.SIGTERM
     second, resumed = make_trainer(tmp_path / "halves", average_decay=0.5)
     assert int(resumed.step.numpy()) == 3
     resumed.train(tiny_batches(2))
@@ -132,7 +132,7 @@ def test_a_finished_run_is_reported_and_left_unchanged(tmp_path, capsys):
     trainer.train(tiny_batches(1))
     written = (tmp_path / "ckpt-6.index").stat().st_mtime_ns
     _, trainer = make_trainer(tmp_path)
-    assert trainer.train(tiny_batches(1))
+    assert trainer.train(tiny_batches(1)) == 0
     assert "this run already ended at step 6; Trainer.num_steps = 6 must" in capsys.readouterr().err
     assert (tmp_path / "ckpt-6.index").stat().st_mtime_ns == written
 
@@ -141,8 +141,7 @@ def test_a_signal_stops_after_the_step_with_a_checkpoint_and_handlers_are_restor
     before = signal.getsignal(signal.SIGTERM)
     _, trainer = make_trainer(tmp_path, save_every_steps=100)
     stop_after(trainer, 2)
-    assert not trainer.train(tiny_batches(1))
-    assert trainer.stopped_by == signal.SIGTERM
+    assert trainer.train(tiny_batches(1)) == signal.SIGTERM
     assert (tmp_path / "ckpt-2.index").exists()
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -207,7 +206,7 @@ def test_training_goes_on_after_an_evaluation_that_failed(tmp_path, capsys):
         return {"J": 0.5}
 
     _, trainer = make_trainer(tmp_path, evaluate=evaluate, evaluate_every_steps=2)
-    assert trainer.train(tiny_batches(1))
+    assert trainer.train(tiny_batches(1)) == 0
     assert "step 4: not scored, no space left" in capsys.readouterr().err
     assert [step for step, tag, _ in read_events(tmp_path) if tag == "eval/J"] == [2, 6]
 
@@ -220,7 +219,7 @@ def test_a_checkpoint_of_weights_alone_starts_with_fresh_momentum(tmp_path):
     tf.train.CheckpointManager(checkpoint, str(tmp_path), 1, checkpoint_name="ckpt").save(0)
     model, trainer = make_trainer(tmp_path)
     assert float(model.biases[0]) == 3.0
-    assert trainer.train(tiny_batches(1))
+    assert trainer.train(tiny_batches(1)) == 0
 
 
 class OtherModel(TinyModel):
@@ -247,7 +246,7 @@ import sys
 from feelvos_tf.testing import tiny_model
 from feelvos_tf.training import trainer_test
 _, trainer = trainer_test.make_trainer(__import__("pathlib").Path(sys.argv[1]), num_steps=10**9)
-sys.exit(0 if trainer.train(tiny_model.tiny_batches(1)) else 130)
+sys.exit(128 + trainer.train(tiny_model.tiny_batches(1)))
 """
 
 

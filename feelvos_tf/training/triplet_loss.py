@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+import dataclasses
+from typing import Literal
 
 import tensorflow as tf
 
@@ -14,8 +15,12 @@ from feelvos_tf.models.global_matching import owners, prepare_reference, shuffle
 from feelvos_tf.models.object_labels import NO_OBJECT
 from feelvos_tf.training.losses import Loss, LossInputs
 
+# Embeddings, float32 [pixels, channels], and their objects, int32 [pixels]; negative: void.
+_Pixels = tuple[tf.Tensor, tf.Tensor]
+
 
 @settings.configurable
+@dataclasses.dataclass(frozen=True)
 class TripletLoss(Loss):
     """Mean of max(0, d(anchor, positive) - d(anchor, negative) + margin) over anchor pixels.
 
@@ -30,77 +35,51 @@ class TripletLoss(Loss):
     The paper trains without a loss on the embedding (section 3, Overview). The 2019 release offers
     one (`classification_loss = triplet`, feelvos/utils/train_utils.py), with `sampling =
     'reference'`, `positive = 'nearest'` and a weight of 3: see gin_configs/train/pml_baseline.gin.
+
+    Attributes:
+      weight: factor in the total loss; 0 turns the triplet loss off.
+      margin: by how much a negative should be farther away than the positive.
+      positive: which pixel of the anchor's object is the positive.
+      max_pixels_per_object: at most this many pixels of each object are sampled as anchors, and
+        as many again from the two other frames as positives and negatives.
+      use_previous_frame: False takes positives and negatives from the reference alone, for
+        training with deliberately damaged previous masks; for 'per_object' only.
+      sampling: 'per_object' is described above. 'reference' is the release's: anchors are
+        `max_pixels_per_object` random pixels of the whole reference frame, positives and negatives
+        any pixels of the two other frames; anchors that lack either count as 0 in the mean.
+
+    Raises:
+      InputError: `use_previous_frame` is False for 'reference'.
     """
 
     name = "triplet"
+    weight: settings.NonNegative = 0.0
+    margin: settings.NonNegative = 1.0
+    positive: Literal["farthest", "nearest"] = "farthest"
+    max_pixels_per_object: settings.PositiveInt = 256
+    use_previous_frame: bool = True
+    sampling: Literal["per_object", "reference"] = "per_object"
 
-    def __init__(
-        self,
-        weight: settings.NonNegative = 0.0,
-        margin: settings.NonNegative = 1.0,
-        positive: Literal["farthest", "nearest"] = "farthest",
-        max_pixels_per_object: settings.PositiveInt = 256,
-        use_previous_frame: bool = True,
-        sampling: Literal["per_object", "reference"] = "per_object",
-    ):
-        """Stores the settings.
-
-        Args:
-          weight: factor in the total loss; 0 turns the triplet loss off.
-          margin: by how much a negative should be farther away than the positive.
-          positive: which pixel of the anchor's object is the positive.
-          max_pixels_per_object: at most this many pixels of each object are sampled as anchors, and
-            as many again from the two other frames as positives and negatives.
-          use_previous_frame: False takes positives and negatives from the reference alone, for
-            training with deliberately damaged previous masks; for 'per_object' only.
-          sampling: 'per_object' is described above. 'reference' is the release's: anchors are
-            `max_pixels_per_object` random pixels of the whole reference frame, positives and
-            negatives any pixels of the two other frames; anchors that lack either count as 0 in
-            the mean.
-
-        Raises:
-          InputError: `use_previous_frame` is False for 'reference'.
-        """
-        if sampling == "reference" and not use_previous_frame:
+    def __post_init__(self) -> None:
+        if self.sampling == "reference" and not self.use_previous_frame:
             raise InputError(
                 "TripletLoss.use_previous_frame: expected True for sampling = 'reference', found "
                 "False"
             )
-        self.weight = weight
-        self._margin = margin
-        self._positive = positive
-        self._max_pixels_per_object = max_pixels_per_object
-        self._other_frames = [0, 1] if use_previous_frame else [0]
-        self._draw = self._of_objects if sampling == "per_object" else self._of_reference
-        self._counts_all = sampling == "reference"
 
     def __call__(self, clip: LossInputs) -> tf.Tensor:
         """Returns the loss of one clip without the weight, float32 []."""
-        return self.embedding_loss(clip.output.embeddings, clip.labels, clip.num_objects, clip.seed)
-
-    def embedding_loss(
-        self,
-        embeddings: tf.Tensor,
-        labels: tf.Tensor,
-        num_objects: tf.Tensor,
-        seed: tf.Tensor | None = None,
-    ) -> tf.Tensor:
-        """Returns the loss of one clip without the weight, float32 [].
-
-        Args:
-          embeddings: float32 [3, h, w, channels] of reference, previous and current frame.
-          labels: int32 [3 or more, height, width], object indices; 255 never counts.
-          num_objects: int32 [].
-          seed: integer [2] that the sampled pixels derive from; None: different every time.
-        """
-        grid = tf.shape(embeddings)[1:3]
-        reduced = resize_nearest(labels[:3], grid)
+        embeddings = clip.output.embeddings
+        reduced = resize_nearest(clip.labels[:3], tf.shape(embeddings)[1:3])
         indices = tf.where(reduced == VOID, NO_OBJECT, reduced)
-        anchors, others = self._draw(embeddings, indices, num_objects, seed)
-        of_anchors = anchors.owners[:, tf.newaxis]
-        same = (of_anchors == others.owners) & (of_anchors >= 0)
-        different = (of_anchors != others.owners) & (others.owners >= 0)
-        distances = _squared_distances(anchors.embeddings, others.embeddings)
+        draw = self._of_objects if self.sampling == "per_object" else self._of_reference
+        (anchors, of_anchors), (others, of_others) = draw(
+            embeddings, indices, clip.num_objects, clip.seed
+        )
+        of_anchors = of_anchors[:, tf.newaxis]
+        same = (of_anchors == of_others) & (of_anchors >= 0)
+        different = (of_anchors != of_others) & (of_others >= 0)
+        distances = _squared_distances(anchors, others)
         return self._mean_of_triplets(distances, same, different)
 
     def _of_objects(
@@ -113,12 +92,12 @@ class TripletLoss(Loss):
                 tf.concat([embeddings[frame] for frame in frames], 0),
                 tf.concat([indices[frame] for frame in frames], 0),
                 num_objects,
-                self._max_pixels_per_object,
+                self.max_pixels_per_object,
                 seed,
             )
-            return _Pixels(chosen.embeddings, owners(chosen))
+            return chosen.embeddings, owners(chosen)
 
-        return draw([2]), draw(self._other_frames)
+        return draw([2]), draw([0, 1] if self.use_previous_frame else [0])
 
     def _of_reference(
         self, embeddings: tf.Tensor, indices: tf.Tensor, num_objects: tf.Tensor, seed
@@ -127,35 +106,27 @@ class TripletLoss(Loss):
         del num_objects
         channels = embeddings.shape[-1]
         own, labels = tf.reshape(embeddings[0], [-1, channels]), tf.reshape(indices[0], [-1])
-        rows = shuffle(tf.range(tf.size(labels)), seed)[: self._max_pixels_per_object]
-        anchors = _Pixels(tf.gather(own, rows), tf.gather(labels, rows))
-        others = tf.reshape(embeddings[1:], [-1, channels])
-        return anchors, _Pixels(others, tf.reshape(indices[1:], [-1]))
+        rows = shuffle(tf.range(tf.size(labels)), seed)[: self.max_pixels_per_object]
+        anchors = tf.gather(own, rows), tf.gather(labels, rows)
+        return anchors, (tf.reshape(embeddings[1:], [-1, channels]), tf.reshape(indices[1:], [-1]))
 
     def _mean_of_triplets(
         self, distances: tf.Tensor, same: tf.Tensor, different: tf.Tensor
     ) -> tf.Tensor:
         highest, lowest = distances.dtype.max, distances.dtype.min
         negative = tf.reduce_min(tf.where(different, distances, highest), -1)
-        if self._positive == "farthest":
+        if self.positive == "farthest":
             positive = tf.reduce_max(tf.where(same, distances, lowest), -1)
         else:
             positive = tf.reduce_min(tf.where(same, distances, highest), -1)
         counts = tf.reduce_any(same, -1) & tf.reduce_any(different, -1)
         # The infinite difference of an anchor without a partner must not reach the gradient.
         difference = tf.where(counts, positive, 0.0) - tf.where(counts, negative, 0.0)
-        triplets = tf.where(counts, tf.nn.relu(difference + self._margin), 0.0)
-        if self._counts_all:
+        triplets = tf.where(counts, tf.nn.relu(difference + self.margin), 0.0)
+        if self.sampling == "reference":
             return tf.reduce_mean(triplets)
         num_anchors = tf.math.count_nonzero(counts, dtype=tf.float32)
         return tf.math.divide_no_nan(tf.reduce_sum(triplets), num_anchors)
-
-
-class _Pixels(NamedTuple):
-    """Embeddings, float32 [pixels, channels], and their objects, int32 [pixels]; negative: void."""
-
-    embeddings: tf.Tensor
-    owners: tf.Tensor
 
 
 def _squared_distances(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:

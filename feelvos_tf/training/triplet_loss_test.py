@@ -6,8 +6,10 @@ import pytest
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.models.feelvos import ClipOutput
 from feelvos_tf.testing.tiny_model import TinyModel, tiny_batch
 from feelvos_tf.training.clip_forward import BATCH_KEYS, clip_logits
+from feelvos_tf.training.losses import LossInputs
 from feelvos_tf.training.optimizers import MomentumOptimizer
 from feelvos_tf.training.train_step import Objective, TrainState, TrainStep, new_step
 from feelvos_tf.training.triplet_loss import TripletLoss
@@ -30,6 +32,11 @@ def make_clip(seed=0):
     small[:2][small[:2] == 2] = 0
     labels = small.repeat(4, 1).repeat(4, 2)
     return embeddings, labels
+
+
+def embedding_loss(loss, embeddings, labels, num_objects, seed=None):
+    output = ClipOutput(None, None, None, embeddings=embeddings)
+    return loss(LossInputs(output, labels, num_objects, tf.constant(0), seed))
 
 
 def reduced(labels):
@@ -61,8 +68,8 @@ def test_the_loss_follows_its_definition_without_void_and_absent_objects(positiv
     embeddings, labels = make_clip()
     assert 2 in labels[2] and 2 not in labels[:2]
     for margin in (0.0, 0.3):
-        loss = TripletLoss(margin=margin, positive=positive).embedding_loss(
-            embeddings, labels, tf.constant(3)
+        loss = embedding_loss(
+            TripletLoss(margin=margin, positive=positive), embeddings, labels, tf.constant(3)
         )
         expected = slow_loss(embeddings, labels, margin, pick)
         assert expected > 0
@@ -74,7 +81,7 @@ def test_a_clip_without_triplets_costs_nothing_and_has_a_finite_gradient():
     embeddings = tf.Variable(embeddings)
     for one_object in (np.zeros_like(labels), np.full_like(labels, 255)):
         with tf.GradientTape() as tape:
-            loss = TripletLoss().embedding_loss(embeddings, one_object, tf.constant(3))
+            loss = embedding_loss(TripletLoss(), embeddings, one_object, tf.constant(3))
         assert float(loss) == 0.0
         assert np.isfinite(tape.gradient(loss, embeddings).numpy()).all()
 
@@ -83,20 +90,20 @@ def test_descending_separates_the_objects():
     embeddings, labels = make_clip()
     embeddings = tf.Variable(embeddings)
     loss = TripletLoss(positive="nearest", margin=0.5)
-    before = float(loss.embedding_loss(embeddings, labels, tf.constant(3)))
+    before = float(embedding_loss(loss, embeddings, labels, tf.constant(3)))
     for _ in range(50):
         with tf.GradientTape() as tape:
-            value = loss.embedding_loss(embeddings, labels, tf.constant(3))
+            value = embedding_loss(loss, embeddings, labels, tf.constant(3))
         embeddings.assign_sub(tape.gradient(value, embeddings))
     assert np.isfinite(embeddings.numpy()).all()
-    assert float(loss.embedding_loss(embeddings, labels, tf.constant(3))) < 0.2 * before
+    assert float(embedding_loss(loss, embeddings, labels, tf.constant(3))) < 0.2 * before
 
 
 def test_pixels_are_sampled_per_object():
     embeddings, labels = make_clip()
     draws = {
         float(
-            TripletLoss(max_pixels_per_object=1).embedding_loss(embeddings, labels, tf.constant(3))
+            embedding_loss(TripletLoss(max_pixels_per_object=1), embeddings, labels, tf.constant(3))
         )
         for _ in range(20)
     }
@@ -132,7 +139,9 @@ def test_training_adds_the_weighted_loss_of_every_clip():
     model = WithEmbeddings()
     clips = clip_logits(model, *(tf.constant(batch[key]) for key in BATCH_KEYS), True)
     expected = 0.5 * sum(
-        float(TripletLoss().embedding_loss(clip.embeddings, batch["labels"][i], tf.constant(2 + i)))
+        float(
+            embedding_loss(TripletLoss(), clip.embeddings, batch["labels"][i], tf.constant(2 + i))
+        )
         for i, clip in enumerate(clips)
     )
     scalars = train(model, batch)
@@ -168,11 +177,11 @@ def test_the_previous_frame_can_be_left_out():
     alone = TripletLoss(1.0, use_previous_frame=False)
     both = TripletLoss(1.0)
     count, seed = tf.constant(3), tf.constant([1, 2])
-    assert float(alone.embedding_loss(embeddings, labels, count, seed)) == float(
-        alone.embedding_loss(embeddings, changed, count, seed)
+    assert float(embedding_loss(alone, embeddings, labels, count, seed)) == float(
+        embedding_loss(alone, embeddings, changed, count, seed)
     )
-    assert float(both.embedding_loss(embeddings, labels, count, seed)) != float(
-        both.embedding_loss(embeddings, changed, count, seed)
+    assert float(embedding_loss(both, embeddings, labels, count, seed)) != float(
+        embedding_loss(both, embeddings, changed, count, seed)
     )
 
 
@@ -206,7 +215,7 @@ def test_loss_and_gradient_equal_the_release_s(margin):
         sampling="reference", positive="nearest", margin=margin, max_pixels_per_object=1000
     )
     with tf.GradientTape() as tape:
-        loss = every_pixel.embedding_loss(variable, labels, tf.constant(3))
+        loss = embedding_loss(every_pixel, variable, labels, tf.constant(3))
     expected, gradient = release_triplets(embeddings.astype(np.float64), labels, margin)
     assert expected > 0
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -216,7 +225,7 @@ def test_loss_and_gradient_equal_the_release_s(margin):
 def test_reference_anchors_are_random_pixels_of_any_object():
     embeddings, labels = make_clip(3)
     loss = TripletLoss(sampling="reference", positive="nearest", max_pixels_per_object=5)
-    draw = tf.function(lambda seed: loss.embedding_loss(embeddings, labels, tf.constant(3), seed))
+    draw = tf.function(lambda seed: embedding_loss(loss, embeddings, labels, tf.constant(3), seed))
     draws = [float(draw(tf.constant([1, i]))) for i in range(200)]
     assert draws[0] == float(draw(tf.constant([1, 0])))
     expected, _ = release_triplets(embeddings.astype(np.float64), labels, 1.0)

@@ -13,7 +13,6 @@ from feelvos_tf.core import gin_settings, settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols, score_predictions
-from feelvos_tf.evaluation.region_and_contour import Summary
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.model_loading import build_evaluated
 from feelvos_tf.inference.propagation import Outputs, propagate_videos
@@ -82,8 +81,12 @@ class Validation:
         if report.failed:  # Its folder may hold masks of an earlier model.
             name, error = next(iter(report.failed.items()))
             raise InputError(f"{name} could not be scored: {error}")
-        scores = score_predictions.score_folder(self._targets, folder, measure_f=self._measure_f)
-        return _means(scores.summary)
+        summary = score_predictions.score_folder(
+            self._targets, folder, measure_f=self._measure_f
+        ).summary
+        if summary.f is None:
+            return {"J": summary.j.mean}
+        return {"J": summary.j.mean, "F": summary.f.mean, "J&F": summary.j_and_f}
 
 
 def evaluation_of(
@@ -135,10 +138,3 @@ def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> None:
     values = release_names(source)
     for name, variable in release_names(target).items():
         variable.assign(tf.convert_to_tensor(values[name]))
-
-
-def _means(summary: Summary) -> dict[str, float]:
-    means = {"J": summary.j.mean}
-    if summary.f is not None:
-        means.update({"F": summary.f.mean, "J&F": summary.j_and_f})
-    return means

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
-from feelvos_tf.training.optimizers import count_up, move_average
+from feelvos_tf.training.optimizers import count_up, move_average, zeros_like
 
 
 class WeightAverage:
@@ -39,10 +39,7 @@ class WeightAverage:
         """
         self._variables = dict(named_variables)
         self._decay = decay
-        self.averages = {
-            name: tf.Variable(tf.zeros_like(variable), trainable=False)
-            for name, variable in self._variables.items()
-        }
+        self.averages = zeros_like(named_variables)
         self.num_updates = tf.Variable(0.0, trainable=False)
         self.state = tf.train.Checkpoint(averages=self.averages, num_updates=self.num_updates)
 

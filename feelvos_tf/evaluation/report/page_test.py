@@ -188,6 +188,6 @@ def test_a_browser_paints_the_report(pages, browser, tmp_path):
     for what, color, least in [
         ("curve of object 1", (128, 0, 0), 200),
         ("row of the best sequence", (232, 246, 236), 2000),
-        ("frames", (90, 120, 90), 50_000),
+        ("frames", (90, 110, 90), 50_000),
     ]:
         assert count(color) > least, what
