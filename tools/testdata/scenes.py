@@ -18,17 +18,7 @@ from drawing import (
     striped,
     wedged,
 )
-from objects import (
-    Pose,
-    ball,
-    balloon,
-    butterfly,
-    car,
-    caterpillar,
-    fish,
-    turtle,
-    walker,
-)
+from objects import Pose, ball, balloon, butterfly, car, caterpillar, fish, turtle, walker
 
 RED, ORANGE, YELLOW = (0.85, 0.16, 0.14), (0.95, 0.50, 0.10), (0.97, 0.83, 0.20)
 GREEN, TEAL, BLUE = (0.20, 0.60, 0.25), (0.10, 0.60, 0.60), (0.15, 0.30, 0.75)
@@ -80,10 +70,8 @@ def _two_fish(time: float) -> list[list[Part]]:
 def _beach_ball(time: float) -> list[list[Part]]:
     """A ball bounces across the sand."""
     bounce = abs(np.cos(1.5 * np.pi * time))
-    return [ball(Pose(60 + 115 * time, 108 - 40 * bounce, size=30, phase=6 * time), BEACH_BALL)]
-
-
-BEACH_BALL = wedged(8, RED, WHITE, BLUE, WHITE)
+    rolling = Pose(60 + 115 * time, 108 - 40 * bounce, size=30, phase=6 * time)
+    return [ball(rolling, wedged(8, RED, WHITE, BLUE, WHITE))]
 
 
 def _toy_cars(time: float) -> list[list[Part]]:
