@@ -11,11 +11,16 @@ a table of the largest differences.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from absl import flags
 
 from feelvos_tf.core import atomic_files, cli, gin_settings, whole_files
 from feelvos_tf.core.errors import InputError
+
+if TYPE_CHECKING:
+    from feelvos_tf.models.feelvos import Feelvos
 
 _FLAGS = cli.flag_values(__name__)
 _OUTPUT = flags.DEFINE_string(
@@ -27,16 +32,27 @@ _GOLDEN = gin_settings.PROJECT_ROOT / "testdata/golden"
 _WITHOUT_GRADIENT = "logits/semantic/biases"
 
 
-def maps(variant: str) -> dict[str, np.ndarray]:
-    """Returns the network's outputs for the golden clip, stacked over its frames."""
+def maps(model: Feelvos, variant: str) -> dict[str, np.ndarray]:
+    """Returns the outputs of the network `variant` for the golden clip, stacked over its frames."""
     import tensorflow as tf
 
-    from feelvos_tf.testing.golden import build_rule_model, clip_outputs
+    from feelvos_tf.core.resizing import resize_nearest
+    from feelvos_tf.models import object_labels
+    from feelvos_tf.models.feelvos import Previous
+    from feelvos_tf.models.global_matching import prepare_reference
+    from feelvos_tf.testing.golden import NUM_OBJECTS
 
-    model = build_rule_model(variant, 8)
-    images = np.load(_GOLDEN / "forward_clip.npz")["images"]
+    features = model.extract(np.load(_GOLDEN / "forward_clip.npz")["images"])
     labels = np.load(_GOLDEN / f"forward_{variant}.npz")["scan_labels"]
-    features, outputs = clip_outputs(model.extract, model.segment, images, labels)
+    embeddings = features.embeddings
+    indices = resize_nearest(tf.constant(labels, tf.int32), embeddings.shape[1:3])
+    reference = prepare_reference(embeddings[0], indices[0], NUM_OBJECTS)
+    outputs = []
+    for i in range(1, len(labels)):
+        masks = object_labels.one_hot(indices[i - 1], NUM_OBJECTS)
+        previous = Previous(embeddings[i - 1], indices[i - 1], masks)
+        current = features.decoder_features[i], embeddings[i]
+        outputs.append(model.segment(*current, reference, previous))
     logits = np.stack([output.logits[..., 0] for output in outputs])
     return {
         "decoder features": features.decoder_features.numpy(),
@@ -86,10 +102,12 @@ def compute() -> dict[str, np.ndarray]:
     """Returns name -> array to compare, including TensorFlow's version."""
     import tensorflow as tf
 
+    from feelvos_tf.testing.golden import build_rule_model
+
     arrays = {
         f"{variant}: {name}": value
         for variant in ("xception_65", "mobilenet_v2")
-        for name, value in maps(variant).items()
+        for name, value in maps(build_rule_model(variant, 8), variant).items()
     }
     arrays.update({f"training step: {n}": value for n, value in training_step().items()})
     return {"version": np.array(tf.__version__), **arrays}
