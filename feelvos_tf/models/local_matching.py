@@ -122,7 +122,7 @@ def local_distances_correlation(
     def position_of_nearest(i: tf.Tensor) -> tf.Tensor:
         norms = tf.where(previous_indices == i, previous_norms, np.inf)
         # Without the query's own norm, which is the same for all pixels of the window.
-        window = _windows(norms, radius, outside=np.inf) - 2.0 * products
+        window = windows(norms, radius, outside=np.inf) - 2.0 * products
         nearest = tf.argmin(window, -1, output_type=tf.int32)
         position = own_position + (nearest // side - radius) * width + nearest % side - radius
         return tf.where(tf.reduce_min(window, -1) < np.inf, position, -1)
@@ -147,7 +147,7 @@ def import_addons() -> types.ModuleType:
     return tensorflow_addons
 
 
-def _windows(values: tf.Tensor, radius: int, outside: float) -> tf.Tensor:
+def windows(values: tf.Tensor, radius: int, outside: float) -> tf.Tensor:
     """Returns `[h, w, (2 radius + 1)^2]`: the window of `values` `[h, w]` around every pixel."""
     pad = [[radius, radius], [radius, radius]]
     padded = tf.pad(values, pad, constant_values=outside)[tf.newaxis, :, :, tf.newaxis]

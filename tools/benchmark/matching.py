@@ -54,13 +54,7 @@ def matching_cases(sizes: Sizes) -> list[Case]:
     return [*_global_cases(sizes), *_local_cases(sizes), *_training_cases(sizes)]
 
 
-class _Frames(NamedTuple):
-    query: tf.Tensor
-    other: tf.Tensor
-    labels: tf.Tensor
-
-
-def _frames(sizes: Sizes) -> _Frames:
+def _frames(sizes: Sizes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Returns two frames of embeddings, and labels in blobs, like real masks."""
     rng = np.random.default_rng(0)
     shape = (sizes.height, sizes.width, _CHANNELS)
@@ -70,12 +64,13 @@ def _frames(sizes: Sizes) -> _Frames:
     for i in range(1, sizes.objects):
         y, x = rng.integers(sizes.height), rng.integers(sizes.width)
         labels[(rows - y) ** 2 + (columns - x) ** 2 < (sizes.height // 5) ** 2] = i
-    return _Frames(query, other, tf.constant(labels))
+    return query, other, tf.constant(labels)
 
 
-def _flat(frames: _Frames) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    query, other = (tf.reshape(x, [-1, _CHANNELS]) for x in frames[:2])
-    return query, other, tf.reshape(frames.labels, [-1])
+def _flat(sizes: Sizes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    query, other, labels = _frames(sizes)
+    query, other = (tf.reshape(x, [-1, _CHANNELS]) for x in (query, other))
+    return query, other, tf.reshape(labels, [-1])
 
 
 def _compiled(function: Callable, *arguments) -> Callable[[], object]:
@@ -84,22 +79,15 @@ def _compiled(function: Callable, *arguments) -> Callable[[], object]:
 
 def _global_cases(sizes: Sizes) -> list[Case]:
     def ours(objects: int, max_pixels: int = 0) -> Callable[[], object]:
-        frames = _frames(sizes._replace(objects=objects))
-        reference = prepare_reference(
-            frames.other, frames.labels, tf.constant(objects), max_pixels=max_pixels
-        )
-
-        def match(query, embeddings, offsets):
-            return global_distances_inference(query, Reference(embeddings, offsets))
-
-        return _compiled(match, frames.query, *reference)
+        query, other, labels = _frames(sizes._replace(objects=objects))
+        reference = prepare_reference(other, labels, tf.constant(objects), max_pixels)
+        return _compiled(global_distances_inference, query, reference)
 
     def product(function: Callable) -> Callable[[], object]:
-        query, other, _ = _flat(_frames(sizes))
-        return _compiled(function, query, other)
+        return _compiled(function, *_flat(sizes)[:2])
 
     def release() -> Callable[[], object]:
-        return _compiled(lambda *flat: release_global(*flat, sizes.objects), *_flat(_frames(sizes)))
+        return _compiled(lambda *flat: release_global(*flat, sizes.objects), *_flat(sizes))
 
     group = f"global matching, {sizes.height}x{sizes.width} against the same"
     n = sizes.objects
@@ -124,15 +112,11 @@ def _local_cases(sizes: Sizes) -> list[Case]:
     cases = [
         Case(f"ours, {n} objects", group, lambda: local(local_distances_inference)),
         Case(f"shifted loop, {n} objects", group, lambda: local(shifted_local)),
-        Case(
-            f"ours, {_MANY_OBJECTS} objects",
-            group,
-            lambda: local(local_distances_inference, _MANY_OBJECTS),
-        ),
     ]
+    many = functools.partial(local, local_distances_inference, _MANY_OBJECTS)
+    cases.append(Case(f"ours, {_MANY_OBJECTS} objects", group, many))
     if HAS_ADDONS:
-        name = f"CorrelationCost, masks, minimum, {n} objects"
-        cases.append(Case(name, group, lambda: local(correlation_local)))
+        cases.append(Case(f"{_CORRELATION}, {n} objects", group, lambda: local(correlation_local)))
         name = "setting local_matching = 'correlation'"
         cases.append(Case(name, group, lambda: local(local_distances_correlation)))
     return cases
@@ -140,15 +124,13 @@ def _local_cases(sizes: Sizes) -> list[Case]:
 
 def _training_cases(sizes: Sizes) -> list[Case]:
     def with_gradient(function: Callable) -> Callable[[], object]:
-        frames = _frames(sizes)
-
         def step(query, other, labels):
             with tf.GradientTape() as tape:
                 tape.watch([query, other])
                 loss = tf.reduce_sum(tf.sigmoid(function(query, other, labels)))
             return tape.gradient(loss, [query, other])
 
-        return _compiled(step, *frames)
+        return _compiled(step, *_frames(sizes))
 
     def reference(other, labels) -> Reference:
         objects = tf.constant(sizes.objects)
@@ -161,15 +143,17 @@ def _training_cases(sizes: Sizes) -> list[Case]:
         chosen, flat = reference(other, labels), tf.reshape(query, [-1, _CHANNELS])
         return naive_global(flat, chosen.embeddings, owners(chosen), sizes.objects)
 
-    def correlation() -> Callable[[], object]:
-        return with_gradient(local(correlation_local))
-
     def local(function: Callable) -> Callable:
         return lambda *frames: function(*frames, sizes.objects, sizes.radius)
 
+    functions = [
+        ("ours", _GLOBAL_TRAINING, ours_global),
+        ("all distances at once", _GLOBAL_TRAINING, naive),
+        ("ours", _LOCAL_TRAINING, local(local_distances)),
+    ]
+    if HAS_ADDONS:
+        functions.append((_CORRELATION, _LOCAL_TRAINING, local(correlation_local)))
     return [
-        Case("ours", _GLOBAL_TRAINING, lambda: with_gradient(ours_global)),
-        Case("all distances at once", _GLOBAL_TRAINING, lambda: with_gradient(naive)),
-        Case("ours", _LOCAL_TRAINING, lambda: with_gradient(local(local_distances))),
-        *([Case(_CORRELATION, _LOCAL_TRAINING, correlation)] if HAS_ADDONS else []),
+        Case(name, group, functools.partial(with_gradient, function))
+        for name, group, function in functions
     ]

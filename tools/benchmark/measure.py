@@ -133,6 +133,11 @@ def peak_mb() -> float:
     return process_memory.peak() / _MEGABYTE
 
 
+def print_environment() -> None:
+    """Prints `environment` as one line, and an empty one."""
+    print(", ".join(f"{name} {value}" for name, value in environment().items()) + "\n")
+
+
 def environment() -> dict[str, str]:
     """Returns what times depend on besides the code: date, machine and versions."""
     found = {"date": time.strftime("%Y-%m-%d"), "python": platform.python_version()}

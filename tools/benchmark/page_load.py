@@ -28,7 +28,7 @@ import time
 
 from absl import flags
 
-from feelvos_tf.core import cli
+from feelvos_tf.core import cli, process_memory
 from feelvos_tf.core.errors import InputError
 
 _FLAGS = cli.flag_values(__name__)
@@ -176,21 +176,12 @@ def _load(process: int, port: int) -> tuple[Log, list[float]]:
     for visitor in visitors:
         visitor.start()
     while any(visitor.is_alive() for visitor in visitors):
-        memory.append(_megabytes(process))
+        memory.append(process_memory.resident(f"/proc/{process}/status") / 2**20)
         for _ in range(60):
             if not any(visitor.is_alive() for visitor in visitors):
                 break
             time.sleep(1)
     return log, memory
-
-
-def _megabytes(process: int) -> float:
-    """Returns the resident memory of a process in megabytes; NaN if it is unknown."""
-    try:
-        status = pathlib.Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return float("nan")
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
 
 if __name__ == "__main__":
