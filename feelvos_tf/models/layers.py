@@ -186,6 +186,42 @@ def relu6(x: tf.Tensor) -> tf.Tensor:
     return y, gradient
 
 
+class SpaceToBatch:
+    """Splits images into smaller ones of every n-th pixel, n being the atrous rate.
+
+    In these, an atrous convolution is an ordinary one. TensorFlow splits and joins around every
+    atrous layer; for consecutive layers of the same atrous rate, once is enough, since 1x1
+    convolutions, activations and sums act on each pixel alone. Values stay the same to the last
+    bit.
+
+    If the atrous rate does not divide the size, pixels beyond the border fill up some images. They
+    must be zero whenever a kernel reads them, which `blank` ensures. Nothing that averages over an
+    image may run between `split` and `join`.
+
+    Args:
+      x: float32 `[n, h, w, channels]`, with the size of all images to split.
+      atrous_rate: more than 1.
+    """
+
+    def __init__(self, x: tf.Tensor, atrous_rate: int):
+        height, width = tf.shape(x)[1], tf.shape(x)[2]
+        self._block_shape = [atrous_rate, atrous_rate]
+        self._missing = [[0, -height % atrous_rate], [0, -width % atrous_rate]]
+        self._inside = self.split(tf.ones_like(x[..., :1]))
+
+    def split(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns `[r * r * n, ceil(h / r), ceil(w / r), channels]` for the atrous rate r."""
+        return tf.space_to_batch(x, self._block_shape, self._missing)
+
+    def blank(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns what `split` returned, with zeros beyond the border."""
+        return x * self._inside
+
+    def join(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns `[n, h, w, channels]` from what `split` returned."""
+        return tf.batch_to_space(x, self._block_shape, self._missing)
+
+
 class ConvNormActivation(tf.keras.layers.Layer):
     """Kernel, then batch norm or bias, then activation."""
 
@@ -239,15 +275,21 @@ class ConvNormActivation(tf.keras.layers.Layer):
         self.built = True
 
     def call(
-        self, x: tf.Tensor, batch_statistics: bool = False, atrous_rate: int | None = None
+        self,
+        x: tf.Tensor,
+        batch_statistics: bool = False,
+        space_to_batch: SpaceToBatch | None = None,
     ) -> tf.Tensor:
         """Returns the convolved `x`.
 
         Args:
           x: float32 `[batch, height, width, channels]`; float16 or bfloat16 in mixed precision.
           batch_statistics: normalize by the statistics of the output itself.
-          atrous_rate: replaces the layer's own; 1 for what space-to-batch has split.
+          space_to_batch: what has split `x` by the layer's atrous rate, if anything.
         """
+        atrous_rate = self.atrous_rate
+        if space_to_batch is not None:
+            x, atrous_rate = space_to_batch.blank(x), 1
         x, padding = self._pad(x)
         convolve = functools.partial(self.convolve, x, padding=padding, atrous_rate=atrous_rate)
         if self.norm is None:
@@ -327,7 +369,7 @@ class DepthwiseConvolution(ConvNormActivation):
 
 
 class SeparableConv(tf.keras.layers.Layer):
-    """Depthwise then pointwise convolution, an activation after each.
+    """Depthwise then pointwise convolution, a ReLU after each.
 
     Source: 2019 release, deeplab split_separable_conv2d (ASPP and decoder, with batch norm) and
     split_separable_conv2d_with_identity_initializer (embedding and head, with biases).
@@ -339,27 +381,25 @@ class SeparableConv(tf.keras.layers.Layer):
         filters: int,
         kernel_size: int,
         atrous_rate: int = 1,
-        norm: Callable[[], BatchNorm] | None = None,
-        activation: Activation | None = tf.nn.relu,
+        norm: Callable[[], BatchNorm | None] = lambda: None,
         depthwise_initializer: tf.keras.initializers.Initializer | None = None,
         pointwise_initializer: tf.keras.initializers.Initializer | None = None,
     ):
         super().__init__(name=layer_name(scope))
         self.scope = scope
-        make_norm = norm or (lambda: None)
         self.depthwise = DepthwiseConvolution(
             f"{scope}_depthwise",
             kernel_size,
             atrous_rate=atrous_rate,
-            norm=make_norm(),
-            activation=activation,
+            norm=norm(),
+            activation=tf.nn.relu,
             initializer=depthwise_initializer or truncated_normal(_SEPARABLE_DEPTHWISE_STDDEV),
         )
         self.pointwise = Convolution(
             f"{scope}_pointwise",
             filters,
-            norm=make_norm(),
-            activation=activation,
+            norm=norm(),
+            activation=tf.nn.relu,
             initializer=pointwise_initializer or truncated_normal(_SEPARABLE_POINTWISE_STDDEV),
         )
 

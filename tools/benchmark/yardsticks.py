@@ -6,8 +6,12 @@ import importlib.util
 
 import tensorflow as tf
 
-from feelvos_tf.models.global_matching import NO_PIXEL_DISTANCE
-from feelvos_tf.models.large_products import join_queries, map_chunks, split_queries
+from feelvos_tf.models.global_matching import (
+    NO_PIXEL_DISTANCE,
+    join_queries,
+    map_chunks,
+    split_queries,
+)
 from feelvos_tf.models.local_matching import import_addons, windows
 
 # Cases that need CorrelationCost are skipped if the add-ons are not installed.

@@ -6,17 +6,12 @@ import tensorflow as tf
 
 from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.models.backbones.common import (
-    AtrousSchedule,
-    Backbone,
-    OutputStride,
-    SpaceToBatch,
-    atrous_convolution,
-)
+from feelvos_tf.models.backbones.common import AtrousSchedule, Backbone, OutputStride
 from feelvos_tf.models.layers import (
     BatchNorm,
     Convolution,
     DepthwiseConvolution,
+    SpaceToBatch,
     layer_name,
     maps,
     relu6,
@@ -81,7 +76,9 @@ class _InvertedResidual(tf.keras.layers.Layer):
         expanded = x
         if self.expand is not None:
             expanded = self.expand(x, batch_statistics=batch_statistics)
-        depthwise = atrous_convolution(self.depthwise, expanded, batch_statistics, space_to_batch)
+        depthwise = self.depthwise(
+            expanded, batch_statistics=batch_statistics, space_to_batch=space_to_batch
+        )
         y = self.project(depthwise, batch_statistics=batch_statistics)
         return (x + y if self.has_shortcut else y), depthwise
 

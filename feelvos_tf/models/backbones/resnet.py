@@ -5,14 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from feelvos_tf.core import settings
-from feelvos_tf.models.backbones.common import (
-    AtrousSchedule,
-    Backbone,
-    OutputStride,
-    SpaceToBatch,
-    atrous_convolution,
-)
-from feelvos_tf.models.layers import BatchNorm, Convolution, layer_name, maps
+from feelvos_tf.models.backbones.common import AtrousSchedule, Backbone, OutputStride
+from feelvos_tf.models.layers import BatchNorm, Convolution, SpaceToBatch, layer_name, maps
 
 
 @settings.configurable
@@ -72,7 +66,7 @@ class _Bottleneck(tf.keras.layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the block's output and that of its last convolution, before the sum."""
         y = self.reduce(x, batch_statistics=batch_statistics)
-        y = atrous_convolution(self.spatial, y, batch_statistics, space_to_batch)
+        y = self.spatial(y, batch_statistics=batch_statistics, space_to_batch=space_to_batch)
         y = self.expand(y, batch_statistics=batch_statistics)
         if self.shortcut is None:
             shortcut = x[:, :: self.stride, :: self.stride]

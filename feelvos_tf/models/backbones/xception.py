@@ -8,14 +8,15 @@ from typing import Literal
 import tensorflow as tf
 
 from feelvos_tf.core import settings
-from feelvos_tf.models.backbones.common import (
-    AtrousSchedule,
-    Backbone,
-    OutputStride,
+from feelvos_tf.models.backbones.common import AtrousSchedule, Backbone, OutputStride
+from feelvos_tf.models.layers import (
+    BatchNorm,
+    Convolution,
+    DepthwiseConvolution,
     SpaceToBatch,
-    atrous_convolution,
+    layer_name,
+    maps,
 )
-from feelvos_tf.models.layers import BatchNorm, Convolution, DepthwiseConvolution, layer_name, maps
 
 
 @tf.custom_gradient
@@ -108,7 +109,9 @@ class _XceptionModule(tf.keras.layers.Layer):
         for i, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise)):
             if not self.rectified_inside:
                 residual = tf.nn.relu(residual) if i else _relu_of_sum(residual)
-            residual = atrous_convolution(depthwise, residual, batch_statistics, space_to_batch)
+            residual = depthwise(
+                residual, batch_statistics=batch_statistics, space_to_batch=space_to_batch
+            )
             residual = pointwise(residual, batch_statistics=batch_statistics)
             if i == 1:
                 second = residual
