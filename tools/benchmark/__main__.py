@@ -92,7 +92,6 @@ def cases_of(command: str) -> list[measure.Case]:
     import frame
     import matching
     import training
-    import training_step
 
     image = frame.Sizes(FLAGS.height, FLAGS.width, FLAGS.objects)
     grid = (-(-FLAGS.height // 4), -(-FLAGS.width // 4))
@@ -103,7 +102,7 @@ def cases_of(command: str) -> list[measure.Case]:
         ),
         "frame": lambda: frame.frame_cases(image),
         "train": lambda: training.train_cases(FLAGS.crop, FLAGS.objects),
-        "step": lambda: training_step.step_cases(chosen.list_sequences()),
+        "step": lambda: training.step_cases(chosen.list_sequences()),
         "input": lambda: training.input_cases(chosen.list_sequences(), FLAGS.crop),
         "eval": lambda: training.eval_cases(chosen),
         "export": lambda: training.export_cases(image),
@@ -132,14 +131,14 @@ def run(command: str | None) -> None:
     if not cases:
         raise InputError(f"--only={FLAGS.only}: no group of {command} has this in its title")
     if FLAGS.peak_of is not None:
-        (case,) = [case for case in cases if _title(case) == FLAGS.peak_of]
+        (case,) = [case for case in cases if case.title == FLAGS.peak_of]
         print(measure.peak_of(case))
         return
-    needs_memory = FLAGS.memory and command != "export"
+    peak_command = [sys.executable, __file__, command, *sys.argv[1:]]
     rows = measure.measure(
         cases,
         FLAGS.repeats,
-        (lambda case: _peak_command(command, case)) if needs_memory else None,
+        peak_command if FLAGS.memory and command != "export" else None,
         time.process_time if FLAGS.processor_time else time.perf_counter,
     )
     chosen = _sizes(command)
@@ -196,16 +195,6 @@ def _limit_threads() -> None:
     if FLAGS.threads:
         tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
         tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
-
-
-def _title(case: measure.Case) -> str:
-    return f"{case.group}: {case.name}"
-
-
-def _peak_command(command: str, case: measure.Case) -> list[str]:
-    arguments = [f"--{name}={value}" for name, value in _sizes(command).items()]
-    arguments += [f"--threads={FLAGS.threads}", f"--peak_of={_title(case)}"]
-    return [sys.executable, __file__, command, *arguments]
 
 
 if __name__ == "__main__":

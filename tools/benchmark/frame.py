@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from matching import HAS_ADDONS, correlation_local, release_global
 from measure import Case
-from yardsticks import HAS_ADDONS, correlation_local, release_global
 
 from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.inference import model_loading, window
