@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from feelvos_tf.core import settings
 from feelvos_tf.core.resizing import resize_bilinear
-from feelvos_tf.models.layers import BatchNorm, Convolution, SeparableConv, maps
+from feelvos_tf.models.layers import BatchNorm, Convolution, SeparableConv, build_in_turn, maps
 
 FILTERS = 256
 _LOW_LEVEL_FILTERS = 48
@@ -134,8 +134,7 @@ class Decoder(tf.keras.layers.Layer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.projection.build(maps(self.low_level_channels))
-        self.convolutions[0].build(maps(input_shape[-1] + _LOW_LEVEL_FILTERS))
-        self.convolutions[1].build(maps(FILTERS))
+        build_in_turn(self.convolutions, input_shape[-1] + _LOW_LEVEL_FILTERS)
         self.built = True
 
     def call(self, deep: tf.Tensor, low_level: tf.Tensor, batch_statistics: bool) -> tf.Tensor:

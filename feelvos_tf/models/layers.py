@@ -62,6 +62,13 @@ def maps(channels: int) -> tf.TensorShape:
     return tf.TensorShape([None, None, None, channels])
 
 
+def build_in_turn(layers: Sequence[tf.keras.layers.Layer], channels: int) -> None:
+    """Builds layers, each for the output of the one before it, whose `filters` are its channels."""
+    for layer in layers:
+        layer.build(maps(channels))
+        channels = layer.filters
+
+
 class BatchNorm(tf.keras.layers.Layer):
     """Batch normalization as a scale and an offset per channel.
 
@@ -347,8 +354,9 @@ class DepthwiseConvolution(ConvNormActivation):
     kernel_leaf = "depthwise_weights"
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        shape = [self.kernel_size, self.kernel_size, input_shape[-1], 1]
-        self._create_variables(shape, input_shape[-1])
+        self.filters = input_shape[-1]
+        shape = [self.kernel_size, self.kernel_size, self.filters, 1]
+        self._create_variables(shape, self.filters)
 
     def _scaled(self, scale: tf.Tensor) -> tf.Tensor:
         return self.kernel * scale[:, tf.newaxis]
@@ -386,7 +394,7 @@ class SeparableConv(tf.keras.layers.Layer):
         pointwise_initializer: tf.keras.initializers.Initializer | None = None,
     ):
         super().__init__(name=layer_name(scope))
-        self.scope = scope
+        self.scope, self.filters = scope, filters
         self.depthwise = DepthwiseConvolution(
             f"{scope}_depthwise",
             kernel_size,
@@ -404,8 +412,7 @@ class SeparableConv(tf.keras.layers.Layer):
         )
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.depthwise.build(input_shape)
-        self.pointwise.build(input_shape)
+        build_in_turn([self.depthwise, self.pointwise], input_shape[-1])
         self.built = True
 
     def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import zlib
 from collections.abc import Iterable, Iterator
@@ -72,6 +73,10 @@ def build_rule_model(variant: str, output_stride: int) -> Feelvos:
     for name, variable in release_names(model).items():
         variable.assign(rule_weight(name, tuple(variable.shape)))
     return model
+
+
+# For tests that do not change its weights.
+rule_model = functools.cache(build_rule_model)
 
 
 @contextlib.contextmanager

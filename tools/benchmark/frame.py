@@ -42,15 +42,13 @@ def frame_cases(sizes: Sizes) -> list[Case]:
     cases = _bundled_cases(sizes)
     for variant in BACKBONES:
         group = f"{variant}: whole frame (peak: of the whole process)"
-        functions = {"ours": _step}
+        functions = {"ours": functools.partial(_step, variant, sizes)}
         if HAS_ADDONS:
-            functions["stand-in for the release"] = _release_step
-        for name, function in functions.items():
-            make = functools.partial(function, variant, sizes)
-            cases.append(Case(name, group, make, whole_process=True))
-        label = f"ours at {small.height}x{small.width}"
-        make = functools.partial(_step, variant, small)
-        cases.append(Case(label, group, make, whole_process=True))
+            functions["stand-in for the release"] = functools.partial(_release_step, variant, sizes)
+        functions[f"ours at {small.height}x{small.width}"] = functools.partial(
+            _step, variant, small
+        )
+        cases += [Case(name, group, make, whole_process=True) for name, make in functions.items()]
     cases += _part_cases("xception_65", sizes)
     return cases + _head_cases(sizes)
 

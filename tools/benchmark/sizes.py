@@ -9,16 +9,12 @@ from collections.abc import Iterator, Sequence
 
 import measure
 
-SHORT_SIDES = (240, 320, 400, 480)
-OBJECTS = (1, 3, 8)
-BACKBONES = ("mobilenet_v2", "xception_65")
-
 
 def table(
     repeats: int,
-    short_sides: Sequence[int] = SHORT_SIDES,
-    objects: Sequence[int] = OBJECTS,
-    backbones: Sequence[str] = BACKBONES,
+    short_sides: Sequence[int] = (240, 320, 400, 480),
+    objects: Sequence[int] = (1, 3, 8),
+    backbones: Sequence[str] = ("mobilenet_v2", "xception_65"),
 ) -> Iterator[str]:
     """Yields the lines of a table; each size and backbone is measured in a process of its own.
 

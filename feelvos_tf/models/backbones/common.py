@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
 from typing import Literal
 
 import tensorflow as tf
 
-from feelvos_tf.models.layers import ConvNormActivation, SpaceToBatch, maps
+from feelvos_tf.models.layers import SpaceToBatch, build_in_turn
 
 OutputStride = Literal[8, 16]
 _ROOT_STRIDE = 2
@@ -46,20 +45,12 @@ class Backbone(tf.keras.layers.Layer):
       blocks: layers that return their output and what the decoder could use of them; their
         `filters` is the number of output channels.
       low_level_index: the block whose second output is the decoder's low-level feature.
-      low_level_channels: of that feature.
-      channels: of the deep features.
+      low_level_channels: of that feature: 256; MobileNetV2's 144, times the depth multiplier.
+      channels: of the deep features: 2048; MobileNetV2's 320, times the depth multiplier.
     """
 
-    root: Sequence[ConvNormActivation]
-    blocks: Sequence[tf.keras.layers.Layer]
-    low_level_index: int
-    low_level_channels: int
-    channels: int
-
     def build(self, input_shape: tf.TensorShape) -> None:
-        for layer in (*self.root, *self.blocks):
-            layer.build(input_shape)
-            input_shape = maps(layer.filters)
+        build_in_turn([*self.root, *self.blocks], input_shape[-1])
         self.built = True
 
     def after_root(self, x: tf.Tensor) -> tf.Tensor:

@@ -12,8 +12,8 @@ from feelvos_tf.models.layers import (
     Convolution,
     DepthwiseConvolution,
     SpaceToBatch,
+    build_in_turn,
     layer_name,
-    maps,
     relu6,
 )
 
@@ -63,10 +63,8 @@ class _InvertedResidual(tf.keras.layers.Layer):
         self.has_shortcut = stride == 1 and channels == filters
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        if self.expand is not None:
-            self.expand.build(input_shape)
-        self.depthwise.build(maps(self.expanded_channels))
-        self.project.build(maps(self.expanded_channels))
+        expand = [] if self.expand is None else [self.expand]
+        build_in_turn([*expand, self.depthwise, self.project], input_shape[-1])
         self.built = True
 
     def call(
@@ -90,10 +88,6 @@ class MobileNetV2(Backbone):
     Args:
       depth_multiplier: factor on the channel counts between blocks (at least 8 remain).
       output_stride: input size divided by the size of the deep features, 8 or 16.
-
-    Attributes:
-      low_level_channels: of the low-level features, 144 at depth multiplier 1.
-      channels: of the deep features, 320 at depth multiplier 1.
 
     Raises:
       InputError: a setting is out of range.

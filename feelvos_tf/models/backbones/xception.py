@@ -14,8 +14,8 @@ from feelvos_tf.models.layers import (
     Convolution,
     DepthwiseConvolution,
     SpaceToBatch,
+    build_in_turn,
     layer_name,
-    maps,
 )
 
 
@@ -95,10 +95,8 @@ class _XceptionModule(tf.keras.layers.Layer):
     def build(self, input_shape: tf.TensorShape) -> None:
         if self.skip == "conv":
             self.shortcut.build(input_shape)
-        for depthwise, pointwise in zip(self.depthwise, self.pointwise):
-            depthwise.build(input_shape)
-            pointwise.build(input_shape)
-            input_shape = maps(pointwise.filters)
+        pairs = zip(self.depthwise, self.pointwise)
+        build_in_turn([layer for pair in pairs for layer in pair], input_shape[-1])
         self.built = True
 
     def call(
@@ -129,10 +127,6 @@ class Xception(Backbone):
     Args:
       layers: 41, 65 or 71.
       output_stride: input size divided by the size of the deep features, 8 or 16.
-
-    Attributes:
-      low_level_channels: of the low-level features, 256: a linear batch norm's output.
-      channels: of the deep features, 2048.
 
     Raises:
       InputError: a setting has another value.
