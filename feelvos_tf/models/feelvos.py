@@ -316,8 +316,7 @@ class Feelvos(tf.keras.Model):
             )
             return self._match_globally(embeddings, pixels, training)
         match = self.local_distances if training else self.local_distances_inference
-        return normalize_distance(
-            match(
-                embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
-            )
+        distances = match(
+            embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
         )
+        return normalize_distance(distances)

@@ -111,16 +111,10 @@ class BatchNorm(tf.keras.layers.Layer):
 
     def with_frozen_statistics(self, x: tf.Tensor) -> tf.Tensor:
         """Returns `x` normalized by the running averages, in the release's order of arithmetic."""
-        y, _, _ = tf.compat.v1.nn.fused_batch_norm(
-            x,
-            self.gamma,
-            self.beta,
-            self.moving_mean,
-            self.moving_variance,
-            self.epsilon,
-            is_training=False,
-        )
-        return y
+        averages = self.moving_mean, self.moving_variance
+        return tf.compat.v1.nn.fused_batch_norm(
+            x, self.gamma, self.beta, *averages, self.epsilon, is_training=False
+        )[0]
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns `x` normalized by its own statistics, and updates the running averages."""

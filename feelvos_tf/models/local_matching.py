@@ -52,14 +52,9 @@ def local_distances(
     Returns:
       float32 `[objects, h, w]`; `NO_PIXEL_DISTANCE` where no pixel of the object is in the window.
     """
+    fixed = tf.stop_gradient(query), tf.stop_gradient(previous)
     position = _over_tiles(
-        _nearest_positions,
-        tf.int32,
-        tf.stop_gradient(query),
-        tf.stop_gradient(previous),
-        previous_indices,
-        num_objects,
-        radius,
+        _nearest_positions, tf.int32, *fixed, previous_indices, num_objects, radius
     )
     return _distances_to(position, query, previous)
 

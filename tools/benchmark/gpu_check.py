@@ -40,18 +40,15 @@ from feelvos_tf.core.errors import InputError
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TESTDATA = _ROOT / "testdata"
 _FLAGS = cli.flag_values(__name__)
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", "gpu_check", "Folder for the table and JSON.", flag_values=_FLAGS
-)
+_define_string = functools.partial(flags.DEFINE_string, flag_values=_FLAGS)
+_OUTPUT_DIR = _define_string("output_dir", "gpu_check", "Folder for the table and JSON.")
 _SECONDS = flags.DEFINE_integer(
     "seconds", 480, "Total time limit.", lower_bound=1, flag_values=_FLAGS
 )
 _SHORT = flags.DEFINE_bool("short", False, "Do less of each part.", flag_values=_FLAGS)
 _ONLY = flags.DEFINE_list("only", [], "Names of the parts to run.", flag_values=_FLAGS)
-_PART = flags.DEFINE_string("part", None, "Run one part (used internally).", flag_values=_FLAGS)
-_FOLDER = flags.DEFINE_string(
-    "folder", "", "Folder of a model (used internally).", flag_values=_FLAGS
-)
+_PART = _define_string("part", None, "Run one part (used internally).")
+_FOLDER = _define_string("folder", "", "Folder of a model (used internally).")
 
 _LEAST_SECONDS = 5
 # Measurements that may be cut short to leave time for the other parts: building the graph of a
@@ -74,7 +71,10 @@ _SAME_IDS = 0.005  # Largest share of pixels that may differ due to rounding alo
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table; a value may be text. `passed` is None if there is no limit."""
+    """One line of the table. A value may be text, such as the reason why there is no number.
+
+    Text is outside of every limit. `passed` is None if there is no limit.
+    """
 
     what: str
     value: float | str
@@ -92,11 +92,6 @@ class Row:
             return False
         enough = self.at_least is None or self.value >= self.at_least
         return enough and (self.at_most is None or self.value <= self.at_most)
-
-
-def failure(what: str, reason: str) -> Row:
-    """Returns the row of something that did not finish."""
-    return Row(what, reason, at_least=0)
 
 
 def main(argv: list[str]) -> None:
@@ -123,7 +118,7 @@ def run_all(names: list[str]) -> list[Row]:
         begin = time.monotonic()
         print(f"== {name} ({end - begin:.0f} s left)", flush=True)
         if end - begin < _LEAST_SECONDS:
-            rows.append(dataclasses.replace(failure("the part", "no time was left"), part=name))
+            rows.append(Row("the part", "no time was left", at_least=0, part=name))
         else:
             most = _SECONDS.value if _SHORT.value else _MOST_SECONDS.get(name, _SECONDS.value)
             rows += run_part(name, min(most, end - begin))
@@ -154,8 +149,7 @@ def run_part(
     if reason is not None:
         # A measurement that ran out of time has not failed.
         may_stop = name in _MOST_SECONDS and reason.startswith(_STOPPED)
-        last = Row("all of it", reason) if may_stop else failure("all of it", reason)
-        rows.append(dataclasses.replace(last, part=name))
+        rows.append(Row("all of it", reason, at_least=None if may_stop else 0, part=name))
     return rows
 
 
@@ -230,16 +224,15 @@ def golden() -> Iterator[Row]:
     import versions
 
     from feelvos_tf.inference.predictor import Predictor
-    from feelvos_tf.testing.golden import build_rule_model
+    from feelvos_tf.testing.golden import rule_model
 
     clip = np.load(_TESTDATA / "golden/forward_clip.npz")
     for variant in ("mobilenet_v2", *([] if _SHORT.value else ["xception_65"])):
         numbers = dict(np.load(_TESTDATA / f"golden/forward_{variant}.npz"))
-        model = build_rule_model(variant, 8)
-        predictor = Predictor(model)
+        predictor = Predictor(rule_model(variant, 8))
         for precision, (at_most, wrong_at_most) in _GOLDEN_LIMITS.items():
             tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
-            maps = versions.maps(model, variant)
+            maps = versions.maps(variant)
             for kind, (name, step) in _GOLDEN_ARRAYS.items():
                 worst = max(
                     versions.difference(kind, numbers[f"frame{i}_{name}"], found[::step, ::step])
@@ -459,7 +452,7 @@ def mirrored() -> Iterator[Row]:
             command += [f"--gin_param={setting}" for setting in settings]
             done = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT)
             if done.returncode:
-                yield failure(strategy, re.sub(r"\s+", " ", done.stderr)[-200:])
+                yield Row(strategy, re.sub(r"\s+", " ", done.stderr)[-200:], at_least=0)
                 return
             with open(f"{folder}/{strategy}/metrics.csv", newline="") as file:
                 losses[strategy] = float(list(csv.DictReader(file))[-1]["loss"])

@@ -167,10 +167,10 @@ def bare_product(query: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
     return tf.matmul(query, reference, transpose_b=True)
 
 
-def chunked_product(query: tf.Tensor, reference: tf.Tensor, chunk: int = 512) -> tf.Tensor:
+def chunked_product(query: tf.Tensor, reference: tf.Tensor) -> tf.Tensor:
     """Returns one entry of the product per chunk of queries: its FLOPs without its memory."""
     transposed = tf.transpose(reference)
-    pieces, _ = split_queries(query, chunk)
+    pieces, _ = split_queries(query, 512)
     return map_chunks(lambda piece: tf.matmul(piece, transposed)[0, 0], pieces)
 
 
@@ -212,8 +212,7 @@ def correlation_local(
     """Returns `[objects, h, w]` by tensorflow_addons' correlation, masks and a minimum.
 
     Args:
-      query: `[h, w, channels]`.
-      previous: `[h, w, channels]`.
+      query, previous: `[h, w, channels]`.
       labels: `[h, w]` object indices of the previous frame.
       num_objects: background included.
       radius: of the window.
@@ -251,13 +250,12 @@ def shifted_local(
 def _nearest(
     query: tf.Tensor, norms: tf.Tensor, products: tf.Tensor, owners: tf.Tensor, num_objects: int
 ) -> tf.Tensor:
-    """Returns `[objects, ...]` squared distances to the nearest of the other pixels.
+    """Returns `[objects, ...]` squared distances of queries to the nearest of the other pixels.
 
     Args:
       query: `[..., channels]`.
-      norms: `[..., pixels]` squared norms of the other pixels.
-      products: `[..., pixels]` of every query with the other pixels.
-      owners: `[..., pixels]` object indices.
+      norms, products, owners: `[..., pixels]` squared norms of the other pixels, their products
+        with the query, and their object indices.
       num_objects: background included.
     """
     distances = tf.reduce_sum(query**2, -1, keepdims=True) + norms - 2.0 * products

@@ -98,10 +98,7 @@ def measure(
 
 
 def _interleaved_medians(
-    cases: Sequence[Case],
-    repeats: int,
-    clock: Callable[[], float],
-    progress: Callable[[], object],
+    cases: Sequence[Case], repeats: int, clock: Callable[[], float], progress: Callable[[], object]
 ) -> list[float]:
     functions = [case.make() for case in cases]
     times: list[list[float]] = [[] for _ in cases]

@@ -175,12 +175,11 @@ def _load(process: int, port: int) -> tuple[Log, list[float]]:
     visitors = [Visitor(port, log, end, seed) for seed in range(_VISITORS.value)]
     for visitor in visitors:
         visitor.start()
-    while any(visitor.is_alive() for visitor in visitors):
+    while alive := [visitor for visitor in visitors if visitor.is_alive()]:
         memory.append(process_memory.resident(f"/proc/{process}/status") / 2**20)
-        for _ in range(60):
-            if not any(visitor.is_alive() for visitor in visitors):
-                break
-            time.sleep(1)
+        next_minute = time.monotonic() + 60
+        for visitor in alive:
+            visitor.join(max(next_minute - time.monotonic(), 0))
     return log, memory
 
 

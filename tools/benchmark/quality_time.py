@@ -21,9 +21,7 @@ from feelvos_tf.evaluation import plotting, protocols, score_predictions
 from feelvos_tf.inference import input_video, model_loading
 from feelvos_tf.inference.propagation import Outputs, propagate_videos
 
-PEERS = pathlib.Path(__file__).with_name("peers.csv")
 COLUMNS = ("method", "dataset", "seconds", "J&F", "fine-tuned", "source")
-BUNDLED = "bundled"
 
 
 def run(
@@ -50,7 +48,7 @@ def run(
     points = read_points(path) if path.exists() else []
     for model in models:
         for size in sizes:
-            choice = model_loading.choose(None if model == BUNDLED else model, size)
+            choice = model_loading.choose(None if model == "bundled" else model, size)
             name = f"{pathlib.Path(model).name} at {choice.inference_size or 'full size'}"
             if not any(row["method"] == name for row in points):
                 points.append(_point(name, choice, chosen, folder / "masks" / name))
@@ -60,10 +58,7 @@ def run(
 
 
 def _point(
-    name: str,
-    choice: model_loading.ModelChoice,
-    chosen: dataset_flags.Choice,
-    folder: pathlib.Path,
+    name: str, choice: model_loading.ModelChoice, chosen: dataset_flags.Choice, folder: pathlib.Path
 ) -> dict[str, str]:
     """Returns the row of one model at one size."""
     scores, seconds = measured(choice, chosen, folder)

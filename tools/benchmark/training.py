@@ -102,83 +102,57 @@ def train_cases(crop: int, objects: int) -> list[Case]:
     ]
 
 
-class _Step:
-    """The parts of a step of one recipe."""
+def _step_parts(recipe: str, records: str) -> dict[str, Callable[[], object]]:
+    """Returns the parts of a training step with the recipe's settings, but in float32.
 
-    def __init__(self, recipe: str, records: str):
-        """Builds model, data set and update from the recipe's settings, but in float32.
+    Not every processor supports the 16-bit products of `set_mixed_precision`.
+    """
+    file, names, params = _RECIPES[recipe]
+    gin_settings.parse([file], [f"{name} = {records!r}" for name in names] + list(params))
+    settings = gin.get_bindings("Trainer")
+    model = Feelvos()
+    model.create_variables()
+    learned = {n: v for n, v in release_names(model).items() if v.trainable}
+    optimizer = settings.get("optimizer", MomentumOptimizer)(learned)
+    decay = settings.get("average_decay")
+    average = WeightAverage(learned, decay) if decay else None
+    state = TrainState(new_step(), optimizer, average)
+    step = TrainStep(model, learned, state, settings["num_steps"])
+    batches = iter(training_dataset(seed=0))
 
-        Not every processor supports the 16-bit products of `set_mixed_precision`.
-        """
-        file, names, params = _RECIPES[recipe]
-        gin_settings.parse([file], [f"{name} = {records!r}" for name in names] + list(params))
-        settings = gin.get_bindings("Trainer")
-        model = Feelvos()
-        model.create_variables()
-        learned = {n: v for n, v in release_names(model).items() if v.trainable}
-        self._optimizer = settings.get("optimizer", MomentumOptimizer)(learned)
-        decay = settings.get("average_decay")
-        average = WeightAverage(learned, decay) if decay else None
-        state = TrainState(new_step(), self._optimizer, average)
-        self._step = TrainStep(model, learned, state, settings["num_steps"])
-        self._dataset = training_dataset(seed=0)
-        batch = next(iter(self._dataset))
-        self._batch = {key: batch[key] for key in BATCH_KEYS}
-        self._gradients = {name: tf.zeros_like(variable) for name, variable in learned.items()}
+    def next_batch() -> dict[str, tf.Tensor]:
+        batch = next(batches)
+        return {key: batch[key] for key in BATCH_KEYS}
 
-    def whole(self) -> Callable[[], object]:
-        """Returns a function that runs a step with the next batch."""
-        batches = iter(self._dataset)
-
-        def run() -> object:
-            batch = next(batches)
-            return self._step({key: batch[key] for key in BATCH_KEYS}, len(self._batch["images"]))
-
-        return run
-
-    def forward(self) -> Callable[[], object]:
-        """Returns a function that computes the loss; unused gradients are pruned from its graph."""
-        return tf.function(lambda: self._step.gradients(self._batch)[1].scalars["loss"])
-
-    def backward(self) -> Callable[[], object]:
-        """Returns a function that computes the gradients."""
-        return tf.function(lambda: self._step.gradients(self._batch)[0])
-
-    def update(self) -> Callable[[], object]:
-        """Returns a function that updates the weights from given gradients."""
-        return tf.function(lambda: self._optimizer.apply(self._gradients, tf.constant(0.0)))
-
-    def input(self) -> Callable[[], object]:
-        """Returns a function that reads the next batches, with no training in between."""
-        batches = iter(self._dataset)
-        return lambda: [next(batches) for _ in range(_STEP_BATCHES)]
+    batch = next_batch()
+    gradients = {name: tf.zeros_like(variable) for name, variable in learned.items()}
+    return {
+        "whole": lambda: step(next_batch(), len(batch["images"])),
+        # Unused gradients are pruned from the graph.
+        "forward": tf.function(lambda: step.gradients(batch)[1].scalars["loss"]),
+        "forward and backward": tf.function(lambda: step.gradients(batch)[0]),
+        "update": tf.function(lambda: optimizer.apply(gradients, tf.constant(0.0))),
+        "input": lambda: [next(batches) for _ in range(_STEP_BATCHES)],
+    }
 
 
 def step_cases(videos: Sequence[VideoFiles]) -> list[Case]:
     """Returns a whole training step and its parts, for two recipes."""
     folder = temporary_folder()
     record_shards.write_shards(videos, folder, "train", num_shards=2)
-    records = str(folder / "train-*")
-    parts = {
-        "whole": _Step.whole,
-        "forward": _Step.forward,
-        "forward and backward": _Step.backward,
-        "update": _Step.update,
-        "input": _Step.input,
-    }
 
-    def made(recipe: str, part: Callable) -> Callable[[], object]:
-        return part(_Step(recipe, records))
+    def made(recipe: str, part: str) -> Callable[[], object]:
+        return _step_parts(recipe, str(folder / "train-*"))[part]
 
     return [
         Case(
-            name,
+            part,
             f"a training step: {recipe}",
             functools.partial(made, recipe, part),
-            items=_STEP_BATCHES if part is _Step.input else 1,
+            items=_STEP_BATCHES if part == "input" else 1,
         )
         for recipe in _RECIPES
-        for name, part in parts.items()
+        for part in ("whole", "forward", "forward and backward", "update", "input")
     ]
 
 
@@ -289,7 +263,6 @@ def _direct_contour(mask: np.ndarray) -> np.ndarray:
     return (mask ^ right) | (mask ^ below) | (mask ^ diagonal)
 
 
-_TENSORFLOW_ALONE = "import tensorflow"
 _FIRST_FRAME = """
 import sys, tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
@@ -324,7 +297,7 @@ def export_cases(sizes: FrameSizes) -> list[Case]:
         programs = {
             "load, first frame ready": _FIRST_FRAME,
             "load, first frame, second frame": _FIRST_FRAME + _SECOND_FRAME,
-            "importing TensorFlow alone": _TENSORFLOW_ALONE,
+            "importing TensorFlow alone": "import tensorflow",
         }
         for name, program in programs.items():
             cases.append(Case(name, group, functools.partial(fresh_process, variant, program)))

@@ -11,16 +11,11 @@ a table of the largest differences.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from absl import flags
 
 from feelvos_tf.core import atomic_files, cli, gin_settings, whole_files
 from feelvos_tf.core.errors import InputError
-
-if TYPE_CHECKING:
-    from feelvos_tf.models.feelvos import Feelvos
 
 _FLAGS = cli.flag_values(__name__)
 _OUTPUT = flags.DEFINE_string(
@@ -32,16 +27,17 @@ _GOLDEN = gin_settings.PROJECT_ROOT / "testdata/golden"
 _WITHOUT_GRADIENT = "logits/semantic/biases"
 
 
-def maps(model: Feelvos, variant: str) -> dict[str, np.ndarray]:
-    """Returns the outputs of the network `variant` for the golden clip, stacked over its frames."""
+def maps(variant: str) -> dict[str, np.ndarray]:
+    """Returns the network's outputs for the golden clip, stacked over its frames."""
     import tensorflow as tf
 
     from feelvos_tf.core.resizing import resize_nearest
     from feelvos_tf.models import object_labels
     from feelvos_tf.models.feelvos import Previous
     from feelvos_tf.models.global_matching import prepare_reference
-    from feelvos_tf.testing.golden import NUM_OBJECTS
+    from feelvos_tf.testing.golden import NUM_OBJECTS, rule_model
 
+    model = rule_model(variant, 8)
     features = model.extract(np.load(_GOLDEN / "forward_clip.npz")["images"])
     labels = np.load(_GOLDEN / f"forward_{variant}.npz")["scan_labels"]
     embeddings = features.embeddings
@@ -102,12 +98,10 @@ def compute() -> dict[str, np.ndarray]:
     """Returns name -> array to compare, including TensorFlow's version."""
     import tensorflow as tf
 
-    from feelvos_tf.testing.golden import build_rule_model
-
     arrays = {
         f"{variant}: {name}": value
         for variant in ("xception_65", "mobilenet_v2")
-        for name, value in maps(build_rule_model(variant, 8), variant).items()
+        for name, value in maps(variant).items()
     }
     arrays.update({f"training step: {n}": value for n, value in training_step().items()})
     return {"version": np.array(tf.__version__), **arrays}

@@ -125,7 +125,7 @@ def clouded(seed: int, size: float, *colors: Color) -> Texture:
         # Each octave has its own angle: a common one would show the lattice.
         octaves = ((1.0, 1, 0.4), (0.5, 2.2, 1.3), (0.35, 5.1, 2.1))
         mixed = sum(
-            weight * value(*_rotate(x * scale / size, y * scale / size, tilt))
+            weight * value(*rotate(x * scale / size, y * scale / size, tilt))
             for weight, scale, tilt in octaves
         )
         place = np.clip((mixed / 1.85 - 0.2) / 0.6, 0, 1) * (len(colors) - 1)
@@ -221,7 +221,7 @@ def _part_coordinates(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the coordinates inside the part, and the extent: below 1 inside, 1 on the outline."""
     dx, dy = x - part.center[0], y - part.center[1]
-    along, across = _rotate(dx, dy, part.angle)
+    along, across = rotate(dx, dy, part.angle)
     u, v = along / part.radii[0], across / part.radii[1]
     outline = np.ones_like(u)
     theta = np.arctan2(v, u)
@@ -248,7 +248,7 @@ def _shadow(part: Part, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.clip((1.15 - extent) / 0.3, 0, 1)
 
 
-def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+def rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns the coordinates along axes rotated by `angle`."""
     return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
 

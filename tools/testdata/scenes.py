@@ -16,6 +16,7 @@ from drawing import (
     dotted,
     plain,
     ringed,
+    rotate,
     roughened,
     striped,
     wedged,
@@ -61,11 +62,8 @@ class Pose:
 
     def place(self, forward: float, down: float) -> Point:
         """Returns the pixel position of a point given in sizes along and across the heading."""
-        cosine, sine = np.cos(self.angle), np.sin(self.angle)
-        return (
-            self.x + self.size * (forward * cosine - down * sine),
-            self.y + self.size * (forward * sine + down * cosine),
-        )
+        x, y = rotate(forward, down, -self.angle)
+        return self.x + self.size * x, self.y + self.size * y
 
     def part(
         self, texture: Texture, center: Point, radii: Point, turn: float = 0.0, **shape

@@ -11,7 +11,6 @@ import tensorflow as tf
 from feelvos_tf.models.layers import SpaceToBatch, build_in_turn
 
 OutputStride = Literal[8, 16]
-_ROOT_STRIDE = 2
 
 
 def normalize_image(images: tf.Tensor) -> tf.Tensor:
@@ -24,7 +23,7 @@ class AtrousSchedule:
 
     def __init__(self, output_stride: OutputStride):
         self.output_stride = output_stride
-        self.stride = _ROOT_STRIDE
+        self.stride = 2  # Of the root.
         self.atrous_rate = 1
 
     def next(self, stride: int) -> tuple[int, int]:
