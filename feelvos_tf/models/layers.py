@@ -12,13 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 IS_KERAS_3 = hasattr(tf.keras, "ops")
-# Weights stay float32 in mixed precision and are cast explicitly where they are used.
-_NO_AUTOCAST = {"autocast": False} if IS_KERAS_3 else {"experimental_autocast": False}
-# Key: whether a variable is an average.
-_AGGREGATION = {
-    False: "none" if IS_KERAS_3 else tf.VariableAggregation.NONE,
-    True: "mean" if IS_KERAS_3 else tf.VariableAggregation.MEAN,
-}
 Activation = Callable[[tf.Tensor], tf.Tensor]
 _BACKBONE_STDDEV = 0.09
 _SEPARABLE_DEPTHWISE_STDDEV = 0.33
@@ -44,14 +37,18 @@ def add_variable(
       is_average: not trained but assigned by every replica of a distribution strategy; each gets
         the mean of the assigned values.
     """
+    aggregation = tf.VariableAggregation.MEAN if is_average else tf.VariableAggregation.NONE
+    # Weights stay float32 in mixed precision and are cast explicitly where they are used.
+    options = {"experimental_autocast": False, "aggregation": aggregation}
+    if IS_KERAS_3:
+        options = {"autocast": False, "aggregation": aggregation.name.lower()}
     weight = layer.add_weight(
         name=name,
         shape=tuple(shape),
         initializer=initializer,
         trainable=not is_average,
-        aggregation=_AGGREGATION[is_average],
         dtype="float32",
-        **_NO_AUTOCAST,
+        **options,
     )
     # A Keras 3 variable wraps TensorFlow's.
     return weight.value if IS_KERAS_3 else weight

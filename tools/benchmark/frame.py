@@ -223,12 +223,12 @@ def _head_cases(sizes: Sizes) -> list[Case]:
         layer(features, cues)
         return functools.partial(tf.function(functools.partial(function, layer)), features, cues)
 
-    cases = []
-    for objects in _OBJECT_COUNTS:
-        group = f"head, {objects} objects"
-        ours = functools.partial(head, lambda layer, *x: layer(*x), objects)
-        cases.append(Case("ours, features shared", group, ours))
-        cases.append(
-            Case("features repeated", group, functools.partial(head, _joined_head, objects))
-        )
-    return cases
+    functions = {
+        "ours, features shared": lambda layer, *inputs: layer(*inputs),
+        "features repeated": _joined_head,
+    }
+    return [
+        Case(name, f"head, {objects} objects", functools.partial(head, function, objects))
+        for objects in _OBJECT_COUNTS
+        for name, function in functions.items()
+    ]

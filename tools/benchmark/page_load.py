@@ -12,6 +12,7 @@ are left behind.
 from __future__ import annotations
 
 import collections
+import contextlib
 import http.client
 import json
 import os
@@ -118,17 +119,13 @@ class Visitor(threading.Thread):
         """Returns the content of the answer; None unless its status is 200."""
         begin, code, answer = time.monotonic(), 0, b""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
-        try:
+        with contextlib.closing(connection), contextlib.suppress(OSError):
             headers = {"x-feelvos": "1", "cookie": self._cookie}
             connection.request(method, f"/api/{what}", body, headers)
             response = connection.getresponse()
             answer, code = response.read(), response.status
             cookie = response.getheader("set-cookie")
             self._cookie = cookie.partition(";")[0] if cookie else self._cookie
-        except OSError:
-            pass
-        finally:
-            connection.close()
         kind = re.sub(r"/.*", "", what) + (" (paint)" if method == "PUT" else "")
         self._log.requests[kind].append((code, time.monotonic() - begin))
         return answer if code == 200 else None

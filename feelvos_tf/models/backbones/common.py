@@ -72,7 +72,7 @@ class Backbone(tf.keras.layers.Layer):
         for layer in self.root:
             x = layer(x, batch_statistics=batch_statistics)
         x, low_level = self.after_root(x), None
-        by_atrous_rate = itertools.groupby(enumerate(self.blocks), lambda b: b[1].atrous_rate)
+        by_atrous_rate = itertools.groupby(enumerate(self.blocks), lambda pair: pair[1].atrous_rate)
         for atrous_rate, run in by_atrous_rate:
             # Consecutive blocks of one atrous rate above 1 share a space-to-batch.
             apart = None if atrous_rate == 1 or batch_statistics else SpaceToBatch(x, atrous_rate)
