@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from feelvos_tf.models.global_matching import Reference, owners
-from feelvos_tf.models.large_products import fold_query, fold_reference
+from feelvos_tf.models.global_matching import Reference, fold_query, fold_reference, owners
 
 _KMEANS_ROUNDS = 10
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from feelvos_tf.inference import state as video_state
 from feelvos_tf.inference.predictor import Predictor
-from feelvos_tf.models import global_matching, large_products
+from feelvos_tf.models import global_matching
 from feelvos_tf.testing import small_model
 
 SIZE = (65, 81)
@@ -220,7 +220,7 @@ def test_global_distances_are_exact_after_edits(model, eagerly, kind):
         elif frame < 3:
             state = predictor.remove(np.int32(IDS[frame]), state)
     reference = video_state.from_flat(state, 1).scales[0].reference
-    assert len(reference.embeddings) > 4 * large_products.BLOCK
+    assert len(reference.embeddings) > 4 * global_matching.BLOCK
     query = state["previous_embeddings"] + 0.01
     found = global_matching.global_distances_inference(query, reference)
     ((pixels, *_),) = parts(state, 1)

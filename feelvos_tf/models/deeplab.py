@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from feelvos_tf.core import settings
 from feelvos_tf.core.resizing import resize_bilinear
-from feelvos_tf.models.layers import BatchNorm, Convolution, SeparableConv, maps
+from feelvos_tf.models.layers import BatchNorm, Convolution, SeparableConv, build_in_turn, maps
 
 FILTERS = 256
 _LOW_LEVEL_FILTERS = 48
@@ -44,11 +44,9 @@ def _dropout(x: tf.Tensor, seeds: tf.Tensor | None, rate: float) -> tf.Tensor:
     """
     if seeds is None:
         return tf.nn.dropout(x, rate)
-    clips = tf.split(x, seeds.shape[0])
-    dropped = [
-        tf.nn.experimental.stateless_dropout(clip, rate, seeds[i]) for i, clip in enumerate(clips)
-    ]
-    return tf.concat(dropped, 0)
+    dropout = tf.nn.experimental.stateless_dropout
+    clips = zip(tf.split(x, seeds.shape[0]), tf.unstack(seeds))
+    return tf.concat([dropout(clip, rate, seed) for clip, seed in clips], 0)
 
 
 @settings.configurable
@@ -87,11 +85,7 @@ class AtrousSpatialPyramidPooling(tf.keras.layers.Layer):
         self.built = True
 
     def call(
-        self,
-        x: tf.Tensor,
-        training: bool,
-        batch_statistics: bool,
-        seeds: tf.Tensor | None = None,
+        self, x: tf.Tensor, training: bool, batch_statistics: bool, seeds: tf.Tensor | None = None
     ) -> tf.Tensor:
         """Returns `[n, h, w, 256]` for `x` `[n, h, w, channels]`; `seeds` are for the dropout."""
         pooled = self.image_pooling(_mean_of_image(x, training), batch_statistics=batch_statistics)
@@ -134,8 +128,7 @@ class Decoder(tf.keras.layers.Layer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.projection.build(maps(self.low_level_channels))
-        self.convolutions[0].build(maps(input_shape[-1] + _LOW_LEVEL_FILTERS))
-        self.convolutions[1].build(maps(FILTERS))
+        build_in_turn(self.convolutions, input_shape[-1] + _LOW_LEVEL_FILTERS)
         self.built = True
 
     def call(self, deep: tf.Tensor, low_level: tf.Tensor, batch_statistics: bool) -> tf.Tensor:

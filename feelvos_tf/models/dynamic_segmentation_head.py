@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.models.layers import Convolution, SeparableConv, maps, truncated_normal
+from feelvos_tf.models.layers import Convolution, SeparableConv, build_in_turn, truncated_normal
 
 # Objects are processed this many at a time, fewer if their grids have more points in all: four of a
 # 480x854 frame, whose activations take 100 MB per layer.
@@ -54,7 +54,7 @@ class SegmentationHead(tf.keras.layers.Layer):
                 f"found {atrous_rates}"
             )
         super().__init__(name="embedding_seg")
-        self.num_cues, self.channels = num_cues, channels
+        self.num_cues = num_cues
         self.convolutions = [
             SeparableConv(f"embedding_seg/split_separable_conv2d_{i}", channels, kernel_size, rate)
             for i, rate in enumerate(atrous_rates or (1,) * layers)
@@ -62,9 +62,7 @@ class SegmentationHead(tf.keras.layers.Layer):
         self.logits = Convolution("logits/semantic", 1, initializer=truncated_normal(0.01))
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.convolutions[0].build(maps(input_shape[-1] + self.num_cues))
-        for layer in (*self.convolutions[1:], self.logits):
-            layer.build(maps(self.channels))
+        build_in_turn([*self.convolutions, self.logits], input_shape[-1] + self.num_cues)
         self.built = True
 
     def call(self, features: tf.Tensor, cues: tf.Tensor, training: bool = False) -> tf.Tensor:

@@ -24,7 +24,7 @@ class NoisyIdentity(tf.keras.initializers.Initializer):
         return identity + tf.random.truncated_normal(shape, stddev=self._NOISE_STDDEV, dtype=dtype)
 
 
-class Embedding(tf.keras.layers.Layer):
+class Embedding(SeparableConv):
     """Separable 3x3 convolution `[n, h, w, 256]` -> `[n, h, w, dimension]`.
 
     Reproduction trap: a ReLU follows both of its convolutions, so embedding vectors are never
@@ -33,17 +33,10 @@ class Embedding(tf.keras.layers.Layer):
 
     Args:
       dimension: of the vectors.
-      linear: use a 1x1 convolution without a ReLU instead, as the release does for its triplet
-        loss, where the embedding takes the place of DeepLab's logits.
     """
 
-    def __init__(self, dimension: int, linear: bool = False):
-        super().__init__(name="embedding")
-        if linear:
-            initializer = truncated_normal(0.01)
-            self.convolution = Convolution("logits/embedding", dimension, initializer=initializer)
-            return
-        self.convolution = SeparableConv(
+    def __init__(self, dimension: int):
+        super().__init__(
             "embedding/split_separable_conv2d",
             dimension,
             3,
@@ -51,10 +44,10 @@ class Embedding(tf.keras.layers.Layer):
             pointwise_initializer=NoisyIdentity(),
         )
 
-    def build(self, input_shape: tf.TensorShape) -> None:
-        self.convolution.build(input_shape)
-        self.built = True
 
-    def call(self, features: tf.Tensor) -> tf.Tensor:
-        """Returns the embedding vectors `[n, h, w, dimension]` of `features` `[n, h, w, 256]`."""
-        return self.convolution(features)
+def linear_embedding(dimension: int) -> Convolution:
+    """Returns a 1x1 convolution without a ReLU, which the release uses for its triplet loss.
+
+    The embedding then takes the place of DeepLab's logits.
+    """
+    return Convolution("logits/embedding", dimension, initializer=truncated_normal(0.01))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models import dynamic_segmentation_head, large_products, local_matching
+from feelvos_tf.models import dynamic_segmentation_head, global_matching, local_matching
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
 from feelvos_tf.models.global_matching import (
     NO_PIXEL_DISTANCE,
@@ -70,9 +70,9 @@ def test_steps_of_global_matching_fit_together(monkeypatch):
     query, other, labels, count = _case(30, 30, 3)
     reference = prepare_reference(other, labels, count)
     whole = global_distances_inference(query, reference)
-    monkeypatch.setattr(large_products, "BLOCK", 7)
-    monkeypatch.setattr(large_products, "_BLOCKS_PER_STEP", 10)
-    monkeypatch.setattr(large_products, "IN_CACHE", 100)
+    monkeypatch.setattr(global_matching, "BLOCK", 7)
+    monkeypatch.setattr(global_matching, "_BLOCKS_PER_STEP", 10)
+    monkeypatch.setattr(global_matching, "_CHUNK", 100)
     np.testing.assert_allclose(global_distances_inference(query, reference), whole, atol=1e-6)
 
 

@@ -11,7 +11,7 @@ from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.deeplab import FILTERS, AtrousSpatialPyramidPooling, Decoder
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
-from feelvos_tf.models.embedding import Embedding
+from feelvos_tf.models.embedding import Embedding, linear_embedding
 from feelvos_tf.models.global_matching import (
     Reference,
     global_distances,
@@ -158,7 +158,8 @@ class Feelvos(tf.keras.Model):
         self.backbone = backbone
         self.aspp = AtrousSpatialPyramidPooling(tuple(atrous_rates))
         self.decoder = Decoder(backbone.low_level_channels)
-        self.embedding = Embedding(embedding_dimension, linear=majority_neighbors > 0)
+        make_embedding = linear_embedding if majority_neighbors else Embedding
+        self.embedding = make_embedding(embedding_dimension)
         self.embedding_dimension = embedding_dimension
         self.head = None if majority_neighbors else SegmentationHead(sum(cues))
         self.window_radius, self.nearest_neighbors = window_radius, nearest_neighbors
@@ -315,8 +316,7 @@ class Feelvos(tf.keras.Model):
             )
             return self._match_globally(embeddings, pixels, training)
         match = self.local_distances if training else self.local_distances_inference
-        return normalize_distance(
-            match(
-                embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
-            )
+        distances = match(
+            embeddings, previous.embeddings, previous.indices, num_objects, self.window_radius
         )
+        return normalize_distance(distances)

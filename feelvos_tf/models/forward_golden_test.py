@@ -25,7 +25,7 @@ from feelvos_tf.models.global_matching import (
 )
 from feelvos_tf.models.layers import convolutions_of
 from feelvos_tf.models.local_matching import LOCAL_MATCHINGS
-from feelvos_tf.testing.golden import assert_close_to_golden, recorded_outputs
+from feelvos_tf.testing.golden import assert_close_to_golden, recorded_outputs, rule_model
 
 NUM_OBJECTS = 3
 FRAMES = (1, 2, 3)
@@ -95,7 +95,7 @@ def run_network(model: Feelvos, folder, variant: str) -> Run:
 
 
 @pytest.fixture(params=["mobilenet_v2", "xception_65"])
-def run(request, rule_model, golden) -> Run:
+def run(request, golden) -> Run:
     return run_network(rule_model(request.param, 8), golden, request.param)
 
 

@@ -1,33 +1,26 @@
 """Global matching: the distance of each query pixel to the nearest pixel of every object.
 
-Paper section 3, equations 1 and 2. Squared distances |p - q|^2 come from matrix products (see
-large_products.py). The reference side is prepared once per video: its pixels are sorted by object.
+Paper section 3, equations 1 and 2. The reference side is prepared once per video: its pixels are
+sorted by object. Squared distances |p - q|^2 come from a few large matrix products: the squared
+norm is an extra channel, so that the nearest pixel has the largest entry. Queries are processed in
+chunks, so that only some of the distances exist at a time.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from feelvos_tf.models import large_products
-from feelvos_tf.models.large_products import (
-    block_rows,
-    fold_query,
-    fold_reference,
-    in_steps,
-    join_queries,
-    largest_of_steps,
-    map_chunks,
-    split_queries,
-)
-
 # Stands for the squared distance to an object without any pixel; maps to 1 (equation 3).
 NO_PIXEL_DISTANCE = 1e20
 _LOWEST = tf.float32.min
-# Queries compared with all reference pixels at a time.
+# Queries processed at a time: their product with a step's blocks stays in the processor's cache.
 _CHUNK = 512
+# Reference pixels per block, and blocks per step.
+BLOCK, _BLOCKS_PER_STEP = 64, 32
 
 
 class Reference(NamedTuple):
@@ -154,44 +147,123 @@ def nearest_label_votes(query: tf.Tensor, reference: Reference, k: int) -> tf.Te
     Returns:
       float32 `[objects, h, w]`.
     """
-    folded = tf.transpose(fold_reference(reference.embeddings))
     num_objects = tf.size(reference.offsets) - 1
     of_pixels = owners(reference)
-    queries, count = split_queries(fold_query(tf.reshape(query, [-1, query.shape[-1]])), _CHUNK)
 
-    def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
+    def of_chunk(similarity: tf.Tensor) -> tf.Tensor:
         most = tf.minimum(k, tf.size(of_pixels))
-        nearest = tf.math.top_k(tf.matmul(chunk, folded), most).indices
+        nearest = tf.math.top_k(similarity, most).indices
         votes = tf.reduce_sum(tf.one_hot(tf.gather(of_pixels, nearest), num_objects), 1)
         return tf.transpose(votes)
 
-    votes = join_queries(map_chunks(of_chunk, queries), count)
+    pixels = tf.reshape(query, [-1, query.shape[-1]])
+    votes = _of_similarities(of_chunk, pixels, reference.embeddings)
     return tf.reshape(votes, tf.concat([tf.shape(votes)[:1], tf.shape(query)[:2]], 0))
+
+
+def fold_query(pixels: tf.Tensor) -> tf.Tensor:
+    """Returns `[p, 1]` for pixels `[..., channels]`: see `fold_reference`."""
+    return tf.concat([pixels, tf.ones_like(pixels[..., :1])], -1)
+
+
+def fold_reference(pixels: tf.Tensor) -> tf.Tensor:
+    """Returns `[2 q, -|q|^2]` for pixels `[..., channels]`.
+
+    Its product with `[p, 1]` is the similarity 2 p.q - |q|^2, which is |p|^2 - |p - q|^2: largest
+    for the nearest pixel, in a single matrix product.
+    """
+    norms = tf.reduce_sum(tf.square(pixels), -1, keepdims=True)
+    return tf.concat([2.0 * pixels, -norms], -1)
+
+
+def map_chunks(
+    function: Callable, elements: tf.Tensor, dtype: tf.DType = tf.float32, at_once: int = 1
+) -> tf.Tensor:
+    """Returns the stacked results of `function` for the elements, some computed in parallel."""
+    return tf.map_fn(function, elements, fn_output_signature=dtype, parallel_iterations=at_once)
+
+
+def split_queries(pixels: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns `[chunks, size or less, channels]`, zeros at the end, and the number of pixels."""
+    count = tf.shape(pixels)[0]
+    size = tf.clip_by_value(count, 1, size)
+    chunks = tf.maximum((count + size - 1) // size, 1)
+    padded = tf.pad(pixels, [[0, chunks * size - count], [0, 0]])
+    return tf.reshape(padded, [chunks, size, pixels.shape[-1]]), count
+
+
+def join_queries(chunks: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+    """Returns `[objects, queries, ...]` from `[chunks, objects, size, ...]`."""
+    joined = tf.experimental.numpy.swapaxes(chunks, 0, 1)
+    shape = tf.shape(joined)
+    flat = tf.concat([shape[:1], [shape[1] * shape[2]], shape[3:]], 0)
+    return tf.reshape(joined, flat)[:, :count]
 
 
 def _largest_similarity(pixels: tf.Tensor, reference: Reference) -> tf.Tensor:
     """Returns float32 `[objects, queries]`; the lowest float for an object without pixels.
 
     Compares some queries with some reference pixels at a time, so that the product stays in the
-    processor's cache. Blocks of a single object are reduced to their maximum first, which leaves
-    little for the segmented maximum, which does not use all cores. The cost does not depend on the
-    number of objects.
+    processor's cache. The pixels are grouped into blocks of a single object each. Blocks are
+    reduced to their maximum first, which leaves little for the segmented maximum, which does not
+    use all cores. The cost does not depend on the number of objects.
     """
     num_objects = tf.size(reference.offsets) - 1
-    queries, count = split_queries(fold_query(pixels), large_products.IN_CACHE)
-    owners, rows = block_rows(reference.offsets)
+    queries, count = split_queries(fold_query(pixels), _CHUNK)
+    owners, rows = _block_rows(reference.offsets)
     # The extra row stands in if there is no pixel at all.
     folded = fold_reference(tf.pad(reference.embeddings, [[0, 1], [0, 0]]))
-    steps, owners = in_steps(tf.gather(folded, rows)), in_steps(owners, fill=-1)
-
-    def of_objects(step: tf.Tensor, largest: tf.Tensor) -> tf.Tensor:
-        return tf.math.unsorted_segment_max(largest, owners[step], num_objects)
+    steps, owners = _in_steps(tf.gather(folded, rows)), _in_steps(owners, fill=-1)
 
     def of_queries(chunk: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_max(largest_of_steps(steps, chunk, of_objects), 0)
+        columns = tf.transpose(chunk)
+
+        def of_step(step: tf.Tensor) -> tf.Tensor:
+            products = tf.matmul(tf.reshape(steps[step], [-1, steps.shape[-1]]), columns)
+            # Max pooling computes the maxima because it uses all cores.
+            products = products[tf.newaxis, :, tf.newaxis]
+            largest = tf.nn.max_pool2d(products, [BLOCK, 1], [BLOCK, 1], "VALID")
+            return tf.math.unsorted_segment_max(largest[0, :, 0], owners[step], num_objects)
+
+        return tf.reduce_max(map_chunks(of_step, tf.range(tf.shape(steps)[0])), 0)
 
     # A second chunk keeps the cores busy while the first one is between two products.
     return join_queries(map_chunks(of_queries, queries, at_once=2), count)
+
+
+def _block_rows(offsets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Assigns the reference pixels to blocks.
+
+    An object whose pixels do not fill its last block repeats one of them.
+
+    Args:
+      offsets: int32 `[objects + 1]`.
+
+    Returns:
+      owners: int32 `[blocks]`, ascending, the object of each block.
+      rows: int32 `[blocks, BLOCK]`, the pixels in the blocks.
+    """
+    first, end = offsets[:-1], offsets[1:]
+    counts = -((first - end) // BLOCK)
+    owners = tf.repeat(tf.range(tf.size(counts)), counts)
+    position = tf.range(tf.size(owners)) - tf.gather(tf.cumsum(counts, exclusive=True), owners)
+    rows = (tf.gather(first, owners) + position * BLOCK)[:, tf.newaxis] + tf.range(BLOCK)
+    rows = tf.minimum(rows, tf.gather(end, owners)[:, tf.newaxis] - 1)
+    return owners, rows
+
+
+def _in_steps(blocks: tf.Tensor, fill: float = 0) -> tf.Tensor:
+    """Returns `[steps, blocks per step, ...]` for `[blocks, ...]`, padded at the end with `fill`.
+
+    There is at least one step, even without blocks.
+    """
+    total = tf.shape(blocks)[0]
+    steps = tf.maximum(-(-total // _BLOCKS_PER_STEP), 1)
+    per_step = tf.maximum(-(-total // steps), 1)
+    missing = [[0, steps * per_step - total], *[[0, 0]] * (blocks.shape.rank - 1)]
+    filled = tf.pad(blocks, missing, constant_values=fill)
+    filled = tf.reshape(filled, tf.concat([[steps, per_step], tf.shape(blocks)[1:]], 0))
+    return tf.ensure_shape(filled, [None, None, *blocks.shape[1:]])
 
 
 def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
@@ -199,42 +271,51 @@ def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tens
 
     An object with fewer pixels repeats its farthest one.
     """
-    folded = tf.transpose(fold_reference(reference.embeddings))
-    num_objects = tf.size(reference.offsets) - 1
-    queries, count = split_queries(fold_query(pixels), _CHUNK)
 
-    def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
-        similarity = tf.matmul(chunk, folded)
+    def of_object(own: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        del first
+        size = tf.shape(own)[1]
+        own = tf.pad(own, [[0, 0], [0, tf.maximum(k - size, 0)]], constant_values=_LOWEST)
+        own = tf.math.top_k(own, k).values
+        farthest = own[:, tf.clip_by_value(size, 1, k) - 1]
+        return tf.reduce_mean(tf.maximum(own, farthest[:, tf.newaxis]), -1)
 
-        def of_object(i: tf.Tensor) -> tf.Tensor:
-            own = similarity[:, reference.offsets[i] : reference.offsets[i + 1]]
-            size = tf.shape(own)[1]
-            own = tf.pad(own, [[0, 0], [0, tf.maximum(k - size, 0)]], constant_values=_LOWEST)
-            own = tf.math.top_k(own, k).values
-            farthest = own[:, tf.clip_by_value(size, 1, k) - 1]
-            return tf.reduce_mean(tf.maximum(own, farthest[:, tf.newaxis]), -1)
-
-        return map_chunks(of_object, tf.range(num_objects))
-
-    return join_queries(map_chunks(of_chunk, queries), count)
+    return _of_objects(of_object, pixels, reference)
 
 
 def _nearest_pixels(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
     """Returns int32 `[objects, queries, k]` rows of `reference.embeddings`, -1 for none."""
-    folded = tf.transpose(fold_reference(tf.stop_gradient(reference.embeddings)))
-    num_objects = tf.size(reference.offsets) - 1
-    queries, count = split_queries(fold_query(tf.stop_gradient(pixels)), _CHUNK)
 
-    def of_chunk(chunk: tf.Tensor) -> tf.Tensor:
-        similarity = tf.matmul(chunk, folded)
+    def of_object(own: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        # Columns of the lowest value stand in for pixels that the object does not have.
+        padded = tf.pad(own, [[0, 0], [0, k]], constant_values=_LOWEST)
+        columns = tf.math.top_k(padded, k, sorted=False).indices
+        return tf.where(columns < tf.shape(own)[1], columns + first, -1)
 
+    fixed = reference._replace(embeddings=tf.stop_gradient(reference.embeddings))
+    return _of_objects(of_object, tf.stop_gradient(pixels), fixed, tf.int32)
+
+
+def _of_objects(
+    function: Callable, pixels: tf.Tensor, reference: Reference, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
+    """Returns `[objects, queries, ...]`: `function` of an object's similarities and first pixel."""
+    offsets = reference.offsets
+
+    def of_chunk(similarity: tf.Tensor) -> tf.Tensor:
         def of_object(i: tf.Tensor) -> tf.Tensor:
-            start, stop = reference.offsets[i], reference.offsets[i + 1]
-            # Columns of the lowest value stand in for pixels that the object does not have.
-            own = tf.pad(similarity[:, start:stop], [[0, 0], [0, k]], constant_values=_LOWEST)
-            columns = tf.math.top_k(own, k, sorted=False).indices
-            return tf.where(columns < stop - start, columns + start, -1)
+            return function(similarity[:, offsets[i] : offsets[i + 1]], offsets[i])
 
-        return map_chunks(of_object, tf.range(num_objects), tf.int32)
+        return map_chunks(of_object, tf.range(tf.size(offsets) - 1), dtype)
 
-    return join_queries(map_chunks(of_chunk, queries, tf.int32), count)
+    return _of_similarities(of_chunk, pixels, reference.embeddings, dtype)
+
+
+def _of_similarities(
+    function: Callable, pixels: tf.Tensor, others: tf.Tensor, dtype: tf.DType = tf.float32
+) -> tf.Tensor:
+    """Returns `[objects, queries, ...]`: `function` of the similarities of some queries, joined."""
+    folded = tf.transpose(fold_reference(others))
+    queries, count = split_queries(fold_query(pixels), _CHUNK)
+    results = map_chunks(lambda chunk: function(tf.matmul(chunk, folded)), queries, dtype)
+    return join_queries(results, count)

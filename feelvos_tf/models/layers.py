@@ -12,13 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 IS_KERAS_3 = hasattr(tf.keras, "ops")
-# Weights stay float32 in mixed precision and are cast explicitly where they are used.
-_NO_AUTOCAST = {"autocast": False} if IS_KERAS_3 else {"experimental_autocast": False}
-# Key: whether a variable is an average.
-_AGGREGATION = {
-    False: "none" if IS_KERAS_3 else tf.VariableAggregation.NONE,
-    True: "mean" if IS_KERAS_3 else tf.VariableAggregation.MEAN,
-}
 Activation = Callable[[tf.Tensor], tf.Tensor]
 _BACKBONE_STDDEV = 0.09
 _SEPARABLE_DEPTHWISE_STDDEV = 0.33
@@ -44,14 +37,18 @@ def add_variable(
       is_average: not trained but assigned by every replica of a distribution strategy; each gets
         the mean of the assigned values.
     """
+    aggregation = tf.VariableAggregation.MEAN if is_average else tf.VariableAggregation.NONE
+    # Weights stay float32 in mixed precision and are cast explicitly where they are used.
+    options = {"experimental_autocast": False, "aggregation": aggregation}
+    if IS_KERAS_3:
+        options = {"autocast": False, "aggregation": aggregation.name.lower()}
     weight = layer.add_weight(
         name=name,
         shape=tuple(shape),
         initializer=initializer,
         trainable=not is_average,
-        aggregation=_AGGREGATION[is_average],
         dtype="float32",
-        **_NO_AUTOCAST,
+        **options,
     )
     # A Keras 3 variable wraps TensorFlow's.
     return weight.value if IS_KERAS_3 else weight
@@ -60,6 +57,13 @@ def add_variable(
 def maps(channels: int) -> tf.TensorShape:
     """Returns the shape of feature maps of any size, which is all that a layer needs to build."""
     return tf.TensorShape([None, None, None, channels])
+
+
+def build_in_turn(layers: Sequence[tf.keras.layers.Layer], channels: int) -> None:
+    """Builds layers, each for the output of the one before it, whose `filters` are its channels."""
+    for layer in layers:
+        layer.build(maps(channels))
+        channels = layer.filters
 
 
 class BatchNorm(tf.keras.layers.Layer):
@@ -104,16 +108,10 @@ class BatchNorm(tf.keras.layers.Layer):
 
     def with_frozen_statistics(self, x: tf.Tensor) -> tf.Tensor:
         """Returns `x` normalized by the running averages, in the release's order of arithmetic."""
-        y, _, _ = tf.compat.v1.nn.fused_batch_norm(
-            x,
-            self.gamma,
-            self.beta,
-            self.moving_mean,
-            self.moving_variance,
-            self.epsilon,
-            is_training=False,
-        )
-        return y
+        averages = self.moving_mean, self.moving_variance
+        return tf.compat.v1.nn.fused_batch_norm(
+            x, self.gamma, self.beta, *averages, self.epsilon, is_training=False
+        )[0]
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Returns `x` normalized by its own statistics, and updates the running averages."""
@@ -186,6 +184,42 @@ def relu6(x: tf.Tensor) -> tf.Tensor:
     return y, gradient
 
 
+class SpaceToBatch:
+    """Splits images into smaller ones of every n-th pixel, n being the atrous rate.
+
+    In these, an atrous convolution is an ordinary one. TensorFlow splits and joins around every
+    atrous layer; for consecutive layers of the same atrous rate, once is enough, since 1x1
+    convolutions, activations and sums act on each pixel alone. Values stay the same to the last
+    bit.
+
+    If the atrous rate does not divide the size, pixels beyond the border fill up some images. They
+    must be zero whenever a kernel reads them, which `blank` ensures. Nothing that averages over an
+    image may run between `split` and `join`.
+
+    Args:
+      x: float32 `[n, h, w, channels]`, with the size of all images to split.
+      atrous_rate: more than 1.
+    """
+
+    def __init__(self, x: tf.Tensor, atrous_rate: int):
+        height, width = tf.shape(x)[1], tf.shape(x)[2]
+        self._block_shape = [atrous_rate, atrous_rate]
+        self._missing = [[0, -height % atrous_rate], [0, -width % atrous_rate]]
+        self._inside = self.split(tf.ones_like(x[..., :1]))
+
+    def split(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns `[r * r * n, ceil(h / r), ceil(w / r), channels]` for the atrous rate r."""
+        return tf.space_to_batch(x, self._block_shape, self._missing)
+
+    def blank(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns what `split` returned, with zeros beyond the border."""
+        return x * self._inside
+
+    def join(self, x: tf.Tensor) -> tf.Tensor:
+        """Returns `[n, h, w, channels]` from what `split` returned."""
+        return tf.batch_to_space(x, self._block_shape, self._missing)
+
+
 class ConvNormActivation(tf.keras.layers.Layer):
     """Kernel, then batch norm or bias, then activation."""
 
@@ -239,15 +273,21 @@ class ConvNormActivation(tf.keras.layers.Layer):
         self.built = True
 
     def call(
-        self, x: tf.Tensor, batch_statistics: bool = False, atrous_rate: int | None = None
+        self,
+        x: tf.Tensor,
+        batch_statistics: bool = False,
+        space_to_batch: SpaceToBatch | None = None,
     ) -> tf.Tensor:
         """Returns the convolved `x`.
 
         Args:
           x: float32 `[batch, height, width, channels]`; float16 or bfloat16 in mixed precision.
           batch_statistics: normalize by the statistics of the output itself.
-          atrous_rate: replaces the layer's own; 1 for what space-to-batch has split.
+          space_to_batch: what has split `x` by the layer's atrous rate, if anything.
         """
+        atrous_rate = self.atrous_rate
+        if space_to_batch is not None:
+            x, atrous_rate = space_to_batch.blank(x), 1
         x, padding = self._pad(x)
         convolve = functools.partial(self.convolve, x, padding=padding, atrous_rate=atrous_rate)
         if self.norm is None:
@@ -305,8 +345,9 @@ class DepthwiseConvolution(ConvNormActivation):
     kernel_leaf = "depthwise_weights"
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        shape = [self.kernel_size, self.kernel_size, input_shape[-1], 1]
-        self._create_variables(shape, input_shape[-1])
+        self.filters = input_shape[-1]
+        shape = [self.kernel_size, self.kernel_size, self.filters, 1]
+        self._create_variables(shape, self.filters)
 
     def _scaled(self, scale: tf.Tensor) -> tf.Tensor:
         return self.kernel * scale[:, tf.newaxis]
@@ -327,7 +368,7 @@ class DepthwiseConvolution(ConvNormActivation):
 
 
 class SeparableConv(tf.keras.layers.Layer):
-    """Depthwise then pointwise convolution, an activation after each.
+    """Depthwise then pointwise convolution, a ReLU after each.
 
     Source: 2019 release, deeplab split_separable_conv2d (ASPP and decoder, with batch norm) and
     split_separable_conv2d_with_identity_initializer (embedding and head, with biases).
@@ -339,33 +380,30 @@ class SeparableConv(tf.keras.layers.Layer):
         filters: int,
         kernel_size: int,
         atrous_rate: int = 1,
-        norm: Callable[[], BatchNorm] | None = None,
-        activation: Activation | None = tf.nn.relu,
+        norm: Callable[[], BatchNorm | None] = lambda: None,
         depthwise_initializer: tf.keras.initializers.Initializer | None = None,
         pointwise_initializer: tf.keras.initializers.Initializer | None = None,
     ):
         super().__init__(name=layer_name(scope))
-        self.scope = scope
-        make_norm = norm or (lambda: None)
+        self.scope, self.filters = scope, filters
         self.depthwise = DepthwiseConvolution(
             f"{scope}_depthwise",
             kernel_size,
             atrous_rate=atrous_rate,
-            norm=make_norm(),
-            activation=activation,
+            norm=norm(),
+            activation=tf.nn.relu,
             initializer=depthwise_initializer or truncated_normal(_SEPARABLE_DEPTHWISE_STDDEV),
         )
         self.pointwise = Convolution(
             f"{scope}_pointwise",
             filters,
-            norm=make_norm(),
-            activation=activation,
+            norm=norm(),
+            activation=tf.nn.relu,
             initializer=pointwise_initializer or truncated_normal(_SEPARABLE_POINTWISE_STDDEV),
         )
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.depthwise.build(input_shape)
-        self.pointwise.build(input_shape)
+        build_in_turn([self.depthwise, self.pointwise], input_shape[-1])
         self.built = True
 
     def call(self, x: tf.Tensor, batch_statistics: bool = False) -> tf.Tensor:

@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.models.global_matching import NO_PIXEL_DISTANCE
-from feelvos_tf.models.large_products import fold_query, fold_reference, map_chunks
+from feelvos_tf.models.global_matching import (
+    NO_PIXEL_DISTANCE,
+    fold_query,
+    fold_reference,
+    map_chunks,
+)
 
 _TILE = 8
 _LOWEST = tf.float32.min
@@ -49,14 +52,9 @@ def local_distances(
     Returns:
       float32 `[objects, h, w]`; `NO_PIXEL_DISTANCE` where no pixel of the object is in the window.
     """
+    fixed = tf.stop_gradient(query), tf.stop_gradient(previous)
     position = _over_tiles(
-        _nearest_positions,
-        tf.int32,
-        tf.stop_gradient(query),
-        tf.stop_gradient(previous),
-        previous_indices,
-        num_objects,
-        radius,
+        _nearest_positions, tf.int32, *fixed, previous_indices, num_objects, radius
     )
     return _distances_to(position, query, previous)
 
@@ -122,7 +120,7 @@ def local_distances_correlation(
     def position_of_nearest(i: tf.Tensor) -> tf.Tensor:
         norms = tf.where(previous_indices == i, previous_norms, np.inf)
         # Without the query's own norm, which is the same for all pixels of the window.
-        window = _windows(norms, radius, outside=np.inf) - 2.0 * products
+        window = windows(norms, radius, outside=np.inf) - 2.0 * products
         nearest = tf.argmin(window, -1, output_type=tf.int32)
         position = own_position + (nearest // side - radius) * width + nearest % side - radius
         return tf.where(tf.reduce_min(window, -1) < np.inf, position, -1)
@@ -147,7 +145,7 @@ def import_addons() -> types.ModuleType:
     return tensorflow_addons
 
 
-def _windows(values: tf.Tensor, radius: int, outside: float) -> tf.Tensor:
+def windows(values: tf.Tensor, radius: int, outside: float) -> tf.Tensor:
     """Returns `[h, w, (2 radius + 1)^2]`: the window of `values` `[h, w]` around every pixel."""
     pad = [[radius, radius], [radius, radius]]
     padded = tf.pad(values, pad, constant_values=outside)[tf.newaxis, :, :, tf.newaxis]
@@ -155,39 +153,27 @@ def _windows(values: tf.Tensor, radius: int, outside: float) -> tf.Tensor:
     return tf.image.extract_patches(padded, size, [1, 1, 1, 1], [1, 1, 1, 1], "VALID")[0]
 
 
-class _Comparison(NamedTuple):
-    """The queries of some tiles compared with all pixels around their tile.
-
-    Attributes:
-      similarity: float32 `[tiles * pixels, tile * tile]`: |query|^2 minus the squared distance;
-        the lowest float, or less, outside a query's window.
-      segments: int32 `[tiles * pixels]`: tile * objects + object index, negative for no object.
-      num_segments: int32 scalar, tiles * objects.
-      positions: int32 `[tiles * pixels]`: row * w + column in the previous frame.
-    """
-
-    similarity: tf.Tensor
-    segments: tf.Tensor
-    num_segments: tf.Tensor
-    positions: tf.Tensor
+def _largest_similarities(
+    similarity: tf.Tensor, segments: tf.Tensor, num_segments: tf.Tensor, positions: tf.Tensor
+) -> tf.Tensor:
+    """Returns float32 `[tiles * objects, tile * tile]`; for the arguments see `_over_tiles`."""
+    del positions
+    return tf.math.unsorted_segment_max(similarity, segments, num_segments)
 
 
-def _largest_similarities(tiles: _Comparison) -> tf.Tensor:
-    """Returns float32 `[tiles * objects, tile * tile]`."""
-    return tf.math.unsorted_segment_max(tiles.similarity, tiles.segments, tiles.num_segments)
-
-
-def _nearest_positions(tiles: _Comparison) -> tf.Tensor:
+def _nearest_positions(
+    similarity: tf.Tensor, segments: tf.Tensor, num_segments: tf.Tensor, positions: tf.Tensor
+) -> tf.Tensor:
     """Returns int32 `[tiles * objects, tile * tile]` positions, -1 for none."""
-    largest = _largest_similarities(tiles)
-    is_nearest = tiles.similarity == tf.gather(largest, tf.maximum(tiles.segments, 0))
-    candidates = tf.where(is_nearest, tiles.positions[:, tf.newaxis], -1)
-    nearest = tf.math.unsorted_segment_max(candidates, tiles.segments, tiles.num_segments)
+    largest = tf.math.unsorted_segment_max(similarity, segments, num_segments)
+    is_nearest = similarity == tf.gather(largest, tf.maximum(segments, 0))
+    candidates = tf.where(is_nearest, positions[:, tf.newaxis], -1)
+    nearest = tf.math.unsorted_segment_max(candidates, segments, num_segments)
     return tf.where(largest > _LOWEST / 2, nearest, -1)
 
 
 def _over_tiles(
-    function: Callable[[_Comparison], tf.Tensor],
+    function: Callable[..., tf.Tensor],
     dtype: tf.DType,
     query: tf.Tensor,
     previous: tf.Tensor,
@@ -195,7 +181,18 @@ def _over_tiles(
     num_objects: tf.Tensor,
     radius: int,
 ) -> tf.Tensor:
-    """Returns `[objects, h, w]`: `function` of all tiles, joined."""
+    """Returns `[objects, h, w]`: `function` of all tiles, joined.
+
+    Args:
+      function: compares the queries of some tiles with all pixels around their tile, given
+        similarity: float32 `[tiles * pixels, tile * tile]`, |query|^2 minus the squared distance;
+          the lowest float, or less, outside a query's window;
+        segments: int32 `[tiles * pixels]`, tile * objects + object index, negative for no object;
+        num_segments: int32 scalar, tiles * objects;
+        positions: int32 `[tiles * pixels]`, row * w + column in the previous frame.
+      dtype: of its result `[tiles * objects, tile * tile]`.
+      query, previous, previous_indices, num_objects, radius: see `local_distances`.
+    """
     height, width = tf.shape(query)[0], tf.shape(query)[1]
     # A window larger than the image covers no more than the image.
     reach = tf.minimum(radius, tf.stack([height, width]) - 1)
@@ -226,12 +223,10 @@ def _over_tiles(
         near_columns = left - reach[1] + tile_columns
         positions = near_rows * width + near_columns[..., tf.newaxis]
         return function(
-            _Comparison(
-                tf.reshape(similarity, [-1, _TILE**2]),
-                tf.reshape(segments, [-1]),
-                group * num_objects,
-                tf.reshape(positions, [-1]),
-            )
+            tf.reshape(similarity, [-1, _TILE**2]),
+            tf.reshape(segments, [-1]),
+            group * num_objects,
+            tf.reshape(positions, [-1]),
         )
 
     steps = tf.range(num_tiles[0] * groups)
@@ -278,7 +273,4 @@ def _window_penalty(reach: tf.Tensor) -> tf.Tensor:
 
 LOCAL_MATCHINGS = {"tiles": local_distances, "correlation": local_distances_correlation}
 # Without a gradient, only the distance matters, not which pixel is nearest.
-LOCAL_MATCHINGS_INFERENCE = {
-    "tiles": local_distances_inference,
-    "correlation": local_distances_correlation,
-}
+LOCAL_MATCHINGS_INFERENCE = {**LOCAL_MATCHINGS, "tiles": local_distances_inference}

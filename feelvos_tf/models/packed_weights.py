@@ -44,11 +44,14 @@ def write(model: Feelvos, path: str | os.PathLike[str]) -> Rounding:
     """
     exact = {name: variable.numpy() for name, variable in release_names(model).items()}
     packed = {name: _rounded(value) for name, value in exact.items()}
+    differences = {}
     for name, value in packed.items():
-        _check_finite(str(path), name, value)
+        _check_finite(path, name, value)
+        largest = np.abs(exact[name]).max() or 1.0
+        difference = np.abs(value.astype(np.float32) - exact[name]).max()
+        differences[name] = float(difference / largest)
     with atomic_files.replacing(path) as temporary:
         np.savez(temporary, **packed)
-    differences = {name: _difference(packed[name], value) for name, value in exact.items()}
     worst = max(differences, key=differences.get)
     return Rounding(worst, differences[worst], sum(value.size for value in exact.values()))
 
@@ -81,11 +84,6 @@ def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
 def _rounded(value: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # Infinity is reported afterwards.
         return value if value.ndim == 1 else value.astype(np.float16)
-
-
-def _difference(packed: np.ndarray, exact: np.ndarray) -> float:
-    largest = np.abs(exact).max()
-    return float(np.abs(packed.astype(np.float32) - exact).max() / largest) if largest else 0.0
 
 
 def _check_finite(path: str | os.PathLike[str], name: str, value: np.ndarray) -> None:

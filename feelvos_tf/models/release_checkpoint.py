@@ -101,10 +101,7 @@ def write(model: Feelvos, prefix: str, global_step: int = 0) -> None:
 
 
 def restore(
-    model: Feelvos,
-    prefix: str,
-    leave_out: tuple[str, ...] = (),
-    may_differ: tuple[str, ...] = (),
+    model: Feelvos, prefix: str, leave_out: tuple[str, ...] = (), may_differ: tuple[str, ...] = ()
 ) -> Restored:
     """Sets the model's variables from a checkpoint and returns what matched.
 
@@ -150,8 +147,7 @@ def initialize_from_deeplab(
     Reproduction trap: by default only the backbone is restored; ASPP, decoder and logits are not.
 
     Args:
-      model: with its variables created.
-      prefix: of the checkpoint.
+      model, prefix: see `restore`.
       initialize_last_layer: also restore ASPP and decoder, where the shapes agree.
 
     Raises:

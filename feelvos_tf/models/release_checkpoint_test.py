@@ -9,6 +9,7 @@ from feelvos_tf.models import release_checkpoint
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.testing.golden import rule_model
 
 
 def small_model(depth_multiplier: float = 0.1, **settings) -> Feelvos:
@@ -24,7 +25,7 @@ def model():
 
 
 @pytest.mark.parametrize("variant", ["mobilenet_v2", "xception_41", "xception_65", "xception_71"])
-def test_names_and_shapes_are_the_release_s(variant, golden, rule_model):
+def test_names_and_shapes_are_the_release_s(variant, golden):
     arrays = np.load(golden / "variables.npz")
     expected = {
         name: [size for size in shape if size]
@@ -85,9 +86,7 @@ def test_a_path_that_is_no_checkpoint_is_refused(model, tmp_path):
         release_checkpoint.restore(model, str(tmp_path / "half"))
 
 
-def test_deeplab_initialization_leaves_out_what_the_release_leaves_out(
-    rule_model, golden, tmp_path
-):
+def test_deeplab_initialization_leaves_out_what_the_release_leaves_out(golden, tmp_path):
     """The release's list was made with xception_65; it names no backbone variable."""
     model, prefix = rule_model("mobilenet_v2", 8), str(tmp_path / "model.ckpt")
     release_checkpoint.write(model, prefix)

@@ -61,12 +61,7 @@ def checkpoint_of(
     return tf.train.Checkpoint(weights=dict(named_variables), **others)
 
 
-def key_of(
-    name: str,
-    variable: tf.Variable,
-    shapes: Mapping[str, list[int]],
-    prefix: str,
-) -> str:
+def key_of(name: str, variable: tf.Variable, shapes: Mapping[str, list[int]], prefix: str) -> str:
     """Returns the key of a variable in a checkpoint.
 
     Args:

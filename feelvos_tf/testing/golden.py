@@ -12,12 +12,9 @@ from unittest import mock
 import numpy as np
 import tensorflow as tf
 
-from feelvos_tf.core.resizing import resize_nearest
-from feelvos_tf.models import object_labels
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
-from feelvos_tf.models.feelvos import ClipOutput, Features, Feelvos, Previous
-from feelvos_tf.models.global_matching import prepare_reference
+from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
 
 NUM_OBJECTS = 3
@@ -79,28 +76,8 @@ def build_rule_model(variant: str, output_stride: int) -> Feelvos:
     return model
 
 
-def clip_outputs(
-    extract: Callable, segment: Callable, images: np.ndarray, labels: np.ndarray
-) -> tuple[Features, list[ClipOutput]]:
-    """Returns the features of the golden clip, and the outputs of every frame but the first.
-
-    Args:
-      extract: `Feelvos.extract`, or a graph of it.
-      segment: `Feelvos.segment`, or a graph of it.
-      images: uint8 [frames, height, width, 3].
-      labels: object indices [frames, height, width]; each frame gets those of the previous one.
-    """
-    features = extract(images)
-    embeddings = features.embeddings
-    indices = resize_nearest(tf.constant(labels, tf.int32), embeddings.shape[1:3])
-    reference = prepare_reference(embeddings[0], indices[0], NUM_OBJECTS)
-    outputs = []
-    for i in range(1, len(labels)):
-        masks = object_labels.one_hot(indices[i - 1], NUM_OBJECTS)
-        previous = Previous(embeddings[i - 1], indices[i - 1], masks)
-        output = segment(features.decoder_features[i], embeddings[i], reference, previous)
-        outputs.append(output)
-    return features, outputs
+# For tests that do not change its weights.
+rule_model = functools.cache(build_rule_model)
 
 
 @contextlib.contextmanager

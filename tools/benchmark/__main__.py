@@ -32,22 +32,13 @@ from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
 
-COMMANDS = (
-    "matching",
-    "frame",
-    "sizes",
-    "train",
-    "step",
-    "input",
-    "eval",
-    "export",
-    "quality_time",
-    "clicks",
-)
 _TESTDATA = pathlib.Path(__file__).resolve().parents[2] / "testdata"
 
 FLAGS = cli.flag_values(__name__)
-_define_integer = functools.partial(flags.DEFINE_integer, flag_values=FLAGS)
+_define_integer, _define_string, _define_bool, _define_list = (
+    functools.partial(define, flag_values=FLAGS)
+    for define in (flags.DEFINE_integer, flags.DEFINE_string, flags.DEFINE_bool, flags.DEFINE_list)
+)
 _define_integer("height", 480, "Height of a frame in pixels.", lower_bound=16)
 _define_integer("width", 854, "Width of a frame in pixels.", lower_bound=16)
 _define_integer("objects", 3, "Number of objects, including the background.", lower_bound=1)
@@ -58,42 +49,35 @@ _define_integer("threads", 0, "Threads of TensorFlow; 0: one per core.", lower_b
 _DATASET = dataset_flags.define(
     FLAGS, "Data set for step, input, eval, clicks and quality_time; by default, the bundled one."
 )
-flags.DEFINE_string(
-    "only", "", "Keep the groups with this text in their titles.", flag_values=FLAGS
-)
-flags.DEFINE_bool("memory", True, "Measure peak memory.", flag_values=FLAGS)
-flags.DEFINE_bool(
+_define_string("only", "", "Keep the groups with this text in their titles.")
+_define_bool("memory", True, "Measure peak memory.")
+_define_bool(
     "processor_time",
     False,
     "Measure CPU time, summed over threads: for machines that run other programs.",
-    flag_values=FLAGS,
 )
-flags.DEFINE_list(
-    "models", ["bundled"], "quality_time: SavedModels, or bundled.", flag_values=FLAGS
-)
-flags.DEFINE_list(
-    "inference_sizes",
-    [],
-    "quality_time: pixels of the short side, e.g. 240,480.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_string(
+_define_list("models", ["bundled"], "quality_time: SavedModels, or bundled.")
+_define_list("inference_sizes", [], "quality_time: pixels of the short side, e.g. 240,480.")
+_define_string(
     "peers",
     str(pathlib.Path(__file__).with_name("peers.csv")),
     "quality_time: CSV file of other methods' points and their sources.",
-    flag_values=FLAGS,
 )
-flags.DEFINE_string(
-    "output_dir", None, "quality_time: folder for masks, points and plot.", flag_values=FLAGS
-)
+_define_string("output_dir", None, "quality_time: folder for masks, points and plot.")
 _define_integer("frames_per_video", 1, "clicks: frames of each video.", lower_bound=1)
-flags.DEFINE_bool("json", False, "Print JSON.", flag_values=FLAGS)
-flags.DEFINE_string(
-    "peak_of",
-    None,
-    "Print only the peak memory of this line (used internally).",
-    flag_values=FLAGS,
-)
+_define_bool("json", False, "Print JSON.")
+_define_string("peak_of", None, "Print only the peak memory of this line (used internally).")
+
+# Commands that measure cases -> the flags that affect their results.
+_SIZES = {
+    "matching": ("height", "width", "objects", "radius", "repeats"),
+    "frame": ("height", "width", "objects", "repeats"),
+    "train": ("crop", "objects", "repeats"),
+    "step": (*_DATASET.names(), "repeats", "only"),
+    "input": (*_DATASET.names(), "crop", "repeats"),
+    "eval": (*_DATASET.names(), "repeats"),
+    "export": ("height", "width", "objects", "repeats"),
+}
 
 
 def take_command(argv: list[str]) -> str | None:
@@ -108,7 +92,6 @@ def cases_of(command: str) -> list[measure.Case]:
     import frame
     import matching
     import training
-    import training_step
 
     image = frame.Sizes(FLAGS.height, FLAGS.width, FLAGS.objects)
     grid = (-(-FLAGS.height // 4), -(-FLAGS.width // 4))
@@ -119,7 +102,7 @@ def cases_of(command: str) -> list[measure.Case]:
         ),
         "frame": lambda: frame.frame_cases(image),
         "train": lambda: training.train_cases(FLAGS.crop, FLAGS.objects),
-        "step": lambda: training_step.step_cases(chosen.list_sequences()),
+        "step": lambda: training.step_cases(chosen.list_sequences()),
         "input": lambda: training.input_cases(chosen.list_sequences(), FLAGS.crop),
         "eval": lambda: training.eval_cases(chosen),
         "export": lambda: training.export_cases(image),
@@ -135,31 +118,27 @@ def _chosen() -> dataset_flags.Choice:
 
 def run(command: str | None) -> None:
     """Runs a subcommand and prints its table."""
-    if command not in COMMANDS:
-        raise InputError(f"expected one of {', '.join(COMMANDS)}, found {command or 'nothing'}")
-    if command == "sizes":
-        print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
-        for line in sizes.table(FLAGS.repeats):
-            print(line, flush=True)
-        return
-    _limit_threads()
-    if command == "quality_time":
-        _run_quality_time()
-        return
-    if command == "clicks":
-        _run_clicks()
+    others = {"sizes": _run_sizes, "quality_time": _run_quality_time, "clicks": _run_clicks}
+    if command not in (*_SIZES, *others):
+        expected = ", ".join((*_SIZES, *others))
+        raise InputError(f"expected one of {expected}, found {command or 'nothing'}")
+    if command != "sizes":  # Its work is done in other processes.
+        _limit_threads()
+    if command in others:
+        others[command]()
         return
     cases = cases_of(command)
     if not cases:
         raise InputError(f"--only={FLAGS.only}: no group of {command} has this in its title")
     if FLAGS.peak_of is not None:
-        print(_peak_of(cases))
+        (case,) = [case for case in cases if case.title == FLAGS.peak_of]
+        print(measure.peak_of(case))
         return
-    needs_memory = FLAGS.memory and command != "export"
+    peak_command = [sys.executable, __file__, command, *sys.argv[1:]]
     rows = measure.measure(
         cases,
         FLAGS.repeats,
-        (lambda case: _peak_command(command, case)) if needs_memory else None,
+        peak_command if FLAGS.memory and command != "export" else None,
         time.process_time if FLAGS.processor_time else time.perf_counter,
     )
     chosen = _sizes(command)
@@ -167,8 +146,14 @@ def run(command: str | None) -> None:
         print(measure.to_json(command, chosen, rows))
         return
     print(", ".join(f"{name} {value}" for name, value in chosen.items()))
-    print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
+    measure.print_environment()
     print(measure.format_table(rows))
+
+
+def _run_sizes() -> None:
+    measure.print_environment()
+    for line in sizes.table(FLAGS.repeats):
+        print(line, flush=True)
 
 
 def _run_quality_time() -> None:
@@ -190,21 +175,10 @@ def _run_clicks() -> None:
 
     import feelvos_tf
 
-    print(", ".join(f"{k} {v}" for k, v in measure.environment().items()) + "\n")
+    measure.print_environment()
     prompter = feelvos_tf.load().prompter()
     for line in clicks.table(prompter, _chosen().list_sequences(), FLAGS.frames_per_video):
         print(line, flush=True)
-
-
-_SIZES = {
-    "matching": ("height", "width", "objects", "radius", "repeats"),
-    "frame": ("height", "width", "objects", "repeats"),
-    "train": ("crop", "objects", "repeats"),
-    "step": (*_DATASET.names(), "repeats", "only"),
-    "input": (*_DATASET.names(), "crop", "repeats"),
-    "eval": (*_DATASET.names(), "repeats"),
-    "export": ("height", "width", "objects", "repeats"),
-}
 
 
 def _sizes(command: str) -> dict[str, object]:
@@ -221,21 +195,6 @@ def _limit_threads() -> None:
     if FLAGS.threads:
         tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
         tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
-
-
-def _title(case: measure.Case) -> str:
-    return f"{case.group}: {case.name}"
-
-
-def _peak_of(cases: list[measure.Case]) -> float:
-    (case,) = [case for case in cases if _title(case) == FLAGS.peak_of]
-    return measure.peak_of(case)
-
-
-def _peak_command(command: str, case: measure.Case) -> list[str]:
-    arguments = [f"--{name}={value}" for name, value in _sizes(command).items()]
-    arguments += [f"--threads={FLAGS.threads}", f"--peak_of={_title(case)}"]
-    return [sys.executable, __file__, command, *arguments]
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ import time
 import types
 
 import frame
+import matching
 import measure
 import numpy as np
 import pytest
 import sizes
 import tensorflow as tf
-import training_step
-import yardsticks
+import training
 from measure import Case, Row
 
 from feelvos_tf.data import datasets
@@ -35,7 +35,7 @@ def frames():
     return query, other, tf.constant(rng.integers(0, _OBJECTS, (6, 9)), tf.int32)
 
 
-@pytest.mark.parametrize("function", [yardsticks.release_global, yardsticks.naive_global])
+@pytest.mark.parametrize("function", [matching.release_global, matching.naive_global])
 def test_yardsticks_of_global_matching_do_the_same_work(frames, function):
     query, other, labels = frames
     reference = prepare_reference(other, labels, tf.constant(_OBJECTS))
@@ -44,9 +44,9 @@ def test_yardsticks_of_global_matching_do_the_same_work(frames, function):
     np.testing.assert_allclose(function(*flat, _OBJECTS), ours, atol=1e-5)
 
 
-@pytest.mark.parametrize("function", [yardsticks.correlation_local, yardsticks.shifted_local])
+@pytest.mark.parametrize("function", [matching.correlation_local, matching.shifted_local])
 def test_yardsticks_of_local_matching_do_the_same_work(frames, function):
-    if function is yardsticks.correlation_local:
+    if function is matching.correlation_local:
         pytest.importorskip("tensorflow_addons")
     ours = local_distances_inference(*frames, tf.constant(_OBJECTS), _RADIUS)
     np.testing.assert_allclose(function(*frames, _OBJECTS, _RADIUS), ours, atol=1e-5)
@@ -55,7 +55,7 @@ def test_yardsticks_of_local_matching_do_the_same_work(frames, function):
 def test_runs_of_a_group_take_turns_after_a_warm_up():
     calls = []
     cases = [Case(name, "group", lambda name=name: lambda: calls.append(name)) for name in "ab"]
-    rows = measure.measure(cases, repeats=2, memory_command=None)
+    rows = measure.measure(cases, repeats=2, peak_command=None)
     assert calls == ["a", "b"] * 3
     assert [row.name for row in rows] == ["a", "b"]
     assert rows[0].ratio == 1.0
@@ -76,7 +76,7 @@ def test_table_and_json_hold_every_row():
 
 
 def test_both_recipes_have_the_same_parts_of_a_step():
-    cases = training_step.step_cases(datasets.list_sequences(TESTDATA, split="train")[:1])
+    cases = training.step_cases(datasets.list_sequences(TESTDATA, split="train")[:1])
     assert [case.name for case in cases[:5]] == [case.name for case in cases[5:]]
     assert {case.group for case in cases[5:]} == {
         "a training step: xception_65, one clip of 233x233"

@@ -97,11 +97,9 @@ def measured(
         if count in CLICKS:
             scores.append(jaccard(truth.view(np.uint8), mask))
     line = stroke(truth)
-    others = (
-        prompter(image, box=box(truth)),
-        prompter(image, line, np.ones(len(line), int)),
-    )
-    return [*scores, *(jaccard(truth.view(np.uint8), other) for other in others)], seconds
+    for mask in (prompter(image, box=box(truth)), prompter(image, line, np.ones(len(line), int))):
+        scores.append(jaccard(truth.view(np.uint8), mask))
+    return scores, seconds
 
 
 def next_click(truth: np.ndarray, mask: np.ndarray) -> tuple[int, int] | None:

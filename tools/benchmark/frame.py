@@ -8,18 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from matching import HAS_ADDONS, correlation_local, release_global
 from measure import Case
-from yardsticks import HAS_ADDONS, correlation_local, release_global
 
 from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.inference import model_loading, window
+from feelvos_tf.inference import state as video_state
 from feelvos_tf.inference.predictor import Predictor, State
-from feelvos_tf.models import object_labels
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.dynamic_segmentation_head import SegmentationHead
-from feelvos_tf.models.feelvos import Feelvos, Previous
-from feelvos_tf.models.global_matching import Reference, normalize_distance
+from feelvos_tf.models.feelvos import Feelvos
+from feelvos_tf.models.global_matching import normalize_distance, owners
 
 BACKBONES = {"xception_65": Xception, "mobilenet_v2": MobileNetV2}
 _ATROUS_RATES = (12, 24, 36)
@@ -42,15 +42,13 @@ def frame_cases(sizes: Sizes) -> list[Case]:
     cases = _bundled_cases(sizes)
     for variant in BACKBONES:
         group = f"{variant}: whole frame (peak: of the whole process)"
-        functions = {"ours": _step}
+        functions = {"ours": functools.partial(_step, variant, sizes)}
         if HAS_ADDONS:
-            functions["stand-in for the release"] = _release_step
-        for name, function in functions.items():
-            make = functools.partial(function, variant, sizes)
-            cases.append(Case(name, group, make, whole_process=True))
-        label = f"ours at {small.height}x{small.width}"
-        make = functools.partial(_step, variant, small)
-        cases.append(Case(label, group, make, whole_process=True))
+            functions["stand-in for the release"] = functools.partial(_release_step, variant, sizes)
+        functions[f"ours at {small.height}x{small.width}"] = functools.partial(
+            _step, variant, small
+        )
+        cases += [Case(name, group, make, whole_process=True) for name, make in functions.items()]
     cases += _part_cases("xception_65", sizes)
     return cases + _head_cases(sizes)
 
@@ -133,9 +131,8 @@ def _step(variant: str, sizes: Sizes) -> Callable[[], object]:
 def _release_step(variant: str, sizes: Sizes) -> Callable[[], object]:
     model = fused_model(variant)
     for block in model.backbone.blocks:
-        block.atrous_rate = (
-            1  # Each of the block's dilated layers then does its own space-to-batch.
-        )
+        # Each of the block's dilated layers then does its own space-to-batch.
+        block.atrous_rate = 1
     image, mask = image_and_mask(sizes)
     predictor = Predictor(model)  # A variable, since its functions do not keep it alive.
     state = predictor.start(image, mask)
@@ -146,24 +143,16 @@ def _release_step(variant: str, sizes: Sizes) -> Callable[[], object]:
 def _release_frame(model: Feelvos, image: tf.Tensor, state: State, objects: int):
     """Returns ids and probabilities by the 2019 release's formulas, with our backbone's layers."""
     features = model.extract(image[tf.newaxis])
-    embeddings = features.embeddings[0]
-    offsets = state["reference_offsets"]
-    labels = tf.repeat(tf.range(objects), offsets[1:] - offsets[:-1])
+    reference, previous, _ = video_state.from_flat(state, 1).scales[0]
+    size = previous.indices.shape
+    embeddings = tf.ensure_shape(features.embeddings[0], [*size, model.embedding_dimension])
     flat = tf.reshape(embeddings, [-1, embeddings.shape[-1]])
-    flat.set_shape([state["previous_indices"].shape.num_elements(), None])
-    far = release_global(flat, state["reference_embeddings"], labels, objects)
-    size = state["previous_indices"].shape
+    far = release_global(flat, reference.embeddings, owners(reference), objects)
     near = correlation_local(
-        tf.ensure_shape(embeddings, [*size, None]),
-        state["previous_embeddings"],
-        state["previous_indices"],
-        objects,
-        model.window_radius,
+        embeddings, previous.embeddings, previous.indices, objects, model.window_radius
     )
-    far = tf.reshape(far, [objects, *size])
-    cues = tf.stack(
-        [normalize_distance(far), state["previous_masks"], normalize_distance(near)], -1
-    )
+    maps = normalize_distance(tf.reshape(far, [objects, *size])), normalize_distance(near)
+    cues = tf.stack([maps[0], previous.masks, maps[1]], -1)
     logits = _joined_head(model.head, features.decoder_features, cues)
     logits = resize_bilinear(tf.transpose(logits, [3, 1, 2, 0]), image.shape[:2])[0]
     return tf.argmax(logits, -1), tf.nn.softmax(logits)
@@ -184,7 +173,6 @@ def _part_cases(variant: str, sizes: Sizes) -> list[Case]:
     Each part of the backbone is measured from the image to the part's end.
     """
     group = f"{variant}: parts of a frame"
-    grid = (-(-sizes.height // 4), -(-sizes.width // 4))
 
     def backbone(to_block: int | None, with_aspp: bool = False) -> Callable[[], object]:
         model = fused_model(variant)
@@ -204,15 +192,15 @@ def _part_cases(variant: str, sizes: Sizes) -> list[Case]:
 
     def segment() -> Callable[[], object]:
         model = fused_model(variant)
-        features, state = tf.random.uniform([*grid, 256]), _matching_state(sizes, grid)
+        image, mask = image_and_mask(sizes)
+        predictor = Predictor(model)
+        state = video_state.from_flat(predictor.start(image, mask), 1).scales[0]
 
-        def function(features, embeddings, state):
-            previous = Previous(embeddings, state["indices"], state["masks"])
-            reference = Reference(state["embeddings"], state["offsets"])
-            return model.segment(features, embeddings, reference, previous).logits
+        def function(features, reference, previous):
+            return model.segment(*features, reference, previous).logits
 
-        embeddings = tf.random.uniform([*grid, model.embedding_dimension])
-        return functools.partial(tf.function(function), features, embeddings, state)
+        arguments = predictor.features(image), state.reference, state.previous
+        return functools.partial(tf.function(function), *arguments)
 
     return [
         Case("whole frame", group, functools.partial(_step, variant, sizes)),
@@ -225,18 +213,6 @@ def _part_cases(variant: str, sizes: Sizes) -> list[Case]:
     ]
 
 
-def _matching_state(sizes: Sizes, grid: tuple[int, int]) -> dict[str, tf.Tensor]:
-    pixels = grid[0] * grid[1]
-    indices = tf.repeat(tf.range(grid[1]) * sizes.objects // grid[1], grid[0])
-    indices = tf.transpose(tf.reshape(indices, [grid[1], grid[0]]))
-    return {
-        "indices": indices,
-        "masks": object_labels.one_hot(indices, sizes.objects),
-        "embeddings": tf.random.uniform([pixels, 100]),
-        "offsets": tf.range(sizes.objects + 1) * pixels // sizes.objects,
-    }
-
-
 def _head_cases(sizes: Sizes) -> list[Case]:
     grid = (-(-sizes.height // 4), -(-sizes.width // 4))
 
@@ -247,12 +223,12 @@ def _head_cases(sizes: Sizes) -> list[Case]:
         layer(features, cues)
         return functools.partial(tf.function(functools.partial(function, layer)), features, cues)
 
-    cases = []
-    for objects in _OBJECT_COUNTS:
-        group = f"head, {objects} objects"
-        ours = functools.partial(head, lambda layer, *x: layer(*x), objects)
-        cases.append(Case("ours, features shared", group, ours))
-        cases.append(
-            Case("features repeated", group, functools.partial(head, _joined_head, objects))
-        )
-    return cases
+    functions = {
+        "ours, features shared": lambda layer, *inputs: layer(*inputs),
+        "features repeated": _joined_head,
+    }
+    return [
+        Case(name, f"head, {objects} objects", functools.partial(head, function, objects))
+        for objects in _OBJECT_COUNTS
+        for name, function in functions.items()
+    ]

@@ -21,7 +21,6 @@ import functools
 import json
 import os
 import pathlib
-import re
 import signal
 import statistics
 import subprocess
@@ -40,18 +39,15 @@ from feelvos_tf.core.errors import InputError
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TESTDATA = _ROOT / "testdata"
 _FLAGS = cli.flag_values(__name__)
-_OUTPUT_DIR = flags.DEFINE_string(
-    "output_dir", "gpu_check", "Folder for the table and JSON.", flag_values=_FLAGS
-)
+_define_string = functools.partial(flags.DEFINE_string, flag_values=_FLAGS)
+_OUTPUT_DIR = _define_string("output_dir", "gpu_check", "Folder for the table and JSON.")
 _SECONDS = flags.DEFINE_integer(
     "seconds", 480, "Total time limit.", lower_bound=1, flag_values=_FLAGS
 )
 _SHORT = flags.DEFINE_bool("short", False, "Do less of each part.", flag_values=_FLAGS)
 _ONLY = flags.DEFINE_list("only", [], "Names of the parts to run.", flag_values=_FLAGS)
-_PART = flags.DEFINE_string("part", None, "Run one part (used internally).", flag_values=_FLAGS)
-_FOLDER = flags.DEFINE_string(
-    "folder", None, "Folder of the part (used internally).", flag_values=_FLAGS
-)
+_PART = _define_string("part", None, "Run one part (used internally).")
+_FOLDER = _define_string("folder", "", "Folder of a model (used internally).")
 
 _LEAST_SECONDS = 5
 # Measurements that may be cut short to leave time for the other parts: building the graph of a
@@ -60,13 +56,24 @@ _MOST_SECONDS = {"training_float32": 90, "training_mixed_float16": 90}
 # Largest difference of a golden array, relative to its largest value, and share of different
 # labels. On CPUs, 3e-4 and 0.001 (forward_golden_test.py); TF32 keeps 10 bits of each factor.
 _GOLDEN_LIMITS = {"float32": (1e-3, 1e-3), "tf32": (5e-2, 1e-2)}
+# Kind of array -> name and distance of pixels of the golden arrays.
+_GOLDEN_ARRAYS = {
+    "decoder features": ("decoder_features_sub", 4),
+    "embeddings": ("embeddings_sub", 4),
+    "global distance maps": ("global_map", 1),
+    "local distance maps": ("local_map", 1),
+    "logits": ("logits", 1),
+}
 _STOPPED = "stopped after"
 _SAME_IDS = 0.005  # Largest share of pixels that may differ due to rounding alone.
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table; a value may be text. `passed` is None if there is no limit."""
+    """One line of the table. A value may be text, such as the reason why there is no number.
+
+    Text is outside of every limit. `passed` is None if there is no limit.
+    """
 
     what: str
     value: float | str
@@ -80,30 +87,24 @@ class Row:
         """Whether the value is within its limits."""
         if self.at_most is None and self.at_least is None:
             return None
-        if isinstance(self.value, str) or not np.isfinite(self.value):
+        if isinstance(self.value, str):
             return False
-        low = -np.inf if self.at_least is None else self.at_least
-        return bool(low <= self.value <= (np.inf if self.at_most is None else self.at_most))
-
-
-def failure(what: str, reason: str) -> Row:
-    """Returns the row of something that did not finish."""
-    return Row(what, reason, at_least=0)
+        enough = self.at_least is None or self.value >= self.at_least
+        return enough and (self.at_most is None or self.value <= self.at_most)
 
 
 def main(argv: list[str]) -> None:
     """Runs all parts in processes of their own, or a single one in this process."""
     del argv
     if _PART.value is not None:
-        with open(pathlib.Path(_FOLDER.value) / "rows.jsonl", "a") as file:
-            for row in PARTS[_PART.value]():
-                print(json.dumps(dataclasses.asdict(row)), file=file, flush=True)
+        for row in PARTS[_PART.value]():
+            print(json.dumps(dataclasses.asdict(row)), flush=True)
         return
     names = _ONLY.value or _OF_GPU
     if set(names) - set(_OF_GPU):
         raise InputError(f"--only: expected some of {', '.join(_OF_GPU)}, found {','.join(names)}")
     rows = run_all(names)
-    print((pathlib.Path(_OUTPUT_DIR.value) / "gpu_check.md").read_text())
+    print(table(rows))
     if any(row.passed is False for row in rows):
         sys.exit(1)
 
@@ -116,7 +117,7 @@ def run_all(names: list[str]) -> list[Row]:
         begin = time.monotonic()
         print(f"== {name} ({end - begin:.0f} s left)", flush=True)
         if end - begin < _LEAST_SECONDS:
-            rows.append(dataclasses.replace(failure("the part", "no time was left"), part=name))
+            rows.append(Row("the part", "no time was left", at_least=0, part=name))
         else:
             most = _SECONDS.value if _SHORT.value else _MOST_SECONDS.get(name, _SECONDS.value)
             rows += run_part(name, min(most, end - begin))
@@ -125,54 +126,58 @@ def run_all(names: list[str]) -> list[Row]:
     return rows
 
 
-def run_part(name: str, seconds: float = _SECONDS.default, on_cpu: bool = False) -> list[Row]:
+def run_part(
+    name: str, seconds: float = _SECONDS.default, on_cpu: bool = False, folder: str = ""
+) -> list[Row]:
     """Runs a part in a process of its own; returns its rows.
 
     Args:
       name: one of `PARTS`.
       seconds: time limit, after which it is stopped.
       on_cpu: whether to hide the GPU from it.
+      folder: of the model, for `write_model` and `read_model`.
     """
     environment = {**os.environ, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
     if on_cpu:
         environment["CUDA_VISIBLE_DEVICES"] = ""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, f"--part={name}", f"--folder={folder}"]
-        command += ["--short"] if _SHORT.value else []
-        errors = pathlib.Path(folder) / "stderr"
-        with errors.open("w") as stderr:
-            # In its own session, a part is stopped together with its child processes.
-            process = subprocess.Popen(
-                command,
-                cwd=_ROOT,
-                env=environment,
-                stderr=stderr,
-                start_new_session=_PART.value is None,
-            )
-            reason = _reason(process, seconds, errors)
-        path = pathlib.Path(folder) / "rows.jsonl"
-        lines = path.read_text().splitlines() if path.exists() else []
-    rows = [Row(**{**json.loads(line), "part": name}) for line in lines if line.endswith("}")]
+    command = [sys.executable, __file__, f"--part={name}", f"--folder={folder}"]
+    command += ["--short"] if _SHORT.value else []
+    output, reason = _finished(command, environment, seconds)
+    lines = [line for line in output.splitlines() if line.startswith("{") and line.endswith("}")]
+    rows = [Row(**{**json.loads(line), "part": name}) for line in lines]
     if reason is not None:
         # A measurement that ran out of time has not failed.
         may_stop = name in _MOST_SECONDS and reason.startswith(_STOPPED)
-        last = Row("all of it", reason) if may_stop else failure("all of it", reason)
-        rows.append(dataclasses.replace(last, part=name))
+        rows.append(Row("all of it", reason, at_least=None if may_stop else 0, part=name))
     return rows
 
 
-def _reason(process: subprocess.Popen, seconds: float, errors: pathlib.Path) -> str | None:
-    """Waits for a part; returns why it failed, or None if it did not."""
+def _finished(
+    command: list[str], environment: dict[str, str], seconds: float
+) -> tuple[str, str | None]:
+    """Runs a part; returns what it printed, and why it failed, or None if it did not."""
+    process = subprocess.Popen(
+        command,
+        cwd=_ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        # In its own session, a part is stopped together with its child processes.
+        start_new_session=_PART.value is None,
+    )
     try:
-        code = process.wait(seconds)
+        output, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        return f"{_STOPPED} {seconds:.0f} s"
+        errors = None
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL) if _PART.value is None else process.kill()
-            process.wait()
-    lines = errors.read_text(errors="replace").strip().splitlines() or ["no message"]
-    return f"exit code {code}: {lines[-1][:200]}" if code else None
+    if errors is None:
+        return process.communicate()[0], f"{_STOPPED} {seconds:.0f} s"
+    last = (errors.strip().splitlines() or ["no message"])[-1]
+    return output, f"exit code {process.returncode}: {last[:200]}" if process.returncode else None
 
 
 def _write(rows: list[Row]) -> None:
@@ -215,22 +220,25 @@ def device() -> Iterator[Row]:
 def golden() -> Iterator[Row]:
     """Yields the differences from the release's golden arrays, by kind of array."""
     import tensorflow as tf
+    import versions
 
     from feelvos_tf.inference.predictor import Predictor
-    from feelvos_tf.testing.golden import build_rule_model
+    from feelvos_tf.testing.golden import rule_model
 
     clip = np.load(_TESTDATA / "golden/forward_clip.npz")
     for variant in ("mobilenet_v2", *([] if _SHORT.value else ["xception_65"])):
         numbers = dict(np.load(_TESTDATA / f"golden/forward_{variant}.npz"))
-        model = build_rule_model(variant, 8)
-        functions = tf.function(model.extract), tf.function(model.segment)
-        predictor = Predictor(model)
+        predictor = Predictor(rule_model(variant, 8))
         for precision, (at_most, wrong_at_most) in _GOLDEN_LIMITS.items():
             tf.config.experimental.enable_tensor_float_32_execution(precision == "tf32")
-            differences = _differences(*functions, clip["images"], numbers)
-            for kind, difference in differences.items():
+            maps = versions.maps(variant)
+            for kind, (name, step) in _GOLDEN_ARRAYS.items():
+                worst = max(
+                    versions.difference(kind, numbers[f"frame{i}_{name}"], found[::step, ::step])
+                    for i, found in enumerate(maps[kind][-3:], start=1)
+                )
                 what = f"{variant}, {precision}: {kind}, largest difference"
-                yield Row(what, difference, at_most=at_most)
+                yield Row(what, worst, at_most=at_most)
             state, wrong = predictor.start(clip["images"][0], clip["labels"][0]), 0.0
             for frame in (1, 2, 3):
                 ids, _, state = predictor.step(clip["images"][frame], state)
@@ -238,47 +246,18 @@ def golden() -> Iterator[Row]:
             yield Row(f"{variant}, {precision}: different labels", wrong, at_most=wrong_at_most)
 
 
-def _differences(
-    extract: Callable, segment: Callable, images: np.ndarray, numbers: dict[str, np.ndarray]
-) -> dict[str, float]:
-    """Returns kind of array -> largest relative difference in frames 1 to 3."""
-    from feelvos_tf.testing.golden import clip_outputs
-
-    features, outputs = clip_outputs(extract, segment, images, numbers["scan_labels"])
-    worst: dict[str, float] = {}
-    for frame, output in enumerate(outputs, start=1):
-        found = {
-            "decoder_features_sub": features.decoder_features[frame, ::4, ::4],
-            "embeddings_sub": features.embeddings[frame, ::4, ::4],
-            "global_map": output.global_map,
-            "local_map": output.local_map,
-            "logits": output.logits[..., 0],
-        }
-        for kind, values in found.items():
-            expected = numbers[f"frame{frame}_{kind}"]
-            difference = np.abs(np.asarray(values) - expected).max() / np.abs(expected).max()
-            worst[kind] = max(worst.get(kind, 0.0), float(difference))
-    return worst
-
-
 def score() -> Iterator[Row]:
     """Yields the bundled model's J&F on a drawn video."""
-    from feelvos_tf.data import datasets
-    from feelvos_tf.evaluation import protocols, score_predictions
-    from feelvos_tf.inference import input_video, model_loading
-    from feelvos_tf.inference.propagation import Outputs, propagate_videos
+    import quality_time
 
-    arguments = (_TESTDATA, "davis_2017", "val", "480p", ["koi-pond"])
-    size = 96 if _SHORT.value else None
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = pathlib.Path(temporary)
-        propagate_videos(
-            model_loading.choose(None, size).load,
-            input_video.from_dataset(datasets.list_sequences(*arguments)),
-            lambda video: Outputs(folder / video.name),
-            {},
+    from feelvos_tf.data.dataset_flags import Choice
+    from feelvos_tf.inference import model_loading
+
+    model = model_loading.choose(None, 96 if _SHORT.value else None)
+    with tempfile.TemporaryDirectory() as folder:
+        scores, _ = quality_time.measured(
+            model, Choice(str(_TESTDATA), sequences=["koi-pond"]), pathlib.Path(folder)
         )
-        scores = score_predictions.score_folder(protocols.dataset_ground_truths(*arguments), folder)
     yield Row("J&F", 100 * scores.summary.j_and_f, "%")
 
 
@@ -293,48 +272,40 @@ def quality() -> Iterator[Row]:
 
 
 def write_model() -> Iterator[Row]:
-    """Writes a SavedModel and its masks of three frames to FEELVOS_EXCHANGE/<gpu or cpu>."""
+    """Writes a SavedModel and its masks of three frames to --folder."""
     import tensorflow as tf
 
     from feelvos_tf.inference import model_loading
 
-    folder = _exchange() / _place()
+    folder = pathlib.Path(_FOLDER.value)
     predictor = model_loading.build_bundled()
     tf.saved_model.save(predictor, str(folder / "model"))
-    np.save(folder / "ids.npy", _masks(predictor))
+    np.savez(folder / "masks.npz", ids=_masks(predictor), place=_place())
     yield Row("written", str(folder))
 
 
 def read_model() -> Iterator[Row]:
-    """Yields how much the masks of the other device's SavedModel differ here from those there."""
+    """Yields how much the masks of the SavedModel in --folder differ here from those there."""
     from feelvos_tf.inference import model_loading
 
-    other = "cpu" if _place() == "gpu" else "gpu"
-    folder = _exchange() / other
-    if not folder.is_dir():  # Without a GPU, both parts ran on the CPU.
-        other = _place()
-        folder = _exchange() / other
-    model = model_loading.load_saved_model(folder / "model")
-    wrong = (_masks(model) != np.load(folder / "ids.npy")).mean()
-    yield Row(f"written on {other}, run on {_place()}: different labels", wrong, at_most=_SAME_IDS)
+    folder = pathlib.Path(_FOLDER.value)
+    written = np.load(folder / "masks.npz")
+    wrong = (_masks(model_loading.load_saved_model(folder / "model")) != written["ids"]).mean()
+    what = f"written on {written['place']}, run on {_place()}: different labels"
+    yield Row(what, wrong, at_most=_SAME_IDS)
 
 
 def exchange() -> Iterator[Row]:
     """Yields the checks of each device's SavedModel on the other device."""
     with tempfile.TemporaryDirectory() as folder:
-        os.environ["FEELVOS_EXCHANGE"] = folder
-        for name, on_cpu in (
-            ("write_model", True),
-            ("write_model", False),
-            ("read_model", True),
-            ("read_model", False),
+        for name, on_cpu, written_on in (
+            ("write_model", True, "cpu"),
+            ("write_model", False, "gpu"),
+            ("read_model", True, "gpu"),
+            ("read_model", False, "cpu"),
         ):
-            rows = run_part(name, on_cpu=on_cpu)
+            rows = run_part(name, on_cpu=on_cpu, folder=f"{folder}/{written_on}")
             yield from (row for row in rows if row.passed is not None)
-
-
-def _exchange() -> pathlib.Path:
-    return pathlib.Path(os.environ["FEELVOS_EXCHANGE"])
 
 
 def _place() -> str:
@@ -393,8 +364,9 @@ def _timed(what: str, function: Callable[[], object]) -> Iterator[Row]:
         yield Row(what, "out of memory")
         return
     yield Row(what, statistics.median(times), "s")
-    peak = tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**20 if has_gpu else None
-    yield Row(f"{what}: peak", measure.peak_mb() if peak is None else peak, "MB")
+    of_gpu = tf.config.experimental.get_memory_info
+    peak = of_gpu("GPU:0")["peak"] / 2**20 if has_gpu else measure.peak_mb()
+    yield Row(f"{what}: peak", peak, "MB")
 
 
 def training(policy: str) -> Iterator[Row]:
@@ -468,20 +440,17 @@ def mirrored() -> Iterator[Row]:
         videos = datasets.list_sequences(_TESTDATA, split="train")
         record_shards.write_shards(videos, pathlib.Path(folder), "train", 1)
         for strategy in ("one_device", "mirrored"):
-            settings = (
-                f"training_dataset.records = '{folder}/train-*'",
-                "Trainer.num_steps = 3",
-                "InitialWeights.calibration_clips = 0",
-                "Intervals.log_every_steps = 1",
-                f"distribution.strategy = '{strategy}'",
-            )
-            command = [sys.executable, "-m", "feelvos_tf.train", f"--model_dir={folder}/{strategy}"]
-            command += ["--gin_file=gin_configs/quickstart.gin"]
-            command += [f"--gin_param={setting}" for setting in settings]
-            done = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT)
-            if done.returncode:
-                yield failure(strategy, re.sub(r"\s+", " ", done.stderr)[-200:])
-                return
+            command = [
+                *(sys.executable, "-m", "feelvos_tf.train", f"--model_dir={folder}/{strategy}"),
+                "--gin_file=gin_configs/quickstart.gin",
+                f"--gin_param=training_dataset.records = '{folder}/train-*'",
+                "--gin_param=Trainer.num_steps = 3",
+                "--gin_param=InitialWeights.calibration_clips = 0",
+                "--gin_param=Intervals.log_every_steps = 1",
+                f"--gin_param=distribution.strategy = '{strategy}'",
+            ]
+            if subprocess.run(command, stdout=subprocess.DEVNULL, cwd=_ROOT).returncode:
+                sys.exit(1)  # The last line of stderr is its message, which becomes a row.
             with open(f"{folder}/{strategy}/metrics.csv", newline="") as file:
                 losses[strategy] = float(list(csv.DictReader(file))[-1]["loss"])
             yield Row(f"loss after 3 steps, {strategy}", losses[strategy])

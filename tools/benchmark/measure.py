@@ -43,6 +43,11 @@ class Case:
     items: int = 1
     whole_process: bool = False
 
+    @property
+    def title(self) -> str:
+        """Identifies the case among all of a command."""
+        return f"{self.group}: {self.name}"
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -59,7 +64,7 @@ class Row:
 def measure(
     cases: Sequence[Case],
     repeats: int,
-    memory_command: Callable[[Case], list[str]] | None,
+    peak_command: Sequence[str] | None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Row]:
     """Returns a row per case.
@@ -70,19 +75,20 @@ def measure(
     Args:
       cases: may belong to several groups.
       repeats: timed runs per case, after a warm-up run.
-      memory_command: returns the command line that measures a case's peak memory; None skips it.
+      peak_command: the command line that, with --peak_of=TITLE, prints a case's peak memory; None
+        skips it.
       clock: returns seconds; `time.process_time` measures CPU time, summed over threads.
     """
     groups = list(dict.fromkeys(case.group for case in cases))
-    steps = len(cases) * (repeats + 1 + (memory_command is not None))
+    steps = len(cases) * (repeats + 1 + (peak_command is not None))
     rows = []
     with tqdm.tqdm(total=steps, desc="measuring", unit="run") as bar:
         for group in groups:
             members = [case for case in cases if case.group == group]
             peaks: list[float | None] = [None] * len(members)
-            if memory_command is not None:
+            if peak_command is not None:
                 for i, case in enumerate(members):
-                    peaks[i] = _peak_in_subprocess(memory_command(case))
+                    peaks[i] = _peak_in_subprocess([*peak_command, f"--peak_of={case.title}"])
                     bar.update()
             seconds = _interleaved_medians(members, repeats, clock, bar.update)
             for case, peak, median in zip(members, peaks, seconds):
@@ -92,10 +98,7 @@ def measure(
 
 
 def _interleaved_medians(
-    cases: Sequence[Case],
-    repeats: int,
-    clock: Callable[[], float],
-    progress: Callable[[], object],
+    cases: Sequence[Case], repeats: int, clock: Callable[[], float], progress: Callable[[], object]
 ) -> list[float]:
     functions = [case.make() for case in cases]
     times: list[list[float]] = [[] for _ in cases]
@@ -131,6 +134,11 @@ def _peak_in_subprocess(command: list[str]) -> float:
 def peak_mb() -> float:
     """Returns the peak memory of this process in MB."""
     return process_memory.peak() / _MEGABYTE
+
+
+def print_environment() -> None:
+    """Prints `environment` as one line, and an empty one."""
+    print(", ".join(f"{name} {value}" for name, value in environment().items()) + "\n")
 
 
 def environment() -> dict[str, str]:

@@ -12,6 +12,7 @@ are left behind.
 from __future__ import annotations
 
 import collections
+import contextlib
 import http.client
 import json
 import os
@@ -28,7 +29,7 @@ import time
 
 from absl import flags
 
-from feelvos_tf.core import cli
+from feelvos_tf.core import cli, process_memory
 from feelvos_tf.core.errors import InputError
 
 _FLAGS = cli.flag_values(__name__)
@@ -118,17 +119,13 @@ class Visitor(threading.Thread):
         """Returns the content of the answer; None unless its status is 200."""
         begin, code, answer = time.monotonic(), 0, b""
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_TIMEOUT)
-        try:
+        with contextlib.closing(connection), contextlib.suppress(OSError):
             headers = {"x-feelvos": "1", "cookie": self._cookie}
             connection.request(method, f"/api/{what}", body, headers)
             response = connection.getresponse()
             answer, code = response.read(), response.status
             cookie = response.getheader("set-cookie")
             self._cookie = cookie.partition(";")[0] if cookie else self._cookie
-        except OSError:
-            pass
-        finally:
-            connection.close()
         kind = re.sub(r"/.*", "", what) + (" (paint)" if method == "PUT" else "")
         self._log.requests[kind].append((code, time.monotonic() - begin))
         return answer if code == 200 else None
@@ -175,22 +172,12 @@ def _load(process: int, port: int) -> tuple[Log, list[float]]:
     visitors = [Visitor(port, log, end, seed) for seed in range(_VISITORS.value)]
     for visitor in visitors:
         visitor.start()
-    while any(visitor.is_alive() for visitor in visitors):
-        memory.append(_megabytes(process))
-        for _ in range(60):
-            if not any(visitor.is_alive() for visitor in visitors):
-                break
-            time.sleep(1)
+    while alive := [visitor for visitor in visitors if visitor.is_alive()]:
+        memory.append(process_memory.resident(f"/proc/{process}/status") / 2**20)
+        next_minute = time.monotonic() + 60
+        for visitor in alive:
+            visitor.join(max(next_minute - time.monotonic(), 0))
     return log, memory
-
-
-def _megabytes(process: int) -> float:
-    """Returns the resident memory of a process in megabytes; NaN if it is unknown."""
-    try:
-        status = pathlib.Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return float("nan")
-    return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
 
 if __name__ == "__main__":

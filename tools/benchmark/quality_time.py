@@ -7,6 +7,7 @@ columns of `peers.csv` and can be used as one; models and sizes already in it ar
 from __future__ import annotations
 
 import csv
+import dataclasses
 import pathlib
 import statistics
 from collections.abc import Iterable, Sequence
@@ -20,9 +21,7 @@ from feelvos_tf.evaluation import plotting, protocols, score_predictions
 from feelvos_tf.inference import input_video, model_loading
 from feelvos_tf.inference.propagation import Outputs, propagate_videos
 
-PEERS = pathlib.Path(__file__).with_name("peers.csv")
 COLUMNS = ("method", "dataset", "seconds", "J&F", "fine-tuned", "source")
-BUNDLED = "bundled"
 
 
 def run(
@@ -49,7 +48,7 @@ def run(
     points = read_points(path) if path.exists() else []
     for model in models:
         for size in sizes:
-            choice = model_loading.choose(None if model == BUNDLED else model, size)
+            choice = model_loading.choose(None if model == "bundled" else model, size)
             name = f"{pathlib.Path(model).name} at {choice.inference_size or 'full size'}"
             if not any(row["method"] == name for row in points):
                 points.append(_point(name, choice, chosen, folder / "masks" / name))
@@ -59,12 +58,21 @@ def run(
 
 
 def _point(
-    name: str,
-    choice: model_loading.ModelChoice,
-    chosen: dataset_flags.Choice,
-    folder: pathlib.Path,
+    name: str, choice: model_loading.ModelChoice, chosen: dataset_flags.Choice, folder: pathlib.Path
 ) -> dict[str, str]:
     """Returns the row of one model at one size."""
+    scores, seconds = measured(choice, chosen, folder)
+    score, where = f"{100 * scores.summary.j_and_f:.1f}", measure.environment()
+    machine = f"{where['processor']}, {where['cores']} cores, {where['date']}"
+    source = f"{len(scores.sequences)} sequences, {machine}"
+    row = (name, chosen.dataset, f"{seconds:.3f}", score, "no", source)
+    return dict(zip(COLUMNS, row))
+
+
+def measured(
+    choice: model_loading.ModelChoice, chosen: dataset_flags.Choice, folder: pathlib.Path
+) -> tuple[score_predictions.Scores, float]:
+    """Returns the scores and median seconds per frame of a model; writes its masks to `folder`."""
     report = propagate_videos(
         choice.load,
         input_video.from_dataset(chosen.list_sequences("first")),
@@ -73,18 +81,10 @@ def _point(
         overwrite=True,  # A video that was reused would have no times.
     )
     if report.failed:
-        raise InputError(f"{name}: {min(report.failed.values())}")
-    truth = protocols.dataset_ground_truths(
-        chosen.root, chosen.dataset, chosen.split, chosen.resolution, chosen.sequences
-    )
-    score = score_predictions.score_folder(truth, folder).summary.j_and_f
-    where = measure.environment()
-    source = (
-        f"{len(truth)} sequences, {where['processor']}, {where['cores']} cores, {where['date']}"
-    )
-    seconds = statistics.median(report.timing.step_seconds)
-    row = (name, chosen.dataset, f"{seconds:.3f}", f"{100 * score:.1f}", "no", source)
-    return dict(zip(COLUMNS, row))
+        raise InputError(f"{folder.name}: {min(report.failed.values())}")
+    truth = protocols.dataset_ground_truths(*dataclasses.astuple(chosen))
+    scores = score_predictions.score_folder(truth, folder)
+    return scores, statistics.median(report.timing.step_seconds)
 
 
 def read_points(path: pathlib.Path) -> list[dict[str, str]]:

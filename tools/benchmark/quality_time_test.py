@@ -1,5 +1,6 @@
 """J&F over seconds per frame: points, peers and the plot, without a trained model."""
 
+import pathlib
 import types
 
 import pytest
@@ -10,6 +11,8 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.dataset_flags import Choice
 from feelvos_tf.inference import model_loading
 from feelvos_tf.testing import by_color, drawn_videos
+
+PEERS = pathlib.Path(__file__).with_name("peers.csv")
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def chosen(tmp_path, monkeypatch):
 
 
 def test_every_model_and_size_becomes_a_point_in_the_plot(chosen, tmp_path):
-    arguments = chosen, quality_time.PEERS, tmp_path / "out"
+    arguments = chosen, PEERS, tmp_path / "out"
     first = quality_time.run(["bundled"], [240, None], *arguments)
     assert [row["method"] for row in first] == ["bundled at 240", "bundled at full size"]
     assert all(float(row["J&F"]) > 90 and 0 <= float(row["seconds"]) < 1 for row in first)
@@ -40,7 +43,7 @@ def test_every_model_and_size_becomes_a_point_in_the_plot(chosen, tmp_path):
 
 
 def test_the_peers_of_the_paper_have_a_source_each():
-    rows = quality_time.read_points(quality_time.PEERS)
+    rows = quality_time.read_points(PEERS)
     assert {row["dataset"] for row in rows} == {"davis_2016", "davis_2017"}
     assert all("table" in row["source"] for row in rows)
 

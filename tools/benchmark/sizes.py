@@ -6,36 +6,15 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import measure
-
-SHORT_SIDES = (240, 320, 400, 480)
-OBJECTS = (1, 3, 8)
-BACKBONES = ("mobilenet_v2", "xception_65")
-
-
-class Cost(NamedTuple):
-    """Cost of one frame.
-
-    Attributes:
-      objects: number of objects, without the background.
-      processor_seconds: CPU time, summed over all cores.
-      seconds: wall-clock time.
-      peak_mb: peak memory of the process so far.
-    """
-
-    objects: int
-    processor_seconds: float
-    seconds: float
-    peak_mb: float
 
 
 def table(
     repeats: int,
-    short_sides: Sequence[int] = SHORT_SIDES,
-    objects: Sequence[int] = OBJECTS,
-    backbones: Sequence[str] = BACKBONES,
+    short_sides: Sequence[int] = (240, 320, 400, 480),
+    objects: Sequence[int] = (1, 3, 8),
+    backbones: Sequence[str] = ("mobilenet_v2", "xception_65"),
 ) -> Iterator[str]:
     """Yields the lines of a table; each size and backbone is measured in a process of its own.
 
@@ -45,18 +24,16 @@ def table(
       objects: numbers of objects, ascending.
       backbones: mobilenet_v2 as in the bundled model, xception_65 with random weights.
     """
-    cells = "processor, s | wall, s | peak, MB"
-    yield f"| size | objects |{''.join(f' {name}: {cells} |' for name in backbones)}"
+    titles = "processor, s | wall, s | peak, MB"
+    yield f"| size | objects |{''.join(f' {name}: {titles} |' for name in backbones)}"
     yield "|---|---|" + "---|" * 3 * len(backbones)
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for side in short_sides:
             jobs = [(name, side, tuple(objects), repeats) for name in backbones]
-            for costs in zip(*pool.starmap(costs_of, jobs, chunksize=1)):
-                row = "".join(
-                    f" {cost.processor_seconds:.2f} | {cost.seconds:.2f} | {cost.peak_mb:.0f} |"
-                    for cost in costs
-                )
-                yield f"| {side}x{long_side(side)} | {costs[0].objects} |{row}"
+            costs = pool.starmap(costs_of, jobs, chunksize=1)
+            for count, *cells in zip(objects, *costs):
+                row = "".join(f" {cpu:.2f} | {wall:.2f} | {mb:.0f} |" for cpu, wall, mb in cells)
+                yield f"| {side}x{long_side(side)} | {count} |{row}"
 
 
 def long_side(short_side: int) -> int:
@@ -64,8 +41,14 @@ def long_side(short_side: int) -> int:
     return round(short_side * 16 / 9)
 
 
-def costs_of(backbone: str, side: int, objects: Sequence[int], repeats: int) -> list[Cost]:
-    """Returns the cost for each number of objects; the process should be fresh."""
+def costs_of(
+    backbone: str, side: int, objects: Sequence[int], repeats: int
+) -> list[tuple[float, float, float]]:
+    """Returns a frame's cost for each number of objects; the process should be fresh.
+
+    It consists of CPU seconds, summed over all cores, wall-clock seconds, and the peak memory of
+    the process so far in MB.
+    """
     from frame import Sizes, image_and_mask, predictor_of
 
     predictor = predictor_of(backbone)
@@ -79,5 +62,5 @@ def costs_of(backbone: str, side: int, objects: Sequence[int], repeats: int) -> 
             predictor.step(image, state)[0].numpy()
             times.append((time.process_time() - begin, time.perf_counter() - began))
         medians = map(statistics.median, zip(*times[1:]))  # The first step traces.
-        costs.append(Cost(count, *medians, measure.peak_mb()))
+        costs.append((*medians, measure.peak_mb()))
     return costs

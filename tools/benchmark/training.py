@@ -1,4 +1,4 @@
-"""Cases of `tools/benchmark train`, `input`, `eval` and `export`."""
+"""Cases of `tools/benchmark train`, `step`, `input`, `eval` and `export`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 
 import cv2
+import gin
 import numpy as np
 import tensorflow as tf
 from frame import BACKBONES, fused_model, image_and_mask
@@ -21,7 +22,8 @@ from frame import Sizes as FrameSizes
 from measure import Case
 from PIL import Image
 
-from feelvos_tf import export
+from feelvos_tf import configurables, export  # noqa: F401
+from feelvos_tf.core import gin_settings
 from feelvos_tf.data import record_shards
 from feelvos_tf.data.dataset_flags import Choice
 from feelvos_tf.data.datasets import VideoFiles
@@ -33,11 +35,28 @@ from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.media import masks
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.models.release_checkpoint import release_names
-from feelvos_tf.training.clip_forward import clip_logits
+from feelvos_tf.training.clip_forward import BATCH_KEYS, clip_logits
+from feelvos_tf.training.optimizers import MomentumOptimizer
+from feelvos_tf.training.train_step import TrainState, TrainStep, new_step
+from feelvos_tf.training.weight_averaging import WeightAverage
 
-_BATCHES = 20
+# Batches of a run of `input`, and of the input of `step`.
+_BATCHES, _STEP_BATCHES = 20, 10
 # Predictions to score are the true masks, shifted by this many pixels.
 _SHIFT = 3
+# Title -> settings file, macros of its records, and settings that override some of it.
+_RECIPES = {
+    "bundled model, stage 2": (
+        "gin_configs/train/small_model_2_rollout.gin",
+        ("stills_records", "davis_2016_records"),
+        (),
+    ),
+    "xception_65, one clip of 233x233": (
+        "gin_configs/train/paper.gin",
+        ("davis_2017_records", "youtube_vos_records"),
+        ("ClipSettings.crop_size = (233, 233)", "training_dataset.batch_size = 1"),
+    ),
+}
 
 
 def temporary_folder() -> pathlib.Path:
@@ -80,6 +99,60 @@ def train_cases(crop: int, objects: int) -> list[Case]:
         )
         for variant in BACKBONES
         for name, setting in settings.items()
+    ]
+
+
+def _step_parts(recipe: str, records: str) -> dict[str, Callable[[], object]]:
+    """Returns the parts of a training step with the recipe's settings, but in float32.
+
+    Not every processor supports the 16-bit products of `set_mixed_precision`.
+    """
+    file, names, params = _RECIPES[recipe]
+    gin_settings.parse([file], [f"{name} = {records!r}" for name in names] + list(params))
+    settings = gin.get_bindings("Trainer")
+    model = Feelvos()
+    model.create_variables()
+    learned = {n: v for n, v in release_names(model).items() if v.trainable}
+    optimizer = settings.get("optimizer", MomentumOptimizer)(learned)
+    decay = settings.get("average_decay")
+    average = WeightAverage(learned, decay) if decay else None
+    state = TrainState(new_step(), optimizer, average)
+    step = TrainStep(model, learned, state, settings["num_steps"])
+    batches = iter(training_dataset(seed=0))
+
+    def next_batch() -> dict[str, tf.Tensor]:
+        batch = next(batches)
+        return {key: batch[key] for key in BATCH_KEYS}
+
+    batch = next_batch()
+    gradients = {name: tf.zeros_like(variable) for name, variable in learned.items()}
+    return {
+        "whole": lambda: step(next_batch(), len(batch["images"])),
+        # Unused gradients are pruned from the graph.
+        "forward": tf.function(lambda: step.gradients(batch)[1].scalars["loss"]),
+        "forward and backward": tf.function(lambda: step.gradients(batch)[0]),
+        "update": tf.function(lambda: optimizer.apply(gradients, tf.constant(0.0))),
+        "input": lambda: [next(batches) for _ in range(_STEP_BATCHES)],
+    }
+
+
+def step_cases(videos: Sequence[VideoFiles]) -> list[Case]:
+    """Returns a whole training step and its parts, for two recipes."""
+    folder = temporary_folder()
+    record_shards.write_shards(videos, folder, "train", num_shards=2)
+
+    def made(recipe: str, part: str) -> Callable[[], object]:
+        return _step_parts(recipe, str(folder / "train-*"))[part]
+
+    return [
+        Case(
+            part,
+            f"a training step: {recipe}",
+            functools.partial(made, recipe, part),
+            items=_STEP_BATCHES if part == "input" else 1,
+        )
+        for recipe in _RECIPES
+        for part in ("whole", "forward", "forward and backward", "update", "input")
     ]
 
 
@@ -190,7 +263,6 @@ def _direct_contour(mask: np.ndarray) -> np.ndarray:
     return (mask ^ right) | (mask ^ below) | (mask ^ diagonal)
 
 
-_TENSORFLOW_ALONE = "import tensorflow"
 _FIRST_FRAME = """
 import sys, tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
@@ -225,7 +297,7 @@ def export_cases(sizes: FrameSizes) -> list[Case]:
         programs = {
             "load, first frame ready": _FIRST_FRAME,
             "load, first frame, second frame": _FIRST_FRAME + _SECOND_FRAME,
-            "importing TensorFlow alone": _TENSORFLOW_ALONE,
+            "importing TensorFlow alone": "import tensorflow",
         }
         for name, program in programs.items():
             cases.append(Case(name, group, functools.partial(fresh_process, variant, program)))

@@ -31,12 +31,24 @@ def maps(variant: str) -> dict[str, np.ndarray]:
     """Returns the network's outputs for the golden clip, stacked over its frames."""
     import tensorflow as tf
 
-    from feelvos_tf.testing.golden import build_rule_model, clip_outputs
+    from feelvos_tf.core.resizing import resize_nearest
+    from feelvos_tf.models import object_labels
+    from feelvos_tf.models.feelvos import Previous
+    from feelvos_tf.models.global_matching import prepare_reference
+    from feelvos_tf.testing.golden import NUM_OBJECTS, rule_model
 
-    model = build_rule_model(variant, 8)
-    images = np.load(_GOLDEN / "forward_clip.npz")["images"]
+    model = rule_model(variant, 8)
+    features = model.extract(np.load(_GOLDEN / "forward_clip.npz")["images"])
     labels = np.load(_GOLDEN / f"forward_{variant}.npz")["scan_labels"]
-    features, outputs = clip_outputs(model.extract, model.segment, images, labels)
+    embeddings = features.embeddings
+    indices = resize_nearest(tf.constant(labels, tf.int32), embeddings.shape[1:3])
+    reference = prepare_reference(embeddings[0], indices[0], NUM_OBJECTS)
+    outputs = []
+    for i in range(1, len(labels)):
+        masks = object_labels.one_hot(indices[i - 1], NUM_OBJECTS)
+        previous = Previous(embeddings[i - 1], indices[i - 1], masks)
+        current = features.decoder_features[i], embeddings[i]
+        outputs.append(model.segment(*current, reference, previous))
     logits = np.stack([output.logits[..., 0] for output in outputs])
     return {
         "decoder features": features.decoder_features.numpy(),

@@ -18,6 +18,8 @@ WIDTH = 240
 OVERSAMPLING = 2
 NOISE_SIZE = 64
 
+Point = tuple[float, float]
+Color = tuple[float, float, float]
 Texture = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -36,8 +38,8 @@ class Part:
     """
 
     texture: Texture
-    center: tuple[float, float]
-    radii: tuple[float, float]
+    center: Point
+    radii: Point
     angle: float = 0.0
     squareness: float = 2.0
     lobes: tuple[tuple[int, float, float], ...] = ()
@@ -55,7 +57,7 @@ class Background:
     """
 
     texture: Texture
-    pan: tuple[float, float] = (0.0, 0.0)
+    pan: Point = (0.0, 0.0)
     zoom: float = 1.0
 
 
@@ -73,7 +75,10 @@ def draw(
         RGB uint8 `[HEIGHT, WIDTH, 3]` and ids uint8 `[HEIGHT, WIDTH]`; a pixel belongs to the
         object (or background) that covers the largest share of it.
     """
-    x, y = _fine_grid()
+    # Of every sample of the fine grid.
+    x, y = np.meshgrid(
+        *((np.arange(OVERSAMPLING * size) + 0.5) / OVERSAMPLING for size in (WIDTH, HEIGHT))
+    )
     image = _draw_background(background, x, y, time)
     coverage = np.zeros((len(objects) + 1, *x.shape), np.float32)
     coverage[0] = 1.0
@@ -101,87 +106,76 @@ def noise(seed: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
 
     def value(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         column, row = np.floor(x).astype(int), np.floor(y).astype(int)
-        right, down = _ease(x - column), _ease(y - row)
-        top = _blend(_at(lattice, row, column), _at(lattice, row, column + 1), right)
-        bottom = _blend(_at(lattice, row + 1, column), _at(lattice, row + 1, column + 1), right)
-        return _blend(top, bottom, down)
+        right, down = (share * share * (3 - 2 * share) for share in (x - column, y - row))
+
+        def at(below: int, beside: int) -> np.ndarray:
+            return lattice[np.mod(row + below, NOISE_SIZE), np.mod(column + beside, NOISE_SIZE)]
+
+        top = _blend(at(0, 0), at(0, 1), right)
+        return _blend(top, _blend(at(1, 0), at(1, 1), right), down)
 
     return value
 
 
-def plain(color: tuple[float, float, float]) -> Texture:
-    """Returns a texture of a single color."""
-
-    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(np.asarray(color, float), (*x.shape, 3))
-
-    return texture
-
-
-def clouded(seed: int, size: float, *colors: tuple[float, float, float]) -> Texture:
+def clouded(seed: int, size: float, *colors: Color) -> Texture:
     """Returns three octaves of noise, `size` units wide, mapped to a color ramp."""
     value = noise(seed)
 
     def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        mixed = 0.0
-        for weight, scale, tilt in ((1.0, 1, 0.4), (0.5, 2.2, 1.3), (0.35, 5.1, 2.1)):
-            # Each octave has its own angle: a common one would show the lattice.
-            along, across = _rotate(x * scale / size, y * scale / size, tilt)
-            mixed = mixed + weight * value(along, across)
-        return _ramp((mixed / 1.85 - 0.2) / 0.6, colors)
+        # Each octave has its own angle: a common one would show the lattice.
+        octaves = ((1.0, 1, 0.4), (0.5, 2.2, 1.3), (0.35, 5.1, 2.1))
+        mixed = sum(
+            weight * value(*rotate(x * scale / size, y * scale / size, tilt))
+            for weight, scale, tilt in octaves
+        )
+        place = np.clip((mixed / 1.85 - 0.2) / 0.6, 0, 1) * (len(colors) - 1)
+        stops = range(len(colors))
+        return np.stack([np.interp(place, stops, channel) for channel in zip(*colors)], -1)
 
     return texture
 
 
-def striped(width: float, *colors: tuple[float, float, float], tilt: float = 0.0) -> Texture:
+def plain(color: Color) -> Texture:
+    """Returns a texture of a single color."""
+    return _picked((color,), lambda x, y: np.zeros_like(x))
+
+
+def striped(width: float, *colors: Color, tilt: float = 0.0) -> Texture:
     """Returns stripes across x, each `width` units wide, rotated by `tilt`."""
-
-    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        across = x * np.cos(tilt) + y * np.sin(tilt)
-        return _pick(np.floor(across / width), colors)
-
-    return texture
+    return _picked(colors, lambda x, y: (x * np.cos(tilt) + y * np.sin(tilt)) / width)
 
 
-def checked(width: float, *colors: tuple[float, float, float]) -> Texture:
+def checked(width: float, *colors: Color) -> Texture:
     """Returns a checkered pattern with fields of `width` units."""
-
-    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return _pick(np.floor(x / width) + np.floor(y / width), colors)
-
-    return texture
+    return _picked(colors, lambda x, y: np.floor(x / width) + np.floor(y / width))
 
 
-def dotted(
-    spacing: float, ground: tuple[float, float, float], dot: tuple[float, float, float]
-) -> Texture:
+def dotted(spacing: float, ground: Color, dot: Color) -> Texture:
     """Returns round dots on a staggered grid of `spacing` units."""
 
-    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def is_dot(x: np.ndarray, y: np.ndarray) -> np.ndarray:
         row = np.floor(y / spacing)
         u = np.mod(x / spacing + 0.5 * np.mod(row, 2), 1) - 0.5
         v = np.mod(y / spacing, 1) - 0.5
-        return _pick((u * u + v * v < 0.09).astype(int), (ground, dot))
+        return (u * u + v * v < 0.09).astype(int)
 
-    return texture
+    return _picked((ground, dot), is_dot)
 
 
-def wedged(count: int, *colors: tuple[float, float, float]) -> Texture:
+def wedged(count: int, *colors: Color) -> Texture:
     """Returns `count` wedges around the center, like a beach ball's."""
-
-    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return _pick(np.floor((np.arctan2(y, x) / (2 * np.pi) + 0.5) * count), colors)
-
-    return texture
+    return _picked(colors, lambda x, y: (np.arctan2(y, x) / (2 * np.pi) + 0.5) * count)
 
 
-def ringed(width: float, *colors: tuple[float, float, float]) -> Texture:
+def ringed(width: float, *colors: Color) -> Texture:
     """Returns rings around the center, each `width` units wide."""
+    return _picked(colors, lambda x, y: np.hypot(x, y) / width)
 
-    def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        return _pick(np.floor(np.hypot(x, y) / width), colors)
 
-    return texture
+def _picked(colors: tuple[Color, ...], index: Callable) -> Texture:
+    """Returns a texture of color number `index(x, y)`, rounded down, of the colors in turn."""
+    table = np.asarray(colors, float)
+    return lambda x, y: table[np.mod(np.floor(index(x, y)).astype(int), len(table))]
 
 
 def roughened(texture: Texture, seed: int, size: float, amount: float) -> Texture:
@@ -195,25 +189,16 @@ def roughened(texture: Texture, seed: int, size: float, amount: float) -> Textur
     return rough
 
 
-def _fine_grid() -> tuple[np.ndarray, np.ndarray]:
-    """Returns x and y, in pixels, of every sample of the fine grid."""
-    x = (np.arange(WIDTH * OVERSAMPLING) + 0.5) / OVERSAMPLING
-    y = (np.arange(HEIGHT * OVERSAMPLING) + 0.5) / OVERSAMPLING
-    return tuple(np.meshgrid(x, y))
-
-
 def _box(part: Part) -> tuple[slice, slice]:
     """Returns the rows and columns of the fine grid that a part and its shadow can touch."""
     waves = sum(abs(amplitude) for _, amplitude, _ in part.lobes)
     reach = 1.25 * np.hypot(*part.radii) * (1 + waves) + 8
-    rows, columns = (
-        slice(*(int(np.clip(OVERSAMPLING * edge, 0, OVERSAMPLING * size)) for edge in edges))
-        for size, edges in (
-            (HEIGHT, (part.center[1] - reach, part.center[1] + reach)),
-            (WIDTH, (part.center[0] - reach, part.center[0] + reach)),
-        )
-    )
-    return rows, columns
+
+    def span(center: float, size: int) -> slice:
+        edges = OVERSAMPLING * np.array([center - reach, center + reach])
+        return slice(*np.clip(edges, 0, OVERSAMPLING * size).astype(int))
+
+    return span(part.center[1], HEIGHT), span(part.center[0], WIDTH)
 
 
 def _average_down(fine: np.ndarray) -> np.ndarray:
@@ -236,7 +221,7 @@ def _part_coordinates(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the coordinates inside the part, and the extent: below 1 inside, 1 on the outline."""
     dx, dy = x - part.center[0], y - part.center[1]
-    along, across = _rotate(dx, dy, part.angle)
+    along, across = rotate(dx, dy, part.angle)
     u, v = along / part.radii[0], across / part.radii[1]
     outline = np.ones_like(u)
     theta = np.arctan2(v, u)
@@ -263,30 +248,10 @@ def _shadow(part: Part, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.clip((1.15 - extent) / 0.3, 0, 1)
 
 
-def _rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+def rotate(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
     """Returns the coordinates along axes rotated by `angle`."""
     return np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
 
 
-def _at(lattice: np.ndarray, row: np.ndarray, column: np.ndarray) -> np.ndarray:
-    return lattice[np.mod(row, NOISE_SIZE), np.mod(column, NOISE_SIZE)]
-
-
-def _ease(share: np.ndarray) -> np.ndarray:
-    return share * share * (3 - 2 * share)
-
-
 def _blend(first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
     return first + (second - first) * share
-
-
-def _pick(index: np.ndarray, colors: tuple) -> np.ndarray:
-    return np.asarray(colors, float)[np.mod(index.astype(int), len(colors))]
-
-
-def _ramp(position: np.ndarray, colors: tuple) -> np.ndarray:
-    """Returns the colors of a ramp at positions 0..1, blended."""
-    table = np.asarray(colors, float)
-    place = np.clip(position, 0, 1) * (len(colors) - 1)
-    stops = np.arange(len(colors))
-    return np.stack([np.interp(place, stops, table[:, channel]) for channel in range(3)], -1)

@@ -11,7 +11,7 @@ from feelvos_tf.models.backbones.common import normalize_image
 from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
 from feelvos_tf.models.backbones.xception import Xception
 from feelvos_tf.models.layers import convolutions_of
-from feelvos_tf.testing.golden import recorded_outputs, rule_weight
+from feelvos_tf.testing.golden import recorded_outputs, rule_model, rule_weight
 
 
 def convolutions(backbone):
@@ -55,7 +55,7 @@ def as_one_image(x: tf.Tensor, shape: np.ndarray) -> tf.Tensor:
 
 
 @pytest.mark.parametrize("variant", ["mobilenet_v2", "xception_65"])
-def test_statistics_of_every_end_point_equal_the_release_s(variant, rule_model, golden):
+def test_statistics_of_every_end_point_equal_the_release_s(variant, golden):
     release = np.load(golden / f"forward_{variant}.npz")
     image = np.load(golden / "forward_clip.npz")["images"][:1]
     backbone = rule_model(variant, 8).backbone

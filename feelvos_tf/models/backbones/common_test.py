@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from feelvos_tf.models.backbones.common import SpaceToBatch
+from feelvos_tf.models.layers import SpaceToBatch
 
 
 def _random(*shape: int) -> tf.Tensor:

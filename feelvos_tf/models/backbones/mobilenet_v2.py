@@ -6,19 +6,14 @@ import tensorflow as tf
 
 from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.models.backbones.common import (
-    AtrousSchedule,
-    Backbone,
-    OutputStride,
-    SpaceToBatch,
-    atrous_convolution,
-)
+from feelvos_tf.models.backbones.common import AtrousSchedule, Backbone, OutputStride
 from feelvos_tf.models.layers import (
     BatchNorm,
     Convolution,
     DepthwiseConvolution,
+    SpaceToBatch,
+    build_in_turn,
     layer_name,
-    maps,
     relu6,
 )
 
@@ -68,10 +63,8 @@ class _InvertedResidual(tf.keras.layers.Layer):
         self.has_shortcut = stride == 1 and channels == filters
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        if self.expand is not None:
-            self.expand.build(input_shape)
-        self.depthwise.build(maps(self.expanded_channels))
-        self.project.build(maps(self.expanded_channels))
+        expand = [] if self.expand is None else [self.expand]
+        build_in_turn([*expand, self.depthwise, self.project], input_shape[-1])
         self.built = True
 
     def call(
@@ -81,7 +74,9 @@ class _InvertedResidual(tf.keras.layers.Layer):
         expanded = x
         if self.expand is not None:
             expanded = self.expand(x, batch_statistics=batch_statistics)
-        depthwise = atrous_convolution(self.depthwise, expanded, batch_statistics, space_to_batch)
+        depthwise = self.depthwise(
+            expanded, batch_statistics=batch_statistics, space_to_batch=space_to_batch
+        )
         y = self.project(depthwise, batch_statistics=batch_statistics)
         return (x + y if self.has_shortcut else y), depthwise
 
@@ -93,10 +88,6 @@ class MobileNetV2(Backbone):
     Args:
       depth_multiplier: factor on the channel counts between blocks (at least 8 remain).
       output_stride: input size divided by the size of the deep features, 8 or 16.
-
-    Attributes:
-      low_level_channels: of the low-level features, 144 at depth multiplier 1.
-      channels: of the deep features, 320 at depth multiplier 1.
 
     Raises:
       InputError: a setting is out of range.

@@ -5,14 +5,8 @@ from __future__ import annotations
 import tensorflow as tf
 
 from feelvos_tf.core import settings
-from feelvos_tf.models.backbones.common import (
-    AtrousSchedule,
-    Backbone,
-    OutputStride,
-    SpaceToBatch,
-    atrous_convolution,
-)
-from feelvos_tf.models.layers import BatchNorm, Convolution, layer_name, maps
+from feelvos_tf.models.backbones.common import AtrousSchedule, Backbone, OutputStride
+from feelvos_tf.models.layers import BatchNorm, Convolution, SpaceToBatch, build_in_turn, layer_name
 
 
 @settings.configurable
@@ -62,9 +56,7 @@ class _Bottleneck(tf.keras.layers.Layer):
     def build(self, input_shape: tf.TensorShape) -> None:
         if self.shortcut is not None:
             self.shortcut.build(input_shape)
-        self.reduce.build(input_shape)
-        self.spatial.build(maps(self.reduce.filters))
-        self.expand.build(maps(self.reduce.filters))
+        build_in_turn([self.reduce, self.spatial, self.expand], input_shape[-1])
         self.built = True
 
     def call(
@@ -72,7 +64,7 @@ class _Bottleneck(tf.keras.layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the block's output and that of its last convolution, before the sum."""
         y = self.reduce(x, batch_statistics=batch_statistics)
-        y = atrous_convolution(self.spatial, y, batch_statistics, space_to_batch)
+        y = self.spatial(y, batch_statistics=batch_statistics, space_to_batch=space_to_batch)
         y = self.expand(y, batch_statistics=batch_statistics)
         if self.shortcut is None:
             shortcut = x[:, :: self.stride, :: self.stride]
@@ -90,10 +82,6 @@ class ResNet50(Backbone):
 
     Args:
       output_stride: input size divided by the size of the deep features, 8 or 16.
-
-    Attributes:
-      low_level_channels: of the low-level features, 256: a linear batch norm's output.
-      channels: of the deep features, 2048.
 
     Raises:
       InputError: a setting has another value.

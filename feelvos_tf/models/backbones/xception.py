@@ -8,14 +8,15 @@ from typing import Literal
 import tensorflow as tf
 
 from feelvos_tf.core import settings
-from feelvos_tf.models.backbones.common import (
-    AtrousSchedule,
-    Backbone,
-    OutputStride,
+from feelvos_tf.models.backbones.common import AtrousSchedule, Backbone, OutputStride
+from feelvos_tf.models.layers import (
+    BatchNorm,
+    Convolution,
+    DepthwiseConvolution,
     SpaceToBatch,
-    atrous_convolution,
+    build_in_turn,
+    layer_name,
 )
-from feelvos_tf.models.layers import BatchNorm, Convolution, DepthwiseConvolution, layer_name, maps
 
 
 @tf.custom_gradient
@@ -94,10 +95,8 @@ class _XceptionModule(tf.keras.layers.Layer):
     def build(self, input_shape: tf.TensorShape) -> None:
         if self.skip == "conv":
             self.shortcut.build(input_shape)
-        for depthwise, pointwise in zip(self.depthwise, self.pointwise):
-            depthwise.build(input_shape)
-            pointwise.build(input_shape)
-            input_shape = maps(pointwise.filters)
+        pairs = zip(self.depthwise, self.pointwise)
+        build_in_turn([layer for pair in pairs for layer in pair], input_shape[-1])
         self.built = True
 
     def call(
@@ -108,7 +107,9 @@ class _XceptionModule(tf.keras.layers.Layer):
         for i, (depthwise, pointwise) in enumerate(zip(self.depthwise, self.pointwise)):
             if not self.rectified_inside:
                 residual = tf.nn.relu(residual) if i else _relu_of_sum(residual)
-            residual = atrous_convolution(depthwise, residual, batch_statistics, space_to_batch)
+            residual = depthwise(
+                residual, batch_statistics=batch_statistics, space_to_batch=space_to_batch
+            )
             residual = pointwise(residual, batch_statistics=batch_statistics)
             if i == 1:
                 second = residual
@@ -126,10 +127,6 @@ class Xception(Backbone):
     Args:
       layers: 41, 65 or 71.
       output_stride: input size divided by the size of the deep features, 8 or 16.
-
-    Attributes:
-      low_level_channels: of the low-level features, 256: a linear batch norm's output.
-      channels: of the deep features, 2048.
 
     Raises:
       InputError: a setting has another value.
