@@ -20,14 +20,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from feelvos_tf.core import whole_files
+from feelvos_tf.core import settings, whole_files
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures
 
-MASK_REQUIREMENTS = ("all", "first", "none")
+MaskRequirement = Literal["all", "first", "none"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def list_sequences(
     split: str = "val",
     resolution: str = "480p",
     sequences: Iterable[str] | None = None,
-    require_masks: str = "all",
+    require_masks: MaskRequirement = "all",
     require_frames: bool = True,
 ) -> list[VideoFiles]:
     """Returns the files of every sequence of a split, in the order of its list.
@@ -118,22 +118,18 @@ def list_sequences(
     Raises:
       InputError: a folder, list, sequence, frame or required mask is missing.
     """
-    if dataset not in DATASETS:
-        raise InputError(f"unknown data set {dataset!r}: expected one of {', '.join(DATASETS)}")
-    if require_masks not in MASK_REQUIREMENTS:
-        raise InputError(
-            f"unknown mask requirement {require_masks!r}: expected one of "
-            f"{', '.join(MASK_REQUIREMENTS)}"
-        )
+    settings.check("dataset", Literal[tuple(DATASETS)], dataset)
+    settings.check("require_masks", MaskRequirement, require_masks)
     layout = DATASETS[dataset]
-    root = _folder(Path(root), "data root")
+    root = Path(root)
+    whole_files.check_is_folder(root, "a data set")
     base = _split_folder(root, split, layout)
     subfolder = resolution if layout.has_resolutions else ""
     annotations = base / "Annotations" / subfolder
     images = base / "JPEGImages" / subfolder
     if not require_frames and not images.is_dir():
         images = annotations
-    _folder(images, f"{'mask' if images == annotations else 'image'} folder of {dataset}")
+    whole_files.check_is_folder(images, f"a folder of {dataset}")
     names = _split_names(images, _split_file(root, split, resolution, layout))
     if sequences is not None:
         names = _selected(names, list(sequences), split)
@@ -163,7 +159,8 @@ def _split_folder(root: Path, split: str, layout: DatasetLayout) -> Path:
         return root
     if split == "val" and not (root / split).is_dir():
         split = "valid"
-    return _folder(root / split, f"folder of the split {split!r}")
+    whole_files.check_is_folder(root / split, f"the split {split!r}")
+    return root / split
 
 
 def _split_names(images: Path, split_file: Path | None) -> list[str]:
@@ -222,7 +219,7 @@ def _sequence(
     images: Path,
     annotations: Path,
     layout: DatasetLayout,
-    require_masks: str,
+    require_masks: MaskRequirement,
     appearances: dict[int, list[str]],
 ) -> VideoFiles:
     """Returns one sequence after checking that it has the required masks."""
@@ -235,16 +232,14 @@ def _sequence(
         first = pictures.natural_key(next(iter(by_stem.values())))
         frames = [frame for frame in frames if pictures.natural_key(frame) >= first]
     stems = [frame.stem for frame in frames]
-    missing = [stem for stem in stems if stem not in by_stem]
+    with_mask = {"all": stems, "first": stems[:1], "none": []}[require_masks]
+    missing = [stem for stem in with_mask if stem not in by_stem]
     surplus = sorted(set(by_stem) - set(stems))
     counts = f"{len(stems)} images in {images / name}, {len(by_stem)} masks in {annotations / name}"
     if surplus:
         raise InputError(f"{name}: mask {surplus[0]}.png has no image ({counts})")
-    if missing and require_masks == "all":
+    if missing:
         raise InputError(f"{name}: frame {missing[0]} has no mask ({counts})")
-    if stems[0] in missing and require_masks == "first":
-        path = annotations / name / stems[0]
-        raise InputError(f"{name}: the first frame needs a mask, {path}.png")
     return VideoFiles(
         name=name,
         frames=tuple(frames),
@@ -263,20 +258,13 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
         videos = whole_files.read_json(path, what)["videos"]
         return {
             name: {
-                _object_id(key): list(map(_stem, entry["frames"]))
+                _object_id(key): list(map(str, entry["frames"]))
                 for key, entry in video["objects"].items()
             }
             for name, video in videos.items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: expected {what}, found something else ({error!r})") from error
-
-
-def _stem(value: Any) -> str:
-    """Returns the name of a frame. Raises ValueError if it is not a string."""
-    if not isinstance(value, str):
-        raise ValueError(f"expected frame names, found {value!r}")
-    return value
 
 
 def _object_id(text: str) -> int:
@@ -291,19 +279,16 @@ def _positions(
 ) -> dict[int, tuple[int, ...]]:
     """Returns object id -> ascending positions in `frames`."""
     position = {frame.stem: index for index, frame in enumerate(frames)}
-    for object_id, stems in appearances.items():
-        if not stems:
-            raise InputError(f"{name}: meta.json lists object {object_id} without any frame")
-        for stem in stems:
-            if stem not in position:
-                raise InputError(
-                    f"{name}: meta.json lists object {object_id} in frame {stem}, which has no "
-                    f"image in {frames[0].parent}"
-                )
-    return {
-        object_id: tuple(sorted(position[stem] for stem in stems))
-        for object_id, stems in sorted(appearances.items())
-    }
+    positions = {}
+    for object_id, stems in sorted(appearances.items()):
+        unknown = [stem for stem in stems if stem not in position]
+        if unknown or not stems:
+            raise InputError(
+                f"{name}: expected object {object_id} of meta.json in frames of "
+                f"{frames[0].parent}, found {unknown[0] if unknown else 'none'}"
+            )
+        positions[object_id] = tuple(sorted(position[stem] for stem in stems))
+    return positions
 
 
 def visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
@@ -312,10 +297,3 @@ def visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         return []
     found = (path for path in folder.iterdir() if pictures.is_visible(path, suffixes))
     return pictures.in_natural_order(found)
-
-
-def _folder(path: Path, what: str) -> Path:
-    """Returns `path` after checking that it is a folder."""
-    if not path.is_dir():
-        raise InputError(f"{what} {path} does not exist or is not a folder")
-    return path

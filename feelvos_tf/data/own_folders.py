@@ -32,6 +32,7 @@ from pathlib import Path
 
 import numpy as np
 
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles, visible_files
 from feelvos_tf.media import given_mask, masks, pictures, soft_edges
@@ -50,8 +51,7 @@ def list_folder(root: str | Path) -> list[VideoFiles]:
       InputError: there are none, or it is unclear which masks belong to a video.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root}: expected a folder of frames and masks, found none")
+    whole_files.check_is_folder(root, "a folder of frames and masks")
     frames, found_masks = _by_folder(root, _FRAMES), _by_folder(root, _MASKS)
     if not frames:
         frames, found_masks = _frames_and_masks(found_masks)
@@ -63,7 +63,9 @@ def list_folder(root: str | Path) -> list[VideoFiles]:
     videos = []
     for parts, files in sorted(frames.items()):
         mask_parts, pairs = _pairs(root, parts, files, found_masks)
-        videos.append(_video(_name(parts, mask_parts) or root.resolve().name, pairs))
+        name = _name(parts, mask_parts) or root.resolve().name
+        images, annotations = zip(*pairs)
+        videos.append(VideoFiles(name, images, annotations, *_kind(annotations)))
     names = [video.name for video in videos]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -80,15 +82,14 @@ def list_stills(root: str | Path) -> list[VideoFiles]:
     Raises:
       InputError: a folder is missing or empty, or an image or mask lacks its partner.
     """
-    images = _by_name(Path(root) / "images", (".jpg", ".jpeg"))
-    masks = _by_name(Path(root) / "masks", (".png",))
-    for found, wanted, what in ((images, masks, "mask"), (masks, images, "image")):
-        alone = sorted(set(found) - set(wanted))
-        if alone:
-            raise InputError(
-                f"{found[alone[0]]} has no {what} of the same name ({len(images)} images in "
-                f"{Path(root) / 'images'}, {len(masks)} masks in {Path(root) / 'masks'})"
-            )
+    images = _by_name(Path(root) / "images", _FRAMES)
+    masks = _by_name(Path(root) / "masks", _MASKS)
+    alone = sorted(images.keys() ^ masks.keys())
+    if alone:
+        raise InputError(
+            f"{images.get(alone[0]) or masks[alone[0]]}: expected an image and a mask of the same "
+            f"name, found one ({len(images)} images, {len(masks)} masks)"
+        )
     names = sorted(images)
     random.Random(_SHUFFLE_SEED).shuffle(names)
     return [VideoFiles(name, (images[name],), (masks[name],)) for name in names]
@@ -178,13 +179,6 @@ def _name(parts: Parts, mask_parts: Parts) -> str:
     return "_".join(filter(None, shared))
 
 
-def _video(name: str, pairs: list[tuple[Path, Path]]) -> VideoFiles:
-    """Returns the video made of (frame, mask) pairs."""
-    frames, chosen = zip(*pairs)
-    is_binary, colors = _kind(chosen)
-    return VideoFiles(name, frames, chosen, is_binary, colors)
-
-
 def _kind(paths: tuple[Path, ...]) -> tuple[bool, dict[masks.Color, int]]:
     """Returns whether the masks hold only 0 and 255, and color -> id if they hold colors."""
     values: set[int] = set()
@@ -211,8 +205,7 @@ def _kind(paths: tuple[Path, ...]) -> tuple[bool, dict[masks.Color, int]]:
 
 def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Returns stem -> file for the files with one of the suffixes."""
-    if not folder.is_dir():
-        raise InputError(f"folder of stills {folder} does not exist or is not a folder")
+    whole_files.check_is_folder(folder, "a folder of stills")
     found = {path.stem: path for path in visible_files(folder, suffixes)}
     if not found:
         raise InputError(f"{folder} holds no {suffixes[0]} file")
