@@ -10,6 +10,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
+from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
 
 
@@ -30,7 +31,7 @@ def locked(folder: pathlib.Path, in_use: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written, {error.strerror or error}") from error
+        raise atomic_files.refusal(folder, error) from error
     try:
         lock(handle, in_use)
         yield
