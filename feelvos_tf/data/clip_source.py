@@ -7,6 +7,7 @@ clips of earlier steps.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -16,7 +17,6 @@ from feelvos_tf.data import paper_clips, synthetic_clips, tfrecords
 from feelvos_tf.data.corrupt_records import ERROR_MARK, CorruptRecordLog
 from feelvos_tf.data.paper_clips import ClipSettings, TrainingClip
 from feelvos_tf.data.scene_composing import MovingScenes
-from feelvos_tf.data.tfrecords import VideoRecords
 
 _MAX_DROPPED_IN_A_ROW = 1000
 _BLOCK = 10_000
@@ -76,7 +76,7 @@ class ClipSource:
 
     def __init__(
         self,
-        data_sets: list[VideoRecords],
+        data_sets: list[list[tuple[str, int]]],
         probabilities: list[float],
         clips: ClipSettings,
         scenes: list[MovingScenes | None],
@@ -86,17 +86,17 @@ class ClipSource:
         """Stores where the videos are and how clips are made from them.
 
         Args:
-          data_sets: the records of each data set.
+          data_sets: the videos of each data set, see `tfrecords.find_videos`.
           probabilities: how often each is drawn from.
           clips: settings.
           scenes: one entry per data set, None for clips as in the paper.
           seed: the only source of randomness.
           log: counts records that cannot be read.
         """
-        counts = [len(videos.paths) for videos in data_sets]
+        counts = [len(videos) for videos in data_sets]
         self._order = ClipOrder(counts, probabilities, seed)
-        self._paths = tf.constant([path for videos in data_sets for path in videos.paths])
-        self._offsets = tf.constant([o for videos in data_sets for o in videos.offsets], tf.int64)
+        paths, offsets = zip(*itertools.chain(*data_sets))
+        self._paths, self._offsets = tf.constant(paths), tf.constant(offsets, tf.int64)
         self._counts = tf.constant(counts, tf.int64)
         self._first_rows = tf.cumsum(self._counts, exclusive=True)
         self._clips = clips
@@ -105,7 +105,7 @@ class ClipSource:
         self._log = log
         self._too_short = tf.constant(
             [
-                f"{ERROR_MARK}no video in {videos.paths[0]} ... {videos.paths[-1]} "
+                f"{ERROR_MARK}no video in {videos[0][0]} ... {videos[-1][0]} "
                 f"has the {clips.frames_needed} frames that training needs"
                 for videos in data_sets
             ]
@@ -215,5 +215,5 @@ class ClipSource:
         otherwise = tf.data.Dataset.from_tensors((instead, True))
         result, is_corrupt = attempt.concatenate(otherwise).take(1).get_single_element()
         paths, offsets = tf.gather(self._paths, rows), tf.gather(self._offsets, rows)
-        with tf.control_dependencies([self._log.report(is_corrupt, paths, offsets)]):
-            return tf.nest.map_structure(tf.identity, result)
+        self._log.report(is_corrupt, paths, offsets)
+        return result

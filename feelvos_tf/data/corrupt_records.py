@@ -33,8 +33,8 @@ class CorruptRecordLog:
         self._end: str | None = None
         self._lock = threading.Lock()
 
-    def report(self, is_corrupt: tf.Tensor, paths: tf.Tensor, offsets: tf.Tensor) -> tf.Operation:
-        """Returns an operation that reports the corrupt one of several records; fails at too many.
+    def report(self, is_corrupt: tf.Tensor, paths: tf.Tensor, offsets: tf.Tensor) -> None:
+        """Reports the corrupt one of several records when run; fails at too many.
 
         Args:
           is_corrupt: bool [], whether one of the records is corrupt.
@@ -46,7 +46,7 @@ class CorruptRecordLog:
             return tf.ensure_shape(tf.numpy_function(self._note, [paths, offsets], tf.string), [])
 
         verdict = tf.cond(is_corrupt, find, lambda: tf.constant(""))
-        return tf.debugging.Assert(verdict == "", [verdict])
+        tf.debugging.Assert(verdict == "", [verdict])
 
     def note_end(self, sentence: str) -> None:
         """Counts a record with a corrupt length, or inside which its file ends.

@@ -394,7 +394,7 @@ def test_data_sets_with_and_without_scenes_mix(tmp_path):
 
 def test_a_corrupt_still_is_reported(tmp_path):
     pattern = _records(tmp_path, {"s0": 1}, shards=1)
-    (path,) = set(tfrecords.find_videos(pattern).paths)
+    [(path, _)] = tfrecords.find_videos(pattern)
     with tf.io.TFRecordWriter(path) as writer:
         example = tfrecords._example("s0", [b"no JPEG"], [b"no PNG"], 48, 64)
         writer.write(example.SerializeToString())
