@@ -97,21 +97,15 @@ class DatasetFlags:
             values["dataset"] = of_year
         given = {name: value for name, value in values.items() if value not in (None, [])}
         if prepared.is_prepared(given.get("root", "")):
-            given.update(_unpacked(given["root"], given.get("split", self._defaults.split)))
+            split = given.get("split", self._defaults.split)
+            root = str(prepared.folder_of(given["root"], split))
+            given.update(root=root, dataset="davis_2017", split=split, resolution="480p")
             if values["dataset"] not in (None, given["dataset"]):
                 raise InputError(
                     f"--dataset_root={values['root']}: unpacked as DAVIS 2017, expected no other "
                     f"--dataset or --year, found {values['dataset']}"
                 )
         return given
-
-
-def _unpacked(pattern: str, split: str) -> dict[str, str]:
-    """Returns the fields of `Choice` for videos that TensorFlow Datasets has prepared."""
-    from feelvos_tf.data.tfds import unpacked
-
-    root = str(unpacked.folder_of(pattern, split))
-    return {"root": root, "dataset": "davis_2017", "split": split, "resolution": "480p"}
 
 
 def define(

@@ -128,7 +128,7 @@ def make_clip(
       scenes: settings.
     """
     if rng.random() < _MIRRORED_SHARE:
-        frames = [_mirrored(frame) for frame in frames]
+        frames = [Picture(cv2.flip(frame.image, 1), cv2.flip(frame.ids, 1)) for frame in frames]
     stage = _Stage(size, clip_frames, rng, scenes)
     if len(frames) > 1:
         stage.play(frames)
@@ -166,25 +166,22 @@ class _Stage:
         rng, scenes = self._rng, self._scenes
         objects = object_pasting.object_masks(still.ids)
         way = rng.random() if objects else 1.0
-        view = self._view_of(still)
+        view = seen = self._view_of(still)
+        ground = still
         if way < scenes.cut_probability:
-            hidden = still.ids > 0
-            empty = Picture(object_pasting.fill(still.image, hidden), np.zeros_like(still.ids))
-            views = synthetic_motion.path(view, rng, self._count, scenes.motion)
-            self._show([empty] * self._count, views)
-            self._move_objects(still, objects, view)
+            filled = object_pasting.fill(still.image, still.ids > 0)
+            ground = Picture(filled, np.zeros_like(still.ids))
         elif way < scenes.cut_probability + scenes.transplant_probability:
             # Numbered anew, since any id may occur in the donor. Void becomes background.
             own = np.setdiff1d(donor.ids, [0, VOID])
             table = np.zeros(VOID + 1, np.uint8)
             table[own] = np.minimum(_FIRST_PASTED_ID + 50 + np.arange(len(own)), VOID - 1)
             ground = Picture(donor.image, table[donor.ids])
-            views = synthetic_motion.path(self._view_of(ground), rng, self._count, scenes.motion)
-            self._show([ground] * self._count, views)
+            seen = self._view_of(ground)
+        views = synthetic_motion.path(seen, rng, self._count, scenes.motion)
+        self._show([ground] * self._count, views)
+        if ground is not still:
             self._move_objects(still, objects, view)
-        else:
-            views = synthetic_motion.path(view, rng, self._count, scenes.motion)
-            self._show([still] * self._count, views)
 
     def paste_one_of(self, donor: Picture) -> None:
         """Draws a passing object from another picture, or a copy of one already in the clip."""
@@ -207,7 +204,7 @@ class _Stage:
             scale=float(extent / cutout.extent),
             rotation=float(rng.normal(0.0, 0.15)),
         )
-        self._paste(cutout, view, _FIRST_PASTED_ID + self._pasted, self._scenes.motion)
+        self._paste(cutout, view, _FIRST_PASTED_ID + self._pasted)
         self._pasted += 1
 
     def finish(self) -> Clip:
@@ -254,7 +251,7 @@ class _Stage:
 
     def _move_objects(self, still: Picture, objects, view: View) -> None:
         """Draws every object of a photograph, placed by `view`, with a motion of its own."""
-        rng = self._rng
+        rng, side = self._rng, min(self._size)
         for number in rng.permutation(len(objects)):
             object_id, inside = objects[number]
             cutout = object_pasting.cut(still.image, inside)
@@ -267,12 +264,15 @@ class _Stage:
                 position=np.clip(
                     position + rng.normal(0.0, 12.0, 2), 0, np.array(self._size[::-1]) - 1
                 ),
-                scale=self._sensible_scale(view.scale, cutout.extent),
+                # Neither tiny nor larger than the frame.
+                scale=float(
+                    np.clip(view.scale, 0.15 * side / cutout.extent, 0.9 * side / cutout.extent)
+                ),
             )
-            self._paste(cutout, placed, object_id, self._scenes.motion)
+            self._paste(cutout, placed, object_id)
 
-    def _paste(self, cutout: Cutout, view: View, label: int, strength: float) -> None:
-        views = synthetic_motion.path(view, self._rng, self._count, strength)
+    def _paste(self, cutout: Cutout, view: View, label: int) -> None:
+        views = synthetic_motion.path(view, self._rng, self._count, self._scenes.motion)
         for t, seen in enumerate(views):
             self._images[t], self._ids[t] = object_pasting.paste(
                 self._images[t], self._ids[t], cutout, seen, label
@@ -296,11 +296,6 @@ class _Stage:
         highest = scale * anchor
         inside = np.clip(position, np.minimum(lowest, highest), np.maximum(lowest, highest))
         return View(anchor=tuple(anchor), position=inside, scale=float(scale))
-
-    def _sensible_scale(self, scale: float, extent: float) -> float:
-        """Returns the scale, limited so that the object is neither tiny nor exceeds the frame."""
-        side = min(self._size)
-        return float(np.clip(scale, 0.15 * side / extent, 0.9 * side / extent))
 
 
 def draw_light(rng: np.random.Generator, strength: float) -> tuple[float, float, np.ndarray]:
@@ -349,7 +344,3 @@ def draw_camera_faults(
         _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     return image
-
-
-def _mirrored(picture: Picture) -> Picture:
-    return Picture(cv2.flip(picture.image, 1), cv2.flip(picture.ids, 1))

@@ -141,20 +141,11 @@ def first_frame_clips(
       scales: smallest and largest factor on the size of the image.
     """
     ids = [i for i in np.unique(mask) if i not in (0, VOID)]
-    # All are set explicitly: gin's values are meant for training the network itself.
+    # All that matter to scenes are set: gin's values are meant for training the network itself.
     clips = ClipSettings(
         crop_size=crop_size,
-        min_scale=1.0,
-        max_scale=1.0,
-        scale_step=0.0,
-        min_resize_value=None,
-        max_resize_value=None,
-        flip_probability=0.0,
         decoder_output_stride=4,
         min_label_count=10,
-        first_frame_only=True,
-        min_frame_gap=1,
-        max_frame_gap=1,
         damage_previous_mask=True,
         rollout_steps=0,
     )

@@ -24,23 +24,28 @@ from __future__ import annotations
 
 import glob
 import io
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps
 
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
-from feelvos_tf.data.record_offsets import record_offsets
 from feelvos_tf.data.tfds import prepared
 from feelvos_tf.media import masks, pictures
 
 # The 2019 release uses the second name for DAVIS 2016.
 _MASKS = ("segmentation/object/encoded", "segmentation/class/encoded")
 _READ_BUFFER = 256 * 1024
+# A record is its length (uint64, little endian), the length's checksum, its bytes, their checksum.
+_LENGTH_BYTES, _CHECKSUM_BYTES = 8, 4
+_HEADER_BYTES = _LENGTH_BYTES + _CHECKSUM_BYTES
+_BLOCK = 1 << 20
 _ROTATED = range(2, 9)  # EXIF orientations other than upright.
 
 
@@ -172,6 +177,39 @@ def find_videos(
     return videos
 
 
+def record_offsets(path: Path, on_corrupt: Callable[[str], None] | None = None) -> list[int]:
+    """Returns the byte at which each record of a TFRecord file begins.
+
+    Args:
+      path: the file.
+      on_corrupt: called with a message, instead of raising, for a record with a corrupt length or
+        one inside which the file ends; that record is skipped.
+
+    Raises:
+      InputError: the file is missing, ends inside a record, or holds a corrupt length.
+    """
+    whole_files.check_is_file(path, "a TFRecord file")
+    size, position, offsets = path.stat().st_size, 0, []
+    with path.open("rb") as file:
+        while position < size:
+            file.seek(position)
+            header = file.read(_HEADER_BYTES)
+            end = _end(position, header)
+            if end is not None and end <= size:
+                offsets.append(position)
+                position = end
+                continue
+            what = f"the file ends inside record {len(offsets) + 1}"
+            if end is None and len(header) == _HEADER_BYTES:
+                what = f"the length of record {len(offsets) + 1} is corrupt"
+            message = f"{path}: {what} (is it a complete TFRecord file?)"
+            if on_corrupt is None:
+                raise InputError(message)
+            on_corrupt(message)
+            position = _next(file, position + 1, size)
+    return offsets
+
+
 def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     """Returns the serialized record that begins at byte `offset` (int64 []) of a file, string [].
 
@@ -184,6 +222,49 @@ def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     )
     records = tf.data.experimental.from_variant(from_here, tf.TensorSpec([], tf.string))
     return records.take(1).get_single_element()
+
+
+def _end(position: int, header: bytes) -> int | None:
+    """Returns where a record ends; None if its length does not match its checksum."""
+    if len(header) < _HEADER_BYTES:
+        return None
+    length, checksum = struct.unpack("<QI", header)
+    [expected] = _checksums(np.frombuffer(header, np.uint8)[None, :_LENGTH_BYTES])
+    return None if checksum != expected else position + _HEADER_BYTES + length + _CHECKSUM_BYTES
+
+
+def _next(file: BinaryIO, position: int, size: int) -> int:
+    """Returns the start of the next complete record from `position` on; `size` if there is none."""
+    while position + _HEADER_BYTES <= size:
+        file.seek(position)
+        block = np.frombuffer(file.read(_BLOCK + _HEADER_BYTES - 1), np.uint8)
+        windows = np.lib.stride_tricks.sliding_window_view(block, _HEADER_BYTES)
+        found = np.ascontiguousarray(windows[:, _LENGTH_BYTES:]).view("<u4")[:, 0]
+        for place in np.flatnonzero(found == _checksums(windows[:, :_LENGTH_BYTES])):
+            if _end(position + int(place), windows[place].tobytes()) <= size:
+                return position + int(place)
+        position += len(windows)
+    return size
+
+
+def _checksums(lengths: np.ndarray) -> np.ndarray:
+    """Returns TFRecord's masked CRC-32C of lengths, uint8 [n, 8] -> uint32 [n]."""
+    crc = np.full(len(lengths), 0xFFFFFFFF, np.uint32)
+    for column in lengths.T:
+        crc = _TABLE[(crc ^ column) & 0xFF] ^ (crc >> 8)
+    crc = ~crc
+    return (crc >> 15 | crc << 17) + np.uint32(0xA282EAD8)
+
+
+def _table() -> np.ndarray:
+    """Returns the CRC-32C lookup table, uint32 [256]."""
+    values = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        values = np.where(values & 1, values >> 1 ^ np.uint32(0x82F63B78), values >> 1)
+    return values.astype(np.uint32)
+
+
+_TABLE = _table()
 
 
 def _read_jpeg(path: Path) -> tuple[bytes, tuple[int, int]]:

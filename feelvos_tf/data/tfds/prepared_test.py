@@ -14,7 +14,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags, datasets, record_shards
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.data.paper_clips import ClipSettings
-from feelvos_tf.data.tfds import prepared, unpacked
+from feelvos_tf.data.tfds import prepared
 from feelvos_tf.media import masks
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs feelvos_tf[tfds]")
@@ -111,7 +111,7 @@ def check_unpacked(pattern, root, tmp_path, monkeypatch):
         chosen = dataset_flags.define(flag_values, "Folder.")
         flag_values(["program", f"--dataset_root={pattern}", "--year=2017"])
         found = chosen.choice().list_sequences()
-        monkeypatch.setattr(unpacked, "_unpack", None)
+        monkeypatch.setattr(prepared, "_unpack", None)
     (cache,) = (tmp_path / "cache/feelvos_tf/tfds").iterdir()
     assert cache in found[0].frames[0].parents
     expected = datasets.list_sequences(root)
@@ -139,12 +139,12 @@ def test_of_two_processes_that_unpack_at_once_the_faster_one_wins(tmp_path, monk
     def unpack(files, folder, split):
         (folder / split).mkdir(parents=True)
 
-    monkeypatch.setattr(unpacked, "_unpack", unpack)
-    cache = unpacked.folder_of("tfds:any", "val")
+    monkeypatch.setattr(prepared, "_unpack", unpack)
+    cache = prepared.folder_of("tfds:any", "val")
     # The slower one has looked before the other finished.
     is_dir = pathlib.Path.is_dir
     monkeypatch.setattr(pathlib.Path, "is_dir", lambda path: path != cache and is_dir(path))
-    assert unpacked.folder_of("tfds:any", "val") == cache
+    assert prepared.folder_of("tfds:any", "val") == cache
     assert [path.name for path in cache.iterdir()] == ["val"]
     assert list(cache.parent.iterdir()) == [cache]
 
