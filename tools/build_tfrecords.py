@@ -128,9 +128,7 @@ def _videos(chosen: dataset_flags.Choice) -> list[VideoFiles]:
     else:
         videos = chosen.list_sequences("first" if _FIRST_FRAME_ONLY.value else "all")
     known = [video.name for video in videos]
-    for name in _EXCEPT.value:
-        if name not in known:
-            raise InputError(f"--except_sequences: {name!r} is not among {', '.join(known)}")
+    datasets.check_names("--except_sequences", _EXCEPT.value, known)
     videos = [video for video in videos if video.name not in _EXCEPT.value]
     if not _FIRST_FRAME_ONLY.value:
         return videos

@@ -78,7 +78,7 @@ window = {window}
 
 """
 _MACRO = re.compile(r"^(\w+) = (.*)$", re.MULTILINE)
-_EVALUATION = re.compile(r"^evaluation/(\w+\.\w+ = .*)$", re.MULTILINE)
+_EVALUATION = re.compile(r"^evaluation/(\w+\.\w+) = (.*)$", re.MULTILINE)
 _SEQUENCES = 20
 _NOT_SCORED = "These weights have not been scored yet."
 _NEVER_BROKEN = 10**6
@@ -145,11 +145,8 @@ def settings_of_evaluation() -> str:
 
     text = gin.operative_config_str(max_line_length=_NEVER_BROKEN)
     macros = {f"%{name}": value for name, value in _MACRO.findall(text)}
-    lines = []
-    for line in _EVALUATION.findall(text):
-        name, value = line.split(" = ", 1)
-        lines.append(f"{name} = {macros.get(value, value)}")
-    return "\n".join(lines) + "\n"
+    settings = _EVALUATION.findall(text)
+    return "".join(f"{name} = {macros.get(value, value)}\n" for name, value in settings)
 
 
 def scores_table(path: str) -> str:
@@ -174,13 +171,13 @@ def scores_table(path: str) -> str:
     if not rows:
         raise InputError(f"{path}: expected scores of at least one sequence, found none")
     objects = collections.Counter(row_name.rsplit("_", 1)[0] for row_name, _, _ in rows)
-    means = [statistics.fmean(values) for values in zip(*((j, f) for _, j, f in rows))]
+    _, j_values, f_values = zip(*rows)
     lines = [
         f"{len(objects)} of the {_SEQUENCES} sequences of DAVIS 2016 validation:",
         "",
         "| sequence | J&F | J | F |",
         "|---|---|---|---|",
-        _row("**mean**", *means),
+        _row("**mean**", statistics.fmean(j_values), statistics.fmean(f_values)),
     ]
     for row_name, j, f in rows:
         name, number = row_name.rsplit("_", 1)
@@ -207,10 +204,10 @@ def _around(card: pathlib.Path, section: str) -> tuple[str, str]:
     """Returns the card up to the first comment of a section, and from the second on."""
     begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
     text = card.read_text() if card.is_file() else ""
-    if begin not in text or end not in text:
+    found = re.fullmatch(f"(.*{begin}).*({end}.*)", text, re.DOTALL)
+    if not found:
         raise InputError(f"{card}: expected a card with the line {begin!r}, found none")
-    head, rest = text.split(begin, 1)
-    return head + begin, end + rest.split(end, 1)[1]
+    return found.groups()
 
 
 def main(argv: list[str]) -> None:

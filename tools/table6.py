@@ -33,7 +33,7 @@ from absl import flags
 
 from feelvos_tf.core import atomic_files, cli, gin_settings, whole_files
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import dataset_flags
+from feelvos_tf.data import dataset_flags, datasets
 from feelvos_tf.evaluation import plotting
 
 _FLAGS = cli.flag_values(__name__)
@@ -113,9 +113,7 @@ LINES = {
 def main(argv: list[str]) -> None:
     """Trains and scores missing lines and seeds, updating table and plot after each."""
     del argv
-    unknown = set(_LINES.value) - set(LINES)
-    if unknown:
-        raise InputError(f"--lines: expected some of {','.join(LINES)}, found {min(unknown)!r}")
+    datasets.check_names("--lines", _LINES.value, list(LINES))
     if not _LINES.value or not _SEEDS.value:
         raise InputError("--lines and --seeds: expected at least one each, found none")
     for seed in _SEEDS.value:

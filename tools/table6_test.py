@@ -204,7 +204,7 @@ def command_line(table6, arguments):
 def test_missing_and_unknown_flags_are_named(tmp_path):
     for arguments, sentence in (
         ((), "expected --output_dir and --gin_file"),
-        (("--lines=1,7",), "--lines: expected some of 1,2,3,4,5,6, found '7'"),
+        (("--lines=1,7",), "--lines: expected some of 1, 2, 3, 4, 5, 6, found '7'"),
         (("--seeds=1,a",), "--seeds: expected whole numbers, found 'a'"),
         (("--lines=",), "--lines and --seeds: expected at least one each"),
     ):

@@ -50,11 +50,7 @@ class Choice:
         return datasets.list_sequences(*dataclasses.astuple(self), require_masks)
 
     def given_root(self) -> str:
-        """Returns the root.
-
-        Raises:
-          InputError: it was not given.
-        """
+        """Returns the root. Raises InputError if it was not given."""
         if self.root is None:
             raise InputError("expected --dataset_root, the folder of a data set, found none")
         return self.root
@@ -63,13 +59,13 @@ class Choice:
 class DatasetFlags:
     """The flags of one program, from `define`."""
 
-    def __init__(self, holders: dict[str, flags.FlagHolder], defaults: Choice):
+    def __init__(self, holders: list[flags.FlagHolder], defaults: Choice):
         self._holders = holders
         self._defaults = defaults
 
     def names(self) -> list[str]:
         """Returns the names of the flags."""
-        return [holder.name for holder in self._holders.values()]
+        return [holder.name for holder in self._holders]
 
     def choice(self) -> Choice:
         """Returns the choice on the command line, with the program's defaults for the rest.
@@ -85,25 +81,23 @@ class DatasetFlags:
         Raises:
           InputError: the flags contradict each other.
         """
-        values = {name: holder.value for name, holder in self._holders.items()}
-        year = values.pop("year")
-        if year is not None:
-            of_year = DATASETS_BY_YEAR[year]
-            if values["dataset"] not in (None, of_year):
-                raise InputError(
-                    f"--year={year}: expected --dataset={of_year} or none, found "
-                    f"{values['dataset']}"
-                )
-            values["dataset"] = of_year
+        values = {holder.name: holder.value for holder in self._holders}
         given = {name: value for name, value in values.items() if value not in (None, [])}
+        implied = {}
+        if "dataset_root" in given:
+            given["root"] = given.pop("dataset_root")
+        if "year" in given:
+            implied[f"--year={given['year']}"] = DATASETS_BY_YEAR[given.pop("year")]
         if prepared.is_prepared(given.get("root", "")):
-            split = given.get("split", self._defaults.split)
-            root = str(prepared.folder_of(given["root"], split))
-            given.update(root=root, dataset="davis_2017", split=split, resolution="480p")
-            if values["dataset"] not in (None, given["dataset"]):
+            pattern, split = given["root"], given.get("split", self._defaults.split)
+            given.update(
+                root=str(prepared.folder_of(pattern, split)), split=split, resolution="480p"
+            )
+            implied[f"--dataset_root={pattern}"] = "davis_2017"
+        for flag, dataset in implied.items():
+            if given.setdefault("dataset", dataset) != dataset:
                 raise InputError(
-                    f"--dataset_root={values['root']}: unpacked as DAVIS 2017, expected no other "
-                    f"--dataset or --year, found {values['dataset']}"
+                    f"{flag}: expected --dataset={dataset} or none, found {given['dataset']}"
                 )
         return given
 
@@ -129,32 +123,32 @@ def define(
     def default(value: str) -> str:
         return f"by default {otherwise or value}"
 
-    holders = {
-        "root": flags.DEFINE_string(
+    holders = [
+        flags.DEFINE_string(
             "dataset_root",
             None,
             f"{root_help.rstrip('.')}, or videos of TensorFlow Datasets: tfds:davis/480p.",
             **own,
         ),
-        "year": flags.DEFINE_enum(
+        flags.DEFINE_enum(
             "year", None, list(DATASETS_BY_YEAR), f"Year of DAVIS; {default('2017')}.", **own
         ),
-        "dataset": flags.DEFINE_enum(
+        flags.DEFINE_enum(
             "dataset",
             None,
             [*datasets.DATASETS, *more_datasets],
             f"Kind of data set; {default('DAVIS of --year')}.",
             **own,
         ),
-        "split": flags.DEFINE_string("split", None, f"List of sequences; {default(split)}.", **own),
-        "resolution": flags.DEFINE_string(
+        flags.DEFINE_string("split", None, f"List of sequences; {default(split)}.", **own),
+        flags.DEFINE_string(
             "resolution",
             None,
             f"Folder of DAVIS below JPEGImages and Annotations; {default('480p')}.",
             **own,
         ),
-        "sequences": flags.DEFINE_list(
+        flags.DEFINE_list(
             "sequences", None, f"Sequences of the split, e.g. bear,boat; {default('all')}.", **own
         ),
-    }
+    ]
     return DatasetFlags(holders, Choice(split=split))

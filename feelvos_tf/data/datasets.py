@@ -17,7 +17,7 @@ None for the others. YouTube-Objects is not published in such a layout; convert 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -132,7 +132,9 @@ def list_sequences(
     whole_files.check_is_folder(images, f"a folder of {dataset}")
     names = _split_names(images, _split_file(root, split, resolution, layout))
     if sequences is not None:
-        names = _selected(names, list(sequences), split)
+        wanted = set(sequences)
+        check_names(f"sequences of the split {split!r}", wanted, names)
+        names = [name for name in names if name in wanted]
     appearances = _read_meta(base / layout.meta_file) if layout.meta_file else {}
     return [
         _sequence(name, images, annotations, layout, require_masks, appearances.get(name, {}))
@@ -206,12 +208,11 @@ def _name_in_line(line: str) -> str:
     return line.split()[0].split("/")[-2] if "/" in line else line.strip()
 
 
-def _selected(names: list[str], wanted: list[str], split: str) -> list[str]:
-    """Returns the wanted names in the split's order."""
-    for name in wanted:
-        if name not in names:
-            raise InputError(f"sequence {name!r} is not in the split {split!r}: {', '.join(names)}")
-    return [name for name in names if name in wanted]
+def check_names(what: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Raises InputError if a name, described by `what`, is not known: a typo."""
+    for name in names:
+        if name not in known:
+            raise InputError(f"{what}: expected some of {', '.join(known)}, found {name!r}")
 
 
 def _sequence(

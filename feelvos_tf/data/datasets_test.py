@@ -76,7 +76,10 @@ def test_sequences_without_masks_are_listed_on_request(tmp_path):
         ({"dataset": "davis_2018"}, "dataset: expected 'davis_2016', .* found 'davis_2018'"),
         ({"split": "train"}, "train.txt does not exist .splits found next to it: val"),
         ({"resolution": "240p"}, "240p: expected a folder of davis_2017, found no such"),
-        ({"sequences": ["a", "zebra"]}, "'zebra' is not in the split 'val'"),
+        (
+            {"sequences": ["a", "zebra"]},
+            "sequences of the split 'val': expected some of a, found 'zebra'",
+        ),
         ({"require_masks": "some"}, "require_masks: expected 'all', 'first' or 'none', found"),
     ],
 )

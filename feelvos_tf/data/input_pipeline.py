@@ -130,10 +130,14 @@ def training_dataset(
     log = CorruptRecordLog(max_corrupt_records)
     data_sets = [tfrecords.find_videos(pattern, log.note_end) for pattern in patterns]
     source = ClipSource(data_sets, weights, clips, scenes, base, log)
+
+    def clip(number: tf.Tensor) -> dict[str, tf.Tensor]:
+        return source.clip(number)._asdict()
+
     return (
         share.numbers(batch_size, first_batch)
         .map(
-            lambda number: source.clip(number)._asdict(),
+            clip,
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=seed is not None if deterministic is None else deterministic,
         )
@@ -259,32 +263,26 @@ class ClipSource:
     def clip(self, number: tf.Tensor) -> TrainingClip:
         """Returns clip `number` (int64 [], from 0).
 
-        If the video whose turn it is gives no usable clip, others of the same data set are tried.
+        If the video whose turn it is gives no usable clip, others of the same data set are tried:
+        AutoGraph makes the loop a part of the graph.
 
         Raises (when run):
           tf.errors.InvalidArgumentError: too many clips in a row were unusable, or too many
             records are corrupt.
         """
         data_set, first_video, is_first_round = self._order.turn(number)
-
-        def is_searching(attempts: tf.Tensor, usable: tf.Tensor, *_) -> tf.Tensor:
-            return ~usable & (attempts < _MAX_DROPPED_IN_A_ROW)
-
-        def search(attempts: tf.Tensor, usable: tf.Tensor, found: tf.Tensor, clip: TrainingClip):
-            del usable, clip
+        attempts, found, usable = tf.constant(0), tf.constant(False), tf.constant(False)
+        clip = paper_clips.blank_clip(self._clips)
+        while not usable and attempts < _MAX_DROPPED_IN_A_ROW:
             seed = tf.random.experimental.stateless_fold_in(
                 tf.stack([self._seed, number]), attempts
             )
-            first = attempts == 0
             any_video = tf.random.stateless_uniform([], seed, 0, self._counts[data_set], tf.int64)
-            video = tf.where(first, first_video, any_video)
-            report = first & is_first_round
+            video = tf.where(attempts == 0, first_video, any_video)
+            report = (attempts == 0) & is_first_round
             long_enough, usable, clip = self._attempt(data_set, video, seed, report)
-            return attempts + 1, usable, found | long_enough, clip
-
-        never = tf.constant(False)
-        state = (tf.constant(0), never, never, paper_clips.blank_clip(self._clips))
-        _, usable, found, clip = tf.while_loop(is_searching, search, state)
+            found |= long_enough
+            attempts += 1
         nothing_usable = (
             f"{ERROR_MARK}{_MAX_DROPPED_IN_A_ROW} clips in a row were dropped because "
             "the reference showed no object, or one with fewer than "

@@ -39,7 +39,7 @@ from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.data.tfrecords import VideoInfo
 
 INFO = "dataset_info.json"
-_PLAN = "plan"
+_PLAN, _NOTE = "plan", ".json"
 Progress = Callable[[Iterable[VideoFiles]], Iterable[VideoFiles]]
 
 
@@ -98,9 +98,10 @@ def write_shards(
     in_use = f"{output_dir}: another process is writing records of {split!r} there; wait for it"
     plan = _plan(sequences, num_shards)
     with working_folder.locked(folder, in_use), _kept_when_interrupted(folder, missing):
-        if _read(folder / _PLAN) != plan:
+        noted = folder / _PLAN
+        if not noted.is_file() or noted.read_text() != plan:
             working_folder.empty(folder)
-            (folder / _PLAN).write_text(plan)
+            noted.write_text(plan)
         shards = _write(sequences, [folder / name for name in names], progress, workers)
         _refuse_other_bytes(output_dir, split, shards)
         return [s._replace(path=s.path.replace(output_dir / s.path.name)) for s in shards]
@@ -163,22 +164,18 @@ def _write_shard(path: Path, records: Iterable[tuple[bytes, VideoInfo]]) -> Shar
             writer.write(serialized)
             videos.append(info)
     shard = Shard(path, whole_files.sha256_of(path), videos)
-    with atomic_files.replacing(_note_path(path)) as temporary:
+    with atomic_files.replacing(path.with_suffix(_NOTE)) as temporary:
         temporary.write_text(json.dumps([shard.sha256, videos]))
     return shard
 
 
 def _finished(path: Path) -> Shard | None:
     """Returns a shard that an earlier run finished, None if there is none."""
-    text = _read(_note_path(path))
-    if text is None or not path.is_file():
+    note = path.with_suffix(_NOTE)
+    if not note.is_file() or not path.is_file():
         return None
-    sha256, videos = json.loads(text)
+    sha256, videos = json.loads(note.read_text())
     return Shard(path, sha256, [VideoInfo(*video) for video in videos])
-
-
-def _note_path(path: Path) -> Path:
-    return path.with_suffix(".json")
 
 
 def _encoded(sequences: Iterable[VideoFiles], workers: int) -> Iterator[tuple[bytes, VideoInfo]]:
@@ -265,18 +262,11 @@ def verify(
     return splits[split]
 
 
-def _read(path: Path) -> str | None:
-    return path.read_text() if path.is_file() else None
-
-
 def _refuse_other_shards(output_dir: Path, split: str, names: list[str]) -> None:
     """Raises InputError if a pattern like `train-*.tfrecord` would match files of another run."""
     for path in sorted(output_dir.glob(f"{split}-*-of-*.tfrecord")):
         if path.name not in names:
-            raise InputError(
-                f"{path} belongs to another set of shards of {split!r}: remove it, or choose "
-                "another output folder"
-            )
+            raise InputError(f"{path} belongs to another set of shards: {_ways_out(split)}")
 
 
 def _refuse_other_videos(output_dir: Path, split: str, sequences: Sequence[VideoFiles]) -> None:

@@ -21,9 +21,8 @@ import numpy as np
 from feelvos_tf.core import settings
 from feelvos_tf.core.constants import PREVIOUS, VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import mask_damage, object_pasting, synthetic_motion
-from feelvos_tf.data.object_pasting import Cutout
-from feelvos_tf.data.synthetic_motion import View
+from feelvos_tf.data import mask_damage, synthetic_motion
+from feelvos_tf.data.synthetic_motion import Cutout, View
 
 _MIRRORED_SHARE = 0.5
 # A distractor can be a copy of a followed object, so that only its position differs.
@@ -164,12 +163,12 @@ class _Stage:
     def animate(self, still: Picture, donor: Picture) -> None:
         """Draws a photograph, set in motion in one of the three ways."""
         rng, scenes = self._rng, self._scenes
-        objects = object_pasting.object_masks(still.ids)
+        objects = synthetic_motion.object_masks(still.ids)
         way = rng.random() if objects else 1.0
         view = seen = self._view_of(still)
         ground = still
         if way < scenes.cut_probability:
-            filled = object_pasting.fill(still.image, still.ids > 0)
+            filled = synthetic_motion.fill(still.image, still.ids > 0)
             ground = Picture(filled, np.zeros_like(still.ids))
         elif way < scenes.cut_probability + scenes.transplant_probability:
             # Numbered anew, since any id may occur in the donor. Void becomes background.
@@ -188,15 +187,15 @@ class _Stage:
         rng = self._rng
         if self._cutouts and rng.random() < _COPY_SHARE:
             cutout = self._cutouts[int(rng.integers(len(self._cutouts)))]
-            cutout = object_pasting.mirrored(cutout)
+            cutout = synthetic_motion.mirrored(cutout)
         else:
-            objects = object_pasting.object_masks(donor.ids)
+            objects = synthetic_motion.object_masks(donor.ids)
             if not objects:
                 return
             _, inside = objects[int(rng.integers(len(objects)))]
-            cutout = object_pasting.cut(donor.image, inside)
+            cutout = synthetic_motion.cut(donor.image, inside)
             if rng.random() < _MIRRORED_SHARE:
-                cutout = object_pasting.mirrored(cutout)
+                cutout = synthetic_motion.mirrored(cutout)
         extent = min(self._size) * rng.uniform(0.15, 0.5)
         view = View(
             anchor=cutout.center,
@@ -254,7 +253,7 @@ class _Stage:
         rng, side = self._rng, min(self._size)
         for number in rng.permutation(len(objects)):
             object_id, inside = objects[number]
-            cutout = object_pasting.cut(still.image, inside)
+            cutout = synthetic_motion.cut(still.image, inside)
             self._cutouts.append(cutout)
             rows, columns = np.nonzero(inside)
             center = np.array([columns.mean(), rows.mean()])
@@ -274,7 +273,7 @@ class _Stage:
     def _paste(self, cutout: Cutout, view: View, label: int) -> None:
         views = synthetic_motion.path(view, self._rng, self._count, self._scenes.motion)
         for t, seen in enumerate(views):
-            self._images[t], self._ids[t] = object_pasting.paste(
+            self._images[t], self._ids[t] = synthetic_motion.paste(
                 self._images[t], self._ids[t], cutout, seen, label
             )
 

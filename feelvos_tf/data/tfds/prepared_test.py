@@ -124,7 +124,9 @@ def check_unpacked(pattern, root, tmp_path, monkeypatch):
             np.testing.assert_array_equal(masks.read_annotation(mine), masks.read_annotation(other))
     flag_values["year"].unparse()
     flag_values(["program", "--dataset=youtube_vos"])
-    with pytest.raises(InputError, match="unpacked as DAVIS 2017, .* found youtube_vos"):
+    with pytest.raises(
+        InputError, match="tfds:.*: expected --dataset=davis_2017 or none, found youtube_vos"
+    ):
         chosen.choice()
     flag_values(["program", "--dataset=davis_2017", "--split=test-dev"])
     with pytest.raises(InputError, match="found train, validation; download its folders"):
