@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterable
 from absl import flags
 
 from feelvos_tf.core import cli
-from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags, datasets, own_folders
 from feelvos_tf.data.datasets import VideoFiles
 

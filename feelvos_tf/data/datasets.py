@@ -132,7 +132,7 @@ def list_sequences(
     whole_files.check_is_folder(images, f"a folder of {dataset}")
     names = _split_names(images, _split_file(root, split, resolution, layout))
     if sequences is not None:
-        wanted = set(sequences)
+        wanted = list(sequences)
         check_names(f"sequences of the split {split!r}", wanted, names)
         names = [name for name in names if name in wanted]
     appearances = _read_meta(base / layout.meta_file) if layout.meta_file else {}
