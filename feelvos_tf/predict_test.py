@@ -392,7 +392,7 @@ def test_wrong_flags_and_data_are_reported_in_one_sentence_without_output(
             output,
         ): "first.png: expected a mask (PNG or JSON), found no such",
         (model, root, output, "--sequences=dog"): "found 'dog'",
-        (model, f"--dataset_root={tmp_path}/none", output): "none does not exist",
+        (model, f"--dataset_root={tmp_path}/none", output): "none: expected a data set, found",
         (model, f"--video={tmp_path}/no.mp4", mask_flag, output): "no.mp4: expected a video, found",
         (
             model,
