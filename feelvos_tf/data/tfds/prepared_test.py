@@ -35,9 +35,8 @@ def decoded(pattern):
     """Returns name -> [images, masks] of all records, as the order of shards is unspecified."""
     from feelvos_tf.data import tfrecords
 
-    found = tfrecords.find_videos(pattern)
     videos = {}
-    for path, offset in zip(*found):
+    for path, offset in tfrecords.find_videos(pattern):
         video = tfrecords.parse(tfrecords.read_record(path, offset))
         frames = [tfrecords.decode_frame(*pair) for pair in zip(video.images, video.masks)]
         videos[video.video_id.numpy().decode()] = [
