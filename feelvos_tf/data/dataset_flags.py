@@ -87,7 +87,8 @@ class DatasetFlags:
         if "dataset_root" in given:
             given["root"] = given.pop("dataset_root")
         if "year" in given:
-            implied[f"--year={given['year']}"] = DATASETS_BY_YEAR[given.pop("year")]
+            year = given.pop("year")
+            implied[f"--year={year}"] = DATASETS_BY_YEAR[year]
         if prepared.is_prepared(given.get("root", "")):
             pattern, split = given["root"], given.get("split", self._defaults.split)
             given.update(

@@ -299,18 +299,14 @@ class ClipSource:
         """Returns whether the video has enough frames, whether its clip is usable, and the clip."""
         row = self._first_rows[data_set] + video
         ways = [
-            functools.partial(self._attempt_plain, row, seed, report)
+            functools.partial(self._plain, row, seed, report)
             if scenes is None
-            else functools.partial(self._attempt_scene, row, seed, scenes)
+            else functools.partial(self._scene, row, seed, scenes)
             for scenes in self._scenes
         ]
         return ways[0]() if len(ways) == 1 else tf.switch_case(tf.cast(data_set, tf.int32), ways)
 
-    def _record(self, row: tf.Tensor) -> tfrecords.EncodedVideo:
-        """Returns record `row` (int64 []) of the concatenated data sets."""
-        return tfrecords.parse(tfrecords.read_record(self._paths[row], self._offsets[row]))
-
-    def _attempt_scene(
+    def _scene(
         self, row: tf.Tensor, seed: tf.Tensor, scenes: MovingScenes
     ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
         """As `_attempt`, for a data set with `MovingScenes`."""
@@ -318,23 +314,18 @@ class ClipSource:
             [synthetic_clips.DONORS], seed, 0, tf.reduce_sum(self._counts), tf.int64
         )
 
-        def make() -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
-            donors = synthetic_clips.choose_donors(
-                [self._record(donor) for donor in tf.unstack(donor_rows)], seed
-            )
-            chosen = synthetic_clips.choose_frames(self._record(row), seed, self._clips, scenes)
-            clip, usable = synthetic_clips.make_clip(chosen, donors, seed, self._clips, scenes)
+        def make(video: tfrecords.EncodedVideo, *donors: tfrecords.EncodedVideo):
+            clip, usable = synthetic_clips.make_clip(video, donors, seed, self._clips, scenes)
             return tf.constant(True), usable, clip
 
         return self._unless_corrupt(make, tf.concat([[row], donor_rows], 0))
 
-    def _attempt_plain(
+    def _plain(
         self, row: tf.Tensor, seed: tf.Tensor, report: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
         """As `_attempt`, for clips as in the paper."""
 
-        def make() -> tuple[tf.Tensor, tf.Tensor, TrainingClip]:
-            video = self._record(row)
+        def make(video: tfrecords.EncodedVideo):
             long_enough = paper_clips.is_long_enough(video, self._clips, report)
             clip, usable = tf.cond(
                 long_enough,
@@ -346,15 +337,20 @@ class ClipSource:
         return self._unless_corrupt(make, row[tf.newaxis])
 
     def _unless_corrupt(self, make: Callable, rows: tf.Tensor):
-        """Returns the result of `make`, or an unusable clip if one of the records is corrupt.
+        """Returns the result of `make` for some records, or an unusable clip if one is corrupt.
 
         In a TensorFlow graph only a dataset can catch errors, so `make` becomes a dataset with a
         single element.
         """
-        attempt = tf.data.Dataset.from_tensors(0).map(lambda _: (make(), False)).ignore_errors()
+        paths, offsets = tf.gather(self._paths, rows), tf.gather(self._offsets, rows)
+        places = list(zip(tf.unstack(paths), tf.unstack(offsets)))
+
+        def attempt(_: tf.Tensor):
+            return make(*(tfrecords.parse(tfrecords.read_record(*p)) for p in places)), False
+
+        attempts = tf.data.Dataset.from_tensors(0).map(attempt).ignore_errors()
         instead = (tf.constant(True), tf.constant(False), paper_clips.blank_clip(self._clips))
         otherwise = tf.data.Dataset.from_tensors((instead, True))
-        result, is_corrupt = attempt.concatenate(otherwise).take(1).get_single_element()
-        paths, offsets = tf.gather(self._paths, rows), tf.gather(self._offsets, rows)
+        result, is_corrupt = attempts.concatenate(otherwise).take(1).get_single_element()
         self._log.report(is_corrupt, paths, offsets)
         return result
