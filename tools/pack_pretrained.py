@@ -18,7 +18,6 @@ average of the weights, the average is packed. To add the scores, for example on
 from __future__ import annotations
 
 import collections
-import contextlib
 import csv
 import os
 import pathlib
@@ -27,6 +26,7 @@ import statistics
 
 from absl import flags
 
+from feelvos_tf import export
 from feelvos_tf.core import atomic_files, cli, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import model_loading
@@ -103,28 +103,19 @@ def pack(
     Raises:
       InputError: there is no usable checkpoint, or a weight cannot be written.
     """
-    import tensorflow as tf
-
-    from feelvos_tf.inference.model_loading import build_evaluated
-    from feelvos_tf.models import packed_weights
-    from feelvos_tf.models.weights import load_weights
-
-    prefix = checkpoint or tf.train.latest_checkpoint(model_dir)
-    if prefix is None:
-        raise InputError(f"{model_dir}: expected a checkpoint of the trainer, found none")
+    prefix = export.find_checkpoint(model_dir, checkpoint)
     from feelvos_tf import configurables  # noqa: F401
+    from feelvos_tf.models import packed_weights
 
     gin_settings.parse_model_dir(model_dir, [])
     with gin_settings.input_errors():
-        model, _ = build_evaluated()
-    load_weights(model, prefix)
+        model, _ = model_loading.build_evaluated(prefix, fused=False)
     text = _HEADER.format(inference_size=inference_size, window=window) + settings_of_evaluation()
     # Both are complete before the first one takes its final name.
-    with contextlib.ExitStack() as stack:
-        settings, weights = (
-            stack.enter_context(atomic_files.replacing(folder / name))
-            for name in (model_loading.SETTINGS, model_loading.WEIGHTS)
-        )
+    with (
+        atomic_files.replacing(folder / model_loading.SETTINGS) as settings,
+        atomic_files.replacing(folder / model_loading.WEIGHTS) as weights,
+    ):
         settings.write_text(text)
         rounding = packed_weights.write(model, weights)
     size = (folder / model_loading.WEIGHTS).stat().st_size

@@ -23,8 +23,6 @@ from feelvos_tf.data.corrupt_records import ERROR_MARK, CorruptRecordLog
 from feelvos_tf.data.paper_clips import ClipSettings, TrainingClip
 from feelvos_tf.data.scene_composing import MovingScenes
 
-_ENOUGH = 2**40
-"""Number of clips: more than any training run needs, and far from overflowing int64."""
 _MAX_DROPPED_IN_A_ROW = 1000
 _BLOCK = 10_000
 """Number of clips over which the shares of the data sets are exact."""
@@ -69,7 +67,7 @@ class BatchShare(NamedTuple):
         whole_part = self.clips_per_replica(batch_size) * self.replicas
         own = whole_part // self.workers
         first = first_batch * batch_size + self.worker * own
-        return tf.data.Dataset.range(_ENOUGH).map(lambda n: first + n // own * whole_part + n % own)
+        return tf.data.Dataset.counter().map(lambda n: first + n // own * whole_part + n % own)
 
 
 WHOLE = BatchShare()

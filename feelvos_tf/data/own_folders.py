@@ -42,6 +42,7 @@ _SHUFFLE_SEED = 0
 _FRAME_WORDS = "frames?|images?|imgs?|jpegimages|jpe?gs?|pictures?|photos?|rgb"
 _MASK_WORDS = "masks?|annotations?|labels?|segmentations?|seg|ground_?truth|gt"
 Parts = tuple[str, ...]
+Folders = dict[Parts, dict[str, Path]]
 
 
 def list_folder(root: str | Path) -> list[VideoFiles]:
@@ -95,9 +96,9 @@ def list_stills(root: str | Path) -> list[VideoFiles]:
     return [VideoFiles(name, (images[name],), (masks[name],)) for name in names]
 
 
-def _by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Parts, dict[str, Path]]:
+def _by_folder(root: Path, suffixes: tuple[str, ...]) -> Folders:
     """Returns folder (as path parts below `root`) -> stem -> file."""
-    found: dict[Parts, dict[str, Path]] = defaultdict(dict)
+    found: Folders = defaultdict(dict)
     for folder, subfolders, names in os.walk(root, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for path in (Path(folder, name) for name in sorted(names)):
@@ -106,11 +107,9 @@ def _by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Parts, dict[str, P
     return dict(found)
 
 
-def _frames_and_masks(
-    found: dict[Parts, dict[str, Path]],
-) -> tuple[dict[Parts, dict[str, Path]], dict[Parts, dict[str, Path]]]:
+def _frames_and_masks(found: Folders) -> tuple[Folders, Folders]:
     """Splits .png files into frames and masks: the paths of masks contain a mask word."""
-    split: tuple[dict, dict] = ({}, {})
+    split: tuple[Folders, Folders] = ({}, {})
     for parts, files in found.items():
         for stem, path in files.items():
             is_mask = any(_words(_MASK_WORDS).search(part) for part in (*parts, stem))
@@ -119,7 +118,7 @@ def _frames_and_masks(
 
 
 def _pairs(
-    root: Path, parts: Parts, frames: dict[str, Path], found: dict[Parts, dict[str, Path]]
+    root: Path, parts: Parts, frames: dict[str, Path], found: Folders
 ) -> tuple[Parts, list[tuple[Path, Path]]]:
     """Returns the mask folder that belongs to a frame folder, and (frame, mask) pairs."""
     candidates = {

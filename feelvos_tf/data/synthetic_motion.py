@@ -189,9 +189,7 @@ def cut(image: np.ndarray, inside: np.ndarray) -> Cutout:
     """Returns the part of uint8 [h, w, 3] where `inside` (bool [h, w], not all False) is True."""
     top, bottom, left, right = masks.bounds(inside)
     extent = float(np.sqrt((bottom - top) * (right - left)))
-    window = np.s_[
-        max(top - _MARGIN, 0) : bottom + _MARGIN, max(left - _MARGIN, 0) : right + _MARGIN
-    ]
+    window = masks.around(inside, _MARGIN)
     # A pixel of blur hides jagged outlines that were drawn at another resolution.
     opacity = cv2.GaussianBlur(inside[window].astype(np.uint8) * 255, (3, 3), 0)
     pixels = np.dstack([image[window], opacity])
