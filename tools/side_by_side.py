@@ -12,25 +12,17 @@ import pathlib
 
 import cv2
 import numpy as np
-from absl import flags
 from tqdm import tqdm
 
 from feelvos_tf.core import cli, whole_files
 from feelvos_tf.media import masks, overlay, video, video_writing
 
 _FLAGS = cli.flag_values(__name__)
-_VIDEO = flags.DEFINE_string(
-    "video", None, "The video, or a folder of images.", required=True, flag_values=_FLAGS
-)
-_LEFT = flags.DEFINE_string(
-    "left", None, "Folder of masks shown on the left.", required=True, flag_values=_FLAGS
-)
-_RIGHT = flags.DEFINE_string(
-    "right", None, "Folder of masks shown on the right.", required=True, flag_values=_FLAGS
-)
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "The .mp4 to write.", required=True, flag_values=_FLAGS
-)
+_DEFINE = cli.FlagGroup(_FLAGS)
+_VIDEO = _DEFINE.string("video", "The video, or a folder of images.", required=True)
+_LEFT = _DEFINE.string("left", "Folder of masks shown on the left.", required=True)
+_RIGHT = _DEFINE.string("right", "Folder of masks shown on the right.", required=True)
+_OUTPUT = _DEFINE.string("output", "The .mp4 to write.", required=True)
 _GAP = 6
 
 

@@ -4,7 +4,7 @@ A program looks like this. Slow imports, above all TensorFlow, belong inside `ma
 `--help` and wrong flags are answered at once and `run` can still choose TensorFlow's settings.
 
     _FLAGS = cli.flag_values(__name__)
-    _NAME = flags.DEFINE_string("name", None, "What it is.", flag_values=_FLAGS)
+    _NAME = cli.FlagGroup(_FLAGS).string("name", "What it is.")
 
     def main(argv):
         import tensorflow as tf
@@ -34,7 +34,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -54,6 +54,7 @@ _START_UP_LINES = (
 _SECONDS_FOR_LAST_LINES = 1.0
 _CPUINFO = pathlib.Path("/proc/cpuinfo")  # Only on Linux.
 _GROUPS = "__groups_of_flags"  # Attribute of FlagValues: title of a group -> names of flags.
+flags.disclaim_key_flags()  # `FlagGroup` defines them for the module that calls it.
 
 
 def flag_values(module: str) -> flags.FlagValues:
@@ -233,6 +234,43 @@ def group_flags(values: flags.FlagValues, title: str, names: Sequence[str]) -> N
       names: of flags already defined.
     """
     values.__dict__.setdefault(_GROUPS, {}).setdefault(title, []).extend(names)
+
+
+class FlagGroup:
+    """Defines flags of a program that --help shows together.
+
+    Each method takes a name, a help text, a default (None if omitted) and options of absl's
+    `DEFINE_...` function of that kind, and returns what that function returns.
+
+    Attributes:
+      names: of the flags, in the order of their definition.
+    """
+
+    def __init__(self, values: flags.FlagValues, title: str | None = None):
+        """Begins a group, or continues the one of this title.
+
+        Args:
+          values: the program's, see `flag_values`.
+          title: of the group; None for the flags in no group.
+        """
+        self.names: list[str] = []
+        self._values, self._title = values, title
+
+    def _define(
+        self, define: Callable, name: str, text: str, default: Any = None, **options: Any
+    ) -> flags.FlagHolder:
+        self.names.append(name)
+        if self._title is not None:
+            group_flags(self._values, self._title, [name])
+        return define(name=name, default=default, help=text, flag_values=self._values, **options)
+
+    string = functools.partialmethod(_define, flags.DEFINE_string)
+    integer = functools.partialmethod(_define, flags.DEFINE_integer)
+    floating = functools.partialmethod(_define, flags.DEFINE_float)
+    boolean = functools.partialmethod(_define, flags.DEFINE_bool)
+    enum = functools.partialmethod(_define, flags.DEFINE_enum)
+    comma_list = functools.partialmethod(_define, flags.DEFINE_list)
+    multi_string = functools.partialmethod(_define, flags.DEFINE_multi_string)
 
 
 def _show_own_flags_in_help(values: flags.FlagValues) -> None:

@@ -8,12 +8,12 @@ from absl import flags
 from feelvos_tf.core import cli
 
 PROGRAM = """
-from absl import flags, logging
+from absl import logging
 from feelvos_tf.core import cli, gin_settings
 from feelvos_tf.core.errors import InputError
 
 _FLAGS = cli.flag_values(__name__)
-_WHAT = flags.DEFINE_string("what", None, "What to do.", flag_values=_FLAGS)
+_WHAT = cli.FlagGroup(_FLAGS, "Deeds").string("what", "What to do.")
 gin_settings.define_flags(_FLAGS, "Settings", "a.b = 1")
 
 
@@ -75,6 +75,21 @@ def test_a_bug_keeps_its_traceback(run):
     done = run("--what=bug")
     assert done.returncode == 1
     assert "Traceback" in done.stderr
+
+
+def test_a_group_of_flags_defines_every_kind_and_helps_in_order(run):
+    values = flags.FlagValues()
+    group = cli.FlagGroup(values, "Numbers")
+    group.integer("width", "Pixels.", 5, lower_bound=1)
+    group.floating("share", "Part of it.")
+    group.enum("kind", "Which.", "a", enum_values=["a", "b"])
+    group.comma_list("names", "Several.", [])
+    values(["program", "--share=0.5", "--names=c,d", "--kind=b"])
+    found = {name: values[name].value for name in group.names}
+    assert found == {"width": 5, "share": 0.5, "kind": "b", "names": ["c", "d"]}
+    with pytest.raises(flags.Error):
+        values(["program", "--width=0"])
+    assert "\nDeeds:\n  --what: What to do.\n\nMore:\n  --gin_file" in run("--help").stdout
 
 
 def test_help_shows_the_flags_that_shared_modules_define(run):

@@ -15,6 +15,7 @@ from typing import Any
 
 from absl import flags
 
+from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
 from feelvos_tf.data.tfds import prepared
@@ -119,37 +120,25 @@ def define(
       otherwise: shown as every flag's default, for a program whose defaults are not `Choice`'s.
       more_datasets: further values of --dataset, whose files the program lists itself.
     """
-    own = {"flag_values": flag_values}
 
     def default(value: str) -> str:
         return f"by default {otherwise or value}"
 
+    kinds = [*datasets.DATASETS, *more_datasets]
+    group = cli.FlagGroup(flag_values)
+    root_help = root_help.rstrip(".")
     holders = [
-        flags.DEFINE_string(
-            "dataset_root",
-            None,
-            f"{root_help.rstrip('.')}, or videos of TensorFlow Datasets: tfds:davis/480p.",
-            **own,
+        group.string(
+            "dataset_root", f"{root_help}, or videos of TensorFlow Datasets: tfds:davis/480p."
         ),
-        flags.DEFINE_enum(
-            "year", None, list(DATASETS_BY_YEAR), f"Year of DAVIS; {default('2017')}.", **own
+        group.enum("year", f"Year of DAVIS; {default('2017')}.", enum_values=[*DATASETS_BY_YEAR]),
+        group.enum(
+            "dataset", f"Kind of data set; {default('DAVIS of --year')}.", enum_values=kinds
         ),
-        flags.DEFINE_enum(
-            "dataset",
-            None,
-            [*datasets.DATASETS, *more_datasets],
-            f"Kind of data set; {default('DAVIS of --year')}.",
-            **own,
+        group.string("split", f"List of sequences; {default(split)}."),
+        group.string(
+            "resolution", f"Folder of DAVIS below JPEGImages and Annotations; {default('480p')}."
         ),
-        flags.DEFINE_string("split", None, f"List of sequences; {default(split)}.", **own),
-        flags.DEFINE_string(
-            "resolution",
-            None,
-            f"Folder of DAVIS below JPEGImages and Annotations; {default('480p')}.",
-            **own,
-        ),
-        flags.DEFINE_list(
-            "sequences", None, f"Sequences of the split, e.g. bear,boat; {default('all')}.", **own
-        ),
+        group.comma_list("sequences", f"Sequences of the split, e.g. bear,boat; {default('all')}."),
     ]
     return DatasetFlags(holders, Choice(split=split))
