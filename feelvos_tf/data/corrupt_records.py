@@ -138,7 +138,7 @@ def _check_record(path: str, number: int, offset: int) -> None:
     for frame, (image, mask) in enumerate(zip(video.images, video.masks)):
         try:
             tfrecords.decode_frame(image, mask)
-        except tf.errors.InvalidArgumentError as error:
+        except tf.errors.OpError as error:
             reason = first_line(error)
             raise InputError(
                 f"{path}: frame {frame} of {name} cannot be read ({reason})"
