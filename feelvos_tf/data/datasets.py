@@ -123,7 +123,10 @@ def list_sequences(
     layout = DATASETS[dataset]
     root = Path(root)
     whole_files.check_is_folder(root, "a data set")
-    base = _split_folder(root, split, layout)
+    base = root
+    if layout.has_split_folders:
+        base /= "valid" if split == "val" and not (root / "val").is_dir() else split
+        whole_files.check_is_folder(base, f"the split {base.name!r}")
     subfolder = resolution if layout.has_resolutions else ""
     annotations = base / "Annotations" / subfolder
     images = base / "JPEGImages" / subfolder
@@ -137,7 +140,10 @@ def list_sequences(
         names = [name for name in names if name in wanted]
     appearances = _read_meta(base / layout.meta_file) if layout.meta_file else {}
     return [
-        _sequence(name, images, annotations, layout, require_masks, appearances.get(name, {}))
+        _with_objects(
+            in_folders(images / name, annotations / name, layout, require_masks),
+            appearances.get(name, {}),
+        )
         for name in names
     ]
 
@@ -153,16 +159,6 @@ def with_masks_alone(video: VideoFiles) -> VideoFiles:
         raise InputError(f"{video.name}: expected masks to train on, found none")
     frames, masks = zip(*pairs)
     return replace(video, frames=frames, masks=masks, object_frames={})
-
-
-def _split_folder(root: Path, split: str, layout: DatasetLayout) -> Path:
-    """Returns the folder that holds `JPEGImages`."""
-    if not layout.has_split_folders:
-        return root
-    if split == "val" and not (root / split).is_dir():
-        split = "valid"
-    whole_files.check_is_folder(root / split, f"the split {split!r}")
-    return root / split
 
 
 def _split_names(images: Path, split_file: Path | None) -> list[str]:
@@ -215,20 +211,22 @@ def check_names(what: str, names: Iterable[str], known: Sequence[str]) -> None:
             raise InputError(f"{what}: expected some of {', '.join(known)}, found {name!r}")
 
 
-def _sequence(
-    name: str,
+def in_folders(
     images: Path,
     annotations: Path,
-    layout: DatasetLayout,
-    require_masks: MaskRequirement,
-    appearances: dict[int, list[str]],
+    layout: DatasetLayout = DatasetLayout(),
+    require_masks: MaskRequirement = "all",
 ) -> VideoFiles:
-    """Returns one sequence after checking that it has the required masks."""
+    """Returns the video whose frames and masks lie directly in two folders, or in one.
+
+    Raises:
+      InputError: there is no frame, a required mask is missing, or a mask has no frame.
+    """
     suffixes = (".png",) if images == annotations else (".jpg", ".jpeg")
-    frames = visible_files(images / name, suffixes)
+    frames = _visible_files(images, suffixes)
     if not frames:
-        raise InputError(f"{images / name} holds no {suffixes[0]} frame")
-    by_stem = {path.stem: path for path in visible_files(annotations / name, (".png",))}
+        raise InputError(f"{images} holds no {suffixes[0]} frame")
+    by_stem = {path.stem: path for path in _visible_files(annotations, (".png",))}
     if layout.begins_at_first_mask and by_stem:
         first = pictures.natural_key(next(iter(by_stem.values())))
         frames = [frame for frame in frames if pictures.natural_key(frame) >= first]
@@ -236,18 +234,13 @@ def _sequence(
     with_mask = {"all": stems, "first": stems[:1], "none": []}[require_masks]
     missing = [stem for stem in with_mask if stem not in by_stem]
     surplus = sorted(set(by_stem) - set(stems))
-    counts = f"{len(stems)} images in {images / name}, {len(by_stem)} masks in {annotations / name}"
+    counts = f"{len(stems)} images in {images}, {len(by_stem)} masks in {annotations}"
     if surplus:
-        raise InputError(f"{name}: mask {surplus[0]}.png has no image ({counts})")
+        raise InputError(f"{images.name}: mask {surplus[0]}.png has no image ({counts})")
     if missing:
-        raise InputError(f"{name}: frame {missing[0]} has no mask ({counts})")
-    return VideoFiles(
-        name=name,
-        frames=tuple(frames),
-        masks=tuple(map(by_stem.get, stems)),
-        binary_masks=layout.binary_masks,
-        object_frames=_positions(appearances, frames, name),
-    )
+        raise InputError(f"{images.name}: frame {missing[0]} has no mask ({counts})")
+    masks = tuple(map(by_stem.get, stems))
+    return VideoFiles(images.name, tuple(frames), masks, layout.binary_masks)
 
 
 def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
@@ -275,24 +268,22 @@ def _object_id(text: str) -> int:
     return int(text)
 
 
-def _positions(
-    appearances: dict[int, list[str]], frames: list[Path], name: str
-) -> dict[int, tuple[int, ...]]:
-    """Returns object id -> ascending positions in `frames`."""
-    position = {frame.stem: index for index, frame in enumerate(frames)}
+def _with_objects(video: VideoFiles, appearances: dict[int, list[str]]) -> VideoFiles:
+    """Returns the video with the positions of the frames at which each object is listed."""
+    position = {frame.stem: index for index, frame in enumerate(video.frames)}
     positions = {}
     for object_id, stems in sorted(appearances.items()):
         unknown = [stem for stem in stems if stem not in position]
         if unknown or not stems:
             raise InputError(
-                f"{name}: expected object {object_id} of meta.json in frames of "
-                f"{frames[0].parent}, found {unknown[0] if unknown else 'none'}"
+                f"{video.name}: expected object {object_id} of meta.json in frames of "
+                f"{video.frames[0].parent}, found {unknown[0] if unknown else 'none'}"
             )
         positions[object_id] = tuple(sorted(position[stem] for stem in stems))
-    return positions
+    return replace(video, object_frames=positions)
 
 
-def visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def _visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Returns the files with one of the suffixes in natural order; none if there is no folder."""
     if not folder.is_dir():
         return []

@@ -230,16 +230,7 @@ class ClipSource:
         seed: int,
         log: CorruptRecordLog,
     ):
-        """Stores where the videos are and how clips are made from them.
-
-        Args:
-          data_sets: the videos of each data set, see `tfrecords.find_videos`.
-          probabilities: how often each is drawn from.
-          clips: settings.
-          scenes: one entry per data set, None for clips as in the paper.
-          seed: the only source of randomness.
-          log: counts records that cannot be read.
-        """
+        """Takes the places from `tfrecords.find_videos`; for the rest, see `training_dataset`."""
         counts = [len(videos) for videos in data_sets]
         self._order = ClipOrder(counts, probabilities, seed)
         paths, offsets = zip(*itertools.chain(*data_sets))

@@ -34,7 +34,8 @@ import numpy as np
 
 from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data.datasets import VideoFiles, visible_files
+from feelvos_tf.data import datasets
+from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.media import given_mask, masks, pictures, soft_edges
 
 _FRAMES, _MASKS = (".jpg", ".jpeg"), (".png",)
@@ -83,17 +84,11 @@ def list_stills(root: str | Path) -> list[VideoFiles]:
     Raises:
       InputError: a folder is missing or empty, or an image or mask lacks its partner.
     """
-    images = _by_name(Path(root) / "images", _FRAMES)
-    masks = _by_name(Path(root) / "masks", _MASKS)
-    alone = sorted(images.keys() ^ masks.keys())
-    if alone:
-        raise InputError(
-            f"{images.get(alone[0]) or masks[alone[0]]}: expected an image and a mask of the same "
-            f"name, found one ({len(images)} images, {len(masks)} masks)"
-        )
-    names = sorted(images)
-    random.Random(_SHUFFLE_SEED).shuffle(names)
-    return [VideoFiles(name, (images[name],), (masks[name],)) for name in names]
+    found = datasets.in_folders(Path(root) / "images", Path(root) / "masks")
+    stills = [VideoFiles(f.stem, (f,), (mask,)) for f, mask in zip(found.frames, found.masks)]
+    stills.sort(key=lambda still: still.name)
+    random.Random(_SHUFFLE_SEED).shuffle(stills)
+    return stills
 
 
 def _by_folder(root: Path, suffixes: tuple[str, ...]) -> Folders:
@@ -200,12 +195,3 @@ def _kind(paths: tuple[Path, ...]) -> tuple[bool, dict[masks.Color, int]]:
     numbers = given_mask.ObjectNumbers()
     gray = {(value, value, value) for value in values}
     return False, {color: numbers.id_of(color) for color in sorted(colors | gray) if any(color)}
-
-
-def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Returns stem -> file for the files with one of the suffixes."""
-    whole_files.check_is_folder(folder, "a folder of stills")
-    found = {path.stem: path for path in visible_files(folder, suffixes)}
-    if not found:
-        raise InputError(f"{folder} holds no {suffixes[0]} file")
-    return found

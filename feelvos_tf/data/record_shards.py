@@ -5,8 +5,6 @@ OUTPUT/
   dataset_info.json                   their contents
   .writing-train/                     during writing: the complete shards, and one in progress
 
-Videos are encoded in parallel, always to the same bytes; an interrupted run can be resumed.
-
 dataset_info.json:
 
 {"train": {"source": {"dataset": "davis_2017", "split": "train", "resolution": "480p"},
@@ -201,11 +199,7 @@ def write_info(
 ) -> None:
     """Writes the contents of a split's shards to `dataset_info.json`, keeping other splits.
 
-    Args:
-      output_dir: folder of the shards.
-      split: name of the split.
-      shards: all shards of the split.
-      source: where the videos come from.
+    `source` describes where the videos come from.
     """
     splits = {**read_info(output_dir), split: _description(shards, source)}
     with atomic_files.replacing(output_dir / INFO) as temporary:
