@@ -26,7 +26,6 @@ import statistics
 
 from absl import flags
 
-from feelvos_tf import export
 from feelvos_tf.core import atomic_files, cli, gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import model_loading
@@ -103,10 +102,10 @@ def pack(
     Raises:
       InputError: there is no usable checkpoint, or a weight cannot be written.
     """
-    prefix = export.find_checkpoint(model_dir, checkpoint)
-    from feelvos_tf import configurables  # noqa: F401
+    from feelvos_tf import configurables, export  # noqa: F401
     from feelvos_tf.models import packed_weights
 
+    prefix = export.find_checkpoint(model_dir, checkpoint)
     gin_settings.parse_model_dir(model_dir, [])
     with gin_settings.input_errors():
         model, _ = model_loading.build_evaluated(prefix, fused=False)
