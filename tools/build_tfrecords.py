@@ -126,8 +126,7 @@ def _videos(chosen: dataset_flags.Choice) -> list[VideoFiles]:
         videos = [datasets.with_masks_alone(video) for video in chosen.list_sequences("none")]
     else:
         videos = chosen.list_sequences("first" if _FIRST_FRAME_ONLY.value else "all")
-    known = [video.name for video in videos]
-    datasets.check_names("--except_sequences", _EXCEPT.value, known)
+    datasets.check_names("--except_sequences", _EXCEPT.value, [video.name for video in videos])
     videos = [video for video in videos if video.name not in _EXCEPT.value]
     if not _FIRST_FRAME_ONLY.value:
         return videos

@@ -25,15 +25,7 @@ DATASETS_BY_YEAR = {"2016": "davis_2016", "2017": "davis_2017"}
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """The part of a data set that a user chose.
-
-    Attributes:
-      root: the data set's folder, see `feelvos_tf.data.datasets`; None if not given.
-      dataset: one of `datasets.DATASETS`.
-      split: name of the list of sequences.
-      resolution: folder below `JPEGImages` and `Annotations`; DAVIS only.
-      sequences: names to keep; None keeps all.
-    """
+    """The part of a data set that a user chose: arguments of `datasets.list_sequences`."""
 
     root: str | None = None
     dataset: str = "davis_2017"

@@ -93,21 +93,6 @@ class Picture(NamedTuple):
     ids: np.ndarray
 
 
-class Clip(NamedTuple):
-    """A drawn clip.
-
-    Attributes:
-      images: uint8 [frames, height, width, 3].
-      labels: object indices, uint8 [frames, height, width]; 0 is background, 255 void.
-      previous: the previous frame's labels as fed to the network, possibly with an error, uint8
-        [height, width].
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    previous: np.ndarray
-
-
 def make_clip(
     frames: Sequence[Picture],
     donors: Sequence[Picture],
@@ -115,7 +100,7 @@ def make_clip(
     clip_frames: int,
     rng: np.random.Generator,
     scenes: MovingScenes,
-) -> Clip:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns a random clip.
 
     Args:
@@ -125,6 +110,12 @@ def make_clip(
       clip_frames: length of the clip.
       rng: the only source of randomness.
       scenes: settings.
+
+    Returns:
+      images: uint8 [frames, height, width, 3].
+      labels: object indices, uint8 [frames, height, width]; 0 is background, 255 void.
+      previous: the previous frame's labels as fed to the network, possibly with an error, uint8
+        [height, width].
     """
     if rng.random() < _MIRRORED_SHARE:
         frames = [Picture(cv2.flip(frame.image, 1), cv2.flip(frame.ids, 1)) for frame in frames]
@@ -206,7 +197,7 @@ class _Stage:
         self._paste(cutout, view, _FIRST_PASTED_ID + self._pasted)
         self._pasted += 1
 
-    def finish(self) -> Clip:
+    def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the clip after drawing followed objects, light, faults and the previous mask."""
         rng, scenes = self._rng, self._scenes
         followed = self._choose_followed()
@@ -219,7 +210,7 @@ class _Stage:
         if rng.random() < scenes.prediction_error_probability:
             others = (ids[PREVIOUS] > 0) & (ids[PREVIOUS] != VOID) & (previous == 0)
             previous = mask_damage.draw_error(previous, len(followed) + 1, others, rng)
-        return Clip(np.stack(self._in_light()), labels, previous)
+        return np.stack(self._in_light()), labels, previous
 
     def _choose_followed(self) -> list[int]:
         """Returns the ids to follow, all visible in the reference; the picture's own come first."""
