@@ -361,7 +361,11 @@ def test_a_wrong_flag_is_reported_without_waiting_for_tensorflow(saved_model):
     for arguments, sentence in {
         (): "expected either --dataset_root",
         ("--saved_model=none",): "none: expected the folder",
-        (f"--saved_model={saved_model}", "--dataset_root=none", "--output_dir=o"): "none does not",
+        (
+            f"--saved_model={saved_model}",
+            "--dataset_root=none",
+            "--output_dir=o",
+        ): "none: expected a data",
         (f"--saved_model={saved_model}", "--model_dir=run"): "--model_dir, found both",
         (f"--saved_model={saved_model}", "--finetune_steps=9"): "SavedModel cannot be trained",
         ("--model_dir=none",): "none/operative_config.gin: expected the settings",
