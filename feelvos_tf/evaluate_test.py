@@ -299,5 +299,5 @@ def test_wrong_folders_are_reported_in_one_sentence(tmp_path):
         done = in_this_process.run(evaluate, *arguments)
         assert done.returncode == 1
         assert done.stderr.splitlines()[-1].startswith("error: ") and sentence in done.stderr
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(InputError, match="nowhere: expected a data set, found no such folder"):
         Validation(tmp_path / "nowhere")

@@ -13,8 +13,7 @@ from feelvos_tf import configurables  # noqa: F401
 from feelvos_tf.core import gin_settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets, paper_clips, record_shards
-from feelvos_tf.data.clip_source import ClipSource
-from feelvos_tf.data.input_pipeline import training_dataset
+from feelvos_tf.data.input_pipeline import ClipSource, training_dataset
 from feelvos_tf.models.feelvos import Feelvos
 from feelvos_tf.training.losses import BootstrappedCrossEntropy
 from feelvos_tf.training.optimizers import LearningRate, MomentumOptimizer, Optimizer

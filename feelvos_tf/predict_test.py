@@ -361,7 +361,11 @@ def test_a_wrong_flag_is_reported_without_waiting_for_tensorflow(saved_model):
     for arguments, sentence in {
         (): "expected either --dataset_root",
         ("--saved_model=none",): "none: expected the folder",
-        (f"--saved_model={saved_model}", "--dataset_root=none", "--output_dir=o"): "none does not",
+        (
+            f"--saved_model={saved_model}",
+            "--dataset_root=none",
+            "--output_dir=o",
+        ): "none: expected a data",
         (f"--saved_model={saved_model}", "--model_dir=run"): "--model_dir, found both",
         (f"--saved_model={saved_model}", "--finetune_steps=9"): "SavedModel cannot be trained",
         ("--model_dir=none",): "none/operative_config.gin: expected the settings",
@@ -391,8 +395,8 @@ def test_wrong_flags_and_data_are_reported_in_one_sentence_without_output(
             mask_flag,
             output,
         ): "first.png: expected a mask (PNG or JSON), found no such",
-        (model, root, output, "--sequences=dog"): "'dog' is not in the split",
-        (model, f"--dataset_root={tmp_path}/none", output): "none does not exist",
+        (model, root, output, "--sequences=dog"): "found 'dog'",
+        (model, f"--dataset_root={tmp_path}/none", output): "none: expected a data set, found",
         (model, f"--video={tmp_path}/no.mp4", mask_flag, output): "no.mp4: expected a video, found",
         (
             model,

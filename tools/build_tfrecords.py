@@ -24,7 +24,6 @@ import pathlib
 from collections.abc import Callable, Iterable
 
 from feelvos_tf.core import cli
-from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags, datasets, own_folders
 from feelvos_tf.data.datasets import VideoFiles
 
@@ -116,10 +115,7 @@ def _videos(chosen: dataset_flags.Choice) -> list[VideoFiles]:
         videos = [datasets.with_masks_alone(video) for video in chosen.list_sequences("none")]
     else:
         videos = chosen.list_sequences("first" if _FIRST_FRAME_ONLY.value else "all")
-    known = [video.name for video in videos]
-    for name in _EXCEPT.value:
-        if name not in known:
-            raise InputError(f"--except_sequences: {name!r} is not among {', '.join(known)}")
+    datasets.check_names("--except_sequences", _EXCEPT.value, [video.name for video in videos])
     videos = [video for video in videos if video.name not in _EXCEPT.value]
     if not _FIRST_FRAME_ONLY.value:
         return videos

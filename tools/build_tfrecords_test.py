@@ -85,7 +85,7 @@ def test_validation_sequences_are_omitted(root):
 def test_a_misspelled_sequence_to_omit_is_refused(root):
     result = _run(root, f"--output_dir={root}/records", "--except_sequences=bear")
     assert result.returncode == 1
-    assert "error: --except_sequences: 'bear' is not among a, b, c" in result.stderr
+    assert "error: --except_sequences: expected some of a, b, c, found 'bear'" in result.stderr
     assert not (root / "records").exists()
 
 

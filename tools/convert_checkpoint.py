@@ -54,7 +54,6 @@ _ALLOW_MISSING = _DEFINE.boolean(
 )
 # How many names of each kind an error message shows.
 _SHOWN = 3
-_INDEX = ".index"
 # Errors raised on reading a truncated archive, or a file that is not one.
 _DAMAGE = (tarfile.TarError, EOFError, OSError, zlib.error)
 
@@ -85,25 +84,24 @@ def unpacked(path: str) -> Iterator[str]:
 
 def _extract(archive: tarfile.TarFile, path: str, folder: pathlib.Path) -> str:
     """Extracts the only checkpoint of an archive to `folder`; returns its prefix."""
-    members = archive.getmembers()
-    for member in members:
-        parts = pathlib.PurePosixPath(member.name)
-        if parts.is_absolute() or ".." in parts.parts:
+    names = archive.getnames()
+    for name in names:
+        if name.startswith("/") or ".." in name.split("/"):
             raise InputError(
-                f"{path}: expected an archive of files below its own folder, found {member.name!r}"
+                f"{path}: expected an archive of files below its own folder, found {name!r}"
             )
-    prefixes = [m.name[: -len(_INDEX)] for m in members if m.isfile() and m.name.endswith(_INDEX)]
+    prefixes = [name.removesuffix(".index") for name in names if name.endswith(".index")]
     if len(prefixes) != 1:
         raise InputError(
             f"{path}: expected an archive with one checkpoint (a file .index with its .data-*), "
             f"found {len(prefixes)}"
         )
-    for member in members:
+    for member in archive:
         if member.isfile() and member.name.startswith(f"{prefixes[0]}."):
-            target = folder / pathlib.PurePosixPath(member.name).name
+            target = folder / os.path.basename(member.name)
             with archive.extractfile(member) as source, open(target, "wb") as copy:
                 shutil.copyfileobj(source, copy)
-    return str(folder / pathlib.PurePosixPath(prefixes[0]).name)
+    return str(folder / os.path.basename(prefixes[0]))
 
 
 def load(prefix: str, allow_missing: bool) -> Feelvos:
@@ -149,10 +147,8 @@ def save(model: Feelvos, model_dir: str, step: int) -> str:
 
 
 def _some(names: list[str]) -> str:
-    if not names:
-        return "none"
-    rest = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    rest = [f"{len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    return ", ".join([*names[:_SHOWN], *rest]) or "none"
 
 
 def _print_names(title: str, names: list[str]) -> None:

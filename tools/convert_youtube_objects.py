@@ -72,7 +72,7 @@ def _convert_all(
             tqdm.write(f"skipped: {name}, with {cli.count(len(by_number), 'annotated frames')}")
             continue
         own = pathlib.Path(_FRAMES.value or source) / shot
-        frames = _numbered(own if _numbered(own) else labels.parent / "images")
+        frames = _numbered(own) or _numbered(labels.parent / "images")
         _convert(frames, by_number, own, folder, name)
         yield name
 

@@ -138,7 +138,10 @@ def test_missing_predictions_are_skipped_with_allow_missing(davis, predictions):
     [
         ((), ["--predictions=DIR is needed"]),
         (("--predictions={out}",), ["either --dataset_root=DIR or --ground_truth=DIR"]),
-        (("--predictions={out}", "--dataset_root=/nowhere"), ["/nowhere does not exist"]),
+        (
+            ("--predictions={out}", "--dataset_root=/nowhere"),
+            ["/nowhere: expected a data set, found no such"],
+        ),
         (("--predictions=/nowhere", "--dataset_root={davis}"), ["/nowhere does not exist"]),
         (("--predictions={out}", "--dataset_root={davis}", "--split=train"), ["train.txt"]),
         (("--predictions={out}", "--dataset_root={davis}", "--sequences=dog"), ["'dog'"]),

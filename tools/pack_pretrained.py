@@ -18,7 +18,6 @@ average of the weights, the average is packed. To add the scores, for example on
 from __future__ import annotations
 
 import collections
-import contextlib
 import csv
 import os
 import pathlib
@@ -65,7 +64,7 @@ window = {window}
 
 """
 _MACRO = re.compile(r"^(\w+) = (.*)$", re.MULTILINE)
-_EVALUATION = re.compile(r"^evaluation/(\w+\.\w+ = .*)$", re.MULTILINE)
+_EVALUATION = re.compile(r"^evaluation/(\w+\.\w+) = (.*)$", re.MULTILINE)
 _SEQUENCES = 20
 _NOT_SCORED = "These weights have not been scored yet."
 _NEVER_BROKEN = 10**6
@@ -90,28 +89,19 @@ def pack(
     Raises:
       InputError: there is no usable checkpoint, or a weight cannot be written.
     """
-    import tensorflow as tf
-
-    from feelvos_tf.inference.model_loading import build_evaluated
+    from feelvos_tf import configurables, export  # noqa: F401
     from feelvos_tf.models import packed_weights
-    from feelvos_tf.models.weights import load_weights
 
-    prefix = checkpoint or tf.train.latest_checkpoint(model_dir)
-    if prefix is None:
-        raise InputError(f"{model_dir}: expected a checkpoint of the trainer, found none")
-    from feelvos_tf import configurables  # noqa: F401
-
+    prefix = export.find_checkpoint(model_dir, checkpoint)
     gin_settings.parse_model_dir(model_dir, [])
     with gin_settings.input_errors():
-        model, _ = build_evaluated()
-    load_weights(model, prefix)
+        model, _ = model_loading.build_evaluated(prefix, fused=False)
     text = _HEADER.format(inference_size=inference_size, window=window) + settings_of_evaluation()
     # Both are complete before the first one takes its final name.
-    with contextlib.ExitStack() as stack:
-        settings, weights = (
-            stack.enter_context(atomic_files.replacing(folder / name))
-            for name in (model_loading.SETTINGS, model_loading.WEIGHTS)
-        )
+    with (
+        atomic_files.replacing(folder / model_loading.SETTINGS) as settings,
+        atomic_files.replacing(folder / model_loading.WEIGHTS) as weights,
+    ):
         settings.write_text(text)
         rounding = packed_weights.write(model, weights)
     size = (folder / model_loading.WEIGHTS).stat().st_size
@@ -132,11 +122,8 @@ def settings_of_evaluation() -> str:
 
     text = gin.operative_config_str(max_line_length=_NEVER_BROKEN)
     macros = {f"%{name}": value for name, value in _MACRO.findall(text)}
-    lines = []
-    for line in _EVALUATION.findall(text):
-        name, value = line.split(" = ", 1)
-        lines.append(f"{name} = {macros.get(value, value)}")
-    return "\n".join(lines) + "\n"
+    settings = _EVALUATION.findall(text)
+    return "".join(f"{name} = {macros.get(value, value)}\n" for name, value in settings)
 
 
 def scores_table(path: str) -> str:
@@ -161,13 +148,13 @@ def scores_table(path: str) -> str:
     if not rows:
         raise InputError(f"{path}: expected scores of at least one sequence, found none")
     objects = collections.Counter(row_name.rsplit("_", 1)[0] for row_name, _, _ in rows)
-    means = [statistics.fmean(values) for values in zip(*((j, f) for _, j, f in rows))]
+    _, j_values, f_values = zip(*rows)
     lines = [
         f"{len(objects)} of the {_SEQUENCES} sequences of DAVIS 2016 validation:",
         "",
         "| sequence | J&F | J | F |",
         "|---|---|---|---|",
-        _row("**mean**", *means),
+        _row("**mean**", statistics.fmean(j_values), statistics.fmean(f_values)),
     ]
     for row_name, j, f in rows:
         name, number = row_name.rsplit("_", 1)
@@ -194,10 +181,10 @@ def _around(card: pathlib.Path, section: str) -> tuple[str, str]:
     """Returns the card up to the first comment of a section, and from the second on."""
     begin, end = f"<!-- begin {section} -->", f"<!-- end {section} -->"
     text = card.read_text() if card.is_file() else ""
-    if begin not in text or end not in text:
+    found = re.fullmatch(f"(.*{begin}).*({end}.*)", text, re.DOTALL)
+    if not found:
         raise InputError(f"{card}: expected a card with the line {begin!r}, found none")
-    head, rest = text.split(begin, 1)
-    return head + begin, end + rest.split(end, 1)[1]
+    return found.groups()
 
 
 def main(argv: list[str]) -> None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from feelvos_tf.core import atomic_files, cli
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import dataset_flags, object_pasting, synthetic_motion
+from feelvos_tf.data import dataset_flags, synthetic_motion
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.data.synthetic_motion import View
 from feelvos_tf.media import masks, pictures
@@ -77,7 +77,7 @@ def pasted_clip(
     """
     image, ids = _frame_of(videos[int(rng.integers(len(videos)))], rng)
     height, width = size = ids.shape
-    ground = object_pasting.fill(image, ids > 0)
+    ground = synthetic_motion.fill(image, ids > 0)
     middle = np.array([width, height]) / 2
     seen = View(anchor=tuple(middle), position=middle, scale=1.1)
     views = synthetic_motion.path(seen, rng, frames + 1, strength=0.1)[1:]
@@ -88,9 +88,9 @@ def pasted_clip(
     turns = 2 * np.pi * (np.arange(count) + rng.uniform(-0.3, 0.3, count)) / count
     for object_id, (lender, turn) in enumerate(zip(order, turns), 1):
         image, ids = _frame_of(videos[lender], rng)
-        cutout = object_pasting.cut(image, ids > 0)
+        cutout = synthetic_motion.cut(image, ids > 0)
         if rng.random() < 0.5:
-            cutout = object_pasting.mirrored(cutout)
+            cutout = synthetic_motion.mirrored(cutout)
         start = rng.uniform(*_DISTANCES) * height * np.array([np.cos(turn), np.sin(turn)])
         view = View(
             anchor=cutout.center,
@@ -101,7 +101,7 @@ def pasted_clip(
         wobble = dataclasses.replace(wobble, position=-2 * start / (frames - 1))
         for position in range(frames):
             moved = synthetic_motion.moved(view, wobble, position)
-            clip[position] = object_pasting.paste(*clip[position], cutout, moved, object_id)
+            clip[position] = synthetic_motion.paste(*clip[position], cutout, moved, object_id)
     return clip
 
 

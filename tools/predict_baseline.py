@@ -68,10 +68,6 @@ class OpticalFlow:
         self._previous = current
         return self._ids[np.argmax(self._planes, axis=0)]
 
-    def add_objects(self, mask: np.ndarray) -> None:
-        """Adds objects, which replace others where their masks overlap."""
-        self.correct(mask)
-
     def correct(self, mask: np.ndarray, background: bool = False) -> None:
         """Replaces the marked pixels of the previous frame's soft masks."""
         marked = (mask != VOID) & ((mask != 0) | background)
@@ -82,6 +78,9 @@ class OpticalFlow:
         self._planes = [
             np.where(marked, mask == value, plane) for value, plane in zip(self._ids, planes)
         ]
+
+    # New objects replace others where their masks overlap.
+    add_objects = correct
 
     def snapshot(self) -> Callable[[], dict[str, np.ndarray]]:
         """Returns a function that returns the current state."""

@@ -14,8 +14,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from feelvos_tf.core import cli
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.core import cli, whole_files
 from feelvos_tf.media import masks, overlay, video, video_writing
 
 _FLAGS = cli.flag_values(__name__)
@@ -34,8 +33,7 @@ def main(argv: list[str]) -> None:
     folders = [pathlib.Path(folder) for folder in (_LEFT.value, _RIGHT.value)]
     video_writing.check_video_path(_OUTPUT.value)
     for folder in folders:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: expected a folder of masks, found none")
+        whole_files.check_is_folder(folder, "a folder of masks")
     sound = frames.paths[0] if len(frames.paths) == 1 else None
     with video_writing.writing_video(_OUTPUT.value, frames.frames_per_second, sound) as write:
         for frame in tqdm(frames.timed(), unit="frame", total=frames.length):

@@ -17,11 +17,13 @@ trained with; the small model above has no atrous rates and is scored as it was 
 
 from __future__ import annotations
 
+import ast
 import csv
 import dataclasses
 import json
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 from typing import Any, NamedTuple
@@ -30,7 +32,7 @@ import gin
 
 from feelvos_tf.core import atomic_files, cli, gin_settings, whole_files
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import dataset_flags
+from feelvos_tf.data import dataset_flags, datasets
 from feelvos_tf.evaluation import plotting
 
 _FLAGS = cli.flag_values(__name__)
@@ -54,7 +56,7 @@ _INFERENCE_SIZE = _DEFINE.integer(
     "inference_size", "Size of the models' input: pixels of the short side.", lower_bound=16
 )
 
-_RATES = "atrous_rates/gin.macro.value"
+_RATES = "atrous_rates"
 _SCORE = re.compile(r"J ([\d.]+), F ([\d.]+), J&F ([\d.]+)")
 _COLUMNS = ("line", "seed", "steps", "J", "F", "J&F")
 
@@ -63,21 +65,20 @@ class Line(NamedTuple):
     """One line of table 6.
 
     Attributes:
-      first_frame_matching: FF-GM.
-      previous_frame_matching: PF-LM, PF-GM or none.
-      previous_frame_predictions: PFP.
+      cues: the inputs of the head, by their names in the paper.
       paper: J, F and J&F on DAVIS 2017 val in percent.
     """
 
-    first_frame_matching: bool
-    previous_frame_matching: str
-    previous_frame_predictions: bool
+    cues: str
     paper: tuple[float, float, float]
 
     def bindings(self) -> list[str]:
         """Returns the gin settings of the network."""
+        previous = "local" if "PF-LM" in self.cues else "global" if "PF-GM" in self.cues else "none"
         return [
-            f"Feelvos.{name} = {getattr(self, name)!r}" for name in self._fields if name != "paper"
+            f"Feelvos.first_frame_matching = {'FF-GM' in self.cues}",
+            f"Feelvos.previous_frame_matching = {previous!r}",
+            f"Feelvos.previous_frame_predictions = {'PFP' in self.cues}",
         ]
 
     def evaluation(self) -> list[str]:
@@ -86,34 +87,24 @@ class Line(NamedTuple):
         Source: the release feeds back probabilities if nothing is matched with the previous frame,
         and hard masks otherwise.
         """
-        is_matched = self.previous_frame_matching != "none"
-        return [] if is_matched else ["Predictor.feedback = 'probabilities'"]
-
-    def cues(self) -> str:
-        """Returns the line's check marks by their names in the paper."""
-        matching = {"local": "PF-LM", "global": "PF-GM"}.get(self.previous_frame_matching)
-        cues = ["FF-GM"] if self.first_frame_matching else []
-        cues += [matching] if matching else []
-        return " + ".join(cues + (["PFP"] if self.previous_frame_predictions else []))
+        return [] if "PF-" in self.cues else ["Predictor.feedback = 'probabilities'"]
 
 
 # Paper, table 6.
 LINES = {
-    "1": Line(True, "local", True, (65.9, 72.3, 69.1)),
-    "2": Line(True, "global", True, (61.2, 67.3, 64.2)),
-    "3": Line(True, "none", True, (49.9, 59.8, 54.9)),
-    "4": Line(True, "none", False, (47.3, 57.9, 52.6)),
-    "5": Line(True, "local", False, (60.4, 66.2, 63.3)),
-    "6": Line(False, "local", True, (53.8, 58.3, 56.1)),
+    "1": Line("FF-GM + PF-LM + PFP", (65.9, 72.3, 69.1)),
+    "2": Line("FF-GM + PF-GM + PFP", (61.2, 67.3, 64.2)),
+    "3": Line("FF-GM + PFP", (49.9, 59.8, 54.9)),
+    "4": Line("FF-GM", (47.3, 57.9, 52.6)),
+    "5": Line("FF-GM + PF-LM", (60.4, 66.2, 63.3)),
+    "6": Line("PF-LM + PFP", (53.8, 58.3, 56.1)),
 }
 
 
 def main(argv: list[str]) -> None:
     """Trains and scores missing lines and seeds, updating table and plot after each."""
     del argv
-    unknown = set(_LINES.value) - set(LINES)
-    if unknown:
-        raise InputError(f"--lines: expected some of {','.join(LINES)}, found {min(unknown)!r}")
+    datasets.check_names("--lines", _LINES.value, list(LINES))
     if not _LINES.value or not _SEEDS.value:
         raise InputError("--lines and --seeds: expected at least one each, found none")
     for seed in _SEEDS.value:
@@ -123,12 +114,12 @@ def main(argv: list[str]) -> None:
         raise InputError("expected --output_dir and --gin_file, the recipe to train with")
     from feelvos_tf import configurables  # noqa: F401
 
-    _check_evaluation_file()
+    bound = _bound()
     _DATASET.choice().list_sequences()
     plotting.pyplot()  # If it is not installed, fail before the first training run.
     folder = pathlib.Path(_OUTPUT_DIR.value)
     scores = _read_scores(folder)
-    _keep_settings(folder)
+    _keep_settings(folder, _settings(bound))
     for seed in _SEEDS.value:
         for number in _LINES.value:
             if not any(row["line"] == number and row["seed"] == seed for row in scores):
@@ -138,26 +129,30 @@ def main(argv: list[str]) -> None:
     print((folder / "table6.md").read_text())
 
 
-def _check_evaluation_file() -> None:
-    """Raises InputError, before any training, if the scored network would be a different one."""
-    if not _EVALUATION_GIN_FILE.value:
-        return
-    branches = []
-    for files in (_GIN_FILE.value, [*_GIN_FILE.value, _EVALUATION_GIN_FILE.value]):
-        gin.clear_config()
-        gin_settings.parse(files, _GIN_PARAM.value)
-        rates = gin.query_parameter(_RATES) if gin_settings.is_bound(_RATES) else ()
-        branches.append(len(rates))
+def _bound() -> dict[str, dict[str, str]]:
+    """Returns the gin settings of "training" and of "scoring", name -> value.
+
+    Raises:
+      InputError: the scored network would be a different one.
+    """
     gin.clear_config()
-    if branches[0] != branches[1]:
+    gin_settings.parse(_GIN_FILE.value, _GIN_PARAM.value)
+    bound = {"training": gin_settings.bound()}
+    # Those of scoring override those of training.
+    gin_settings.parse([_EVALUATION_GIN_FILE.value] if _EVALUATION_GIN_FILE.value else [], [])
+    bound["scoring"] = gin_settings.bound()
+    gin.clear_config()
+    trained, scored = (len(ast.literal_eval(each.get(_RATES, "()"))) for each in bound.values())
+    if trained != scored:
         raise InputError(
-            f"--evaluation_gin_file: expected settings for a network of {branches[0]} dilated "
-            f"branches, as it is trained, found {_EVALUATION_GIN_FILE.value} for {branches[1]}; "
+            f"--evaluation_gin_file: expected settings for a network of {trained} dilated "
+            f"branches, as it is trained, found {_EVALUATION_GIN_FILE.value} for {scored}; "
             "--evaluation_gin_file= (empty) scores with the training's settings"
         )
+    return bound
 
 
-def _keep_settings(folder: pathlib.Path) -> None:
+def _keep_settings(folder: pathlib.Path, now: dict[str, Any]) -> None:
     """Writes the settings of the results to settings.json.
 
     Raises:
@@ -165,51 +160,36 @@ def _keep_settings(folder: pathlib.Path) -> None:
     """
     path = folder / "settings.json"
     # The settings of a command that ended before its first checkpoint may be corrected.
-    has_results = (folder / "scores.csv").exists() or any(folder.glob("runs/*/ckpt-*.index"))
-    now = _settings()
-    if has_results:
+    if (folder / "scores.csv").exists() or any(folder.glob("runs/*/ckpt-*.index")):
         what = "the settings of the results in this folder, as written by tools/table6.py"
         before = whole_files.read_json(path, what)
         if not isinstance(before, dict):
             raise InputError(f"{path}: expected {what}, found other JSON")
         for name in {**now, **before}:
             if now.get(name) != before.get(name):
-                # "LearningRate.base in training" -> "LearningRate.base = 0.1 in training"
-                setting, *program = name.partition(" ")
                 raise InputError(
-                    f"{path}: expected results of {setting} = {_shown(now.get(name))}"
-                    f"{''.join(program)}, found {_shown(before.get(name))}; use another "
-                    "--output_dir or the settings of those results"
+                    f"{path}: expected results of {name} = {now.get(name)}, found "
+                    f"{before.get(name)}; use another --output_dir or the settings of those results"
                 )
     with atomic_files.replacing(path) as temporary:
         temporary.write_text(json.dumps(now, indent=1) + "\n")
 
 
-def _settings() -> dict[str, Any]:
+def _settings(bound: dict[str, dict[str, str]]) -> dict[str, Any]:
     """Returns all settings but lines and seeds, by name; values are as read from JSON."""
     chosen = dataclasses.asdict(_DATASET.choice())
     chosen["dataset_root"] = str(pathlib.Path(chosen.pop("root")).resolve())
     chosen.update(steps=_STEPS.value, inference_size=_INFERENCE_SIZE.value)
     settings = {f"--{name}": value for name, value in chosen.items()}
-    scoring = [_EVALUATION_GIN_FILE.value] if _EVALUATION_GIN_FILE.value else []
-    gin.clear_config()
-    # The settings of scoring override those of training.
-    programs = {"training": (_GIN_FILE.value, _GIN_PARAM.value), "scoring": (scoring, [])}
-    for program, given in programs.items():
-        gin_settings.parse(*given)
-        settings |= {f"{name} in {program}": value for name, value in gin_settings.bound().items()}
-    gin.clear_config()
+    for program, values in bound.items():
+        settings |= {f"{name} in {program}": value for name, value in values.items()}
     return settings
-
-
-def _shown(value: Any) -> str:
-    return "none" if value is None else str(value)
 
 
 def _train_and_score(folder: pathlib.Path, number: str, seed: str) -> dict[str, str]:
     """Returns the scores of one training run, which is resumed if it was interrupted."""
     run = folder / "runs" / f"line{number}_seed{seed}"
-    print(f"== line {number}, seed {seed}: {LINES[number].cues()}", flush=True)
+    print(f"== line {number}, seed {seed}: {LINES[number].cues}", flush=True)
     settings = [
         *_GIN_PARAM.value,
         *LINES[number].bindings(),
@@ -231,8 +211,7 @@ def _train_and_score(folder: pathlib.Path, number: str, seed: str) -> dict[str, 
         arguments.append(f"--gin_file={_EVALUATION_GIN_FILE.value}")
     arguments += [f"--gin_param={setting}" for setting in LINES[number].evaluation()]
     printed = _run("evaluate", f"--model_dir={run}", "--once", *arguments)
-    j, f, mean = _SCORE.search(printed).groups()
-    row = (number, seed, str(_STEPS.value), j, f, mean)
+    row = (number, seed, str(_STEPS.value), *_SCORE.search(printed).groups())
     return dict(zip(_COLUMNS, row))
 
 
@@ -278,16 +257,10 @@ def _write(folder: pathlib.Path, scores: list[dict[str, str]]) -> None:
 
 def _by_line(scores: list[dict[str, str]], column: str = "J&F") -> dict[str, list[float]]:
     """Returns line -> a measure of each seed, in percent."""
-    return {
-        number: [100 * float(row[column]) for row in scores if row["line"] == number]
-        for number in LINES
-        if any(row["line"] == number for row in scores)
-    }
-
-
-def _means(scores: list[dict[str, str]], column: str) -> dict[str, float]:
-    """Returns line -> the mean of a measure over the seeds, in percent."""
-    return {n: sum(values) / len(values) for n, values in _by_line(scores, column).items()}
+    values = {number: [] for number in LINES}
+    for row in scores:
+        values[row["line"]].append(100 * float(row[column]))
+    return {number: found for number, found in values.items() if found}
 
 
 def table(scores: list[dict[str, str]]) -> str:
@@ -297,15 +270,16 @@ def table(scores: list[dict[str, str]]) -> str:
         "| J in the paper | F | J&F | below line 1 |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    j, f, mean = (_means(scores, column) for column in ("J", "F", "J&F"))
-    for number, values in _by_line(scores).items():
-        line = LINES[number]
+    j, f, both = (_by_line(scores, column) for column in ("J", "F", "J&F"))
+    for number, values in both.items():
+        line, mean = LINES[number], statistics.fmean(values)
         seeds = ", ".join(f"{value:.1f}" for value in values)
-        drop = f"{mean['1'] - mean[number]:.1f}" if "1" in mean else ""
+        drop = f"{statistics.fmean(both['1']) - mean:.1f}" if "1" in both else ""
         paper = " | ".join(map(str, line.paper))
         lines.append(
-            f"| {number} | {line.cues()} | {j[number]:.1f} | {f[number]:.1f} | {mean[number]:.1f} "
-            f"| {seeds} | {drop} | {paper} | {LINES['1'].paper[-1] - line.paper[-1]:.1f} |"
+            f"| {number} | {line.cues} | {statistics.fmean(j[number]):.1f} "
+            f"| {statistics.fmean(f[number]):.1f} | {mean:.1f} | {seeds} | {drop} "
+            f"| {paper} | {LINES['1'].paper[-1] - line.paper[-1]:.1f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -316,11 +290,10 @@ def draw(scores: list[dict[str, str]], path: pathlib.Path) -> None:
     figure, axes = pyplot.subplots(figsize=(8, 3.6), layout="constrained")
     by_line = _by_line(scores)
     for place, (number, values) in enumerate(by_line.items()):
-        mean = sum(values) / len(values)
-        ours = axes.bar(place - 0.2, mean, 0.38, color="tab:blue")
+        ours = axes.bar(place - 0.2, statistics.fmean(values), 0.38, color="tab:blue")
         axes.plot([place - 0.2] * len(values), values, "o", color="black", markersize=4)
         paper = axes.bar(place + 0.2, LINES[number].paper[-1], 0.38, color="lightgray")
-    names = [f"{number}\n{LINES[number].cues()}".replace(" + ", "\n") for number in by_line]
+    names = [f"{number}\n{LINES[number].cues}".replace(" + ", "\n") for number in by_line]
     axes.set_xticks(range(len(names)), names)
     axes.set_ylabel("J&F in percent")
     titles = ["here (dots: seeds)", "paper, DAVIS 2017"]

@@ -14,6 +14,7 @@ from feelvos_tf.models.feelvos import Feelvos
 
 ROOT = gin_settings.PROJECT_ROOT
 PROGRAM = ROOT / "tools/table6.py"
+MODEL = "gin_configs/models/mobilenet_v2.gin"
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_the_lines_differ_only_in_the_three_cues(table6):
         gin.clear_config()
         bindings = table6.LINES[number].bindings()
         assert len(bindings) == 3
-        gin_settings.parse(["gin_configs/models/mobilenet_v2.gin"], bindings)
+        gin_settings.parse([MODEL], bindings)
         model = Feelvos()
         assert cues == (
             model.first_frame_matching,
@@ -134,12 +135,12 @@ def test_results_of_another_experiment_are_refused_with_the_setting_that_differs
     before = (folder / "scores.csv").read_bytes()
     for other, difference in (
         ("--steps=6", "--steps = 6, found 5"),
-        ("--gin_param=TripletLoss.weight = 2.0", "TripletLoss.weight = 2.0 in training, found 1.0"),
-        (f"--gin_file={recipe}", "LearningRate.base = 0.5 in training, found none"),
-        (f"--evaluation_gin_file={recipe}", "atrous_rates = .* in scoring, found .12, 24, 36"),
+        ("--gin_param=TripletLoss.weight = 2.0", "TripletLoss.weight in training = 2.0, found 1.0"),
+        (f"--gin_file={recipe}", "LearningRate.base in training = 0.5, found None"),
+        (f"--evaluation_gin_file={recipe}", "atrous_rates in scoring = .*, found .12, 24, 36"),
         (f"--dataset_root={shutil.copytree(ROOT / 'testdata', tmp_path / 'b')}", "--dataset_root"),
         ("--split=train", "--split = train, found val"),
-        ("--sequences=koi-pond", r"--sequences = \['koi-pond'\], found none"),
+        ("--sequences=koi-pond", r"--sequences = \['koi-pond'\], found None"),
         ("--inference_size=128", "--inference_size = 128, found 96"),
     ):
         command_line(table6, [*arguments, other, "--seeds=2"])
@@ -185,16 +186,12 @@ def test_a_deleted_table_is_written_again(table6, tmp_path, calls, capsys):
 
 
 def test_scoring_another_network_is_refused_before_the_first_training(table6, tmp_path):
-    command_line(
-        table6,
-        [
-            f"--output_dir={tmp_path}",
-            "--gin_file=gin_configs/train/small_model_1_frozen.gin",
-            *("--gin_param=stills_records = ''", "--gin_param=davis_2016_records = ''"),
-        ],
-    )
-    with pytest.raises(InputError, match="of 0 dilated branches, as it is trained, found .* for 3"):
-        table6.main(["table6"])
+    small = ["--gin_file=gin_configs/train/small_model_1_frozen.gin"]
+    small += ["--gin_param=stills_records = ''", "--gin_param=davis_2016_records = ''"]
+    for recipe in (small, [f"--gin_file={MODEL}", "--gin_param=atrous_rates = ()"]):
+        command_line(table6, [f"--output_dir={tmp_path}", *recipe])
+        with pytest.raises(InputError, match="of 0 dilated branches, as it is .* found .* for 3"):
+            table6.main(["table6"])
 
 
 def command_line(table6, arguments):
@@ -207,7 +204,7 @@ def command_line(table6, arguments):
 def test_missing_and_unknown_flags_are_named(tmp_path):
     for arguments, sentence in (
         ((), "expected --output_dir and --gin_file"),
-        (("--lines=1,7",), "--lines: expected some of 1,2,3,4,5,6, found '7'"),
+        (("--lines=1,7",), "--lines: expected some of 1, 2, 3, 4, 5, 6, found '7'"),
         (("--seeds=1,a",), "--seeds: expected whole numbers, found 'a'"),
         (("--lines=",), "--lines and --seeds: expected at least one each"),
     ):

@@ -39,6 +39,12 @@ def check_is_file(path: str | os.PathLike[str], what: str) -> None:
         raise InputError(f"{path}: expected {what}, found {kind}")
 
 
+def check_is_folder(path: str | os.PathLike[str], what: str) -> None:
+    """Raises InputError unless `path` is a folder, described by `what`, e.g. "a data set"."""
+    if not os.path.isdir(path):
+        raise InputError(f"{path}: expected {what}, found no such folder")
+
+
 def read_bytes(path: str | os.PathLike[str], what: str, max_bytes: int) -> bytes:
     """Returns the contents of a file of at most `max_bytes`."""
     check_is_file(path, what)

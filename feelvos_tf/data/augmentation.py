@@ -16,8 +16,6 @@ from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 MEAN_PIXEL = 127.5
 """Value of image padding: becomes 0 in the network, whose input is 2 / 255 * x - 1."""
 
-_ID_COUNT = 256
-
 
 class Augmentation(NamedTuple):
     """Random choices for one frame, or for several that stay aligned.
@@ -171,7 +169,7 @@ def reference_ids(reference: tf.Tensor, output_stride: int) -> tuple[tf.Tensor, 
     """
     size = [scale_dimension(dim, 1.0 / output_stride) for dim in reference.shape]
     downsampled = resize_nearest(reference[None], size)
-    counts = tf.math.bincount(tf.cast(downsampled, tf.int32), minlength=_ID_COUNT)[:VOID]
+    counts = tf.math.bincount(tf.cast(downsampled, tf.int32), minlength=VOID + 1)[:VOID]
     ids = tf.where(counts > 0)[:, 0]
     return tf.cast(ids, tf.int32), tf.gather(counts, ids)
 
@@ -187,7 +185,7 @@ def remap_labels(labels: tf.Tensor, ids: tf.Tensor) -> tf.Tensor:
       labels: object ids, any integer dtype, values 0..255.
       ids: int32 [objects] from `reference_ids`.
     """
-    table = tf.tensor_scatter_nd_update(tf.zeros([_ID_COUNT], tf.int32), [[VOID]], [VOID])
+    table = tf.tensor_scatter_nd_update(tf.zeros([VOID + 1], tf.int32), [[VOID]], [VOID])
     table = tf.tensor_scatter_nd_update(table, ids[:, None], tf.range(tf.size(ids)))
     return tf.gather(table, tf.cast(labels, tf.int32))
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError, first_line
-from feelvos_tf.data import record_offsets, tfrecords
+from feelvos_tf.data import tfrecords
 
 ERROR_MARK = "training data: "
 """Marks the pipeline's own errors within TensorFlow's messages."""
@@ -29,12 +29,12 @@ class CorruptRecordLog:
     def __init__(self, limit: int):
         """Allows `limit` corrupt records; 0 allows none."""
         self._limit = limit
-        self._known: dict[tuple[bytes, int], str] = {}
-        self._end: str | None = None
+        self._known: set[object] = set()
+        self._end = ""
         self._lock = threading.Lock()
 
-    def report(self, is_corrupt: tf.Tensor, paths: tf.Tensor, offsets: tf.Tensor) -> tf.Operation:
-        """Returns an operation that reports the corrupt one of several records; fails at too many.
+    def report(self, is_corrupt: tf.Tensor, paths: tf.Tensor, offsets: tf.Tensor) -> None:
+        """Reports the corrupt one of several records when run; fails at too many.
 
         Args:
           is_corrupt: bool [], whether one of the records is corrupt.
@@ -46,7 +46,7 @@ class CorruptRecordLog:
             return tf.ensure_shape(tf.numpy_function(self._note, [paths, offsets], tf.string), [])
 
         verdict = tf.cond(is_corrupt, find, lambda: tf.constant(""))
-        return tf.debugging.Assert(verdict == "", [verdict])
+        tf.debugging.Assert(verdict == "", [verdict])
 
     def note_end(self, sentence: str) -> None:
         """Counts a record with a corrupt length, or inside which its file ends.
@@ -55,33 +55,31 @@ class CorruptRecordLog:
           InputError: this is one corrupt record too many.
         """
         with self._lock:
-            self._known[sentence.encode(), 0] = sentence
-        if len(self._known) > self._limit:
-            raise InputError(sentence + self._advice())
-        self._print(sentence)
+            error = self._count(sentence, sentence)
+        if error:
+            raise InputError(error)
 
     def _note(self, paths: np.ndarray, offsets: np.ndarray) -> bytes:
         """Reports the corrupt record; returns the error that stops training, empty if none."""
         records = list(zip(paths.tolist(), offsets.tolist()))
         with self._lock:
-            if self._end is None and not any(record in self._known for record in records):
-                record, sentence = _first_corrupt(records)
-                self._known[record] = sentence
-                if len(self._known) > self._limit:
-                    self._end = f"{ERROR_MARK}{sentence}{self._advice()}"
-                else:
-                    self._print(sentence)
+            if not self._end and self._known.isdisjoint(records):
+                error = self._count(*_first_corrupt(records))
+                self._end = f"{ERROR_MARK}{error}" if error else ""
             # All clips in progress must fail: any of them may be the one consumed first.
-            return (self._end or "").encode()
+            return self._end.encode()
 
-    def _print(self, sentence: str) -> None:
-        count = f"({len(self._known)} corrupt of at most {self._limit})"
-        print(f"skipped: {sentence} {count}", file=sys.stderr, flush=True)
-
-    def _advice(self) -> str:
+    def _count(self, record: object, sentence: str) -> str | None:
+        """Reports another corrupt record; returns the error instead if it is one too many."""
+        self._known.add(record)
+        if len(self._known) <= self._limit:
+            count = f"({len(self._known)} corrupt of at most {self._limit})"
+            print(f"skipped: {sentence} {count}", file=sys.stderr, flush=True)
+            return None
+        setting = "training_dataset.max_corrupt_records"
         if self._limit:
-            return f"; more than training_dataset.max_corrupt_records = {self._limit} are corrupt"
-        return "; training_dataset.max_corrupt_records = 1 or more would skip it"
+            return f"{sentence}; more than {setting} = {self._limit} are corrupt"
+        return f"{sentence}; {setting} = 1 or more would skip it"
 
 
 @contextlib.contextmanager
@@ -106,31 +104,18 @@ def check_file(path: Path) -> None:
     Raises:
       InputError: a record or frame cannot be read; the first one is named.
     """
-    for number, offset in enumerate(record_offsets.record_offsets(path), start=1):
-        sentence = _describe(str(path), number, offset)
-        if sentence:
-            raise InputError(sentence)
-
-
-def _describe(path: str, number: int, offset: int) -> str | None:
-    """Returns a message on what is corrupt in record `number`, None if nothing is."""
-    try:
-        start = tf.constant(offset, tf.int64)
-        _check_record(path, number, tfrecords.read_record(tf.constant(path), start))
-    except InputError as error:
-        return str(error)
-    except tf.errors.OpError as error:
-        return f"{path}: record {number} is corrupt ({first_line(error)})"
-    return None
+    for number, offset in enumerate(tfrecords.record_offsets(path), start=1):
+        _check_record(str(path), number, offset)
 
 
 def _first_corrupt(records: list[tuple[bytes, int]]) -> tuple[tuple[bytes, int], str]:
     """Returns the first corrupt record, and a message on what is corrupt."""
     for path, offset in records:
-        offsets = record_offsets.record_offsets(Path(path.decode()), lambda _: None)
-        sentence = _describe(path.decode(), offsets.index(offset) + 1, offset)
-        if sentence:
-            return (path, offset), sentence
+        offsets = tfrecords.record_offsets(Path(path.decode()), lambda _: None)
+        try:
+            _check_record(path.decode(), offsets.index(offset) + 1, offset)
+        except InputError as error:
+            return (path, offset), str(error)
     path, offset = records[0]
     return records[0], (
         f"{path.decode()}: the record at byte {offset} yields no clip, although all its frames can "
@@ -138,9 +123,13 @@ def _first_corrupt(records: list[tuple[bytes, int]]) -> tuple[tuple[bytes, int],
     )
 
 
-def _check_record(path: str, number: int, serialized: tf.Tensor) -> None:
-    """Raises InputError naming the first frame of a record that cannot be used."""
-    video = tfrecords.parse(serialized)
+def _check_record(path: str, number: int, offset: int) -> None:
+    """Raises InputError if a record or one of its frames cannot be used; the first is named."""
+    try:
+        start = tf.constant(offset, tf.int64)
+        video = tfrecords.parse(tfrecords.read_record(tf.constant(path), start))
+    except tf.errors.OpError as error:
+        raise InputError(f"{path}: record {number} is corrupt ({first_line(error)})") from error
     name = f"video {video.video_id.numpy().decode()!r} (record {number})"
     if len(video.images) != len(video.masks):
         raise InputError(
@@ -149,7 +138,7 @@ def _check_record(path: str, number: int, serialized: tf.Tensor) -> None:
     for frame, (image, mask) in enumerate(zip(video.images, video.masks)):
         try:
             tfrecords.decode_frame(image, mask)
-        except tf.errors.InvalidArgumentError as error:
+        except tf.errors.OpError as error:
             reason = first_line(error)
             raise InputError(
                 f"{path}: frame {frame} of {name} cannot be read ({reason})"

@@ -15,6 +15,7 @@ from typing import Any
 
 from absl import flags
 
+from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
 from feelvos_tf.data.tfds import prepared
@@ -24,15 +25,7 @@ DATASETS_BY_YEAR = {"2016": "davis_2016", "2017": "davis_2017"}
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """The part of a data set that a user chose.
-
-    Attributes:
-      root: the data set's folder, see `feelvos_tf.data.datasets`; None if not given.
-      dataset: one of `datasets.DATASETS`.
-      split: name of the list of sequences.
-      resolution: folder below `JPEGImages` and `Annotations`; DAVIS only.
-      sequences: names to keep; None keeps all.
-    """
+    """The part of a data set that a user chose: arguments of `datasets.list_sequences`."""
 
     root: str | None = None
     dataset: str = "davis_2017"
@@ -50,11 +43,7 @@ class Choice:
         return datasets.list_sequences(*dataclasses.astuple(self), require_masks)
 
     def given_root(self) -> str:
-        """Returns the root.
-
-        Raises:
-          InputError: it was not given.
-        """
+        """Returns the root. Raises InputError if it was not given."""
         if self.root is None:
             raise InputError("expected --dataset_root, the folder of a data set, found none")
         return self.root
@@ -63,13 +52,13 @@ class Choice:
 class DatasetFlags:
     """The flags of one program, from `define`."""
 
-    def __init__(self, holders: dict[str, flags.FlagHolder], defaults: Choice):
+    def __init__(self, holders: list[flags.FlagHolder], defaults: Choice):
         self._holders = holders
         self._defaults = defaults
 
     def names(self) -> list[str]:
         """Returns the names of the flags."""
-        return [holder.name for holder in self._holders.values()]
+        return [holder.name for holder in self._holders]
 
     def choice(self) -> Choice:
         """Returns the choice on the command line, with the program's defaults for the rest.
@@ -85,33 +74,26 @@ class DatasetFlags:
         Raises:
           InputError: the flags contradict each other.
         """
-        values = {name: holder.value for name, holder in self._holders.items()}
-        year = values.pop("year")
-        if year is not None:
-            of_year = DATASETS_BY_YEAR[year]
-            if values["dataset"] not in (None, of_year):
-                raise InputError(
-                    f"--year={year}: expected --dataset={of_year} or none, found "
-                    f"{values['dataset']}"
-                )
-            values["dataset"] = of_year
+        values = {holder.name: holder.value for holder in self._holders}
         given = {name: value for name, value in values.items() if value not in (None, [])}
+        implied = {}
+        if "dataset_root" in given:
+            given["root"] = given.pop("dataset_root")
+        if "year" in given:
+            year = given.pop("year")
+            implied[f"--year={year}"] = DATASETS_BY_YEAR[year]
         if prepared.is_prepared(given.get("root", "")):
-            given.update(_unpacked(given["root"], given.get("split", self._defaults.split)))
-            if values["dataset"] not in (None, given["dataset"]):
+            pattern, split = given["root"], given.get("split", self._defaults.split)
+            given.update(
+                root=str(prepared.folder_of(pattern, split)), split=split, resolution="480p"
+            )
+            implied[f"--dataset_root={pattern}"] = "davis_2017"
+        for flag, dataset in implied.items():
+            if given.setdefault("dataset", dataset) != dataset:
                 raise InputError(
-                    f"--dataset_root={values['root']}: unpacked as DAVIS 2017, expected no other "
-                    f"--dataset or --year, found {values['dataset']}"
+                    f"{flag}: expected --dataset={dataset} or none, found {given['dataset']}"
                 )
         return given
-
-
-def _unpacked(pattern: str, split: str) -> dict[str, str]:
-    """Returns the fields of `Choice` for videos that TensorFlow Datasets has prepared."""
-    from feelvos_tf.data.tfds import unpacked
-
-    root = str(unpacked.folder_of(pattern, split))
-    return {"root": root, "dataset": "davis_2017", "split": split, "resolution": "480p"}
 
 
 def define(
@@ -130,37 +112,25 @@ def define(
       otherwise: shown as every flag's default, for a program whose defaults are not `Choice`'s.
       more_datasets: further values of --dataset, whose files the program lists itself.
     """
-    own = {"flag_values": flag_values}
 
     def default(value: str) -> str:
         return f"by default {otherwise or value}"
 
-    holders = {
-        "root": flags.DEFINE_string(
-            "dataset_root",
-            None,
-            f"{root_help.rstrip('.')}, or videos of TensorFlow Datasets: tfds:davis/480p.",
-            **own,
+    kinds = [*datasets.DATASETS, *more_datasets]
+    group = cli.FlagGroup(flag_values)
+    root_help = root_help.rstrip(".")
+    holders = [
+        group.string(
+            "dataset_root", f"{root_help}, or videos of TensorFlow Datasets: tfds:davis/480p."
         ),
-        "year": flags.DEFINE_enum(
-            "year", None, list(DATASETS_BY_YEAR), f"Year of DAVIS; {default('2017')}.", **own
+        group.enum("year", f"Year of DAVIS; {default('2017')}.", enum_values=[*DATASETS_BY_YEAR]),
+        group.enum(
+            "dataset", f"Kind of data set; {default('DAVIS of --year')}.", enum_values=kinds
         ),
-        "dataset": flags.DEFINE_enum(
-            "dataset",
-            None,
-            [*datasets.DATASETS, *more_datasets],
-            f"Kind of data set; {default('DAVIS of --year')}.",
-            **own,
+        group.string("split", f"List of sequences; {default(split)}."),
+        group.string(
+            "resolution", f"Folder of DAVIS below JPEGImages and Annotations; {default('480p')}."
         ),
-        "split": flags.DEFINE_string("split", None, f"List of sequences; {default(split)}.", **own),
-        "resolution": flags.DEFINE_string(
-            "resolution",
-            None,
-            f"Folder of DAVIS below JPEGImages and Annotations; {default('480p')}.",
-            **own,
-        ),
-        "sequences": flags.DEFINE_list(
-            "sequences", None, f"Sequences of the split, e.g. bear,boat; {default('all')}.", **own
-        ),
-    }
+        group.comma_list("sequences", f"Sequences of the split, e.g. bear,boat; {default('all')}."),
+    ]
     return DatasetFlags(holders, Choice(split=split))

@@ -17,17 +17,17 @@ None for the others. YouTube-Objects is not published in such a layout; convert 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from feelvos_tf.core import whole_files
+from feelvos_tf.core import settings, whole_files
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures
 
-MASK_REQUIREMENTS = ("all", "first", "none")
+MaskRequirement = Literal["all", "first", "none"]
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def list_sequences(
     split: str = "val",
     resolution: str = "480p",
     sequences: Iterable[str] | None = None,
-    require_masks: str = "all",
+    require_masks: MaskRequirement = "all",
     require_frames: bool = True,
 ) -> list[VideoFiles]:
     """Returns the files of every sequence of a split, in the order of its list.
@@ -118,28 +118,32 @@ def list_sequences(
     Raises:
       InputError: a folder, list, sequence, frame or required mask is missing.
     """
-    if dataset not in DATASETS:
-        raise InputError(f"unknown data set {dataset!r}: expected one of {', '.join(DATASETS)}")
-    if require_masks not in MASK_REQUIREMENTS:
-        raise InputError(
-            f"unknown mask requirement {require_masks!r}: expected one of "
-            f"{', '.join(MASK_REQUIREMENTS)}"
-        )
+    settings.check("dataset", Literal[tuple(DATASETS)], dataset)
+    settings.check("require_masks", MaskRequirement, require_masks)
     layout = DATASETS[dataset]
-    root = _folder(Path(root), "data root")
-    base = _split_folder(root, split, layout)
+    root = Path(root)
+    whole_files.check_is_folder(root, "a data set")
+    base = root
+    if layout.has_split_folders:
+        base /= "valid" if split == "val" and not (root / "val").is_dir() else split
+        whole_files.check_is_folder(base, f"the split {base.name!r}")
     subfolder = resolution if layout.has_resolutions else ""
     annotations = base / "Annotations" / subfolder
     images = base / "JPEGImages" / subfolder
     if not require_frames and not images.is_dir():
         images = annotations
-    _folder(images, f"{'mask' if images == annotations else 'image'} folder of {dataset}")
+    whole_files.check_is_folder(images, f"a folder of {dataset}")
     names = _split_names(images, _split_file(root, split, resolution, layout))
     if sequences is not None:
-        names = _selected(names, list(sequences), split)
+        wanted = list(sequences)
+        check_names(f"sequences of the split {split!r}", wanted, names)
+        names = [name for name in names if name in wanted]
     appearances = _read_meta(base / layout.meta_file) if layout.meta_file else {}
     return [
-        _sequence(name, images, annotations, layout, require_masks, appearances.get(name, {}))
+        _with_objects(
+            in_folders(images / name, annotations / name, layout, require_masks),
+            appearances.get(name, {}),
+        )
         for name in names
     ]
 
@@ -155,15 +159,6 @@ def with_masks_alone(video: VideoFiles) -> VideoFiles:
         raise InputError(f"{video.name}: expected masks to train on, found none")
     frames, masks = zip(*pairs)
     return replace(video, frames=frames, masks=masks, object_frames={})
-
-
-def _split_folder(root: Path, split: str, layout: DatasetLayout) -> Path:
-    """Returns the folder that holds `JPEGImages`."""
-    if not layout.has_split_folders:
-        return root
-    if split == "val" and not (root / split).is_dir():
-        split = "valid"
-    return _folder(root / split, f"folder of the split {split!r}")
 
 
 def _split_names(images: Path, split_file: Path | None) -> list[str]:
@@ -209,49 +204,43 @@ def _name_in_line(line: str) -> str:
     return line.split()[0].split("/")[-2] if "/" in line else line.strip()
 
 
-def _selected(names: list[str], wanted: list[str], split: str) -> list[str]:
-    """Returns the wanted names in the split's order."""
-    for name in wanted:
-        if name not in names:
-            raise InputError(f"sequence {name!r} is not in the split {split!r}: {', '.join(names)}")
-    return [name for name in names if name in wanted]
+def check_names(what: str, names: Iterable[str], known: Sequence[str]) -> None:
+    """Raises InputError if a name, described by `what`, is not known: a typo."""
+    for name in names:
+        if name not in known:
+            raise InputError(f"{what}: expected some of {', '.join(known)}, found {name!r}")
 
 
-def _sequence(
-    name: str,
+def in_folders(
     images: Path,
     annotations: Path,
-    layout: DatasetLayout,
-    require_masks: str,
-    appearances: dict[int, list[str]],
+    layout: DatasetLayout = DatasetLayout(),
+    require_masks: MaskRequirement = "all",
 ) -> VideoFiles:
-    """Returns one sequence after checking that it has the required masks."""
+    """Returns the video whose frames and masks lie directly in two folders, or in one.
+
+    Raises:
+      InputError: there is no frame, a required mask is missing, or a mask has no frame.
+    """
     suffixes = (".png",) if images == annotations else (".jpg", ".jpeg")
-    frames = visible_files(images / name, suffixes)
+    frames = _visible_files(images, suffixes)
     if not frames:
-        raise InputError(f"{images / name} holds no {suffixes[0]} frame")
-    by_stem = {path.stem: path for path in visible_files(annotations / name, (".png",))}
+        raise InputError(f"{images} holds no {suffixes[0]} frame")
+    by_stem = {path.stem: path for path in _visible_files(annotations, (".png",))}
     if layout.begins_at_first_mask and by_stem:
         first = pictures.natural_key(next(iter(by_stem.values())))
         frames = [frame for frame in frames if pictures.natural_key(frame) >= first]
     stems = [frame.stem for frame in frames]
-    missing = [stem for stem in stems if stem not in by_stem]
+    with_mask = {"all": stems, "first": stems[:1], "none": []}[require_masks]
+    missing = [stem for stem in with_mask if stem not in by_stem]
     surplus = sorted(set(by_stem) - set(stems))
-    counts = f"{len(stems)} images in {images / name}, {len(by_stem)} masks in {annotations / name}"
+    counts = f"{len(stems)} images in {images}, {len(by_stem)} masks in {annotations}"
     if surplus:
-        raise InputError(f"{name}: mask {surplus[0]}.png has no image ({counts})")
-    if missing and require_masks == "all":
-        raise InputError(f"{name}: frame {missing[0]} has no mask ({counts})")
-    if stems[0] in missing and require_masks == "first":
-        path = annotations / name / stems[0]
-        raise InputError(f"{name}: the first frame needs a mask, {path}.png")
-    return VideoFiles(
-        name=name,
-        frames=tuple(frames),
-        masks=tuple(map(by_stem.get, stems)),
-        binary_masks=layout.binary_masks,
-        object_frames=_positions(appearances, frames, name),
-    )
+        raise InputError(f"{images.name}: mask {surplus[0]}.png has no image ({counts})")
+    if missing:
+        raise InputError(f"{images.name}: frame {missing[0]} has no mask ({counts})")
+    masks = tuple(map(by_stem.get, stems))
+    return VideoFiles(images.name, tuple(frames), masks, layout.binary_masks)
 
 
 def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
@@ -263,20 +252,13 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
         videos = whole_files.read_json(path, what)["videos"]
         return {
             name: {
-                _object_id(key): list(map(_stem, entry["frames"]))
+                _object_id(key): list(map(str, entry["frames"]))
                 for key, entry in video["objects"].items()
             }
             for name, video in videos.items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: expected {what}, found something else ({error!r})") from error
-
-
-def _stem(value: Any) -> str:
-    """Returns the name of a frame. Raises ValueError if it is not a string."""
-    if not isinstance(value, str):
-        raise ValueError(f"expected frame names, found {value!r}")
-    return value
 
 
 def _object_id(text: str) -> int:
@@ -286,36 +268,24 @@ def _object_id(text: str) -> int:
     return int(text)
 
 
-def _positions(
-    appearances: dict[int, list[str]], frames: list[Path], name: str
-) -> dict[int, tuple[int, ...]]:
-    """Returns object id -> ascending positions in `frames`."""
-    position = {frame.stem: index for index, frame in enumerate(frames)}
-    for object_id, stems in appearances.items():
-        if not stems:
-            raise InputError(f"{name}: meta.json lists object {object_id} without any frame")
-        for stem in stems:
-            if stem not in position:
-                raise InputError(
-                    f"{name}: meta.json lists object {object_id} in frame {stem}, which has no "
-                    f"image in {frames[0].parent}"
-                )
-    return {
-        object_id: tuple(sorted(position[stem] for stem in stems))
-        for object_id, stems in sorted(appearances.items())
-    }
+def _with_objects(video: VideoFiles, appearances: dict[int, list[str]]) -> VideoFiles:
+    """Returns the video with the positions of the frames at which each object is listed."""
+    position = {frame.stem: index for index, frame in enumerate(video.frames)}
+    positions = {}
+    for object_id, stems in sorted(appearances.items()):
+        unknown = [stem for stem in stems if stem not in position]
+        if unknown or not stems:
+            raise InputError(
+                f"{video.name}: expected object {object_id} of meta.json in frames of "
+                f"{video.frames[0].parent}, found {unknown[0] if unknown else 'none'}"
+            )
+        positions[object_id] = tuple(sorted(position[stem] for stem in stems))
+    return replace(video, object_frames=positions)
 
 
-def visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def _visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Returns the files with one of the suffixes in natural order; none if there is no folder."""
     if not folder.is_dir():
         return []
     found = (path for path in folder.iterdir() if pictures.is_visible(path, suffixes))
     return pictures.in_natural_order(found)
-
-
-def _folder(path: Path, what: str) -> Path:
-    """Returns `path` after checking that it is a folder."""
-    if not path.is_dir():
-        raise InputError(f"{what} {path} does not exist or is not a folder")
-    return path

@@ -66,18 +66,21 @@ def test_only_the_first_mask_is_needed_for_prediction(tmp_path):
 def test_sequences_without_masks_are_listed_on_request(tmp_path):
     root = _davis(tmp_path, {"a": 2}, {})
     assert datasets.list_sequences(root, require_masks="none")[0].masks == (None, None)
-    with pytest.raises(InputError, match="first frame needs a mask"):
+    with pytest.raises(InputError, match="frame 00000 has no mask .2 images in .*, 0 masks in"):
         datasets.list_sequences(root, require_masks="first")
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dataset": "davis_2018"}, "unknown data set 'davis_2018'"),
+        ({"dataset": "davis_2018"}, "dataset: expected 'davis_2016', .* found 'davis_2018'"),
         ({"split": "train"}, "train.txt does not exist .splits found next to it: val"),
-        ({"resolution": "240p"}, "image folder of davis_2017 .*240p does not exist"),
-        ({"sequences": ["a", "zebra"]}, "'zebra' is not in the split 'val'"),
-        ({"require_masks": "some"}, "unknown mask requirement"),
+        ({"resolution": "240p"}, "240p: expected a folder of davis_2017, found no such"),
+        (
+            {"sequences": ["a", "zebra"]},
+            "sequences of the split 'val': expected some of a, found 'zebra'",
+        ),
+        ({"require_masks": "some"}, "require_masks: expected 'all', 'first' or 'none', found"),
     ],
 )
 def test_invalid_arguments_are_reported(tmp_path, arguments, message):
@@ -87,7 +90,7 @@ def test_invalid_arguments_are_reported(tmp_path, arguments, message):
 
 
 def test_broken_folders_are_reported(tmp_path):
-    with pytest.raises(InputError, match="data root .*nowhere"):
+    with pytest.raises(InputError, match="nowhere: expected a data set, found no such folder"):
         datasets.list_sequences(tmp_path / "nowhere")
     root = _davis(tmp_path / "listed", {"a": 2}, {"a": 2}, split="a\nghost\n")
     with pytest.raises(InputError, match="lists the sequence 'ghost'"):
@@ -119,11 +122,11 @@ def test_youtube_vos_lists_the_frames_of_each_object(tmp_path):
 
 def test_youtube_vos_meta_must_match_the_frames(tmp_path):
     root = _youtube_vos(tmp_path, ["00007"])
-    with pytest.raises(InputError, match="object 2 in frame 00007, which has no image"):
+    with pytest.raises(InputError, match="object 2 of meta.json in frames .*v, found 00007"):
         datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
     objects = {"1": {"frames": []}}
     (root / "valid/meta.json").write_text(json.dumps({"videos": {"v": {"objects": objects}}}))
-    with pytest.raises(InputError, match="v: meta.json lists object 1 without any frame"):
+    with pytest.raises(InputError, match="v: expected object 1 of meta.json .*, found none"):
         datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
     (root / "valid/meta.json").write_text('{"videos": {"v": {"objects": {"1": {}}}}}')
     with pytest.raises(InputError, match="expected a YouTube-VOS meta file"):

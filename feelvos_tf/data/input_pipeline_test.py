@@ -12,13 +12,13 @@ from PIL import Image
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import (
-    clip_source,
     corrupt_records,
     datasets,
     input_pipeline,
     record_shards,
     tfrecords,
 )
+from feelvos_tf.data.input_pipeline import ClipOrder
 from feelvos_tf.data.paper_clips import ClipSettings
 from feelvos_tf.data.scene_composing import MovingScenes
 from feelvos_tf.media import masks
@@ -146,13 +146,16 @@ def test_without_a_seed_every_dataset_draws_its_own(two_videos, monkeypatch):
         log: object
 
         def clip(self, number):
-            return seeds.append(self.seed) or types.SimpleNamespace(_asdict=lambda: {"n": number})
+            sources.append(self)
+            return types.SimpleNamespace(_asdict=lambda: {"n": number})
 
-    seeds = []
+    sources = []
     monkeypatch.setattr(input_pipeline, "ClipSource", Source)
     for seed in (None, None, 7):
         _dataset(two_videos, seed=seed)
-    assert seeds[0] != seeds[1] and seeds[2] == 7
+    assert sources[0].seed != sources[1].seed and sources[2].seed == 7
+    _dataset([two_videos, two_videos])
+    assert sources[3].weights == [0.5, 0.5]
 
 
 def test_a_dataset_can_start_at_any_batch(tmp_path, two_videos):
@@ -172,7 +175,6 @@ def test_data_sets_are_drawn_with_their_probabilities(tmp_path, two_videos):
     batches = _batches(30, [two_videos, other], probabilities=[0.2, 0.8])
     share = np.mean([(batch["video_id"] == b"c").mean() for batch in batches])
     assert 0.7 < share < 0.9
-    assert input_pipeline._checked_probabilities(None, 2) == [0.5, 0.5]
 
 
 def test_fine_tuning_clips_are_different_crops_of_the_first_frame(two_videos):
@@ -242,7 +244,7 @@ def test_short_videos_are_skipped_with_a_reason(tmp_path, capfd):
 
 
 def test_no_usable_clip_is_an_error_not_an_endless_search(tmp_path, two_videos, monkeypatch):
-    monkeypatch.setattr(clip_source, "_MAX_DROPPED_IN_A_ROW", 5)
+    monkeypatch.setattr(input_pipeline, "_MAX_DROPPED_IN_A_ROW", 5)
     short = _records(tmp_path, {"short": 2})
     with (
         pytest.raises(InputError, match="no video in .* has the 3 frames that training needs"),
@@ -329,7 +331,10 @@ def test_other_errors_pass_unchanged():
         ({"flip_probability": 1.5}, "flip_probability: expected float of 0.0 to 1.0, found 1.5"),
         ({"max_frame_gap": 0}, "max_frame_gap: expected int of 1 or more, found 0"),
         ({"first_frame_only": "False"}, "first_frame_only: expected bool, found 'False'"),
-        ({"probabilities": [0.5, 0.5]}, "probabilities: expected 1 numbers (one per data set)"),
+        (
+            {"probabilities": [0.5, 0.5]},
+            "probabilities: expected 1 entries (one per data set), found 2",
+        ),
         ({"first_batch": -1}, "training_dataset.first_batch: expected int of 0 or more, found -1"),
         ({"max_corrupt_records": -1}, "max_corrupt_records: expected int of 0 or more, found -1"),
         ({"pattern": 5}, "records: expected"),
@@ -394,7 +399,7 @@ def test_data_sets_with_and_without_scenes_mix(tmp_path):
 
 def test_a_corrupt_still_is_reported(tmp_path):
     pattern = _records(tmp_path, {"s0": 1}, shards=1)
-    (path,) = set(tfrecords.find_videos(pattern).paths)
+    [(path, _)] = tfrecords.find_videos(pattern)
     with tf.io.TFRecordWriter(path) as writer:
         example = tfrecords._example("s0", [b"no JPEG"], [b"no PNG"], 48, 64)
         writer.write(example.SerializeToString())
@@ -403,3 +408,40 @@ def test_a_corrupt_still_is_reported(tmp_path):
         corrupt_records.readable_errors(),
     ):
         _batches(1, pattern, scenes=[_scenes()])
+
+
+def turns(order: ClipOrder, first: int, count: int) -> np.ndarray:
+    """Returns (data set, video) of consecutive clips, [count, 2]."""
+    numbers = tf.data.Dataset.range(first, first + count)
+    return np.array(list(numbers.map(lambda n: order.turn(n)[:2]).as_numpy_iterator()))
+
+
+def test_every_video_has_one_turn_in_every_round_and_rounds_differ():
+    rounds = turns(ClipOrder([7], [1.0], seed=3), 0, 35)[:, 1].reshape(5, 7)
+    assert (np.sort(rounds, 1) == np.arange(7)).all()
+    assert len({tuple(order) for order in rounds}) > 1
+
+
+def test_the_video_of_a_clip_does_not_depend_on_the_first_clip_read():
+    for order in (ClipOrder([7], [1.0], 3), ClipOrder([7, 5], [0.5, 0.5], 3)):
+        np.testing.assert_array_equal(turns(order, 0, 60)[41:], turns(order, 41, 19))
+
+
+def test_data_sets_get_their_shares_and_videos_equal_turns():
+    found = turns(ClipOrder([3, 4, 2], [0.2, 0.0, 0.8], seed=5), 10_000, 10_000)
+    shares = np.bincount(found[:, 0], minlength=3)
+    assert list(shares) == [2000, 0, 8000]
+    assert list(np.bincount(found[found[:, 0] == 2, 1])) == [4000, 4000]
+    # They are mixed: no long stretch comes from a single data set.
+    assert 10 < (found[:100, 0] == 0).sum() < 35
+
+
+def test_different_seeds_give_different_orders():
+    one, other = (turns(ClipOrder([20], [1.0], seed), 0, 20) for seed in (1, 2))
+    assert (one != other).any()
+
+
+def test_turns_know_whether_they_belong_to_the_first_round():
+    order = ClipOrder([4], [1.0], seed=0)
+    first = [bool(order.turn(tf.constant(n, tf.int64))[2]) for n in range(8)]
+    assert first == [True] * 4 + [False] * 4

@@ -32,8 +32,10 @@ from pathlib import Path
 
 import numpy as np
 
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data.datasets import VideoFiles, visible_files
+from feelvos_tf.data import datasets
+from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.media import given_mask, masks, pictures, soft_edges
 
 _FRAMES, _MASKS = (".jpg", ".jpeg"), (".png",)
@@ -41,6 +43,7 @@ _SHUFFLE_SEED = 0
 _FRAME_WORDS = "frames?|images?|imgs?|jpegimages|jpe?gs?|pictures?|photos?|rgb"
 _MASK_WORDS = "masks?|annotations?|labels?|segmentations?|seg|ground_?truth|gt"
 Parts = tuple[str, ...]
+Folders = dict[Parts, dict[str, Path]]
 
 
 def list_folder(root: str | Path) -> list[VideoFiles]:
@@ -50,8 +53,7 @@ def list_folder(root: str | Path) -> list[VideoFiles]:
       InputError: there are none, or it is unclear which masks belong to a video.
     """
     root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root}: expected a folder of frames and masks, found none")
+    whole_files.check_is_folder(root, "a folder of frames and masks")
     frames, found_masks = _by_folder(root, _FRAMES), _by_folder(root, _MASKS)
     if not frames:
         frames, found_masks = _frames_and_masks(found_masks)
@@ -63,7 +65,9 @@ def list_folder(root: str | Path) -> list[VideoFiles]:
     videos = []
     for parts, files in sorted(frames.items()):
         mask_parts, pairs = _pairs(root, parts, files, found_masks)
-        videos.append(_video(_name(parts, mask_parts) or root.resolve().name, pairs))
+        name = _name(parts, mask_parts) or root.resolve().name
+        images, annotations = zip(*pairs)
+        videos.append(VideoFiles(name, images, annotations, *_kind(annotations)))
     names = [video.name for video in videos]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -80,23 +84,16 @@ def list_stills(root: str | Path) -> list[VideoFiles]:
     Raises:
       InputError: a folder is missing or empty, or an image or mask lacks its partner.
     """
-    images = _by_name(Path(root) / "images", (".jpg", ".jpeg"))
-    masks = _by_name(Path(root) / "masks", (".png",))
-    for found, wanted, what in ((images, masks, "mask"), (masks, images, "image")):
-        alone = sorted(set(found) - set(wanted))
-        if alone:
-            raise InputError(
-                f"{found[alone[0]]} has no {what} of the same name ({len(images)} images in "
-                f"{Path(root) / 'images'}, {len(masks)} masks in {Path(root) / 'masks'})"
-            )
-    names = sorted(images)
-    random.Random(_SHUFFLE_SEED).shuffle(names)
-    return [VideoFiles(name, (images[name],), (masks[name],)) for name in names]
+    found = datasets.in_folders(Path(root) / "images", Path(root) / "masks")
+    stills = [VideoFiles(f.stem, (f,), (mask,)) for f, mask in zip(found.frames, found.masks)]
+    stills.sort(key=lambda still: still.name)
+    random.Random(_SHUFFLE_SEED).shuffle(stills)
+    return stills
 
 
-def _by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Parts, dict[str, Path]]:
+def _by_folder(root: Path, suffixes: tuple[str, ...]) -> Folders:
     """Returns folder (as path parts below `root`) -> stem -> file."""
-    found: dict[Parts, dict[str, Path]] = defaultdict(dict)
+    found: Folders = defaultdict(dict)
     for folder, subfolders, names in os.walk(root, followlinks=True):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for path in (Path(folder, name) for name in sorted(names)):
@@ -105,11 +102,9 @@ def _by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Parts, dict[str, P
     return dict(found)
 
 
-def _frames_and_masks(
-    found: dict[Parts, dict[str, Path]],
-) -> tuple[dict[Parts, dict[str, Path]], dict[Parts, dict[str, Path]]]:
+def _frames_and_masks(found: Folders) -> tuple[Folders, Folders]:
     """Splits .png files into frames and masks: the paths of masks contain a mask word."""
-    split: tuple[dict, dict] = ({}, {})
+    split: tuple[Folders, Folders] = ({}, {})
     for parts, files in found.items():
         for stem, path in files.items():
             is_mask = any(_words(_MASK_WORDS).search(part) for part in (*parts, stem))
@@ -118,7 +113,7 @@ def _frames_and_masks(
 
 
 def _pairs(
-    root: Path, parts: Parts, frames: dict[str, Path], found: dict[Parts, dict[str, Path]]
+    root: Path, parts: Parts, frames: dict[str, Path], found: Folders
 ) -> tuple[Parts, list[tuple[Path, Path]]]:
     """Returns the mask folder that belongs to a frame folder, and (frame, mask) pairs."""
     candidates = {
@@ -178,13 +173,6 @@ def _name(parts: Parts, mask_parts: Parts) -> str:
     return "_".join(filter(None, shared))
 
 
-def _video(name: str, pairs: list[tuple[Path, Path]]) -> VideoFiles:
-    """Returns the video made of (frame, mask) pairs."""
-    frames, chosen = zip(*pairs)
-    is_binary, colors = _kind(chosen)
-    return VideoFiles(name, frames, chosen, is_binary, colors)
-
-
 def _kind(paths: tuple[Path, ...]) -> tuple[bool, dict[masks.Color, int]]:
     """Returns whether the masks hold only 0 and 255, and color -> id if they hold colors."""
     values: set[int] = set()
@@ -207,13 +195,3 @@ def _kind(paths: tuple[Path, ...]) -> tuple[bool, dict[masks.Color, int]]:
     numbers = given_mask.ObjectNumbers()
     gray = {(value, value, value) for value in values}
     return False, {color: numbers.id_of(color) for color in sorted(colors | gray) if any(color)}
-
-
-def _by_name(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
-    """Returns stem -> file for the files with one of the suffixes."""
-    if not folder.is_dir():
-        raise InputError(f"folder of stills {folder} does not exist or is not a folder")
-    found = {path.stem: path for path in visible_files(folder, suffixes)}
-    if not found:
-        raise InputError(f"{folder} holds no {suffixes[0]} file")
-    return found

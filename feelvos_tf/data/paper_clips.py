@@ -92,7 +92,7 @@ class ClipSettings:
 
 
 class TrainingClip(NamedTuple):
-    """Frames of a video: reference, previous, current; then those that follow, if any.
+    """3 + `ClipSettings.rollout_steps` frames: reference, previous, current, those that follow.
 
     Attributes:
       images: float32 [frames, crop height, crop width, 3], RGB 0..255, padding 127.5.

@@ -5,8 +5,6 @@ OUTPUT/
   dataset_info.json                   their contents
   .writing-train/                     during writing: the complete shards, and one in progress
 
-Videos are encoded in parallel, always to the same bytes; an interrupted run can be resumed.
-
 dataset_info.json:
 
 {"train": {"source": {"dataset": "davis_2017", "split": "train", "resolution": "480p"},
@@ -25,6 +23,7 @@ import hashlib
 import itertools
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +37,7 @@ from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.data.tfrecords import VideoInfo
 
 INFO = "dataset_info.json"
-_PLAN = "plan"
+_PLAN, _NOTE = "plan", ".json"
 Progress = Callable[[Iterable[VideoFiles]], Iterable[VideoFiles]]
 
 
@@ -93,17 +92,14 @@ def write_shards(
     _refuse_other_shards(output_dir, split, names)
     _refuse_other_videos(output_dir, split, sequences)
     missing = [path for path in (output_dir, *output_dir.parents) if not path.exists()]
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise atomic_files.refusal(output_dir, error) from error
     folder = output_dir / f".writing-{split}"
     in_use = f"{output_dir}: another process is writing records of {split!r} there; wait for it"
     plan = _plan(sequences, num_shards)
     with working_folder.locked(folder, in_use), _kept_when_interrupted(folder, missing):
-        if _read(folder / _PLAN) != plan:
+        noted = folder / _PLAN
+        if not noted.is_file() or noted.read_text() != plan:
             working_folder.empty(folder)
-            (folder / _PLAN).write_text(plan)
+            noted.write_text(plan)
         shards = _write(sequences, [folder / name for name in names], progress, workers)
         _refuse_other_bytes(output_dir, split, shards)
         return [s._replace(path=s.path.replace(output_dir / s.path.name)) for s in shards]
@@ -116,19 +112,16 @@ def _kept_when_interrupted(folder: Path, created: Sequence[Path]) -> Iterator[No
     Args:
       folder: of the unfinished shards.
       created: the folders around it that did not exist before, innermost first; those that are
-        empty after a failure are removed as well.
+        empty, as after a failure, are removed as well.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        raise
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            for path in created:
-                path.rmdir()
-        raise
-    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):
+                for path in created:
+                    path.rmdir()
 
 
 def _plan(sequences: Sequence[VideoFiles], num_shards: int) -> str:
@@ -169,38 +162,30 @@ def _write_shard(path: Path, records: Iterable[tuple[bytes, VideoInfo]]) -> Shar
             writer.write(serialized)
             videos.append(info)
     shard = Shard(path, whole_files.sha256_of(path), videos)
-    with atomic_files.replacing(_note_path(path)) as temporary:
+    with atomic_files.replacing(path.with_suffix(_NOTE)) as temporary:
         temporary.write_text(json.dumps([shard.sha256, videos]))
     return shard
 
 
 def _finished(path: Path) -> Shard | None:
     """Returns a shard that an earlier run finished, None if there is none."""
-    text = _read(_note_path(path))
-    if text is None or not path.is_file():
+    note = path.with_suffix(_NOTE)
+    if not note.is_file() or not path.is_file():
         return None
-    sha256, videos = json.loads(text)
+    sha256, videos = json.loads(note.read_text())
     return Shard(path, sha256, [VideoInfo(*video) for video in videos])
-
-
-def _note_path(path: Path) -> Path:
-    return path.with_suffix(".json")
 
 
 def _encoded(sequences: Iterable[VideoFiles], workers: int) -> Iterator[tuple[bytes, VideoInfo]]:
     """Yields the records in the order of the sequences, encoding a few ahead."""
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         pending: collections.deque = collections.deque()
-        try:
-            for sequence in sequences:
-                pending.append(pool.submit(_encode, sequence))
-                if len(pending) > workers:
-                    yield pending.popleft().result()
-            while pending:
+        for sequence in sequences:
+            pending.append(pool.submit(_encode, sequence))
+            if len(pending) > workers:
                 yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+        for future in pending:
+            yield future.result()
 
 
 def _encode(sequence: VideoFiles) -> tuple[bytes, VideoInfo]:
@@ -211,20 +196,14 @@ def _encode(sequence: VideoFiles) -> tuple[bytes, VideoInfo]:
 
 def write_info(
     output_dir: Path, split: str, shards: Sequence[Shard], source: Mapping[str, str]
-) -> Path:
+) -> None:
     """Writes the contents of a split's shards to `dataset_info.json`, keeping other splits.
 
-    Args:
-      output_dir: folder of the shards.
-      split: name of the split.
-      shards: all shards of the split.
-      source: where the videos come from.
+    `source` describes where the videos come from.
     """
-    path = output_dir / INFO
     splits = {**read_info(output_dir), split: _description(shards, source)}
-    with atomic_files.replacing(path) as temporary:
+    with atomic_files.replacing(output_dir / INFO) as temporary:
         temporary.write_text(json.dumps(splits, indent=1) + "\n")
-    return path
 
 
 def read_info(output_dir: Path) -> dict[str, Any]:
@@ -258,22 +237,17 @@ def verify(
     Raises:
       InputError: a shard is missing, cannot be read, or differs from what was written.
     """
-    path = output_dir / INFO
-    if not path.exists():
-        raise InputError(
-            f"{path}: expected a file written by tools/build_tfrecords.py, found no such file"
-        )
     splits = read_info(output_dir)
     if split not in splits:
-        raise InputError(f"{path}: expected the split {split!r}, found {', '.join(splits)}")
+        found = ", ".join(splits) or "none"
+        raise InputError(f"{output_dir / INFO}: expected the split {split!r}, found {found}")
     shards = splits[split]["shards"]
     surplus = {p.name for p in output_dir.glob(f"{split}-*-of-*.tfrecord")} - set(shards)
     if surplus:
         raise InputError(f"{output_dir / min(surplus)}: {INFO} does not list this file")
     for name in progress(list(shards)):
         shard = output_dir / name
-        if not shard.is_file():
-            raise InputError(f"{shard}: expected a shard of {INFO}, found no such file")
+        whole_files.check_is_file(shard, f"a shard of {INFO}")
         corrupt_records.check_file(shard)
         if whole_files.sha256_of(shard) != shards[name]["sha256"]:
             raise InputError(
@@ -282,18 +256,11 @@ def verify(
     return splits[split]
 
 
-def _read(path: Path) -> str | None:
-    return path.read_text() if path.is_file() else None
-
-
 def _refuse_other_shards(output_dir: Path, split: str, names: list[str]) -> None:
     """Raises InputError if a pattern like `train-*.tfrecord` would match files of another run."""
     for path in sorted(output_dir.glob(f"{split}-*-of-*.tfrecord")):
         if path.name not in names:
-            raise InputError(
-                f"{path} belongs to another set of shards of {split!r}: remove it, or choose "
-                "another output folder"
-            )
+            raise InputError(f"{path} belongs to another set of shards: {_ways_out(split)}")
 
 
 def _refuse_other_videos(output_dir: Path, split: str, sequences: Sequence[VideoFiles]) -> None:
@@ -307,11 +274,10 @@ def _refuse_other_videos(output_dir: Path, split: str, sequences: Sequence[Video
     if (found, info["frames"]) != (chosen, frames):
         others = sorted(set(found) ^ set(chosen))
         raise InputError(
-            f"{output_dir}: expected no records of other videos than chosen, found "
-            f"{_counts(len(found), info['frames'])} of {split!r} instead of "
-            f"{_counts(len(chosen), frames)}"
-            + (f" (only one of them has {others[0]!r})" if others else "")
-            + f"; {_ways_out(split)}"
+            f"{output_dir}: expected records of the {cli.count(len(chosen), 'videos')} of "
+            f"{cli.count(frames, 'frames')} chosen, found {cli.count(len(found), 'videos')} of "
+            f"{info['frames']}{', which differ in ' + others[0] if others else ''}; "
+            f"{_ways_out(split)}"
         )
 
 
@@ -324,10 +290,6 @@ def _refuse_other_bytes(output_dir: Path, split: str, shards: Sequence[Shard]) -
                 f"{path}: expected the bytes that the chosen videos and settings give, found "
                 f"others; {_ways_out(split)}"
             )
-
-
-def _counts(videos: int, frames: int) -> str:
-    return f"{cli.count(videos, 'videos')} of {cli.count(frames, 'frames')}"
 
 
 def _ways_out(split: str) -> str:

@@ -21,9 +21,8 @@ import numpy as np
 from feelvos_tf.core import settings
 from feelvos_tf.core.constants import PREVIOUS, VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import mask_damage, object_pasting, synthetic_motion
-from feelvos_tf.data.object_pasting import Cutout
-from feelvos_tf.data.synthetic_motion import View
+from feelvos_tf.data import mask_damage, synthetic_motion
+from feelvos_tf.data.synthetic_motion import Cutout, View
 
 _MIRRORED_SHARE = 0.5
 # A distractor can be a copy of a followed object, so that only its position differs.
@@ -94,21 +93,6 @@ class Picture(NamedTuple):
     ids: np.ndarray
 
 
-class Clip(NamedTuple):
-    """A drawn clip.
-
-    Attributes:
-      images: uint8 [frames, height, width, 3].
-      labels: object indices, uint8 [frames, height, width]; 0 is background, 255 void.
-      previous: the previous frame's labels as fed to the network, possibly with an error, uint8
-        [height, width].
-    """
-
-    images: np.ndarray
-    labels: np.ndarray
-    previous: np.ndarray
-
-
 def make_clip(
     frames: Sequence[Picture],
     donors: Sequence[Picture],
@@ -116,7 +100,7 @@ def make_clip(
     clip_frames: int,
     rng: np.random.Generator,
     scenes: MovingScenes,
-) -> Clip:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns a random clip.
 
     Args:
@@ -126,9 +110,15 @@ def make_clip(
       clip_frames: length of the clip.
       rng: the only source of randomness.
       scenes: settings.
+
+    Returns:
+      images: uint8 [frames, height, width, 3].
+      labels: object indices, uint8 [frames, height, width]; 0 is background, 255 void.
+      previous: the previous frame's labels as fed to the network, possibly with an error, uint8
+        [height, width].
     """
     if rng.random() < _MIRRORED_SHARE:
-        frames = [_mirrored(frame) for frame in frames]
+        frames = [Picture(cv2.flip(frame.image, 1), cv2.flip(frame.ids, 1)) for frame in frames]
     stage = _Stage(size, clip_frames, rng, scenes)
     if len(frames) > 1:
         stage.play(frames)
@@ -164,42 +154,39 @@ class _Stage:
     def animate(self, still: Picture, donor: Picture) -> None:
         """Draws a photograph, set in motion in one of the three ways."""
         rng, scenes = self._rng, self._scenes
-        objects = object_pasting.object_masks(still.ids)
+        objects = synthetic_motion.object_masks(still.ids)
         way = rng.random() if objects else 1.0
-        view = self._view_of(still)
+        view = seen = self._view_of(still)
+        ground = still
         if way < scenes.cut_probability:
-            hidden = still.ids > 0
-            empty = Picture(object_pasting.fill(still.image, hidden), np.zeros_like(still.ids))
-            views = synthetic_motion.path(view, rng, self._count, scenes.motion)
-            self._show([empty] * self._count, views)
-            self._move_objects(still, objects, view)
+            filled = synthetic_motion.fill(still.image, still.ids > 0)
+            ground = Picture(filled, np.zeros_like(still.ids))
         elif way < scenes.cut_probability + scenes.transplant_probability:
             # Numbered anew, since any id may occur in the donor. Void becomes background.
             own = np.setdiff1d(donor.ids, [0, VOID])
             table = np.zeros(VOID + 1, np.uint8)
             table[own] = np.minimum(_FIRST_PASTED_ID + 50 + np.arange(len(own)), VOID - 1)
             ground = Picture(donor.image, table[donor.ids])
-            views = synthetic_motion.path(self._view_of(ground), rng, self._count, scenes.motion)
-            self._show([ground] * self._count, views)
+            seen = self._view_of(ground)
+        views = synthetic_motion.path(seen, rng, self._count, scenes.motion)
+        self._show([ground] * self._count, views)
+        if ground is not still:
             self._move_objects(still, objects, view)
-        else:
-            views = synthetic_motion.path(view, rng, self._count, scenes.motion)
-            self._show([still] * self._count, views)
 
     def paste_one_of(self, donor: Picture) -> None:
         """Draws a passing object from another picture, or a copy of one already in the clip."""
         rng = self._rng
         if self._cutouts and rng.random() < _COPY_SHARE:
             cutout = self._cutouts[int(rng.integers(len(self._cutouts)))]
-            cutout = object_pasting.mirrored(cutout)
+            cutout = synthetic_motion.mirrored(cutout)
         else:
-            objects = object_pasting.object_masks(donor.ids)
+            objects = synthetic_motion.object_masks(donor.ids)
             if not objects:
                 return
             _, inside = objects[int(rng.integers(len(objects)))]
-            cutout = object_pasting.cut(donor.image, inside)
+            cutout = synthetic_motion.cut(donor.image, inside)
             if rng.random() < _MIRRORED_SHARE:
-                cutout = object_pasting.mirrored(cutout)
+                cutout = synthetic_motion.mirrored(cutout)
         extent = min(self._size) * rng.uniform(0.15, 0.5)
         view = View(
             anchor=cutout.center,
@@ -207,10 +194,10 @@ class _Stage:
             scale=float(extent / cutout.extent),
             rotation=float(rng.normal(0.0, 0.15)),
         )
-        self._paste(cutout, view, _FIRST_PASTED_ID + self._pasted, self._scenes.motion)
+        self._paste(cutout, view, _FIRST_PASTED_ID + self._pasted)
         self._pasted += 1
 
-    def finish(self) -> Clip:
+    def finish(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the clip after drawing followed objects, light, faults and the previous mask."""
         rng, scenes = self._rng, self._scenes
         followed = self._choose_followed()
@@ -223,7 +210,7 @@ class _Stage:
         if rng.random() < scenes.prediction_error_probability:
             others = (ids[PREVIOUS] > 0) & (ids[PREVIOUS] != VOID) & (previous == 0)
             previous = mask_damage.draw_error(previous, len(followed) + 1, others, rng)
-        return Clip(np.stack(self._in_light()), labels, previous)
+        return np.stack(self._in_light()), labels, previous
 
     def _choose_followed(self) -> list[int]:
         """Returns the ids to follow, all visible in the reference; the picture's own come first."""
@@ -254,10 +241,10 @@ class _Stage:
 
     def _move_objects(self, still: Picture, objects, view: View) -> None:
         """Draws every object of a photograph, placed by `view`, with a motion of its own."""
-        rng = self._rng
+        rng, side = self._rng, min(self._size)
         for number in rng.permutation(len(objects)):
             object_id, inside = objects[number]
-            cutout = object_pasting.cut(still.image, inside)
+            cutout = synthetic_motion.cut(still.image, inside)
             self._cutouts.append(cutout)
             rows, columns = np.nonzero(inside)
             center = np.array([columns.mean(), rows.mean()])
@@ -267,14 +254,17 @@ class _Stage:
                 position=np.clip(
                     position + rng.normal(0.0, 12.0, 2), 0, np.array(self._size[::-1]) - 1
                 ),
-                scale=self._sensible_scale(view.scale, cutout.extent),
+                # Neither tiny nor larger than the frame.
+                scale=float(
+                    np.clip(view.scale, 0.15 * side / cutout.extent, 0.9 * side / cutout.extent)
+                ),
             )
-            self._paste(cutout, placed, object_id, self._scenes.motion)
+            self._paste(cutout, placed, object_id)
 
-    def _paste(self, cutout: Cutout, view: View, label: int, strength: float) -> None:
-        views = synthetic_motion.path(view, self._rng, self._count, strength)
+    def _paste(self, cutout: Cutout, view: View, label: int) -> None:
+        views = synthetic_motion.path(view, self._rng, self._count, self._scenes.motion)
         for t, seen in enumerate(views):
-            self._images[t], self._ids[t] = object_pasting.paste(
+            self._images[t], self._ids[t] = synthetic_motion.paste(
                 self._images[t], self._ids[t], cutout, seen, label
             )
 
@@ -296,11 +286,6 @@ class _Stage:
         highest = scale * anchor
         inside = np.clip(position, np.minimum(lowest, highest), np.maximum(lowest, highest))
         return View(anchor=tuple(anchor), position=inside, scale=float(scale))
-
-    def _sensible_scale(self, scale: float, extent: float) -> float:
-        """Returns the scale, limited so that the object is neither tiny nor exceeds the frame."""
-        side = min(self._size)
-        return float(np.clip(scale, 0.15 * side / extent, 0.9 * side / extent))
 
 
 def draw_light(rng: np.random.Generator, strength: float) -> tuple[float, float, np.ndarray]:
@@ -349,7 +334,3 @@ def draw_camera_faults(
         _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
         image = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
     return image
-
-
-def _mirrored(picture: Picture) -> Picture:
-    return Picture(cv2.flip(picture.image, 1), cv2.flip(picture.ids, 1))

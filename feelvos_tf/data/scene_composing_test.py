@@ -1,4 +1,5 @@
 import dataclasses
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -29,11 +30,17 @@ def picture(*colors, side=120) -> Picture:
     return Picture(image, ids)
 
 
+class Clip(NamedTuple):
+    images: np.ndarray
+    labels: np.ndarray
+    previous: np.ndarray
+
+
 def clip(seed, scenes=PLAIN, frames=None, donors=None, length=4):
     frames = frames or [picture(RED)]
     donors = donors or [picture(BLUE), picture(BLUE)]
     rng = np.random.default_rng(seed)
-    return scene_composing.make_clip(frames, donors, SIZE, length, rng, scenes)
+    return Clip(*scene_composing.make_clip(frames, donors, SIZE, length, rng, scenes))
 
 
 def with_ways(**probabilities) -> MovingScenes:

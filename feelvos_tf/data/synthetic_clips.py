@@ -21,21 +21,6 @@ DONORS = 2
 _VIEWS_PER_CLIP = 10
 
 
-def choose_frames(
-    video: tfrecords.EncodedVideo, seed: tf.Tensor, clips: ClipSettings, scenes: MovingScenes
-) -> tfrecords.EncodedVideo:
-    """Returns the frames of a video that a clip is made from; a single one for a still."""
-
-    def draw(count: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        return draw_frames(int(count), clips.num_frames, _generator(numbers, 0), scenes)
-
-    frames = tf.numpy_function(draw, [tf.size(video.images), seed], tf.int32, stateful=False)
-    frames = tf.ensure_shape(frames, [None])
-    return video._replace(
-        images=tf.gather(video.images, frames), masks=tf.gather(video.masks, frames)
-    )
-
-
 def draw_frames(
     num_frames: int, clip_frames: int, rng: np.random.Generator, scenes: MovingScenes
 ) -> np.ndarray:
@@ -55,31 +40,18 @@ def draw_frames(
     return np.concatenate([rng.integers(num_frames, size=1), following]).astype(np.int32)
 
 
-def choose_donors(
-    videos: Sequence[tfrecords.EncodedVideo], seed: tf.Tensor
-) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """Returns one random frame of each video: JPEG and PNG file, string []."""
-    donors = []
-    for number, video in enumerate(videos):
-        own = tf.random.experimental.stateless_fold_in(seed, number)
-        count = tf.size(video.images)
-        frame = tf.random.stateless_uniform([], own, maxval=count, dtype=tf.int32)
-        donors.append((video.images[frame], video.masks[frame]))
-    return donors
-
-
 def make_clip(
-    chosen: tfrecords.EncodedVideo,
-    donors: Sequence[tuple[tf.Tensor, tf.Tensor]],
+    video: tfrecords.EncodedVideo,
+    donors: Sequence[tfrecords.EncodedVideo],
     seed: tf.Tensor,
     clips: ClipSettings,
     scenes: MovingScenes,
 ) -> tuple[TrainingClip, tf.Tensor]:
-    """Returns the finished clip, and whether it can be trained on (bool []).
+    """Returns a random clip, and whether it can be trained on (bool []).
 
     Args:
-      chosen: the frames that the clip is made from, from `choose_frames`.
-      donors: pictures that lend objects to it, from `choose_donors`.
+      video: what the clip is made from: a single frame is moved as a still.
+      donors: a random frame of each lends objects to the clip.
       seed: int64 [2], the only source of randomness.
       clips: settings.
       scenes: settings of the scenes.
@@ -95,15 +67,12 @@ def make_clip(
             scenes,
         )
 
-    frames = tf.map_fn(
-        lambda frame: _decoded(*frame),
-        (chosen.images, chosen.masks),
-        fn_output_signature=(
-            tf.TensorSpec([None, None, 3], tf.uint8),
-            tf.TensorSpec([None, None], tf.uint8),
-        ),
-    )
-    lent = [part for donor in donors for part in _decoded(*donor)]
+    frames = _chosen_frames(video, seed, clips, scenes)
+    lent = []
+    for number, donor in enumerate(donors):
+        own = tf.random.experimental.stateless_fold_in(seed, number)
+        count = tf.size(donor.images)
+        lent += _decoded(donor, tf.random.stateless_uniform([], own, maxval=count, dtype=tf.int32))
     images, labels, previous = tf.numpy_function(
         make, [*frames, seed, *lent], [tf.uint8] * 3, stateful=False
     )
@@ -112,7 +81,7 @@ def make_clip(
         tf.cast(tf.ensure_shape(images, [*shape, 3]), tf.float32),
         tf.ensure_shape(labels, shape),
         tf.ensure_shape(previous, clips.crop_size),
-        chosen.video_id,
+        video.video_id,
         seed,
         clips,
     )
@@ -141,20 +110,11 @@ def first_frame_clips(
       scales: smallest and largest factor on the size of the image.
     """
     ids = [i for i in np.unique(mask) if i not in (0, VOID)]
-    # All are set explicitly: gin's values are meant for training the network itself.
+    # All that matter to scenes are set: gin's values are meant for training the network itself.
     clips = ClipSettings(
         crop_size=crop_size,
-        min_scale=1.0,
-        max_scale=1.0,
-        scale_step=0.0,
-        min_resize_value=None,
-        max_resize_value=None,
-        flip_probability=0.0,
         decoder_output_stride=4,
         min_label_count=10,
-        first_frame_only=True,
-        min_frame_gap=1,
-        max_frame_gap=1,
         damage_previous_mask=True,
         rollout_steps=0,
     )
@@ -169,15 +129,16 @@ def first_frame_clips(
     table = np.zeros(VOID + 1, np.uint8)
     table[VOID] = VOID
     table[ids] = np.arange(1, len(ids) + 1)
-    frame = tf.io.encode_png(image), tf.io.encode_png(table[mask][..., np.newaxis])
     video = tfrecords.EncodedVideo(
-        tf.constant("first frame"), *(part[tf.newaxis] for part in frame)
+        tf.constant("first frame"),
+        tf.io.encode_png(image)[tf.newaxis],
+        tf.io.encode_png(table[mask][..., np.newaxis])[tf.newaxis],
     )
 
     def draw(number: tf.Tensor):
         own_seed = tf.stack([tf.constant(seed, tf.int64), number])
         # The donor is not used by these scenes.
-        clip, is_usable = make_clip(video, [frame], own_seed, clips, scenes)
+        clip, is_usable = make_clip(video, [video], own_seed, clips, scenes)
         return clip._asdict(), is_usable & (clip.num_objects == len(ids) + 1)
 
     drawn = tf.data.Dataset.range(_VIEWS_PER_CLIP * count).map(
@@ -192,5 +153,26 @@ def _generator(seed: np.ndarray, purpose: int) -> np.random.Generator:
     return np.random.default_rng([*(int(number) % 2**63 for number in seed), purpose])
 
 
-def _decoded(image: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    return tfrecords.decode_frame(image, mask, dct_method="INTEGER_ACCURATE")
+def _chosen_frames(
+    video: tfrecords.EncodedVideo, seed: tf.Tensor, clips: ClipSettings, scenes: MovingScenes
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns images and ids, uint8 [n, h, w, 3] and [n, h, w], of the frames to make a clip of."""
+
+    def draw(count: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        return draw_frames(int(count), clips.num_frames, _generator(numbers, 0), scenes)
+
+    chosen = tf.numpy_function(draw, [tf.size(video.images), seed], tf.int32, stateful=False)
+    return tf.map_fn(
+        lambda frame: _decoded(video, frame),
+        tf.ensure_shape(chosen, [None]),
+        fn_output_signature=(
+            tf.TensorSpec([None, None, 3], tf.uint8),
+            tf.TensorSpec([None, None], tf.uint8),
+        ),
+    )
+
+
+def _decoded(video: tfrecords.EncodedVideo, frame: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    return tfrecords.decode_frame(
+        video.images[frame], video.masks[frame], dct_method="INTEGER_ACCURATE"
+    )

@@ -24,23 +24,28 @@ from __future__ import annotations
 
 import glob
 import io
-from collections.abc import Callable, Sequence
+import struct
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import ExifTags, Image, ImageOps
 
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
-from feelvos_tf.data.record_offsets import record_offsets
 from feelvos_tf.data.tfds import prepared
 from feelvos_tf.media import masks, pictures
 
 # The 2019 release uses the second name for DAVIS 2016.
 _MASKS = ("segmentation/object/encoded", "segmentation/class/encoded")
 _READ_BUFFER = 256 * 1024
+# A record is its length (uint64, little endian), the length's checksum, its bytes, their checksum.
+_LENGTH_BYTES, _CHECKSUM_BYTES = 8, 4
+_HEADER_BYTES = _LENGTH_BYTES + _CHECKSUM_BYTES
+_BLOCK = 1 << 20
 _ROTATED = range(2, 9)  # EXIF orientations other than upright.
 
 
@@ -56,18 +61,6 @@ class EncodedVideo(NamedTuple):
     video_id: tf.Tensor
     images: tf.Tensor
     masks: tf.Tensor
-
-
-class VideoRecords(NamedTuple):
-    """Locations of the videos of a data set, in the order of the files.
-
-    Attributes:
-      paths: the file of each video.
-      offsets: the byte in that file at which the video's record begins.
-    """
-
-    paths: list[str]
-    offsets: list[int]
 
 
 class VideoInfo(NamedTuple):
@@ -106,9 +99,8 @@ def parse(serialized: tf.Tensor) -> EncodedVideo:
     )
     images = tf.concat([lists["image/encoded"], context["video/frames"].values], 0)
     masks = tf.concat([*(lists[name] for name in _MASKS), context["video/segmentations"].values], 0)
-    has_frames = tf.debugging.Assert(tf.size(images) > 0, ["it has no video frames"])
-    with tf.control_dependencies([] if tf.executing_eagerly() else [has_frames]):
-        name = tf.strings.join([context["video_id"], context["metadata/video_name"]])
+    tf.debugging.Assert(tf.size(images) > 0, ["it has no video frames"])
+    name = tf.strings.join([context["video_id"], context["metadata/video_name"]])
     return EncodedVideo(name, images, masks)
 
 
@@ -129,11 +121,8 @@ def decode_frame(
     pixels = tf.io.decode_jpeg(image, channels=3, dct_method=dct_method)
     # channels=0 keeps the stored channels; channels=1 would silently turn a palette into gray.
     ids = tf.ensure_shape(tf.io.decode_png(mask, channels=0), [None, None, 1])[..., 0]
-    sizes_match = tf.debugging.assert_equal(
-        tf.shape(pixels)[:2], tf.shape(ids), "image and mask differ in size"
-    )
-    with tf.control_dependencies([] if tf.executing_eagerly() else [sizes_match]):
-        return tf.identity(pixels), ids
+    tf.debugging.assert_equal(tf.shape(pixels)[:2], tf.shape(ids), "image and mask differ in size")
+    return pixels, ids
 
 
 def encode(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
@@ -145,18 +134,18 @@ def encode(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
     if None in sequence.masks:
         raise InputError(f"{sequence.name}: training records need a mask for every frame")
     images, sizes = zip(*map(_read_jpeg, sequence.frames))
-    height, width = sizes[0]
-    for path, size in zip(sequence.frames, sizes):
-        _check_size(path, size, sequence.frames[0], (height, width))
     how = sequence.binary_masks, sequence.mask_colors
     ids = [masks.read_annotation(path, *how) for path in sequence.masks]
-    for path, frame_ids in zip(sequence.masks, ids):
-        _check_size(path, frame_ids.shape, sequence.frames[0], (height, width))
+    paths = (*sequence.frames, *sequence.masks)
+    height, width = sizes[0]
+    for path, (h, w) in zip(paths, [*sizes, *(each.shape for each in ids)]):
+        if (h, w) != sizes[0]:
+            raise InputError(f"{path} is {w}x{h} pixels, but {paths[0]} is {width}x{height}")
     objects = sorted(set().union(*map(masks.object_ids, ids)))
     if not objects:
         raise InputError(f"{sequence.name}: no mask in {sequence.masks[0].parent} holds an object")
-    example = _example(sequence.name, images, [_png(i) for i in ids], height, width)
-    return example, VideoInfo(sequence.name, len(images), [int(i) for i in objects], height, width)
+    example = _example(sequence.name, images, map(_png, ids), height, width)
+    return example, VideoInfo(sequence.name, len(images), objects, height, width)
 
 
 def as_list(patterns: str | Sequence[str]) -> list[str]:
@@ -164,8 +153,10 @@ def as_list(patterns: str | Sequence[str]) -> list[str]:
     return [patterns] if isinstance(patterns, str) else list(patterns)
 
 
-def find_videos(pattern: str, on_corrupt: Callable[[str], None] | None = None) -> VideoRecords:
-    """Returns all videos in the record files that match the pattern.
+def find_videos(
+    pattern: str, on_corrupt: Callable[[str], None] | None = None
+) -> list[tuple[str, int]]:
+    """Returns the file of each video, and the byte at which its record begins there.
 
     Args:
       pattern: glob pattern of files, or a data set of TensorFlow Datasets: see `tfds/prepared.py`.
@@ -180,14 +171,43 @@ def find_videos(pattern: str, on_corrupt: Callable[[str], None] | None = None) -
         paths = sorted(glob.glob(pattern))
     if not paths:
         raise InputError(f"no training records match {pattern}")
-    videos = VideoRecords([], [])
-    for path in paths:
-        for offset in record_offsets(Path(path), on_corrupt):
-            videos.paths.append(path)
-            videos.offsets.append(offset)
-    if not videos.paths:
+    videos = [(p, offset) for p in paths for offset in record_offsets(Path(p), on_corrupt)]
+    if not videos:
         raise InputError(f"the training records {pattern} hold no videos")
     return videos
+
+
+def record_offsets(path: Path, on_corrupt: Callable[[str], None] | None = None) -> list[int]:
+    """Returns the byte at which each record of a TFRecord file begins.
+
+    Args:
+      path: the file.
+      on_corrupt: called with a message, instead of raising, for a record with a corrupt length or
+        one inside which the file ends; that record is skipped.
+
+    Raises:
+      InputError: the file is missing, ends inside a record, or holds a corrupt length.
+    """
+    whole_files.check_is_file(path, "a TFRecord file")
+    size, position, offsets = path.stat().st_size, 0, []
+    with path.open("rb") as file:
+        while position < size:
+            file.seek(position)
+            header = file.read(_HEADER_BYTES)
+            end = _end(position, header)
+            if end is not None and end <= size:
+                offsets.append(position)
+                position = end
+                continue
+            what = f"the file ends inside record {len(offsets) + 1}"
+            if end is None and len(header) == _HEADER_BYTES:
+                what = f"the length of record {len(offsets) + 1} is corrupt"
+            message = f"{path}: {what} (is it a complete TFRecord file?)"
+            if on_corrupt is None:
+                raise InputError(message)
+            on_corrupt(message)
+            position = _next(file, position + 1, size)
+    return offsets
 
 
 def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
@@ -202,6 +222,49 @@ def read_record(path: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     )
     records = tf.data.experimental.from_variant(from_here, tf.TensorSpec([], tf.string))
     return records.take(1).get_single_element()
+
+
+def _end(position: int, header: bytes) -> int | None:
+    """Returns where a record ends; None if its length does not match its checksum."""
+    if len(header) < _HEADER_BYTES:
+        return None
+    length, checksum = struct.unpack("<QI", header)
+    [expected] = _checksums(np.frombuffer(header, np.uint8)[None, :_LENGTH_BYTES])
+    return None if checksum != expected else position + _HEADER_BYTES + length + _CHECKSUM_BYTES
+
+
+def _next(file: BinaryIO, position: int, size: int) -> int:
+    """Returns the start of the next complete record from `position` on; `size` if there is none."""
+    while position + _HEADER_BYTES <= size:
+        file.seek(position)
+        block = np.frombuffer(file.read(_BLOCK + _HEADER_BYTES - 1), np.uint8)
+        windows = np.lib.stride_tricks.sliding_window_view(block, _HEADER_BYTES)
+        found = np.ascontiguousarray(windows[:, _LENGTH_BYTES:]).view("<u4")[:, 0]
+        for place in np.flatnonzero(found == _checksums(windows[:, :_LENGTH_BYTES])):
+            if _end(position + int(place), windows[place].tobytes()) <= size:
+                return position + int(place)
+        position += len(windows)
+    return size
+
+
+def _checksums(lengths: np.ndarray) -> np.ndarray:
+    """Returns TFRecord's masked CRC-32C of lengths, uint8 [n, 8] -> uint32 [n]."""
+    crc = np.full(len(lengths), 0xFFFFFFFF, np.uint32)
+    for column in lengths.T:
+        crc = _TABLE[(crc ^ column) & 0xFF] ^ (crc >> 8)
+    crc = ~crc
+    return (crc >> 15 | crc << 17) + np.uint32(0xA282EAD8)
+
+
+def _table() -> np.ndarray:
+    """Returns the CRC-32C lookup table, uint32 [256]."""
+    values = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        values = np.where(values & 1, values >> 1 ^ np.uint32(0x82F63B78), values >> 1)
+    return values.astype(np.uint32)
+
+
+_TABLE = _table()
 
 
 def _read_jpeg(path: Path) -> tuple[bytes, tuple[int, int]]:
@@ -222,13 +285,6 @@ def _read_jpeg(path: Path) -> tuple[bytes, tuple[int, int]]:
         return buffer.getvalue(), (upright.height, upright.width)
 
 
-def _check_size(path: Path, size: tuple[int, ...], first: Path, expected: tuple[int, int]) -> None:
-    if tuple(size) != expected:
-        raise InputError(
-            f"{path} is {size[1]}x{size[0]} pixels, but {first} is {expected[1]}x{expected[0]}"
-        )
-
-
 def _png(ids: np.ndarray) -> bytes:
     """Returns ids [height, width] as a single-channel PNG file."""
     buffer = io.BytesIO()
@@ -237,32 +293,26 @@ def _png(ids: np.ndarray) -> bytes:
 
 
 def _example(
-    video_id: str, images: Sequence[bytes], pngs: list[bytes], height: int, width: int
+    video_id: str, images: Sequence[bytes], pngs: Iterable[bytes], height: int, width: int
 ) -> tf.train.SequenceExample:
-    context = {
-        "video_id": _bytes(video_id.encode()),
-        "clip/frames": _int64(len(images)),
-        "image/format": _bytes(b"jpeg"),
-        "image/channels": _int64(3),
-        "image/height": _int64(height),
-        "image/width": _int64(width),
-        "segmentation/object/format": _bytes(b"png"),
-        "segmentation/object/height": _int64(height),
-        "segmentation/object/width": _int64(width),
-    }
-    lists = {
-        "image/encoded": tf.train.FeatureList(feature=map(_bytes, images)),
-        "segmentation/object/encoded": tf.train.FeatureList(feature=map(_bytes, pngs)),
-    }
-    return tf.train.SequenceExample(
-        context=tf.train.Features(feature=context),
-        feature_lists=tf.train.FeatureLists(feature_list=lists),
-    )
-
-
-def _bytes(value: bytes) -> tf.train.Feature:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-
-def _int64(value: int) -> tf.train.Feature:
-    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+    example = tf.train.SequenceExample()
+    context = example.context.feature
+    for name, text in {
+        "video_id": video_id.encode(),
+        "image/format": b"jpeg",
+        "segmentation/object/format": b"png",
+    }.items():
+        context[name].bytes_list.value.append(text)
+    for name, number in {
+        "clip/frames": len(images),
+        "image/channels": 3,
+        "image/height": height,
+        "image/width": width,
+        "segmentation/object/height": height,
+        "segmentation/object/width": width,
+    }.items():
+        context[name].int64_list.value.append(number)
+    for name, files in {"image/encoded": images, _MASKS[0]: pngs}.items():
+        for file in files:
+            example.feature_lists.feature_list[name].feature.add().bytes_list.value.append(file)
+    return example

@@ -7,7 +7,7 @@ import tensorflow as tf
 from PIL import ExifTags, Image
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import record_offsets, record_shards, tfrecords
+from feelvos_tf.data import record_shards, tfrecords
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.media import masks, pictures
 from feelvos_tf.testing import drawn_videos
@@ -107,7 +107,7 @@ def test_every_video_is_in_exactly_one_shard(tmp_path, videos, shards):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == expected
     found = [e.context.feature["video_id"].bytes_list.value[0].decode() for e in _read(paths)]
     assert found == [f"v{i}" for i in range(videos)]
-    counts = [len(record_offsets.record_offsets(path)) for path in paths]
+    counts = [len(tfrecords.record_offsets(path)) for path in paths]
     assert sum(counts) == videos
     assert max(counts) - min(counts) <= 1
 
@@ -140,7 +140,7 @@ def test_two_processes_do_not_write_the_same_records(tmp_path):
         return items
 
     [(path, *_)] = record_shards.write_shards(videos, tmp_path / "out", "train", 1, meanwhile)
-    assert len(record_offsets.record_offsets(path)) == 1
+    assert len(tfrecords.record_offsets(path)) == 1
 
 
 def test_shards_of_another_run_are_not_mixed_in(tmp_path):
@@ -154,7 +154,7 @@ def test_shards_of_another_run_are_not_mixed_in(tmp_path):
 def test_every_record_can_be_read_by_itself(tmp_path):
     sequences = [_video(tmp_path, f"v{i}", frames=1 + i) for i in range(3)]
     [(path, *_)] = write(sequences, tmp_path)
-    offsets = record_offsets.record_offsets(path)
+    offsets = tfrecords.record_offsets(path)
     for sequence, offset in reversed(list(zip(sequences, offsets))):
         video = tfrecords.parse(tfrecords.read_record(str(path), offset))
         assert video.video_id.numpy().decode() == sequence.name
@@ -180,14 +180,56 @@ def test_a_video_without_objects_or_without_masks_is_refused(tmp_path):
         tfrecords.encode(VideoFiles("boat", video.frames, (video.masks[0], None)))
 
 
-def test_a_truncated_record_file_is_reported(tmp_path):
-    [(path, *_)] = write([_video(tmp_path, "bear")], tmp_path)
-    data = path.read_bytes()
-    for length in (5, 100, len(data) - 1):
-        path.write_bytes(data[:length])
-        with pytest.raises(InputError, match="tfrecord: the file ends inside record 1"):
-            record_offsets.record_offsets(path)
-    with pytest.raises(InputError, match="found no such file"):
-        record_offsets.record_offsets(tmp_path / "none.tfrecord")
-    with pytest.raises(InputError, match="expected a TFRecord file, found a folder"):
-        record_offsets.record_offsets(tmp_path)
+SIZES = (300, 20, 0, 5000)
+
+
+@pytest.fixture
+def records(tmp_path):
+    """Returns the path of a record file, and where its records begin."""
+    path = tmp_path / "a.tfrecord"
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for number, size in enumerate(SIZES):
+            writer.write(bytes([number]) * size)
+    return path, [sum(SIZES[:n]) + 16 * n for n in range(len(SIZES))]
+
+
+def test_record_offsets_follow_from_the_lengths(records):
+    path, begins = records
+    assert tfrecords.record_offsets(path) == begins
+
+
+@pytest.mark.parametrize("number", range(len(SIZES)))
+@pytest.mark.parametrize("byte", [0, 1, 7, 8, 11])
+def test_one_wrong_byte_of_a_length_costs_one_record(records, number, byte):
+    path, begins = records
+    content = bytearray(path.read_bytes())
+    content[begins[number] + byte] ^= 0x11
+    path.write_bytes(content)
+    reported = []
+    assert tfrecords.record_offsets(path, reported.append) == begins[:number] + begins[number + 1 :]
+    assert len(reported) == 1 and f"the length of record {number + 1} is corrupt" in reported[0]
+    with pytest.raises(InputError, match=f"the length of record {number + 1} is corrupt"):
+        tfrecords.record_offsets(path)
+
+
+def test_a_truncated_file_has_the_records_before_its_end(records):
+    path, begins = records
+    content = path.read_bytes()
+    for end in (len(content) - 1, begins[3] + 100, begins[3] + 5):
+        path.write_bytes(content[:end])
+        reported = []
+        assert tfrecords.record_offsets(path, reported.append) == begins[:3]
+        assert len(reported) == 1 and "the file ends inside record 4" in reported[0]
+        with pytest.raises(InputError, match="a.tfrecord: the file ends inside record 4"):
+            tfrecords.record_offsets(path)
+
+
+def test_other_files_give_one_line_errors(tmp_path):
+    (tmp_path / "text").write_text("no records at all, but some text")
+    for name, sentence in {
+        "text": "length of record 1 is corrupt .is it a complete TFRecord file",
+        "none": "expected a TFRecord file, found no such file",
+        "": "expected a TFRecord file, found a folder",
+    }.items():
+        with pytest.raises(InputError, match=sentence):
+            tfrecords.record_offsets(tmp_path / name)

@@ -69,17 +69,8 @@ class FeelvosVideos(tfds.core.GeneratorBasedBuilder):
         self, videos: list[datasets.VideoFiles]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for video in videos:
-            ids = [
-                masks.read_annotation(path, video.binary_masks, video.mask_colors)
-                for path in video.masks
-            ]
-            yield (
-                video.name,
-                {
-                    "video": {
-                        "frames": [str(path) for path in video.frames],
-                        "segmentations": [each[..., np.newaxis] for each in ids],
-                    },
-                    "metadata": {"num_frames": len(video.frames), "video_name": video.name},
-                },
-            )
+            how = video.binary_masks, video.mask_colors
+            ids = [masks.read_annotation(path, *how)[..., np.newaxis] for path in video.masks]
+            content = {"frames": list(map(str, video.frames)), "segmentations": ids}
+            metadata = {"num_frames": len(video.frames), "video_name": video.name}
+            yield video.name, {"video": content, "metadata": metadata}

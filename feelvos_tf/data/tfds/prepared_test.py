@@ -14,7 +14,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags, datasets, record_shards
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.data.paper_clips import ClipSettings
-from feelvos_tf.data.tfds import prepared, unpacked
+from feelvos_tf.data.tfds import prepared
 from feelvos_tf.media import masks
 
 tfds = pytest.importorskip("tensorflow_datasets", reason="needs feelvos_tf[tfds]")
@@ -35,9 +35,8 @@ def decoded(pattern):
     """Returns name -> [images, masks] of all records, as the order of shards is unspecified."""
     from feelvos_tf.data import tfrecords
 
-    found = tfrecords.find_videos(pattern)
     videos = {}
-    for path, offset in zip(*found):
+    for path, offset in tfrecords.find_videos(pattern):
         video = tfrecords.parse(tfrecords.read_record(path, offset))
         frames = [tfrecords.decode_frame(*pair) for pair in zip(video.images, video.masks)]
         videos[video.video_id.numpy().decode()] = [
@@ -111,7 +110,7 @@ def check_unpacked(pattern, root, tmp_path, monkeypatch):
         chosen = dataset_flags.define(flag_values, "Folder.")
         flag_values(["program", f"--dataset_root={pattern}", "--year=2017"])
         found = chosen.choice().list_sequences()
-        monkeypatch.setattr(unpacked, "_unpack", None)
+        monkeypatch.setattr(prepared, "_unpack", None)
     (cache,) = (tmp_path / "cache/feelvos_tf/tfds").iterdir()
     assert cache in found[0].frames[0].parents
     expected = datasets.list_sequences(root)
@@ -124,7 +123,9 @@ def check_unpacked(pattern, root, tmp_path, monkeypatch):
             np.testing.assert_array_equal(masks.read_annotation(mine), masks.read_annotation(other))
     flag_values["year"].unparse()
     flag_values(["program", "--dataset=youtube_vos"])
-    with pytest.raises(InputError, match="unpacked as DAVIS 2017, .* found youtube_vos"):
+    with pytest.raises(
+        InputError, match="tfds:.*: expected --dataset=davis_2017 or none, found youtube_vos"
+    ):
         chosen.choice()
     flag_values(["program", "--dataset=davis_2017", "--split=test-dev"])
     with pytest.raises(InputError, match="found train, validation; download its folders"):
@@ -139,12 +140,12 @@ def test_of_two_processes_that_unpack_at_once_the_faster_one_wins(tmp_path, monk
     def unpack(files, folder, split):
         (folder / split).mkdir(parents=True)
 
-    monkeypatch.setattr(unpacked, "_unpack", unpack)
-    cache = unpacked.folder_of("tfds:any", "val")
+    monkeypatch.setattr(prepared, "_unpack", unpack)
+    cache = prepared.folder_of("tfds:any", "val")
     # The slower one has looked before the other finished.
     is_dir = pathlib.Path.is_dir
     monkeypatch.setattr(pathlib.Path, "is_dir", lambda path: path != cache and is_dir(path))
-    assert unpacked.folder_of("tfds:any", "val") == cache
+    assert prepared.folder_of("tfds:any", "val") == cache
     assert [path.name for path in cache.iterdir()] == ["val"]
     assert list(cache.parent.iterdir()) == [cache]
 
