@@ -39,7 +39,7 @@ def is_complete(folder: pathlib.Path, settings: dict[str, Any]) -> bool:
 
 
 def has_files(folder: pathlib.Path, kind: str, paths: Iterable[pathlib.Path]) -> bool:
-    """Returns whether the files of a kind, with `paths` among them, are as `note_files` saw them."""
+    """Returns whether the files of a kind, `paths` among them, are as `note_files` saw them."""
     digests = _read_stamp(folder).get("files", {}).get(kind, {})
     names = {os.path.relpath(path, folder) for path in paths}
     return bool(digests) and names <= digests.keys() and _are_unchanged(folder, digests)

@@ -37,7 +37,7 @@ _MAX_CROSSINGS = 1 << 23  # Of pixel rows by the edges of one polygon.
 Key = Union[int, str, tuple]
 """An object's identity, see `given_mask.ObjectNumbers`."""
 Paint = Callable[[np.ndarray, int], int]
-"""Writes an id into the frame's ids, uint8 [height, width]; returns the number of pixels visited."""
+"""Writes an id into the frame's ids, uint8 [height, width]; returns how many pixels it visits."""
 
 
 def read(
