@@ -866,6 +866,19 @@ def test_the_page_reports_a_lost_server_and_recovers(person):
     person.wait_for_text("#toast", "your clip and masks are gone")
 
 
+def test_the_page_recovers_from_a_connection_that_is_lost_without_notice(person):
+    page = person.page
+    person.open_example()
+    page.route("**/api/frame/**", lambda route: route.abort())
+    page.route("**/api/state", lambda route: None)  # Never answers.
+    with page.expect_request("**/api/state"):
+        page.keyboard.press("ArrowRight")
+    page.unroute("**/api/frame/**")
+    page.unroute("**/api/state")
+    person.wait_for_text("#where", f"2 / {FRAMES}")
+    page.wait_for_selector("#silence", state="hidden")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_have_sufficient_contrast(person, scheme):
     """WCAG asks for a contrast of 4.5."""

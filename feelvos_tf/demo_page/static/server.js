@@ -4,6 +4,7 @@
 export const $ = (selector) => document.querySelector(selector);
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const LOOK_EVERY_MS = 1000;
+const ANSWER_WITHIN_MS = 5000;  // A connection lost without notice, as in sleep, never answers.
 
 // Called when the server responds again.
 export const server = { onReturn: async () => {} };
@@ -29,7 +30,7 @@ export async function ask(path, options = {}) {
 async function waitForReturn() {
   if (!$("#silence").hidden) return;
   $("#silence").hidden = false;
-  const answers = () => fetch("/api/state").then(() => true, () => false);
+  const answers = () => fetch("/api/state", { signal: AbortSignal.timeout(ANSWER_WITHIN_MS) }).then(() => true, () => false);
   while (!(await answers())) await pause(LOOK_EVERY_MS);
   $("#silence").hidden = true;
   guarded(server.onReturn)();
