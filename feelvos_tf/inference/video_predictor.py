@@ -463,13 +463,11 @@ class VideoPredictor:
         Raises:
           InputError: the state belongs to another model or size, or is damaged.
         """
-        unpacked, frame_size = saved_state.unpack(
+        self._state, self._frame_size, self._seen = saved_state.unpack(
             state, self._model, self._frame_size, self.inference_size, self._identity, self.window
         )
-        seen = Seen.restored(state, unpacked, frame_size, self.inference_size, self.window)
-        self._state, self._frame_size, self._seen = unpacked, frame_size, seen
         self._last = self._step_states = None
-        frames = unpacked.get("frames")  # Only models with a memory count frames.
+        frames = self._state.get("frames")  # Only models with a memory count frames.
         self._position = None if frames is None else int(frames)
 
     def segment_clip(
