@@ -24,7 +24,6 @@ continues where an interrupted one stopped.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -173,7 +172,7 @@ def _trained(
         return _Trained(None, finetune_steps, *chosen)
     settings = gin_settings.operative_config_of(model_dir)
     index = pathlib.Path(f"{export.find_checkpoint(model_dir)}.index")
-    identity = hashlib.sha256(settings.read_bytes() + index.read_bytes()).hexdigest()[:16]
+    identity = model_loading.fingerprint(settings.read_bytes(), index.read_bytes())
     identity = model_loading.with_params(identity, gin_params)
     params = tuple(gin_params)
     return _Trained(model_dir, finetune_steps, size, identity, window or 0.0, params)
