@@ -134,17 +134,7 @@ class _Graph:
             graph.ParseFromString(arrays[name].tobytes())
         except Exception as error:  # Not all protobuf versions have a public base class of errors.
             raise ValueError(f"{name} is not a graph") from error
-        inputs = arrays[f"{name}_inputs"].tolist()
         outputs = dict(arrays[f"{name}_outputs"].tolist())
-        nodes = {node.name: node for node in graph.node}
-        self.specs = {
-            each: tf.TensorSpec(
-                tf.TensorShape(nodes[each].attr["shape"].shape),
-                tf.dtypes.as_dtype(nodes[each].attr["dtype"].type),
-                each,
-            )
-            for each in inputs
-        }
         self._names = list(outputs)
         # A session rather than a tf.function, which would optimize the graph again: that takes as
         # long as two frames, and no public option disables it for one function.
@@ -155,9 +145,10 @@ class _Graph:
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         with tf.Graph().as_default() as imported:
             tf.graph_util.import_graph_def(graph, name="")
+        inputs = [imported.get_tensor_by_name(f"{n}:0") for n in arrays[f"{name}_inputs"].tolist()]
+        self.specs = {t.op.name: tf.TensorSpec.from_tensor(t, t.op.name) for t in inputs}
         session = tf.compat.v1.Session(graph=imported, config=config)
-        fed = [f"{each}:0" for each in inputs]
-        self._call = session.make_callable(list(outputs.values()), fed)
+        self._call = session.make_callable(list(outputs.values()), inputs)
 
     def __call__(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Returns the results by name."""
