@@ -96,25 +96,15 @@ def from_flat(flat: State, num_scales: int) -> PredictorState:
 
 def flat_specs(channels: int, num_scales: int, has_memory: bool) -> dict[str, tf.TensorSpec]:
     """Returns the specs of a flat state by name, for any frame size and number of objects."""
-    reference = Reference(tf.TensorSpec([None, channels]), tf.TensorSpec([None], tf.int32))
-    scale = ScaleState(
-        reference,
-        Previous(
-            tf.TensorSpec([None, None, channels]),
-            tf.TensorSpec([None, None], tf.int32),
-            tf.TensorSpec([None, None, None]),
-        ),
-        reference if has_memory else None,
+    spec = tf.TensorSpec
+    reference = Reference(spec([None, channels]), spec([None], tf.int32))
+    previous = Previous(
+        spec([None, None, channels]), spec([None, None], tf.int32), spec([None, None, None])
     )
-    state = PredictorState(
-        tf.TensorSpec([None], tf.int32),
-        tf.TensorSpec([], tf.bool),
-        (scale,) * num_scales,
-        tf.TensorSpec([], tf.int32) if has_memory else None,
-    )
-    return {
-        name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in to_flat(state).items()
-    }
+    scale = ScaleState(reference, previous, reference if has_memory else None)
+    frames = spec([], tf.int32) if has_memory else None
+    state = PredictorState(spec([None], tf.int32), spec([], tf.bool), (scale,) * num_scales, frames)
+    return {name: spec(each.shape, each.dtype, name) for name, each in to_flat(state).items()}
 
 
 def _flat_name(part: str, field: str, position: int) -> str:

@@ -271,18 +271,10 @@ class VideoPredictor:
                 self._seen = self._seen._replace(window=wider)
         return self._seen.window.mask(mask)
 
-    def _record(self, ids: np.ndarray | int, where: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Records the current frame's ids after an edit.
-
-        Args:
-          ids: uint8 [height, width], or one id for all pixels.
-          where: ids before the edit -> bool [height, width], the pixels that change.
-        """
+    def _record(self, edited: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Records an edit of the current frame's ids: a function of those before it."""
         if self.window:
-            before = self._seen.ids
-            self._seen = self._seen.updated(
-                np.where(where(before), ids, before).astype(np.uint8), self.object_ids
-            )
+            self._seen = self._seen.updated(edited(self._seen.ids), self.object_ids)
 
     def probability(self, object_id: int) -> np.ndarray:
         """Returns an object's probability in the current frame, float32 [height, width].
@@ -366,7 +358,7 @@ class VideoPredictor:
                 "more pixels with correct(mask)"
             )
         self._state = self._model.add_objects(self._show(mask), self._state)
-        self._record(mask, lambda _: (mask != 0) & (mask != VOID))
+        self._record(lambda ids: np.where((mask != 0) & (mask != VOID), mask, ids))
 
     def correct(self, mask: MaskLike, background: bool = False) -> None:
         """Corrects the current frame's labels; the marked pixels become additional references.
@@ -395,7 +387,7 @@ class VideoPredictor:
         self._state = self._model.correct(
             shown, self._state, np.int32(-1 if bound is None else bound)
         )
-        self._record(mask, lambda _: mask != VOID)
+        self._record(lambda ids: np.where(mask != VOID, mask, ids))
 
     def remove(self, object_id: int) -> None:
         """Removes an object: from now on it is background.
@@ -411,7 +403,7 @@ class VideoPredictor:
         if len(self.object_ids) == 1:
             raise InputError(f"remove: expected objects besides {object_id}, found none")
         self._state = self._model.remove(np.int32(object_id), self._state)
-        self._record(0, lambda ids: ids == object_id)
+        self._record(lambda ids: np.where(ids == object_id, np.uint8(0), ids))
 
     def prompt(
         self,

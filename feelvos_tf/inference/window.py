@@ -185,7 +185,7 @@ def around(
         `_LEAST_SIDE` allows.
     """
     height, width = model_size(frame_size, inference_size)
-    box = (*boxes[:, ::2].min(0), *boxes[:, 1::2].max(0))  # top, left, bottom, right
+    box = boxes[:, 0].min(), boxes[:, 1].max(), boxes[:, 2].min(), boxes[:, 3].max()
     scale_of_whole = height / frame_size[0]
     sides = np.sqrt((boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])) * scale_of_whole
     least = np.clip(_LEAST_SIDE / max(sides.min(), 1), np.sqrt(share), 1) if may_reduce else 1
@@ -204,10 +204,7 @@ def around(
 
 
 def _best_scale(
-    box: tuple[float, ...],
-    frame_size: tuple[int, int],
-    limits: tuple[float, float],
-    pixels: float,
+    box: tuple[float, ...], frame_size: tuple[int, int], limits: tuple[float, float], pixels: float
 ) -> float:
     """Returns the scale at which the window has `pixels` pixels, clipped to its limits."""
     low, high = limits
@@ -223,12 +220,12 @@ def _with_margin(
     box: tuple[float, ...], frame_size: tuple[int, int], scale: float
 ) -> list[tuple[float, float]]:
     """Returns the row and column ranges of a box plus its margin, clipped to the frame."""
-    top, left, bottom, right = box
+    top, bottom, left, right = box
     margin = _MARGIN * _STRIDE / scale + _CONTEXT * np.sqrt((bottom - top) * (right - left))
-    spans = ((top, bottom), (left, right))
+    height, width = frame_size
     return [
-        (max(0.0, begin - margin), min(float(side), end + margin))
-        for (begin, end), side in zip(spans, frame_size)
+        (max(0.0, top - margin), min(float(height), bottom + margin)),
+        (max(0.0, left - margin), min(float(width), right + margin)),
     ]
 
 
