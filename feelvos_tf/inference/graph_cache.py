@@ -47,15 +47,14 @@ class CachedPredictor:
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], build: Callable[[], Predictor]):
-        start_graph, step_graph = _Graph(arrays, "start"), _Graph(arrays, "step")
-        self.start = lambda image, mask: start_graph({"image": image, "mask": mask})
+        self.start, step_graph = _Graph(arrays, "start"), _Graph(arrays, "step")
 
         def step(image: Any, state: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-            results = step_graph({"image": image, **state})
+            results = step_graph(image, state)
             return results.pop("ids"), results.pop("probabilities"), results
 
-        specs = dict(step_graph.specs)
-        step.input_signature = [specs.pop("image"), specs]
+        image, *state = step_graph.specs
+        step.input_signature = [image, {spec.name: spec for spec in state}]
         self.step = step
         # Few programs take clicks: these graphs are imported when they are needed.
         kept = {n: array for n, array in arrays.items() if not n.startswith(("start", "step"))}
@@ -66,15 +65,11 @@ class CachedPredictor:
 
     def features(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Predictor.features`."""
-        return tuple(self._of_clicks("features")({"image": image}).values())
+        return tuple(self._of_clicks("features")(image).values())
 
-    def segment_marked(
-        self, features: np.ndarray, embeddings: np.ndarray, marks: np.ndarray, before: np.ndarray
-    ) -> np.ndarray:
+    def segment_marked(self, *arguments: np.ndarray) -> np.ndarray:
         """See `Predictor.segment_marked`."""
-        arguments = {"features": features, "embeddings": embeddings}
-        graph = self._of_clicks("segment_marked")
-        return graph({**arguments, "marks": marks, "before": before})["log_odds"]
+        return self._of_clicks("segment_marked")(*arguments)["log_odds"]
 
     def __getattr__(self, name: str) -> Any:
         """Returns this attribute of the network's predictor."""
@@ -121,10 +116,10 @@ def _cached(arrays: Mapping[str, np.ndarray], build: Callable[[], Predictor]) ->
 
 
 class _Graph:
-    """A function of named tensors, with its weights as constants.
+    """A function with its weights as constants.
 
     Attributes:
-      specs: name of each argument -> its spec.
+      specs: of its arguments, flattened by `tf.nest`.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], name: str):
@@ -146,13 +141,16 @@ class _Graph:
         with tf.Graph().as_default() as imported:
             tf.graph_util.import_graph_def(graph, name="")
         inputs = [imported.get_tensor_by_name(f"{n}:0") for n in arrays[f"{name}_inputs"].tolist()]
-        self.specs = {t.op.name: tf.TensorSpec.from_tensor(t, t.op.name) for t in inputs}
+        self.specs = [tf.TensorSpec.from_tensor(tensor, tensor.op.name) for tensor in inputs]
         session = tf.compat.v1.Session(graph=imported, config=config)
         self._call = session.make_callable(list(outputs.values()), inputs)
 
-    def __call__(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def __call__(self, *arguments: Any) -> dict[str, np.ndarray]:
         """Returns the results by name."""
-        given = [np.asarray(arguments[n], s.dtype.as_numpy_dtype) for n, s in self.specs.items()]
+        given = [
+            np.asarray(value, spec.dtype.as_numpy_dtype)
+            for value, spec in zip(tf.nest.flatten(arguments), self.specs)
+        ]
         return dict(zip(self._names, self._call(*given)))
 
 

@@ -206,9 +206,8 @@ def _marked(
       is_marked: bool `[h, w]`, the pixels that were marked.
     """
     grid = tf.shape(previous.indices)
-    given, scaled = multi_scale.downsample_marked_at_scale(full, marked_indices, scale, grid)
     # A mark between the points of the grid counts, even if its object has other points.
-    given = object_labels.keep_objects(scaled, given, marked_indices)
+    given = multi_scale.downsample_given(full, marked_indices, scale, grid)
     is_marked = given != NO_OBJECT
     indices = tf.where(is_marked, given, previous.indices)
     one_hot = object_labels.one_hot(indices, tf.shape(previous.masks)[0])
