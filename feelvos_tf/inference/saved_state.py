@@ -81,9 +81,7 @@ def unpack(
       packed: from `pack`, possibly read from a file.
       model: the model whose `step` will take the state.
       frame_size: of the video in progress; None if there is none.
-      inference_size: size at which the model runs.
-      identity: of the model.
-      window: share of a frame that the model processes.
+      inference_size, identity, window: see `pack`.
 
     Raises:
       InputError: the state belongs to another model or size, or is damaged.

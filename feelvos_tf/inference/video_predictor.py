@@ -375,7 +375,9 @@ class VideoPredictor:
             not followed.
         """
         mask = self._marks(mask, background)
-        _check_known(masks.object_ids(mask), self.object_ids, "use add_objects(mask) for new ones")
+        _check_known(
+            masks.object_ids(mask), self.object_ids, " (use add_objects(mask) for new ones)"
+        )
         if background and 0 not in self.object_ids and (mask == 0).any():
             raise InputError(
                 "expected a mask without background, as the video's first one, found pixels of 0"
@@ -530,10 +532,9 @@ def take_mask(predictor: Any, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _check_known(ids: Sequence[int], known: Sequence[int], hint: str = "") -> None:
-    """Raises InputError unless all ids are known."""
+    """Raises InputError unless all ids are known; `hint` ends the sentence."""
     unknown = [value for value in ids if value not in known]
     if unknown:
-        hint = f" ({hint})" if hint else ""
         raise InputError(
             f"expected ids that are followed ({_listed(known) or 'none'}), found "
             f"{_listed(unknown)}{hint}"

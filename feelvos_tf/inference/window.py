@@ -122,8 +122,6 @@ class Window(NamedTuple):
     def _pasted(
         self, plane: np.ndarray, outside: float, size: tuple[int, int], stride: int
     ) -> np.ndarray:
-        if plane.shape == size:
-            return np.ascontiguousarray(plane)
         whole = np.full(size, outside, np.float32)
         part = whole[self.box[0] // stride :, self.box[2] // stride :]
         part = part[: plane.shape[0], : plane.shape[1]]
