@@ -111,9 +111,11 @@ def as_mask(mask: MaskLike, size: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def as_pair(image: ImageLike, mask: MaskLike) -> tuple[np.ndarray, np.ndarray]:
-    """Returns an image and its mask. See `as_image` and `as_mask`."""
+    """Returns an image and its mask. See `as_image`, `as_mask` and `check_marks`."""
     image = as_image(image)
-    return image, as_mask(mask, image.shape[:2])
+    mask = as_mask(mask, image.shape[:2])
+    check_marks(mask, image.shape[:2])
+    return image, mask
 
 
 def _of_objects(each: Mapping[int, Any], size: tuple[int, int] | None) -> np.ndarray:

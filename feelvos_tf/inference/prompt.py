@@ -166,8 +166,7 @@ class Prompter:
         window = masks.around(marks.solid(nearness > 0.5) | (known == 1), _COARSE_MARGIN)
         if not (asked[window] == 0).any():
             window = np.s_[:, :]
-        nothing = np.zeros(grid.size, np.float32)
-        return marks.inside(self._segmented(grid, window, asked[window], before[window], nothing))
+        return marks.inside(self._segmented(grid, window, asked[window], before[window]))
 
     def _refined(self, grid: _Grid, marks: _Marks, probability: np.ndarray) -> np.ndarray:
         """Returns the probability on a finer grid, computed in the window around the object."""
@@ -177,8 +176,7 @@ class Prompter:
         window = masks.around((before > 0.5) | (known == 1), _MARGIN)
         known = _with_edge(known[window], before[window])
         asked = _with_confident(known, before[window])
-        nothing = np.zeros(grid.size, np.float32)
-        return marks.inside(self._segmented(grid, window, *asked, nothing))
+        return marks.inside(self._segmented(grid, window, *asked))
 
     def _corrected(self, marks: _Marks, mask: np.ndarray) -> np.ndarray:
         """Returns a mask, bool [height, width], changed only where the points lie on changes."""
@@ -221,7 +219,7 @@ class Prompter:
         window: _Window,
         known: np.ndarray,
         before: np.ndarray,
-        outside: np.ndarray,
+        outside: np.ndarray | float = 0.0,
     ) -> np.ndarray:
         """Returns the object's probability after one pass of the network, float32 [h, w].
 
@@ -230,7 +228,7 @@ class Prompter:
           window: what is segmented.
           known: int32 of the window, 1 on the object, 0 outside it, `_UNKNOWN` elsewhere.
           before: its probability so far, float32, `_UNKNOWN` where unknown.
-          outside: float32 [h, w], the probability outside the window.
+          outside: the probability outside the window.
         """
         log_odds = self._model.segment_marked(
             grid.features[window],
@@ -238,7 +236,7 @@ class Prompter:
             known.astype(np.int32),
             before.astype(np.float32),
         )
-        result = outside.copy()
+        result = np.full(grid.size, outside, np.float32)
         result[window] = _sigmoid(np.asarray(log_odds))
         return result
 

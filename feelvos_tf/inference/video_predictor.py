@@ -152,7 +152,6 @@ class VideoPredictor:
             has several scales and a window.
         """
         image, mask = as_pair(image, mask)
-        check_marks(mask, image.shape[:2])
         seen = Seen.of(image, mask, self.inference_size, self.window)
         state = self._model.start(seen.window.image(image), seen.window.mask(mask))
         if self.window:
@@ -183,11 +182,9 @@ class VideoPredictor:
         """
         if mask is None:
             return self._propagated(image)
-        image, mask = as_pair(image, mask)
         if self._frame_size is None:
-            self.start(image, mask)
-            return np.array(mask)
-        check_marks(mask, self._frame_size)
+            return self._started(image, mask)
+        image, mask = as_pair(image, mask)
         return take_mask(self, mask, self._propagated(image))
 
     def propagate(
@@ -206,13 +203,14 @@ class VideoPredictor:
           InputError: as in `start` and `step`.
         """
         for image in as_frames(frames):
-            if mask is not None:
-                image, first = as_pair(image, mask)
-                self.start(image, first)
-                yield np.array(first)
-                mask = None
-            else:
-                yield self._propagated(image)
+            yield self._propagated(image) if mask is None else self._started(image, mask)
+            mask = None
+
+    def _started(self, image: ImageLike, mask: MaskLike) -> np.ndarray:
+        """Starts a video and returns its first ids."""
+        image, mask = as_pair(image, mask)
+        self.start(image, mask)
+        return np.array(mask)
 
     def _propagated(self, image: ImageLike) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
@@ -487,8 +485,7 @@ class VideoPredictor:
                 f"segment_clip: expected an image at the position {position} of the mask, found "
                 f"{len(images)} images"
             )
-        image, mask = as_pair(images[position], mask)
-        self.start(image, mask)
+        mask = self._started(images[position], mask)
         start = self.state()
         after = list(self.propagate(images[position + 1 :]))
         # Subclasses may refuse states of other runs; this one is of the same run.
