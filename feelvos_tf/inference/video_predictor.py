@@ -95,7 +95,7 @@ class VideoPredictor:
         self._seen: Seen | None = None
         self._position: int | None = None
         self._last: tuple[list[int], Callable[[int], np.ndarray]] | None = None
-        self._prompter: Prompter | None = None
+        self._prompter = Prompter(model, inference_size)
         self._step_states: tuple[dict[str, Any], dict[str, Any], Window] | None = None
 
     def __repr__(self) -> str:
@@ -418,12 +418,10 @@ class VideoPredictor:
         See `prompt.Prompter` for the arguments. The video in progress does not change: pass the
         mask to `start`, `step`, `add_objects` or `correct`.
         """
-        return self.prompter()(image, points, labels, box, mask)
+        return self._prompter(image, points, labels, box, mask)
 
     def prompter(self) -> Prompter:
         """Returns the function behind `prompt`, which keeps the features of the latest image."""
-        if self._prompter is None:
-            self._prompter = Prompter(self._model, self.inference_size)
         return self._prompter
 
     def state(self) -> dict[str, np.ndarray]:
