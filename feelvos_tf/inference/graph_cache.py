@@ -124,9 +124,8 @@ class _Graph:
 
     def __init__(self, arrays: Mapping[str, np.ndarray], name: str):
         """Imports the graph of this name from what `_arrays` returned."""
-        graph = tf.compat.v1.GraphDef()
         try:
-            graph.ParseFromString(arrays[name].tobytes())
+            graph = tf.compat.v1.GraphDef.FromString(arrays[name].tobytes())
         except Exception as error:  # Not all protobuf versions have a public base class of errors.
             raise ValueError(f"{name} is not a graph") from error
         outputs = dict(arrays[f"{name}_outputs"].tolist())
@@ -199,12 +198,9 @@ def _optimized(
     from tensorflow.python.grappler import tf_optimizer
 
     meta = tf.compat.v1.train.export_meta_graph(graph_def=graph.as_graph_def(), graph=graph)
-    signature = meta.signature_def["function"]
-    for infos, tensors in ((signature.inputs, inputs), (signature.outputs, outputs)):
-        for tensor in tensors:
-            infos[tensor.name].name = tensor.name
-            infos[tensor.name].dtype = tensor.dtype.as_datatype_enum
-            infos[tensor.name].tensor_shape.CopyFrom(tensor.shape.as_proto())
+    # Where the optimizer looks for what to keep.
+    kept = meta.collection_def["train_op"].node_list.value
+    kept.extend(tensor.name for tensor in (*inputs, *outputs))
     # Layers are fused only if they are placed on a CPU.
     for node in meta.graph_def.node:
         node.device = _PROCESSOR

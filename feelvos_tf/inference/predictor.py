@@ -249,6 +249,11 @@ class Predictor(tf.Module):
         """Returns the state with new objects in the last frame; call it as `add_objects`.
 
         See `state.add_objects`. The network does not run.
+
+        Args:
+          mask: uint8 `[height, width]` object ids; 0 and 255 leave the last frame's labels
+            unchanged.
+          state: of a video.
         """
         before = video_state.from_flat(state, len(self._looks))
         mask = self._of_its_size(mask, before)
@@ -271,7 +276,9 @@ class Predictor(tf.Module):
         See `state.correct`. The network does not run.
 
         Args:
-          mask, state: see there; all ids must be followed.
+          mask: uint8 `[height, width]` ids that are followed; 0 is background, 255 leaves the last
+            frame's labels unchanged.
+          state: of a video.
           max_total_reference_pixels: int32 scalar that overrides the setting unless negative.
         """
         before = video_state.from_flat(state, len(self._looks))
@@ -293,7 +300,9 @@ class Predictor(tf.Module):
     def _remove(self, object_id: tf.Tensor, state: State) -> State:
         """Returns the state with an object turned into background; call it as `remove`.
 
-        See `state.remove`.
+        Args:
+          object_id: int32 scalar, one of `state["object_ids"]`, not 0.
+          state: of a video.
         """
         before = video_state.from_flat(state, len(self._looks))
         is_followed = tf.reduce_any(before.object_ids == object_id) & (object_id != 0)

@@ -136,11 +136,11 @@ class Prompter:
         self.prepare(image)
         if mask is not None:
             return self._snapped(marks, self._corrected(marks, mask != 0), mask != 0)
-        done = self._last[0] if self._last else None
-        if done is None or not marks.begins_with(done):
-            done = marks.part(0, marks.ends()[:_GUESSED][-1])
-            self._last = done, self._guessed(done)
-        result, begin = self._last[1], len(done.points)
+        if self._last is None or not marks.begins_with(self._last[0]):
+            first = marks.part(0, marks.ends()[:_GUESSED][-1])
+            self._last = first, self._guessed(first)
+        done, result = self._last
+        begin = len(done.points)
         for end in marks.ends():
             if end > begin:
                 result, begin = self._corrected(marks.part(begin, end), result), end
