@@ -137,16 +137,14 @@ def add_objects(
         `[objects]` -> reference.
       max_pixels: int32 scalar, reference pixels that an object keeps from all frames (0: all).
     """
-    pixels = tf.boolean_mask(mask, (mask != 0) & (mask != VOID))
-    marked_ids = tf.unique(tf.cast(pixels, tf.int32))[0]
-    object_ids = tf.sort(tf.unique(tf.concat([state.object_ids, marked_ids], 0))[0])
+    marked = tf.where(mask == 0, tf.cast(VOID, mask.dtype), mask)
+    marked_ids = object_labels.present_ids(marked)
+    object_ids = object_labels.present_ids(tf.concat([state.object_ids, marked_ids], 0))
     known = tf.searchsorted(object_ids, state.object_ids)
     is_new = tf.reduce_all(object_ids[:, tf.newaxis] != state.object_ids, 1)
     gives_up = (object_ids == 0) & state.previous_is_reference
-    full = object_labels.to_indices(
-        tf.where(mask == 0, tf.cast(VOID, mask.dtype), mask), object_ids
-    )
-    marked_indices = tf.sort(tf.searchsorted(object_ids, marked_ids))
+    full = object_labels.to_indices(marked, object_ids)
+    marked_indices = tf.searchsorted(object_ids, marked_ids)
 
     def add_at_scale(at_scale: ScaleState, scale: float) -> ScaleState:
         before = _renumbered(at_scale, known, tf.size(object_ids), 0)

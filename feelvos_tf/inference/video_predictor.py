@@ -238,7 +238,7 @@ class VideoPredictor:
         self._step_states = (before, self._state, window)
         if self._position is not None:
             self._position += 1
-        if window.is_frame:
+        if window == windows.whole(self._frame_size, None):  # The network saw the frame as it is.
             ids = np.array(ids)
         else:
             winners = window.upsampled_argmax(np.asarray(probabilities))

@@ -61,12 +61,6 @@ class Window(NamedTuple):
         """Pixels of the network per pixel of the frame."""
         return self.scaled_size[0] / self.frame_size[0]
 
-    @property
-    def is_frame(self) -> bool:
-        """Whether the network sees the frame as it is."""
-        height, width = self.frame_size
-        return self.scaled_size == self.frame_size and self.box == (0, height, 0, width)
-
     def image(self, image: np.ndarray) -> np.ndarray:
         """Returns what the network sees of a frame, uint8 [h, w, 3]."""
         return self._part(scaled(image, self.scaled_size))
@@ -131,11 +125,9 @@ class Window(NamedTuple):
     def holds(self, box: Sequence[float]) -> bool:
         """Returns whether a box (top, bottom, left, right in the frame) lies in the window."""
         top, bottom, left, right = np.multiply(box, self.scale)
+        first_row, end_row, first_column, end_column = self.box
         return (
-            self.box[0] <= top
-            and bottom <= self.box[1]
-            and self.box[2] <= left
-            and right <= self.box[3]
+            first_row <= top and bottom <= end_row and first_column <= left and right <= end_column
         )
 
     def has_grid(self, grid: tuple[int, int]) -> bool:
