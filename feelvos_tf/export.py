@@ -181,8 +181,8 @@ def _export_tflite(predictor: Predictor, size: tuple[int, int]) -> pathlib.Path:
     from feelvos_tf.inference.deploy import tflite_model
 
     predictor.check_weights(_EXPORT_DIR.value)
-    fixed = tflite_model.Fixed(*size, _NUM_OBJECTS.value + 1)
-    content = tflite_model.convert(predictor, fixed, _PRECISION.value)
+    num_objects = _NUM_OBJECTS.value + 1  # With the background.
+    content = tflite_model.convert(predictor, size, num_objects, _PRECISION.value)
     path = pathlib.Path(_EXPORT_DIR.value) / "model.tflite"
     with atomic_files.replacing(path) as temporary:
         temporary.write_bytes(content)

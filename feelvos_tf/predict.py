@@ -24,7 +24,6 @@ continues where an interrupted one stopped.
 from __future__ import annotations
 
 import functools
-import hashlib
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -114,7 +113,7 @@ def _choose_run(
     """Returns the model of a training run, after checking its files."""
     settings = gin_settings.operative_config_of(model_dir)
     index = pathlib.Path(f"{export.find_checkpoint(model_dir)}.index")
-    identity = hashlib.sha256(settings.read_bytes() + index.read_bytes()).hexdigest()[:16]
+    identity = model_loading.fingerprint(settings.read_bytes(), index.read_bytes())
     identity = model_loading.with_params(identity, gin_params)
     return ModelChoice(None, inference_size, identity, window or 0.0, tuple(gin_params))
 

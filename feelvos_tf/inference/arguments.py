@@ -62,15 +62,16 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     if values.dtype == np.uint8:
         return values
     kind = values.dtype.kind
-    if kind in "iuf" and np.isfinite(values).all():
+    found = f"{values.dtype} values"
+    if kind != "b" and np.isfinite(values).all():
         low, high = values.min(), values.max()
         if kind == "f" and low >= 0 and high <= 1:
             return np.round(values * 255).astype(np.uint8)
-        if low >= 0 and high <= 255 and (kind in "iu" or (values == np.floor(values)).all()):
+        if low >= 0 and high <= 255 and (values == np.floor(values)).all():
             return values.astype(np.uint8)
-        found = f"{values.dtype} values from {low:g} to {high:g}"
-    else:
-        found = f"{values.dtype} values" if kind not in "iuf" else "values that are not finite"
+        found += f" from {low:g} to {high:g}"
+    elif kind != "b":
+        found += " that are not finite"
     raise InputError(f"{_IMAGE}, or fractions from 0 to 1, found {found}")
 
 
@@ -102,10 +103,6 @@ def as_mask(mask: MaskLike, size: tuple[int, int] | None = None) -> np.ndarray:
         raise InputError(f"{_MASK}, found {values.dtype} {list(values.shape)}{hint}")
     if values.dtype == np.uint8:
         return values
-    if values.dtype == bool:
-        return values.astype(np.uint8)
-    if values.dtype.kind not in "iuf":
-        raise InputError(f"{_MASK}, found {values.dtype} values")
     if not np.isfinite(values).all() or (values != np.floor(values)).any():
         raise InputError(f"{_MASK}, found fractions; for probabilities, use mask > 0.5")
     if values.min() < 0 or values.max() > VOID:
@@ -114,19 +111,20 @@ def as_mask(mask: MaskLike, size: tuple[int, int] | None = None) -> np.ndarray:
 
 
 def as_pair(image: ImageLike, mask: MaskLike) -> tuple[np.ndarray, np.ndarray]:
-    """Returns an image and its mask. See `as_image` and `as_mask`."""
+    """Returns an image and its mask. See `as_image`, `as_mask` and `check_marks`."""
     image = as_image(image)
-    return image, as_mask(mask, image.shape[:2])
+    mask = as_mask(mask, image.shape[:2])
+    check_marks(mask, image.shape[:2])
+    return image, mask
 
 
 def _of_objects(each: Mapping[int, Any], size: tuple[int, int] | None) -> np.ndarray:
     """Returns one mask from a mask per object."""
     ids = None
     for object_id, one in each.items():
-        if isinstance(object_id, bool) or not isinstance(object_id, (int, np.integer)):
+        is_number = isinstance(object_id, (int, np.integer)) and not isinstance(object_id, bool)
+        if not is_number or not 0 < object_id < VOID:
             raise InputError(f"expected object ids 1..{VOID - 1} as keys, found {object_id!r}")
-        if not 0 < object_id < VOID:
-            raise InputError(f"expected object ids 1..{VOID - 1} as keys, found {object_id}")
         one = as_mask(one, size)
         # One object may be painted in any value, such as white.
         painted = np.setdiff1d(one, [0])

@@ -12,13 +12,11 @@ import collections
 import contextlib
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from feelvos_tf.core import atomic_files
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import overlay, pictures
@@ -28,16 +26,13 @@ _TILE_WIDTH = 320
 _Maps = dict[str, dict[int, np.ndarray]]
 
 
-@dataclass
 class DistanceMaps:
-    """Collects the maps after each step; they are written with the frame and its mask.
+    """Collects the maps after each step; they are written with the frame and its mask."""
 
-    Attributes:
-      folder_of: returns the folder of a video's pictures.
-    """
-
-    folder_of: Callable[[InputVideo], pathlib.Path]
-    _waiting: collections.deque[_Maps] = field(default_factory=collections.deque)
+    def __init__(self, folder_of: Callable[[InputVideo], pathlib.Path]):
+        """Stores a function that returns the folder of a video's pictures."""
+        self._folder_of = folder_of
+        self._waiting: collections.deque[_Maps] = collections.deque()
 
     def keep(self, video: InputVideo, position: int, predictor: VideoPredictor) -> None:
         """Stores the maps of the frame that was just propagated. An `OnFrame`."""
@@ -48,11 +43,10 @@ class DistanceMaps:
 
     def files(self, video: InputVideo) -> DistanceMapFiles:
         """Returns the writer of the maps, which are written with the other results of a video."""
-        return DistanceMapFiles(self.folder_of(video), self._waiting)
+        return DistanceMapFiles(self._folder_of(video), self._waiting)
 
 
-@dataclass(frozen=True)
-class DistanceMapFiles:
+class DistanceMapFiles(NamedTuple):
     """The pictures of one video. A `ResultFiles`."""
 
     folder: pathlib.Path
@@ -67,27 +61,28 @@ class DistanceMapFiles:
         """Yields a function that writes the next result."""
         del facts
         self.folder.mkdir(parents=True, exist_ok=True)
-        first: Result | None = None
-        previous: Result | None = None
+        first = previous = None
 
         def write(result: Result) -> None:
             nonlocal first, previous
-            if first is None or previous is None:
-                first = previous = result
-                return
-            maps = self.waiting.popleft()
-            objects = [value for value in next(iter(maps.values())) if value]
-            rows = [
-                strip(first, previous, result, value, {name: m[value] for name, m in maps.items()})
-                for value in objects
-            ]
-            pictures.write_image(self.folder / f"{result.name}.jpg", np.vstack(rows))
-            for name, planes in maps.items():
-                for value in objects:
-                    _write_map(self.folder / f"{result.name}_{name}_{value}.png", planes[value])
+            if first is None:
+                first = result
+            else:
+                self._write_frame(first, previous, result)
             previous = result
 
         yield write
+
+    def _write_frame(self, first: Result, previous: Result, result: Result) -> None:
+        maps = self.waiting.popleft()
+        rows = []
+        for value in filter(None, next(iter(maps.values()))):
+            of_object = {name: planes[value] for name, planes in maps.items()}
+            rows.append(strip(first, previous, result, value, of_object))
+            for name, plane in of_object.items():
+                path = self.folder / f"{result.name}_{name}_{value}.png"
+                pictures.write_image(path, _gray(plane))
+        pictures.write_image(self.folder / f"{result.name}.jpg", np.vstack(rows))
 
 
 def strip(
@@ -131,8 +126,3 @@ def _titled(tile: np.ndarray, title: str) -> np.ndarray:
 def _gray(plane: np.ndarray) -> np.ndarray:
     """Returns distances 0..1 as uint8 [h, w], clipped to this range."""
     return np.round(255 * np.clip(plane, 0, 1)).astype(np.uint8)
-
-
-def _write_map(path: pathlib.Path, plane: np.ndarray) -> None:
-    with atomic_files.replacing(path) as temporary:
-        Image.fromarray(_gray(plane)).save(temporary, format="PNG")

@@ -47,15 +47,14 @@ class CachedPredictor:
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], build: Callable[[], Predictor]):
-        start_graph, step_graph = _Graph(arrays, "start"), _Graph(arrays, "step")
-        self.start = lambda image, mask: start_graph({"image": image, "mask": mask})
+        self.start, step_graph = _Graph(arrays, "start"), _Graph(arrays, "step")
 
         def step(image: Any, state: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
-            results = step_graph({"image": image, **state})
+            results = step_graph(image, state)
             return results.pop("ids"), results.pop("probabilities"), results
 
-        specs = dict(step_graph.specs)
-        step.input_signature = [specs.pop("image"), specs]
+        image, *state = step_graph.specs
+        step.input_signature = [image, {spec.name: spec for spec in state}]
         self.step = step
         # Few programs take clicks: these graphs are imported when they are needed.
         kept = {n: array for n, array in arrays.items() if not n.startswith(("start", "step"))}
@@ -66,15 +65,11 @@ class CachedPredictor:
 
     def features(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See `Predictor.features`."""
-        return tuple(self._of_clicks("features")({"image": image}).values())
+        return tuple(self._of_clicks("features")(image).values())
 
-    def segment_marked(
-        self, features: np.ndarray, embeddings: np.ndarray, marks: np.ndarray, before: np.ndarray
-    ) -> np.ndarray:
+    def segment_marked(self, *arguments: np.ndarray) -> np.ndarray:
         """See `Predictor.segment_marked`."""
-        arguments = {"features": features, "embeddings": embeddings}
-        graph = self._of_clicks("segment_marked")
-        return graph({**arguments, "marks": marks, "before": before})["log_odds"]
+        return self._of_clicks("segment_marked")(*arguments)["log_odds"]
 
     def __getattr__(self, name: str) -> Any:
         """Returns this attribute of the network's predictor."""
@@ -121,30 +116,19 @@ def _cached(arrays: Mapping[str, np.ndarray], build: Callable[[], Predictor]) ->
 
 
 class _Graph:
-    """A function of named tensors, with its weights as constants.
+    """A function with its weights as constants.
 
     Attributes:
-      specs: name of each argument -> its spec.
+      specs: of its arguments, flattened by `tf.nest`.
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], name: str):
         """Imports the graph of this name from what `_arrays` returned."""
-        graph = tf.compat.v1.GraphDef()
         try:
-            graph.ParseFromString(arrays[name].tobytes())
+            graph = tf.compat.v1.GraphDef.FromString(arrays[name].tobytes())
         except Exception as error:  # Not all protobuf versions have a public base class of errors.
             raise ValueError(f"{name} is not a graph") from error
-        inputs = arrays[f"{name}_inputs"].tolist()
         outputs = dict(arrays[f"{name}_outputs"].tolist())
-        nodes = {node.name: node for node in graph.node}
-        self.specs = {
-            each: tf.TensorSpec(
-                tf.TensorShape(nodes[each].attr["shape"].shape),
-                tf.dtypes.as_dtype(nodes[each].attr["dtype"].type),
-                each,
-            )
-            for each in inputs
-        }
         self._names = list(outputs)
         # A session rather than a tf.function, which would optimize the graph again: that takes as
         # long as two frames, and no public option disables it for one function.
@@ -155,13 +139,17 @@ class _Graph:
         config.graph_options.rewrite_options.disable_meta_optimizer = True
         with tf.Graph().as_default() as imported:
             tf.graph_util.import_graph_def(graph, name="")
+        inputs = [imported.get_tensor_by_name(f"{n}:0") for n in arrays[f"{name}_inputs"].tolist()]
+        self.specs = [tf.TensorSpec.from_tensor(tensor, tensor.op.name) for tensor in inputs]
         session = tf.compat.v1.Session(graph=imported, config=config)
-        fed = [f"{each}:0" for each in inputs]
-        self._call = session.make_callable(list(outputs.values()), fed)
+        self._call = session.make_callable(list(outputs.values()), inputs)
 
-    def __call__(self, arguments: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def __call__(self, *arguments: Any) -> dict[str, np.ndarray]:
         """Returns the results by name."""
-        given = [np.asarray(arguments[n], s.dtype.as_numpy_dtype) for n, s in self.specs.items()]
+        given = [
+            np.asarray(value, spec.dtype.as_numpy_dtype)
+            for value, spec in zip(tf.nest.flatten(arguments), self.specs)
+        ]
         return dict(zip(self._names, self._call(*given)))
 
 
@@ -210,12 +198,9 @@ def _optimized(
     from tensorflow.python.grappler import tf_optimizer
 
     meta = tf.compat.v1.train.export_meta_graph(graph_def=graph.as_graph_def(), graph=graph)
-    signature = meta.signature_def["function"]
-    for infos, tensors in ((signature.inputs, inputs), (signature.outputs, outputs)):
-        for tensor in tensors:
-            infos[tensor.name].name = tensor.name
-            infos[tensor.name].dtype = tensor.dtype.as_datatype_enum
-            infos[tensor.name].tensor_shape.CopyFrom(tensor.shape.as_proto())
+    # Where the optimizer looks for what to keep.
+    kept = meta.collection_def["train_op"].node_list.value
+    kept.extend(tensor.name for tensor in (*inputs, *outputs))
     # Layers are fused only if they are placed on a CPU.
     for node in meta.graph_def.node:
         node.device = _PROCESSOR

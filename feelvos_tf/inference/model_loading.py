@@ -97,12 +97,12 @@ def choose(
     Raises:
       InputError: the model is missing, or settings are given for a SavedModel, whose own are fixed.
     """
-    if path is not None and gin_params:
-        raise InputError(
-            f"--gin_param={gin_params[0]!r}: expected the bundled model or the folder of a "
-            "training run, since the settings of a SavedModel are fixed, found --saved_model"
-        )
     if path is not None:
+        if gin_params:
+            raise InputError(
+                "--gin_param and --best: expected the bundled model or the folder of a training "
+                "run, since the settings of a SavedModel are fixed, found --saved_model"
+            )
         check_saved_model(path)
         return ModelChoice(path, inference_size, saved_model_fingerprint(path), window or 0.0)
     check_bundled()
@@ -118,35 +118,40 @@ def with_params(identity: str, gin_params: Sequence[str]) -> str:
     """Returns the identity of a model with some settings replaced."""
     if not gin_params:
         return identity
-    return hashlib.sha256("\n".join([identity, *gin_params]).encode()).hexdigest()[:16]
+    return fingerprint("\n".join([identity, *gin_params]).encode())
+
+
+def fingerprint(*contents: bytes) -> str:
+    """Returns 16 hexadecimal digits that change with the contents."""
+    return hashlib.sha256(b"".join(contents)).hexdigest()[:16]
 
 
 class ModelFlags:
     """The flags of one program that choose a model, from `define_flags`."""
 
-    def __init__(self, holders: dict[str, flags.FlagHolder]):
-        self._holders = holders
+    def __init__(self, flag_values: flags.FlagValues):
+        self._flags = flag_values
 
     @property
     def path(self) -> str | None:
         """Folder of a SavedModel; None if the flag is not given."""
-        return self._holders["saved_model"].value
+        return self._flags.saved_model
 
     @property
     def inference_size(self) -> int | None:
         """Pixels on the short side; None if no flag sets them."""
-        if self._holders["inference_size"].value is None and self._holders["fast"].value:
+        if self._flags.inference_size is None and self._flags.fast:
             return FAST_INFERENCE_SIZE
-        return self._holders["inference_size"].value
+        return self._flags.inference_size
 
     @property
     def window(self) -> float | None:
         """Share of a frame's pixels; None if no flag sets it."""
-        if self._holders["window"].value is not None:
-            return self._holders["window"].value
-        if self._holders["fast"].value:
+        if self._flags.window is not None:
+            return self._flags.window
+        if self._flags.fast:
             return FAST_WINDOW
-        return BEST_WINDOW if self._holders["best"].value else None
+        return BEST_WINDOW if self._flags.best else None
 
     def gin_params(self, given: Sequence[str] = ()) -> tuple[str, ...]:
         """Returns the settings of --best, if it is given, overridden by `given`.
@@ -154,16 +159,11 @@ class ModelFlags:
         Raises:
           InputError: the flags contradict each other.
         """
-        if not self._holders["best"].value:
+        if not self._flags.best:
             return tuple(given)
-        if self._holders["fast"].value or self.window:
-            other = "--fast" if self._holders["fast"].value else "--window"
+        if self._flags.fast or self.window:
+            other = "--fast" if self._flags.fast else "--window"
             raise InputError(f"--best cannot be combined with {other}")
-        if self.path is not None:
-            raise InputError(
-                "--best: expected the bundled model or the folder of a training run, since the "
-                "settings of a SavedModel are fixed, found --saved_model"
-            )
         return (*BEST_SETTINGS, *given)
 
     def choice(self, gin_params: Sequence[str] = ()) -> ModelChoice:
@@ -179,59 +179,58 @@ def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
       flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
     """
     own = {"flag_values": flag_values}
-    holders = {
-        "saved_model": flags.DEFINE_string(
-            "saved_model",
-            None,
-            "Folder written by feelvos_tf.export; by default the model bundled with the package.",
-            **own,
-        ),
-        "inference_size": flags.DEFINE_integer(
-            "inference_size",
-            None,
-            "Run the model on frames scaled to this many pixels on the short side; masks keep the "
-            "frame's full size. By default the bundled model runs at the size at which it scores "
-            "best, a --saved_model at the frames' own size.",
-            lower_bound=16,
-            upper_bound=8192,
-            **own,
-        ),
-        "window": flags.DEFINE_float(
-            "window",
-            None,
-            "Process this share of a frame's pixels, around the objects: small ones are enlarged "
-            "and large ones reduced to fit it. 0 processes whole frames, as in the paper and, by "
-            "default, with a --saved_model.",
-            lower_bound=0.0,
-            upper_bound=1.0,
-            **own,
-        ),
-        "fast": flags.DEFINE_bool(
-            "fast",
-            False,
-            f"Short for --inference_size={FAST_INFERENCE_SIZE} --window={FAST_WINDOW:g}: several "
-            "times as fast, but less accurate.",
-            **own,
-        ),
-        "best": flags.DEFINE_bool(
-            "best",
-            False,
-            "Process whole frames at two scales and average the results: several times as slow, "
-            "and more accurate on some videos but not on all (see the model card).",
-            **own,
-        ),
-    }
-    cli.group_flags(flag_values, "The model", list(holders))
-    return ModelFlags(holders)
+    flags.DEFINE_string(
+        "saved_model",
+        None,
+        "Folder written by feelvos_tf.export; by default the model bundled with the package.",
+        **own,
+    )
+    flags.DEFINE_integer(
+        "inference_size",
+        None,
+        "Run the model on frames scaled to this many pixels on the short side; masks keep the "
+        "frame's full size. By default the bundled model runs at the size at which it scores "
+        "best, a --saved_model at the frames' own size.",
+        lower_bound=16,
+        upper_bound=8192,
+        **own,
+    )
+    flags.DEFINE_float(
+        "window",
+        None,
+        "Process this share of a frame's pixels, around the objects: small ones are enlarged "
+        "and large ones reduced to fit it. 0 processes whole frames, as in the paper and, by "
+        "default, with a --saved_model.",
+        lower_bound=0.0,
+        upper_bound=1.0,
+        **own,
+    )
+    flags.DEFINE_bool(
+        "fast",
+        False,
+        f"Short for --inference_size={FAST_INFERENCE_SIZE} --window={FAST_WINDOW:g}: several "
+        "times as fast, but less accurate.",
+        **own,
+    )
+    flags.DEFINE_bool(
+        "best",
+        False,
+        "Process whole frames at two scales and average the results: several times as slow, "
+        "and more accurate on some videos but not on all (see the model card).",
+        **own,
+    )
+    names = ["saved_model", "inference_size", "window", "fast", "best"]
+    cli.group_flags(flag_values, "The model", names)
+    return ModelFlags(flag_values)
 
 
 def check_bundled(folder: str | os.PathLike[str] = BUNDLED) -> None:
     """Raises InputError unless the folder of a bundled model holds weights and settings."""
-    for name in (WEIGHTS, SETTINGS):
-        if not (pathlib.Path(folder) / name).is_file():
+    for path in (pathlib.Path(folder) / name for name in (WEIGHTS, SETTINGS)):
+        if not path.is_file():
             raise InputError(
-                f"no trained model is bundled here ({pathlib.Path(folder) / name} is missing): "
-                "name one with --saved_model, a folder written by feelvos_tf.export"
+                f"no trained model is bundled here ({path} is missing): name one with "
+                "--saved_model, a folder written by feelvos_tf.export"
             )
 
 
@@ -241,11 +240,7 @@ def bundled_inference_size(folder: str | os.PathLike[str] = BUNDLED) -> int:
     Raises:
       InputError: the settings lack it.
     """
-    path = pathlib.Path(folder) / SETTINGS
-    size = _read_settings(path).get(_INFERENCE_SIZE, "")
-    if not size.isdecimal():
-        raise InputError(f"{path}: expected a line such as 'inference_size = 400', found none")
-    return int(size)
+    return int(_number(folder, _INFERENCE_SIZE, r"\d+", "400"))
 
 
 def bundled_window(folder: str | os.PathLike[str] = BUNDLED) -> float:
@@ -254,19 +249,21 @@ def bundled_window(folder: str | os.PathLike[str] = BUNDLED) -> float:
     Raises:
       InputError: the settings lack it.
     """
+    return float(_number(folder, _WINDOW, r"0(\.\d+)?|1(\.0)?", "0.5"))
+
+
+def _number(folder: str | os.PathLike[str], name: str, pattern: str, example: str) -> str:
+    """Returns one of the bundled model's settings that gin does not know."""
     path = pathlib.Path(folder) / SETTINGS
-    found = _read_settings(path).get(_WINDOW, "")
-    if not re.fullmatch(r"0(\.\d+)?|1(\.0)?", found):
-        raise InputError(f"{path}: expected a line such as 'window = 0.5', found none")
-    return float(found)
+    found = _read_settings(path).get(name, "none")
+    if not re.fullmatch(pattern, found):
+        raise InputError(f"{path}: expected a line such as '{name} = {example}', found {found}")
+    return found
 
 
 def bundled_fingerprint(folder: str | os.PathLike[str] = BUNDLED) -> str:
     """Returns 16 hexadecimal digits that change with the bundled model's settings or weights."""
-    digest = hashlib.sha256()
-    for name in (SETTINGS, WEIGHTS):
-        digest.update((pathlib.Path(folder) / name).read_bytes())
-    return digest.hexdigest()[:16]
+    return fingerprint(*((pathlib.Path(folder) / n).read_bytes() for n in (SETTINGS, WEIGHTS)))
 
 
 def build_bundled(
@@ -274,13 +271,7 @@ def build_bundled(
 ) -> Predictor:
     """Returns the predictor of the bundled model, with batch norm fused.
 
-    Args:
-      folder: of the bundled model.
-      gin_params: see `ModelChoice`.
-
-    Raises:
-      InputError: a file is missing, damaged, or does not match the other; a setting is unknown or
-        out of range.
+    See `build_bundled_network`.
     """
     return build_bundled_network(folder, gin_params)[1]
 
@@ -288,12 +279,16 @@ def build_bundled(
 def build_bundled_network(
     folder: str | os.PathLike[str] = BUNDLED, gin_params: Sequence[str] = (), fused: bool = True
 ) -> tuple[Feelvos, Predictor]:
-    """Returns the network of the bundled model, and its predictor. See `build_bundled`.
+    """Returns the network of the bundled model, and its predictor.
 
     Args:
       folder: of the bundled model.
       gin_params: see `ModelChoice`.
       fused: whether to fuse batch norm, after which the network cannot be trained.
+
+    Raises:
+      InputError: a file is missing, damaged, or does not match the other; a setting is unknown or
+        out of range.
     """
     check_bundled(folder)
     # Registers what the settings refer to.
@@ -347,12 +342,11 @@ def _bind(place: str, settings: Mapping[str, str]) -> None:
 def check_saved_model(path: str | os.PathLike[str]) -> None:
     """Raises InputError unless the folder looks like a SavedModel."""
     folder = pathlib.Path(path)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected the folder of a SavedModel, found no such folder")
     if not (folder / "saved_model.pb").is_file():
+        found = "a folder without saved_model.pb" if folder.is_dir() else "no such folder"
         raise InputError(
-            f"{folder}: expected a SavedModel (write one with python -m feelvos_tf.export), found "
-            "a folder without saved_model.pb"
+            f"{folder}: expected the folder of a SavedModel (python -m feelvos_tf.export writes "
+            f"one), found {found}"
         )
 
 
@@ -361,11 +355,8 @@ def saved_model_fingerprint(path: str | os.PathLike[str]) -> str:
 
     The index of the variables holds a checksum of every weight, so the weights need not be read.
     """
-    digest = hashlib.sha256()
-    for name in ("saved_model.pb", "variables/variables.index"):
-        file = pathlib.Path(path) / name
-        digest.update(file.read_bytes() if file.is_file() else b"")
-    return digest.hexdigest()[:16]
+    files = (pathlib.Path(path) / n for n in ("saved_model.pb", "variables/variables.index"))
+    return fingerprint(*(file.read_bytes() for file in files if file.is_file()))
 
 
 def load_saved_model(path: str | os.PathLike[str]) -> Any:

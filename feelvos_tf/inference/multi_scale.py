@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.resizing import resize_bilinear, resize_nearest
 from feelvos_tf.models import object_labels
 
@@ -35,55 +34,30 @@ def scaled_image(image: tf.Tensor, scale: float) -> tf.Tensor:
     return resize_bilinear(batch, scaled_size(tf.shape(image)[:2], scale))
 
 
-def downsample_reference_at_scale(
-    mask: tf.Tensor, object_ids: tf.Tensor, scale: float, grid: tf.Tensor
-) -> tf.Tensor:
-    """Returns int32 `[h, w]` object indices of the reference mask on the grid of a scaled frame.
-
-    Args:
-      mask: `[height, width]` ids.
-      object_ids: `[objects]` sorted ids of `mask`, without void.
-      scale: of the frame.
-      grid: `[2]` height and width of the scaled frame's embeddings.
-    """
+def labels_at_scale(labels: tf.Tensor, scale: float) -> tf.Tensor:
+    """Returns labels `[height, width]` of a frame, of any dtype, at `scale`, nearest neighbor."""
     if scale == 1.0:
-        return object_labels.downsample_reference(mask, object_ids, grid)
-    size = scaled_size(tf.shape(mask), scale)
-    indices = object_labels.downsample_reference(mask, object_ids, size)
-    indices = tf.where(indices == object_labels.NO_OBJECT, VOID, indices)
-    return object_labels.downsample_reference(indices, tf.range(tf.size(object_ids)), grid)
+        return labels
+    return resize_nearest(labels, scaled_size(tf.shape(labels), scale))
 
 
-def downsample_marked_at_scale(
-    full: tf.Tensor, marked: tf.Tensor, scale: float, grid: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns marked objects of a frame on the grid of the scaled frame and at the scaled size.
+def downsample_given(
+    full: tf.Tensor, objects: tf.Tensor, scale: float, grid: tf.Tensor
+) -> tf.Tensor:
+    """Returns int32 `[h, w]`, a given mask on the grid of a scaled frame.
+
+    Every object keeps a pixel.
 
     Args:
-      full: int32 `[height, width]` object indices, negative where nothing is marked.
-      marked: int32 `[objects]`, the indices that occur in `full`.
+      full: int32 `[height, width]` object indices, `NO_OBJECT` where nothing is given.
+      objects: int32 `[objects]`, the indices that occur in `full`.
       scale: of the frame.
       grid: `[2]` height and width of the scaled frame's embeddings.
-
-    Returns:
-      on_grid: int32 `[h, w]`; an object between the grid points may be missing.
-      scaled: int32 `[scaled height, scaled width]` with all objects.
     """
     scaled = full
     if scale != 1.0:
-        scaled = resize_nearest(full, scaled_size(tf.shape(full), scale))
-        scaled = object_labels.keep_objects(full, scaled, marked)
-    return resize_nearest(scaled, grid), scaled
-
-
-def downsample_indices_at_scale(indices: tf.Tensor, scale: float, grid: tf.Tensor) -> tf.Tensor:
-    """Returns `[h, w]` object indices of a predicted mask on the grid of a scaled frame.
-
-    Reproduction trap: like the image, the mask is first resized to the scale, then to the grid.
-    """
-    if scale != 1.0:
-        indices = resize_nearest(indices, scaled_size(tf.shape(indices), scale))
-    return resize_nearest(indices, grid)
+        scaled = object_labels.keep_objects(full, labels_at_scale(full, scale), objects)
+    return object_labels.keep_objects(scaled, resize_nearest(scaled, grid), objects)
 
 
 def merged_logits(

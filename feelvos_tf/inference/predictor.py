@@ -219,10 +219,9 @@ class Predictor(tf.Module):
     ) -> ScaleState:
         """Returns the state of one look."""
         embeddings = look.mirrored(self._extract(look.image(image)).embeddings)[0]
-        indices = multi_scale.downsample_reference_at_scale(
-            mask, object_ids, look.scale, tf.shape(embeddings)[:2]
-        )
-        num_objects = tf.size(object_ids)
+        num_objects, grid = tf.size(object_ids), tf.shape(embeddings)[:2]
+        full = object_labels.to_indices(mask, object_ids)
+        indices = multi_scale.downsample_given(full, tf.range(num_objects), look.scale, grid)
         reference = self._reference(embeddings, indices, object_ids)
         masks = object_labels.one_hot(indices, num_objects)
         memory = None
@@ -413,8 +412,9 @@ class Predictor(tf.Module):
         self, winners: tf.Tensor, logits: tf.Tensor, embeddings: tf.Tensor, scale: float
     ) -> Previous:
         """Returns what is fed back to the next frame at one scale."""
-        grid = tf.shape(embeddings)[:2]
-        indices = multi_scale.downsample_indices_at_scale(winners, scale, grid)
+        # Reproduction trap: like the image, the mask is resized to the scale, then to the grid.
+        scaled = multi_scale.labels_at_scale(winners, scale)
+        indices = resize_nearest(scaled, tf.shape(embeddings)[:2])
         return Previous(embeddings, indices, _FEEDBACK[self.feedback](indices, logits))
 
     @tf.function(input_signature=[_IMAGES, _MASK])

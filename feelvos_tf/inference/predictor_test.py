@@ -10,6 +10,7 @@ from feelvos_tf import configurables  # noqa: F401
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import multi_scale
 from feelvos_tf.inference.predictor import Predictor
+from feelvos_tf.models import object_labels
 from feelvos_tf.testing import small_model
 from feelvos_tf.training.clip_forward import clip_logits
 
@@ -207,7 +208,9 @@ def test_no_object_is_lost_at_a_small_scale():
     mask[50, 61] = 9
     mask[0] = 255
     ids = tf.constant([0, 2, 9])
-    indices = multi_scale.downsample_reference_at_scale(mask, ids, 0.5, tf.constant([9, 11]))
+    indices = multi_scale.downsample_given(
+        object_labels.to_indices(mask, ids), tf.range(tf.size(ids)), 0.5, tf.constant([9, 11])
+    )
     assert set(np.unique(indices)) == {-1, 0, 1, 2}
 
 

@@ -64,10 +64,6 @@ class _Grid(NamedTuple):
         """Height and width."""
         return tuple(self.embeddings.shape[:2])
 
-    def part(self, window: _Window) -> _Grid:
-        """Returns the features of a window."""
-        return _Grid(self.features[window], self.embeddings[window])
-
 
 class Prompter:
     """Turns marks on images into masks; keeps the features of the latest image.
@@ -140,11 +136,11 @@ class Prompter:
         self.prepare(image)
         if mask is not None:
             return self._snapped(marks, self._corrected(marks, mask != 0), mask != 0)
-        done = self._last[0] if self._last else None
-        if done is None or not marks.begins_with(done):
-            done = marks.part(0, marks.ends()[:_GUESSED][-1])
-            self._last = done, self._guessed(done)
-        result, begin = self._last[1], len(done.points)
+        if self._last is None or not marks.begins_with(self._last[0]):
+            first = marks.part(0, marks.ends()[:_GUESSED][-1])
+            self._last = first, self._guessed(first)
+        done, result = self._last
+        begin = len(done.points)
         for end in marks.ends():
             if end > begin:
                 result, begin = self._corrected(marks.part(begin, end), result), end
@@ -170,7 +166,7 @@ class Prompter:
         window = masks.around(marks.solid(nearness > 0.5) | (known == 1), _COARSE_MARGIN)
         if not (asked[window] == 0).any():
             window = np.s_[:, :]
-        return marks.inside(self._segmented_in(window, grid, asked[window], before[window]))
+        return marks.inside(self._segmented(grid, window, asked[window], before[window]))
 
     def _refined(self, grid: _Grid, marks: _Marks, probability: np.ndarray) -> np.ndarray:
         """Returns the probability on a finer grid, computed in the window around the object."""
@@ -180,7 +176,7 @@ class Prompter:
         window = masks.around((before > 0.5) | (known == 1), _MARGIN)
         known = _with_edge(known[window], before[window])
         asked = _with_confident(known, before[window])
-        return marks.inside(self._segmented_in(window, grid, *asked))
+        return marks.inside(self._segmented(grid, window, *asked))
 
     def _corrected(self, marks: _Marks, mask: np.ndarray) -> np.ndarray:
         """Returns a mask, bool [height, width], changed only where the points lie on changes."""
@@ -190,8 +186,7 @@ class Prompter:
         for doubt in _DOUBTS:
             doubtful = marks.on(grid.size, doubt)
             asked = _with_confident(known[window], before[window], doubtful[window] != _UNKNOWN)
-            after = before.copy()
-            after[window] = self._segmented(grid.part(window), *asked)
+            after = self._segmented(grid, window, *asked, before)
             result = marks.changed(mask, _resized(after, marks.size) > 0.5)
             if marks.agree(result):
                 break
@@ -213,32 +208,37 @@ class Prompter:
             around = np.ones((_AROUND_CHANGE, _AROUND_CHANGE), np.uint8)
             is_near = cv2.dilate(np.float32(_resized(mask != before, size) > 0), around) > 0
             known = np.where((known < 0) & ~is_near, small, known)
-        if marks.box is not None:
-            known = np.where((known < 0) & ~small & ~marks.is_in_box(size), 0, known)
+        known = np.where((known < 0) & ~small & ~marks.is_inside(size), 0, known)
         snapped = outline.snap(self._edges, small, known)
         has_moved = _resized(snapped != small, marks.size) > 0
         return np.where(has_moved, _resized(snapped, marks.size) > 0.5, mask).astype(np.uint8)
 
-    def _segmented_in(
-        self, window: _Window, grid: _Grid, known: np.ndarray, before: np.ndarray
+    def _segmented(
+        self,
+        grid: _Grid,
+        window: _Window,
+        known: np.ndarray,
+        before: np.ndarray,
+        outside: np.ndarray | float = 0.0,
     ) -> np.ndarray:
-        """Returns `_segmented` of a window of the grid, 0 outside it, float32 [h, w]."""
-        result = np.zeros(grid.size, np.float32)
-        result[window] = self._segmented(grid.part(window), known, before)
-        return result
-
-    def _segmented(self, grid: _Grid, known: np.ndarray, before: np.ndarray) -> np.ndarray:
         """Returns the object's probability after one pass of the network, float32 [h, w].
 
         Args:
-          grid: what is segmented.
-          known: int32 [h, w], 1 on the object, 0 outside it, `_UNKNOWN` elsewhere.
-          before: float32 [h, w] probability so far, `_UNKNOWN` where unknown.
+          grid: of the image.
+          window: what is segmented.
+          known: int32 of the window, 1 on the object, 0 outside it, `_UNKNOWN` elsewhere.
+          before: its probability so far, float32, `_UNKNOWN` where unknown.
+          outside: the probability outside the window.
         """
         log_odds = self._model.segment_marked(
-            grid.features, grid.embeddings, known.astype(np.int32), before.astype(np.float32)
+            grid.features[window],
+            grid.embeddings[window],
+            known.astype(np.int32),
+            before.astype(np.float32),
         )
-        return _sigmoid(np.asarray(log_odds))
+        result = np.full(grid.size, outside, np.float32)
+        result[window] = _sigmoid(np.asarray(log_odds))
+        return result
 
 
 class _Marks(NamedTuple):
@@ -297,28 +297,28 @@ class _Marks(NamedTuple):
         """Returns the known pixels on a grid, plus an ellipse of object inside a box."""
         if self.box is None:
             return known
-        ellipse, inside = self._in_box(known.shape)
+        left, top, right, bottom = self._box_on(known.shape)
+        rows, columns = np.ogrid[: known.shape[0], : known.shape[1]]
+        x, y = (left + right) / 2, (top + bottom) / 2
+        # Squared elliptical distance, 1 on the box's ellipse.
+        ellipse = ((columns - x) / max(x - left, 1)) ** 2 + ((rows - y) / max(y - top, 1)) ** 2
         known = np.where((known < 0) & (ellipse < _SEED**2), 1, known)
-        return np.where(inside, known, 0)
+        return np.where(self.is_inside(known.shape), known, 0)
 
     def inside(self, probability: np.ndarray) -> np.ndarray:
         """Returns the probability, set to 0 outside the box."""
+        return np.where(self.is_inside(probability.shape), probability, 0).astype(np.float32)
+
+    def is_inside(self, grid: tuple[int, int]) -> np.ndarray:
+        """Returns which points of a grid lie in the box, all without one, bool [h, w]."""
         if self.box is None:
-            return probability
-        return np.where(self.is_in_box(probability.shape), probability, 0).astype(np.float32)
-
-    def is_in_box(self, grid: tuple[int, int]) -> np.ndarray:
-        """Returns which points of a grid lie in the box, bool [h, w]."""
-        return self._in_box(grid)[1]
-
-    def _in_box(self, grid: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the squared elliptical distance (1 on the box's ellipse), and what is inside."""
-        left, top, right, bottom = self.box * np.tile(_scale(self.size, grid), 2)
+            return np.ones(grid, bool)
+        left, top, right, bottom = self._box_on(grid)
         rows, columns = np.ogrid[: grid[0], : grid[1]]
-        inside = (columns >= left) & (columns <= right) & (rows >= top) & (rows <= bottom)
-        x, y = (left + right) / 2, (top + bottom) / 2
-        ellipse = ((columns - x) / max(x - left, 1)) ** 2 + ((rows - y) / max(y - top, 1)) ** 2
-        return ellipse, inside
+        return (columns >= left) & (columns <= right) & (rows >= top) & (rows <= bottom)
+
+    def _box_on(self, grid: tuple[int, int]) -> np.ndarray:
+        return self.box * np.tile(_scale(self.size, grid), 2)
 
     def solid(self, mask: np.ndarray) -> np.ndarray:
         """Returns the marked parts of a mask, bool [h, w], with small holes filled.

@@ -18,25 +18,29 @@ _KMEANS_ROUNDS = 10
 
 
 def joined(
-    reference: Reference, added: Reference, replaced: tf.Tensor, max_pixels: tf.Tensor
+    reference: Reference,
+    added: Reference,
+    max_pixels: tf.Tensor | int = 0,
+    replaced: tf.Tensor | bool = False,
 ) -> Reference:
     """Returns the pixels of both references.
 
     Args:
       reference: the existing pixels.
       added: the new pixels, of the same objects.
-      replaced: bool `[objects]`, the objects that keep only the new pixels.
       max_pixels: see `grouped`.
+      replaced: bool, of all objects or of each: whether they keep only the new pixels.
     """
+    num_objects = tf.size(reference.offsets) - 1
     before = owners(reference)
-    keep = ~tf.gather(replaced, before)
+    keep = ~tf.gather(tf.broadcast_to(replaced, [num_objects]), before)
     pixels = tf.concat([tf.boolean_mask(reference.embeddings, keep), added.embeddings], 0)
     of_pixels = tf.concat([tf.boolean_mask(before, keep), owners(added)], 0)
-    return grouped(pixels, of_pixels, tf.size(reference.offsets) - 1, max_pixels)
+    return grouped(pixels, of_pixels, num_objects, max_pixels)
 
 
 def grouped(
-    pixels: tf.Tensor, of_pixels: tf.Tensor, num_objects: tf.Tensor, max_pixels: tf.Tensor
+    pixels: tf.Tensor, of_pixels: tf.Tensor, num_objects: tf.Tensor, max_pixels: tf.Tensor | int
 ) -> Reference:
     """Returns pixels as a reference, thinned to at most `max_pixels` per object.
 
@@ -51,27 +55,17 @@ def grouped(
     """
     order = tf.argsort(of_pixels, stable=True)
     of_pixels = tf.gather(of_pixels, order)
-    kept = _kept(of_pixels, tf.gather(tf.broadcast_to(max_pixels, [num_objects]), of_pixels))
-    order, of_pixels = tf.boolean_mask(order, kept), tf.boolean_mask(of_pixels, kept)
-    offsets = tf.searchsorted(of_pixels, tf.range(num_objects + 1))
-    return Reference(tf.gather(pixels, order), offsets)
-
-
-def _kept(of_pixels: tf.Tensor, max_pixels: tf.Tensor) -> tf.Tensor:
-    """Returns which pixels to keep, bool `[pixels]`; `of_pixels` is ascending.
-
-    Args:
-      of_pixels: see `grouped`.
-      max_pixels: int32 `[pixels]`, for the object of each pixel.
-    """
     first = tf.searchsorted(of_pixels, of_pixels, side="left")
     end = tf.searchsorted(of_pixels, of_pixels, side="right")
     # Products of two counts may not fit into 32 bits.
     rank = tf.cast(tf.range(tf.size(of_pixels)) - first, tf.int64)
     count = tf.cast(end - first, tf.int64)
-    bound = tf.cast(max_pixels, tf.int64)
+    bound = tf.gather(tf.broadcast_to(tf.cast(max_pixels, tf.int64), [num_objects]), of_pixels)
     is_chosen = (rank + 1) * bound // count > rank * bound // count
-    return (bound == 0) | (count <= bound) | is_chosen
+    kept = (bound == 0) | (count <= bound) | is_chosen
+    order, of_pixels = tf.boolean_mask(order, kept), tf.boolean_mask(of_pixels, kept)
+    offsets = tf.searchsorted(of_pixels, tf.range(num_objects + 1))
+    return Reference(tf.gather(pixels, order), offsets)
 
 
 def cluster_reference(reference: Reference, max_pixels: tf.Tensor) -> Reference:

@@ -1,32 +1,38 @@
-"""The state of a video as NumPy arrays: copied, checked, and turned back into tensors."""
+"""The state of a video as NumPy arrays: copied, checked, and taken apart again."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Union
 
 import numpy as np
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference.window import SEEN, Seen
+from feelvos_tf.inference import window as windows
+from feelvos_tf.inference.window import Seen, Window
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-_FRAME_SIZE, _INFERENCE_SIZE, _MODEL = "frame_size", "inference_size", "model"
-_WINDOW = "window_share"
-# Entries that `pack` adds -> dtype kind and shape.
-_OWN = {
-    _FRAME_SIZE: ("i", (2,)),
-    _INFERENCE_SIZE: ("i", ()),
-    _MODEL: ("U", ()),
-    _WINDOW: ("f", ()),
+# Type and shape of each entry; None stands for any length.
+_Specs = dict[str, tuple[type, tuple[Union[int, None], ...]]]
+# What `pack` adds to the network's state.
+_OWN: _Specs = {
+    "frame_size": (np.int32, (2,)),
+    "inference_size": (np.int32, ()),  # 0 for the frames' own.
+    "model": (np.str_, ()),
+    "window_share": (np.float32, ()),
+}
+# What it also adds if there is a window.
+_SEEN: _Specs = {
+    "seen_window": (np.int32, (6,)),
+    "seen_image": (np.uint8, (None, None, 3)),
+    "seen_ids": (np.uint8, (None, None)),
+    "seen_box_ids": (np.int32, (None,)),
+    "seen_boxes": (np.float32, (None, 4)),
 }
 
 
 def pack(
-    state: Mapping[str, tf.Tensor],
+    state: Mapping[str, Any],
     frame_size: tuple[int, int],
     inference_size: int | None,
     identity: str,
@@ -43,15 +49,22 @@ def pack(
       seen: of the last frame.
       window: share of a frame that the model processes; 0 for whole frames.
     """
-    arrays = {name: np.array(value) for name, value in state.items()}
-    return {
-        **arrays,
-        _FRAME_SIZE: np.array(frame_size, np.int32),
-        _INFERENCE_SIZE: np.array(inference_size or 0, np.int32),
-        _MODEL: np.array(identity),
-        _WINDOW: np.array(window, np.float32),
-        **(seen.arrays() if window else {}),
+    packed = {
+        **state,
+        "frame_size": np.int32(frame_size),
+        "inference_size": np.int32(inference_size or 0),
+        "model": identity,
+        "window_share": np.float32(window),
     }
+    if window:
+        packed |= {
+            "seen_window": np.int32([*seen.window.scaled_size, *seen.window.box]),
+            "seen_image": seen.image,
+            "seen_ids": seen.ids,
+            "seen_box_ids": np.int32(list(seen.boxes)),
+            "seen_boxes": np.float32(list(seen.boxes.values())).reshape(-1, 4),
+        }
+    return {name: np.array(value) for name, value in packed.items()}
 
 
 def unpack(
@@ -61,126 +74,102 @@ def unpack(
     inference_size: int | None,
     identity: str,
     window: float,
-) -> tuple[dict[str, tf.Tensor], tuple[int, int]]:
-    """Returns the flat state as copied tensors, and the frames' height and width.
+) -> tuple[dict[str, np.ndarray], tuple[int, int], Seen]:
+    """Returns copies of the flat state, the frames' height and width, and what was seen last.
 
     Args:
       packed: from `pack`, possibly read from a file.
       model: the model whose `step` will take the state.
       frame_size: of the video in progress; None if there is none.
-      inference_size: size at which the model runs.
-      identity: of the model.
-      window: share of a frame that the model processes.
+      inference_size, identity, window: see `pack`.
 
     Raises:
       InputError: the state belongs to another model or size, or is damaged.
     """
-    missing = [name for name in _OWN if name not in packed]
-    if missing:
-        raise InputError(f"restore: expected what state() returns, found no {missing[0]}")
-    for name, expected in _OWN.items():
-        array = np.asarray(packed[name])
-        if (array.dtype.kind, array.shape) != expected:
-            raise InputError(
-                f"restore: expected what state() returns, found a wrong {name}: {array.dtype} "
-                f"{list(array.shape)}"
-            )
-    if str(packed[_MODEL]) != identity:
+    packed = {name: np.array(packed[name]) for name in packed}
+    _check_entries(packed, _OWN)
+    size = tuple(packed["frame_size"].tolist())
+    for name, expected, found in (
+        ("model", identity, str(packed["model"])),
+        ("inference_size", inference_size, int(packed["inference_size"]) or None),
+        ("window", np.float32(window), packed["window_share"]),
+        ("frames of the size of the video in progress,", frame_size or size, size),
+    ):
+        if expected != found:
+            raise InputError(f"restore: expected a state with {name} {expected}, found {found}")
+    specs = _specs(model)
+    entries = {**_OWN, **specs, **(_SEEN if window else {})}
+    _check_entries(packed, entries)
+    more = sorted(packed.keys() - entries.keys())
+    if more:
+        raise InputError(f"restore: expected what state() returns, found a further {more[0]}")
+    seen = _seen(packed, size) if window else Seen(windows.whole(size, inference_size))
+    _check_fit(packed, seen)
+    return {name: packed[name] for name in specs}, size, seen
+
+
+def _seen(packed: Mapping[str, np.ndarray], frame_size: tuple[int, int]) -> Seen:
+    """Returns what was last seen of the video through a window."""
+    height, width, *box = packed["seen_window"].tolist()
+    boxes = zip(packed["seen_box_ids"].tolist(), map(tuple, packed["seen_boxes"].tolist()))
+    last = Window(frame_size, (height, width), tuple(box))
+    return Seen(last, packed["seen_image"], packed["seen_ids"], dict(boxes))
+
+
+def _specs(model: Any) -> _Specs:
+    """Returns the specs of the model's own state."""
+    specs = getattr(model.step, "input_signature", None)
+    if specs is None:
+        (function,) = model.step.concrete_functions  # A SavedModel has one.
+        specs = function.structured_input_signature[0]
+    return {n: (s.dtype.as_numpy_dtype, tuple(s.shape.as_list())) for n, s in specs[1].items()}
+
+
+def _check_entries(packed: Mapping[str, np.ndarray], specs: _Specs) -> None:
+    """Raises InputError unless there are finite arrays of these types and shapes."""
+    for name, (kind, shape) in specs.items():
+        array = packed.get(name, np.array(None))
+        lengths = zip(shape, array.shape)
+        fits = len(shape) == array.ndim and all(want in (None, have) for want, have in lengths)
+        found = f"{array.dtype} {array.shape}" if name in packed else "none"
+        if fits and array.dtype.kind == "f" and not np.isfinite(array).all():
+            found = "NaN or infinity"
+        elif fits and np.issubdtype(array.dtype, kind):
+            continue
         raise InputError(
-            f"restore: expected a state of this model ({identity or 'unnamed'}), found one of "
-            f"another ({packed[_MODEL]})"
+            f"restore: expected what state() returns, with {name} of {kind.__name__} {shape}, "
+            f"found {found}"
         )
-    found = int(packed[_INFERENCE_SIZE])
-    if found != (inference_size or 0):
-        raise InputError(
-            f"restore: expected a state at inference size {_named(inference_size)}, found one at "
-            f"{_named(found)}"
-        )
-    if packed[_WINDOW] != np.float32(window):
-        raise InputError(
-            f"restore: expected a state with windows of {window:g} of a frame, found one with "
-            f"{packed[_WINDOW]:g}"
-        )
-    size = tuple(int(value) for value in packed[_FRAME_SIZE])
-    if frame_size not in (None, size):
-        raise InputError(
-            f"restore: expected a state of frames of the size {list(frame_size)} of the video in "
-            f"progress, found {list(size)} (another() returns a predictor for that)"
-        )
-    own = {name: array for name, array in packed.items() if name not in SEEN}
-    return _tensors(own, _specs(model)), size
 
 
-def _named(inference_size: int | None) -> str:
-    return str(inference_size) if inference_size else "of the frames"
-
-
-def _specs(model: Any) -> dict[str, tf.TensorSpec]:
-    """Returns the specs of the entries of a flat state by name."""
-    if getattr(model.step, "input_signature", None) is not None:
-        return model.step.input_signature[1]
-    (function,) = model.step.concrete_functions  # A SavedModel has one.
-    return function.structured_input_signature[0][1]
-
-
-def _tensors(
-    packed: Mapping[str, np.ndarray], specs: Mapping[str, tf.TensorSpec]
-) -> dict[str, tf.Tensor]:
-    """Returns the arrays as tensors; raises InputError unless they match `specs`."""
-    own = set(packed) - set(_OWN)
-    if own != set(specs):
-        raise InputError(
-            f"restore: expected a state with {', '.join(specs)}, found one with "
-            f"{', '.join(sorted(own))}"
-        )
-    import tensorflow as tf  # Here, so that a wrong flag is reported without seconds of waiting.
-
-    tensors = {}
-    for name, spec in specs.items():
-        array = np.asarray(packed[name])
-        if array.dtype != spec.dtype.as_numpy_dtype or not spec.shape.is_compatible_with(
-            array.shape
-        ):
-            raise InputError(
-                f"restore: expected {name} of {spec.dtype.name} {spec.shape}, found {array.dtype} "
-                f"{list(array.shape)}"
-            )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise InputError(f"restore: expected finite numbers in {name}, found NaN or infinity")
-        # A copy even if TensorFlow would use the array's own memory.
-        tensors[name] = tf.constant(np.array(array))
-    _check_fit({name: tensor.numpy() for name, tensor in tensors.items()})
-    return tensors
-
-
-def _check_fit(arrays: Mapping[str, np.ndarray]) -> None:
+def _check_fit(arrays: Mapping[str, np.ndarray], seen: Seen) -> None:
     """Raises InputError unless the arrays describe the same objects and pixels.
 
     TensorFlow would report a mismatch only inside the network, or not at all.
     """
     ids = arrays["object_ids"].tolist()
     # Not every video has a background, id 0.
-    is_right = {
-        "object_ids": bool(ids) and ids == sorted({*ids}) and ids[0] >= 0 and ids[-1] < VOID
-    }
-    for name, offsets in arrays.items():
-        kind, found, scale = name.partition("_offsets")
-        if found:
-            pixels = len(arrays[f"{kind}_embeddings{scale}"])
-            is_right[name] = (
-                len(offsets) == len(ids) + 1
-                and (offsets[0], offsets[-1]) == (0, pixels)
-                and (np.diff(offsets) >= 0).all()
-            )
-        if kind == "reference" and found:
-            grid = arrays[f"previous_embeddings{scale}"].shape[:2]
-            indices = arrays[f"previous_indices{scale}"]
-            is_right |= {
-                f"previous_indices{scale}": indices.shape == grid
-                and ((indices >= -1) & (indices < len(ids))).all(),
-                f"previous_masks{scale}": arrays[f"previous_masks{scale}"].shape
-                == (len(ids), *grid),
-            }
-    wrong = [name for name, right in is_right.items() if not right]
+    fits = {"object_ids": bool(ids) and ids == sorted({*ids}) and ids[0] >= 0 and ids[-1] < VOID}
+    for look in windows.looks(arrays):
+        grid = arrays[f"previous_embeddings{look}"].shape[:2]
+        indices = arrays[f"previous_indices{look}"]
+        is_index = (indices >= -1) & (indices < len(ids))
+        fits[f"previous_indices{look}"] = indices.shape == grid and is_index.all()
+        fits[f"previous_masks{look}"] = arrays[f"previous_masks{look}"].shape == (len(ids), *grid)
+        for kind in ("reference", "memory"):
+            offsets = arrays.get(f"{kind}_offsets{look}")
+            if offsets is not None:
+                fits[f"{kind}_offsets{look}"] = (
+                    len(offsets) == len(ids) + 1
+                    and (offsets[0], offsets[-1]) == (0, len(arrays[f"{kind}_embeddings{look}"]))
+                    and (np.diff(offsets) >= 0).all()
+                )
+    if seen.ids is not None:
+        size, objects = seen.window.frame_size, [value for value in ids if value]
+        fits["seen_window"] = seen.window.has_grid(arrays["previous_indices"].shape)
+        fits["seen_image"] = seen.image.shape[:2] == seen.ids.shape == size
+        fits["seen_boxes"] = len(arrays["seen_boxes"]) == len(objects)
+        fits["seen_box_ids"] = sorted(arrays["seen_box_ids"].tolist()) == objects
+    wrong = [name for name, fit in fits.items() if not fit]
     if wrong:
         raise InputError(f"restore: expected matching entries, found a mismatch in {wrong[0]}")

@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.resizing import resize_bilinear
-from feelvos_tf.inference import multi_scale, reference_pixels
+from feelvos_tf.inference import multi_scale
+from feelvos_tf.inference.reference_pixels import grouped, joined
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.feelvos import Previous
 from feelvos_tf.models.global_matching import Reference, owners, prepare_reference
@@ -95,25 +96,15 @@ def from_flat(flat: State, num_scales: int) -> PredictorState:
 
 def flat_specs(channels: int, num_scales: int, has_memory: bool) -> dict[str, tf.TensorSpec]:
     """Returns the specs of a flat state by name, for any frame size and number of objects."""
-    reference = Reference(tf.TensorSpec([None, channels]), tf.TensorSpec([None], tf.int32))
-    scale = ScaleState(
-        reference,
-        Previous(
-            tf.TensorSpec([None, None, channels]),
-            tf.TensorSpec([None, None], tf.int32),
-            tf.TensorSpec([None, None, None]),
-        ),
-        reference if has_memory else None,
+    spec = tf.TensorSpec
+    reference = Reference(spec([None, channels]), spec([None], tf.int32))
+    previous = Previous(
+        spec([None, None, channels]), spec([None, None], tf.int32), spec([None, None, None])
     )
-    state = PredictorState(
-        tf.TensorSpec([None], tf.int32),
-        tf.TensorSpec([], tf.bool),
-        (scale,) * num_scales,
-        tf.TensorSpec([], tf.int32) if has_memory else None,
-    )
-    return {
-        name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in to_flat(state).items()
-    }
+    scale = ScaleState(reference, previous, reference if has_memory else None)
+    frames = spec([], tf.int32) if has_memory else None
+    state = PredictorState(spec([None], tf.int32), spec([], tf.bool), (scale,) * num_scales, frames)
+    return {name: spec(each.shape, each.dtype, name) for name, each in to_flat(state).items()}
 
 
 def _flat_name(part: str, field: str, position: int) -> str:
@@ -146,55 +137,55 @@ def add_objects(
         `[objects]` -> reference.
       max_pixels: int32 scalar, reference pixels that an object keeps from all frames (0: all).
     """
-    pixels = tf.boolean_mask(mask, (mask != 0) & (mask != VOID))
-    marked_ids = tf.unique(tf.cast(pixels, tf.int32))[0]
-    object_ids = tf.sort(tf.unique(tf.concat([state.object_ids, marked_ids], 0))[0])
+    marked = tf.where(mask == 0, tf.cast(VOID, mask.dtype), mask)
+    marked_ids = object_labels.present_ids(marked)
+    object_ids = object_labels.present_ids(tf.concat([state.object_ids, marked_ids], 0))
     known = tf.searchsorted(object_ids, state.object_ids)
     is_new = tf.reduce_all(object_ids[:, tf.newaxis] != state.object_ids, 1)
     gives_up = (object_ids == 0) & state.previous_is_reference
-    full = object_labels.to_indices(
-        tf.where(mask == 0, tf.cast(VOID, mask.dtype), mask), object_ids
-    )
-    marked_indices = tf.sort(tf.searchsorted(object_ids, marked_ids))
+    full = object_labels.to_indices(marked, object_ids)
+    marked_indices = tf.searchsorted(object_ids, marked_ids)
 
     def add_at_scale(at_scale: ScaleState, scale: float) -> ScaleState:
-        before = _renumbered(at_scale, known, tf.size(object_ids))
+        before = _renumbered(at_scale, known, tf.size(object_ids), 0)
         previous, _ = _marked(before.previous, full, marked_indices, scale)
         owner = tf.maximum(previous.indices, 0)
         renewed = (previous.indices != NO_OBJECT) & tf.gather(is_new | gives_up, owner)
         given = tf.where(renewed, previous.indices, NO_OBJECT)
         added = make_reference(previous.embeddings, given, object_ids)
-        reference = reference_pixels.joined(before.reference, added, gives_up, max_pixels)
+        reference = joined(before.reference, added, max_pixels, gives_up)
         return ScaleState(reference, previous, before.memory)
 
     at_scales = tuple(add_at_scale(*each) for each in zip(state.scales, scales))
     return state._replace(object_ids=object_ids, scales=at_scales)
 
 
-def _renumbered(state: ScaleState, known: tf.Tensor, num_objects: tf.Tensor) -> ScaleState:
-    """Returns the state with room for new objects.
+def _renumbered(
+    state: ScaleState, new_indices: tf.Tensor, num_objects: tf.Tensor, max_pixels: tf.Tensor | int
+) -> ScaleState:
+    """Returns the state with other object indices.
 
     Args:
       state: at one scale.
-      known: int32 `[objects before]`, ascending: the new index of each object.
-      num_objects: int32 scalar, including the new ones.
+      new_indices: int32 `[objects before]`: the new index of each object, `NO_OBJECT` to drop it.
+        Those with the same one are merged.
+      num_objects: int32 scalar, from now on.
+      max_pixels: see `grouped`.
     """
-    reference, previous, memory = state
+    reference, (embeddings, indices, masks), memory = state
 
-    def with_room(pixels: Reference) -> Reference:
-        sizes = pixels.offsets[1:] - pixels.offsets[:-1]
-        sizes = tf.scatter_nd(known[:, tf.newaxis], sizes, [num_objects])
-        return Reference(pixels.embeddings, tf.concat([[0], tf.cumsum(sizes)], 0))
+    def renumbered(pixels: Reference) -> Reference:
+        of_pixels = tf.gather(new_indices, owners(pixels))
+        left = of_pixels != NO_OBJECT
+        pixels, of_pixels = (tf.boolean_mask(e, left) for e in (pixels.embeddings, of_pixels))
+        return grouped(pixels, of_pixels, num_objects, max_pixels)
 
-    renumbered = tf.gather(known, tf.maximum(previous.indices, 0))
-    indices = tf.where(previous.indices == NO_OBJECT, NO_OBJECT, renumbered)
-    shape = tf.concat([[num_objects], tf.shape(previous.masks)[1:]], 0)
-    masks = tf.scatter_nd(known[:, tf.newaxis], previous.masks, shape)
-    return ScaleState(
-        with_room(reference),
-        Previous(previous.embeddings, indices, masks),
-        None if memory is None else with_room(memory),
-    )
+    new = tf.gather(new_indices, tf.maximum(indices, 0))
+    indices = tf.where(indices == NO_OBJECT, NO_OBJECT, new)
+    # Ignores negative indices.
+    masks = tf.math.unsorted_segment_sum(masks, new_indices, num_objects)
+    memory = None if memory is None else renumbered(memory)
+    return ScaleState(renumbered(reference), Previous(embeddings, indices, masks), memory)
 
 
 def _marked(
@@ -213,9 +204,8 @@ def _marked(
       is_marked: bool `[h, w]`, the pixels that were marked.
     """
     grid = tf.shape(previous.indices)
-    given, scaled = multi_scale.downsample_marked_at_scale(full, marked_indices, scale, grid)
     # A mark between the points of the grid counts, even if its object has other points.
-    given = object_labels.keep_objects(scaled, given, marked_indices)
+    given = multi_scale.downsample_given(full, marked_indices, scale, grid)
     is_marked = given != NO_OBJECT
     indices = tf.where(is_marked, given, previous.indices)
     one_hot = object_labels.one_hot(indices, tf.shape(previous.masks)[0])
@@ -247,14 +237,14 @@ def correct(
     num_objects = tf.size(state.object_ids)
     full = object_labels.to_indices(mask, state.object_ids)
     marked_indices = tf.sort(tf.unique(tf.boolean_mask(full, full != NO_OBJECT))[0])
-    replaced = tf.fill([num_objects], state.previous_is_reference)
 
     def correct_at_scale(at_scale: ScaleState, scale: float) -> ScaleState:
         previous, is_marked = _marked(at_scale.previous, full, marked_indices, scale)
         is_given = is_marked | state.previous_is_reference
         given = tf.where(is_given, previous.indices, NO_OBJECT)
         added = make_reference(previous.embeddings, given, state.object_ids)
-        reference = reference_pixels.joined(at_scale.reference, added, replaced, max_pixels)
+        replaced = state.previous_is_reference
+        reference = joined(at_scale.reference, added, max_pixels, replaced)
         memory = None
         if at_scale.memory is not None:  # The remembered pixels may have caused the mistake.
             memory = empty_memory(previous.embeddings.shape[-1], num_objects)
@@ -277,37 +267,13 @@ def remove(state: PredictorState, object_id: tf.Tensor, max_pixels: tf.Tensor) -
     """
     stays = state.object_ids != object_id
     object_ids = tf.boolean_mask(state.object_ids, stays)
-    has_background = state.object_ids[0] == 0
-    heir = tf.where(has_background, 0, NO_OBJECT)  # The background has index 0.
-    renumbered = tf.where(stays, tf.cumsum(tf.cast(stays, tf.int32)) - 1, heir)
-    count = tf.size(object_ids)
-    inherits = has_background & (tf.range(count) == 0)
-
-    def without(pixels: Reference) -> Reference:
-        of_pixels = tf.gather(renumbered, owners(pixels))
-        left = of_pixels != NO_OBJECT
-        return reference_pixels.grouped(
-            tf.boolean_mask(pixels.embeddings, left),
-            tf.boolean_mask(of_pixels, left),
-            count,
-            max_pixels,
-        )
-
-    def remove_at_scale(at_scale: ScaleState) -> ScaleState:
-        reference, (embeddings, indices, masks), memory = at_scale
-        renamed = tf.gather(renumbered, tf.maximum(indices, 0))
-        indices = tf.where(indices == NO_OBJECT, NO_OBJECT, renamed)
-        freed = tf.reduce_sum(tf.boolean_mask(masks, ~stays), 0)
-        masks = tf.boolean_mask(masks, stays)
-        masks += tf.where(inherits[:, tf.newaxis, tf.newaxis], freed, 0.0)
-        return ScaleState(
-            without(reference),
-            Previous(embeddings, indices, masks),
-            None if memory is None else without(memory),
-        )
-
-    at_scales = tuple(map(remove_at_scale, state.scales))
-    return state._replace(object_ids=object_ids, scales=at_scales)
+    heir = tf.where(state.object_ids[0] == 0, 0, NO_OBJECT)  # The background has index 0.
+    new_indices = tf.where(stays, tf.cumsum(tf.cast(stays, tf.int32)) - 1, heir)
+    scales = tuple(
+        _renumbered(at_scale, new_indices, tf.size(object_ids), max_pixels)
+        for at_scale in state.scales
+    )
+    return state._replace(object_ids=object_ids, scales=scales)
 
 
 def empty_memory(channels: int, num_objects: tf.Tensor) -> Reference:
@@ -351,7 +317,7 @@ def remember(
         # Reproducible, so that a restored state gives the same results.
         seed = tf.stack([frames, 0])
         added = prepare_reference(embeddings, chosen, num_objects, pixels_per_frame, seed)
-        return reference_pixels.joined(memory, added, tf.fill([num_objects], False), max_pixels)
+        return joined(memory, added, max_pixels)
 
     memories = tf.cond(
         frames % every == 0,
@@ -368,5 +334,4 @@ def matched(state: ScaleState) -> Reference:
     """Returns all pixels for global matching: the given ones and the memory."""
     if state.memory is None:
         return state.reference
-    replaced = tf.zeros([tf.size(state.reference.offsets) - 1], tf.bool)
-    return reference_pixels.joined(state.reference, state.memory, replaced, tf.constant(0))
+    return joined(state.reference, state.memory)

@@ -95,7 +95,7 @@ class VideoPredictor:
         self._seen: Seen | None = None
         self._position: int | None = None
         self._last: tuple[list[int], Callable[[int], np.ndarray]] | None = None
-        self._prompter: Prompter | None = None
+        self._prompter = Prompter(model, inference_size)
         self._step_states: tuple[dict[str, Any], dict[str, Any], Window] | None = None
 
     def __repr__(self) -> str:
@@ -152,7 +152,6 @@ class VideoPredictor:
             has several scales and a window.
         """
         image, mask = as_pair(image, mask)
-        check_marks(mask, image.shape[:2])
         seen = Seen.of(image, mask, self.inference_size, self.window)
         state = self._model.start(seen.window.image(image), seen.window.mask(mask))
         if self.window:
@@ -183,11 +182,9 @@ class VideoPredictor:
         """
         if mask is None:
             return self._propagated(image)
-        image, mask = as_pair(image, mask)
         if self._frame_size is None:
-            self.start(image, mask)
-            return np.array(mask)
-        check_marks(mask, self._frame_size)
+            return self._started(image, mask)
+        image, mask = as_pair(image, mask)
         return take_mask(self, mask, self._propagated(image))
 
     def propagate(
@@ -206,13 +203,14 @@ class VideoPredictor:
           InputError: as in `start` and `step`.
         """
         for image in as_frames(frames):
-            if mask is not None:
-                image, first = as_pair(image, mask)
-                self.start(image, first)
-                yield np.array(first)
-                mask = None
-            else:
-                yield self._propagated(image)
+            yield self._propagated(image) if mask is None else self._started(image, mask)
+            mask = None
+
+    def _started(self, image: ImageLike, mask: MaskLike) -> np.ndarray:
+        """Starts a video and returns its first ids."""
+        image, mask = as_pair(image, mask)
+        self.start(image, mask)
+        return np.array(mask)
 
     def _propagated(self, image: ImageLike) -> np.ndarray:
         """Returns the object ids of the next frame, uint8 [height, width].
@@ -240,7 +238,7 @@ class VideoPredictor:
         self._step_states = (before, self._state, window)
         if self._position is not None:
             self._position += 1
-        if window.is_frame:
+        if window == windows.whole(self._frame_size, None):  # The network saw the frame as it is.
             ids = np.array(ids)
         else:
             winners = window.upsampled_argmax(np.asarray(probabilities))
@@ -271,18 +269,10 @@ class VideoPredictor:
                 self._seen = self._seen._replace(window=wider)
         return self._seen.window.mask(mask)
 
-    def _record(self, ids: np.ndarray | int, where: Callable[[np.ndarray], np.ndarray]) -> None:
-        """Records the current frame's ids after an edit.
-
-        Args:
-          ids: uint8 [height, width], or one id for all pixels.
-          where: ids before the edit -> bool [height, width], the pixels that change.
-        """
+    def _record(self, edited: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Records an edit of the current frame's ids: a function of those before it."""
         if self.window:
-            before = self._seen.ids
-            self._seen = self._seen.updated(
-                np.where(where(before), ids, before).astype(np.uint8), self.object_ids
-            )
+            self._seen = self._seen.updated(edited(self._seen.ids), self.object_ids)
 
     def probability(self, object_id: int) -> np.ndarray:
         """Returns an object's probability in the current frame, float32 [height, width].
@@ -366,7 +356,7 @@ class VideoPredictor:
                 "more pixels with correct(mask)"
             )
         self._state = self._model.add_objects(self._show(mask), self._state)
-        self._record(mask, lambda _: (mask != 0) & (mask != VOID))
+        self._record(lambda ids: np.where((mask != 0) & (mask != VOID), mask, ids))
 
     def correct(self, mask: MaskLike, background: bool = False) -> None:
         """Corrects the current frame's labels; the marked pixels become additional references.
@@ -383,7 +373,9 @@ class VideoPredictor:
             not followed.
         """
         mask = self._marks(mask, background)
-        _check_known(masks.object_ids(mask), self.object_ids, "use add_objects(mask) for new ones")
+        _check_known(
+            masks.object_ids(mask), self.object_ids, " (use add_objects(mask) for new ones)"
+        )
         if background and 0 not in self.object_ids and (mask == 0).any():
             raise InputError(
                 "expected a mask without background, as the video's first one, found pixels of 0"
@@ -395,7 +387,7 @@ class VideoPredictor:
         self._state = self._model.correct(
             shown, self._state, np.int32(-1 if bound is None else bound)
         )
-        self._record(mask, lambda _: mask != VOID)
+        self._record(lambda ids: np.where(mask != VOID, mask, ids))
 
     def remove(self, object_id: int) -> None:
         """Removes an object: from now on it is background.
@@ -411,7 +403,7 @@ class VideoPredictor:
         if len(self.object_ids) == 1:
             raise InputError(f"remove: expected objects besides {object_id}, found none")
         self._state = self._model.remove(np.int32(object_id), self._state)
-        self._record(0, lambda ids: ids == object_id)
+        self._record(lambda ids: np.where(ids == object_id, np.uint8(0), ids))
 
     def prompt(
         self,
@@ -426,12 +418,10 @@ class VideoPredictor:
         See `prompt.Prompter` for the arguments. The video in progress does not change: pass the
         mask to `start`, `step`, `add_objects` or `correct`.
         """
-        return self.prompter()(image, points, labels, box, mask)
+        return self._prompter(image, points, labels, box, mask)
 
     def prompter(self) -> Prompter:
         """Returns the function behind `prompt`, which keeps the features of the latest image."""
-        if self._prompter is None:
-            self._prompter = Prompter(self._model, self.inference_size)
         return self._prompter
 
     def state(self) -> dict[str, np.ndarray]:
@@ -463,13 +453,11 @@ class VideoPredictor:
         Raises:
           InputError: the state belongs to another model or size, or is damaged.
         """
-        unpacked, frame_size = saved_state.unpack(
+        self._state, self._frame_size, self._seen = saved_state.unpack(
             state, self._model, self._frame_size, self.inference_size, self._identity, self.window
         )
-        seen = Seen.restored(state, unpacked, frame_size, self.inference_size, self.window)
-        self._state, self._frame_size, self._seen = unpacked, frame_size, seen
         self._last = self._step_states = None
-        frames = unpacked.get("frames")  # Only models with a memory count frames.
+        frames = self._state.get("frames")  # Only models with a memory count frames.
         self._position = None if frames is None else int(frames)
 
     def segment_clip(
@@ -495,8 +483,7 @@ class VideoPredictor:
                 f"segment_clip: expected an image at the position {position} of the mask, found "
                 f"{len(images)} images"
             )
-        image, mask = as_pair(images[position], mask)
-        self.start(image, mask)
+        mask = self._started(images[position], mask)
         start = self.state()
         after = list(self.propagate(images[position + 1 :]))
         # Subclasses may refuse states of other runs; this one is of the same run.
@@ -540,10 +527,9 @@ def take_mask(predictor: Any, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _check_known(ids: Sequence[int], known: Sequence[int], hint: str = "") -> None:
-    """Raises InputError unless all ids are known."""
+    """Raises InputError unless all ids are known; `hint` ends the sentence."""
     unknown = [value for value in ids if value not in known]
     if unknown:
-        hint = f" ({hint})" if hint else ""
         raise InputError(
             f"expected ids that are followed ({_listed(known) or 'none'}), found "
             f"{_listed(unknown)}{hint}"

@@ -376,20 +376,24 @@ def test_a_state_of_another_model_or_size_is_rejected_with_one_sentence(clip, ne
     offsets, indices = state["reference_offsets"], state["previous_indices"]
     wide = {**state, "previous_embeddings": state["previous_embeddings"][..., :5]}
     for receiver, given, sentence in (
-        (VideoPredictor(network, 24, identity="b"), state, r"this model \(b\).*another \(a\)"),
-        (VideoPredictor(network, 40, identity="a"), state, "inference size 40, found one at 24"),
-        (VideoPredictor(network, identity="a"), state, "size of the frames, found one at 24"),
-        (other_frames, state, r"frames of the size \[40, 80\] .* found \[48, 80\]"),
+        (VideoPredictor(network, 24, identity="b"), state, "with model b, found a"),
+        (VideoPredictor(network, 40, identity="a"), state, "inference_size 40, found 24"),
+        (VideoPredictor(network, identity="a"), state, "inference_size None, found 24"),
+        (other_frames, state, r"frames of the size .* \(40, 80\), found \(48, 80\)"),
         (predictor, {}, "expected what state"),
-        (predictor, {**state, "more": state["model"]}, "found one with .*more"),
+        (predictor, {**state, "more": state["model"]}, "found a further more"),
         (predictor, wide, r"previous_embeddings of float32 \(None, None, 8\), found float32"),
         (predictor, {**state, "object_ids": np.array([0.0])}, "object_ids of int32"),
-        (predictor, {**state, "inference_size": np.array("24")}, "a wrong inference_size: <U2"),
+        (
+            predictor,
+            {**state, "inference_size": np.array("24")},
+            r"inference_size of int32 \(\), found <U2 \(\)",
+        ),
         (predictor, {**state, "object_ids": state["object_ids"][::-1]}, "mismatch in object_ids"),
         (predictor, {**state, "reference_offsets": 2 * offsets}, "mismatch in reference_offsets"),
         (predictor, {**state, "previous_indices": 9 + indices}, "mismatch in previous_indices"),
         (predictor, {**state, "previous_masks": state["previous_masks"][1:]}, "previous_masks"),
-        (predictor, {**state, "previous_masks": state["previous_masks"] * np.nan}, "finite"),
+        (predictor, {**state, "previous_masks": state["previous_masks"] * np.nan}, "found NaN"),
     ):
         with pytest.raises(InputError, match=sentence) as caught:
             receiver.restore(given)
@@ -408,22 +412,14 @@ def test_a_state_with_another_or_a_damaged_window_is_rejected(clip, network):
     without = {name: array for name, array in state.items() if name != "seen_ids"}
     shorter = np.int32([0, 0, 0, 8, 0, 0])
     for receiver, given, sentence in (
-        (whole, state, "windows of 0 of a frame, found one with 0.5"),
-        (predictor, whole.state(), "windows of 0.5 of a frame, found one with 0"),
-        (predictor, without, "a wrong seen_ids"),
-        (predictor, {**state, "seen_image": state["seen_image"][:-1]}, "a wrong seen_image"),
-        (
-            predictor,
-            {**state, "seen_window": state["seen_window"] + shorter},
-            "mismatch in the window",
-        ),
-        (
-            predictor,
-            {**state, "seen_window": state["seen_window"] - shorter},
-            "mismatch in the window",
-        ),
-        (predictor, {**state, "seen_boxes": state["seen_boxes"][1:]}, "mismatch in the window"),
-        (predictor, {**state, "seen_box_ids": state["seen_box_ids"] + 1}, "mismatch in the window"),
+        (whole, state, "window 0.0, found 0.5"),
+        (predictor, whole.state(), "window 0.5, found 0.0"),
+        (predictor, without, "seen_ids of uint8 .*, found none"),
+        (predictor, {**state, "seen_image": state["seen_image"][:-1]}, "mismatch in seen_image"),
+        (predictor, {**state, "seen_window": state["seen_window"] + shorter}, "seen_window"),
+        (predictor, {**state, "seen_window": state["seen_window"] - shorter}, "seen_window"),
+        (predictor, {**state, "seen_boxes": state["seen_boxes"][1:]}, "mismatch in seen_boxes"),
+        (predictor, {**state, "seen_box_ids": state["seen_box_ids"] + 1}, "in seen_box_ids"),
     ):
         with pytest.raises(InputError, match=sentence):
             receiver.restore(given)

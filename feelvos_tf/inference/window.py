@@ -43,16 +43,6 @@ _LARGEST_RATIO = 8
 _WIDENING = 0.25
 
 
-# Entries of `Seen.arrays` -> dtype kind.
-SEEN = {
-    "seen_window": "i",
-    "seen_image": "u",
-    "seen_ids": "u",
-    "seen_box_ids": "i",
-    "seen_boxes": "f",
-}
-
-
 class Window(NamedTuple):
     """The part of the frame that the network sees.
 
@@ -70,12 +60,6 @@ class Window(NamedTuple):
     def scale(self) -> float:
         """Pixels of the network per pixel of the frame."""
         return self.scaled_size[0] / self.frame_size[0]
-
-    @property
-    def is_frame(self) -> bool:
-        """Whether the network sees the frame as it is."""
-        height, width = self.frame_size
-        return self.scaled_size == self.frame_size and self.box == (0, height, 0, width)
 
     def image(self, image: np.ndarray) -> np.ndarray:
         """Returns what the network sees of a frame, uint8 [h, w, 3]."""
@@ -127,14 +111,11 @@ class Window(NamedTuple):
 
     def whole_grid(self, plane: np.ndarray, outside: float) -> np.ndarray:
         """Returns values on the window's stride-4 grid on the grid of the whole scaled frame."""
-        size = tuple(-(-side // _STRIDE) for side in self.scaled_size)
-        return self._pasted(plane, outside, size, _STRIDE)
+        return self._pasted(plane, outside, tuple(map(_grid, self.scaled_size)), _STRIDE)
 
     def _pasted(
         self, plane: np.ndarray, outside: float, size: tuple[int, int], stride: int
     ) -> np.ndarray:
-        if plane.shape == size:
-            return np.ascontiguousarray(plane)
         whole = np.full(size, outside, np.float32)
         part = whole[self.box[0] // stride :, self.box[2] // stride :]
         part = part[: plane.shape[0], : plane.shape[1]]
@@ -144,11 +125,19 @@ class Window(NamedTuple):
     def holds(self, box: Sequence[float]) -> bool:
         """Returns whether a box (top, bottom, left, right in the frame) lies in the window."""
         top, bottom, left, right = np.multiply(box, self.scale)
+        first_row, end_row, first_column, end_column = self.box
         return (
-            self.box[0] <= top
-            and bottom <= self.box[1]
-            and self.box[2] <= left
-            and right <= self.box[3]
+            first_row <= top and bottom <= end_row and first_column <= left and right <= end_column
+        )
+
+    def has_grid(self, grid: tuple[int, int]) -> bool:
+        """Returns whether it lies in the frame and its stride-4 grid has this height and width."""
+        top, bottom, left, right = self.box
+        height, width = self.scaled_size
+        return (
+            0 <= top < bottom < height + _ALIGNMENT
+            and 0 <= left < right < width + _ALIGNMENT
+            and grid == (_grid(bottom - top), _grid(right - left))
         )
 
 
@@ -186,7 +175,7 @@ def around(
         `_LEAST_SIDE` allows.
     """
     height, width = model_size(frame_size, inference_size)
-    box = (*boxes[:, ::2].min(0), *boxes[:, 1::2].max(0))  # top, left, bottom, right
+    box = boxes[:, 0].min(), boxes[:, 1].max(), boxes[:, 2].min(), boxes[:, 3].max()
     scale_of_whole = height / frame_size[0]
     sides = np.sqrt((boxes[:, 1] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 2])) * scale_of_whole
     least = np.clip(_LEAST_SIDE / max(sides.min(), 1), np.sqrt(share), 1) if may_reduce else 1
@@ -205,10 +194,7 @@ def around(
 
 
 def _best_scale(
-    box: tuple[float, ...],
-    frame_size: tuple[int, int],
-    limits: tuple[float, float],
-    pixels: float,
+    box: tuple[float, ...], frame_size: tuple[int, int], limits: tuple[float, float], pixels: float
 ) -> float:
     """Returns the scale at which the window has `pixels` pixels, clipped to its limits."""
     low, high = limits
@@ -224,12 +210,12 @@ def _with_margin(
     box: tuple[float, ...], frame_size: tuple[int, int], scale: float
 ) -> list[tuple[float, float]]:
     """Returns the row and column ranges of a box plus its margin, clipped to the frame."""
-    top, left, bottom, right = box
+    top, bottom, left, right = box
     margin = _MARGIN * _STRIDE / scale + _CONTEXT * np.sqrt((bottom - top) * (right - left))
-    spans = ((top, bottom), (left, right))
+    height, width = frame_size
     return [
-        (max(0.0, begin - margin), min(float(side), end + margin))
-        for (begin, end), side in zip(spans, frame_size)
+        (max(0.0, top - margin), min(float(height), bottom + margin)),
+        (max(0.0, left - margin), min(float(width), right + margin)),
     ]
 
 
@@ -315,100 +301,24 @@ class Seen(NamedTuple):
         # `box` may hold several objects, all of them small.
         return around(boxes, self.window.frame_size, inference_size, share, may_reduce=False)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Returns all attributes as arrays that can be written to a file."""
-        values = (
-            np.array([*self.window.scaled_size, *self.window.box], np.int32),
-            self.image,
-            self.ids,
-            np.array(list(self.boxes), np.int32),
-            np.array(list(self.boxes.values()), np.float32).reshape(-1, 4),
-        )
-        return dict(zip(SEEN, values))
-
-    @classmethod
-    def restored(
-        cls,
-        arrays: Mapping[str, np.ndarray],
-        state: Mapping[str, Any],
-        frame_size: tuple[int, int],
-        inference_size: int | None,
-        share: float,
-    ) -> Seen:
-        """Returns the `Seen` whose `arrays` are given.
-
-        Args:
-          arrays: holds them, possibly among others.
-          state: the flat state of the same frame.
-          frame_size: height and width of the video.
-          inference_size: see `whole`.
-          share: see `around`; 0 for whole frames.
-
-        Raises:
-          InputError: arrays are missing, or do not match each other or the state.
-        """
-        if not share:
-            return cls(whole(frame_size, inference_size))
-        _check(arrays, state, frame_size)
-        height, width, *box = (int(value) for value in arrays["seen_window"])
-        boxes = zip(arrays["seen_box_ids"].tolist(), map(tuple, arrays["seen_boxes"].tolist()))
-        return cls(
-            Window(frame_size, (height, width), tuple(box)),
-            np.array(arrays["seen_image"]),
-            np.array(arrays["seen_ids"]),
-            dict(boxes),
-        )
-
-
-def _check(
-    arrays: Mapping[str, np.ndarray], state: Mapping[str, Any], frame_size: tuple[int, int]
-) -> None:
-    """Raises InputError unless the arrays are a `Seen`'s and match each other and the state."""
-    shapes = {"seen_window": (6,), "seen_image": (*frame_size, 3), "seen_ids": frame_size}
-    for name, kind in SEEN.items():
-        array = arrays.get(name)
-        if (
-            array is None
-            or array.dtype.kind != kind
-            or shapes.get(name, array.shape) != array.shape
-        ):
-            raise InputError(f"restore: expected what state() returns, found a wrong {name}")
-    height, width, top, bottom, left, right = (int(value) for value in arrays["seen_window"])
-    grid = tuple(-(-length // _STRIDE) for length in (bottom - top, right - left))
-    object_ids = [i for i in np.asarray(state["object_ids"]).tolist() if i]
-    fits = (
-        0 <= top < bottom < height + _ALIGNMENT
-        and 0 <= left < right < width + _ALIGNMENT
-        and np.shape(state["previous_indices"]) == grid
-        and arrays["seen_boxes"].shape == (len(object_ids), 4)
-        and sorted(arrays["seen_box_ids"].tolist()) == object_ids
-    )
-    if not fits:
-        raise InputError("restore: expected matching entries, found a mismatch in the window")
-
 
 def _wider(box: tuple[float, ...], size: tuple[int, int]) -> tuple[float, ...]:
     top, bottom, left, right = box
     down, across = _WIDENING * (bottom - top), _WIDENING * (right - left)
-    height, width = size
-    return (
-        max(0.0, top - down),
-        min(float(height), bottom + down),
-        max(0.0, left - across),
-        min(float(width), right + across),
-    )
+    wider = np.add(box, (-down, down, -across, across))
+    return tuple(np.clip(wider, 0, np.repeat(size, 2)).tolist())
 
 
 def check_one_scale(state: Mapping[str, Any]) -> None:
     """Raises InputError if a flat state has several scales, which rules out a window."""
-    grids = {np.shape(state[f"previous_indices{look}"]) for look in _looks(state)}
+    grids = {np.shape(state[f"previous_indices{look}"]) for look in looks(state)}
     if len(grids) > 1:
         raise InputError(
             "window: expected 0 with a model of several scales (Predictor.scales), found a share"
         )
 
 
-def _looks(state: Mapping[str, Any]) -> list[str]:
+def looks(state: Mapping[str, Any]) -> list[str]:
     """Returns the suffix of a flat state's entries for each look at a frame."""
     first = "previous_indices"
     return [name[len(first) :] for name in state if name.startswith(first)]
@@ -419,26 +329,20 @@ def moved(state: Mapping[str, Any], old: Window, new: Window) -> dict[str, Any]:
 
     Pixels outside the old window belong to no object, and to the background in the masks fed back.
     """
-    rows, columns = (
-        (
-            old.box[i] // _STRIDE - new.box[i] // _STRIDE,
-            (new.box[i + 1] - new.box[i]) // _STRIDE + 1,
-        )
-        for i in (0, 2)
-    )
+    begins, ends = np.minimum(old.box, new.box)[::2], np.maximum(old.box, new.box)[1::2]
+
+    def place(window: Window) -> tuple[slice, ...]:
+        """Returns the rows and columns of a window on a grid that holds both windows."""
+        first, end = (_grid(np.subtract(window.box[i::2], begins)) for i in (0, 1))
+        return tuple(map(slice, first, end))
 
     def shifted(grid: np.ndarray, fill: float) -> np.ndarray:
-        result = np.full((rows[1], columns[1], *grid.shape[2:]), fill, grid.dtype)
-        source, target = [], []
-        for (shift, size), length in zip((rows, columns), grid.shape):
-            begin, end = max(0, shift), min(size, shift + length)
-            target.append(slice(begin, max(begin, end)))
-            source.append(slice(begin - shift, max(begin, end) - shift))
-        result[tuple(target)] = grid[tuple(source)]
-        return result
+        both = np.full((*_grid(ends - begins), *grid.shape[2:]), fill, grid.dtype)
+        both[place(old)] = grid
+        return both[place(new)]
 
     after = dict(state)
-    for look in _looks(state):
+    for look in looks(state):
         embeddings, indices, fed_back = (
             np.asarray(state[f"previous_{name}{look}"])
             for name in ("embeddings", "indices", "masks")
@@ -480,7 +384,7 @@ def looked_at(
         indices[:] = 0
     fed_back = np.arange(len(object_ids))[:, np.newaxis, np.newaxis] == indices
     after = dict(state)
-    for look in _looks(state):
+    for look in looks(state):
         after[f"previous_embeddings{look}"] = started[f"previous_embeddings{look}"]
         after[f"previous_indices{look}"] = indices
         after[f"previous_masks{look}"] = fed_back.astype(np.float32)
@@ -498,7 +402,7 @@ def _remembered(
       state: the state with the memory.
       started: the state with the reference pixels.
       position: index in `state` of each object of `started`.
-      look: see `_looks`.
+      look: see `looks`.
     """
     # Imported here so that a wrong flag is reported without waiting for TensorFlow.
     from feelvos_tf.inference.reference_pixels import joined
@@ -510,8 +414,13 @@ def _remembered(
     offsets = np.append(0, sizes.cumsum()).astype(np.int32)
     seen = Reference(started[f"reference_embeddings{look}"], offsets)
     memory = Reference(state[f"memory_embeddings{look}"], state[f"memory_offsets{look}"])
-    memory = joined(memory, seen, np.zeros(num_objects, bool), 0)
+    memory = joined(memory, seen)
     return {f"memory_{name}{look}": value for name, value in memory._asdict().items()}
+
+
+def _grid(pixels: Any) -> Any:
+    """Returns how many points of the stride-4 grid lie on so many pixels."""
+    return -(-pixels // _STRIDE)
 
 
 def model_size(frame_size: tuple[int, ...], inference_size: int | None) -> tuple[int, int]:
@@ -563,10 +472,8 @@ def _pixel_to_spare(grid: np.ndarray, own: np.ndarray) -> tuple[int, int]:
     middle = len(rows) // 2
     row = rows[middle] * grid.shape[0] // own.shape[0]
     column = columns[middle] * grid.shape[1] // own.shape[1]
-    distance = (np.arange(grid.shape[0]) - row)[:, None] ** 2 + (
-        np.arange(grid.shape[1]) - column
-    ) ** 2
+    all_rows, all_columns = np.ogrid[: grid.shape[0], : grid.shape[1]]
+    distance = (all_rows - row) ** 2 + (all_columns - column) ** 2
     only_one = (np.bincount(grid.ravel(), minlength=VOID + 1) == 1)[grid] & (grid != VOID)
     distance[only_one] = np.iinfo(distance.dtype).max
-    row, column = np.unravel_index(distance.argmin(), grid.shape)
-    return int(row), int(column)
+    return np.unravel_index(distance.argmin(), grid.shape)

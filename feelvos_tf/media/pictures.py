@@ -124,6 +124,6 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Writes uint8 [height, width, 3] RGB as .jpg or .png, atomically."""
+    """Writes uint8 RGB [height, width, 3] or gray [height, width] as .jpg or .png, atomically."""
     with atomic_files.replacing(path) as temporary:
         Image.fromarray(image).save(temporary, quality=90)

@@ -19,7 +19,7 @@ from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.synthetic_clips import first_frame_clips
 from feelvos_tf.inference import window
-from feelvos_tf.inference.arguments import ImageLike, MaskLike, as_pair, check_marks
+from feelvos_tf.inference.arguments import ImageLike, MaskLike, as_pair
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.models.feelvos import Feelvos
@@ -101,7 +101,6 @@ class FineTunedPredictor(VideoPredictor):
             diverged.
         """
         image, mask = as_pair(image, mask)
-        check_marks(mask, image.shape[:2])
         everything = window.whole(image.shape[:2], self.inference_size)
         self._training.run(everything.image(image), everything.mask(mask))
         super().start(image, mask)

@@ -7,6 +7,7 @@ paths.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -42,8 +43,7 @@ class Worker:
         import ray
 
         os.chdir(folder)
-        self._make_predictor = make_predictor
-        self._predictor = None
+        self._predictor = functools.cache(make_predictor)
         # The video whose worker was killed is the first of the next one.
         self._was_killed = ray.get_runtime_context().was_current_actor_reconstructed
 
@@ -61,9 +61,8 @@ class Worker:
         report = Report()
         try:
             if needs_propagation(video, outputs, settings, overwrite):
-                self._predictor = self._predictor or self._make_predictor()
                 start_over = overwrite and not was_killed
-                propagate_video(self._predictor, video, outputs, settings, report, start_over)
+                propagate_video(self._predictor(), video, outputs, settings, report, start_over)
             else:
                 write_missing(video, outputs)
                 report.complete.append(video.name)
@@ -86,12 +85,10 @@ def propagate_videos_on_ray(
 
     The cluster is the one in RAY_ADDRESS, one running on this machine, or a new one here.
 
+    For the other arguments see `propagate_videos`.
+
     Args:
       make_predictor: called in every worker that has something to do.
-      videos: see `propagate_videos`.
-      outputs_of: see `propagate_videos`.
-      settings: see `propagate_videos`.
-      overwrite: see `propagate_videos`.
       num_workers: number of actors; None for one per GPU or, without GPUs, per four cores.
 
     Raises:

@@ -13,13 +13,8 @@ import tensorflow as tf
 if TYPE_CHECKING:
     from feelvos_tf.inference.predictor import Predictor
 
-# Functions that take and return a state -> the inputs before it.
-_WITH_STATE = {
-    "step": ("image",),
-    "add_objects": ("mask",),
-    "correct": ("mask",),
-    "remove": ("object_id",),
-}
+# Functions that take and return a state -> the input before it.
+_WITH_STATE = {"step": "image", "add_objects": "mask", "correct": "mask", "remove": "object_id"}
 # Negative: `correct` keeps the model's own bound.
 _BOUND_OF_MODEL = -1
 
@@ -52,19 +47,17 @@ def signatures(predictor: Predictor) -> dict[str, Any]:
 def _with_state(predictor: Predictor, name: str) -> Any:
     """Returns the signature of a function that takes a state."""
     function = getattr(predictor, name)
-    own = dict(zip(_WITH_STATE[name], function.input_signature))
-    state = function.input_signature[1]
+    own, state = function.input_signature[:2]
 
-    def flat(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        arguments, before = inputs[: len(own)], dict(zip(state, inputs[len(own) :]))
+    def flat(first: tf.Tensor, *before: tf.Tensor) -> dict[str, tf.Tensor]:
         more = [tf.constant(_BOUND_OF_MODEL)] if name == "correct" else []
-        result = function(*arguments, before, *more)
+        result = function(first, dict(zip(state, before)), *more)
         if name != "step":
             return result
         ids, probabilities, after = result
         return {"ids": ids, "probabilities": probabilities, **after}
 
-    return _named(flat, {**own, **state})
+    return _named(flat, {_WITH_STATE[name]: own, **state})
 
 
 def _named(function: Any, specs: dict[str, tf.TensorSpec]) -> Any:

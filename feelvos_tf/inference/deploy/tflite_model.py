@@ -8,7 +8,7 @@ of objects, and the number of reference pixels per object. The mask holds 0 for 
 from __future__ import annotations
 
 import tempfile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
@@ -25,31 +25,19 @@ if TYPE_CHECKING:
 PRECISIONS = ("float32", "float16", "int8")
 
 
-class Fixed(NamedTuple):
-    """The fixed sizes of a file.
-
-    Attributes:
-      height: of the frames.
-      width: of the frames.
-      num_objects: number of objects, including the background.
-      reference_pixels: number of reference pixels per object.
-    """
-
-    height: int
-    width: int
-    num_objects: int = 2
-    reference_pixels: int = 512
-
-
 class FixedPredictor(tf.Module):
-    """`start` and `step` of a predictor for `Fixed` sizes, with the state as named tensors."""
+    """`start` and `step` of a predictor for fixed sizes, with the state as named tensors."""
 
-    def __init__(self, predictor: Predictor, fixed: Fixed):
+    def __init__(
+        self, predictor: Predictor, size: tuple[int, int], num_objects: int, reference_pixels: int
+    ):
         """Traces both functions.
 
         Args:
           predictor: with one scale and without `flip`.
-          fixed: the sizes.
+          size: height and width of the frames.
+          num_objects: number of objects, including the background.
+          reference_pixels: number of reference pixels per object.
 
         Raises:
           InputError: the predictor has several scales or flips frames.
@@ -59,9 +47,10 @@ class FixedPredictor(tf.Module):
             raise InputError(
                 "TFLite: expected a model with Predictor.scales = (1.0,), without Predictor.flip"
             )
-        self._predictor, self._fixed = predictor, fixed
-        image = tf.TensorSpec([fixed.height, fixed.width, 3], tf.uint8, "image")
-        mask = tf.TensorSpec([fixed.height, fixed.width], tf.uint8, "mask")
+        self._predictor = predictor
+        self._num_objects, self._reference_pixels = num_objects, reference_pixels
+        image = tf.TensorSpec([*size, 3], tf.uint8, "image")
+        mask = tf.TensorSpec(size, tf.uint8, "mask")
         self.start = tf.function(self._start, autograph=False).get_concrete_function(
             image=image, mask=mask
         )
@@ -77,11 +66,11 @@ class FixedPredictor(tf.Module):
         """Returns the state after the first frame; see `Predictor.start`."""
         _, embeddings = self._predictor.features.python_function(image)
         grid = embeddings.shape[:2]
-        object_ids = tf.range(self._fixed.num_objects)
+        object_ids = tf.range(self._num_objects)
         indices = object_labels.downsample_reference(mask, object_ids, tf.constant(grid.as_list()))
         indices = tf.ensure_shape(indices, grid)
         reference = self._reference(embeddings, indices)
-        masks = object_labels.one_hot(indices, self._fixed.num_objects)
+        masks = object_labels.one_hot(indices, self._num_objects)
         scale = ScaleState(reference, Previous(embeddings, indices, masks))
         return video_state.to_flat(PredictorState(object_ids, tf.constant(True), (scale,)))
 
@@ -90,15 +79,15 @@ class FixedPredictor(tf.Module):
 
         Those of smaller objects are repeated, which changes no nearest neighbor.
         """
-        pixels, count = embeddings.shape[0] * embeddings.shape[1], self._fixed.reference_pixels
+        pixels, count = embeddings.shape[0] * embeddings.shape[1], self._reference_pixels
         flat, labels = tf.reshape(embeddings, [pixels, -1]), tf.reshape(indices, [pixels])
         chosen = []
-        for i in range(self._fixed.num_objects):
+        for i in range(self._num_objects):
             own_first = tf.argsort(tf.cast(labels != i, tf.int32), stable=True)
             size = tf.reduce_sum(tf.cast(labels == i, tf.int32))
             spread, repeated = tf.range(count) * size // count, tf.range(count) % size
             chosen.append(tf.gather(own_first, tf.where(size > count, spread, repeated)))
-        offsets = tf.range(self._fixed.num_objects + 1) * count
+        offsets = tf.range(self._num_objects + 1) * count
         return Reference(tf.gather(flat, tf.concat(chosen, 0)), offsets)
 
     def _step(self, image: tf.Tensor, **state: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -107,15 +96,20 @@ class FixedPredictor(tf.Module):
         return {"ids": ids, "probabilities": probabilities, **after}
 
 
-def convert(predictor: Predictor, fixed: Fixed, precision: str = "float32") -> bytes:
+def convert(
+    predictor: Predictor,
+    size: tuple[int, int],
+    num_objects: int,
+    precision: str = "float32",
+    reference_pixels: int = 512,
+) -> bytes:
     """Returns the content of a .tflite file with the signatures `start` and `step`.
 
     Some operations of matching (lists of tensors in loops) remain TensorFlow operations, so the
     interpreter needs the Flex delegate, which is part of the TensorFlow package.
 
     Args:
-      predictor: the predictor to convert.
-      fixed: the sizes.
+      predictor, size, num_objects, reference_pixels: see `FixedPredictor`.
       precision: of the weights, one of `PRECISIONS`. Activations stay float32: with calibrated
         8-bit activations a file is written, but TensorFlow 2.15's interpreter aborts on it.
 
@@ -124,7 +118,7 @@ def convert(predictor: Predictor, fixed: Fixed, precision: str = "float32") -> b
     """
     if precision not in PRECISIONS:
         raise InputError(f"TFLite: expected one of {', '.join(PRECISIONS)}, found {precision!r}")
-    module = FixedPredictor(predictor, fixed)
+    module = FixedPredictor(predictor, size, num_objects, reference_pixels)
     with tempfile.TemporaryDirectory() as folder:
         # The converter accepts several signatures only from a SavedModel.
         signatures = {"start": module.start, "step": module.step}

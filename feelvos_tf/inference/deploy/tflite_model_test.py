@@ -12,7 +12,6 @@ from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.testing import drawn_videos, small_model
 
 SIZE = (49, 81)
-FIXED = tflite_model.Fixed(*SIZE, num_objects=3, reference_pixels=300)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def of_predictor(predictor: Predictor) -> list[np.ndarray]:
 
 def test_with_room_for_all_reference_pixels_the_results_equal_the_predictors(predictor):
     """300 is more than any object has on the grid of 13x21 pixels."""
-    content = tflite_model.convert(predictor, FIXED)
+    content = tflite_model.convert(predictor, SIZE, 3, reference_pixels=300)
     interpreter = tf.lite.Interpreter(model_content=content)
     signatures = (interpreter.get_signature_runner(name) for name in ("start", "step"))
     try:
@@ -66,12 +65,11 @@ def test_with_room_for_all_reference_pixels_the_results_equal_the_predictors(pre
 
 
 def test_reference_pixels_are_spread_over_large_objects_and_repeated_in_small_ones(predictor):
-    fixed = FIXED._replace(reference_pixels=20)
     image, mask = frame(0)
     mask[0, :2] = 2
     mask[mask == 1] = 0
     mask[20, 20] = 1
-    module = tflite_model.FixedPredictor(predictor, fixed)
+    module = tflite_model.FixedPredictor(predictor, SIZE, num_objects=3, reference_pixels=20)
     state = module.start(image=tf.constant(image), mask=tf.constant(mask))
     np.testing.assert_array_equal(state["reference_offsets"], [0, 20, 40, 60])
     full = predictor.start(image, mask)
@@ -90,4 +88,4 @@ def test_unsupported_conversions_are_reported_in_one_sentence(predictor):
         (predictor, "int4", "one of float32, float16, int8, found 'int4'"),
     ):
         with pytest.raises(InputError, match=sentence):
-            tflite_model.convert(given, FIXED, precision)
+            tflite_model.convert(given, SIZE, 3, precision)
