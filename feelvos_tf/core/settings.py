@@ -71,6 +71,12 @@ def register(target: Target) -> Target:
     return gin.register(_with_checks(target))
 
 
+def check(setting: str, kind: Any, value: Any) -> None:
+    """Raises InputError unless the type allows the value of the setting."""
+    if not _fits(value, kind):
+        raise InputError(f"{setting}: expected {_described(kind)}, found {value!r}")
+
+
 def check_scales(part: str, min_scale: float, max_scale: float) -> None:
     """Raises InputError unless 0 < min_scale <= max_scale.
 
@@ -100,9 +106,7 @@ def _checked(function: Callable, part: str) -> Callable:
     def wrapper(*args, **kwargs):
         annotations = _annotations(function)
         for name, value in signature.bind_partial(*args, **kwargs).arguments.items():
-            kind = annotations.get(name, Any)
-            if not _fits(value, kind):
-                raise InputError(f"{part}.{name}: expected {_described(kind)}, found {value!r}")
+            check(f"{part}.{name}", annotations.get(name, Any), value)
         return function(*args, **kwargs)
 
     # Gin looks here for the names that may be bound.
