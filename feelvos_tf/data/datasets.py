@@ -248,7 +248,7 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
     if not path.is_file():
         return {}
     what = "a YouTube-VOS meta file (videos > NAME > objects > ID > frames)"
-    try:
+    with whole_files.errors_about(path, what):
         videos = whole_files.read_json(path, what)["videos"]
         return {
             name: {
@@ -257,8 +257,6 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
             }
             for name, video in videos.items()
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: expected {what}, found something else ({error!r})") from error
 
 
 def _object_id(text: str) -> int:

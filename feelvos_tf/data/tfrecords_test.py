@@ -117,7 +117,7 @@ def test_a_failure_leaves_the_old_records_and_nothing_else(tmp_path):
     [(old, *_)] = write([good], tmp_path)
     before = old.read_bytes()
     bad.frames[1].write_bytes(bad.frames[1].read_bytes()[:200])
-    with pytest.raises(InputError, match="bad/1.jpg: cannot be read as a JPEG or PNG image"):
+    with pytest.raises(InputError, match="bad/1.jpg: expected a JPEG or PNG image"):
         record_shards.write_shards([good, bad], tmp_path / "out", "train", 1)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [old.name]
     assert old.read_bytes() == before

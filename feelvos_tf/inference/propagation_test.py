@@ -269,7 +269,7 @@ def test_one_broken_video_of_several_is_reported_and_does_not_stop_the_others(tm
     report = run(davis_videos(root), tmp_path / "out")
     assert report.done == ["dog"] and set(report.failed) == {"bear", "cows"}
     assert "expected a mask of 80x48" in report.failed["bear"]
-    assert "00002.jpg: cannot be read as a picture" in report.failed["cows"]
+    assert "00002.jpg: expected a picture" in report.failed["cows"]
     assert not (tmp_path / "out/bear").exists() and not (tmp_path / "out/cows").exists()
     assert len(list((tmp_path / "out/cows.partial").glob("*.png"))) == 2
 
@@ -312,7 +312,7 @@ def test_a_damaged_or_smaller_frame_is_named_and_earlier_masks_are_kept(tmp_path
     with pytest.raises(InputError, match=sizes):
         run(davis_videos(root), tmp_path / "out")
     frame.write_bytes(frame.read_bytes()[:100])
-    message = "00003.jpg: cannot be read as a picture.*the 3 masks before it are in .*bear.partial"
+    message = "00003.jpg: expected a picture.*the 3 masks before it are in .*bear.partial"
     for _ in range(2):
         with pytest.raises(InputError, match=message):
             run(davis_videos(root), tmp_path / "out")

@@ -177,9 +177,8 @@ def _replace_contents(folder: pathlib.Path, temporary: pathlib.Path) -> None:
 def _read_stamp(folder: pathlib.Path) -> dict[str, Any]:
     """Returns the folder's stamp; empty if it is missing or corrupt."""
     try:
-        path = folder / STAMP
-        stamp = json.loads(path.read_text()) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
+        stamp = whole_files.read_json(folder / STAMP, "a stamp")
+    except InputError:
         return {}
     names = stamp.get("masks") if isinstance(stamp, dict) else None
     files = stamp.get("files", {}) if isinstance(stamp, dict) else None

@@ -19,16 +19,6 @@ MAX_PIXELS = 1 << 26
 """Pictures, frames and masks with more pixels (twice those of 8K video) are refused."""
 # Regardless of the suffix. For other formats PIL may start programs, such as Ghostscript for EPS.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-# What PIL raises for corrupt files.
-_CORRUPT = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    ArithmeticError,
-    TypeError,
-    LookupError,
-    Image.DecompressionBombError,
-)
 
 
 @contextlib.contextmanager
@@ -43,11 +33,10 @@ def opened(
       formats: PIL's names of the accepted formats.
 
     Raises:
-      InputError: the file is missing, of another format, too large or corrupt, or PIL fails inside
-        the block.
+      InputError: the file is missing, of another format, too large or corrupt, or the block fails.
     """
     whole_files.check_is_file(path, what)
-    try:
+    with whole_files.errors_about(path, what):
         with Image.open(path, formats=formats) as image:
             check_size(path, image.height, image.width)
             if image.format == "PNG":
@@ -55,8 +44,6 @@ def opened(
                 image.verify()
         with Image.open(path, formats=formats) as image:
             yield image
-    except _CORRUPT as error:
-        raise InputError(f"{path}: cannot be read as {what} ({error})") from error
 
 
 def count_in(image: Image.Image) -> int:
