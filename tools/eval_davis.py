@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
@@ -55,12 +54,22 @@ def main(argv: list[str]) -> None:
     measure_f = _GROUND_TRUTH.value is not None or protocols.measures_f(chosen.dataset)
     folders = [_PREDICTIONS.value] + ([_COMPARE.value] if _COMPARE.value else [])
     ground_truths = _ground_truths(chosen, folders)
-    scored = [_score(ground_truths, pathlib.Path(folder), measure_f) for folder in folders]
+    scored = [
+        score_predictions.score_folder(
+            ground_truths,
+            folder,
+            measure_f=measure_f,
+            workers=_WORKERS.value,
+            allow_missing=_ALLOW_MISSING.value,
+            progress=True,
+        )
+        for folder in folders
+    ]
     for one in scored:
         _print(one, with_name=len(scored) > 1)
         if _GROUND_TRUTH.value is None and chosen.dataset == "youtube_objects":
-            print(f"\n{tables.format_class_means(one.scores)}")
-    for path in tables.write_csvs(scored[0].scores, _PREDICTIONS.value, chosen.split):
+            print(f"\n{tables.format_class_means(one)}")
+    for path in tables.write_csvs(scored[0], _PREDICTIONS.value, chosen.split):
         print(f"written: {path}")
     if _REPORT.value:
         page.write_report(_REPORT.value, ground_truths, *scored)
@@ -81,27 +90,13 @@ def _ground_truths(chosen: dataset_flags.Choice, folders: list[str]) -> list[Seq
     )
 
 
-def _score(
-    ground_truths: list[SequenceGroundTruth], folder: pathlib.Path, measure_f: bool
-) -> page.Scored:
-    scores = score_predictions.score_folder(
-        ground_truths,
-        folder,
-        measure_f=measure_f,
-        workers=_WORKERS.value,
-        allow_missing=_ALLOW_MISSING.value,
-        progress=True,
-    )
-    return page.Scored(folder, scores)
-
-
-def _print(scored: page.Scored, with_name: bool) -> None:
+def _print(scored: score_predictions.Scores, with_name: bool) -> None:
     if with_name:
         print(f"{scored.folder}:")
-    print(tables.format_table(scored.scores))
-    if scored.scores.confused_share is not None:
-        print(f"objects' pixels given to another object: {scored.scores.confused_share:.1%}")
-    for sentence in scored.scores.missing:
+    print(tables.format_table(scored))
+    if scored.confused_share is not None:
+        print(f"objects' pixels given to another object: {scored.confused_share:.1%}")
+    for sentence in scored.missing:
         print(f"not scored: {sentence}")
 
 

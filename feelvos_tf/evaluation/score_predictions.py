@@ -39,10 +39,12 @@ class Scores:
     """The result for one folder of predictions.
 
     Attributes:
+      folder: the predictions.
       sequences: in the order of the data set.
       missing: one sentence per sequence whose predictions are missing or incomplete.
     """
 
+    folder: pathlib.Path
     sequences: list[region_and_contour.SequenceScores]
     missing: list[str]
 
@@ -58,6 +60,10 @@ class Scores:
             return None
         confused, pixels = np.sum([sequence.confused for sequence in self.sequences], 0)
         return float(confused / max(pixels, 1))
+
+    def find(self, name: str) -> region_and_contour.SequenceScores | None:
+        """Returns the scores of a sequence; None if it was not scored."""
+        return next((one for one in self.sequences if one.name == name), None)
 
 
 class _Job(NamedTuple):
@@ -128,7 +134,7 @@ def score_folder(
         )
         for ground_truth, (j, f), counts in zip(ground_truths, tables, confused)
     ]
-    return Scores(sequences, missing)
+    return Scores(folder, sequences, missing)
 
 
 def read_masks(
