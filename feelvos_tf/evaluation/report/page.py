@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from feelvos_tf.core import atomic_files
-from feelvos_tf.evaluation import boundary, region_and_contour, score_predictions, tables
+from feelvos_tf.evaluation import region_and_contour, score_predictions, tables
 from feelvos_tf.evaluation.protocols import SequenceGroundTruth
 from feelvos_tf.evaluation.region_and_contour import SequenceScores
 from feelvos_tf.evaluation.report import curves
@@ -200,5 +200,5 @@ def _outline(truth: np.ndarray, objects: tuple[int, ...]) -> np.ndarray:
     """Returns the contours of the ground truth's objects, bool [height, width]."""
     edges = np.zeros(truth.shape, np.uint8)
     for object_id in objects:
-        edges |= boundary.contour((truth == object_id).view(np.uint8))
+        edges |= region_and_contour.contour((truth == object_id).view(np.uint8))
     return edges.view(bool)
