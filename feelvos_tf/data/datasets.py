@@ -17,6 +17,7 @@ None for the others. YouTube-Objects is not published in such a layout; convert 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -223,10 +224,10 @@ def in_folders(
       InputError: there is no frame, a required mask is missing, or a mask has no frame.
     """
     suffixes = (".png",) if images == annotations else (".jpg", ".jpeg")
-    frames = visible_files(images, suffixes)
+    frames = _visible_files(images, suffixes)
     if not frames:
         raise InputError(f"{images} holds no {suffixes[0]} frame")
-    by_stem = {path.stem: path for path in visible_files(annotations, (".png",))}
+    by_stem = {path.stem: path for path in _visible_files(annotations, (".png",))}
     if layout.begins_at_first_mask and by_stem:
         first = pictures.natural_key(next(iter(by_stem.values())))
         frames = [frame for frame in frames if pictures.natural_key(frame) >= first]
@@ -281,9 +282,21 @@ def _with_objects(video: VideoFiles, appearances: dict[int, list[str]]) -> Video
     return replace(video, object_frames=positions)
 
 
-def visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def _visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Returns the files with one of the suffixes in natural order; none if there is no folder."""
     if not folder.is_dir():
         return []
     found = (path for path in folder.iterdir() if pictures.is_visible(path, suffixes))
     return pictures.in_natural_order(found)
+
+
+def files_by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Path, list[Path]]:
+    """Returns folder, relative to `root` -> its visible files in natural order, if it has some."""
+    found = {}
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        paths = [Path(folder, name) for name in names]
+        visible = [path for path in paths if pictures.is_visible(path, suffixes)]
+        if visible:
+            found[Path(folder).relative_to(root)] = pictures.in_natural_order(visible)
+    return found
