@@ -16,7 +16,6 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from feelvos_tf.core.constants import VOID
 from feelvos_tf.media import masks
 
 RECALL_THRESHOLD = 0.5
@@ -180,7 +179,7 @@ def confused_pixels(ground_truth: np.ndarray, prediction: np.ndarray) -> tuple[i
       ground_truth: object ids, uint8 [height, width], 0 background, 255 void.
       prediction: object ids of the same size.
     """
-    inside = (ground_truth != 0) & (ground_truth != VOID)
+    inside = masks.is_object(ground_truth)
     confused = inside & (prediction != 0) & (prediction != ground_truth)
     return np.count_nonzero(confused), np.count_nonzero(inside)
 

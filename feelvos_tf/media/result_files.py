@@ -24,8 +24,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from feelvos_tf.core import atomic_files
-from feelvos_tf.core.constants import VOID
-from feelvos_tf.media import overlay, pictures, rle, video_writing
+from feelvos_tf.media import masks, overlay, pictures, rle, video_writing
 
 COLUMNS = ["frame", "time", "object", "area", "x", "y", "width", "height", "center_x", "center_y"]
 COLUMNS += ["last_seen"]
@@ -173,7 +172,7 @@ class Cutout(_OneFile):
         ) as write:
 
             def cut_out(result: Result) -> None:
-                inside = (result.ids != 0) & (result.ids != VOID)
+                inside = masks.is_object(result.ids)
                 alpha = np.where(inside, np.uint8(255), np.uint8(0))
                 write(np.dstack([result.image * inside[..., None], alpha]), result.time)
 
@@ -228,7 +227,7 @@ class RunLengths(_OneFile):
                 height, width = result.ids.shape
                 image = {"id": len(images) + 1, "file_name": f"{result.name}.png"}
                 images.append({**image, "height": height, "width": width, "time": _time(result)})
-                for value in np.setdiff1d(result.ids, [0, VOID]).tolist():
+                for value in masks.object_ids(result.ids):
                     count += 1
                     mask = result.ids == value
                     entry = {
