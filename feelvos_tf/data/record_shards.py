@@ -32,7 +32,7 @@ import tensorflow as tf
 
 from feelvos_tf.core import atomic_files, cli, whole_files, working_folder
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import corrupt_records, tfrecords
+from feelvos_tf.data import corrupt_records, datasets, tfrecords
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.data.tfrecords import VideoInfo
 
@@ -238,9 +238,7 @@ def verify(
       InputError: a shard is missing, cannot be read, or differs from what was written.
     """
     splits = read_info(output_dir)
-    if split not in splits:
-        found = ", ".join(splits) or "none"
-        raise InputError(f"{output_dir / INFO}: expected the split {split!r}, found {found}")
+    datasets.check_names(f"splits in {output_dir / INFO}", [split], list(splits))
     shards = splits[split]["shards"]
     surplus = {p.name for p in output_dir.glob(f"{split}-*-of-*.tfrecord")} - set(shards)
     if surplus:

@@ -31,7 +31,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
@@ -278,11 +278,9 @@ def _read_jpeg(path: Path) -> tuple[bytes, tuple[int, int]]:
         is_rotated = image.getexif().get(ExifTags.Base.Orientation) in _ROTATED
         if image.format == "JPEG" and not is_rotated:
             return path.read_bytes(), (image.height, image.width)
-        upright, buffer = ImageOps.exif_transpose(image), io.BytesIO()
-        if image.format == "PNG":
-            upright = Image.fromarray(pictures.read_image(path))
-        upright.save(buffer, "JPEG", quality=95, subsampling=0)
-        return buffer.getvalue(), (upright.height, upright.width)
+    upright, buffer = pictures.read_image(path), io.BytesIO()
+    Image.fromarray(upright).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue(), upright.shape[:2]
 
 
 def _png(ids: np.ndarray) -> bytes:

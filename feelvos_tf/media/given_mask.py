@@ -290,7 +290,7 @@ def _ids_of_drawing(
 ) -> np.ndarray:
     """Returns the ids of a drawing's colors; raises InputError if `drawing` is None."""
     if drawing is None:
-        lossy = " (JPEG adds colors to those drawn)" * (format_name == "JPEG")
+        lossy = " (JPEG adds colors to those drawn)" if format_name == "JPEG" else ""
         raise InputError(
             f"{path}: expected one color per object, on black or on the frame itself, found "
             f"{num_colors} colors{lossy}: it may be a photograph; draw each object in one "

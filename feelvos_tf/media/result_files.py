@@ -101,10 +101,7 @@ class OverlayFiles(NamedTuple):
         """Yields a function that takes the next result."""
         tiles = _Tiles(facts.num_frames)
         with video_writing.writing_video(
-            self.video,
-            facts.frames_per_second,
-            facts.sound,
-            pixel_aspect=facts.pixel_aspect,
+            self.video, facts.frames_per_second, facts.sound, pixel_aspect=facts.pixel_aspect
         ) as write_frame:
 
             def write(result: Result) -> None:
@@ -166,9 +163,8 @@ class Cutout(_OneFile):
     @contextlib.contextmanager
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
         """Yields a function that takes the next result."""
-        encoding = video_writing.WITH_ALPHA
         with video_writing.writing_video(
-            self.path, facts.frames_per_second, encoding=encoding
+            self.path, facts.frames_per_second, encoding=video_writing.WITH_ALPHA
         ) as write:
 
             def cut_out(result: Result) -> None:
@@ -193,16 +189,13 @@ class ObjectVideos:
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
         """Yields a function that takes the next result."""
         with contextlib.ExitStack() as stack:
-            writers = {
-                value: stack.enter_context(
-                    video_writing.writing_video(
-                        self.folder / f"object_{value}.mkv",
-                        facts.frames_per_second,
-                        encoding=video_writing.LOSSLESS_GRAY,
-                    )
+            writers = {}
+            for value in facts.object_ids:
+                path = self.folder / f"object_{value}.mkv"
+                writing = video_writing.writing_video(
+                    path, facts.frames_per_second, encoding=video_writing.LOSSLESS_GRAY
                 )
-                for value in facts.object_ids
-            }
+                writers[value] = stack.enter_context(writing)
 
             def write(result: Result) -> None:
                 for value, write_mask in writers.items():
