@@ -98,7 +98,7 @@ def errors_about(path: str | os.PathLike[str], what: str) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"{path}: expected {what}, found no such file") from None
     except Exception as error:  # Damaged files and odd names raise errors of many classes.
-        reason = first_line(error)[:200]
+        reason = getattr(error, "strerror", None) or first_line(error)[:200]
         if isinstance(error, KeyError):
             reason = f"no {reason}"
         raise InputError(f"{path}: expected {what} ({reason})") from error

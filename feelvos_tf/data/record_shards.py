@@ -23,7 +23,6 @@ import hashlib
 import itertools
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -114,10 +113,14 @@ def _kept_when_interrupted(folder: Path, created: Sequence[Path]) -> Iterator[No
       created: the folders around it that did not exist before, innermost first; those that are
         empty, as after a failure, are removed as well.
     """
+    is_interrupted = False
     try:
         yield
+    except KeyboardInterrupt:
+        is_interrupted = True
+        raise
     finally:
-        if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
+        if not is_interrupted:
             shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):
                 for path in created:

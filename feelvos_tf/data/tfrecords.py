@@ -294,22 +294,21 @@ def _example(
     video_id: str, images: Sequence[bytes], pngs: Iterable[bytes], height: int, width: int
 ) -> tf.train.SequenceExample:
     example = tf.train.SequenceExample()
-    context = example.context.feature
-    for name, text in {
+    fields = {
         "video_id": video_id.encode(),
         "image/format": b"jpeg",
         "segmentation/object/format": b"png",
-    }.items():
-        context[name].bytes_list.value.append(text)
-    for name, number in {
         "clip/frames": len(images),
         "image/channels": 3,
         "image/height": height,
         "image/width": width,
         "segmentation/object/height": height,
         "segmentation/object/width": width,
-    }.items():
-        context[name].int64_list.value.append(number)
+    }
+    for name, value in fields.items():
+        feature = example.context.feature[name]
+        values = feature.bytes_list if isinstance(value, bytes) else feature.int64_list
+        values.value.append(value)
     for name, files in {"image/encoded": images, _MASKS[0]: pngs}.items():
         for file in files:
             example.feature_lists.feature_list[name].feature.add().bytes_list.value.append(file)

@@ -71,11 +71,7 @@ def dataset_ground_truths(
     Masks and lists are enough: without `JPEGImages` the report has no pictures.
 
     Args:
-      root: the data set's folder, see `feelvos_tf.data.datasets`.
-      dataset: one of `PROTOCOLS`.
-      split: name of the list of sequences.
-      resolution: DAVIS only.
-      sequences: names to keep; all when None.
+      root, dataset, split, resolution, sequences: see `datasets.list_sequences`.
       count_first_frame: YouTube-Objects only: also score the first annotated frame, as some papers
         do. Its mask is given, so it counts as 1.
 

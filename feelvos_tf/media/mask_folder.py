@@ -135,7 +135,7 @@ def _resolved(folder: pathlib.Path) -> pathlib.Path:
     try:
         return folder.resolve()
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{folder}: cannot be written, {error}") from error
+        raise atomic_files.refusal(folder, error) from error
 
 
 def save_state(working: pathlib.Path, position: int, arrays: dict[str, np.ndarray]) -> None:

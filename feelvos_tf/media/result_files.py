@@ -1,13 +1,4 @@
-"""Files that can be written for a propagated video in addition to its masks.
-
-* `OverlayFiles`: the masks over their frames, as a video and as a contact sheet of some frames.
-* `Cutout`: the objects alone, on a transparent background, as a .webm.
-* `ObjectVideos`: one black and white video per object, lossless.
-* `RunLengths`: COCO's JSON, which pycocotools reads.
-* `ObjectTable`: area, box and center of every object in every frame, as CSV.
-
-All are `ResultFiles`; see there.
-"""
+"""Files that can be written for a propagated video in addition to its masks: `ResultFiles`."""
 
 from __future__ import annotations
 
@@ -82,7 +73,7 @@ class ResultFiles(Protocol):
 
 
 class OverlayFiles(NamedTuple):
-    """The masks over their frames.
+    """The masks over their frames, as a video and as a contact sheet of some frames.
 
     Attributes:
       video: the .mp4.
@@ -158,7 +149,7 @@ class _OneFile:
 
 
 class Cutout(_OneFile):
-    """The objects alone, as a video with transparency."""
+    """The objects alone, on a transparent background, as a .webm."""
 
     @contextlib.contextmanager
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
@@ -177,7 +168,7 @@ class Cutout(_OneFile):
 
 @dataclass(frozen=True)
 class ObjectVideos:
-    """One video per object, 255 on 0: `object_3.mkv` for id 3."""
+    """One lossless video per object, 255 on 0: `object_3.mkv` for id 3."""
 
     folder: pathlib.Path
 
@@ -205,7 +196,7 @@ class ObjectVideos:
 
 
 class RunLengths(_OneFile):
-    """The masks in COCO format: an image per frame, a category per object."""
+    """The masks as COCO's JSON, which pycocotools reads: a category per object."""
 
     @contextlib.contextmanager
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
@@ -242,7 +233,7 @@ class RunLengths(_OneFile):
 
 
 class ObjectTable(_OneFile):
-    """A row per object and frame, in pixels; box and center are empty if it is not visible.
+    """A CSV row per object and frame, in pixels; box and center are empty if it is not visible.
 
     The last column names the latest frame so far that shows the object; empty before the first.
     """

@@ -155,7 +155,7 @@ def test_unusable_sources_give_one_line_errors(tmp_path):
         Image.new("RGB", (8, 6)).save(tmp_path / "twice" / f"0.{suffix}")
     for name, sentence in {
         "missing.mp4": "expected a video, found no such file",
-        "text.mp4": "cannot be read as a video",
+        "text.mp4": "expected a video .Invalid data found",
         "empty": "expected pictures in this folder .*, found none",
         "twice": "expected one picture per name, found 2 of 0",
     }.items():
