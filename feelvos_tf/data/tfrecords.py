@@ -138,9 +138,8 @@ def encode(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
     ids = [masks.read_annotation(path, *how) for path in sequence.masks]
     paths = (*sequence.frames, *sequence.masks)
     height, width = sizes[0]
-    for path, (h, w) in zip(paths, [*sizes, *(each.shape for each in ids)]):
-        if (h, w) != sizes[0]:
-            raise InputError(f"{path} is {w}x{h} pixels, but {paths[0]} is {width}x{height}")
+    for path, size in zip(paths, [*sizes, *(each.shape for each in ids)]):
+        pictures.check_same_size(path, size, sizes[0], str(paths[0]))
     objects = sorted(set().union(*map(masks.object_ids, ids)))
     if not objects:
         raise InputError(f"{sequence.name}: no mask in {sequence.masks[0].parent} holds an object")

@@ -22,7 +22,7 @@ import tqdm
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.evaluation import region_and_contour
 from feelvos_tf.evaluation.protocols import SequenceGroundTruth
-from feelvos_tf.media import masks
+from feelvos_tf.media import masks, pictures
 
 _FRAMES_PER_JOB = 8
 # Starting a process takes as long as scoring this many frames of 854x480.
@@ -154,11 +154,7 @@ def read_masks(
     truth = masks.read_annotation(true_path, ground_truth.binary)
     path = folder / ground_truth.name / f"{true_path.stem}.png"
     ids = masks.read_annotation(path)
-    if ids.shape != truth.shape:
-        raise InputError(
-            f"{path}: expected {truth.shape[1]}x{truth.shape[0]} pixels like the ground truth, "
-            f"found {ids.shape[1]}x{ids.shape[0]}"
-        )
+    pictures.check_same_size(path, ids.shape, truth.shape, "the ground truth")
     if ground_truth.binary:
         # Ids are small, and a painted object is only 255; values in between come from resizing.
         levels = np.unique(ids).tolist() if ids.max() > 127 else [0]

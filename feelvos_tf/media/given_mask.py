@@ -194,11 +194,7 @@ def read_each(
         if len(objects) != 1:
             raise InputError(f"{path}: expected one object per file, found {len(objects)}")
         ids = np.zeros(one.shape, np.uint8) if ids is None else ids
-        if one.shape != ids.shape:
-            raise InputError(
-                f"{path}: expected the size of {paths[0]}, {ids.shape[1]}x{ids.shape[0]}, found "
-                f"{one.shape[1]}x{one.shape[0]}"
-            )
+        pictures.check_same_size(path, one.shape, ids.shape, str(paths[0]))
         ids[one == objects[0]] = numbers.id_of(number)
     return ids
 

@@ -319,7 +319,7 @@ def test_every_object_may_have_its_own_file(tmp_path):
     for array, sentence in (
         (drawn(1, 2), "expected one object per file, found 2"),
         (drawn(0), "expected one object per file, found 0"),
-        (np.ones((9, 9), np.uint8), "expected the size of .*a.png, 80x48, found 9x9"),
+        (np.ones((9, 9), np.uint8), "expected 80x48 pixels like .*a.png, found 9x9"),
     ):
         with pytest.raises(InputError, match=f"d.png: {sentence}"):
             given_mask.read_each(

@@ -6,7 +6,7 @@ import contextlib
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -81,6 +81,18 @@ def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
         raise InputError(
             f"{path}: expected 1 to {MAX_PIXELS} pixels in a picture, found {width}x{height}"
         )
+
+
+def check_same_size(
+    name: str | os.PathLike[str], shape: Sequence[int], wanted: Sequence[int], like: str
+) -> None:
+    """Raises InputError unless a shape [height, width, ...] has the size of the one that is wanted.
+
+    The sentence calls what has the shape `name`, and that whose size is wanted `like`.
+    """
+    (height, width), (h, w) = wanted[:2], shape[:2]
+    if (h, w) != (height, width):
+        raise InputError(f"{name}: expected {width}x{height} pixels like {like}, found {w}x{h}")
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
