@@ -72,8 +72,7 @@ class DatasetFlags:
         Raises:
           InputError: the flags contradict each other.
         """
-        values = {holder.name: holder.value for holder in self._holders}
-        given = {name: value for name, value in values.items() if value not in (None, [])}
+        given = {flag.name: flag.value for flag in self._holders if flag.value not in (None, [])}
         implied = {}
         if "dataset_root" in given:
             given["root"] = given.pop("dataset_root")

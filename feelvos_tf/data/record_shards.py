@@ -165,8 +165,7 @@ def _write_shard(path: Path, records: Iterable[tuple[bytes, VideoInfo]]) -> Shar
             writer.write(serialized)
             videos.append(info)
     shard = Shard(path, whole_files.sha256_of(path), videos)
-    with atomic_files.replacing(path.with_suffix(_NOTE)) as temporary:
-        temporary.write_text(json.dumps([shard.sha256, videos]))
+    atomic_files.write_text(path.with_suffix(_NOTE), json.dumps([shard.sha256, videos]))
     return shard
 
 
@@ -205,8 +204,7 @@ def write_info(
     `source` describes where the videos come from.
     """
     splits = {**read_info(output_dir), split: _description(shards, source)}
-    with atomic_files.replacing(output_dir / INFO) as temporary:
-        temporary.write_text(json.dumps(splits, indent=1) + "\n")
+    atomic_files.write_text(output_dir / INFO, json.dumps(splits, indent=1) + "\n")
 
 
 def read_info(output_dir: Path) -> dict[str, Any]:

@@ -209,5 +209,4 @@ def _digest(path: pathlib.Path) -> str | None:
 
 
 def _write_stamp(folder: pathlib.Path, stamp: dict[str, Any]) -> None:
-    with atomic_files.replacing(folder / STAMP) as temporary:
-        temporary.write_text(json.dumps(stamp, indent=1) + "\n")
+    atomic_files.write_text(folder / STAMP, json.dumps(stamp, indent=1) + "\n")
