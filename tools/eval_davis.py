@@ -24,6 +24,7 @@ from feelvos_tf.data import dataset_flags
 from feelvos_tf.evaluation import protocols, score_predictions, tables
 from feelvos_tf.evaluation.protocols import SequenceGroundTruth
 from feelvos_tf.evaluation.report import page
+from feelvos_tf.evaluation.score_predictions import Scores
 
 _FLAGS = cli.flag_values(__name__)
 _DEFINE = cli.FlagGroup(_FLAGS)
@@ -54,17 +55,7 @@ def main(argv: list[str]) -> None:
     measure_f = _GROUND_TRUTH.value is not None or protocols.measures_f(chosen.dataset)
     folders = [_PREDICTIONS.value] + ([_COMPARE.value] if _COMPARE.value else [])
     ground_truths = _ground_truths(chosen, folders)
-    scored = [
-        score_predictions.score_folder(
-            ground_truths,
-            folder,
-            measure_f=measure_f,
-            workers=_WORKERS.value,
-            allow_missing=_ALLOW_MISSING.value,
-            progress=True,
-        )
-        for folder in folders
-    ]
+    scored = [_score(ground_truths, folder, measure_f) for folder in folders]
     for one in scored:
         _print(one, with_name=len(scored) > 1)
         if _GROUND_TRUTH.value is None and chosen.dataset == "youtube_objects":
@@ -90,7 +81,18 @@ def _ground_truths(chosen: dataset_flags.Choice, folders: list[str]) -> list[Seq
     )
 
 
-def _print(scored: score_predictions.Scores, with_name: bool) -> None:
+def _score(ground_truths: list[SequenceGroundTruth], folder: str, measure_f: bool) -> Scores:
+    return score_predictions.score_folder(
+        ground_truths,
+        folder,
+        measure_f=measure_f,
+        workers=_WORKERS.value,
+        allow_missing=_ALLOW_MISSING.value,
+        progress=True,
+    )
+
+
+def _print(scored: Scores, with_name: bool) -> None:
     if with_name:
         print(f"{scored.folder}:")
     print(tables.format_table(scored))
