@@ -132,7 +132,7 @@ def test_youtube_vos_meta_must_match_the_frames(tmp_path):
     with pytest.raises(InputError, match="expected a YouTube-VOS meta file"):
         datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
     (root / "valid/meta.json").write_text('{"clips": 3}')
-    with pytest.raises(InputError, match="expected a YouTube-VOS meta file"):
+    with pytest.raises(InputError, match="expected a YouTube-VOS meta file .*no 'videos'"):
         datasets.list_sequences(root, dataset="youtube_vos", require_masks="first")
 
 
