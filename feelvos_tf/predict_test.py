@@ -180,7 +180,7 @@ def test_a_tree_of_videos_one_of_which_is_broken(saved_model, tmp_path):
     ]
     result = predict_here(*arguments)
     assert error_of(result) == "error: 1 of 3 videos failed"
-    assert "failed: c: " in result.stderr and "cannot be read as a video" in result.stderr
+    assert "failed: c: " in result.stderr and "expected a video" in result.stderr
     for name in ("a", "more/b"):
         assert len(list((tmp_path / "out" / name).glob("*.png"))) == 4
         assert (tmp_path / "out" / name / "objects.csv").is_file()

@@ -102,8 +102,7 @@ def _convert(
         if number in labels:
             mask = pictures.read_image(labels[number])[..., 0] > _THRESHOLD
             size = size or mask.shape
-            if mask.shape != size:
-                raise InputError(f"{labels[number]}: expected a size of {size}, found {mask.shape}")
+            pictures.check_same_size(labels[number], mask.shape, size, "earlier masks")
             path = folder / "Annotations" / name / f"{number:05d}.png"
             masks.write_mask(path, mask.astype(np.uint8) * 255)
         _write_frame(frames[number], folder / "JPEGImages" / name / f"{number:05d}.jpg", size)

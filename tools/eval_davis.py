@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pathlib
 
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
@@ -25,6 +24,7 @@ from feelvos_tf.data import dataset_flags
 from feelvos_tf.evaluation import protocols, score_predictions, tables
 from feelvos_tf.evaluation.protocols import SequenceGroundTruth
 from feelvos_tf.evaluation.report import page
+from feelvos_tf.evaluation.score_predictions import Scores
 
 _FLAGS = cli.flag_values(__name__)
 _DEFINE = cli.FlagGroup(_FLAGS)
@@ -55,12 +55,12 @@ def main(argv: list[str]) -> None:
     measure_f = _GROUND_TRUTH.value is not None or protocols.measures_f(chosen.dataset)
     folders = [_PREDICTIONS.value] + ([_COMPARE.value] if _COMPARE.value else [])
     ground_truths = _ground_truths(chosen, folders)
-    scored = [_score(ground_truths, pathlib.Path(folder), measure_f) for folder in folders]
+    scored = [_score(ground_truths, folder, measure_f) for folder in folders]
     for one in scored:
         _print(one, with_name=len(scored) > 1)
         if _GROUND_TRUTH.value is None and chosen.dataset == "youtube_objects":
-            print(f"\n{tables.format_class_means(one.scores)}")
-    for path in tables.write_csvs(scored[0].scores, _PREDICTIONS.value, chosen.split):
+            print(f"\n{tables.format_class_means(one)}")
+    for path in tables.write_csvs(scored[0], _PREDICTIONS.value, chosen.split):
         print(f"written: {path}")
     if _REPORT.value:
         page.write_report(_REPORT.value, ground_truths, *scored)
@@ -81,10 +81,8 @@ def _ground_truths(chosen: dataset_flags.Choice, folders: list[str]) -> list[Seq
     )
 
 
-def _score(
-    ground_truths: list[SequenceGroundTruth], folder: pathlib.Path, measure_f: bool
-) -> page.Scored:
-    scores = score_predictions.score_folder(
+def _score(ground_truths: list[SequenceGroundTruth], folder: str, measure_f: bool) -> Scores:
+    return score_predictions.score_folder(
         ground_truths,
         folder,
         measure_f=measure_f,
@@ -92,16 +90,15 @@ def _score(
         allow_missing=_ALLOW_MISSING.value,
         progress=True,
     )
-    return page.Scored(folder, scores)
 
 
-def _print(scored: page.Scored, with_name: bool) -> None:
+def _print(scored: Scores, with_name: bool) -> None:
     if with_name:
         print(f"{scored.folder}:")
-    print(tables.format_table(scored.scores))
-    if scored.scores.confused_share is not None:
-        print(f"objects' pixels given to another object: {scored.scores.confused_share:.1%}")
-    for sentence in scored.scores.missing:
+    print(tables.format_table(scored))
+    if scored.confused_share is not None:
+        print(f"objects' pixels given to another object: {scored.confused_share:.1%}")
+    for sentence in scored.missing:
         print(f"not scored: {sentence}")
 
 

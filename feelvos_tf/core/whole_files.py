@@ -32,7 +32,7 @@ def check_is_file(path: str | os.PathLike[str], what: str) -> None:
       path: the file.
       what: what was expected there, e.g. "a picture".
     """
-    with _errors_about(path, what):
+    with errors_about(path, what):
         mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "something that is not a file"
@@ -48,7 +48,7 @@ def check_is_folder(path: str | os.PathLike[str], what: str) -> None:
 def read_bytes(path: str | os.PathLike[str], what: str, max_bytes: int) -> bytes:
     """Returns the contents of a file of at most `max_bytes`."""
     check_is_file(path, what)
-    with _errors_about(path, what):
+    with errors_about(path, what):
         size = os.path.getsize(path)
         if size > max_bytes:
             raise InputError(
@@ -68,20 +68,20 @@ def sha256_of(path: pathlib.Path) -> str:
 
 def read_text(path: str | os.PathLike[str], what: str) -> str:
     """Returns the text of a UTF-8 file, with or without a byte order mark."""
-    with _errors_about(path, f"{what} in UTF-8"):
+    with errors_about(path, f"{what} in UTF-8"):
         return read_bytes(path, what, MAX_TEXT_BYTES).decode("utf-8-sig")
 
 
 def read_json(path: str | os.PathLike[str], what: str) -> Any:
     """Returns the value in a JSON file."""
-    with _errors_about(path, what):
+    with errors_about(path, what):
         return json.loads(read_bytes(path, what, MAX_JSON_BYTES))
 
 
 def read_npz(path: str | os.PathLike[str], what: str) -> dict[str, np.ndarray]:
     """Returns all arrays of an .npz archive; only numbers and text are read, never objects."""
     check_is_file(path, what)
-    with _errors_about(path, what), np.load(path, allow_pickle=False) as arrays:
+    with errors_about(path, what), np.load(path, allow_pickle=False) as arrays:
         size = sum(entry.file_size for entry in arrays.zip.infolist())
         if size > MAX_NPZ_BYTES:
             raise ValueError(f"{size >> 20} MiB, more than {MAX_NPZ_BYTES >> 20}")
@@ -89,7 +89,8 @@ def read_npz(path: str | os.PathLike[str], what: str) -> dict[str, np.ndarray]:
 
 
 @contextlib.contextmanager
-def _errors_about(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+def errors_about(path: str | os.PathLike[str], what: str) -> Iterator[None]:
+    """Turns any error in the block, which reads the file, into an InputError."""
     try:
         yield
     except InputError:
@@ -97,4 +98,7 @@ def _errors_about(path: str | os.PathLike[str], what: str) -> Iterator[None]:
     except FileNotFoundError:
         raise InputError(f"{path}: expected {what}, found no such file") from None
     except Exception as error:  # Damaged files and odd names raise errors of many classes.
-        raise InputError(f"{path}: expected {what} ({first_line(error)[:200]})") from error
+        reason = getattr(error, "strerror", None) or first_line(error)[:200]
+        if isinstance(error, KeyError):
+            reason = f"no {reason}"
+        raise InputError(f"{path}: expected {what} ({reason})") from error

@@ -20,8 +20,6 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
 from feelvos_tf.data.tfds import prepared
 
-DATASETS_BY_YEAR = {"2016": "davis_2016", "2017": "davis_2017"}
-
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
@@ -74,14 +72,13 @@ class DatasetFlags:
         Raises:
           InputError: the flags contradict each other.
         """
-        values = {holder.name: holder.value for holder in self._holders}
-        given = {name: value for name, value in values.items() if value not in (None, [])}
+        given = {flag.name: flag.value for flag in self._holders if flag.value not in (None, [])}
         implied = {}
         if "dataset_root" in given:
             given["root"] = given.pop("dataset_root")
         if "year" in given:
             year = given.pop("year")
-            implied[f"--year={year}"] = DATASETS_BY_YEAR[year]
+            implied[f"--year={year}"] = f"davis_{year}"
         if prepared.is_prepared(given.get("root", "")):
             pattern, split = given["root"], given.get("split", self._defaults.split)
             given.update(
@@ -123,7 +120,7 @@ def define(
         group.string(
             "dataset_root", f"{root_help}, or videos of TensorFlow Datasets: tfds:davis/480p."
         ),
-        group.enum("year", f"Year of DAVIS; {default('2017')}.", enum_values=[*DATASETS_BY_YEAR]),
+        group.enum("year", f"Year of DAVIS; {default('2017')}.", enum_values=["2016", "2017"]),
         group.enum(
             "dataset", f"Kind of data set; {default('DAVIS of --year')}.", enum_values=kinds
         ),

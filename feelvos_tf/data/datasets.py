@@ -17,12 +17,13 @@ None for the others. YouTube-Objects is not published in such a layout; convert 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from feelvos_tf.core import settings, whole_files
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures
@@ -118,8 +119,8 @@ def list_sequences(
     Raises:
       InputError: a folder, list, sequence, frame or required mask is missing.
     """
-    settings.check("dataset", Literal[tuple(DATASETS)], dataset)
-    settings.check("require_masks", MaskRequirement, require_masks)
+    check_names("dataset", [dataset], list(DATASETS))
+    check_names("require_masks", [require_masks], get_args(MaskRequirement))
     layout = DATASETS[dataset]
     root = Path(root)
     whole_files.check_is_folder(root, "a data set")
@@ -248,7 +249,7 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
     if not path.is_file():
         return {}
     what = "a YouTube-VOS meta file (videos > NAME > objects > ID > frames)"
-    try:
+    with whole_files.errors_about(path, what):
         videos = whole_files.read_json(path, what)["videos"]
         return {
             name: {
@@ -257,8 +258,6 @@ def _read_meta(path: Path) -> dict[str, dict[int, list[str]]]:
             }
             for name, video in videos.items()
         }
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: expected {what}, found something else ({error!r})") from error
 
 
 def _object_id(text: str) -> int:
@@ -289,3 +288,15 @@ def visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
         return []
     found = (path for path in folder.iterdir() if pictures.is_visible(path, suffixes))
     return pictures.in_natural_order(found)
+
+
+def files_by_folder(root: Path, suffixes: tuple[str, ...]) -> dict[Path, list[Path]]:
+    """Returns folder, relative to `root` -> its visible files in natural order, if it has some."""
+    found = {}
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        paths = [Path(folder, name) for name in names]
+        visible = [path for path in paths if pictures.is_visible(path, suffixes)]
+        if visible:
+            found[Path(folder).relative_to(root)] = pictures.in_natural_order(visible)
+    return found

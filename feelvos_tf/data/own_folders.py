@@ -24,10 +24,8 @@ skipped.
 
 from __future__ import annotations
 
-import os
 import random
 import re
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -93,13 +91,8 @@ def list_stills(root: str | Path) -> list[VideoFiles]:
 
 def _by_folder(root: Path, suffixes: tuple[str, ...]) -> Folders:
     """Returns folder (as path parts below `root`) -> stem -> file."""
-    found: Folders = defaultdict(dict)
-    for folder, subfolders, names in os.walk(root, followlinks=True):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        for path in (Path(folder, name) for name in sorted(names)):
-            if pictures.is_visible(path, suffixes):
-                found[path.relative_to(root).parts[:-1]][path.stem] = path
-    return dict(found)
+    found = datasets.files_by_folder(root, suffixes)
+    return {folder.parts: {path.stem: path for path in files} for folder, files in found.items()}
 
 
 def _frames_and_masks(found: Folders) -> tuple[Folders, Folders]:

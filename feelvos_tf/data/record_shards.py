@@ -23,7 +23,6 @@ import hashlib
 import itertools
 import json
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +31,7 @@ import tensorflow as tf
 
 from feelvos_tf.core import atomic_files, cli, whole_files, working_folder
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import corrupt_records, tfrecords
+from feelvos_tf.data import corrupt_records, datasets, tfrecords
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.data.tfrecords import VideoInfo
 
@@ -114,10 +113,14 @@ def _kept_when_interrupted(folder: Path, created: Sequence[Path]) -> Iterator[No
       created: the folders around it that did not exist before, innermost first; those that are
         empty, as after a failure, are removed as well.
     """
+    is_interrupted = False
     try:
         yield
+    except KeyboardInterrupt:
+        is_interrupted = True
+        raise
     finally:
-        if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
+        if not is_interrupted:
             shutil.rmtree(folder, ignore_errors=True)
             with contextlib.suppress(OSError):
                 for path in created:
@@ -162,8 +165,7 @@ def _write_shard(path: Path, records: Iterable[tuple[bytes, VideoInfo]]) -> Shar
             writer.write(serialized)
             videos.append(info)
     shard = Shard(path, whole_files.sha256_of(path), videos)
-    with atomic_files.replacing(path.with_suffix(_NOTE)) as temporary:
-        temporary.write_text(json.dumps([shard.sha256, videos]))
+    atomic_files.write_text(path.with_suffix(_NOTE), json.dumps([shard.sha256, videos]))
     return shard
 
 
@@ -202,8 +204,7 @@ def write_info(
     `source` describes where the videos come from.
     """
     splits = {**read_info(output_dir), split: _description(shards, source)}
-    with atomic_files.replacing(output_dir / INFO) as temporary:
-        temporary.write_text(json.dumps(splits, indent=1) + "\n")
+    atomic_files.write_text(output_dir / INFO, json.dumps(splits, indent=1) + "\n")
 
 
 def read_info(output_dir: Path) -> dict[str, Any]:
@@ -238,9 +239,7 @@ def verify(
       InputError: a shard is missing, cannot be read, or differs from what was written.
     """
     splits = read_info(output_dir)
-    if split not in splits:
-        found = ", ".join(splits) or "none"
-        raise InputError(f"{output_dir / INFO}: expected the split {split!r}, found {found}")
+    datasets.check_names(f"splits in {output_dir / INFO}", [split], list(splits))
     shards = splits[split]["shards"]
     surplus = {p.name for p in output_dir.glob(f"{split}-*-of-*.tfrecord")} - set(shards)
     if surplus:

@@ -122,7 +122,7 @@ def test_changed_records_are_reported(written, tmp_path):
     shard.unlink()
     with pytest.raises(InputError, match="expected a shard of dataset_info.json"):
         record_shards.verify(written, "train")
-    with pytest.raises(InputError, match="expected the split 'val', found train"):
+    with pytest.raises(InputError, match="dataset_info.json: expected some of train, found 'val'"):
         record_shards.verify(written, "val")
 
 

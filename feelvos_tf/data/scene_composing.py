@@ -23,6 +23,7 @@ from feelvos_tf.core.constants import PREVIOUS, VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import mask_damage, synthetic_motion
 from feelvos_tf.data.synthetic_motion import Cutout, View
+from feelvos_tf.media import masks
 
 _MIRRORED_SHARE = 0.5
 # A distractor can be a copy of a followed object, so that only its position differs.
@@ -163,7 +164,7 @@ class _Stage:
             ground = Picture(filled, np.zeros_like(still.ids))
         elif way < scenes.cut_probability + scenes.transplant_probability:
             # Numbered anew, since any id may occur in the donor. Void becomes background.
-            own = np.setdiff1d(donor.ids, [0, VOID])
+            own = masks.object_ids(donor.ids)
             table = np.zeros(VOID + 1, np.uint8)
             table[own] = np.minimum(_FIRST_PASTED_ID + 50 + np.arange(len(own)), VOID - 1)
             ground = Picture(donor.image, table[donor.ids])
@@ -208,14 +209,13 @@ class _Stage:
         labels = table[ids]
         previous = labels[PREVIOUS]
         if rng.random() < scenes.prediction_error_probability:
-            others = (ids[PREVIOUS] > 0) & (ids[PREVIOUS] != VOID) & (previous == 0)
+            others = masks.is_object(ids[PREVIOUS]) & (previous == 0)
             previous = mask_damage.draw_error(previous, len(followed) + 1, others, rng)
         return np.stack(self._in_light()), labels, previous
 
     def _choose_followed(self) -> list[int]:
         """Returns the ids to follow, all visible in the reference; the picture's own come first."""
-        counts = np.bincount(self._ids[0].ravel(), minlength=VOID + 1)
-        visible = [i for i in range(1, VOID) if counts[i] >= _FOLLOWED_PIXELS]
+        visible = masks.object_ids(self._ids[0], _FOLLOWED_PIXELS)
         own = self._rng.permutation([i for i in visible if i < _FIRST_PASTED_ID])
         pasted = self._rng.permutation([i for i in visible if i >= _FIRST_PASTED_ID])
         shares = np.array(self._scenes.count_shares, np.float64)
@@ -272,7 +272,7 @@ class _Stage:
         """Returns a random view that puts a point of an object, if any, near the frame's center."""
         rng, scenes = self._rng, self._scenes
         height, width = picture.ids.shape
-        rows, columns = np.nonzero((picture.ids > 0) & (picture.ids != VOID))
+        rows, columns = np.nonzero(masks.is_object(picture.ids))
         if len(rows):
             pick = int(rng.integers(len(rows)))
             anchor = np.array([columns[pick], rows[pick]], np.float64)

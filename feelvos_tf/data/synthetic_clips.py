@@ -14,6 +14,7 @@ from feelvos_tf.core.constants import VOID
 from feelvos_tf.data import paper_clips, scene_composing, tfrecords
 from feelvos_tf.data.paper_clips import ClipSettings, TrainingClip
 from feelvos_tf.data.scene_composing import MovingScenes, Picture
+from feelvos_tf.media import masks
 
 DONORS = 2
 """Number of pictures that lend objects to a clip of `training_dataset`."""
@@ -109,7 +110,7 @@ def first_frame_clips(
       seed: the only source of randomness; the same seed gives the same clips.
       scales: smallest and largest factor on the size of the image.
     """
-    ids = [i for i in np.unique(mask) if i not in (0, VOID)]
+    ids = masks.object_ids(mask)
     # All that matter to scenes are set: gin's values are meant for training the network itself.
     clips = ClipSettings(
         crop_size=crop_size,

@@ -16,7 +16,6 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from feelvos_tf.core.constants import VOID
 from feelvos_tf.media import masks
 
 # Objects with fewer pixels in their picture are not worth cutting out.
@@ -261,8 +260,7 @@ def paste(
 
 def object_masks(ids: np.ndarray) -> list[tuple[int, np.ndarray]]:
     """Returns (id, bool [h, w]) of every object in `ids` (uint8 [h, w]) that can be cut out."""
-    counts = np.bincount(ids.ravel(), minlength=VOID + 1)
-    return [(i, ids == i) for i in range(1, VOID) if counts[i] >= MIN_PIXELS]
+    return [(i, ids == i) for i in masks.object_ids(ids, MIN_PIXELS)]
 
 
 def _draw_bend(rng: np.random.Generator, amount: float) -> np.ndarray:

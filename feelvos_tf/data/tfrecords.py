@@ -31,7 +31,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
 from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
@@ -138,9 +138,8 @@ def encode(sequence: VideoFiles) -> tuple[tf.train.SequenceExample, VideoInfo]:
     ids = [masks.read_annotation(path, *how) for path in sequence.masks]
     paths = (*sequence.frames, *sequence.masks)
     height, width = sizes[0]
-    for path, (h, w) in zip(paths, [*sizes, *(each.shape for each in ids)]):
-        if (h, w) != sizes[0]:
-            raise InputError(f"{path} is {w}x{h} pixels, but {paths[0]} is {width}x{height}")
+    for path, size in zip(paths, [*sizes, *(each.shape for each in ids)]):
+        pictures.check_same_size(path, size, sizes[0], str(paths[0]))
     objects = sorted(set().union(*map(masks.object_ids, ids)))
     if not objects:
         raise InputError(f"{sequence.name}: no mask in {sequence.masks[0].parent} holds an object")
@@ -278,11 +277,9 @@ def _read_jpeg(path: Path) -> tuple[bytes, tuple[int, int]]:
         is_rotated = image.getexif().get(ExifTags.Base.Orientation) in _ROTATED
         if image.format == "JPEG" and not is_rotated:
             return path.read_bytes(), (image.height, image.width)
-        upright, buffer = ImageOps.exif_transpose(image), io.BytesIO()
-        if image.format == "PNG":
-            upright = Image.fromarray(pictures.read_image(path))
-        upright.save(buffer, "JPEG", quality=95, subsampling=0)
-        return buffer.getvalue(), (upright.height, upright.width)
+    upright, buffer = pictures.read_image(path), io.BytesIO()
+    Image.fromarray(upright).save(buffer, "JPEG", quality=95, subsampling=0)
+    return buffer.getvalue(), upright.shape[:2]
 
 
 def _png(ids: np.ndarray) -> bytes:
@@ -296,22 +293,21 @@ def _example(
     video_id: str, images: Sequence[bytes], pngs: Iterable[bytes], height: int, width: int
 ) -> tf.train.SequenceExample:
     example = tf.train.SequenceExample()
-    context = example.context.feature
-    for name, text in {
+    fields = {
         "video_id": video_id.encode(),
         "image/format": b"jpeg",
         "segmentation/object/format": b"png",
-    }.items():
-        context[name].bytes_list.value.append(text)
-    for name, number in {
         "clip/frames": len(images),
         "image/channels": 3,
         "image/height": height,
         "image/width": width,
         "segmentation/object/height": height,
         "segmentation/object/width": width,
-    }.items():
-        context[name].int64_list.value.append(number)
+    }
+    for name, value in fields.items():
+        feature = example.context.feature[name]
+        values = feature.bytes_list if isinstance(value, bytes) else feature.int64_list
+        values.value.append(value)
     for name, files in {"image/encoded": images, _MASKS[0]: pngs}.items():
         for file in files:
             example.feature_lists.feature_list[name].feature.add().bytes_list.value.append(file)

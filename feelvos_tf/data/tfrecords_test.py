@@ -117,7 +117,7 @@ def test_a_failure_leaves_the_old_records_and_nothing_else(tmp_path):
     [(old, *_)] = write([good], tmp_path)
     before = old.read_bytes()
     bad.frames[1].write_bytes(bad.frames[1].read_bytes()[:200])
-    with pytest.raises(InputError, match="bad/1.jpg: cannot be read as a JPEG or PNG image"):
+    with pytest.raises(InputError, match="bad/1.jpg: expected a JPEG or PNG image"):
         record_shards.write_shards([good, bad], tmp_path / "out", "train", 1)
     assert [path.name for path in (tmp_path / "out").iterdir()] == [old.name]
     assert old.read_bytes() == before
@@ -164,11 +164,11 @@ def test_every_record_can_be_read_by_itself(tmp_path):
 def test_different_sizes_are_reported(tmp_path):
     video = _video(tmp_path, "bear", frames=3)
     masks.write_mask(video.masks[1], np.ones((HEIGHT, WIDTH + 1), np.uint8))
-    with pytest.raises(InputError, match=r"1.png is 17x12 pixels, but .*0.jpg is 16x12"):
+    with pytest.raises(InputError, match=r"1.png: expected 16x12 pixels like .*0.jpg, found 17x12"):
         tfrecords.encode(video)
     video = _video(tmp_path, "boat", frames=3)
     Image.new("RGB", (WIDTH, HEIGHT + 2)).save(video.frames[2])
-    with pytest.raises(InputError, match=r"2.jpg is 16x14 pixels, but .*0.jpg is 16x12"):
+    with pytest.raises(InputError, match=r"2.jpg: expected 16x12 pixels like .*0.jpg, found 16x14"):
         tfrecords.encode(video)
 
 

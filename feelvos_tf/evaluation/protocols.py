@@ -71,11 +71,7 @@ def dataset_ground_truths(
     Masks and lists are enough: without `JPEGImages` the report has no pictures.
 
     Args:
-      root: the data set's folder, see `feelvos_tf.data.datasets`.
-      dataset: one of `PROTOCOLS`.
-      split: name of the list of sequences.
-      resolution: DAVIS only.
-      sequences: names to keep; all when None.
+      root, dataset, split, resolution, sequences: see `datasets.list_sequences`.
       count_first_frame: YouTube-Objects only: also score the first annotated frame, as some papers
         do. Its mask is given, so it counts as 1.
 
@@ -185,8 +181,8 @@ def folder_ground_truths(
 ) -> list[SequenceGroundTruth]:
     """Returns the ground truth of any tree of masks; object ids may have gaps.
 
-    Every folder that holds PNGs is a sequence. As in DAVIS, its first and last frame are not
-    scored. An object that appears later is scored from the frame after its first mask. If a
+    Every visible folder that holds PNGs is a sequence. As in DAVIS, its first and last frame are
+    not scored. An object that appears later is scored from the frame after its first mask. If a
     sequence has no values other than 0 and 255, 255 is its only object, as in DAVIS 2016.
 
     Args:
@@ -198,12 +194,12 @@ def folder_ground_truths(
     Raises:
       InputError: the tree or a sequence is missing, or a sequence holds no object.
     """
-    root = pathlib.Path(folder)
-    found = _mask_folders(root)
+    by_folder = datasets.files_by_folder(pathlib.Path(folder), (".png",))
+    if not by_folder:
+        raise InputError(f"ground truth folder {folder} does not exist or holds no mask PNG")
+    found = {path.as_posix(): tuple(files) for path, files in by_folder.items()}
     names = list(found) if sequences is None else list(sequences)
-    for name in names:
-        if name not in found:
-            raise InputError(f"ground truth folder {root} has no sequence {name!r}")
+    datasets.check_names(f"sequences of {folder}", names, list(found))
     folders = None if predictions is None else [pathlib.Path(path) for path in predictions]
     return [
         _folder_ground_truth(
@@ -213,19 +209,6 @@ def folder_ground_truths(
         )
         for name in names
     ]
-
-
-def _mask_folders(root: pathlib.Path) -> dict[str, tuple[pathlib.Path, ...]]:
-    """Returns path below `root` -> its mask PNGs, for every folder that holds some."""
-    found = {}
-    for path, subfolders, _ in os.walk(root, followlinks=True):
-        subfolders.sort()
-        pngs = datasets.visible_files(pathlib.Path(path), (".png",))
-        if pngs:
-            found[pathlib.Path(path).relative_to(root).as_posix()] = tuple(pngs)
-    if not found:
-        raise InputError(f"ground truth folder {root} does not exist or holds no mask PNG")
-    return found
 
 
 def _folder_ground_truth(

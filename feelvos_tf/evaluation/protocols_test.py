@@ -187,5 +187,5 @@ def test_trees_without_masks_sequences_or_objects_are_refused(tmp_path):
     drawn_masks.write_masks(tmp_path / "a", [drawn_masks.draw(0, [])] * 3)
     with pytest.raises(InputError, match="at least one object"):
         protocols.folder_ground_truths(tmp_path)
-    with pytest.raises(InputError, match="no sequence 'b'"):
+    with pytest.raises(InputError, match="expected some of a, found 'b'"):
         protocols.folder_ground_truths(tmp_path, ["b"])

@@ -1,25 +1,27 @@
 """Region similarity J, contour accuracy F and their statistics, as DAVIS defines them.
 
-J is the intersection over union of two masks, F compares their contours (`boundary.py`). The
-protocol is the semi-supervised one of the DAVIS 2017 evaluation: every object of every scored frame
-gets one J and one F; each object's values become mean, recall and decay; the means over all objects
-of all sequences are the score.
+J is the intersection over union of two masks; F, the boundary F-measure, compares their contours,
+whose pixels match when a disk around one contains a pixel of the other contour (Perazzi et al.,
+CVPR 2016, section 5.1). The protocol is the semi-supervised one of the DAVIS 2017 evaluation: every
+object of every scored frame gets one J and one F; each object's values become mean, recall and
+decay; the means over all objects of all sequences are the score.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 
 import cv2
 import numpy as np
 
-from feelvos_tf.core.constants import VOID
-from feelvos_tf.evaluation import boundary
 from feelvos_tf.media import masks
 
 RECALL_THRESHOLD = 0.5
 _DECAY_BINS = 4
+_TOLERANCE = 0.008  # Radius of the disk as a fraction of the image diagonal, before rounding up.
+_BLOCK = np.ones([2, 2], np.uint8)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +86,54 @@ def jaccard(ground_truth: np.ndarray, prediction: np.ndarray) -> float:
     return cv2.countNonZero(cv2.bitwise_and(ground_truth, prediction)) / union
 
 
+def tolerance_radius(height: int, width: int) -> int:
+    """Returns the distance in pixels at which contours match: 0.008 of the diagonal, rounded up."""
+    return int(np.ceil(_TOLERANCE * np.linalg.norm((height, width))))
+
+
+def contour(mask: np.ndarray) -> np.ndarray:
+    """Returns where a mask differs from its right, lower, or lower right neighbor.
+
+    In the last row and column only the neighbors inside the image count, so an object that
+    leaves the image has no contour along the image's edge.
+
+    Args:
+      mask: uint8 [height, width] of 0 and 1.
+
+    Returns:
+      uint8 [height, width] of 0 and 1.
+    """
+    # A pixel is on the contour if the 2x2 block that starts at it is not constant. OpenCV excludes
+    # pixels outside the image from both the maximum and the minimum.
+    largest = cv2.dilate(mask, _BLOCK, anchor=(0, 0))
+    return cv2.bitwise_xor(largest, cv2.erode(mask, _BLOCK, anchor=(0, 0)))
+
+
+def f_measure(ground_truth: np.ndarray, prediction: np.ndarray, radius: int) -> float:
+    """Returns F, the harmonic mean of the two contours' precision and recall.
+
+    Args:
+      ground_truth: contour map uint8 [height, width] of 0 and 1.
+      prediction: contour map of the same size.
+      radius: distance in pixels up to which contour pixels match.
+
+    Returns:
+      F in 0..1. Two empty contours agree fully (1), one empty contour misses all (0).
+    """
+    truth_pixels = cv2.countNonZero(ground_truth)
+    predicted_pixels = cv2.countNonZero(prediction)
+    if not truth_pixels or not predicted_pixels:
+        return float(truth_pixels == predicted_pixels)
+    disk = _disk(radius)
+    near_truth = cv2.bitwise_and(prediction, cv2.dilate(ground_truth, disk))
+    near_prediction = cv2.bitwise_and(ground_truth, cv2.dilate(prediction, disk))
+    precision = cv2.countNonZero(near_truth) / predicted_pixels
+    recall = cv2.countNonZero(near_prediction) / truth_pixels
+    if precision + recall == 0:
+        return 0.0
+    return 2 * precision * recall / (precision + recall)
+
+
 def score_frame(
     ground_truth: np.ndarray,
     prediction: np.ndarray,
@@ -106,7 +156,7 @@ def score_frame(
             raise ValueError(f"expected uint8 ids [height, width], got {mask.dtype} {mask.shape}")
     if ground_truth.shape != prediction.shape:
         raise ValueError(f"masks of different size: {ground_truth.shape} and {prediction.shape}")
-    radius = boundary.tolerance_radius(*ground_truth.shape)
+    radius = tolerance_radius(*ground_truth.shape)
     scores = []
     for object_id in objects:
         truth, predicted = ground_truth == object_id, prediction == object_id
@@ -116,7 +166,7 @@ def score_frame(
         truth, predicted = truth[window].view(np.uint8), predicted[window].view(np.uint8)
         f = np.nan
         if measure_f:
-            f = boundary.f_measure(boundary.contour(truth), boundary.contour(predicted), radius)
+            f = f_measure(contour(truth), contour(predicted), radius)
         scores.append((jaccard(truth, predicted), f))
     j, f = np.reshape(np.asarray(scores, np.float64), [-1, 2]).T
     return j, f
@@ -129,7 +179,7 @@ def confused_pixels(ground_truth: np.ndarray, prediction: np.ndarray) -> tuple[i
       ground_truth: object ids, uint8 [height, width], 0 background, 255 void.
       prediction: object ids of the same size.
     """
-    inside = (ground_truth != 0) & (ground_truth != VOID)
+    inside = masks.is_object(ground_truth)
     confused = inside & (prediction != 0) & (prediction != ground_truth)
     return np.count_nonzero(confused), np.count_nonzero(inside)
 
@@ -171,3 +221,10 @@ def summarize(sequences: Iterable[SequenceScores]) -> Summary:
 def _average(objects: list[Statistics]) -> Statistics:
     rows = [dataclasses.astuple(one) for one in objects if not np.isnan(one.mean)]
     return Statistics(*np.mean(rows or [[np.nan] * 3], axis=0).tolist())
+
+
+@functools.lru_cache(maxsize=64)
+def _disk(radius: int) -> np.ndarray:
+    """Returns the disk x^2 + y^2 <= radius^2, uint8 of 0 and 1; OpenCV's ellipses are smaller."""
+    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
+    return (x**2 + y**2 <= radius**2).astype(np.uint8)

@@ -22,7 +22,7 @@ import tqdm
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.evaluation import region_and_contour
 from feelvos_tf.evaluation.protocols import SequenceGroundTruth
-from feelvos_tf.media import masks
+from feelvos_tf.media import masks, pictures
 
 _FRAMES_PER_JOB = 8
 # Starting a process takes as long as scoring this many frames of 854x480.
@@ -39,10 +39,12 @@ class Scores:
     """The result for one folder of predictions.
 
     Attributes:
+      folder: the predictions.
       sequences: in the order of the data set.
       missing: one sentence per sequence whose predictions are missing or incomplete.
     """
 
+    folder: pathlib.Path
     sequences: list[region_and_contour.SequenceScores]
     missing: list[str]
 
@@ -58,6 +60,10 @@ class Scores:
             return None
         confused, pixels = np.sum([sequence.confused for sequence in self.sequences], 0)
         return float(confused / max(pixels, 1))
+
+    def find(self, name: str) -> region_and_contour.SequenceScores | None:
+        """Returns the scores of a sequence; None if it was not scored."""
+        return next((one for one in self.sequences if one.name == name), None)
 
 
 class _Job(NamedTuple):
@@ -128,7 +134,7 @@ def score_folder(
         )
         for ground_truth, (j, f), counts in zip(ground_truths, tables, confused)
     ]
-    return Scores(sequences, missing)
+    return Scores(folder, sequences, missing)
 
 
 def read_masks(
@@ -148,11 +154,7 @@ def read_masks(
     truth = masks.read_annotation(true_path, ground_truth.binary)
     path = folder / ground_truth.name / f"{true_path.stem}.png"
     ids = masks.read_annotation(path)
-    if ids.shape != truth.shape:
-        raise InputError(
-            f"{path}: expected {truth.shape[1]}x{truth.shape[0]} pixels like the ground truth, "
-            f"found {ids.shape[1]}x{ids.shape[0]}"
-        )
+    pictures.check_same_size(path, ids.shape, truth.shape, "the ground truth")
     if ground_truth.binary:
         # Ids are small, and a painted object is only 255; values in between come from resizing.
         levels = np.unique(ids).tolist() if ids.max() > 127 else [0]

@@ -1,4 +1,5 @@
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -13,10 +14,14 @@ def sequence(name, j, f=None):
     return region_and_contour.SequenceScores(name, tuple(range(1, len(j) + 1)), frames, j, f)
 
 
+def scores_of(sequences):
+    return score_predictions.Scores(pathlib.Path("masks"), sequences, [])
+
+
 @pytest.fixture
 def scores():
     dog = sequence("dog", [[0.8, 0.4, 0.6], [0.1, 0.1, 0.1]], [[0.9, 0.9, 0.3], [0.2, 0.2, 0.2]])
-    return score_predictions.Scores([dog, sequence("black-swan", [[1.0, 0.9996]], [[1, 1]])], [])
+    return scores_of([dog, sequence("black-swan", [[1.0, 0.9996]], [[1, 1]])])
 
 
 def test_csvs_have_the_names_columns_and_rounding_of_the_official_tool(scores, tmp_path):
@@ -36,12 +41,12 @@ def test_csvs_have_the_names_columns_and_rounding_of_the_official_tool(scores, t
 
 def test_csvs_keep_names_that_are_not_utf_8(tmp_path):
     cafe = sequence(os.fsdecode(b"caf\xe9"), [[0.5]])
-    paths = tables.write_csvs(score_predictions.Scores([cafe], []), tmp_path, "val")
+    paths = tables.write_csvs(scores_of([cafe]), tmp_path, "val")
     assert paths[1].read_bytes() == b"Sequence,J-Mean\ncaf\xe9_1,0.500\n"
 
 
 def test_csvs_without_f_have_the_columns_of_j_only(tmp_path):
-    scores = score_predictions.Scores([sequence("cat", [[0.5, 0.7]])], [])
+    scores = scores_of([sequence("cat", [[0.5, 0.7]])])
     overall, each = tables.write_csvs(scores, tmp_path, "val")
     assert overall.read_text() == "J-Mean,J-Recall,J-Decay\n0.600,0.500,-0.200\n"
     assert each.read_text() == "Sequence,J-Mean\ncat_1,0.600\n"
@@ -66,6 +71,6 @@ def test_table_marks_the_best_and_worst_sequence(scores):
 
 
 def test_table_marks_nothing_if_there_is_only_one_sequence(scores):
-    text = tables.format_table(score_predictions.Scores(scores.sequences[:1], []))
+    text = tables.format_table(scores_of(scores.sequences[:1]))
     assert "best" not in text
     assert "worst" not in text

@@ -19,7 +19,7 @@ from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.inference.window import downsample_mask
-from feelvos_tf.media import given_mask, masks, video
+from feelvos_tf.media import given_mask, masks, pictures, video
 from feelvos_tf.media.points import Marks
 from feelvos_tf.media.selection import SelectedFrames, Selection
 
@@ -264,11 +264,9 @@ def check(input_video: InputVideo) -> None:
     paths = {0: (input_video.mask_path, None), **input_video.later_masks}
     for position, (path, _) in paths.items():
         mask = input_video.later_mask(position)
-        if mask is not None and mask.shape != size:
-            raise InputError(
-                f"{path}: expected a mask of {size_of(size)} pixels (width x height) like the "
-                f"first frame of {input_video.name}, found {size_of(mask.shape)}"
-            )
+        if mask is not None:
+            like = f"the first frame of {input_video.name}"
+            pictures.check_same_size(path, mask.shape, size, like)
     if isinstance(input_video.source, video.ImageFrames):  # For others, the length is an estimate.
         check_used(input_video, input_video.frames.length)
 

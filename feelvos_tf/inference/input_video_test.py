@@ -68,7 +68,7 @@ def test_unusable_masks_are_reported_in_one_sentence(folder):
     with pytest.raises(InputError, match="one color per object, .* found 256 colors"):
         input_video.check(video_with(folder, smooth))
     with pytest.raises(
-        InputError, match="mask of 80x48 pixels .* like the first frame of frames, fou"
+        InputError, match="expected 80x48 pixels like the first frame of frames, fou"
     ):
         input_video.check(video_with(folder, np.ones((24, 40), np.uint8)))
 

@@ -45,7 +45,7 @@ def names_and_sizes(videos):
 def test_a_tree_yields_the_videos_with_a_mask_of_the_same_name(tree):
     videos = many_videos.find(tree, Selection(end=3))
     found = names_and_sizes(videos)
-    assert "broken.mp4: cannot be read as a video" in found.pop("broken")
+    assert "broken.mp4: expected a video" in found.pop("broken")
     assert found == dict.fromkeys(("a", "more/a", "more/b"), (48, 80))
     [first] = [one for one in videos if one.name == "a"]
     assert first.object_ids() == [1, 2, 3, 6]
@@ -66,7 +66,7 @@ def test_a_list_names_videos_and_masks(tree):
     videos = many_videos.find(path, Selection())
     assert [one.name for one in videos] == ["a", "b", "broken"]
     assert videos[1].object_ids() == [1, 2, 3, 6]
-    assert "cannot be read as a video" in names_and_sizes(videos)["broken"]
+    assert "expected a video" in names_and_sizes(videos)["broken"]
 
 
 @pytest.mark.parametrize(

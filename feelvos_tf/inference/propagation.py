@@ -22,7 +22,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video, prompt_files
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.video_predictor import take_mask
-from feelvos_tf.media import mask_folder, masks
+from feelvos_tf.media import mask_folder, masks, pictures
 from feelvos_tf.media.result_files import Result, ResultFiles, VideoFacts, Write
 
 SECONDS_BETWEEN_STATES = 20.0
@@ -293,12 +293,8 @@ def propagated(
     frames = background.prefetched(video.frames, timing.waiting)
     try:
         for position, frame in enumerate(frames):
-            if frame.image.shape[:2] != mask.shape:
-                raise InputError(
-                    f"{video.name}: expected frames of {input_video.size_of(mask.shape)} pixels "
-                    "(width x height) like the first, found "
-                    f"{input_video.size_of(frame.image.shape)} at frame {position}"
-                )
+            name = f"{video.name}: frame {position}"
+            pictures.check_same_size(name, frame.image.shape, mask.shape, "the first one")
             if position < len(earlier):
                 ids, snapshot = masks.read_annotation(earlier[position]), None
             else:

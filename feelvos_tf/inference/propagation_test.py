@@ -257,7 +257,7 @@ def test_all_videos_are_checked_before_the_first_is_propagated(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1], "cows": [2]})
     masks.write_mask(root / "Annotations/480p/cows/00000.png", np.ones((24, 40), np.uint8))
     found = davis_videos(root)
-    with pytest.raises(InputError, match="cows/00000.png: expected a mask of 80x48 pixels"):
+    with pytest.raises(InputError, match="cows/00000.png: expected 80x48 pixels"):
         run(found[1:], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -268,8 +268,8 @@ def test_one_broken_video_of_several_is_reported_and_does_not_stop_the_others(tm
     (root / "JPEGImages/480p/cows/00002.jpg").write_bytes(b"damaged")
     report = run(davis_videos(root), tmp_path / "out")
     assert report.done == ["dog"] and set(report.failed) == {"bear", "cows"}
-    assert "expected a mask of 80x48" in report.failed["bear"]
-    assert "00002.jpg: cannot be read as a picture" in report.failed["cows"]
+    assert "expected 80x48 pixels" in report.failed["bear"]
+    assert "00002.jpg: expected a picture" in report.failed["cows"]
     assert not (tmp_path / "out/bear").exists() and not (tmp_path / "out/cows").exists()
     assert len(list((tmp_path / "out/cows.partial").glob("*.png"))) == 2
 
@@ -308,11 +308,11 @@ def test_a_damaged_or_smaller_frame_is_named_and_earlier_masks_are_kept(tmp_path
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]})
     frame = root / "JPEGImages/480p/bear/00003.jpg"
     Image.new("RGB", (40, 24)).save(frame)
-    sizes = "bear: expected frames of 80x48 pixels .* found 40x24 at frame 3"
+    sizes = "bear: frame 3: expected 80x48 pixels like the first one, found 40x24"
     with pytest.raises(InputError, match=sizes):
         run(davis_videos(root), tmp_path / "out")
     frame.write_bytes(frame.read_bytes()[:100])
-    message = "00003.jpg: cannot be read as a picture.*the 3 masks before it are in .*bear.partial"
+    message = "00003.jpg: expected a picture.*the 3 masks before it are in .*bear.partial"
     for _ in range(2):
         with pytest.raises(InputError, match=message):
             run(davis_videos(root), tmp_path / "out")

@@ -194,11 +194,7 @@ def read_each(
         if len(objects) != 1:
             raise InputError(f"{path}: expected one object per file, found {len(objects)}")
         ids = np.zeros(one.shape, np.uint8) if ids is None else ids
-        if one.shape != ids.shape:
-            raise InputError(
-                f"{path}: expected the size of {paths[0]}, {ids.shape[1]}x{ids.shape[0]}, found "
-                f"{one.shape[1]}x{one.shape[0]}"
-            )
+        pictures.check_same_size(path, one.shape, ids.shape, str(paths[0]))
         ids[one == objects[0]] = numbers.id_of(number)
     return ids
 
@@ -290,7 +286,7 @@ def _ids_of_drawing(
 ) -> np.ndarray:
     """Returns the ids of a drawing's colors; raises InputError if `drawing` is None."""
     if drawing is None:
-        lossy = " (JPEG adds colors to those drawn)" * (format_name == "JPEG")
+        lossy = " (JPEG adds colors to those drawn)" if format_name == "JPEG" else ""
         raise InputError(
             f"{path}: expected one color per object, on black or on the frame itself, found "
             f"{num_colors} colors{lossy}: it may be a photograph; draw each object in one "

@@ -319,7 +319,7 @@ def test_every_object_may_have_its_own_file(tmp_path):
     for array, sentence in (
         (drawn(1, 2), "expected one object per file, found 2"),
         (drawn(0), "expected one object per file, found 0"),
-        (np.ones((9, 9), np.uint8), "expected the size of .*a.png, 80x48, found 9x9"),
+        (np.ones((9, 9), np.uint8), "expected 80x48 pixels like .*a.png, found 9x9"),
     ):
         with pytest.raises(InputError, match=f"d.png: {sentence}"):
             given_mask.read_each(
@@ -467,8 +467,8 @@ def test_polygons_that_would_take_minutes_are_refused_immediately(tmp_path, size
         ({"shapes": [], "imageHeight": 10**9, "imageWidth": 10**9}, "1 to .* pixels"),
         ({"annotations": [{"image_id": 1}, {"image_id": 2}]}, "annotations of 2 pictures"),
         ([{"segmentation": [[1, 2, 3, 4, 5, 6]] * 3000}], "more than 2000 polygons"),
-        (3, "found something else"),
-        ([None], "found something else"),
+        (3, "expected objects as JSON"),
+        ([None], "expected objects as JSON"),
     ],
 )
 def test_json_that_is_not_a_mask_gives_a_one_line_error(tmp_path, content, sentence):
@@ -488,7 +488,7 @@ def test_a_png_with_a_wrong_checksum_is_refused(tmp_path):
     content[at + 4 + length] ^= 1  # In the checksum, so that the pixels can still be decoded.
     (tmp_path / "m.png").write_bytes(content)
     for reader in (read, masks.read_annotation):
-        with pytest.raises(InputError, match="m.png: cannot be read as a mask"):
+        with pytest.raises(InputError, match="m.png: expected a mask"):
             reader(tmp_path / "m.png")
 
 

@@ -74,8 +74,8 @@ def test_other_pixel_formats_become_rgb():
 
 def test_other_input_gives_one_line_errors():
     for content, options, sentence in (
-        (b"", {}, "standard input: cannot be read as a video or MJPEG"),
-        (b"no video" * 1000, {}, "standard input: cannot be read as a video or MJPEG"),
+        (b"", {}, "standard input: expected a video or MJPEG"),
+        (b"no video" * 1000, {}, "standard input: expected a video or MJPEG"),
         (b"x", {"raw_size": (32, 48), "raw_format": "none of those"}, "pixel format none of those"),
     ):
         with pytest.raises(InputError, match=sentence):

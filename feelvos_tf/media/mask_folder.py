@@ -135,7 +135,7 @@ def _resolved(folder: pathlib.Path) -> pathlib.Path:
     try:
         return folder.resolve()
     except (OSError, RuntimeError) as error:
-        raise InputError(f"{folder}: cannot be written, {error}") from error
+        raise atomic_files.refusal(folder, error) from error
 
 
 def save_state(working: pathlib.Path, position: int, arrays: dict[str, np.ndarray]) -> None:
@@ -177,9 +177,8 @@ def _replace_contents(folder: pathlib.Path, temporary: pathlib.Path) -> None:
 def _read_stamp(folder: pathlib.Path) -> dict[str, Any]:
     """Returns the folder's stamp; empty if it is missing or corrupt."""
     try:
-        path = folder / STAMP
-        stamp = json.loads(path.read_text()) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
+        stamp = whole_files.read_json(folder / STAMP, "a stamp")
+    except InputError:
         return {}
     names = stamp.get("masks") if isinstance(stamp, dict) else None
     files = stamp.get("files", {}) if isinstance(stamp, dict) else None
@@ -210,5 +209,4 @@ def _digest(path: pathlib.Path) -> str | None:
 
 
 def _write_stamp(folder: pathlib.Path, stamp: dict[str, Any]) -> None:
-    with atomic_files.replacing(folder / STAMP) as temporary:
-        temporary.write_text(json.dumps(stamp, indent=1) + "\n")
+    atomic_files.write_text(folder / STAMP, json.dumps(stamp, indent=1) + "\n")

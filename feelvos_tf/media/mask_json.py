@@ -54,7 +54,7 @@ def read(
       InputError: the file is not such JSON, or does not match the size of the frame.
     """
     content = whole_files.read_json(path, _WHAT)
-    try:
+    with whole_files.errors_about(path, _WHAT):
         ids = np.zeros(_size(path, content, size), np.uint8)
         shapes = list(itertools.islice(_shapes(path, content), _MAX_PARTS + 1))
         if len(shapes) > _MAX_PARTS:
@@ -70,9 +70,6 @@ def read(
             pixels += paint(ids, id_of(key))
             if pixels > _MAX_PIXELS:
                 raise ValueError(f"polygons or masks of more than {_MAX_PIXELS} pixels in all")
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
-        found = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else error
-        raise InputError(f"{path}: expected {_WHAT}, found something else ({found})") from error
     return ids
 
 

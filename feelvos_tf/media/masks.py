@@ -128,11 +128,16 @@ def write_mask(path: str | os.PathLike[str], ids: np.ndarray) -> None:
         image.save(temporary, format="PNG")
 
 
-def object_ids(ids: np.ndarray) -> list[int]:
-    """Returns the sorted ids present in a uint8 mask, without background (0) and void (255)."""
-    present = np.bincount(np.ravel(ids), minlength=256)
-    present[[0, VOID]] = 0
-    return np.flatnonzero(present).tolist()
+def object_ids(ids: np.ndarray, least_pixels: int = 1) -> list[int]:
+    """Returns the sorted ids of objects with enough pixels in a uint8 mask."""
+    pixels = np.bincount(np.ravel(ids), minlength=256)
+    pixels[[0, VOID]] = 0
+    return np.flatnonzero(pixels >= least_pixels).tolist()
+
+
+def is_object(ids: np.ndarray) -> np.ndarray:
+    """Returns where a mask shows neither background (0) nor void (255), bool."""
+    return (ids != 0) & (ids != VOID)
 
 
 def packed(colors: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from feelvos_tf.core.constants import VOID
+from feelvos_tf.media import masks
 from feelvos_tf.media.masks import DAVIS_PALETTE
 
 _SHEET_GAP = 6
@@ -28,7 +28,7 @@ def overlay(
       uint8 [height, width, 3].
     """
     colors = palette[ids]
-    inside = (ids != 0) & (ids != VOID)
+    inside = masks.is_object(ids)
     blended = cv2.addWeighted(image, 1.0 - alpha, colors, alpha, 0.0)
     result = np.where(inside[..., None], blended, image)
     square = np.ones((3, 3) if min(ids.shape) < 400 else (5, 5), np.uint8)

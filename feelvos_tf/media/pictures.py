@@ -6,7 +6,7 @@ import contextlib
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -19,16 +19,6 @@ MAX_PIXELS = 1 << 26
 """Pictures, frames and masks with more pixels (twice those of 8K video) are refused."""
 # Regardless of the suffix. For other formats PIL may start programs, such as Ghostscript for EPS.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
-# What PIL raises for corrupt files.
-_CORRUPT = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    ArithmeticError,
-    TypeError,
-    LookupError,
-    Image.DecompressionBombError,
-)
 
 
 @contextlib.contextmanager
@@ -43,11 +33,10 @@ def opened(
       formats: PIL's names of the accepted formats.
 
     Raises:
-      InputError: the file is missing, of another format, too large or corrupt, or PIL fails inside
-        the block.
+      InputError: the file is missing, of another format, too large or corrupt, or the block fails.
     """
     whole_files.check_is_file(path, what)
-    try:
+    with whole_files.errors_about(path, what):
         with Image.open(path, formats=formats) as image:
             check_size(path, image.height, image.width)
             if image.format == "PNG":
@@ -55,8 +44,6 @@ def opened(
                 image.verify()
         with Image.open(path, formats=formats) as image:
             yield image
-    except _CORRUPT as error:
-        raise InputError(f"{path}: cannot be read as {what} ({error})") from error
 
 
 def count_in(image: Image.Image) -> int:
@@ -94,6 +81,18 @@ def check_size(path: str | os.PathLike[str], height: int, width: int) -> None:
         raise InputError(
             f"{path}: expected 1 to {MAX_PIXELS} pixels in a picture, found {width}x{height}"
         )
+
+
+def check_same_size(
+    name: str | os.PathLike[str], shape: Sequence[int], wanted: Sequence[int], like: str
+) -> None:
+    """Raises InputError unless a shape [height, width, ...] has the size of the one that is wanted.
+
+    The sentence calls what has the shape `name`, and that whose size is wanted `like`.
+    """
+    (height, width), (h, w) = wanted[:2], shape[:2]
+    if (h, w) != (height, width):
+        raise InputError(f"{name}: expected {width}x{height} pixels like {like}, found {w}x{h}")
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:

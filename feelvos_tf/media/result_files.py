@@ -1,13 +1,4 @@
-"""Files that can be written for a propagated video in addition to its masks.
-
-* `OverlayFiles`: the masks over their frames, as a video and as a contact sheet of some frames.
-* `Cutout`: the objects alone, on a transparent background, as a .webm.
-* `ObjectVideos`: one black and white video per object, lossless.
-* `RunLengths`: COCO's JSON, which pycocotools reads.
-* `ObjectTable`: area, box and center of every object in every frame, as CSV.
-
-All are `ResultFiles`; see there.
-"""
+"""Files that can be written for a propagated video in addition to its masks: `ResultFiles`."""
 
 from __future__ import annotations
 
@@ -24,8 +15,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from feelvos_tf.core import atomic_files
-from feelvos_tf.core.constants import VOID
-from feelvos_tf.media import overlay, pictures, rle, video_writing
+from feelvos_tf.media import masks, overlay, pictures, rle, video_writing
 
 COLUMNS = ["frame", "time", "object", "area", "x", "y", "width", "height", "center_x", "center_y"]
 COLUMNS += ["last_seen"]
@@ -83,7 +73,7 @@ class ResultFiles(Protocol):
 
 
 class OverlayFiles(NamedTuple):
-    """The masks over their frames.
+    """The masks over their frames, as a video and as a contact sheet of some frames.
 
     Attributes:
       video: the .mp4.
@@ -102,10 +92,7 @@ class OverlayFiles(NamedTuple):
         """Yields a function that takes the next result."""
         tiles = _Tiles(facts.num_frames)
         with video_writing.writing_video(
-            self.video,
-            facts.frames_per_second,
-            facts.sound,
-            pixel_aspect=facts.pixel_aspect,
+            self.video, facts.frames_per_second, facts.sound, pixel_aspect=facts.pixel_aspect
         ) as write_frame:
 
             def write(result: Result) -> None:
@@ -162,18 +149,17 @@ class _OneFile:
 
 
 class Cutout(_OneFile):
-    """The objects alone, as a video with transparency."""
+    """The objects alone, on a transparent background, as a .webm."""
 
     @contextlib.contextmanager
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
         """Yields a function that takes the next result."""
-        encoding = video_writing.WITH_ALPHA
         with video_writing.writing_video(
-            self.path, facts.frames_per_second, encoding=encoding
+            self.path, facts.frames_per_second, encoding=video_writing.WITH_ALPHA
         ) as write:
 
             def cut_out(result: Result) -> None:
-                inside = (result.ids != 0) & (result.ids != VOID)
+                inside = masks.is_object(result.ids)
                 alpha = np.where(inside, np.uint8(255), np.uint8(0))
                 write(np.dstack([result.image * inside[..., None], alpha]), result.time)
 
@@ -182,7 +168,7 @@ class Cutout(_OneFile):
 
 @dataclass(frozen=True)
 class ObjectVideos:
-    """One video per object, 255 on 0: `object_3.mkv` for id 3."""
+    """One lossless video per object, 255 on 0: `object_3.mkv` for id 3."""
 
     folder: pathlib.Path
 
@@ -194,16 +180,13 @@ class ObjectVideos:
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
         """Yields a function that takes the next result."""
         with contextlib.ExitStack() as stack:
-            writers = {
-                value: stack.enter_context(
-                    video_writing.writing_video(
-                        self.folder / f"object_{value}.mkv",
-                        facts.frames_per_second,
-                        encoding=video_writing.LOSSLESS_GRAY,
-                    )
+            writers = {}
+            for value in facts.object_ids:
+                path = self.folder / f"object_{value}.mkv"
+                writing = video_writing.writing_video(
+                    path, facts.frames_per_second, encoding=video_writing.LOSSLESS_GRAY
                 )
-                for value in facts.object_ids
-            }
+                writers[value] = stack.enter_context(writing)
 
             def write(result: Result) -> None:
                 for value, write_mask in writers.items():
@@ -213,7 +196,7 @@ class ObjectVideos:
 
 
 class RunLengths(_OneFile):
-    """The masks in COCO format: an image per frame, a category per object."""
+    """The masks as COCO's JSON, which pycocotools reads: a category per object."""
 
     @contextlib.contextmanager
     def writing(self, facts: VideoFacts) -> Iterator[Write]:
@@ -228,7 +211,7 @@ class RunLengths(_OneFile):
                 height, width = result.ids.shape
                 image = {"id": len(images) + 1, "file_name": f"{result.name}.png"}
                 images.append({**image, "height": height, "width": width, "time": _time(result)})
-                for value in np.setdiff1d(result.ids, [0, VOID]).tolist():
+                for value in masks.object_ids(result.ids):
                     count += 1
                     mask = result.ids == value
                     entry = {
@@ -250,7 +233,7 @@ class RunLengths(_OneFile):
 
 
 class ObjectTable(_OneFile):
-    """A row per object and frame, in pixels; box and center are empty if it is not visible.
+    """A CSV row per object and frame, in pixels; box and center are empty if it is not visible.
 
     The last column names the latest frame so far that shows the object; empty before the first.
     """

@@ -104,7 +104,7 @@ def separate(
         return drawing
     brightness = picture.max(-1)
     is_peak = (brightness >= _TO_MIX) & (brightness == cv2.dilate(brightness, _SURROUNDINGS))
-    for rules in (_PAINTED, _JPEG)[is_lossy:]:
+    for rules in (_JPEG,) if is_lossy else (_PAINTED, _JPEG):
         drawing = _soft(picture, np.zeros_like(picture), is_peak, is_flat, most, rules)
         if drawing is not None:
             return drawing._replace(is_soft=True)

@@ -215,11 +215,8 @@ def opened(
       InputError: it is not `what` was expected, such as "a video", or its pictures cannot be
         decoded. The message calls it `name`.
     """
-    try:
+    with whole_files.errors_about(name, what):
         container = av.open(file, **options)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{name}: cannot be read as {what} ({reason})") from error
     streams = container.streams.video
     if not streams or streams[0].codec_context is None:
         container.close()

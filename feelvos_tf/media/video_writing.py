@@ -181,7 +181,7 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except av.error.FFmpegError as error:
-        raise InputError(f"{path}: cannot be written, {error.strerror or error}") from error
+        raise atomic_files.refusal(path, error) from error
 
 
 def check_video_path(path: str | os.PathLike[str], encoding: Encoding = TO_LOOK_AT) -> None:

@@ -30,7 +30,7 @@ from feelvos_tf.data.datasets import VideoFiles
 from feelvos_tf.data.input_pipeline import training_dataset
 from feelvos_tf.data.paper_clips import ClipSettings
 from feelvos_tf.evaluation import protocols, score_predictions
-from feelvos_tf.evaluation.boundary import tolerance_radius
+from feelvos_tf.evaluation.region_and_contour import tolerance_radius
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.media import masks
 from feelvos_tf.models.feelvos import Feelvos

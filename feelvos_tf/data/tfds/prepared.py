@@ -18,9 +18,9 @@ from pathlib import Path, PurePath
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError, first_line
+from feelvos_tf.data import datasets
 
 PREFIX = "tfds:"
-_OPTIONS = {"split", "data_dir"}
 
 
 def is_prepared(pattern: str) -> bool:
@@ -40,11 +40,7 @@ def record_files(pattern: str, split: str = "train") -> list[Path]:
     """
     name, _, query = pattern[len(PREFIX) :].partition("?")
     options = dict(urllib.parse.parse_qsl(query))
-    unknown = set(options) - _OPTIONS
-    if unknown:
-        raise InputError(
-            f"{pattern}: expected options {' and '.join(sorted(_OPTIONS))}, found {min(unknown)}"
-        )
+    datasets.check_names(f"{pattern}: options", options, ("data_dir", "split"))
     builder = _builder(pattern, name, options.get("data_dir"))
     split = options.get("split", split)
     splits = builder.info.splits

@@ -154,7 +154,10 @@ def test_of_two_processes_that_unpack_at_once_the_faster_one_wins(tmp_path, monk
     ("pattern", "sentence"),
     [
         ("tfds:no_such_data_set", "expected a data set of that name"),
-        ("tfds:davis/480p?splits=train", "expected options data_dir and split, found splits"),
+        (
+            "tfds:davis/480p?splits=train",
+            "options: expected some of data_dir, split, found .splits",
+        ),
         ("tfds:davis/480p?data_dir=/nowhere", "found none: it is not prepared"),
     ],
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 import os
 import pathlib
@@ -15,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from feelvos_tf.core import atomic_files
-from feelvos_tf.evaluation import boundary, region_and_contour, score_predictions, tables
+from feelvos_tf.evaluation import region_and_contour, score_predictions, tables
 from feelvos_tf.evaluation.protocols import SequenceGroundTruth
 from feelvos_tf.evaluation.region_and_contour import SequenceScores
 from feelvos_tf.evaluation.report import curves
@@ -34,31 +33,19 @@ TEMPLATES = jinja2.Environment(
 TEMPLATES.filters["number"] = tables.number
 
 
-@dataclasses.dataclass(frozen=True)
-class Scored:
-    """One folder of predictions with its scores."""
-
-    folder: pathlib.Path
-    scores: Scores
-
-    def find(self, name: str) -> SequenceScores | None:
-        """Returns the scores of a sequence; None if it was not scored."""
-        return next((one for one in self.scores.sequences if one.name == name), None)
-
-
 def write_report(
     path: str | os.PathLike[str],
     ground_truths: list[SequenceGroundTruth],
-    shown: Scored,
-    compared: Scored | None = None,
+    shown: Scores,
+    compared: Scores | None = None,
 ) -> None:
     """Writes the report atomically.
 
     Args:
       path: the HTML file.
       ground_truths: what was scored against.
-      shown: the predictions that the report is about.
-      compared: other predictions of the same sequences, shown beside them.
+      shown: scores of the predictions that the report is about.
+      compared: those of other predictions of the same sequences, shown beside them.
     """
     by_name = {ground_truth.name: ground_truth for ground_truth in ground_truths}
     page = TEMPLATES.get_template("page.html").render(
@@ -66,13 +53,13 @@ def write_report(
         shown_name=shown.folder.name,
         compared_name=None if compared is None else compared.folder.name,
         cards=_cards(shown, compared),
-        columns=[name.replace("-", " ") for name in tables.summary_row(shown.scores.summary)],
+        columns=[name.replace("-", " ") for name in tables.summary_row(shown.summary)],
         rows=_rows(shown, compared),
-        total=list(tables.summary_row(shown.scores.summary).values()),
+        total=list(tables.summary_row(shown.summary).values()),
         missing=[
             (one.folder.name, sentence)
             for one in filter(None, (shown, compared))
-            for sentence in one.scores.missing
+            for sentence in one.missing
         ],
         sections=[
             {
@@ -83,32 +70,32 @@ def write_report(
                 "curves": _curves(sequence, compared and compared.find(sequence.name)),
                 "pictures": _pictures(by_name[sequence.name], sequence, shown, compared),
             }
-            for sequence in shown.scores.sequences
+            for sequence in shown.sequences
         ],
     )
     with atomic_files.replacing(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _cards(shown: Scored, compared: Scored | None) -> list[tuple[str, float, float | None]]:
+def _cards(shown: Scores, compared: Scores | None) -> list[tuple[str, float, float | None]]:
     """Returns (name, value, lead over the compared predictions) of the numbers at the top."""
-    others = {} if compared is None else tables.summary_row(compared.scores.summary)
+    others = {} if compared is None else tables.summary_row(compared.summary)
     return [
         (key.replace("-Mean", " mean"), value, value - others[key] if others else None)
-        for key, value in tables.summary_row(shown.scores.summary).items()
+        for key, value in tables.summary_row(shown.summary).items()
         if key.endswith("-Mean")
     ]
 
 
-def _rows(shown: Scored, compared: Scored | None) -> list[dict[str, Any]]:
+def _rows(shown: Scores, compared: Scores | None) -> list[dict[str, Any]]:
     """Returns a row per sequence, the best and worst marked.
 
     `difference` is its lead over the compared predictions, NaN if it is not among these.
     """
-    summaries = [region_and_contour.summarize([one]) for one in shown.scores.sequences]
+    summaries = [region_and_contour.summarize([one]) for one in shown.sequences]
     others = {
         one.name: tables.ranking_value(region_and_contour.summarize([one]))
-        for one in (compared.scores.sequences if compared else ())
+        for one in (compared.sequences if compared else ())
     }
     return [
         {
@@ -118,7 +105,7 @@ def _rows(shown: Scored, compared: Scored | None) -> list[dict[str, Any]]:
             "difference": tables.ranking_value(summary) - others.get(one.name, np.nan),
         }
         for one, summary, remark in zip(
-            shown.scores.sequences, summaries, tables.best_and_worst(summaries)
+            shown.sequences, summaries, tables.best_and_worst(summaries)
         )
     ]
 
@@ -147,8 +134,8 @@ def _aligned(values: np.ndarray, scored: SequenceScores, shown: SequenceScores) 
 def _pictures(
     ground_truth: SequenceGroundTruth,
     sequence: SequenceScores,
-    shown: Scored,
-    compared: Scored | None,
+    shown: Scores,
+    compared: Scores | None,
 ) -> list[tuple[str, str]]:
     """Returns the best and the worst frame, and the same frames of the compared predictions.
 
@@ -213,5 +200,5 @@ def _outline(truth: np.ndarray, objects: tuple[int, ...]) -> np.ndarray:
     """Returns the contours of the ground truth's objects, bool [height, width]."""
     edges = np.zeros(truth.shape, np.uint8)
     for object_id in objects:
-        edges |= boundary.contour((truth == object_id).view(np.uint8))
+        edges |= region_and_contour.contour((truth == object_id).view(np.uint8))
     return edges.view(bool)

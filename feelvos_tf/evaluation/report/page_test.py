@@ -27,10 +27,7 @@ def pages(tmp_path_factory):
     poor = drawn_masks.write_predictions(folder / "poor", OBJECTS, error=4)
     for name in ("one/00004.png", "three/00002.png", "three/00005.png"):
         (good / name).write_bytes((poor / name).read_bytes())
-    scored = [
-        page.Scored(path, score_predictions.score_folder(ground_truths, path))
-        for path in (good, poor)
-    ]
+    scored = [score_predictions.score_folder(ground_truths, path) for path in (good, poor)]
     page.write_report(folder / "alone.html", ground_truths, scored[0])
     page.write_report(folder / "compared.html", ground_truths, *scored)
     return folder / "alone.html", folder / "compared.html"
@@ -87,7 +84,7 @@ def test_a_tree_without_images_and_a_measure_without_f_have_a_report(tmp_path):
     drawn_masks.write_masks(tmp_path / "truth/<a>", truth)
     ground_truths = protocols.folder_ground_truths(tmp_path / "truth")
     scores = score_predictions.score_folder(ground_truths, tmp_path / "truth", measure_f=False)
-    page.write_report(tmp_path / "r.html", ground_truths, page.Scored(tmp_path / "truth", scores))
+    page.write_report(tmp_path / "r.html", ground_truths, scores)
     text = (tmp_path / "r.html").read_text()
     assert "F mean" not in text
     assert "<a>" not in text
@@ -99,7 +96,7 @@ def test_names_of_folders_are_shown_as_text(tmp_path):
     root = drawn_masks.write_davis(tmp_path / "davis", OBJECTS)
     ground_truths = protocols.dataset_ground_truths(root)
     scored = [
-        page.Scored(path, score_predictions.score_folder(ground_truths, path))
+        score_predictions.score_folder(ground_truths, path)
         for path in (
             drawn_masks.write_predictions(tmp_path / name, OBJECTS) for name in ("<b>&", '"<i>')
         )
@@ -118,7 +115,7 @@ def test_what_was_not_scored_is_in_the_report(tmp_path):
     whole = drawn_masks.write_predictions(tmp_path / "whole", OBJECTS)
     part = drawn_masks.write_predictions(tmp_path / "part", {"three": [1, 2, 3]}, frames=5)
     scored = [
-        page.Scored(path, score_predictions.score_folder(ground_truths, path, allow_missing=True))
+        score_predictions.score_folder(ground_truths, path, allow_missing=True)
         for path in (whole, part)
     ]
     page.write_report(tmp_path / "r.html", ground_truths, *scored)
