@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core import settings
@@ -17,7 +16,7 @@ from feelvos_tf.inference import gating, multi_scale
 from feelvos_tf.inference import state as video_state
 from feelvos_tf.inference.reference_pixels import cluster_reference
 from feelvos_tf.inference.state import PredictorState, ScaleState, State
-from feelvos_tf.models import object_labels
+from feelvos_tf.models import object_labels, packed_weights
 from feelvos_tf.models.deeplab import FILTERS
 from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, prepare_reference
@@ -442,12 +441,7 @@ def check_finite(variables: Mapping[str, tf.Variable], where: str) -> None:
       where: file or folder, for the message.
     """
     for name, variable in variables.items():
-        finite = np.isfinite(variable.numpy())
-        if not finite.all():
-            raise InputError(
-                f"{where}: expected finite weights, found {np.sum(~finite)} of {finite.size} in "
-                f"{name} that are not"
-            )
+        packed_weights.check_finite(where, name, variable.numpy())
 
 
 def _checked(value: tf.Tensor, condition: tf.Tensor, message: str) -> tf.Tensor:
