@@ -40,7 +40,7 @@ _PASSWORD = _DEFINE.string(
 _PORT = _DEFINE.integer(
     "port", "Port to listen on; 0 for any free one.", 7860, lower_bound=0, upper_bound=65535
 )
-_MODEL = model_loading.define_flags(_FLAGS)
+_MODEL = model_loading.ModelFlags(_FLAGS)
 _MAX_FRAMES = _DEFINE.integer(
     "max_frames", "Frames per clip; later ones are dropped.", _DEFAULTS.frames, lower_bound=1
 )

@@ -38,7 +38,7 @@ from feelvos_tf.inference.video_predictor import VideoPredictor
 
 _FLAGS = cli.flag_values(__name__)
 _COMMAND_LINE = command_line.CommandLine(_FLAGS)
-_MODEL = model_loading.define_flags(_FLAGS)
+_MODEL = model_loading.ModelFlags(_FLAGS)
 _DEFINE = cli.FlagGroup(_FLAGS, "The model")
 _MODEL_DIR = _DEFINE.string(
     "model_dir", "Folder of a training run, whose last checkpoint is used as it is."

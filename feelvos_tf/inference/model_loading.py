@@ -127,9 +127,47 @@ def fingerprint(*contents: bytes) -> str:
 
 
 class ModelFlags:
-    """The flags of one program that choose a model, from `define_flags`."""
+    """The flags of one program that choose a model."""
 
     def __init__(self, flag_values: flags.FlagValues):
+        """Defines --saved_model, --inference_size, --window, --fast and --best.
+
+        Args:
+          flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
+        """
+        group = cli.FlagGroup(flag_values, "The model")
+        group.string(
+            "saved_model",
+            "Folder written by feelvos_tf.export; by default the model bundled with the package.",
+        )
+        group.integer(
+            "inference_size",
+            "Run the model on frames scaled to this many pixels on the short side; masks keep the "
+            "frame's full size. By default the bundled model runs at the size at which it scores "
+            "best, a --saved_model at the frames' own size.",
+            lower_bound=16,
+            upper_bound=8192,
+        )
+        group.floating(
+            "window",
+            "Process this share of a frame's pixels, around the objects: small ones are enlarged "
+            "and large ones reduced to fit it. 0 processes whole frames, as in the paper and, by "
+            "default, with a --saved_model.",
+            lower_bound=0.0,
+            upper_bound=1.0,
+        )
+        group.boolean(
+            "fast",
+            f"Short for --inference_size={FAST_INFERENCE_SIZE} --window={FAST_WINDOW:g}: several "
+            "times as fast, but less accurate.",
+            False,
+        )
+        group.boolean(
+            "best",
+            "Process whole frames at two scales and average the results: several times as slow, "
+            "and more accurate on some videos but not on all (see the model card).",
+            False,
+        )
         self._flags = flag_values
 
     @property
@@ -170,58 +208,6 @@ class ModelFlags:
         """Returns the chosen model. See `choose`."""
         gin_params = self.gin_params(gin_params)
         return choose(self.path, self.inference_size, self.window, gin_params)
-
-
-def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
-    """Defines --saved_model, --inference_size, --window, --fast and --best.
-
-    Args:
-      flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
-    """
-    own = {"flag_values": flag_values}
-    flags.DEFINE_string(
-        "saved_model",
-        None,
-        "Folder written by feelvos_tf.export; by default the model bundled with the package.",
-        **own,
-    )
-    flags.DEFINE_integer(
-        "inference_size",
-        None,
-        "Run the model on frames scaled to this many pixels on the short side; masks keep the "
-        "frame's full size. By default the bundled model runs at the size at which it scores "
-        "best, a --saved_model at the frames' own size.",
-        lower_bound=16,
-        upper_bound=8192,
-        **own,
-    )
-    flags.DEFINE_float(
-        "window",
-        None,
-        "Process this share of a frame's pixels, around the objects: small ones are enlarged "
-        "and large ones reduced to fit it. 0 processes whole frames, as in the paper and, by "
-        "default, with a --saved_model.",
-        lower_bound=0.0,
-        upper_bound=1.0,
-        **own,
-    )
-    flags.DEFINE_bool(
-        "fast",
-        False,
-        f"Short for --inference_size={FAST_INFERENCE_SIZE} --window={FAST_WINDOW:g}: several "
-        "times as fast, but less accurate.",
-        **own,
-    )
-    flags.DEFINE_bool(
-        "best",
-        False,
-        "Process whole frames at two scales and average the results: several times as slow, "
-        "and more accurate on some videos but not on all (see the model card).",
-        **own,
-    )
-    names = ["saved_model", "inference_size", "window", "fast", "best"]
-    cli.group_flags(flag_values, "The model", names)
-    return ModelFlags(flag_values)
 
 
 def check_bundled(folder: str | os.PathLike[str] = BUNDLED) -> None:

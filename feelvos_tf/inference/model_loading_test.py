@@ -167,7 +167,7 @@ def test_flags_select_inference_size_and_window(arguments, size, window):
 
 def flags_of(*arguments):
     values = flags.FlagValues()
-    model = model_loading.define_flags(values)
+    model = model_loading.ModelFlags(values)
     values(["program", *arguments])
     return model
 
