@@ -366,8 +366,15 @@ def test_a_wrong_flag_is_reported_without_waiting_for_tensorflow(saved_model):
             "--dataset_root=none",
             "--output_dir=o",
         ): "none: expected a data",
-        (f"--saved_model={saved_model}", "--model_dir=run"): "--model_dir, found both",
+        (
+            f"--saved_model={saved_model}",
+            "--model_dir=run",
+        ): "--model_dir: expected the bundled model",
         (f"--saved_model={saved_model}", "--finetune_steps=9"): "SavedModel cannot be trained",
+        (
+            f"--saved_model={saved_model}",
+            "--distance_maps=maps",
+        ): "--distance_maps: expected the bundled model or a training run, found --saved_model",
         ("--model_dir=none",): "none/operative_config.gin: expected the settings",
     }.items():
         result = without_tensorflow.run("feelvos_tf.predict", *arguments)

@@ -170,44 +170,31 @@ class ModelFlags:
         )
         self._flags = flag_values
 
-    @property
-    def path(self) -> str | None:
-        """Folder of a SavedModel; None if the flag is not given."""
-        return self._flags.saved_model
+    def overrides(
+        self, gin_params: Sequence[str] = ()
+    ) -> tuple[int | None, float | None, tuple[str, ...]]:
+        """Returns inference size, window and settings; None for those that no flag sets.
 
-    @property
-    def inference_size(self) -> int | None:
-        """Pixels on the short side; None if no flag sets them."""
-        if self._flags.inference_size is None and self._flags.fast:
-            return FAST_INFERENCE_SIZE
-        return self._flags.inference_size
-
-    @property
-    def window(self) -> float | None:
-        """Share of a frame's pixels; None if no flag sets it."""
-        if self._flags.window is not None:
-            return self._flags.window
-        if self._flags.fast:
-            return FAST_WINDOW
-        return BEST_WINDOW if self._flags.best else None
-
-    def gin_params(self, given: Sequence[str] = ()) -> tuple[str, ...]:
-        """Returns the settings of --best, if it is given, overridden by `given`.
+        Args:
+          gin_params: settings that override those of --best.
 
         Raises:
           InputError: the flags contradict each other.
         """
-        if not self._flags.best:
-            return tuple(given)
-        if self._flags.fast or self.window:
-            other = "--fast" if self._flags.fast else "--window"
-            raise InputError(f"--best cannot be combined with {other}")
-        return (*BEST_SETTINGS, *given)
+        size, window = self._flags.inference_size, self._flags.window
+        if self._flags.best:
+            if self._flags.fast or window:
+                other = "--fast" if self._flags.fast else "--window"
+                raise InputError(f"--best cannot be combined with {other}")
+            return size, BEST_WINDOW, (*BEST_SETTINGS, *gin_params)
+        if self._flags.fast:
+            size = FAST_INFERENCE_SIZE if size is None else size
+            window = FAST_WINDOW if window is None else window
+        return size, window, tuple(gin_params)
 
     def choice(self, gin_params: Sequence[str] = ()) -> ModelChoice:
-        """Returns the chosen model. See `choose`."""
-        gin_params = self.gin_params(gin_params)
-        return choose(self.path, self.inference_size, self.window, gin_params)
+        """Returns the chosen model. See `choose` and `overrides`."""
+        return choose(self._flags.saved_model, *self.overrides(gin_params))
 
 
 def check_bundled(folder: str | os.PathLike[str] = BUNDLED) -> None:
