@@ -9,6 +9,7 @@ A program defines them once and calls `run` after the command line has been pars
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import pathlib
@@ -25,8 +26,7 @@ from tqdm import tqdm
 from feelvos_tf.core import atomic_files, cli
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
-from feelvos_tf.inference import input_video, submission, video_flags
-from feelvos_tf.inference.distance_maps import DistanceMaps
+from feelvos_tf.inference import distance_maps, input_video, submission, video_flags
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.prompt import Prompter
 from feelvos_tf.inference.propagation import Outputs, Propagator, Report, propagate_videos
@@ -117,10 +117,9 @@ class CommandLine:
           InputError: the flags contradict each other, or the data cannot be used.
         """
         self._check()
-        maps, on_frame = None, []
+        waiting, on_frame = collections.deque(), []
         if distance_maps_dir is not None:
-            maps = DistanceMaps(lambda video: self._folder(distance_maps_dir, video))
-            on_frame.append(maps.keep)
+            on_frame.append(functools.partial(distance_maps.keep, waiting))
         if embeddings_dir is not None:
             on_frame.append(functools.partial(self._write_embeddings, embeddings_dir))
         if self._flags.ray and (on_frame or self._video.is_live):
@@ -129,7 +128,7 @@ class CommandLine:
             )
         make, prompter = self._prompter(make_predictor)
         overwrite = self._flags.overwrite or bool(on_frame)
-        outputs_of = functools.partial(self._outputs, maps)
+        outputs_of = functools.partial(self._outputs, distance_maps_dir, waiting)
         with tempfile.TemporaryDirectory() as folder:
             videos = self._videos(folder, prompter)
             with _stopping(videos, continues=not overwrite):
@@ -228,7 +227,9 @@ class CommandLine:
             return self._video.input_videos(points_folder, prompter)
         return input_video.from_dataset(chosen.list_sequences("first"))
 
-    def _outputs(self, maps: DistanceMaps | None, video: InputVideo) -> Outputs:
+    def _outputs(
+        self, maps_dir: str | None, waiting: collections.deque, video: InputVideo
+    ) -> Outputs:
         masks = self._folder(self._flags.output_dir, video)
         files = [FURTHER[name](masks) for name in self._flags.save]
         if self._flags.overlay is not None:
@@ -237,8 +238,8 @@ class CommandLine:
             folder = pathlib.Path(self._flags.overlays)
             _check_inside(folder / f"{video.name}.mp4", folder)
             files.append(OverlayFiles(folder / f"{video.name}.mp4", folder / f"{video.name}.jpg"))
-        if maps is not None:
-            files.append(maps.files(video))
+        if maps_dir is not None:
+            files.append(distance_maps.DistanceMapFiles(self._folder(maps_dir, video), waiting))
         return Outputs(masks, tuple(files))
 
     def _folder(self, output: str, video: InputVideo) -> pathlib.Path:
