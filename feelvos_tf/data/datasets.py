@@ -20,9 +20,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from feelvos_tf.core import settings, whole_files
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import pictures
@@ -118,8 +118,8 @@ def list_sequences(
     Raises:
       InputError: a folder, list, sequence, frame or required mask is missing.
     """
-    settings.check("dataset", Literal[tuple(DATASETS)], dataset)
-    settings.check("require_masks", MaskRequirement, require_masks)
+    check_names("dataset", [dataset], list(DATASETS))
+    check_names("require_masks", [require_masks], get_args(MaskRequirement))
     layout = DATASETS[dataset]
     root = Path(root)
     whole_files.check_is_folder(root, "a data set")
@@ -223,10 +223,10 @@ def in_folders(
       InputError: there is no frame, a required mask is missing, or a mask has no frame.
     """
     suffixes = (".png",) if images == annotations else (".jpg", ".jpeg")
-    frames = _visible_files(images, suffixes)
+    frames = visible_files(images, suffixes)
     if not frames:
         raise InputError(f"{images} holds no {suffixes[0]} frame")
-    by_stem = {path.stem: path for path in _visible_files(annotations, (".png",))}
+    by_stem = {path.stem: path for path in visible_files(annotations, (".png",))}
     if layout.begins_at_first_mask and by_stem:
         first = pictures.natural_key(next(iter(by_stem.values())))
         frames = [frame for frame in frames if pictures.natural_key(frame) >= first]
@@ -283,7 +283,7 @@ def _with_objects(video: VideoFiles, appearances: dict[int, list[str]]) -> Video
     return replace(video, object_frames=positions)
 
 
-def _visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+def visible_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Returns the files with one of the suffixes in natural order; none if there is no folder."""
     if not folder.is_dir():
         return []

@@ -73,14 +73,14 @@ def test_sequences_without_masks_are_listed_on_request(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"dataset": "davis_2018"}, "dataset: expected 'davis_2016', .* found 'davis_2018'"),
+        ({"dataset": "davis_2018"}, "dataset: expected some of davis_2016, .* found 'davis_2018'"),
         ({"split": "train"}, "train.txt does not exist .splits found next to it: val"),
         ({"resolution": "240p"}, "240p: expected a folder of davis_2017, found no such"),
         (
             {"sequences": ["a", "zebra"]},
             "sequences of the split 'val': expected some of a, found 'zebra'",
         ),
-        ({"require_masks": "some"}, "require_masks: expected 'all', 'first' or 'none', found"),
+        ({"require_masks": "some"}, "require_masks: expected some of all, first, none, found"),
     ],
 )
 def test_invalid_arguments_are_reported(tmp_path, arguments, message):
