@@ -21,7 +21,7 @@ import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core import cli, gin_settings, whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _FLAGS = cli.flag_values(__name__)
 _DEFINE = cli.FlagGroup(_FLAGS)
-_MODEL_DIR = _DEFINE.string("model_dir", "Folder of the training run.")
+_MODEL_DIR = _DEFINE.string("model_dir", "Folder of the training run.", required=True)
 _DATASET = dataset_flags.define(
     _FLAGS,
     "Folder of the data set; by default the training run's.",
@@ -53,10 +53,7 @@ _STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
 def main(argv: list[str]) -> None:
     """Scores the checkpoints of the run that the flags name."""
     del argv
-    if _MODEL_DIR.value is None or not os.path.isdir(_MODEL_DIR.value):
-        raise InputError(
-            f"--model_dir: expected the folder of a training run, found {_MODEL_DIR.value}"
-        )
+    whole_files.check_is_folder(_MODEL_DIR.value, "the folder of a training run")
     import tensorflow as tf
 
     timeout = 0.0 if _ONCE.value else _TIMEOUT.value

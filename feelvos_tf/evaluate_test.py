@@ -159,7 +159,7 @@ def test_another_split_is_scored_in_full_whichever_sequences_the_training_run_se
     given, expected
 ):
     try:
-        evaluate._FLAGS(["evaluate", *given])
+        evaluate._FLAGS(["evaluate", "--model_dir=run", *given])
         assert evaluate._validation_settings() == expected
     finally:
         evaluate._FLAGS.unparse_flags()
@@ -295,7 +295,7 @@ def test_training_without_a_validation_split_is_not_evaluated(tmp_path):
 
 def test_wrong_folders_are_reported_in_one_sentence(tmp_path):
     for arguments, sentence in {
-        (): "--model_dir: expected the folder of a training run",
+        (): "expected --model_dir",
         (f"--model_dir={tmp_path}/none",): "expected the folder of a training run, found",
         (f"--model_dir={tmp_path}", "--once"): "expected a checkpoint of the trainer",
         (f"--model_dir={tmp_path}", "--timeout=0.05"): "expected a checkpoint of the trainer",
