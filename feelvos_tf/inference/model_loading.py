@@ -314,13 +314,8 @@ def _bind(place: str, settings: Mapping[str, str]) -> None:
 
 def check_saved_model(path: str | os.PathLike[str]) -> None:
     """Raises InputError unless the folder looks like a SavedModel."""
-    folder = pathlib.Path(path)
-    if not (folder / "saved_model.pb").is_file():
-        found = "a folder without saved_model.pb" if folder.is_dir() else "no such folder"
-        raise InputError(
-            f"{folder}: expected the folder of a SavedModel (python -m feelvos_tf.export writes "
-            f"one), found {found}"
-        )
+    file = pathlib.Path(path) / "saved_model.pb"
+    whole_files.check_is_file(file, "a SavedModel (python -m feelvos_tf.export writes one)")
 
 
 def saved_model_fingerprint(path: str | os.PathLike[str]) -> str:
@@ -352,9 +347,10 @@ def load_saved_model(path: str | os.PathLike[str]) -> Any:
             f"{path}: expected a SavedModel written by feelvos_tf.export, found one without its "
             "functions start and step"
         )
-    from feelvos_tf.inference.predictor import check_finite
+    from feelvos_tf.models.packed_weights import check_finite
 
-    check_finite(getattr(model, "_model_variables", {}), str(path))
+    for name, variable in getattr(model, "_model_variables", {}).items():
+        check_finite(path, name, variable.numpy())
     return model
 
 

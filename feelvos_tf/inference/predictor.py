@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import tensorflow as tf
@@ -173,7 +173,8 @@ class Predictor(tf.Module):
 
     def check_weights(self, where: str) -> None:
         """Raises InputError unless all weights are finite numbers."""
-        check_finite(self._model_variables, where)
+        for name, variable in self._model_variables.items():
+            packed_weights.check_finite(where, name, variable.numpy())
 
     def distance_maps(self, before: State, after: State) -> dict[str, tf.Tensor]:
         """Returns the distances that the network used in a step.
@@ -431,17 +432,6 @@ class Predictor(tf.Module):
             ids, _, state = self.step(images[frame], state)
             frames = frames.write(frame, ids)
         return frames.stack()
-
-
-def check_finite(variables: Mapping[str, tf.Variable], where: str) -> None:
-    """Raises InputError if a weight of a model is NaN or infinite.
-
-    Args:
-      variables: of the model, by name.
-      where: file or folder, for the message.
-    """
-    for name, variable in variables.items():
-        packed_weights.check_finite(where, name, variable.numpy())
 
 
 def _checked(value: tf.Tensor, condition: tf.Tensor, message: str) -> tf.Tensor:
