@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from feelvos_tf.core import atomic_files, cli
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import dataset_flags
+from feelvos_tf.data import dataset_flags, datasets
 from feelvos_tf.inference import distance_maps, input_video, submission, video_flags
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.prompt import Prompter
@@ -131,22 +131,14 @@ class CommandLine:
         outputs_of = functools.partial(self._outputs, distance_maps_dir, waiting)
         with tempfile.TemporaryDirectory() as folder:
             videos = self._videos(folder, prompter)
+            work = (videos, outputs_of, settings, overwrite)
             with _stopping(videos, continues=not overwrite):
                 if self._flags.ray:
                     from feelvos_tf.inference.deploy.ray_cluster import propagate_videos_on_ray
 
-                    report = propagate_videos_on_ray(
-                        make_predictor,
-                        videos,
-                        outputs_of,
-                        settings,
-                        overwrite,
-                        self._flags.ray_workers,
-                    )
+                    report = propagate_videos_on_ray(make_predictor, *work, self._flags.ray_workers)
                 else:
-                    report = propagate_videos(
-                        make, videos, outputs_of, settings, overwrite, on_frame, _print_objects
-                    )
+                    report = propagate_videos(make, *work, on_frame, _print_objects)
         written = {
             "masks": self._flags.output_dir,
             "embeddings": embeddings_dir,
@@ -177,11 +169,10 @@ class CommandLine:
 
     def _check(self) -> None:
         """Raises InputError if the flags contradict each other."""
-        root, overlay = self._dataset.choice().root, self._flags.overlay
-        is_video = self._flags.video is not None
-        if root is None or not is_video:
+        chosen, is_video = self._dataset.choice(), self._flags.video is not None
+        if chosen.root is None or not is_video:
             self._video.check()
-        if [root, self._flags.video, self._flags.videos].count(None) != 2:
+        if [chosen.root, self._flags.video, self._flags.videos].count(None) != 2:
             raise InputError(
                 "expected either --dataset_root (a data set), --video (one video) or --videos "
                 "(many)"
@@ -189,23 +180,18 @@ class CommandLine:
         if self._flags.output_dir is None and self._flags.first_frame is None:
             raise InputError("expected --output_dir, the folder to write masks to")
         if self._flags.submission is not None:
-            if root is None:
+            if chosen.root is None:
                 raise InputError("--submission needs --dataset_root")
-            chosen = self._dataset.choice()
             submission.check(self._flags.submission, chosen.dataset, chosen.sequences is None)
-        unknown = [name for name in self._flags.save if name not in FURTHER]
-        if unknown:
-            raise InputError(f"--save: expected {', '.join(FURTHER)}, found {unknown[0]!r}")
-        if overlay is not None:
-            if not is_video:
-                raise InputError(
-                    "--overlay is for --video; with --dataset_root use --overlays=FOLDER"
-                )
-            video_writing.check_video_path(overlay)
-        if self._flags.overlays is not None and is_video:
+        datasets.check_names("--save", self._flags.save, list(FURTHER))
+        wrong = "overlays" if is_video else "overlay"
+        if self._flags[wrong].value is not None:
             raise InputError(
-                "--overlays is for --dataset_root; with --video use --overlay=FILE.mp4"
+                "expected --overlay=FILE.mp4 with --video, --overlays=FOLDER with many videos, "
+                f"found --{wrong}"
             )
+        if self._flags.overlay is not None:
+            video_writing.check_video_path(self._flags.overlay)
 
     def _prompter(self, make_predictor: Callable[[], Propagator]) -> tuple:
         """Returns a function that makes the predictor, and the prompter for --points, if given."""
