@@ -137,10 +137,11 @@ def _in_tree(root: pathlib.Path) -> Iterator[Entry]:
             elif path in moving or path.suffix.lower() in _VIDEO_SUFFIXES:
                 without_mask.append(path)
     if without_mask:
-        count, first = len(without_mask), without_mask[0].relative_to(root)
+        first, *others = without_mask
+        more = f" and {len(others)} more" if others else ""
         print(
             f"warning: {root}: expected a mask of the same name next to each video, found none for "
-            f"{first}{f' and {count - 1} more' * (count > 1)}, skipped",
+            f"{first.relative_to(root)}{more}, skipped",
             file=sys.stderr,
         )
 

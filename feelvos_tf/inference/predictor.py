@@ -141,7 +141,8 @@ class Predictor(tf.Module):
         self.scales = tuple(float(scale) for scale in scales)
         self.flip = flip
         # The state has entries for each look at a frame: all scales, then all of them mirrored.
-        self._looks = tuple(Look(s, m) for m in (False, True)[: 1 + flip] for s in self.scales)
+        orientations = (False, True) if flip else (False,)
+        self._looks = tuple(Look(s, mirrored) for mirrored in orientations for s in self.scales)
         self._look_scales = tuple(look.scale for look in self._looks)
         self.merge = merge
         self.memory_every = memory_every

@@ -448,17 +448,17 @@ def checked(
     """
     points = numbers("points", points, (-1, 2))
     labels = signs("labels", labels, len(points))
-    image, last = f"an image of {size[1]}x{size[0]} pixels", np.array(size[::-1]) - 1
+    described, last = f"an image of {size[1]}x{size[0]} pixels", np.array(size[::-1]) - 1
     outside = ~((points >= 0) & (points <= last)).all(1)
     if outside.any():
         x, y = points[outside][0]
-        raise InputError(f"expected points inside {image}, found {x:g}, {y:g}")
+        raise InputError(f"expected points inside {described}, found {x:g}, {y:g}")
     if box is not None:
         box = numbers("box", box, (4,))
         begin, end = box[:2], box[2:]
         if ((begin >= end) | (begin > last) | (end < 0)).any():
             raise InputError(
-                f"expected a box of left, top, right, bottom that overlaps {image}, found "
+                f"expected a box of left, top, right, bottom that overlaps {described}, found "
                 f"{box.tolist()}"
             )
         if is_correction:
