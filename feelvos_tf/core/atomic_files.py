@@ -56,6 +56,12 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         temporary.replace(target)
 
 
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a text file atomically; see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
 @contextlib.contextmanager
 def new_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """Yields a temporary path, which becomes the folder `path` when the block succeeds.

@@ -72,16 +72,16 @@ def run(main: Callable[[list[str]], None]) -> None:
     prepare_tensorflow()
     _show_own_flags_in_help(flags.FLAGS)
 
-    app.run(functools.partial(call_main, main), flags_parser=_parsed)
+    app.run(functools.partial(call_main, main), flags_parser=parsed)
 
 
-def _parsed(argv: Sequence[str]) -> list[str]:
-    """Parses the flags and returns the other arguments.
+def parsed(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Parses the flags `values` and returns the other arguments.
 
     A wrong flag ends the process. So does --help, with exit code 0 (absl's would be 1).
     """
     try:
-        return flags.FLAGS(argv)
+        return values(argv)
     except flags.Error as error:
         _fail(f"{_in_english(error)} (--help lists the flags)", EXIT_INPUT_ERROR)
     except SystemExit:
@@ -144,12 +144,16 @@ def use_onednn_where_it_is_faster() -> None:
 
 def processor_flags() -> list[str]:
     """Returns the processor's feature flags, such as "avx2"; none if Linux does not list them."""
-    try:
-        text = _CPUINFO.read_text()
-    except OSError:
-        return []
-    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    return found[1].split() if found else []
+    return of_processor("flags").split()
+
+
+def of_processor(field: str) -> str:
+    """Returns a field of /proc/cpuinfo, such as "model name"; "" if there is none."""
+    with contextlib.suppress(OSError):
+        found = re.search(rf"^{field}\s*:(.*)$", _CPUINFO.read_text(), re.MULTILINE)
+        if found:
+            return found[1].strip()
+    return ""
 
 
 def import_quietly(name: str) -> None:
