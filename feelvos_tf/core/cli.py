@@ -224,17 +224,6 @@ def count(number: int, things: str) -> str:
     return f"{number} {things if number != 1 else things[:-1]}"
 
 
-def group_flags(values: flags.FlagValues, title: str, names: Sequence[str]) -> None:
-    """Groups flags under a title in --help, in the order of these calls.
-
-    Args:
-      values: the program's, see `flag_values`.
-      title: of the group.
-      names: of flags already defined.
-    """
-    values.__dict__.setdefault(_GROUPS, {}).setdefault(title, []).extend(names)
-
-
 class FlagGroup:
     """Defines flags of a program that --help shows together.
 
@@ -260,7 +249,8 @@ class FlagGroup:
     ) -> flags.FlagHolder:
         self.names.append(name)
         if self._title is not None:
-            group_flags(self._values, self._title, [name])
+            groups = self._values.__dict__.setdefault(_GROUPS, {})
+            groups.setdefault(self._title, []).append(name)
         return define(name=name, default=default, help=text, flag_values=self._values, **options)
 
     string = functools.partialmethod(_define, flags.DEFINE_string)

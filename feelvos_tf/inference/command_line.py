@@ -53,8 +53,9 @@ class CommandLine:
           flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
         """
         self._video = video_flags.VideoFlags(flag_values)
-        self._dataset = dataset_flags.define(flag_values, "Folder of the data set.")
-        cli.group_flags(flag_values, "Instead, the videos of a data set", self._dataset.names())
+        self._dataset = dataset_flags.define(
+            flag_values, "Folder of the data set.", title="Instead, the videos of a data set"
+        )
         outputs = cli.FlagGroup(flag_values, "What to write")
         outputs.string("output_dir", "Folder the masks are written to.")
         outputs.string("overlay", "With --video: an .mp4 of the frames under their masks.")
