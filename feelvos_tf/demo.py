@@ -24,7 +24,6 @@ from feelvos_tf.media import video
 _FLAGS = cli.flag_values(__name__)
 _DEFINE = cli.FlagGroup(_FLAGS)
 _LOOPBACK = "127.0.0.1"
-_BACKLOG = 128  # Waiting connections.
 _ANY = ("0.0.0.0", "::")  # Every address of this machine.
 _DEFAULTS = Limits()
 _HOST = _DEFINE.string(
@@ -40,7 +39,7 @@ _PASSWORD = _DEFINE.string(
 _PORT = _DEFINE.integer(
     "port", "Port to listen on; 0 for any free one.", 7860, lower_bound=0, upper_bound=65535
 )
-_MODEL = model_loading.define_flags(_FLAGS)
+_MODEL = model_loading.ModelFlags(_FLAGS)
 _MAX_FRAMES = _DEFINE.integer(
     "max_frames", "Frames per clip; later ones are dropped.", _DEFAULTS.frames, lower_bound=1
 )
@@ -131,9 +130,7 @@ def _listening(host: str, port: int) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         has_both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-        return socket.create_server(
-            address, family=family, backlog=_BACKLOG, dualstack_ipv6=has_both
-        )
+        return socket.create_server(address, family=family, dualstack_ipv6=has_both)
     except OSError as error:
         flags_used = f"--port={port}" if host == _LOOPBACK else f"--host={host} --port={port}"
         raise InputError(f"{flags_used}: cannot be used: {error.strerror}") from error

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from feelvos_tf.core import cli, gin_settings
+from feelvos_tf.core import cli, gin_settings, whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _FLAGS = cli.flag_values(__name__)
 _DEFINE = cli.FlagGroup(_FLAGS)
-_MODEL_DIR = _DEFINE.string("model_dir", "Folder of the training run.")
+_MODEL_DIR = _DEFINE.string("model_dir", "Folder of the training run.", required=True)
 _DATASET = dataset_flags.define(
     _FLAGS,
     "Folder of the data set; by default the training run's.",
@@ -52,10 +53,7 @@ _STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
 def main(argv: list[str]) -> None:
     """Scores the checkpoints of the run that the flags name."""
     del argv
-    if _MODEL_DIR.value is None or not os.path.isdir(_MODEL_DIR.value):
-        raise InputError(
-            f"--model_dir: expected the folder of a training run, found {_MODEL_DIR.value}"
-        )
+    whole_files.check_is_folder(_MODEL_DIR.value, "the folder of a training run")
     import tensorflow as tf
 
     timeout = 0.0 if _ONCE.value else _TIMEOUT.value
@@ -68,51 +66,44 @@ def main(argv: list[str]) -> None:
 
     gin_settings.parse_model_dir(_MODEL_DIR.value, _GIN_PARAM.value, _GIN_FILE.value)
     with gin_settings.input_errors():
-        evaluation = CheckpointEvaluation(_MODEL_DIR.value, Validation(**_validation_settings()))
-        print(evaluation(first), flush=True)
+        evaluate = evaluation_of(_MODEL_DIR.value, Validation(**_validation_settings()))
+        print(evaluate(first), flush=True)
         for prefix in () if _ONCE.value else prefixes:
-            print(evaluation(prefix), flush=True)
+            print(evaluate(prefix), flush=True)
 
 
-class CheckpointEvaluation:
-    """Scores checkpoints of one run with the current settings."""
+def evaluation_of(model_dir: str, validation: Validation) -> Callable[[str], str]:
+    """Returns a function that scores a checkpoint of a run with the current settings.
 
-    def __init__(self, model_dir: str, validation: Validation):
-        """Builds the model.
+    It takes the checkpoint's prefix, returns `ckpt-1000: J 0.6123, F 0.6345, J&F 0.6234` and writes
+    the same to TensorBoard. A checkpoint that does not fit the model is an InputError.
 
-        Args:
-          model_dir: the run's folder.
-          validation: what to score on.
-        """
-        import tensorflow as tf
+    Args:
+      model_dir: the run's folder.
+      validation: what to score on.
+    """
+    import tensorflow as tf
 
-        from feelvos_tf.inference.model_loading import build_evaluated
+    from feelvos_tf.inference.model_loading import build_evaluated
+    from feelvos_tf.models.weights import load_weights
+    from feelvos_tf.training.summaries import write_scalars
 
-        self._folder = pathlib.Path(model_dir) / "eval"
-        self._validation = validation
-        self._model, self._predictor = build_evaluated()
-        self._writer = tf.summary.create_file_writer(str(self._folder))
+    folder = pathlib.Path(model_dir) / "eval"
+    model, predictor = build_evaluated()
+    writer = tf.summary.create_file_writer(str(folder))
 
-    def __call__(self, prefix: str) -> str:
-        """Returns `ckpt-1000: J 0.6123, F 0.6345, J&F 0.6234`; writes the same to TensorBoard.
-
-        Raises:
-          InputError: the checkpoint does not fit the model.
-        """
-        import tensorflow as tf
-
-        from feelvos_tf.models.weights import load_weights
-        from feelvos_tf.training.summaries import write_scalars
-
-        load_weights(self._model, prefix)
+    def evaluate(prefix: str) -> str:
+        load_weights(model, prefix)
         reader = tf.train.load_checkpoint(prefix)
         step = int(reader.get_tensor(_STEP)) if reader.has_tensor(_STEP) else 0
-        scores = self._validation.score(self._predictor, self._folder / "masks")
-        with self._writer.as_default():
+        scores = validation.score(predictor, folder / "masks")
+        with writer.as_default():
             write_scalars({f"eval/{name}": s for name, s in scores.items()}, step)
-        self._writer.flush()
+        writer.flush()
         values = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
         return f"{os.path.basename(prefix)}: {values}"
+
+    return evaluate
 
 
 def _validation_settings() -> dict[str, Any]:

@@ -159,7 +159,7 @@ def test_another_split_is_scored_in_full_whichever_sequences_the_training_run_se
     given, expected
 ):
     try:
-        evaluate._FLAGS(["evaluate", *given])
+        evaluate._FLAGS(["evaluate", "--model_dir=run", *given])
         assert evaluate._validation_settings() == expected
     finally:
         evaluate._FLAGS.unparse_flags()
@@ -169,7 +169,7 @@ def test_each_new_checkpoint_is_scored_with_its_own_weights(run_dir, dataset_roo
     folder = tmp_path / "run"
     shutil.copytree(run_dir, folder)
     gin_settings.parse_model_dir(folder, [])
-    evaluation = evaluate.CheckpointEvaluation(str(folder), Validation(dataset_root))
+    evaluation = evaluate.evaluation_of(str(folder), Validation(dataset_root))
     seen = []
     for prefix in tf.train.checkpoints_iterator(str(folder), timeout=0.0):
         line = evaluation(prefix)
@@ -259,18 +259,22 @@ def test_masks_of_an_earlier_model_are_not_scored(tmp_path, monkeypatch):
         given[0].score(*given[1:])
 
 
-def test_a_checkpoint_scores_the_same_during_training_and_afterwards(dataset_root, tmp_path):
+def test_a_checkpoint_scores_the_same_during_training_and_afterwards(
+    dataset_root, tmp_path, monkeypatch
+):
     parse_with_evaluation_scope(dataset_root)
     trained = tiny_model(seed=1)
     in_training = evaluation_of(trained, tmp_path)(100)
     prefix = save(trained, tmp_path, 100)
     gin_settings.parse_model_dir(tmp_path, [])
-    evaluation = evaluate.CheckpointEvaluation(str(tmp_path), Validation())
-    line = evaluation(prefix)
+    line = evaluate.evaluation_of(str(tmp_path), Validation())(prefix)
     assert line == "ckpt-100: " + ", ".join(f"{n} {v:.4f}" for n, v in in_training.items())
-    assert evaluation._predictor.scales == (1.0, 0.5)
+    scored = []
+    monkeypatch.setattr(Validation, "score", lambda _, model, __: scored.append(model) or {})
+    evaluate.evaluation_of(str(tmp_path), Validation())(prefix)
     gin_settings.parse_model_dir(tmp_path, ["Predictor.scales = (1.0,)"])
-    assert evaluate.CheckpointEvaluation(str(tmp_path), Validation())._predictor.scales == (1.0,)
+    evaluate.evaluation_of(str(tmp_path), Validation())(prefix)
+    assert [model.scales for model in scored] == [(1.0, 0.5), (1.0,)]
 
 
 def test_a_missing_data_set_is_refused(tmp_path):
@@ -291,7 +295,7 @@ def test_training_without_a_validation_split_is_not_evaluated(tmp_path):
 
 def test_wrong_folders_are_reported_in_one_sentence(tmp_path):
     for arguments, sentence in {
-        (): "--model_dir: expected the folder of a training run",
+        (): "expected --model_dir",
         (f"--model_dir={tmp_path}/none",): "expected the folder of a training run, found",
         (f"--model_dir={tmp_path}", "--once"): "expected a checkpoint of the trainer",
         (f"--model_dir={tmp_path}", "--timeout=0.05"): "expected a checkpoint of the trainer",

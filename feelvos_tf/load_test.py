@@ -67,5 +67,5 @@ def test_a_saved_model_runs_on_frames_as_they_are(tmp_path):
 
 
 def test_a_missing_saved_model_is_named(tmp_path):
-    with pytest.raises(InputError, match="none: expected the folder of a SavedModel"):
+    with pytest.raises(InputError, match="none/saved_model.pb: expected a SavedModel"):
         feelvos_tf.load(tmp_path / "none")

@@ -38,7 +38,7 @@ from feelvos_tf.inference.video_predictor import VideoPredictor
 
 _FLAGS = cli.flag_values(__name__)
 _COMMAND_LINE = command_line.CommandLine(_FLAGS)
-_MODEL = model_loading.define_flags(_FLAGS)
+_MODEL = model_loading.ModelFlags(_FLAGS)
 _DEFINE = cli.FlagGroup(_FLAGS, "The model")
 _MODEL_DIR = _DEFINE.string(
     "model_dir", "Folder of a training run, whose last checkpoint is used as it is."
@@ -72,10 +72,6 @@ def main(argv: list[str]) -> None:
     del argv
     if _COMMAND_LINE.write_first_frame():
         return
-    if _DISTANCE_MAPS.value is not None and _MODEL.path is not None:
-        raise InputError(
-            "--distance_maps: expected the bundled model or --model_dir, found --saved_model"
-        )
     choice, load = _chosen_model()
     settings = {
         "saved_model": choice.identity,
@@ -90,18 +86,16 @@ def main(argv: list[str]) -> None:
 def _chosen_model() -> tuple[ModelChoice, Callable[[], VideoPredictor]]:
     """Returns the model that the flags choose, whose files exist, and a function that loads it."""
     model_dir, steps = _MODEL_DIR.value, _FINETUNE_STEPS.value
-    if _MODEL.path is not None and model_dir is not None:
-        raise InputError("expected --saved_model or --model_dir, found both")
-    if _MODEL.path is not None and steps:
-        raise InputError(
-            "--finetune_steps: expected the bundled model or --model_dir, since the weights of "
-            "a SavedModel cannot be trained, found --saved_model"
-        )
+    for flag in (_MODEL_DIR, _FINETUNE_STEPS, _DISTANCE_MAPS):
+        if _FLAGS.saved_model is not None and flag.value not in (None, 0):
+            raise InputError(
+                f"--{flag.name}: expected the bundled model or a training run, found "
+                "--saved_model; a SavedModel cannot be trained and returns only masks"
+            )
     if model_dir is None:
         choice = _MODEL.choice(_GIN_PARAM.value)
     else:
-        params = _MODEL.gin_params(_GIN_PARAM.value)
-        choice = _choose_run(model_dir, _MODEL.inference_size, _MODEL.window, params)
+        choice = _choose_run(model_dir, *_MODEL.overrides(_GIN_PARAM.value))
     if model_dir is None and not steps:
         return choice, choice.load
     return choice, functools.partial(_load_network, model_dir, steps, choice)

@@ -360,14 +360,21 @@ def test_two_programs_can_share_the_flags_in_one_process():
 def test_a_wrong_flag_is_reported_without_waiting_for_tensorflow(saved_model):
     for arguments, sentence in {
         (): "expected either --dataset_root",
-        ("--saved_model=none",): "none: expected the folder",
+        ("--saved_model=none",): "none/saved_model.pb: expected a SavedModel",
         (
             f"--saved_model={saved_model}",
             "--dataset_root=none",
             "--output_dir=o",
         ): "none: expected a data",
-        (f"--saved_model={saved_model}", "--model_dir=run"): "--model_dir, found both",
+        (
+            f"--saved_model={saved_model}",
+            "--model_dir=run",
+        ): "--model_dir: expected the bundled model",
         (f"--saved_model={saved_model}", "--finetune_steps=9"): "SavedModel cannot be trained",
+        (
+            f"--saved_model={saved_model}",
+            "--distance_maps=maps",
+        ): "--distance_maps: expected the bundled model or a training run, found --saved_model",
         ("--model_dir=none",): "none/operative_config.gin: expected the settings",
     }.items():
         result = without_tensorflow.run("feelvos_tf.predict", *arguments)
@@ -381,13 +388,22 @@ def test_wrong_flags_and_data_are_reported_in_one_sentence_without_output(
     output = f"--output_dir={tmp_path / 'out'}"
     video_flag, mask_flag = f"--video={davis_root}/JPEGImages/480p/bear", "--mask=first.png"
     for arguments, sentence in {
-        (f"--saved_model={tmp_path}/none", root, output): "none: expected the folder of a SavedM",
+        (
+            f"--saved_model={tmp_path}/none",
+            root,
+            output,
+        ): "none/saved_model.pb: expected a SavedModel",
         (model, output): "expected either --dataset_root",
         (model, root, video_flag, output): "expected either --dataset_root",
         (model, video_flag, output): "--video with either --mask",
         (model, root, mask_flag, output): "--video with either --mask",
         (model, root): "expected --output_dir",
-        (model, root, output, "--overlay=o.mp4"): "use --overlays=FOLDER",
+        (
+            model,
+            root,
+            output,
+            "--overlay=o.mp4",
+        ): "--overlays=FOLDER with many videos, found --overlay",
         (model, video_flag, mask_flag, output, "--overlay=o.gif"): "o.gif: expected a name that",
         (
             model,

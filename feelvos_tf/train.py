@@ -128,10 +128,8 @@ def _dry_run(
     trial = trainer.try_out(batches_from)
     for pattern in tfrecords.as_list(gin.get_bindings("training_dataset")["records"]):
         videos = tfrecords.find_videos(pattern)
-        found = cli.count(len(videos), "videos")
-        print(
-            f"data: {found} in {cli.count(len({path for path, _ in videos}), 'files')}, {pattern}"
-        )
+        files = cli.count(len({path for path, _ in videos}), "files")
+        print(f"data: {cli.count(len(videos), 'videos')} in {files}, {pattern}")
     for line in trainer.forecast(trial, parts, batch_size):
         print(line)
 

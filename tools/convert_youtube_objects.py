@@ -35,8 +35,8 @@ from feelvos_tf.media import masks, pictures
 _FLAGS = cli.flag_values(__name__)
 _DEFINE = cli.FlagGroup(_FLAGS)
 _FRAMES = _DEFINE.string("frames", "Folder of the frames; by default, that of the masks.")
-_MASKS = _DEFINE.string("masks", "Folder of the masks.")
-_OUTPUT_DIR = _DEFINE.string("output_dir", "Folder to write; it must not exist yet.")
+_MASKS = _DEFINE.string("masks", "Folder of the masks.", required=True)
+_OUTPUT_DIR = _DEFINE.string("output_dir", "Folder to write; it must not exist yet.", required=True)
 _LABELS = "*/data/*/shots/*/labels"
 # JPEG blurs the outlines of masks of 0 and 255.
 _THRESHOLD = 127
@@ -46,8 +46,6 @@ _QUALITY = 95
 def main(argv: list[str]) -> None:
     """Converts the data set; the output folder appears when it is complete."""
     del argv
-    if _MASKS.value is None or _OUTPUT_DIR.value is None:
-        raise InputError("expected --masks and --output_dir")
     source, output = pathlib.Path(_MASKS.value), pathlib.Path(_OUTPUT_DIR.value)
     shots = sorted(source.glob(_LABELS))
     if not shots:

@@ -28,7 +28,9 @@ from feelvos_tf.evaluation.score_predictions import Scores
 
 _FLAGS = cli.flag_values(__name__)
 _DEFINE = cli.FlagGroup(_FLAGS)
-_PREDICTIONS = _DEFINE.string("predictions", "Folder with one folder of mask PNGs per sequence.")
+_PREDICTIONS = _DEFINE.string(
+    "predictions", "Folder with one folder of mask PNGs per sequence.", required=True
+)
 _DATASET = dataset_flags.define(_FLAGS, "Folder of the data set that holds the ground truth.")
 _GROUND_TRUTH = _DEFINE.string("ground_truth", "Any tree of masks, used instead of a data set.")
 _WORKERS = _DEFINE.integer(
@@ -49,8 +51,6 @@ _COUNT_FIRST_FRAME = _DEFINE.boolean(
 def main(argv: list[str]) -> None:
     """Scores the predictions given by the flags."""
     del argv
-    if _PREDICTIONS.value is None:
-        raise InputError("--predictions=DIR is needed: the folder of masks to score")
     chosen = _DATASET.choice()
     measure_f = _GROUND_TRUTH.value is not None or protocols.measures_f(chosen.dataset)
     folders = [_PREDICTIONS.value] + ([_COMPARE.value] if _COMPARE.value else [])

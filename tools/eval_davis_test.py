@@ -136,7 +136,7 @@ def test_missing_predictions_are_skipped_with_allow_missing(davis, predictions):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), ["--predictions=DIR is needed"]),
+        ((), ["expected --predictions"]),
         (("--predictions={out}",), ["either --dataset_root=DIR or --ground_truth=DIR"]),
         (
             ("--predictions={out}", "--dataset_root=/nowhere"),

@@ -173,8 +173,7 @@ def fill_in(card: pathlib.Path, section: str, text: str) -> None:
       InputError: the card or one of the comments is missing.
     """
     head, tail = _around(card, section)
-    with atomic_files.replacing(card) as temporary:
-        temporary.write_text(f"{head}\n{text}\n{tail}")
+    atomic_files.write_text(card, f"{head}\n{text}\n{tail}")
 
 
 def _around(card: pathlib.Path, section: str) -> tuple[str, str]:

@@ -37,7 +37,7 @@ from feelvos_tf.evaluation import plotting
 
 _FLAGS = cli.flag_values(__name__)
 _DEFINE = cli.FlagGroup(_FLAGS)
-_OUTPUT_DIR = _DEFINE.string("output_dir", "Folder for runs, scores, table and plot.")
+_OUTPUT_DIR = _DEFINE.string("output_dir", "Folder for runs, scores, table, plot.", required=True)
 _GIN_FILE, _GIN_PARAM = gin_settings.define_flags(
     _FLAGS, "Settings of every training run", "LearningRate.base = 0.001"
 )
@@ -110,8 +110,8 @@ def main(argv: list[str]) -> None:
     for seed in _SEEDS.value:
         if not seed.isdecimal():
             raise InputError(f"--seeds: expected whole numbers, found {seed!r}")
-    if _OUTPUT_DIR.value is None or not _GIN_FILE.value:
-        raise InputError("expected --output_dir and --gin_file, the recipe to train with")
+    if not _GIN_FILE.value:
+        raise InputError("--gin_file: expected the recipe to train with, found nothing")
     from feelvos_tf import configurables  # noqa: F401
 
     bound = _bound()
@@ -171,8 +171,7 @@ def _keep_settings(folder: pathlib.Path, now: dict[str, Any]) -> None:
                     f"{path}: expected results of {name} = {now.get(name)}, found "
                     f"{before.get(name)}; use another --output_dir or the settings of those results"
                 )
-    with atomic_files.replacing(path) as temporary:
-        temporary.write_text(json.dumps(now, indent=1) + "\n")
+    atomic_files.write_text(path, json.dumps(now, indent=1) + "\n")
 
 
 def _settings(bound: dict[str, dict[str, str]]) -> dict[str, Any]:
@@ -249,8 +248,7 @@ def _write(folder: pathlib.Path, scores: list[dict[str, str]]) -> None:
         writer = csv.DictWriter(file, _COLUMNS)
         writer.writeheader()
         writer.writerows(scores)
-    with atomic_files.replacing(folder / "table6.md") as path:
-        pathlib.Path(path).write_text(table(scores))
+    atomic_files.write_text(folder / "table6.md", table(scores))
     with atomic_files.replacing(folder / "table6.png") as path:
         draw(scores, path)
 

@@ -202,11 +202,13 @@ def command_line(table6, arguments):
 
 
 def test_missing_and_unknown_flags_are_named(tmp_path):
+    folder = f"--output_dir={tmp_path}"
     for arguments, sentence in (
-        ((), "expected --output_dir and --gin_file"),
-        (("--lines=1,7",), "--lines: expected some of 1, 2, 3, 4, 5, 6, found '7'"),
-        (("--seeds=1,a",), "--seeds: expected whole numbers, found 'a'"),
-        (("--lines=",), "--lines and --seeds: expected at least one each"),
+        ((), "expected --output_dir"),
+        ((folder,), "--gin_file: expected the recipe to train with"),
+        ((folder, "--lines=1,7"), "--lines: expected some of 1, 2, 3, 4, 5, 6, found '7'"),
+        ((folder, "--seeds=1,a"), "--seeds: expected whole numbers, found 'a'"),
+        ((folder, "--lines="), "--lines and --seeds: expected at least one each"),
     ):
         done = subprocess.run([sys.executable, PROGRAM, *arguments], capture_output=True, text=True)
         assert done.returncode == 1

@@ -72,16 +72,16 @@ def run(main: Callable[[list[str]], None]) -> None:
     prepare_tensorflow()
     _show_own_flags_in_help(flags.FLAGS)
 
-    app.run(functools.partial(call_main, main), flags_parser=_parsed)
+    app.run(functools.partial(call_main, main), flags_parser=parsed)
 
 
-def _parsed(argv: Sequence[str]) -> list[str]:
-    """Parses the flags and returns the other arguments.
+def parsed(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Parses the flags `values` and returns the other arguments.
 
     A wrong flag ends the process. So does --help, with exit code 0 (absl's would be 1).
     """
     try:
-        return flags.FLAGS(argv)
+        return values(argv)
     except flags.Error as error:
         _fail(f"{_in_english(error)} (--help lists the flags)", EXIT_INPUT_ERROR)
     except SystemExit:
@@ -144,12 +144,16 @@ def use_onednn_where_it_is_faster() -> None:
 
 def processor_flags() -> list[str]:
     """Returns the processor's feature flags, such as "avx2"; none if Linux does not list them."""
-    try:
-        text = _CPUINFO.read_text()
-    except OSError:
-        return []
-    found = re.search(r"^flags\s*:(.*)$", text, re.MULTILINE)
-    return found[1].split() if found else []
+    return of_processor("flags").split()
+
+
+def of_processor(field: str) -> str:
+    """Returns a field of /proc/cpuinfo, such as "model name"; "" if there is none."""
+    with contextlib.suppress(OSError):
+        found = re.search(rf"^{field}\s*:(.*)$", _CPUINFO.read_text(), re.MULTILINE)
+        if found:
+            return found[1].strip()
+    return ""
 
 
 def import_quietly(name: str) -> None:
@@ -220,17 +224,6 @@ def count(number: int, things: str) -> str:
     return f"{number} {things if number != 1 else things[:-1]}"
 
 
-def group_flags(values: flags.FlagValues, title: str, names: Sequence[str]) -> None:
-    """Groups flags under a title in --help, in the order of these calls.
-
-    Args:
-      values: the program's, see `flag_values`.
-      title: of the group.
-      names: of flags already defined.
-    """
-    values.__dict__.setdefault(_GROUPS, {}).setdefault(title, []).extend(names)
-
-
 class FlagGroup:
     """Defines flags of a program that --help shows together.
 
@@ -256,7 +249,8 @@ class FlagGroup:
     ) -> flags.FlagHolder:
         self.names.append(name)
         if self._title is not None:
-            group_flags(self._values, self._title, [name])
+            groups = self._values.__dict__.setdefault(_GROUPS, {})
+            groups.setdefault(self._title, []).append(name)
         return define(name=name, default=default, help=text, flag_values=self._values, **options)
 
     string = functools.partialmethod(_define, flags.DEFINE_string)

@@ -99,6 +99,7 @@ def define(
     split: str = "val",
     otherwise: str | None = None,
     more_datasets: Sequence[str] = (),
+    title: str | None = None,
 ) -> DatasetFlags:
     """Defines --dataset_root, --year, --dataset, --split, --resolution and --sequences.
 
@@ -108,13 +109,14 @@ def define(
       split: the default.
       otherwise: shown as every flag's default, for a program whose defaults are not `Choice`'s.
       more_datasets: further values of --dataset, whose files the program lists itself.
+      title: of their group in --help; None for no group.
     """
 
     def default(value: str) -> str:
         return f"by default {otherwise or value}"
 
     kinds = [*datasets.DATASETS, *more_datasets]
-    group = cli.FlagGroup(flag_values)
+    group = cli.FlagGroup(flag_values, title)
     root_help = root_help.rstrip(".")
     holders = [
         group.string(

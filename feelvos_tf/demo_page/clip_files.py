@@ -167,9 +167,8 @@ def check_is_video(path: pathlib.Path) -> None:
     try:
         av.open(str(path), options={"format_whitelist": _CONTAINERS}).close()
     except (av.error.FFmpegError, OSError) as error:
-        raise InputError(f"expected a video (mp4, mov, webm, mkv, avi, gif), {_found(path)}") from (
-            error
-        )
+        found = _found(path)
+        raise InputError(f"expected a video (mp4, mov, webm, mkv, avi, gif), {found}") from error
 
 
 def _found(path: pathlib.Path) -> str:

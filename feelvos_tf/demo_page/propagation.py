@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
-from feelvos_tf.core.errors import InputError
 from feelvos_tf.demo_page.clip_files import ClipFiles
 from feelvos_tf.inference.video_predictor import VideoPredictor
 
@@ -57,13 +55,13 @@ def propagate(
       InputError: no painted frame shows an object.
     """
     others = [other for other in sorted(given) if other != position and clip.mask(other).any()]
-    if not others and not clip.mask(position).any():
-        raise InputError("paint an object first: this frame shows none")
-    take = predictor.start
-    for reference in [*others, position]:
+    for number, reference in enumerate([*others, position]):
         with using_the_network():
-            take(clip.image(reference), clip.mask(reference))
-        take = functools.partial(_add_reference, predictor)
+            image, mask = clip.image(reference), clip.mask(reference)
+            if number == 0:
+                predictor.start(image, mask)
+            else:
+                _add_reference(predictor, image, mask)
     start = predictor.state()
     for frames in frames_to_propagate(position, given, clip.count, direction):
         predictor.restore(start)

@@ -61,7 +61,7 @@ def test_objects_of_all_painted_frames_are_propagated(clip):
 
 
 def test_a_run_without_objects_is_refused(clip):
-    with pytest.raises(InputError, match="paint an object first"):
+    with pytest.raises(InputError, match="at least one object, found none"):
         masks_of(clip, {0}, 0)
 
 

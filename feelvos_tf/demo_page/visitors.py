@@ -360,9 +360,7 @@ class Visitor:
         return self._run is not None and not self._run.is_over
 
     def check_idle(self) -> None:
-        """Raises InputError if there is no clip or a run is in progress."""
-        if self.clip is None:
-            raise InputError("choose a clip first")
+        """Raises InputError if a run is in progress."""
         if self.is_running():
             raise InputError("a run is in progress: stop it first")
 

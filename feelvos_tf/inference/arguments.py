@@ -75,7 +75,7 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     raise InputError(f"{_IMAGE}, or fractions from 0 to 1, found {found}")
 
 
-def as_mask(mask: MaskLike, size: tuple[int, int] | None = None) -> np.ndarray:
+def as_mask(mask: MaskLike, size: tuple[int, int]) -> np.ndarray:
     """Returns a mask, uint8 [height, width].
 
     Args:
@@ -83,15 +83,26 @@ def as_mask(mask: MaskLike, size: tuple[int, int] | None = None) -> np.ndarray:
       size: height and width of its frame.
 
     Raises:
-      InputError: it is not a mask, or its values are ambiguous.
+      InputError: it is not a mask, has another size, or its values are ambiguous.
     """
     if isinstance(mask, (str, os.PathLike)):
-        return given_mask.read(mask, size)
-    if isinstance(mask, Image.Image):
-        return given_mask.of_picture("mask", mask)
-    if isinstance(mask, Mapping):
-        return _of_objects(mask, size)
-    values = _array(mask, _MASK)
+        ids = given_mask.read(mask, size)
+    elif isinstance(mask, Image.Image):
+        ids = given_mask.of_picture("mask", mask)
+    elif isinstance(mask, Mapping):
+        ids = _of_objects(mask, size)
+    else:
+        ids = _of_values(_array(mask, _MASK))
+    if ids.shape != size:
+        raise InputError(
+            f"expected a mask [height, width] of the frames' size {list(size)}, found "
+            f"{list(ids.shape)}"
+        )
+    return ids
+
+
+def _of_values(values: np.ndarray) -> np.ndarray:
+    """Returns a mask from an array of numbers."""
     if values.ndim == 3 and values.shape[2] == 1:
         values = values[..., 0]
     if values.ndim != 2 or not values.size:
@@ -114,13 +125,15 @@ def as_pair(image: ImageLike, mask: MaskLike) -> tuple[np.ndarray, np.ndarray]:
     """Returns an image and its mask. See `as_image`, `as_mask` and `check_marks`."""
     image = as_image(image)
     mask = as_mask(mask, image.shape[:2])
-    check_marks(mask, image.shape[:2])
+    check_marks(mask)
     return image, mask
 
 
-def _of_objects(each: Mapping[int, Any], size: tuple[int, int] | None) -> np.ndarray:
+def _of_objects(each: Mapping[int, Any], size: tuple[int, int]) -> np.ndarray:
     """Returns one mask from a mask per object."""
-    ids = None
+    if not each:
+        raise InputError(f"{_MASK}, found an empty dict")
+    ids = np.zeros(size, np.uint8)
     for object_id, one in each.items():
         is_number = isinstance(object_id, (int, np.integer)) and not isinstance(object_id, bool)
         if not is_number or not 0 < object_id < VOID:
@@ -133,32 +146,17 @@ def _of_objects(each: Mapping[int, Any], size: tuple[int, int] | None) -> np.nda
                 f"expected the mask of object {object_id} alone, found the values "
                 f"{', '.join(map(str, painted))}"
             )
-        ids = np.zeros(one.shape, np.uint8) if ids is None else ids
-        if one.shape != ids.shape:
-            raise InputError(
-                f"expected masks of equal size, found {list(ids.shape)} and {list(one.shape)}"
-            )
         ids[one != 0] = object_id
-    if ids is None:
-        raise InputError(f"{_MASK}, found an empty dict")
     return ids
 
 
-def check_marks(
-    mask: np.ndarray, frame_size: tuple[int, ...], background_counts: bool = False
-) -> None:
-    """Raises InputError unless a mask has the frames' size and marks something.
+def check_marks(mask: np.ndarray, background_counts: bool = False) -> None:
+    """Raises InputError unless a mask marks something.
 
     Args:
       mask: uint8 [height, width].
-      frame_size: height and width.
       background_counts: whether 0 marks something, or only objects do.
     """
-    if mask.shape != tuple(frame_size):
-        raise InputError(
-            f"expected a mask [height, width] of the frames' size {list(frame_size)}, found "
-            f"{list(mask.shape)}"
-        )
     if not masks.object_ids(mask) and not (background_counts and (mask == 0).any()):
         white = "; for white on black, use mask > 0" if (mask == VOID).any() else ""
         raise InputError(

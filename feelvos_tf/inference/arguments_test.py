@@ -103,7 +103,7 @@ def test_invalid_images_are_rejected_with_one_sentence(given, sentence):
     ],
 )
 def test_masks_of_all_accepted_types_are_converted(given, expected):
-    found = as_mask(given)
+    found = as_mask(given, IDS.shape)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, expected)
 
@@ -112,7 +112,11 @@ def test_a_path_is_read_as_on_the_command_line(tmp_path):
     path = _saved(tmp_path, np.where(IDS[..., None] == 7, np.uint8([250, 10, 0]), np.uint8(0)))
     expected = given_mask.read(path, IDS.shape, given_mask.ObjectNumbers())
     np.testing.assert_array_equal(expected, IDS == 7)
-    for found in (as_mask(path), feelvos_tf.read_mask(path), as_mask({1: path})):
+    for found in (
+        as_mask(path, IDS.shape),
+        feelvos_tf.read_mask(path),
+        as_mask({1: path}, IDS.shape),
+    ):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -144,20 +148,20 @@ def test_json_without_a_size_is_read_at_the_frame_size(tmp_path):
         ({255: IDS == 1}, "expected object ids 1..254 as keys, found 255"),
         ({True: IDS == 1}, "as keys, found True"),
         ({3: IDS}, "expected the mask of object 3 alone, found the values 1, 7"),
-        ({1: IDS == 1, 2: IDS[1:] == 7}, "expected masks of equal size, found [6, 8] and [5, 8]"),
+        ({1: IDS == 1, 2: IDS[1:] == 7}, "of the frames' size [6, 8], found [5, 8]"),
         (None, "found NoneType"),
         ("missing.png", "missing.png: expected a mask"),
     ],
 )
 def test_invalid_masks_are_rejected_with_one_sentence(given, sentence):
     with pytest.raises(InputError) as caught:
-        as_mask(given)
+        as_mask(given, IDS.shape)
     assert sentence in str(caught.value)
 
 
 def test_a_white_on_black_array_is_void_and_the_message_names_the_fix():
     white = np.where(IDS > 0, 255, 0).astype(np.uint8)
     with pytest.raises(InputError, match="255 void; for white on black, use mask > 0"):
-        check_marks(as_mask(white), white.shape)
-    check_marks(as_mask(white), white.shape, background_counts=True)
-    check_marks(as_mask(white > 0), white.shape)
+        check_marks(as_mask(white, IDS.shape))
+    check_marks(as_mask(white, IDS.shape), background_counts=True)
+    check_marks(as_mask(white > 0, IDS.shape))

@@ -9,6 +9,7 @@ A program defines them once and calls `run` after the command line has been pars
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import pathlib
@@ -24,9 +25,8 @@ from tqdm import tqdm
 
 from feelvos_tf.core import atomic_files, cli
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.data import dataset_flags
-from feelvos_tf.inference import input_video, submission, video_flags
-from feelvos_tf.inference.distance_maps import DistanceMaps
+from feelvos_tf.data import dataset_flags, datasets
+from feelvos_tf.inference import distance_maps, input_video, submission, video_flags
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.inference.prompt import Prompter
 from feelvos_tf.inference.propagation import Outputs, Propagator, Report, propagate_videos
@@ -53,8 +53,9 @@ class CommandLine:
           flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
         """
         self._video = video_flags.VideoFlags(flag_values)
-        self._dataset = dataset_flags.define(flag_values, "Folder of the data set.")
-        cli.group_flags(flag_values, "Instead, the videos of a data set", self._dataset.names())
+        self._dataset = dataset_flags.define(
+            flag_values, "Folder of the data set.", title="Instead, the videos of a data set"
+        )
         outputs = cli.FlagGroup(flag_values, "What to write")
         outputs.string("output_dir", "Folder the masks are written to.")
         outputs.string("overlay", "With --video: an .mp4 of the frames under their masks.")
@@ -117,10 +118,9 @@ class CommandLine:
           InputError: the flags contradict each other, or the data cannot be used.
         """
         self._check()
-        maps, on_frame = None, []
+        waiting, on_frame = collections.deque(), []
         if distance_maps_dir is not None:
-            maps = DistanceMaps(lambda video: self._folder(distance_maps_dir, video))
-            on_frame.append(maps.keep)
+            on_frame.append(functools.partial(distance_maps.keep, waiting))
         if embeddings_dir is not None:
             on_frame.append(functools.partial(self._write_embeddings, embeddings_dir))
         if self._flags.ray and (on_frame or self._video.is_live):
@@ -129,25 +129,17 @@ class CommandLine:
             )
         make, prompter = self._prompter(make_predictor)
         overwrite = self._flags.overwrite or bool(on_frame)
-        outputs_of = functools.partial(self._outputs, maps)
+        outputs_of = functools.partial(self._outputs, distance_maps_dir, waiting)
         with tempfile.TemporaryDirectory() as folder:
             videos = self._videos(folder, prompter)
+            work = (videos, outputs_of, settings, overwrite)
             with _stopping(videos, continues=not overwrite):
                 if self._flags.ray:
                     from feelvos_tf.inference.deploy.ray_cluster import propagate_videos_on_ray
 
-                    report = propagate_videos_on_ray(
-                        make_predictor,
-                        videos,
-                        outputs_of,
-                        settings,
-                        overwrite,
-                        self._flags.ray_workers,
-                    )
+                    report = propagate_videos_on_ray(make_predictor, *work, self._flags.ray_workers)
                 else:
-                    report = propagate_videos(
-                        make, videos, outputs_of, settings, overwrite, on_frame, _print_objects
-                    )
+                    report = propagate_videos(make, *work, on_frame, _print_objects)
         written = {
             "masks": self._flags.output_dir,
             "embeddings": embeddings_dir,
@@ -178,11 +170,10 @@ class CommandLine:
 
     def _check(self) -> None:
         """Raises InputError if the flags contradict each other."""
-        root, overlay = self._dataset.choice().root, self._flags.overlay
-        is_video = self._flags.video is not None
-        if root is None or not is_video:
+        chosen, is_video = self._dataset.choice(), self._flags.video is not None
+        if chosen.root is None or not is_video:
             self._video.check()
-        if [root, self._flags.video, self._flags.videos].count(None) != 2:
+        if [chosen.root, self._flags.video, self._flags.videos].count(None) != 2:
             raise InputError(
                 "expected either --dataset_root (a data set), --video (one video) or --videos "
                 "(many)"
@@ -190,23 +181,18 @@ class CommandLine:
         if self._flags.output_dir is None and self._flags.first_frame is None:
             raise InputError("expected --output_dir, the folder to write masks to")
         if self._flags.submission is not None:
-            if root is None:
+            if chosen.root is None:
                 raise InputError("--submission needs --dataset_root")
-            chosen = self._dataset.choice()
             submission.check(self._flags.submission, chosen.dataset, chosen.sequences is None)
-        unknown = [name for name in self._flags.save if name not in FURTHER]
-        if unknown:
-            raise InputError(f"--save: expected {', '.join(FURTHER)}, found {unknown[0]!r}")
-        if overlay is not None:
-            if not is_video:
-                raise InputError(
-                    "--overlay is for --video; with --dataset_root use --overlays=FOLDER"
-                )
-            video_writing.check_video_path(overlay)
-        if self._flags.overlays is not None and is_video:
+        datasets.check_names("--save", self._flags.save, list(FURTHER))
+        wrong = "overlays" if is_video else "overlay"
+        if self._flags[wrong].value is not None:
             raise InputError(
-                "--overlays is for --dataset_root; with --video use --overlay=FILE.mp4"
+                "expected --overlay=FILE.mp4 with --video, --overlays=FOLDER with many videos, "
+                f"found --{wrong}"
             )
+        if self._flags.overlay is not None:
+            video_writing.check_video_path(self._flags.overlay)
 
     def _prompter(self, make_predictor: Callable[[], Propagator]) -> tuple:
         """Returns a function that makes the predictor, and the prompter for --points, if given."""
@@ -228,7 +214,9 @@ class CommandLine:
             return self._video.input_videos(points_folder, prompter)
         return input_video.from_dataset(chosen.list_sequences("first"))
 
-    def _outputs(self, maps: DistanceMaps | None, video: InputVideo) -> Outputs:
+    def _outputs(
+        self, maps_dir: str | None, waiting: collections.deque, video: InputVideo
+    ) -> Outputs:
         masks = self._folder(self._flags.output_dir, video)
         files = [FURTHER[name](masks) for name in self._flags.save]
         if self._flags.overlay is not None:
@@ -237,8 +225,8 @@ class CommandLine:
             folder = pathlib.Path(self._flags.overlays)
             _check_inside(folder / f"{video.name}.mp4", folder)
             files.append(OverlayFiles(folder / f"{video.name}.mp4", folder / f"{video.name}.jpg"))
-        if maps is not None:
-            files.append(maps.files(video))
+        if maps_dir is not None:
+            files.append(distance_maps.DistanceMapFiles(self._folder(maps_dir, video), waiting))
         return Outputs(masks, tuple(files))
 
     def _folder(self, output: str, video: InputVideo) -> pathlib.Path:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -26,28 +26,29 @@ _TILE_WIDTH = 320
 _Maps = dict[str, dict[int, np.ndarray]]
 
 
-class DistanceMaps:
-    """Collects the maps after each step; they are written with the frame and its mask."""
+def keep(
+    waiting: collections.deque[_Maps],
+    video: InputVideo,
+    position: int,
+    predictor: VideoPredictor,
+) -> None:
+    """Adds the maps of the frame that was just propagated to those to write.
 
-    def __init__(self, folder_of: Callable[[InputVideo], pathlib.Path]):
-        """Stores a function that returns the folder of a video's pictures."""
-        self._folder_of = folder_of
-        self._waiting: collections.deque[_Maps] = collections.deque()
-
-    def keep(self, video: InputVideo, position: int, predictor: VideoPredictor) -> None:
-        """Stores the maps of the frame that was just propagated. An `OnFrame`."""
-        if position == 0:
-            self._waiting.clear()
-        elif video.asked is None or position in video.asked:  # Only these frames are written.
-            self._waiting.append(predictor.distance_maps())
-
-    def files(self, video: InputVideo) -> DistanceMapFiles:
-        """Returns the writer of the maps, which are written with the other results of a video."""
-        return DistanceMapFiles(self._folder_of(video), self._waiting)
+    With `waiting` bound, an `OnFrame`.
+    """
+    if position == 0:
+        waiting.clear()
+    elif video.is_asked(position):  # Only these frames are written.
+        waiting.append(predictor.distance_maps())
 
 
 class DistanceMapFiles(NamedTuple):
-    """The pictures of one video. A `ResultFiles`."""
+    """The pictures of one video. A `ResultFiles`.
+
+    Attributes:
+      folder: of the pictures.
+      waiting: the maps that `keep` adds, written with the frames and their masks.
+    """
 
     folder: pathlib.Path
     waiting: collections.deque[_Maps]
@@ -105,7 +106,7 @@ def strip(
         tiles[f"{name} distance"] = np.repeat(gray[..., None], 3, -1)
     tiles[f"object {value}"] = _only(current, value)
     return overlay.contact_sheet(
-        [_titled(tile, title) for title, tile in tiles.items()], len(tiles), _TILE_WIDTH
+        [_titled(tile, title) for title, tile in tiles.items()], len(tiles)
     )
 
 
@@ -116,11 +117,9 @@ def _only(result: Result, value: int) -> np.ndarray:
 
 def _titled(tile: np.ndarray, title: str) -> np.ndarray:
     """Returns the tile at its final width with a white line of text above it."""
-    height = max(1, round(tile.shape[0] * _TILE_WIDTH / tile.shape[1]))
-    tile = cv2.resize(tile, (_TILE_WIDTH, height), interpolation=cv2.INTER_AREA)
     line = np.full((22, _TILE_WIDTH, 3), 255, np.uint8)
     cv2.putText(line, title, (2, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.vstack([line, tile])
+    return np.vstack([line, overlay.contact_sheet([tile], 1, _TILE_WIDTH)])
 
 
 def _gray(plane: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import types
 
 import numpy as np
@@ -9,8 +10,7 @@ import pytest
 from absl import flags
 
 from feelvos_tf.core.errors import InputError
-from feelvos_tf.inference import command_line
-from feelvos_tf.inference.distance_maps import DistanceMaps
+from feelvos_tf.inference import command_line, distance_maps
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.media import masks, pictures
@@ -73,7 +73,7 @@ class WithMaps(by_color.ByColor):
         return {name: {int(value): far for value in self._ids} for name in ("global", "local")}
 
 
-def test_frames_that_are_not_written_keep_no_maps(tmp_path):
+def test_frames_that_are_not_written_keep_no_maps():
     class Numbered:
         def __init__(self):
             self.count = 0
@@ -82,12 +82,12 @@ def test_frames_that_are_not_written_keep_no_maps(tmp_path):
             self.count += 1
             return {"global": {1: np.full((2, 2), self.count / 10)}}
 
-    maps = DistanceMaps(lambda _: tmp_path)
-    video, predictor = types.SimpleNamespace(asked={0, 2, 4}), Numbered()
+    waiting = collections.deque()
+    video, predictor = types.SimpleNamespace(is_asked={0, 2, 4}.__contains__), Numbered()
     for position in range(5):
-        maps.keep(video, position, predictor)
+        distance_maps.keep(waiting, video, position, predictor)
         predictor.count = position
-    kept = [each["global"][1][0, 0] for each in maps._waiting]
+    kept = [each["global"][1][0, 0] for each in waiting]
     assert kept == [0.2, 0.4]
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import os
 import pathlib
 import platform
@@ -25,6 +24,7 @@ import tensorflow as tf
 
 from feelvos_tf.core import atomic_files, cli, whole_files
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.inference.model_loading import fingerprint
 
 if TYPE_CHECKING:
     from feelvos_tf.inference.predictor import Predictor
@@ -220,9 +220,9 @@ def _path(identity: str) -> pathlib.Path | None:
         folder = os.path.join(home, "feelvos_tf")
     # oneDNN changes how layers are fused, and TensorFlow enables it depending on the processor.
     machine = (os.environ.get(cli.ONEDNN), platform.machine(), *cli.processor_flags())
-    digest = hashlib.sha256(f"{identity} {tf.__version__} {machine}".encode())
-    for room in _ROOMS:
-        for source in sorted((_PACKAGE / room).rglob("*.py")):
-            if not source.stem.endswith("_test"):
-                digest.update(source.read_bytes())
-    return pathlib.Path(folder, f"{digest.hexdigest()[:24]}{_SUFFIX}")
+    code = [file for room in _ROOMS for file in sorted((_PACKAGE / room).rglob("*.py"))]
+    digits = fingerprint(
+        f"{identity} {tf.__version__} {machine}".encode(),
+        *(file.read_bytes() for file in code if not file.stem.endswith("_test")),
+    )
+    return pathlib.Path(folder, f"{digits}{_SUFFIX}")

@@ -56,6 +56,9 @@ class InputVideo:
     asked: frozenset[int] | None = None
     more_masks: tuple[pathlib.Path, ...] = ()
     problem: str = ""
+    _numbers: given_mask.ObjectNumbers = field(
+        default_factory=given_mask.ObjectNumbers, init=False, compare=False
+    )
 
     @functools.cached_property
     def frames(self) -> SelectedFrames:
@@ -132,10 +135,6 @@ class InputVideo:
             after = f" from number {self.selection.start} on" if self.selection.start else ""
             raise InputError(f"{self.name}: expected a video with frames{after}, found none")
         return first.shape[:2]
-
-    @functools.cached_property
-    def _numbers(self) -> given_mask.ObjectNumbers:
-        return given_mask.ObjectNumbers()
 
     @functools.cached_property
     def _packed_masks(self) -> dict[int, tuple[bytes, tuple[int, ...]]]:

@@ -78,21 +78,20 @@ Entry = tuple[str, pathlib.Path, pathlib.Path, dict[int, pathlib.Path]]
 def _in_list(path: pathlib.Path) -> Iterator[Entry]:
     """Yields name, video, mask and later masks of every line."""
     for number, line in enumerate(whole_files.read_text(path, "a list of videos").splitlines(), 1):
+        place = f"{path}: line {number}"
         try:
             words = shlex.split(line, comments=True)
         except ValueError as error:
-            raise InputError(f"{path}: line {number}: {error}") from error
+            raise InputError(f"{place}: {error}") from error
         if not words:
             continue
         if len(words) < 2:
-            raise InputError(
-                f"{path}: line {number}: expected VIDEO MASK [FRAME:MASK ...], found {line!r}"
-            )
+            raise InputError(f"{place}: expected VIDEO MASK [FRAME:MASK ...], found {line!r}")
         source = path.parent / words[0]
         name = source.stem if source.suffix else source.name
         if name in ("", ".", ".."):
-            raise InputError(f"{path}: line {number}: expected a video, found {words[0]!r}")
-        given = masks_by_frame(f"{path}: line {number}", words[2:])
+            raise InputError(f"{place}: expected a video, found {words[0]!r}")
+        given = masks_by_frame(place, words[2:])
         later = {frame: path.parent / mask for frame, mask in given.items()}
         yield name, source, path.parent / words[1], later
 
@@ -138,10 +137,11 @@ def _in_tree(root: pathlib.Path) -> Iterator[Entry]:
             elif path in moving or path.suffix.lower() in _VIDEO_SUFFIXES:
                 without_mask.append(path)
     if without_mask:
-        count, first = len(without_mask), without_mask[0].relative_to(root)
+        first, *others = without_mask
+        more = f" and {len(others)} more" if others else ""
         print(
             f"warning: {root}: expected a mask of the same name next to each video, found none for "
-            f"{first}{f' and {count - 1} more' * (count > 1)}, skipped",
+            f"{first.relative_to(root)}{more}, skipped",
             file=sys.stderr,
         )
 

@@ -127,101 +127,74 @@ def fingerprint(*contents: bytes) -> str:
 
 
 class ModelFlags:
-    """The flags of one program that choose a model, from `define_flags`."""
+    """The flags of one program that choose a model."""
 
     def __init__(self, flag_values: flags.FlagValues):
+        """Defines --saved_model, --inference_size, --window, --fast and --best.
+
+        Args:
+          flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
+        """
+        group = cli.FlagGroup(flag_values, "The model")
+        group.string(
+            "saved_model",
+            "Folder written by feelvos_tf.export; by default the model bundled with the package.",
+        )
+        group.integer(
+            "inference_size",
+            "Run the model on frames scaled to this many pixels on the short side; masks keep the "
+            "frame's full size. By default the bundled model runs at the size at which it scores "
+            "best, a --saved_model at the frames' own size.",
+            lower_bound=16,
+            upper_bound=8192,
+        )
+        group.floating(
+            "window",
+            "Process this share of a frame's pixels, around the objects: small ones are enlarged "
+            "and large ones reduced to fit it. 0 processes whole frames, as in the paper and, by "
+            "default, with a --saved_model.",
+            lower_bound=0.0,
+            upper_bound=1.0,
+        )
+        group.boolean(
+            "fast",
+            f"Short for --inference_size={FAST_INFERENCE_SIZE} --window={FAST_WINDOW:g}: several "
+            "times as fast, but less accurate.",
+            False,
+        )
+        group.boolean(
+            "best",
+            "Process whole frames at two scales and average the results: several times as slow, "
+            "and more accurate on some videos but not on all (see the model card).",
+            False,
+        )
         self._flags = flag_values
 
-    @property
-    def path(self) -> str | None:
-        """Folder of a SavedModel; None if the flag is not given."""
-        return self._flags.saved_model
+    def overrides(
+        self, gin_params: Sequence[str] = ()
+    ) -> tuple[int | None, float | None, tuple[str, ...]]:
+        """Returns inference size, window and settings; None for those that no flag sets.
 
-    @property
-    def inference_size(self) -> int | None:
-        """Pixels on the short side; None if no flag sets them."""
-        if self._flags.inference_size is None and self._flags.fast:
-            return FAST_INFERENCE_SIZE
-        return self._flags.inference_size
-
-    @property
-    def window(self) -> float | None:
-        """Share of a frame's pixels; None if no flag sets it."""
-        if self._flags.window is not None:
-            return self._flags.window
-        if self._flags.fast:
-            return FAST_WINDOW
-        return BEST_WINDOW if self._flags.best else None
-
-    def gin_params(self, given: Sequence[str] = ()) -> tuple[str, ...]:
-        """Returns the settings of --best, if it is given, overridden by `given`.
+        Args:
+          gin_params: settings that override those of --best.
 
         Raises:
           InputError: the flags contradict each other.
         """
-        if not self._flags.best:
-            return tuple(given)
-        if self._flags.fast or self.window:
-            other = "--fast" if self._flags.fast else "--window"
-            raise InputError(f"--best cannot be combined with {other}")
-        return (*BEST_SETTINGS, *given)
+        size, window = self._flags.inference_size, self._flags.window
+        if self._flags.best:
+            if self._flags.fast or window:
+                other = "--fast" if self._flags.fast else "--window"
+                raise InputError(f"--best cannot be combined with {other}")
+            return size, BEST_WINDOW, (*BEST_SETTINGS, *gin_params)
+        if self._flags.fast:
+            size = FAST_INFERENCE_SIZE if size is None else size
+            window = FAST_WINDOW if window is None else window
+        return size, window, tuple(gin_params)
 
     def choice(self, gin_params: Sequence[str] = ()) -> ModelChoice:
-        """Returns the chosen model. See `choose`."""
-        gin_params = self.gin_params(gin_params)
-        return choose(self.path, self.inference_size, self.window, gin_params)
-
-
-def define_flags(flag_values: flags.FlagValues) -> ModelFlags:
-    """Defines --saved_model, --inference_size, --window, --fast and --best.
-
-    Args:
-      flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
-    """
-    own = {"flag_values": flag_values}
-    flags.DEFINE_string(
-        "saved_model",
-        None,
-        "Folder written by feelvos_tf.export; by default the model bundled with the package.",
-        **own,
-    )
-    flags.DEFINE_integer(
-        "inference_size",
-        None,
-        "Run the model on frames scaled to this many pixels on the short side; masks keep the "
-        "frame's full size. By default the bundled model runs at the size at which it scores "
-        "best, a --saved_model at the frames' own size.",
-        lower_bound=16,
-        upper_bound=8192,
-        **own,
-    )
-    flags.DEFINE_float(
-        "window",
-        None,
-        "Process this share of a frame's pixels, around the objects: small ones are enlarged "
-        "and large ones reduced to fit it. 0 processes whole frames, as in the paper and, by "
-        "default, with a --saved_model.",
-        lower_bound=0.0,
-        upper_bound=1.0,
-        **own,
-    )
-    flags.DEFINE_bool(
-        "fast",
-        False,
-        f"Short for --inference_size={FAST_INFERENCE_SIZE} --window={FAST_WINDOW:g}: several "
-        "times as fast, but less accurate.",
-        **own,
-    )
-    flags.DEFINE_bool(
-        "best",
-        False,
-        "Process whole frames at two scales and average the results: several times as slow, "
-        "and more accurate on some videos but not on all (see the model card).",
-        **own,
-    )
-    names = ["saved_model", "inference_size", "window", "fast", "best"]
-    cli.group_flags(flag_values, "The model", names)
-    return ModelFlags(flag_values)
+        """Returns the chosen model. See `choose` and `overrides`."""
+        return choose(self._flags.saved_model, *self.overrides(gin_params))
 
 
 def check_bundled(folder: str | os.PathLike[str] = BUNDLED) -> None:
@@ -341,13 +314,8 @@ def _bind(place: str, settings: Mapping[str, str]) -> None:
 
 def check_saved_model(path: str | os.PathLike[str]) -> None:
     """Raises InputError unless the folder looks like a SavedModel."""
-    folder = pathlib.Path(path)
-    if not (folder / "saved_model.pb").is_file():
-        found = "a folder without saved_model.pb" if folder.is_dir() else "no such folder"
-        raise InputError(
-            f"{folder}: expected the folder of a SavedModel (python -m feelvos_tf.export writes "
-            f"one), found {found}"
-        )
+    file = pathlib.Path(path) / "saved_model.pb"
+    whole_files.check_is_file(file, "a SavedModel (python -m feelvos_tf.export writes one)")
 
 
 def saved_model_fingerprint(path: str | os.PathLike[str]) -> str:
@@ -379,9 +347,10 @@ def load_saved_model(path: str | os.PathLike[str]) -> Any:
             f"{path}: expected a SavedModel written by feelvos_tf.export, found one without its "
             "functions start and step"
         )
-    from feelvos_tf.inference.predictor import check_finite
+    from feelvos_tf.models.packed_weights import check_finite
 
-    check_finite(getattr(model, "_model_variables", {}), str(path))
+    for name, variable in getattr(model, "_model_variables", {}).items():
+        check_finite(path, name, variable.numpy())
     return model
 
 

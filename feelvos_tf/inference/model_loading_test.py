@@ -137,12 +137,10 @@ def test_fingerprint_changes_with_weights_but_not_with_the_folder(tmp_path):
 
 
 def test_invalid_models_are_reported_in_one_sentence(tmp_path):
-    with pytest.raises(
-        InputError, match="missing: expected the folder of a SavedModel .*, found no"
-    ):
-        model_loading.load_saved_model(tmp_path / "missing")
-    with pytest.raises(InputError, match="found a folder without saved_model.pb"):
-        model_loading.load_saved_model(tmp_path)
+    for folder in (tmp_path / "missing", tmp_path):
+        sentence = f"{folder}/saved_model.pb: expected a SavedModel .*, found no such file"
+        with pytest.raises(InputError, match=sentence):
+            model_loading.load_saved_model(folder)
     (tmp_path / "saved_model.pb").write_bytes(b"damaged")
     with pytest.raises(InputError, match="cannot be loaded as a SavedModel"):
         model_loading.load_saved_model(tmp_path)
@@ -167,7 +165,7 @@ def test_flags_select_inference_size_and_window(arguments, size, window):
 
 def flags_of(*arguments):
     values = flags.FlagValues()
-    model = model_loading.define_flags(values)
+    model = model_loading.ModelFlags(values)
     values(["program", *arguments])
     return model
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
 from feelvos_tf.core import settings
@@ -17,7 +16,7 @@ from feelvos_tf.inference import gating, multi_scale
 from feelvos_tf.inference import state as video_state
 from feelvos_tf.inference.reference_pixels import cluster_reference
 from feelvos_tf.inference.state import PredictorState, ScaleState, State
-from feelvos_tf.models import object_labels
+from feelvos_tf.models import object_labels, packed_weights
 from feelvos_tf.models.deeplab import FILTERS
 from feelvos_tf.models.feelvos import Feelvos, Previous
 from feelvos_tf.models.global_matching import Reference, prepare_reference
@@ -142,7 +141,8 @@ class Predictor(tf.Module):
         self.scales = tuple(float(scale) for scale in scales)
         self.flip = flip
         # The state has entries for each look at a frame: all scales, then all of them mirrored.
-        self._looks = tuple(Look(s, m) for m in (False, True)[: 1 + flip] for s in self.scales)
+        orientations = (False, True) if flip else (False,)
+        self._looks = tuple(Look(s, mirrored) for mirrored in orientations for s in self.scales)
         self._look_scales = tuple(look.scale for look in self._looks)
         self.merge = merge
         self.memory_every = memory_every
@@ -174,7 +174,8 @@ class Predictor(tf.Module):
 
     def check_weights(self, where: str) -> None:
         """Raises InputError unless all weights are finite numbers."""
-        check_finite(self._model_variables, where)
+        for name, variable in self._model_variables.items():
+            packed_weights.check_finite(where, name, variable.numpy())
 
     def distance_maps(self, before: State, after: State) -> dict[str, tf.Tensor]:
         """Returns the distances that the network used in a step.
@@ -432,22 +433,6 @@ class Predictor(tf.Module):
             ids, _, state = self.step(images[frame], state)
             frames = frames.write(frame, ids)
         return frames.stack()
-
-
-def check_finite(variables: Mapping[str, tf.Variable], where: str) -> None:
-    """Raises InputError if a weight of a model is NaN or infinite.
-
-    Args:
-      variables: of the model, by name.
-      where: file or folder, for the message.
-    """
-    for name, variable in variables.items():
-        finite = np.isfinite(variable.numpy())
-        if not finite.all():
-            raise InputError(
-                f"{where}: expected finite weights, found {np.sum(~finite)} of {finite.size} in "
-                f"{name} that are not"
-            )
 
 
 def _checked(value: tf.Tensor, condition: tf.Tensor, message: str) -> tf.Tensor:

@@ -27,6 +27,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference.arguments import ImageLike, MaskLike, as_image, as_mask
 from feelvos_tf.inference.window import model_size, scaled
 from feelvos_tf.media import masks, outline
+from feelvos_tf.media.points import numbers, signs
 
 _COARSE_SIZE, _FINEST_SIZE = 240, 480  # Pixels on the short side.
 _UNKNOWN = -1
@@ -132,7 +133,7 @@ class Prompter:
         """
         image = as_image(image)
         mask = None if mask is None else as_mask(mask, image.shape[:2])
-        marks = checked(image, points, labels, box, mask)
+        marks = checked(image.shape[:2], points, labels, box, mask is not None)
         self.prepare(image)
         if mask is not None:
             return self._snapped(marks, self._corrected(marks, mask != 0), mask != 0)
@@ -432,43 +433,36 @@ def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return scaled(np.float32(plane), size)
 
 
-def checked(image: np.ndarray, points: Any, labels: Any, box: Any, mask: Any) -> _Marks:
+def checked(
+    size: tuple[int, int], points: Any, labels: Any, box: Any, is_correction: bool
+) -> _Marks:
     """Returns the arguments of a `Prompter` as arrays.
+
+    Args:
+      size: height and width of the image.
+      points, labels, box: see `Prompter.__call__`.
+      is_correction: whether there is a mask for the points to correct.
 
     Raises:
       InputError: as `Prompter.__call__` describes.
     """
-    size = image.shape[:2]
-    try:
-        points, labels = np.asarray(points, np.float32), np.asarray(labels)
-        box = None if box is None else np.asarray(box, np.float32)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"expected numbers for points, labels and box ({error})") from error
-    points = points.reshape(-1, 2) if not points.size else points
-    if points.ndim != 2 or points.shape[1] != 2 or labels.shape != points.shape[:1]:
-        raise InputError(
-            "expected points [n, 2] and labels [n], found "
-            f"{list(points.shape)} and {list(labels.shape)}"
-        )
-    outside = ~((points >= 0) & (points <= np.array(size[::-1]) - 1)).all(1)
+    points = numbers("points", points, (-1, 2))
+    labels = signs("labels", labels, len(points))
+    described, last = f"an image of {size[1]}x{size[0]} pixels", np.array(size[::-1]) - 1
+    outside = ~((points >= 0) & (points <= last)).all(1)
     if outside.any():
         x, y = points[outside][0]
-        raise InputError(
-            f"expected points inside an image of {size[1]}x{size[0]} pixels, found {x:g}, {y:g}"
-        )
-    if not np.isin(labels, (0, 1)).all():
-        raise InputError("expected labels of 1 (on the object) and 0 (outside it)")
-    if box is not None and (box.shape != (4,) or not (box[:2] < box[2:]).all()):
-        raise InputError(f"expected a box of left, top, right, bottom, found {box.tolist()}")
-    if box is not None and ((box[:2] > np.array(size[::-1]) - 1) | (box[2:] < 0)).any():
-        raise InputError(
-            f"expected a box that overlaps an image of {size[1]}x{size[0]} pixels, found "
-            f"{box.tolist()}"
-        )
-    if mask is not None and np.shape(mask) != size:
-        raise InputError(f"expected a mask of the image's size {size}, found {np.shape(mask)}")
-    if mask is not None and box is not None:
-        raise InputError("expected a box or a mask that the points correct, found both")
-    if not (labels == 1).any() and box is None and (mask is None or not labels.size):
+        raise InputError(f"expected points inside {described}, found {x:g}, {y:g}")
+    if box is not None:
+        box = numbers("box", box, (4,))
+        begin, end = box[:2], box[2:]
+        if ((begin >= end) | (begin > last) | (end < 0)).any():
+            raise InputError(
+                f"expected a box of left, top, right, bottom that overlaps {described}, found "
+                f"{box.tolist()}"
+            )
+        if is_correction:
+            raise InputError("expected a box or a mask that the points correct, found both")
+    elif not (labels == 1).any() and not (is_correction and labels.size):
         raise InputError("expected a point on the object, or a box around it")
-    return _Marks(size, points, labels.astype(np.int32), box)
+    return _Marks(size, points, labels, box)

@@ -103,7 +103,7 @@ def _correction(
     """Returns the marks, once checked, at the size of the selection."""
     size = image.shape[:2]
     with _naming(path, marks):
-        prompt.checked(image, marks.points, marks.labels, None, np.ones(size, np.uint8))
+        prompt.checked(size, marks.points, marks.labels, None, is_correction=True)
     scale = np.divide(selection.size(*size), size)[::-1]
     # Coordinates are those of pixel centers.
     last = np.array(selection.size(*size)[::-1]) - 1

@@ -101,7 +101,7 @@ def test_marks_without_a_frame_are_for_the_first_selected_one(program, tmp_path)
             "objects.json: expected marks in selected frames, found some in frame 1",
         ),
         ([CLICK], ("--mask=mask.png",), "--mask (of its first frame) or --points"),
-        ([CLICK], ("--mask_at=1:mask.png",), "--points: expected video files without --mask_at"),
+        ([CLICK], ("--mask_at=1:mask.png",), "--mask_at needs --mask"),
     ],
 )
 def test_invalid_points_are_reported(program, tmp_path, objects, flags, sentence):

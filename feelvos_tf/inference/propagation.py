@@ -414,14 +414,14 @@ class _Output:
     def lost(self) -> str:
         """Returns `object 2 was last seen in frame 00012, object 1 in 00047 (the last)`, or ``."""
         end = len(self._names) - 1
-        places = [
-            f"object {value} {'in' if place else 'was last seen in frame'} {self._names[position]}"
-            f"{' (the last)' * (position == end)}"
-            for place, (value, position) in enumerate(
-                sorted(self._last_seen.items(), key=lambda item: item[::-1])
-            )
-        ]
-        return ", ".join(places) if min(self._last_seen.values(), default=end) < end else ""
+        if min(self._last_seen.values(), default=end) == end:
+            return ""
+        places = []
+        for value, position in sorted(self._last_seen.items(), key=lambda item: item[::-1]):
+            where = "in" if places else "was last seen in frame"
+            note = " (the last)" if position == end else ""
+            places.append(f"object {value} {where} {self._names[position]}{note}")
+        return ", ".join(places)
 
     def save_state(self) -> int:
         """Saves the state; returns the number of frames that need not be redone."""

@@ -33,25 +33,23 @@ _SEEN: _Specs = {
 
 def pack(
     state: Mapping[str, Any],
-    frame_size: tuple[int, int],
+    seen: Seen,
     inference_size: int | None,
     identity: str,
-    seen: Seen,
     window: float,
 ) -> dict[str, np.ndarray]:
     """Returns a copy of a flat state plus the model and sizes it belongs to.
 
     Args:
       state: see `feelvos_tf/inference/state.py`.
-      frame_size: height and width of the video.
+      seen: of the last frame.
       inference_size: size at which the model ran; None for the frames' own.
       identity: of the model.
-      seen: of the last frame.
       window: share of a frame that the model processes; 0 for whole frames.
     """
     packed = {
         **state,
-        "frame_size": np.int32(frame_size),
+        "frame_size": np.int32(seen.window.frame_size),
         "inference_size": np.int32(inference_size or 0),
         "model": identity,
         "window_share": np.float32(window),
@@ -70,17 +68,17 @@ def pack(
 def unpack(
     packed: Mapping[str, np.ndarray],
     model: Any,
-    frame_size: tuple[int, int] | None,
+    in_progress: Seen | None,
     inference_size: int | None,
     identity: str,
     window: float,
-) -> tuple[dict[str, np.ndarray], tuple[int, int], Seen]:
-    """Returns copies of the flat state, the frames' height and width, and what was seen last.
+) -> tuple[dict[str, np.ndarray], Seen]:
+    """Returns copies of the flat state and of what was seen last.
 
     Args:
       packed: from `pack`, possibly read from a file.
       model: the model whose `step` will take the state.
-      frame_size: of the video in progress; None if there is none.
+      in_progress: what was last seen of the video in progress; None if there is none.
       inference_size, identity, window: see `pack`.
 
     Raises:
@@ -89,11 +87,12 @@ def unpack(
     packed = {name: np.array(packed[name]) for name in packed}
     _check_entries(packed, _OWN)
     size = tuple(packed["frame_size"].tolist())
+    expected_size = size if in_progress is None else in_progress.window.frame_size
     for name, expected, found in (
         ("model", identity, str(packed["model"])),
         ("inference_size", inference_size, int(packed["inference_size"]) or None),
         ("window", np.float32(window), packed["window_share"]),
-        ("frames of the size of the video in progress,", frame_size or size, size),
+        ("frames of the size of the video in progress,", expected_size, size),
     ):
         if expected != found:
             raise InputError(f"restore: expected a state with {name} {expected}, found {found}")
@@ -105,7 +104,7 @@ def unpack(
         raise InputError(f"restore: expected what state() returns, found a further {more[0]}")
     seen = _seen(packed, size) if window else Seen(windows.whole(size, inference_size))
     _check_fit(packed, seen)
-    return {name: packed[name] for name in specs}, size, seen
+    return {name: packed[name] for name in specs}, seen
 
 
 def _seen(packed: Mapping[str, np.ndarray], frame_size: tuple[int, int]) -> Seen:

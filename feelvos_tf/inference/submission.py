@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from feelvos_tf.core import atomic_files
 from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets
 from feelvos_tf.inference import input_video
 from feelvos_tf.inference.input_video import InputVideo
 from feelvos_tf.media import masks
@@ -24,10 +25,7 @@ def check(path: str, dataset: str, is_whole_split: bool) -> None:
     """Raises InputError if no server would accept these masks."""
     if pathlib.Path(path).suffix.lower() != ".zip":
         raise InputError(f"--submission: expected a name that ends in .zip, found {path}")
-    if dataset not in FOLDERS:
-        raise InputError(
-            f"--submission: expected --dataset {' or '.join(FOLDERS)}, found {dataset}"
-        )
+    datasets.check_names("--submission: --dataset", [dataset], list(FOLDERS))
     if not is_whole_split:
         raise InputError("--submission: expected a whole split, found --sequences")
 

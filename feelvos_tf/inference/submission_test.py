@@ -116,7 +116,10 @@ def test_invalid_submissions_are_rejected_before_anything_runs(arguments, root):
     for wrong, sentence in (
         (["--sequences=bear"], "expected a whole split"),
         (["--submission=masks.tar"], "expected a name that ends in .zip"),
-        (["--dataset=youtube_objects"], "expected --dataset davis_2017 or youtube_vos"),
+        (
+            ["--dataset=youtube_objects"],
+            "expected some of davis_2017, youtube_vos, found .youtube_objects",
+        ),
     ):
         with pytest.raises(InputError, match=sentence):
             predict(*arguments, *wrong)

@@ -105,11 +105,11 @@ class VideoFlags:
     def check(self) -> None:
         """Raises InputError if the flags contradict each other."""
         own = [self._flags[name] for name in self._names]
-        given = [each.name for each in own if each.value != each.default and each.name != "video"]
+        given = [each.name for each in own if each.value != each.default]
         if self._flags.videos is not None:
-            wrong = [name for name in ("video", *given) if name not in _OF_MANY]
-            if self._flags.video is not None or wrong[1:]:
-                raise InputError(f"--videos cannot be combined with --{wrong[-1]}")
+            wrong = [name for name in given if name not in _OF_MANY]
+            if wrong:
+                raise InputError(f"--videos cannot be combined with --{wrong[0]}")
             return
         if self._flags.video is None:
             if "mask" in given:
@@ -119,14 +119,13 @@ class VideoFlags:
             return
         if [self._flags[name].value for name in ("mask", "points", "first_frame")].count(None) != 2:
             raise InputError(_MASK_IS_NEEDED)
-        if self._flags.points is not None and (self._flags.mask_at or self.is_live):
-            wrong = "--mask_at" if self._flags.mask_at else "a camera or pipe"
-            raise InputError(f"--points: expected video files without --mask_at, found {wrong}")
-        if self._flags.first_frame is not None:
-            if self._flags.mask_at:
-                raise InputError("--first_frame cannot be combined with --mask_at")
-            if pathlib.Path(self._flags.first_frame).suffix.lower() != ".png":
-                raise InputError("--first_frame: expected a name that ends in .png")
+        if self._flags.mask_at and self._flags.mask is None:
+            raise InputError("--mask_at needs --mask")
+        if self._flags.points is not None and self.is_live:
+            raise InputError("--points: expected video files, found a camera or pipe")
+        first_frame = self._flags.first_frame
+        if first_frame is not None and pathlib.Path(first_frame).suffix.lower() != ".png":
+            raise InputError("--first_frame: expected a name that ends in .png")
         if self._flags.video != PIPE and {"raw_size", "raw_format"} & {*given}:
             raise InputError(f"--raw_size and --raw_format are for --video={PIPE}")
         if "raw_format" in given and "raw_size" not in given:

@@ -65,6 +65,6 @@ def test_two_masks_for_a_frame_are_refused(tmp_path):
 
 def test_an_absurd_inference_size_is_rejected():
     values = flags.FlagValues()
-    model_loading.define_flags(values)
+    model_loading.ModelFlags(values)
     with pytest.raises(flags.IllegalFlagValueError, match="inference_size=100000"):
         values(["program", "--inference_size=100000"])

@@ -90,7 +90,6 @@ class VideoPredictor:
         self._model = model
         self._max_total_reference_pixels = max_total_reference_pixels
         self._identity = identity
-        self._frame_size: tuple[int, int] | None = None
         self._state: dict[str, Any] = {}
         self._seen: Seen | None = None
         self._position: int | None = None
@@ -105,7 +104,7 @@ class VideoPredictor:
             f"inference_size={self.inference_size}",
             f"window={self.window:g}",
         ]
-        if self._frame_size is not None:
+        if self._seen is not None:
             parts.append(f"object_ids={self.object_ids}")
         if self._position is not None:
             parts.append(f"frame={self._position}")
@@ -137,7 +136,7 @@ class VideoPredictor:
         self._check_started()
         if not self.window:
             return np.asarray(self._state["previous_embeddings"])
-        everything = windows.whole(self._frame_size, self.inference_size)
+        everything = windows.whole(self._seen.window.frame_size, self.inference_size)
         return np.asarray(self._looked_at(everything)["previous_embeddings"])
 
     def start(self, image: ImageLike, mask: MaskLike) -> None:
@@ -156,7 +155,7 @@ class VideoPredictor:
         state = self._model.start(seen.window.image(image), seen.window.mask(mask))
         if self.window:
             windows.check_one_scale(state)
-        self._state, self._frame_size, self._seen = state, image.shape[:2], seen
+        self._state, self._seen = state, seen
         self._position, self._step_states = 0, None
         ids, given = self.object_ids, np.array(mask)
 
@@ -182,7 +181,7 @@ class VideoPredictor:
         """
         if mask is None:
             return self._propagated(image)
-        if self._frame_size is None:
+        if self._seen is None:
             return self._started(image, mask)
         image, mask = as_pair(image, mask)
         return take_mask(self, mask, self._propagated(image))
@@ -220,9 +219,10 @@ class VideoPredictor:
         """
         self._check_started()
         image = as_image(image)
-        if image.shape[:2] != self._frame_size:
+        size = self._seen.window.frame_size
+        if image.shape[:2] != size:
             raise InputError(
-                f"expected an image of the first frame's size {list(self._frame_size)}, found "
+                f"expected an image of the first frame's size {list(size)}, found "
                 f"{list(image.shape[:2])}"
             )
         self._aim(self._seen.next_window(self.object_ids, self.inference_size, self.window))
@@ -238,7 +238,7 @@ class VideoPredictor:
         self._step_states = (before, self._state, window)
         if self._position is not None:
             self._position += 1
-        if window == windows.whole(self._frame_size, None):  # The network saw the frame as it is.
+        if window == windows.whole(size, None):  # The network saw the frame as it is.
             ids = np.array(ids)
         else:
             winners = window.upsampled_argmax(np.asarray(probabilities))
@@ -441,8 +441,8 @@ class VideoPredictor:
         Nothing is copied until it is called.
         """
         self._check_started()
-        now = (self._state, self._frame_size, self.inference_size, self._identity, self._seen)
-        return lambda: saved_state.pack(*now, self.window)
+        now = (self._state, self._seen, self.inference_size, self._identity, self.window)
+        return lambda: saved_state.pack(*now)
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Returns to a saved state; later results are bit-identical to those that followed it.
@@ -453,8 +453,8 @@ class VideoPredictor:
         Raises:
           InputError: the state belongs to another model or size, or is damaged.
         """
-        self._state, self._frame_size, self._seen = saved_state.unpack(
-            state, self._model, self._frame_size, self.inference_size, self._identity, self.window
+        self._state, self._seen = saved_state.unpack(
+            state, self._model, self._seen, self.inference_size, self._identity, self.window
         )
         self._last = self._step_states = None
         frames = self._state.get("frames")  # Only models with a memory count frames.
@@ -494,12 +494,12 @@ class VideoPredictor:
     def _marks(self, mask: MaskLike, background_counts: bool = False) -> np.ndarray:
         """Returns a mask of the current frame, uint8 [height, width], that marks something."""
         self._check_started()
-        mask = as_mask(mask, self._frame_size)
-        check_marks(mask, self._frame_size, background_counts)
+        mask = as_mask(mask, self._seen.window.frame_size)
+        check_marks(mask, background_counts)
         return mask
 
     def _check_started(self) -> None:
-        if self._frame_size is None:
+        if self._seen is None:
             raise InputError("expected a call to start(image, mask) first")
 
 

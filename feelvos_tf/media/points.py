@@ -84,19 +84,32 @@ def parsed(where: str, entry: Any, first_frame: int = 0) -> Marks:
         raise InputError(
             f"{where}: expected the keys {', '.join(sorted(_KEYS))} only, found {wrong[0]!r:.40}"
         )
-    points = _numbers(f"{where}: points", entry.get("points", []), (-1, 2))
-    labels = _numbers(f"{where}: labels", entry.get("labels", [1] * len(points)), (len(points),))
-    if not np.isin(labels, [0, 1]).all():
-        raise InputError(f"{where}: expected labels of 1 (on the object) and 0 (outside it)")
+    points = numbers(f"{where}: points", entry.get("points", []), (-1, 2))
+    labels = signs(f"{where}: labels", entry.get("labels", [1] * len(points)), len(points))
     box = entry.get("box")
-    box = None if box is None else _numbers(f"{where}: box", box, (4,))
+    box = None if box is None else numbers(f"{where}: box", box, (4,))
     frame = _integer(f"{where}: frame", entry.get("frame", first_frame), 0, 10**9)
     object_id = _integer(f"{where}: object_id", entry.get("object_id"), 1, VOID - 1)
-    return Marks(frame, object_id, points, labels.astype(np.int32), box)
+    return Marks(frame, object_id, points, labels, box)
 
 
-def _numbers(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns a float32 array of the given shape, in which -1 stands for any length."""
+def signs(what: str, labels: Any, count: int) -> np.ndarray:
+    """Returns the labels of `count` points, int32 [count]. Raises InputError for other values."""
+    labels = numbers(what, labels, (count,))
+    others = labels[~np.isin(labels, [0, 1])]
+    if others.size:
+        raise InputError(
+            f"{what}: expected labels of 1 (on the object) and 0 (outside it), found {others[0]:g}"
+        )
+    return labels.astype(np.int32)
+
+
+def numbers(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a float32 array of the given shape, in which -1 stands for any length.
+
+    Raises:
+      InputError: `value`, called `what` in the message, is not such an array.
+    """
     try:
         array = np.asarray(value, np.float32)
         array = array if array.size else array.reshape(0, *shape[1:])
@@ -107,7 +120,8 @@ def _numbers(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     )
     if not is_fit or not np.isfinite(array).all():
         wanted = ", ".join("n" if size < 0 else str(size) for size in shape)
-        raise InputError(f"{what}: expected [{wanted}] finite numbers, found {value!r:.60}")
+        found = " ".join(repr(value).split())[:60]
+        raise InputError(f"{what}: expected [{wanted}] finite numbers, found {found}")
     return array
 
 

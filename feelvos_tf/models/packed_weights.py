@@ -46,7 +46,7 @@ def write(model: Feelvos, path: str | os.PathLike[str]) -> Rounding:
     packed = {name: _rounded(value) for name, value in exact.items()}
     differences = {}
     for name, value in packed.items():
-        _check_finite(path, name, value)
+        check_finite(path, name, value)
         largest = np.abs(exact[name]).max() or 1.0
         difference = np.abs(value.astype(np.float32) - exact[name]).max()
         differences[name] = float(difference / largest)
@@ -76,7 +76,7 @@ def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
                 f"{path}: expected the weights of the model in the settings next to it, with "
                 f"{name} of shape {list(shape)}, found {found}"
             )
-        _check_finite(path, name, values[name])
+        check_finite(path, name, values[name])
     for name, variable in variables.items():
         variable.assign(values[name].astype(np.float32))
 
@@ -86,6 +86,10 @@ def _rounded(value: np.ndarray) -> np.ndarray:
         return value if value.ndim == 1 else value.astype(np.float16)
 
 
-def _check_finite(path: str | os.PathLike[str], name: str, value: np.ndarray) -> None:
-    if not np.isfinite(value).all():
-        raise InputError(f"{path}: expected finite weights, found NaN or infinity in {name}")
+def check_finite(path: str | os.PathLike[str], name: str, value: np.ndarray) -> None:
+    """Raises InputError if a weight in the file or folder `path` is NaN or infinite."""
+    wrong = value.size - np.count_nonzero(np.isfinite(value))
+    if wrong:
+        raise InputError(
+            f"{path}: expected finite weights, found {wrong} of {value.size} in {name} that are not"
+        )

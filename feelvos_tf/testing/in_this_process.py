@@ -28,7 +28,7 @@ def run(program: types.ModuleType, *arguments: object) -> subprocess.CompletedPr
     code = 0
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            cli.call_main(program.main, program._FLAGS(argv))
+            cli.call_main(program.main, cli.parsed(argv, program._FLAGS))
     except SystemExit as ended:
         code = ended.code
     finally:

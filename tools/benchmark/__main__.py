@@ -19,14 +19,12 @@ process of its own. `--only=TEXT` keeps the groups with TEXT in their titles, `-
 from __future__ import annotations
 
 import dataclasses
-import functools
 import pathlib
 import sys
 import time
 
 import measure
 import sizes
-from absl import flags
 
 from feelvos_tf.core import cli
 from feelvos_tf.core.errors import InputError
@@ -35,38 +33,35 @@ from feelvos_tf.data import dataset_flags
 _TESTDATA = pathlib.Path(__file__).resolve().parents[2] / "testdata"
 
 FLAGS = cli.flag_values(__name__)
-_define_integer, _define_string, _define_bool, _define_list = (
-    functools.partial(define, flag_values=FLAGS)
-    for define in (flags.DEFINE_integer, flags.DEFINE_string, flags.DEFINE_bool, flags.DEFINE_list)
-)
-_define_integer("height", 480, "Height of a frame in pixels.", lower_bound=16)
-_define_integer("width", 854, "Width of a frame in pixels.", lower_bound=16)
-_define_integer("objects", 3, "Number of objects, including the background.", lower_bound=1)
-_define_integer("radius", 15, "Window radius of local matching.", lower_bound=0)
-_define_integer("crop", 465, "Side of a training frame in pixels.", lower_bound=65)
-_define_integer("repeats", 5, "Timed runs of each line.", lower_bound=1)
-_define_integer("threads", 0, "Threads of TensorFlow; 0: one per core.", lower_bound=0)
+_DEFINE = cli.FlagGroup(FLAGS)
+_DEFINE.integer("height", "Height of a frame in pixels.", 480, lower_bound=16)
+_DEFINE.integer("width", "Width of a frame in pixels.", 854, lower_bound=16)
+_DEFINE.integer("objects", "Number of objects, including the background.", 3, lower_bound=1)
+_DEFINE.integer("radius", "Window radius of local matching.", 15, lower_bound=0)
+_DEFINE.integer("crop", "Side of a training frame in pixels.", 465, lower_bound=65)
+_DEFINE.integer("repeats", "Timed runs of each line.", 5, lower_bound=1)
+_DEFINE.integer("threads", "Threads of TensorFlow; 0: one per core.", 0, lower_bound=0)
 _DATASET = dataset_flags.define(
     FLAGS, "Data set for step, input, eval, clicks and quality_time; by default, the bundled one."
 )
-_define_string("only", "", "Keep the groups with this text in their titles.")
-_define_bool("memory", True, "Measure peak memory.")
-_define_bool(
+_DEFINE.string("only", "Keep the groups with this text in their titles.", "")
+_DEFINE.boolean("memory", "Measure peak memory.", True)
+_DEFINE.boolean(
     "processor_time",
-    False,
     "Measure CPU time, summed over threads: for machines that run other programs.",
+    False,
 )
-_define_list("models", ["bundled"], "quality_time: SavedModels, or bundled.")
-_define_list("inference_sizes", [], "quality_time: pixels of the short side, e.g. 240,480.")
-_define_string(
+_DEFINE.comma_list("models", "quality_time: SavedModels, or bundled.", ["bundled"])
+_DEFINE.comma_list("inference_sizes", "quality_time: pixels of the short side, e.g. 240,480.", [])
+_DEFINE.string(
     "peers",
-    str(pathlib.Path(__file__).with_name("peers.csv")),
     "quality_time: CSV file of other methods' points and their sources.",
+    str(pathlib.Path(__file__).with_name("peers.csv")),
 )
-_define_string("output_dir", None, "quality_time: folder for masks, points and plot.")
-_define_integer("frames_per_video", 1, "clicks: frames of each video.", lower_bound=1)
-_define_bool("json", False, "Print JSON.")
-_define_string("peak_of", None, "Print only the peak memory of this line (used internally).")
+_DEFINE.string("output_dir", "quality_time: folder for masks, points and plot.")
+_DEFINE.integer("frames_per_video", "clicks: frames of each video.", 1, lower_bound=1)
+_DEFINE.boolean("json", "Print JSON.", False)
+_DEFINE.string("peak_of", "Print only the peak memory of this line (used internally).")
 
 # Commands that measure cases -> the flags that affect their results.
 _SIZES = {

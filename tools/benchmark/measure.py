@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import tqdm
 
-from feelvos_tf.core import process_memory
+from feelvos_tf.core import cli, process_memory
 
 _PACKAGES = ("tensorflow", "tensorflow-addons", "numpy", "opencv-python-headless", "pillow")
 _MEGABYTE = 2**20
@@ -149,20 +149,11 @@ def environment() -> dict[str, str]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             found[package] = "not installed"
-    found["processor"] = _processor()
+    found["processor"] = (
+        cli.of_processor("model name") or platform.processor() or platform.machine()
+    )
     found["cores"] = str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0)
     return found
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            for line in file:
-                if line.startswith("model name"):
-                    return line.split(":", 1)[1].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def format_table(rows: Sequence[Row]) -> str:

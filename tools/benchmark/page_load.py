@@ -27,20 +27,15 @@ import tempfile
 import threading
 import time
 
-from absl import flags
-
 from feelvos_tf.core import cli, process_memory
 from feelvos_tf.core.errors import InputError
 
 _FLAGS = cli.flag_values(__name__)
-_VISITORS = flags.DEFINE_integer(
-    "visitors", 20, "Number of visitors.", lower_bound=1, flag_values=_FLAGS
-)
-_MINUTES = flags.DEFINE_float(
-    "minutes", 10, "How long they stay.", lower_bound=0.1, flag_values=_FLAGS
-)
-_INFERENCE_SIZE = flags.DEFINE_integer(
-    "inference_size", 64, "Size of the network's input.", lower_bound=16, flag_values=_FLAGS
+_DEFINE = cli.FlagGroup(_FLAGS)
+_VISITORS = _DEFINE.integer("visitors", "Number of visitors.", 20, lower_bound=1)
+_MINUTES = _DEFINE.floating("minutes", "How long they stay.", 10, lower_bound=0.1)
+_INFERENCE_SIZE = _DEFINE.integer(
+    "inference_size", "Size of the network's input.", 64, lower_bound=16
 )
 _TIMEOUT = 120  # Seconds for an answer.
 _HEIGHT, _WIDTH, _FRAMES = 240, 426, 36  # Of the example clip.

@@ -12,16 +12,14 @@ a table of the largest differences.
 from __future__ import annotations
 
 import numpy as np
-from absl import flags
 
 from feelvos_tf.core import atomic_files, cli, gin_settings, whole_files
 from feelvos_tf.core.errors import InputError
 
 _FLAGS = cli.flag_values(__name__)
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "File to write the results of this installation to.", flag_values=_FLAGS
-)
-_COMPARE = flags.DEFINE_list("compare", None, "Two such files.", flag_values=_FLAGS)
+_DEFINE = cli.FlagGroup(_FLAGS)
+_OUTPUT = _DEFINE.string("output", "File to write the results of this installation to.")
+_COMPARE = _DEFINE.comma_list("compare", "Two such files.", [])
 _GOLDEN = gin_settings.PROJECT_ROOT / "testdata/golden"
 # Softmax ignores a common offset of all logits, so this gradient is only rounding noise.
 _WITHOUT_GRADIENT = "logits/semantic/biases"
@@ -128,7 +126,7 @@ def main(argv: list[str]) -> None:
         # Given a path, NumPy would add a suffix to the name.
         with atomic_files.replacing(_OUTPUT.value) as path, path.open("wb") as file:
             np.savez_compressed(file, **arrays)
-    elif _COMPARE.value and len(_COMPARE.value) == 2:
+    elif len(_COMPARE.value) == 2:
         first, second = map(read, _COMPARE.value)
         print(f"| compared | TensorFlow {first['version']} and {second['version']} |\n|---|---|")
         for name, value in first.items():

@@ -52,8 +52,8 @@ def write_data_set(output_dir: pathlib.Path) -> None:
             masks.write_mask(annotations / f"{index:05d}.png", ids)
     for split in ("train", "val"):
         names = [scene.name for scene in SCENES if scene.split == split]
-        with atomic_files.replacing(output_dir / "ImageSets/2017" / f"{split}.txt") as path:
-            path.write_text("".join(f"{name}\n" for name in names))
+        text = "".join(f"{name}\n" for name in names)
+        atomic_files.write_text(output_dir / f"ImageSets/2017/{split}.txt", text)
 
 
 def _write_jpeg(path: pathlib.Path, picture: np.ndarray) -> None:

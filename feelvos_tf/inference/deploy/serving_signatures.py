@@ -6,6 +6,7 @@ inputs and outputs: `previous_masks` and so on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -13,8 +14,7 @@ import tensorflow as tf
 if TYPE_CHECKING:
     from feelvos_tf.inference.predictor import Predictor
 
-# Functions that take and return a state -> the input before it.
-_WITH_STATE = {"step": "image", "add_objects": "mask", "correct": "mask", "remove": "object_id"}
+_WITH_STATE = ("step", "add_objects", "correct", "remove")
 # Negative: `correct` keeps the model's own bound.
 _BOUND_OF_MODEL = -1
 
@@ -34,12 +34,10 @@ def signatures(predictor: Predictor) -> dict[str, Any]:
     The state's names are those of `feelvos_tf/inference/state.py`. See the methods of `Predictor`.
     """
     found = {name: _with_state(predictor, name) for name in _WITH_STATE}
-    image, mask = predictor.start.input_signature
-    found["start"] = _named(predictor.start, {"image": image, "mask": mask})
-    images, mask = predictor.segment_clip.input_signature
-    found["segment_clip"] = _named(
+    found["start"] = _untraced(predictor.start, predictor.start.input_signature)
+    found["segment_clip"] = _untraced(
         lambda images, mask: {"ids": predictor.segment_clip(images, mask)},
-        {"images": images, "mask": mask},
+        predictor.segment_clip.input_signature,
     )
     return {**found, "serving_default": found["segment_clip"]}
 
@@ -57,9 +55,8 @@ def _with_state(predictor: Predictor, name: str) -> Any:
         ids, probabilities, after = result
         return {"ids": ids, "probabilities": probabilities, **after}
 
-    return _named(flat, {_WITH_STATE[name]: own, **state})
+    return _untraced(flat, [own, *state.values()])
 
 
-def _named(function: Any, specs: dict[str, tf.TensorSpec]) -> Any:
-    named = [tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in specs.items()]
-    return tf.function(function, input_signature=named, autograph=False)
+def _untraced(function: Any, specs: Sequence[tf.TensorSpec]) -> Any:
+    return tf.function(function, input_signature=specs, autograph=False)
