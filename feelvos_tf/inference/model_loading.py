@@ -99,9 +99,11 @@ def choose(
     """
     if path is not None:
         if gin_params:
+            is_best = gin_params[: len(BEST_SETTINGS)] == BEST_SETTINGS
             raise InputError(
-                "--gin_param and --best: expected the bundled model or the folder of a training "
-                "run, since the settings of a SavedModel are fixed, found --saved_model"
+                f"{'--best' if is_best else f'--gin_param={gin_params[0]!r}'}: expected the "
+                "bundled model or the folder of a training run, since the settings of a "
+                "SavedModel are fixed, found --saved_model"
             )
         check_saved_model(path)
         return ModelChoice(path, inference_size, saved_model_fingerprint(path), window or 0.0)

@@ -110,18 +110,19 @@ def numbers(what: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
     Raises:
       InputError: `value`, called `what` in the message, is not such an array.
     """
+    wanted = ", ".join("n" if size < 0 else str(size) for size in shape)
     try:
         array = np.asarray(value, np.float32)
-        array = array if array.size else array.reshape(0, *shape[1:])
-    except (TypeError, ValueError, OverflowError):
-        array = np.array(np.nan)
-    is_fit = array.ndim == len(shape) and all(
-        want in (-1, found) for want, found in zip(shape, array.shape)
-    )
-    if not is_fit or not np.isfinite(array).all():
-        wanted = ", ".join("n" if size < 0 else str(size) for size in shape)
-        found = " ".join(repr(value).split())[:60]
-        raise InputError(f"{what}: expected [{wanted}] finite numbers, found {found}")
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{what}: expected [{wanted}] numbers ({error})") from error
+    array = array if array.size else array.reshape(0, *shape[1:])
+    if not np.isfinite(array).all():
+        raise InputError(
+            f"{what}: expected finite numbers, found {array[~np.isfinite(array)][0]:g}"
+        )
+    lengths = zip(shape, array.shape)
+    if array.ndim != len(shape) or any(want not in (-1, found) for want, found in lengths):
+        raise InputError(f"{what}: expected [{wanted}] numbers, found {list(array.shape)}")
     return array
 
 
