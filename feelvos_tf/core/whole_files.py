@@ -42,7 +42,8 @@ def check_is_file(path: str | os.PathLike[str], what: str) -> None:
 def check_is_folder(path: str | os.PathLike[str], what: str) -> None:
     """Raises InputError unless `path` is a folder, described by `what`, e.g. "a data set"."""
     if not os.path.isdir(path):
-        raise InputError(f"{path}: expected {what}, found no such folder")
+        found = "a file" if os.path.exists(path) else "no such folder"
+        raise InputError(f"{path}: expected {what}, found {found}")
 
 
 def read_bytes(path: str | os.PathLike[str], what: str, max_bytes: int) -> bytes:
@@ -101,4 +102,6 @@ def errors_about(path: str | os.PathLike[str], what: str) -> Iterator[None]:
         reason = getattr(error, "strerror", None) or first_line(error)[:200]
         if isinstance(error, KeyError):
             reason = f"no {reason}"
+        elif isinstance(error, RecursionError):
+            reason = "nested too deep"
         raise InputError(f"{path}: expected {what} ({reason})") from error

@@ -36,7 +36,9 @@ def locked(folder: pathlib.Path, in_use: str, lock_file: str | None = None) -> I
         else:
             handle = os.open(folder / lock_file, os.O_CREAT | os.O_WRONLY, 0o666)
     except OSError as error:
-        raise atomic_files.refusal(folder, error) from error
+        # Users do not know of hidden folders.
+        named = folder.parent if folder.name.startswith(".") else folder
+        raise atomic_files.refusal(named, error) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

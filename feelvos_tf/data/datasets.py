@@ -133,7 +133,8 @@ def list_sequences(
     images = base / "JPEGImages" / subfolder
     if not require_frames and not images.is_dir():
         images = annotations
-    whole_files.check_is_folder(images, f"a folder of {dataset}")
+    kind = "masks" if images == annotations else "frames"
+    whole_files.check_is_folder(images, f"the folder of {dataset}'s {kind}")
     names = _split_names(images, _split_file(root, split, resolution, layout))
     if sequences is not None:
         wanted = list(sequences)
@@ -239,7 +240,11 @@ def in_folders(
     if surplus:
         raise InputError(f"{images.name}: mask {surplus[0]}.png has no image ({counts})")
     if missing:
-        raise InputError(f"{images.name}: frame {missing[0]} has no mask ({counts})")
+        which = "the first frame" if require_masks == "first" else f"frame {missing[0]}"
+        path = annotations / f"{missing[0]}.png"
+        raise InputError(
+            f"{images.name}: expected a mask of {which}, {path}, found none ({counts})"
+        )
     masks = tuple(map(by_stem.get, stems))
     return VideoFiles(images.name, tuple(frames), masks, layout.binary_masks)
 

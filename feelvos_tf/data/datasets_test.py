@@ -75,7 +75,7 @@ def test_sequences_without_masks_are_listed_on_request(tmp_path):
     [
         ({"dataset": "davis_2018"}, "dataset: expected some of davis_2016, .* found 'davis_2018'"),
         ({"split": "train"}, "train.txt does not exist .splits found next to it: val"),
-        ({"resolution": "240p"}, "240p: expected a folder of davis_2017, found no such"),
+        ({"resolution": "240p"}, "240p: expected the folder of davis_2017's frames, found no such"),
         (
             {"sequences": ["a", "zebra"]},
             "sequences of the split 'val': expected some of a, found 'zebra'",

@@ -238,6 +238,7 @@ def verify(
     Raises:
       InputError: a shard is missing, cannot be read, or differs from what was written.
     """
+    whole_files.check_is_file(output_dir / INFO, "a file written by tools/build_tfrecords.py")
     splits = read_info(output_dir)
     datasets.check_names(f"splits in {output_dir / INFO}", [split], list(splits))
     shards = splits[split]["shards"]
@@ -275,8 +276,8 @@ def _refuse_other_videos(output_dir: Path, split: str, sequences: Sequence[Video
         raise InputError(
             f"{output_dir}: expected records of the {cli.count(len(chosen), 'videos')} of "
             f"{cli.count(frames, 'frames')} chosen, found {cli.count(len(found), 'videos')} of "
-            f"{info['frames']}{', which differ in ' + others[0] if others else ''}; "
-            f"{_ways_out(split)}"
+            f"{cli.count(info['frames'], 'frames')}"
+            f"{f' (only one of them has {others[0]!r})' if others else ''}; {_ways_out(split)}"
         )
 
 

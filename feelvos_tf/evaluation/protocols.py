@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
@@ -194,9 +195,10 @@ def folder_ground_truths(
     Raises:
       InputError: the tree or a sequence is missing, or a sequence holds no object.
     """
+    whole_files.check_is_folder(folder, "a folder of ground truth")
     by_folder = datasets.files_by_folder(pathlib.Path(folder), (".png",))
     if not by_folder:
-        raise InputError(f"ground truth folder {folder} does not exist or holds no mask PNG")
+        raise InputError(f"{folder}: expected ground truth, found no mask PNG")
     found = {path.as_posix(): tuple(files) for path, files in by_folder.items()}
     names = list(found) if sequences is None else list(sequences)
     datasets.check_names(f"sequences of {folder}", names, list(found))

@@ -128,7 +128,7 @@ def test_masks_and_lists_are_enough(tmp_path, year):
     assert (found.masks, found.objects) == (expected.masks, expected.objects)
     assert found.images == (None,) * 6
     shutil.rmtree(root / "Annotations")
-    with pytest.raises(InputError, match=f"480p: expected a folder of davis_{year}"):
+    with pytest.raises(InputError, match=f"480p: expected the folder of davis_{year}'s frames"):
         protocols.dataset_ground_truths(root, f"davis_{year}")
 
 

@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import tqdm
 
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.evaluation import region_and_contour
 from feelvos_tf.evaluation.protocols import SequenceGroundTruth
@@ -98,12 +99,10 @@ def score_folder(
       InputError: a prediction is missing, unreadable, has another size or unknown ids.
     """
     folder = pathlib.Path(predictions)
-    entries = folder.iterdir() if folder.is_dir() else ()
-    if not any(path.is_dir() or path.suffix.lower() == ".png" for path in entries):
-        raise InputError(
-            f"predictions folder {folder} does not exist or is empty: expected one folder of mask "
-            "PNGs per sequence"
-        )
+    what = "a folder of mask PNGs per sequence"
+    whole_files.check_is_folder(folder, what)
+    if not any(path.is_dir() or path.suffix.lower() == ".png" for path in folder.iterdir()):
+        raise InputError(f"{folder}: expected {what}, found none")
     ground_truths, missing = _keep_present(ground_truths, folder)
     if missing and not allow_missing:
         more = f" (and in {len(missing) - 1} more sequences)" if len(missing) > 1 else ""

@@ -252,7 +252,9 @@ def open_frames(
         raise InputError(f"{where} ({', '.join(pictures.IMAGE_SUFFIXES)}), found none")
     for name, count in collections.Counter(entry.stem for entry in paths).items():
         if count > 1:
-            raise InputError(f"{source}: expected one picture per name, found {count} of {name}")
+            raise InputError(
+                f"{source}: expected one picture per name, found {count} called {name}"
+            )
     return ImageFrames(pictures.in_natural_order(paths), frames_per_second)
 
 

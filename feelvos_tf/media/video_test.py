@@ -157,7 +157,7 @@ def test_unusable_sources_give_one_line_errors(tmp_path):
         "missing.mp4": "expected a video, found no such file",
         "text.mp4": "expected a video .Invalid data found",
         "empty": "expected pictures in this folder .*, found none",
-        "twice": "expected one picture per name, found 2 of 0",
+        "twice": "expected one picture per name, found 2 called 0",
     }.items():
         with pytest.raises(InputError, match=f"{name}.*{sentence}"):
             video.open_frames(tmp_path / name)
