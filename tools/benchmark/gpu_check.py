@@ -31,23 +31,20 @@ from collections.abc import Callable, Iterator
 
 import measure
 import numpy as np
-from absl import flags
 
 from feelvos_tf.core import atomic_files, cli
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TESTDATA = _ROOT / "testdata"
 _FLAGS = cli.flag_values(__name__)
-_define_string = functools.partial(flags.DEFINE_string, flag_values=_FLAGS)
-_OUTPUT_DIR = _define_string("output_dir", "gpu_check", "Folder for the table and JSON.")
-_SECONDS = flags.DEFINE_integer(
-    "seconds", 480, "Total time limit.", lower_bound=1, flag_values=_FLAGS
-)
-_SHORT = flags.DEFINE_bool("short", False, "Do less of each part.", flag_values=_FLAGS)
-_ONLY = flags.DEFINE_list("only", [], "Names of the parts to run.", flag_values=_FLAGS)
-_PART = _define_string("part", None, "Run one part (used internally).")
-_FOLDER = _define_string("folder", "", "Folder of a model (used internally).")
+_DEFINE = cli.FlagGroup(_FLAGS)
+_OUTPUT_DIR = _DEFINE.string("output_dir", "Folder for the table and JSON.", "gpu_check")
+_SECONDS = _DEFINE.integer("seconds", "Total time limit.", 480, lower_bound=1)
+_SHORT = _DEFINE.boolean("short", "Do less of each part.", False)
+_ONLY = _DEFINE.comma_list("only", "Names of the parts to run.", [])
+_PART = _DEFINE.string("part", "Run one part (used internally).")
+_FOLDER = _DEFINE.string("folder", "Folder of a model (used internally).", "")
 
 _LEAST_SECONDS = 5
 # Measurements that may be cut short to leave time for the other parts: building the graph of a
@@ -101,8 +98,7 @@ def main(argv: list[str]) -> None:
             print(json.dumps(dataclasses.asdict(row)), flush=True)
         return
     names = _ONLY.value or _OF_GPU
-    if set(names) - set(_OF_GPU):
-        raise InputError(f"--only: expected some of {', '.join(_OF_GPU)}, found {','.join(names)}")
+    datasets.check_names("--only", names, _OF_GPU)
     rows = run_all(names)
     print(table(rows))
     if any(row.passed is False for row in rows):
@@ -185,9 +181,8 @@ def _write(rows: list[Row]) -> None:
     folder = pathlib.Path(_OUTPUT_DIR.value)
     found = {"environment": measure.environment(), "short": _SHORT.value}
     found["rows"] = [{**dataclasses.asdict(row), "passed": row.passed} for row in rows]
-    for name, text in (("json", json.dumps(found, indent=2) + "\n"), ("md", table(rows))):
-        with atomic_files.replacing(folder / f"gpu_check.{name}") as path:
-            path.write_text(text)
+    atomic_files.write_text(folder / "gpu_check.json", json.dumps(found, indent=2) + "\n")
+    atomic_files.write_text(folder / "gpu_check.md", table(rows))
 
 
 def table(rows: list[Row]) -> str:
@@ -346,15 +341,16 @@ def _timed(what: str, function: Callable[[], object]) -> Iterator[Row]:
     """Yields median seconds and peak memory of a call, or that it ran out of memory."""
     import tensorflow as tf
 
-    has_gpu = _place() == "gpu"
+    from feelvos_tf.training.dry_run import MemoryWatch
+
+    memory = MemoryWatch()
 
     def run() -> None:
         tf.nest.flatten(function())[0].numpy()  # Waits for the result.
 
     try:
         run()  # Builds graphs, chooses kernels.
-        if has_gpu:
-            tf.config.experimental.reset_memory_stats("GPU:0")
+        memory.reset()
         times = []
         for _ in range(1 if _SHORT.value else 10):
             begin = time.perf_counter()
@@ -364,9 +360,7 @@ def _timed(what: str, function: Callable[[], object]) -> Iterator[Row]:
         yield Row(what, "out of memory")
         return
     yield Row(what, statistics.median(times), "s")
-    of_gpu = tf.config.experimental.get_memory_info
-    peak = of_gpu("GPU:0")["peak"] / 2**20 if has_gpu else measure.peak_mb()
-    yield Row(f"{what}: peak", peak, "MB")
+    yield Row(f"{what}: peak", memory.peak() / 2**20, "MB")
 
 
 def training(policy: str) -> Iterator[Row]:
@@ -433,7 +427,7 @@ def xla() -> Iterator[Row]:
 
 def mirrored() -> Iterator[Row]:
     """Yields the losses of a short training run with MirroredStrategy and on one device."""
-    from feelvos_tf.data import datasets, record_shards
+    from feelvos_tf.data import record_shards
 
     losses = {}
     with tempfile.TemporaryDirectory() as folder:
