@@ -49,9 +49,8 @@ _TIMEOUT = _DEFINE.floating(
 _STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Scores the checkpoints of the run that the flags name."""
-    del argv
     if _MODEL_DIR.value is None or not os.path.isdir(_MODEL_DIR.value):
         raise InputError(
             f"--model_dir: expected the folder of a training run, found {_MODEL_DIR.value}"

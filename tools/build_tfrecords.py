@@ -54,9 +54,8 @@ _VERIFY = _DEFINE.boolean(
 )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Writes the records of the selected sequences, or verifies them."""
-    del argv
     chosen = _DATASET.choice()
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     if _VERIFY.value:
