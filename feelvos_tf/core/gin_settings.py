@@ -138,6 +138,11 @@ def bound() -> dict[str, str]:
     return _values(gin.config_str(max_line_length=_ONE_LINE))
 
 
+def used() -> dict[str, str]:
+    """Returns the settings used so far, including defaults, like `bound`."""
+    return _values(gin.operative_config_str(max_line_length=_ONE_LINE))
+
+
 def _values(config: str) -> dict[str, str]:
     """Returns the settings in gin's text, name -> value without line breaks."""
     return {name: " ".join(value.split()[1:]) for name, value in _STATEMENT.findall(config)}
