@@ -188,15 +188,13 @@ class Checkpoints:
         """
         if prefix.endswith(".npz"):
             packed_weights.load(self._model, prefix)
-            return list(self._named_variables)
-        whole_files.check_is_file(f"{prefix}.index", "the file named by InitialWeights.checkpoint")
-        if _OBJECT_GRAPH in read_shapes(prefix):
+        elif _OBJECT_GRAPH in read_shapes(prefix):
             load_weights(self._model, prefix)
-            return list(self._named_variables)
-        restored = release_checkpoint.initialize_from_deeplab(
-            self._model, prefix, initialize_last_layer=last_layers
-        )
-        return restored.matched
+        else:
+            return release_checkpoint.initialize_from_deeplab(
+                self._model, prefix, initialize_last_layer=last_layers
+            ).matched
+        return list(self._named_variables)
 
 
 def _remove_unfinished(folder: pathlib.Path) -> None:

@@ -90,9 +90,8 @@ class Row:
         return enough and (self.at_most is None or self.value <= self.at_most)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs all parts in processes of their own, or a single one in this process."""
-    del argv
     if _PART.value is not None:
         for row in PARTS[_PART.value]():
             print(json.dumps(dataclasses.asdict(row)), flush=True)
@@ -313,11 +312,10 @@ def _place() -> str:
 def _masks(model) -> np.ndarray:
     """Returns the ids of three drawn frames, uint8 [3, height, width]."""
     from feelvos_tf.inference.video_predictor import VideoPredictor
-    from feelvos_tf.media import masks, pictures
+    from feelvos_tf.media import masks, video
 
-    frames = sorted((_TESTDATA / "JPEGImages/480p/koi-pond").iterdir())[:4]
+    images = list(video.open_frames(_TESTDATA / "JPEGImages/480p/koi-pond"))[:4]
     first = masks.read_annotation(_TESTDATA / "Annotations/480p/koi-pond/00000.png")
-    images = [pictures.read_image(path) for path in frames]
     return VideoPredictor(model).segment_clip(images, first)[1:]
 
 
