@@ -378,8 +378,7 @@ class SeparableConv(tf.keras.layers.Layer):
         kernel_size: int,
         atrous_rate: int = 1,
         norm: Callable[[], BatchNorm | None] = lambda: None,
-        depthwise_initializer: tf.keras.initializers.Initializer | None = None,
-        pointwise_initializer: tf.keras.initializers.Initializer | None = None,
+        initializer: tf.keras.initializers.Initializer | None = None,
     ):
         super().__init__(name=layer_name(scope))
         self.scope, self.filters = scope, filters
@@ -389,14 +388,14 @@ class SeparableConv(tf.keras.layers.Layer):
             atrous_rate=atrous_rate,
             norm=norm(),
             activation=tf.nn.relu,
-            initializer=depthwise_initializer or truncated_normal(_SEPARABLE_DEPTHWISE_STDDEV),
+            initializer=initializer or truncated_normal(_SEPARABLE_DEPTHWISE_STDDEV),
         )
         self.pointwise = Convolution(
             f"{scope}_pointwise",
             filters,
             norm=norm(),
             activation=tf.nn.relu,
-            initializer=pointwise_initializer or truncated_normal(_SEPARABLE_POINTWISE_STDDEV),
+            initializer=initializer or truncated_normal(_SEPARABLE_POINTWISE_STDDEV),
         )
 
     def build(self, input_shape: tf.TensorShape) -> None:

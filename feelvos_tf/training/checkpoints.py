@@ -112,7 +112,7 @@ class Checkpoints:
         if self._workers.is_chief or step < 0:
             return path
         path = os.path.join(self._model_dir, f"{_NAME}-{step}")
-        what = "the checkpoint that the chief resumes from (--model_dir is for all workers)"
+        what = "the checkpoint that the chief resumes from, in a folder that all workers share"
         whole_files.check_is_file(f"{path}.index", what)
         self._restore_state(path)
         return path

@@ -117,9 +117,7 @@ class Workers:
         cluster = resolver.cluster_spec().as_dict() if resolver and resolver.task_type else {}
         tasks = [(job, i) for job in _WORKERS for i in range(len(cluster.get(job, ())))]
         self.count = max(len(tasks), 1)
-        self.index = 0
-        if self.count > 1:
-            self.index = tasks.index((resolver.task_type, resolver.task_id))
+        self.index = tasks.index((resolver.task_type, resolver.task_id)) if tasks else 0
         self.is_chief = self.index == 0
 
     def from_chief(self, number: int) -> int:

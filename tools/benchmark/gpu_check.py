@@ -364,10 +364,8 @@ def _timed(what: str, function: Callable[[], object]) -> Iterator[Row]:
 def training(policy: str) -> Iterator[Row]:
     """Yields seconds and peak memory of a training step, by number of clips."""
     import tensorflow as tf
-    from frame import Sizes, image_and_mask
+    from frame import BACKBONES, Sizes, image_and_mask
 
-    from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
-    from feelvos_tf.models.backbones.xception import Xception
     from feelvos_tf.models.feelvos import Feelvos
     from feelvos_tf.models.release_checkpoint import release_names
     from feelvos_tf.training import mixed_precision
@@ -376,7 +374,8 @@ def training(policy: str) -> Iterator[Row]:
 
     side, counts = (65, (1,)) if _SHORT.value else (465, (1, 6, 3, 2, 4, 5))
     with mixed_precision.layers(policy):
-        model = Feelvos(MobileNetV2() if _SHORT.value else Xception(65, output_stride=16))
+        variant = "mobilenet_v2" if _SHORT.value else "xception_65"
+        model = Feelvos(BACKBONES[variant](output_stride=16))
         model.create_variables()
     learned = {name: v for name, v in release_names(model).items() if v.trainable}
     scale = mixed_precision.LossScale() if policy == "mixed_float16" else None
