@@ -60,9 +60,8 @@ _MAX_VISITORS = _DEFINE.integer(
 )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Serves the page until it is interrupted."""
-    del argv
     missing = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
     if missing:
         raise InputError(f"the page needs {missing[0]}: pip install 'feelvos_tf[demo]'")

@@ -50,9 +50,8 @@ _TIMEOUT = _DEFINE.floating(
 _STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Scores the checkpoints of the run that the flags name."""
-    del argv
     whole_files.check_is_folder(_MODEL_DIR.value, "the folder of a training run")
     import tensorflow as tf
 

@@ -123,9 +123,8 @@ def _save(predictor: Predictor, folder: pathlib.Path) -> None:
     (assets / "settings.gin").write_text(gin.operative_config_str())
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Exports the checkpoint that the flags name."""
-    del argv
     if (_MODEL_DIR.value is None) != _BUNDLED.value:
         raise InputError("--model_dir: expected a folder, or --bundled instead")
     _check_used("--model_dir", not _BUNDLED.value, "checkpoint", "gin_file")

@@ -246,7 +246,7 @@ def test_the_exported_model_is_the_evaluated_one(tmp_path, monkeypatch, eagerly)
     flags = ["export", f"--model_dir={tmp_path}", f"--export_dir={tmp_path / 'new'}"]
     export_module._FLAGS(flags)
     try:
-        export_module.main(flags[:1])
+        export_module.main()
     finally:
         gin.clear_config()
     (predictor,) = seen

@@ -67,9 +67,8 @@ _DISTANCE_MAPS = _DEFINE.string(
 )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Propagates masks through the videos that the flags select."""
-    del argv
     if _COMMAND_LINE.write_first_frame():
         return
     choice, load = _chosen_model()

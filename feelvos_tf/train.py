@@ -44,9 +44,8 @@ _DRY_RUN = _DEFINE.boolean(
 _EXIT_STOPPED = 128
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Trains with the settings of the flags."""
-    del argv
     if not _GIN_FILE.value and not _GIN_PARAM.value:
         raise InputError("--gin_file: expected at least one, e.g. gin_configs/quickstart.gin")
     files = [gin_settings.find(name) for name in _GIN_FILE.value]  # Before slow imports.

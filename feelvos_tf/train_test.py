@@ -95,7 +95,7 @@ def test_bad_settings_end_in_one_sentence_and_leave_no_folder(
         ]
     )
     with pytest.raises(InputError) as caught:
-        train.main(["train"])
+        train.main()
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not model_dir.exists()
@@ -106,7 +106,7 @@ def test_the_exit_code_shows_which_signal_stopped_training(monkeypatch, capsys):
     train._FLAGS.unparse_flags()
     train._FLAGS(["train", "--model_dir=run", "--gin_file=gin_configs/quickstart.gin"])
     with pytest.raises(SystemExit) as caught:
-        train.main(["train"])
+        train.main()
     assert caught.value.code == 143
     assert "stopped by SIGTERM; the same command resumes" in capsys.readouterr().err
 

@@ -19,9 +19,11 @@ folders expected below --dataset_root, feelvos_tf/data/tfrecords.py the fields o
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Callable, Iterable
+
+from tqdm import tqdm
 
 from feelvos_tf.core import cli
 from feelvos_tf.data import dataset_flags, datasets, own_folders
@@ -52,9 +54,8 @@ _VERIFY = _DEFINE.boolean(
 )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Writes the records of the selected sequences, or verifies them."""
-    del argv
     chosen = _DATASET.choice()
     output_dir = pathlib.Path(_OUTPUT_DIR.value)
     if _VERIFY.value:
@@ -68,8 +69,9 @@ def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
 
     sequences = _videos(chosen)
     kind = "stills" if chosen.dataset == _STILLS else "videos"
+    progress = functools.partial(tqdm, desc=kind, unit=kind[:-1])
     shards = record_shards.write_shards(
-        sequences, output_dir, chosen.split, _NUM_SHARDS.value, _bar(kind), _WORKERS.value
+        sequences, output_dir, chosen.split, _NUM_SHARDS.value, progress, _WORKERS.value
     )
     source = {"dataset": chosen.dataset, "split": chosen.split}
     if chosen.dataset.startswith("davis"):
@@ -86,19 +88,13 @@ def _build(output_dir: pathlib.Path, chosen: dataset_flags.Choice) -> None:
 def _verify(output_dir: pathlib.Path, split: str) -> None:
     from feelvos_tf.data import record_shards
 
-    info = record_shards.verify(output_dir, split, _bar("files"))
+    progress = functools.partial(tqdm, desc="files", unit="file")
+    info = record_shards.verify(output_dir, split, progress)
     counts = ", ".join(
         cli.count(info[things], things) for things in ("videos", "frames", "objects")
     )
     files = cli.count(len(info["shards"]), "files")
     print(f"{counts} in {files}: all complete, as written")
-
-
-def _bar(kind: str) -> Callable[[Iterable], Iterable]:
-    """Returns a function that shows the progress of a loop on stderr."""
-    from tqdm import tqdm
-
-    return lambda items: tqdm(items, desc=kind, unit=kind[:-1])
 
 
 def _videos(chosen: dataset_flags.Choice) -> list[VideoFiles]:

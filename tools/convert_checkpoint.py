@@ -167,9 +167,8 @@ def export_converted(model_dir: str, export_dir: str) -> None:
     print(f"SavedModel: {export_dir}")
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Converts the checkpoint given by the flags."""
-    del argv
     model_dir, export_dir = _MODEL_DIR.value, _EXPORT_DIR.value
     if not _GIN_FILE.value:
         raise InputError("--gin_file: expected the settings of the model, found nothing")

@@ -43,9 +43,8 @@ _THRESHOLD = 127
 _QUALITY = 95
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Converts the data set; the output folder appears when it is complete."""
-    del argv
     source, output = pathlib.Path(_MASKS.value), pathlib.Path(_OUTPUT_DIR.value)
     shots = sorted(source.glob(_LABELS))
     if not shots:

@@ -48,9 +48,8 @@ _COUNT_FIRST_FRAME = _DEFINE.boolean(
 )
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Scores the predictions given by the flags."""
-    del argv
     chosen = _DATASET.choice()
     measure_f = _GROUND_TRUTH.value is not None or protocols.measures_f(chosen.dataset)
     folders = [_PREDICTIONS.value] + ([_COMPARE.value] if _COMPARE.value else [])

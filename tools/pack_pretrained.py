@@ -63,11 +63,9 @@ inference_size = {inference_size}
 window = {window}
 
 """
-_MACRO = re.compile(r"^(\w+) = (.*)$", re.MULTILINE)
-_EVALUATION = re.compile(r"^evaluation/(\w+\.\w+) = (.*)$", re.MULTILINE)
+_SCOPE = "evaluation/"
 _SEQUENCES = 20
 _NOT_SCORED = "These weights have not been scored yet."
-_NEVER_BROKEN = 10**6
 
 
 def pack(
@@ -118,12 +116,13 @@ def settings_of_evaluation() -> str:
 
     Each is on one line, without a scope, with macros replaced by their values.
     """
-    import gin
-
-    text = gin.operative_config_str(max_line_length=_NEVER_BROKEN)
-    macros = {f"%{name}": value for name, value in _MACRO.findall(text)}
-    settings = _EVALUATION.findall(text)
-    return "".join(f"{name} = {macros.get(value, value)}\n" for name, value in settings)
+    used = gin_settings.used()
+    macros = {f"%{name}": value for name, value in used.items()}
+    return "".join(
+        f"{name.removeprefix(_SCOPE)} = {macros.get(value, value)}\n"
+        for name, value in used.items()
+        if name.startswith(_SCOPE)
+    )
 
 
 def scores_table(path: str) -> str:
@@ -186,9 +185,8 @@ def _around(card: pathlib.Path, section: str) -> tuple[str, str]:
     return found.groups()
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Packs a run, or writes scores into the card."""
-    del argv
     if (_MODEL_DIR.value is None) == (_SCORES.value is None):
         raise InputError("expected either --model_dir (a run to pack) or --scores (for the card)")
     folder = pathlib.Path(_OUTPUT_DIR.value)

@@ -43,9 +43,8 @@ _LEAST_PIXELS = 100
 _EXTENTS, _DISTANCES = (0.2, 0.4), (0.35, 0.6)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Writes the data set; its folder appears when it is complete."""
-    del argv
     videos = _DATASET.choice().list_sequences()
     with atomic_files.new_folder(_OUTPUT_DIR.value) as folder:
         _write(folder, videos)

@@ -100,9 +100,8 @@ class FirstMask(OpticalFlow):
 BASELINES = {"first_mask": FirstMask, "optical_flow": OpticalFlow}
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Propagates masks through the selected videos."""
-    del argv
     if not _COMMAND_LINE.write_first_frame():
         _COMMAND_LINE.run(BASELINES[_BASELINE.value], {"baseline": _BASELINE.value})
 

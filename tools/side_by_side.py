@@ -23,12 +23,10 @@ _VIDEO = _DEFINE.string("video", "The video, or a folder of images.", required=T
 _LEFT = _DEFINE.string("left", "Folder of masks shown on the left.", required=True)
 _RIGHT = _DEFINE.string("right", "Folder of masks shown on the right.", required=True)
 _OUTPUT = _DEFINE.string("output", "The .mp4 to write.", required=True)
-_GAP = 6
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Writes the comparison video."""
-    del argv
     frames = video.open_frames(_VIDEO.value)
     folders = [pathlib.Path(folder) for folder in (_LEFT.value, _RIGHT.value)]
     video_writing.check_video_path(_OUTPUT.value)
@@ -44,7 +42,7 @@ def main(argv: list[str]) -> None:
 
 
 def beside(image: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Returns the image with each mask, side by side, with a white line in between.
+    """Returns the image with each mask, side by side.
 
     Args:
       image: uint8 [height, width, 3] RGB.
@@ -54,8 +52,7 @@ def beside(image: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray
     size = left.shape[::-1]
     image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     right = cv2.resize(right, size, interpolation=cv2.INTER_NEAREST)
-    line = np.full((left.shape[0], _GAP, 3), 255, np.uint8)
-    return np.hstack([overlay.overlay(image, left), line, overlay.overlay(image, right)])
+    return overlay.contact_sheet([overlay.overlay(image, ids) for ids in (left, right)], columns=2)
 
 
 if __name__ == "__main__":

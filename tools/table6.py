@@ -101,9 +101,8 @@ LINES = {
 }
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Trains and scores missing lines and seeds, updating table and plot after each."""
-    del argv
     datasets.check_names("--lines", _LINES.value, list(LINES))
     if not _LINES.value or not _SEEDS.value:
         raise InputError("--lines and --seeds: expected at least one each, found none")

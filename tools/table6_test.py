@@ -95,7 +95,7 @@ def test_every_line_and_seed_is_trained_once(table6, tmp_path, calls, capsys):
     for seeds, trainings in (("1", 2), ("1,2", 2)):
         calls.clear()
         command_line(table6, [*arguments, f"--seeds={seeds}"])
-        table6.main(["table6"])
+        table6.main()
         assert len(calls) == 2 * trainings
     (program, train), (_, evaluate) = calls[-2:]
     assert program == "train"
@@ -116,7 +116,7 @@ def test_every_line_and_seed_is_trained_once(table6, tmp_path, calls, capsys):
         assert picture.size[0] > 500
     other = [f"--output_dir={tmp_path / 'other'}", "--lines=2,3", "--evaluation_gin_file="]
     command_line(table6, [*arguments, *other])
-    table6.main(["table6"])
+    table6.main()
     evaluations = [arguments for program, arguments in calls[-4:] if program == "evaluate"]
     assert not any(argument.startswith("--gin_file") for argument in evaluations[0])
     feedback = "--gin_param=Predictor.feedback = 'probabilities'"
@@ -130,7 +130,7 @@ def test_results_of_another_experiment_are_refused_with_the_setting_that_differs
     recipe.write_text("LearningRate.base = 0.5\n")
     arguments = five_steps(folder)
     command_line(table6, arguments)
-    table6.main(["table6"])
+    table6.main()
     calls.clear()
     before = (folder / "scores.csv").read_bytes()
     for other, difference in (
@@ -146,12 +146,12 @@ def test_results_of_another_experiment_are_refused_with_the_setting_that_differs
         command_line(table6, [*arguments, other, "--seeds=2"])
         sentence = f"settings.json: expected results of {difference}.*; use another --output_dir"
         with pytest.raises(InputError, match=sentence):
-            table6.main(["table6"])
+            table6.main()
     assert not calls and (folder / "scores.csv").read_bytes() == before
     (folder / "settings.json").unlink()
     command_line(table6, arguments)
     with pytest.raises(InputError, match="settings.json: expected the settings of the results"):
-        table6.main(["table6"])
+        table6.main()
 
 
 def test_a_command_that_never_trained_may_be_corrected(table6, tmp_path, calls, monkeypatch):
@@ -161,25 +161,25 @@ def test_a_command_that_never_trained_may_be_corrected(table6, tmp_path, calls, 
     with monkeypatch.context() as patch, pytest.raises(InputError, match="no training records"):
         patch.setattr(table6, "_run", fail)
         command_line(table6, five_steps(tmp_path))
-        table6.main(["table6"])
+        table6.main()
     command_line(table6, [*five_steps(tmp_path), "--steps=6"])
-    table6.main(["table6"])
+    table6.main()
     assert len(calls) == 4
     (tmp_path / "scores.csv").unlink()
     (tmp_path / "runs/line1_seed1").mkdir(parents=True)
     (tmp_path / "runs/line1_seed1/ckpt-3.index").write_text("")
     command_line(table6, five_steps(tmp_path))
     with pytest.raises(InputError, match="--steps = 5, found 6"):
-        table6.main(["table6"])
+        table6.main()
 
 
 def test_a_deleted_table_is_written_again(table6, tmp_path, calls, capsys):
     command_line(table6, five_steps(tmp_path))
-    table6.main(["table6"])
+    table6.main()
     printed = capsys.readouterr().out
     for name in ("table6.md", "table6.png"):
         (tmp_path / name).unlink()
-    table6.main(["table6"])
+    table6.main()
     assert len(calls) == 4
     assert (tmp_path / "table6.md").read_text() in printed
     assert (tmp_path / "table6.png").exists()
@@ -191,7 +191,7 @@ def test_scoring_another_network_is_refused_before_the_first_training(table6, tm
     for recipe in (small, [f"--gin_file={MODEL}", "--gin_param=atrous_rates = ()"]):
         command_line(table6, [f"--output_dir={tmp_path}", *recipe])
         with pytest.raises(InputError, match="of 0 dilated branches, as it is .* found .* for 3"):
-            table6.main(["table6"])
+            table6.main()
 
 
 def command_line(table6, arguments):

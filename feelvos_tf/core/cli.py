@@ -6,7 +6,7 @@ A program looks like this. Slow imports, above all TensorFlow, belong inside `ma
     _FLAGS = cli.flag_values(__name__)
     _NAME = cli.FlagGroup(_FLAGS).string("name", "What it is.")
 
-    def main(argv):
+    def main():
         import tensorflow as tf
         ...
 
@@ -61,8 +61,8 @@ def flag_values(module: str) -> flags.FlagValues:
     return flags.FLAGS if module == "__main__" else flags.FlagValues()
 
 
-def run(main: Callable[[list[str]], None]) -> None:
-    """Runs `main(argv)` with absl flags; bad input becomes one line on stderr and exit code 1.
+def run(main: Callable[[], None]) -> None:
+    """Runs `main()` with absl flags; bad input becomes one line on stderr and exit code 1.
 
     Positional arguments are refused: every option is a named flag, and a forgotten `--` would
     otherwise be silently ignored.
@@ -97,7 +97,7 @@ def _in_english(error: flags.Error) -> str:
     return f"expected {', '.join(others)}{' and ' if others else ''}{last}"
 
 
-def call_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
+def call_main(main: Callable[[], None], argv: list[str]) -> None:
     """Calls `main`; errors caused by the user or the machine end the process with one sentence.
 
     Args:
@@ -110,7 +110,7 @@ def call_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
     try:
         if len(argv) > 1:
             raise InputError(f"unexpected argument {argv[1]!r}: options are given as --name=value")
-        main(argv)
+        main()
     except KeyboardInterrupt:
         _fail("interrupted", EXIT_INTERRUPTED)
     except Exception as error:
@@ -264,15 +264,15 @@ class FlagGroup:
 
 def _show_own_flags_in_help(values: flags.FlagValues) -> None:
     """Makes --help show the flags that our modules define for the program, in their groups."""
-    own = [
+    own = {
         flag.name
         for module, defined in values.flags_by_module_dict().items()
         if module.startswith("feelvos_tf.") or module == sys.argv[0]
         for flag in defined
-    ]
+    }
     groups = values.__dict__.get(_GROUPS, {})
     grouped = {name for names in groups.values() for name in names}
-    others = sorted(name for name in dict.fromkeys(own) if name not in grouped)
+    others = sorted(own - grouped)
     groups = {**groups, ("More" if groups else "Flags"): others}
 
     def text() -> str:

@@ -23,7 +23,7 @@ class ResourceExhaustedError(Exception):
     __module__ = "tensorflow.python.framework.errors_impl"
 
 
-def main(argv):
+def main():
     logging.info("a library's note")
     if _WHAT.value == "input":
         raise InputError("a.png: expected a mask, found a cat")

@@ -17,7 +17,7 @@ import gin
 from absl import flags
 from gin import config_parser
 
-from feelvos_tf.core import atomic_files, cli, settings
+from feelvos_tf.core import atomic_files, cli, settings, whole_files
 from feelvos_tf.core.errors import InputError
 
 _Text = tuple[str, str]  # The file or flag that gin statements come from, and the statements.
@@ -100,11 +100,7 @@ def operative_config_of(model_dir: str | os.PathLike[str]) -> pathlib.Path:
       InputError: there is none.
     """
     path = pathlib.Path(model_dir) / OPERATIVE_CONFIG
-    if not path.is_file():
-        raise InputError(
-            f"{path}: expected the settings of a training run, found no such file; "
-            "is this the folder that training wrote to?"
-        )
+    whole_files.check_is_file(path, "the settings of a training run, in the folder it wrote to")
     return path
 
 
@@ -122,8 +118,7 @@ def save_operative(model_dir: str | os.PathLike[str]) -> None:
     bound = _STATEMENT.findall(gin.config_str(max_line_length=100))
     unused = [f"{name}{value}" for name, value in bound if name not in names]
     lines = [used, "# Bound, but not used by this program:", *unused, ""]
-    with atomic_files.replacing(pathlib.Path(model_dir) / OPERATIVE_CONFIG) as temporary:
-        temporary.write_text("\n".join(lines))
+    atomic_files.write_text(pathlib.Path(model_dir) / OPERATIVE_CONFIG, "\n".join(lines))
 
 
 def changed_since(model_dir: str | os.PathLike[str]) -> list[str]:
@@ -143,6 +138,11 @@ def bound() -> dict[str, str]:
     return _values(gin.config_str(max_line_length=_ONE_LINE))
 
 
+def used() -> dict[str, str]:
+    """Returns the settings used so far, including defaults, like `bound`."""
+    return _values(gin.operative_config_str(max_line_length=_ONE_LINE))
+
+
 def _values(config: str) -> dict[str, str]:
     """Returns the settings in gin's text, name -> value without line breaks."""
     return {name: " ".join(value.split()[1:]) for name, value in _STATEMENT.findall(config)}
@@ -154,15 +154,6 @@ def evaluation_scope() -> contextlib.AbstractContextManager:
     Settings for these alone are bound as `evaluation/Feelvos.atrous_rates = (12, 24, 36)`.
     """
     return gin.config_scope(_EVALUATION)
-
-
-def is_bound(name: str) -> bool:
-    """Returns whether `name`, e.g. "Trainer.num_steps", is bound."""
-    try:
-        gin.query_parameter(name)
-    except ValueError:
-        return False
-    return True
 
 
 @contextlib.contextmanager

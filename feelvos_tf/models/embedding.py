@@ -36,13 +36,8 @@ class Embedding(SeparableConv):
     """
 
     def __init__(self, dimension: int):
-        super().__init__(
-            "embedding/split_separable_conv2d",
-            dimension,
-            3,
-            depthwise_initializer=NoisyIdentity(),
-            pointwise_initializer=NoisyIdentity(),
-        )
+        scope = "embedding/split_separable_conv2d"
+        super().__init__(scope, dimension, 3, initializer=NoisyIdentity())
 
 
 def linear_embedding(dimension: int) -> Convolution:

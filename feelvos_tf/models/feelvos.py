@@ -78,7 +78,7 @@ class ClipOutput(NamedTuple):
 class Feelvos(tf.keras.Model):
     """FEELVOS (paper section 3, figures 1 and 3).
 
-    As a Keras model, `model(images)` runs the part that processes single frames: see `call`.
+    As a Keras model, `model(images)` runs the part that processes single frames: see `extract`.
     Matching and head also need two other frames and their masks: see `segment`.
 
     Args:
@@ -191,8 +191,17 @@ class Feelvos(tf.keras.Model):
             self.head.build(maps(FILTERS))
         self.built = True
 
-    def call(self, images: tf.Tensor, training: bool = False) -> Features:
-        """Returns decoder features and embeddings of `images`; the same as `extract`.
+    def fuse_batch_norm(self) -> None:
+        """Fuses every batch norm into the convolution before it, irreversibly; for inference."""
+        for layer in convolutions_of(self):
+            layer.fuse_batch_norm()
+
+    def extract(
+        self, images: tf.Tensor, training: bool = False, seeds: tf.Tensor | None = None
+    ) -> Features:
+        """Returns the features of `images`, float32 even in mixed precision.
+
+        Matching compares distances that differ little.
 
         Example:
           model = Feelvos(MobileNetV2())
@@ -202,26 +211,15 @@ class Feelvos(tf.keras.Model):
         Args:
           images: `[n, height, width, 3]`, RGB 0..255, any size.
           training: whether dropout is active and gradients are needed.
-        """
-        return self.extract(images, training)
-
-    def fuse_batch_norm(self) -> None:
-        """Fuses every batch norm into the convolution before it, irreversibly; for inference."""
-        for layer in convolutions_of(self):
-            layer.fuse_batch_norm()
-
-    def extract(
-        self, images: tf.Tensor, training: bool = False, seeds: tf.Tensor | None = None
-    ) -> Features:
-        """Returns the features of `images` `[n, height, width, 3]`, RGB 0..255, any size.
-
-        They are float32 even in mixed precision: matching compares distances that differ little.
+          seeds: see `backbone_to_decoder`.
         """
         features = self.backbone_to_decoder(
             images, training, training and self.fine_tune_batch_norm, seeds
         )
         embeddings = self.embedding(features)
         return Features(tf.cast(features, tf.float32), tf.cast(embeddings, tf.float32))
+
+    call = extract  # Which Keras runs as `model(images)`.
 
     def backbone_to_decoder(
         self,

@@ -289,7 +289,7 @@ class ConvNormActivation(tf.keras.layers.Layer):
         if space_to_batch is not None:
             x, atrous_rate = space_to_batch.blank(x), 1
         x, padding = self._pad(x)
-        convolve = functools.partial(self.convolve, x, padding=padding, atrous_rate=atrous_rate)
+        convolve = functools.partial(self.convolve, x, atrous_rate=atrous_rate, padding=padding)
         if self.norm is None:
             y = bias_add(convolve(self.kernel), self.bias)
         elif batch_statistics and not self.norm.is_frozen:
@@ -331,12 +331,10 @@ class Convolution(ConvNormActivation):
         return self.kernel * scale
 
     def convolve(
-        self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", atrous_rate: int | None = None
+        self, x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int, padding: str = "SAME"
     ) -> tf.Tensor:
         kernel = tf.cast(kernel, x.dtype)
-        return tf.nn.conv2d(
-            x, kernel, self.stride, padding, dilations=atrous_rate or self.atrous_rate
-        )
+        return tf.nn.conv2d(x, kernel, self.stride, padding, dilations=atrous_rate)
 
 
 class DepthwiseConvolution(ConvNormActivation):
@@ -353,10 +351,9 @@ class DepthwiseConvolution(ConvNormActivation):
         return self.kernel * scale[:, tf.newaxis]
 
     def convolve(
-        self, x: tf.Tensor, kernel: tf.Tensor, padding: str = "SAME", atrous_rate: int | None = None
+        self, x: tf.Tensor, kernel: tf.Tensor, atrous_rate: int, padding: str = "SAME"
     ) -> tf.Tensor:
         kernel = tf.cast(kernel, x.dtype)
-        atrous_rate = atrous_rate or self.atrous_rate
         # On CPUs, there is a faster way to compute the gradient of such a kernel.
         is_slow = self.stride == atrous_rate == 1 and self.kernel_size >= _LARGE_KERNEL
         if is_slow and not tf.config.list_physical_devices("GPU"):
@@ -381,8 +378,7 @@ class SeparableConv(tf.keras.layers.Layer):
         kernel_size: int,
         atrous_rate: int = 1,
         norm: Callable[[], BatchNorm | None] = lambda: None,
-        depthwise_initializer: tf.keras.initializers.Initializer | None = None,
-        pointwise_initializer: tf.keras.initializers.Initializer | None = None,
+        initializer: tf.keras.initializers.Initializer | None = None,
     ):
         super().__init__(name=layer_name(scope))
         self.scope, self.filters = scope, filters
@@ -392,14 +388,14 @@ class SeparableConv(tf.keras.layers.Layer):
             atrous_rate=atrous_rate,
             norm=norm(),
             activation=tf.nn.relu,
-            initializer=depthwise_initializer or truncated_normal(_SEPARABLE_DEPTHWISE_STDDEV),
+            initializer=initializer or truncated_normal(_SEPARABLE_DEPTHWISE_STDDEV),
         )
         self.pointwise = Convolution(
             f"{scope}_pointwise",
             filters,
             norm=norm(),
             activation=tf.nn.relu,
-            initializer=pointwise_initializer or truncated_normal(_SEPARABLE_POINTWISE_STDDEV),
+            initializer=initializer or truncated_normal(_SEPARABLE_POINTWISE_STDDEV),
         )
 
     def build(self, input_shape: tf.TensorShape) -> None:
@@ -433,9 +429,10 @@ class SeparableConv(tf.keras.layers.Layer):
         return self.pointwise.activation(bias_add(total, self.pointwise.bias))
 
     def _part(self, x: tf.Tensor, channels: slice) -> tf.Tensor:
-        x = self.depthwise.convolve(x, self.depthwise.kernel[:, :, channels])
-        x = self.depthwise.activation(bias_add(x, self.depthwise.bias[channels]))
-        return self.pointwise.convolve(x, self.pointwise.kernel[:, :, channels])
+        kernel, bias = self.depthwise.kernel[:, :, channels], self.depthwise.bias[channels]
+        x = self.depthwise.convolve(x, kernel, self.depthwise.atrous_rate)
+        x = self.depthwise.activation(bias_add(x, bias))
+        return self.pointwise.convolve(x, self.pointwise.kernel[:, :, channels], atrous_rate=1)
 
 
 def convolutions_of(layer: tf.keras.layers.Layer) -> Iterator[ConvNormActivation]:

@@ -114,7 +114,7 @@ def test_frozen_batch_norm_equals_normalizing_the_output(is_folded):
     for layer in _layers_with_random_norm():
         norm = layer.norm
         norm.is_folded = is_folded
-        plain = layer.convolve(x, layer.kernel)
+        plain = layer.convolve(x, layer.kernel, layer.atrous_rate)
         expected = (plain - norm.moving_mean) / tf.sqrt(norm.moving_variance + 1e-3)
         np.testing.assert_allclose(layer(x), expected * norm.gamma + norm.beta, atol=1e-5)
 
@@ -135,7 +135,7 @@ def test_batch_statistics_normalize_and_move_the_averages():
         mean_before = norm.moving_mean.numpy()
         y = layer(x, batch_statistics=True).numpy()
         np.testing.assert_allclose(y.mean((0, 1, 2)), norm.beta, atol=1e-4)
-        plain = layer.convolve(x, layer.kernel).numpy()
+        plain = layer.convolve(x, layer.kernel, layer.atrous_rate).numpy()
         np.testing.assert_allclose(
             norm.moving_mean, 0.9 * mean_before + 0.1 * plain.mean((0, 1, 2)), atol=1e-5
         )
@@ -153,7 +153,7 @@ def test_every_atrous_rate_equals_shifted_multiply_adds(atrous_rate):
         for i in range(3)
         for j in range(3)
     )
-    np.testing.assert_allclose(layer.convolve(x, kernel), expected, atol=1e-5)
+    np.testing.assert_allclose(layer.convolve(x, kernel, atrous_rate), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])

@@ -15,7 +15,7 @@ import numpy as np
 from feelvos_tf.core import atomic_files, whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.models.release_checkpoint import check_shape, release_names
 
 
 class Rounding(NamedTuple):
@@ -69,13 +69,9 @@ def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
     values = whole_files.read_npz(path, "a complete weights file")
     variables = release_names(model)
     for name, variable in variables.items():
-        shape = tuple(variable.shape)
-        found = f"shape {list(values[name].shape)}" if name in values else "nothing of that name"
-        if name not in values or values[name].shape != shape:
-            raise InputError(
-                f"{path}: expected the weights of the model in the settings next to it, with "
-                f"{name} of shape {list(shape)}, found {found}"
-            )
+        found = values[name].shape if name in values else None
+        expected = f"{path}: expected the weights of the model in the settings next to it,"
+        check_shape(variable, name, found, expected)
         check_finite(path, name, values[name])
     for name, variable in variables.items():
         variable.assign(values[name].astype(np.float32))

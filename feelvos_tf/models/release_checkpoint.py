@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -77,6 +78,23 @@ def read_tensor(prefix: str, reader: tf.train.CheckpointReader, name: str) -> np
         ) from error
 
 
+def check_shape(
+    variable: tf.Variable, name: str, found: Sequence[int] | None, expected: str
+) -> None:
+    """Raises InputError unless a variable has the shape that was found for its name.
+
+    Args:
+      variable: of a model.
+      name: of the variable in the 2019 release.
+      found: shape; None if there was nothing of that name.
+      expected: where, and what was expected there, e.g. "ckpt-5: expected a checkpoint".
+    """
+    shape = variable.shape.as_list()
+    if found is None or list(found) != shape:
+        what = "nothing of that name" if found is None else f"shape {list(found)}"
+        raise InputError(f"{expected} with {name} of shape {shape}, found {what}")
+
+
 def _is_bookkeeping(name: str) -> bool:
     return name.rsplit("/", 1)[-1] in _BOOKKEEPING
 
@@ -121,13 +139,9 @@ def restore(
     for name, variable in variables.items():
         if name not in shapes or name.startswith(leave_out):
             continue
-        if list(shapes[name]) != variable.shape.as_list():
-            if name.startswith(may_differ):
-                continue
-            raise InputError(
-                f"{prefix}: expected {name} of shape {variable.shape.as_list()}, found shape "
-                f"{list(shapes[name])}"
-            )
+        if name.startswith(may_differ) and shapes[name] != variable.shape.as_list():
+            continue
+        check_shape(variable, name, shapes[name], f"{prefix}: expected a checkpoint")
         variable.assign(read_tensor(prefix, reader, name))
         matched.append(name)
     done = set(matched)

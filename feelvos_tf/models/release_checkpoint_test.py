@@ -133,7 +133,7 @@ def test_a_checkpoint_of_another_backbone_is_refused(tmp_path, last_layers):
 def test_a_backbone_of_another_width_is_refused(tmp_path, last_layers):
     prefix = str(tmp_path / "model.ckpt")
     release_checkpoint.write(small_model(), prefix)
-    with pytest.raises(InputError, match=r"expected MobilenetV2/Conv/weights of shape .* 32\]"):
+    with pytest.raises(InputError, match=r"with MobilenetV2/Conv/weights of shape .* 32\]"):
         release_checkpoint.initialize_from_deeplab(small_model(1.0), prefix, last_layers)
 
 

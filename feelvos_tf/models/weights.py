@@ -17,7 +17,12 @@ import tensorflow as tf
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.models.release_checkpoint import read_shapes, read_tensor, release_names
+from feelvos_tf.models.release_checkpoint import (
+    check_shape,
+    read_shapes,
+    read_tensor,
+    release_names,
+)
 
 _VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -76,12 +81,7 @@ def key_of(name: str, variable: tf.Variable, shapes: Mapping[str, list[int]], pr
     # As TensorFlow escapes the key of a dictionary in a checkpoint.
     escaped = name.replace(".", "..").replace("/", ".S") + _VALUE
     keys = (f"average/averages/{escaped}", f"weights/{escaped}", name)
-    key = next((key for key in keys if key in shapes), None)
-    shape = variable.shape.as_list()
-    if key is None or shapes[key] != shape:
-        what = "nothing of that name" if key is None else f"shape {shapes[key]}"
-        raise InputError(
-            f"{prefix}: expected a checkpoint of the model as it is configured now, with {name} of "
-            f"shape {shape}, found {what}; use another checkpoint or the settings of that run"
-        )
+    key = next((key for key in keys if key in shapes), name)
+    expected = f"{prefix}: expected a checkpoint of the model as it is configured now,"
+    check_shape(variable, name, shapes.get(key), expected)
     return key

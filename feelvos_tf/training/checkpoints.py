@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import tensorflow as tf
 
-from feelvos_tf.core import atomic_files, gin_settings, settings, working_folder
+from feelvos_tf.core import gin_settings, settings, whole_files, working_folder
 from feelvos_tf.core.errors import InputError, first_line
 from feelvos_tf.models import packed_weights, release_checkpoint, weights
 from feelvos_tf.models.release_checkpoint import DamagedCheckpointError, read_shapes
@@ -112,11 +112,8 @@ class Checkpoints:
         if self._workers.is_chief or step < 0:
             return path
         path = os.path.join(self._model_dir, f"{_NAME}-{step}")
-        if not os.path.exists(path + ".index"):
-            raise InputError(
-                f"{path}: expected the checkpoint that the chief resumes from, found no such file; "
-                "--model_dir must be a folder that all workers share"
-            )
+        what = "the checkpoint that the chief resumes from, in a folder that all workers share"
+        whole_files.check_is_file(f"{path}.index", what)
         self._restore_state(path)
         return path
 
@@ -191,18 +188,13 @@ class Checkpoints:
         """
         if prefix.endswith(".npz"):
             packed_weights.load(self._model, prefix)
-            return list(self._named_variables)
-        if not os.path.exists(prefix + ".index"):
-            raise InputError(
-                f"InitialWeights.checkpoint: expected a file {prefix}.index, found no such file"
-            )
-        if _OBJECT_GRAPH in read_shapes(prefix):
+        elif _OBJECT_GRAPH in read_shapes(prefix):
             load_weights(self._model, prefix)
-            return list(self._named_variables)
-        restored = release_checkpoint.initialize_from_deeplab(
-            self._model, prefix, initialize_last_layer=last_layers
-        )
-        return restored.matched
+        else:
+            return release_checkpoint.initialize_from_deeplab(
+                self._model, prefix, initialize_last_layer=last_layers
+            ).matched
+        return list(self._named_variables)
 
 
 def _remove_unfinished(folder: pathlib.Path) -> None:
@@ -232,12 +224,11 @@ def _find_again(folder: pathlib.Path) -> None:
     if not paths or (state and state.all_model_checkpoint_timestamps):
         return
     say(f"{folder}: no usable file `checkpoint`, found {len(paths)} checkpoints without it")
-    lines = [f'model_checkpoint_path: "{os.path.basename(paths[-1])}"']
-    for path in paths:
-        lines.append(f'all_model_checkpoint_paths: "{os.path.basename(path)}"')
-        lines.append(f"all_model_checkpoint_timestamps: {os.path.getmtime(path + '.index')}")
-    with atomic_files.replacing(folder / "checkpoint") as temporary:
-        temporary.write_text("\n".join(lines) + "\n")
+    names = [os.path.basename(path) for path in paths]  # As the folder may be moved.
+    times = [os.path.getmtime(f"{path}.index") for path in paths]
+    tf.compat.v1.train.update_checkpoint_state(
+        str(folder.absolute()), names[-1], names, all_model_checkpoint_timestamps=times
+    )
 
 
 @contextlib.contextmanager

@@ -109,7 +109,7 @@ def roll_out(
             reference,
             previous,
             training,
-            None if seed is None else fold_in(seed, frame - CURRENT),
+            None if seed is None else tf.random.fold_in(seed, frame - CURRENT),
         )
         previous = _fed_back(output.logits, embeddings[frame], tf.shape(labels)[1:], feedback)
         outputs.append(output)
@@ -138,8 +138,3 @@ def predicted_indices(logits: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Returns the object with the largest upsampled logit, int32 of `size` [height, width]."""
     full_logits = resize_bilinear(tf.stop_gradient(logits), size)[..., 0]
     return tf.argmax(full_logits, 0, output_type=tf.int32)
-
-
-def fold_in(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
-    """Returns a seed, integer `[2]`, derived from `seed` and a number."""
-    return tf.random.experimental.stateless_fold_in(seed, number)

@@ -17,7 +17,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import tensorflow as tf
@@ -94,13 +94,8 @@ def distribution(
 
 def _check_exist(devices: Sequence[str]) -> None:
     """Raises InputError unless `devices` are one or more of this machine's."""
-    existing = [
-        f"{device.device_type}:{i}"
-        for kind in ("GPU", "CPU")
-        for i, device in enumerate(tf.config.list_logical_devices(kind))
-    ]
-    unknown = [device for device in devices if device.lstrip("/").upper() not in existing]
-    if unknown or not devices:
+    existing = [device.name.split("device:")[-1] for device in tf.config.list_logical_devices()]
+    if not devices or not {name.lstrip("/").upper() for name in devices}.issubset(existing):
         raise InputError(
             f"distribution.devices: expected some of {', '.join(existing)}, found {devices!r}"
         )
@@ -122,9 +117,7 @@ class Workers:
         cluster = resolver.cluster_spec().as_dict() if resolver and resolver.task_type else {}
         tasks = [(job, i) for job in _WORKERS for i in range(len(cluster.get(job, ())))]
         self.count = max(len(tasks), 1)
-        self.index = 0
-        if self.count > 1:
-            self.index = tasks.index((resolver.task_type, resolver.task_id))
+        self.index = tasks.index((resolver.task_type, resolver.task_id)) if tasks else 0
         self.is_chief = self.index == 0
 
     def from_chief(self, number: int) -> int:
@@ -140,11 +133,11 @@ class Workers:
         slots = tf.one_hot(self.index, self.count, on_value=number, off_value=0, dtype=tf.int64)
         return int(tf.reduce_max(self._sum(slots)))
 
-    def broadcast(self, variables: Mapping[str, tf.Variable]) -> None:
+    def broadcast(self, variables: Iterable[tf.Variable]) -> None:
         """Sets the variables to the chief's values on all workers."""
         if self.count == 1:
             return
-        for variable in variables.values():
+        for variable in variables:
             value = tf.convert_to_tensor(variable)
             variable.assign(self._sum(value if self.is_chief else tf.zeros_like(value)))
 

@@ -86,8 +86,6 @@ class LearningRate:
           num_steps: number of updates in the whole run.
         """
         step = tf.cast(step, tf.int64)
-        if self.slow_start_step == 0:
-            return self._after_start(step, num_steps)
         return tf.where(
             step < self.slow_start_step,
             self.slow_start_rate,
@@ -286,7 +284,7 @@ class AdamOptimizer(Optimizer):
 
     def _update(self, strategy, gradients, learning_rate) -> None:
         beta_1, beta_2 = self._betas
-        strategy.extended.update(self.num_updates, count_up)
+        strategy.extended.update(self.num_updates, lambda counter: counter.assign_add(1.0))
         updates = self.num_updates.read_value()
         correction = tf.sqrt(1.0 - tf.pow(beta_2, updates)) / (1.0 - tf.pow(beta_1, updates))
         for name, gradient in gradients.items():
@@ -319,11 +317,6 @@ def zeros_like(named_variables: Mapping[str, tf.Variable]) -> dict[str, tf.Varia
 def move_average(average: tf.Variable, value: tf.Tensor, decay: float | tf.Tensor) -> None:
     """Moves an exponential average toward a value."""
     average.assign(decay * average + (1.0 - decay) * value)
-
-
-def count_up(counter: tf.Variable) -> None:
-    """Adds 1."""
-    counter.assign_add(1.0)
 
 
 def _descend(variable: tf.Variable, accumulator: tf.Tensor, learning_rate: tf.Tensor) -> None:

@@ -13,8 +13,6 @@ from feelvos_tf.core.constants import CURRENT, REFERENCE
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import overlay
 
-GAP = 4
-
 
 @settings.configurable
 class Summaries:
@@ -106,23 +104,18 @@ def training_picture(clip: Mapping[str, tf.Tensor | np.ndarray]) -> np.ndarray:
     """
     images = np.clip(np.asarray(clip["images"]), 0, 255).astype(np.uint8)
     labels, prediction = (np.asarray(clip[k]).astype(np.uint8) for k in ("labels", "prediction"))
-    rows = [
-        _joined(
-            [
-                overlay.overlay(images[REFERENCE], labels[REFERENCE]),
-                images[CURRENT],
-                overlay.overlay(images[CURRENT], prediction),
-                overlay.overlay(images[CURRENT], labels[CURRENT]),
-            ],
-            axis=1,
-        )
+    tiles = [
+        overlay.overlay(images[REFERENCE], labels[REFERENCE]),
+        images[CURRENT],
+        overlay.overlay(images[CURRENT], prediction),
+        overlay.overlay(images[CURRENT], labels[CURRENT]),
     ]
+    columns = len(tiles)
     maps = [np.asarray(clip[k]) for k in ("global_map", "local_map") if k in clip]
     for distances in zip(*maps):
-        row = [_distance_picture(d, labels.shape[1:]) for d in distances]
-        blank = [np.zeros_like(row[0])] * (4 - len(row))
-        rows.append(_joined(row + blank, axis=1))
-    return _joined(rows, axis=0)
+        tiles += [_distance_picture(d, labels.shape[1:]) for d in distances]
+        tiles += [np.zeros_like(tiles[0])] * (columns - len(distances))
+    return overlay.contact_sheet(tiles, columns)
 
 
 def _distance_picture(distances: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -131,11 +124,3 @@ def _distance_picture(distances: np.ndarray, size: tuple[int, int]) -> np.ndarra
     columns = np.arange(size[1]) * distances.shape[1] // size[1]
     gray = (255 * np.clip(distances, 0, 1)).astype(np.uint8)[rows][:, columns]
     return np.repeat(gray[..., np.newaxis], 3, axis=-1)
-
-
-def _joined(pictures: list[np.ndarray], axis: int) -> np.ndarray:
-    """Returns the pictures below (axis 0) or beside (axis 1) each other, with white gaps."""
-    shape = list(pictures[0].shape)
-    shape[axis] = GAP
-    gap = np.full(shape, 255, np.uint8)
-    return np.concatenate([part for p in pictures for part in (p, gap)][:-1], axis=axis)

@@ -38,7 +38,7 @@ def test_a_run_writes_its_table_with_j_and_clips_per_second(tmp_path, capsys):
     assert "J 0." in capsys.readouterr().err
 
 
-HEIGHT, WIDTH = 12, 16
+HEIGHT, WIDTH, GAP = 12, 16, 6
 
 
 def clip(num_objects=2):
@@ -55,24 +55,23 @@ def clip(num_objects=2):
 
 
 def test_the_picture_has_a_row_of_frames_and_a_row_of_maps_per_object():
-    gap = summaries.GAP
     picture = summaries.training_picture(clip(num_objects=3))
-    assert picture.shape == (4 * HEIGHT + 3 * gap, 4 * WIDTH + 3 * gap, 3)
+    assert picture.shape == (4 * HEIGHT + 3 * GAP, 4 * WIDTH + 3 * GAP, 3)
     assert picture.dtype == np.uint8
-    second = picture[:HEIGHT, WIDTH + gap : 2 * WIDTH + gap]
+    second = picture[:HEIGHT, WIDTH + GAP : 2 * WIDTH + GAP]
     np.testing.assert_array_equal(second, clip()["images"][2].astype(np.uint8))
-    third = picture[:HEIGHT, 2 * (WIDTH + gap) : 2 * (WIDTH + gap) + WIDTH]
+    third = picture[:HEIGHT, 2 * (WIDTH + GAP) : 2 * (WIDTH + GAP) + WIDTH]
     np.testing.assert_array_equal(third, second)
-    fourth = picture[:HEIGHT, 3 * (WIDTH + gap) :]
+    fourth = picture[:HEIGHT, 3 * (WIDTH + GAP) :]
     assert np.array_equal(fourth[:6], second[:6]) and not np.array_equal(fourth[6:], second[6:])
-    first_map = picture[HEIGHT + gap : 2 * HEIGHT + gap, :WIDTH]
+    first_map = picture[HEIGHT + GAP : 2 * HEIGHT + GAP, :WIDTH]
     assert first_map[0, 0, 0] == 0 and first_map.max() < 255 / 2
-    local_map = picture[HEIGHT + gap : 2 * HEIGHT + gap, WIDTH + gap : 2 * WIDTH + gap]
+    local_map = picture[HEIGHT + GAP : 2 * HEIGHT + GAP, WIDTH + GAP : 2 * WIDTH + GAP]
     assert np.all(local_map == 255)
 
 
 def test_a_map_that_the_model_does_not_use_is_omitted():
     without = {k: v for k, v in clip().items() if k != "global_map"}
     picture = summaries.training_picture(without)
-    row = picture[HEIGHT + summaries.GAP : 2 * HEIGHT + summaries.GAP]
-    assert np.all(row[:, :WIDTH] == 255) and np.all(row[:, WIDTH + summaries.GAP : 2 * WIDTH] == 0)
+    row = picture[HEIGHT + GAP : 2 * HEIGHT + GAP]
+    assert np.all(row[:, :WIDTH] == 255) and np.all(row[:, WIDTH + GAP : 2 * WIDTH] == 0)

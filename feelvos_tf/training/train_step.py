@@ -12,7 +12,7 @@ from feelvos_tf.core import settings
 from feelvos_tf.core.constants import CURRENT, VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.models.feelvos import Feelvos
-from feelvos_tf.training.clip_forward import BATCH_KEYS, clip_logits, fold_in, predicted_indices
+from feelvos_tf.training.clip_forward import BATCH_KEYS, clip_logits, predicted_indices
 from feelvos_tf.training.losses import (
     BootstrappedCrossEntropy,
     Loss,
@@ -253,7 +253,8 @@ class TrainStep:
         replica = tf.distribute.get_replica_context()
         portion = part * replica.num_replicas_in_sync
         portion += tf.cast(replica.replica_id_in_sync_group, tf.int64)
-        seeds = [fold_in(seed, portion * clips_per_replica + i) for i in range(clips_per_replica)]
+        first = portion * clips_per_replica
+        seeds = [tf.random.fold_in(seed, first + i) for i in range(clips_per_replica)]
         return self.gradients(batch, tf.stack(seeds))
 
     def _update(self, batch, clips_per_replica: int, learning_rate, seed) -> StepResult:

@@ -306,9 +306,7 @@ class Trainer:
         images = tf.concat([clip["images"] for clip in clips], axis=0)
         with self._strategy.scope():
             count = calibrate_batch_norm(self._model, images, self._restored)
-        self._workers.broadcast(
-            {n: v for n, v in self._variables.items() if n not in self._learned}
-        )
+        self._workers.broadcast(v for n, v in self._variables.items() if n not in self._learned)
         say(f"statistics of {count} batch norms computed from {images.shape[0]} images")
 
     def _loop(self, step: int, batches: DistributedBatches, stopped: Callable[[], int]) -> int:

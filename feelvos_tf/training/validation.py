@@ -7,9 +7,10 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import gin
 import tensorflow as tf
 
-from feelvos_tf.core import gin_settings, settings
+from feelvos_tf.core import settings
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols, score_predictions
@@ -17,7 +18,7 @@ from feelvos_tf.inference import input_video
 from feelvos_tf.inference.model_loading import build_evaluated
 from feelvos_tf.inference.propagation import Outputs, propagate_videos
 from feelvos_tf.inference.video_predictor import VideoPredictor
-from feelvos_tf.models.release_checkpoint import release_names
+from feelvos_tf.models.release_checkpoint import check_shape, release_names
 
 
 @settings.configurable
@@ -106,11 +107,16 @@ def evaluation_of(
       InputError: the settings of `Validation` are wrong, or the evaluated network needs weights
         that the trained one does not have.
     """
-    if not gin_settings.is_bound("Validation.dataset_root"):
+    if "dataset_root" not in gin.get_bindings("Validation"):
         return None
     validation = Validation()
     model, predictor = build_evaluated()
-    _check_weights(trained, model)
+    trained_variables = release_names(trained)
+    for name, variable in release_names(model).items():
+        found = trained_variables[name].shape if name in trained_variables else None
+        check_shape(
+            variable, name, found, "evaluation/...: expected settings of the network in training,"
+        )
     folder = pathlib.Path(model_dir) / "eval" / "masks"
 
     def evaluate(step: int) -> Mapping[str, float]:
@@ -119,18 +125,6 @@ def evaluation_of(
         return validation.score(predictor, folder)
 
     return evaluate
-
-
-def _check_weights(trained: tf.keras.Model, evaluated: tf.keras.Model) -> None:
-    """Raises InputError unless `trained` has all weights of `evaluated`, by name and shape."""
-    shapes = {name: variable.shape for name, variable in release_names(trained).items()}
-    for name, variable in release_names(evaluated).items():
-        if shapes.get(name) != variable.shape:
-            found = f"one of shape {shapes[name].as_list()}" if name in shapes else "none"
-            raise InputError(
-                f"evaluation/...: expected settings of a network with the weights in training, but "
-                f"{name} of shape {variable.shape.as_list()} is needed, found {found}"
-            )
 
 
 def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow as tf
 
-from feelvos_tf.training.optimizers import count_up, move_average, zeros_like
+from feelvos_tf.training.optimizers import move_average, zeros_like
 
 
 class WeightAverage:
@@ -71,4 +71,4 @@ class WeightAverage:
         decay = tf.minimum(self._decay, (1.0 + updates) / (10.0 + updates))
         for name, average in self.averages.items():
             strategy.extended.update(average, move_average, args=(self._variables[name], decay))
-        strategy.extended.update(self.num_updates, count_up)
+        strategy.extended.update(self.num_updates, lambda counter: counter.assign_add(1.0))

@@ -194,4 +194,4 @@ def _limit_threads() -> None:
 
 if __name__ == "__main__":
     _command = take_command(sys.argv)
-    cli.run(lambda _: run(_command))
+    cli.run(lambda: run(_command))

@@ -31,23 +31,20 @@ from collections.abc import Callable, Iterator
 
 import measure
 import numpy as np
-from absl import flags
 
 from feelvos_tf.core import atomic_files, cli
-from feelvos_tf.core.errors import InputError
+from feelvos_tf.data import datasets
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _TESTDATA = _ROOT / "testdata"
 _FLAGS = cli.flag_values(__name__)
-_define_string = functools.partial(flags.DEFINE_string, flag_values=_FLAGS)
-_OUTPUT_DIR = _define_string("output_dir", "gpu_check", "Folder for the table and JSON.")
-_SECONDS = flags.DEFINE_integer(
-    "seconds", 480, "Total time limit.", lower_bound=1, flag_values=_FLAGS
-)
-_SHORT = flags.DEFINE_bool("short", False, "Do less of each part.", flag_values=_FLAGS)
-_ONLY = flags.DEFINE_list("only", [], "Names of the parts to run.", flag_values=_FLAGS)
-_PART = _define_string("part", None, "Run one part (used internally).")
-_FOLDER = _define_string("folder", "", "Folder of a model (used internally).")
+_DEFINE = cli.FlagGroup(_FLAGS)
+_OUTPUT_DIR = _DEFINE.string("output_dir", "Folder for the table and JSON.", "gpu_check")
+_SECONDS = _DEFINE.integer("seconds", "Total time limit.", 480, lower_bound=1)
+_SHORT = _DEFINE.boolean("short", "Do less of each part.", False)
+_ONLY = _DEFINE.comma_list("only", "Names of the parts to run.", [])
+_PART = _DEFINE.string("part", "Run one part (used internally).")
+_FOLDER = _DEFINE.string("folder", "Folder of a model (used internally).", "")
 
 _LEAST_SECONDS = 5
 # Measurements that may be cut short to leave time for the other parts: building the graph of a
@@ -93,16 +90,14 @@ class Row:
         return enough and (self.at_most is None or self.value <= self.at_most)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Runs all parts in processes of their own, or a single one in this process."""
-    del argv
     if _PART.value is not None:
         for row in PARTS[_PART.value]():
             print(json.dumps(dataclasses.asdict(row)), flush=True)
         return
     names = _ONLY.value or _OF_GPU
-    if set(names) - set(_OF_GPU):
-        raise InputError(f"--only: expected some of {', '.join(_OF_GPU)}, found {','.join(names)}")
+    datasets.check_names("--only", names, _OF_GPU)
     rows = run_all(names)
     print(table(rows))
     if any(row.passed is False for row in rows):
@@ -185,9 +180,8 @@ def _write(rows: list[Row]) -> None:
     folder = pathlib.Path(_OUTPUT_DIR.value)
     found = {"environment": measure.environment(), "short": _SHORT.value}
     found["rows"] = [{**dataclasses.asdict(row), "passed": row.passed} for row in rows]
-    for name, text in (("json", json.dumps(found, indent=2) + "\n"), ("md", table(rows))):
-        with atomic_files.replacing(folder / f"gpu_check.{name}") as path:
-            path.write_text(text)
+    atomic_files.write_text(folder / "gpu_check.json", json.dumps(found, indent=2) + "\n")
+    atomic_files.write_text(folder / "gpu_check.md", table(rows))
 
 
 def table(rows: list[Row]) -> str:
@@ -318,11 +312,10 @@ def _place() -> str:
 def _masks(model) -> np.ndarray:
     """Returns the ids of three drawn frames, uint8 [3, height, width]."""
     from feelvos_tf.inference.video_predictor import VideoPredictor
-    from feelvos_tf.media import masks, pictures
+    from feelvos_tf.media import masks, video
 
-    frames = sorted((_TESTDATA / "JPEGImages/480p/koi-pond").iterdir())[:4]
+    images = list(video.open_frames(_TESTDATA / "JPEGImages/480p/koi-pond"))[:4]
     first = masks.read_annotation(_TESTDATA / "Annotations/480p/koi-pond/00000.png")
-    images = [pictures.read_image(path) for path in frames]
     return VideoPredictor(model).segment_clip(images, first)[1:]
 
 
@@ -346,15 +339,16 @@ def _timed(what: str, function: Callable[[], object]) -> Iterator[Row]:
     """Yields median seconds and peak memory of a call, or that it ran out of memory."""
     import tensorflow as tf
 
-    has_gpu = _place() == "gpu"
+    from feelvos_tf.training.dry_run import MemoryWatch
+
+    memory = MemoryWatch()
 
     def run() -> None:
         tf.nest.flatten(function())[0].numpy()  # Waits for the result.
 
     try:
         run()  # Builds graphs, chooses kernels.
-        if has_gpu:
-            tf.config.experimental.reset_memory_stats("GPU:0")
+        memory.reset()
         times = []
         for _ in range(1 if _SHORT.value else 10):
             begin = time.perf_counter()
@@ -364,18 +358,14 @@ def _timed(what: str, function: Callable[[], object]) -> Iterator[Row]:
         yield Row(what, "out of memory")
         return
     yield Row(what, statistics.median(times), "s")
-    of_gpu = tf.config.experimental.get_memory_info
-    peak = of_gpu("GPU:0")["peak"] / 2**20 if has_gpu else measure.peak_mb()
-    yield Row(f"{what}: peak", peak, "MB")
+    yield Row(f"{what}: peak", memory.peak() / 2**20, "MB")
 
 
 def training(policy: str) -> Iterator[Row]:
     """Yields seconds and peak memory of a training step, by number of clips."""
     import tensorflow as tf
-    from frame import Sizes, image_and_mask
+    from frame import BACKBONES, Sizes, image_and_mask
 
-    from feelvos_tf.models.backbones.mobilenet_v2 import MobileNetV2
-    from feelvos_tf.models.backbones.xception import Xception
     from feelvos_tf.models.feelvos import Feelvos
     from feelvos_tf.models.release_checkpoint import release_names
     from feelvos_tf.training import mixed_precision
@@ -384,7 +374,8 @@ def training(policy: str) -> Iterator[Row]:
 
     side, counts = (65, (1,)) if _SHORT.value else (465, (1, 6, 3, 2, 4, 5))
     with mixed_precision.layers(policy):
-        model = Feelvos(MobileNetV2() if _SHORT.value else Xception(65, output_stride=16))
+        variant = "mobilenet_v2" if _SHORT.value else "xception_65"
+        model = Feelvos(BACKBONES[variant](output_stride=16))
         model.create_variables()
     learned = {name: v for name, v in release_names(model).items() if v.trainable}
     scale = mixed_precision.LossScale() if policy == "mixed_float16" else None
@@ -433,7 +424,7 @@ def xla() -> Iterator[Row]:
 
 def mirrored() -> Iterator[Row]:
     """Yields the losses of a short training run with MirroredStrategy and on one device."""
-    from feelvos_tf.data import datasets, record_shards
+    from feelvos_tf.data import record_shards
 
     losses = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -126,9 +126,8 @@ class Visitor(threading.Thread):
         return answer if code == 200 else None
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Starts the page, runs the visitors, and prints the results."""
-    del argv
     with tempfile.TemporaryDirectory() as folder:
         server = subprocess.Popen(
             [

@@ -118,9 +118,8 @@ def read(path: str) -> dict[str, np.ndarray]:
     return arrays
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Writes the results of this installation, or compares those of two."""
-    del argv
     if _OUTPUT.value:
         arrays = compute()
         # Given a path, NumPy would add a suffix to the name.

@@ -64,9 +64,8 @@ def _write_jpeg(path: pathlib.Path, picture: np.ndarray) -> None:
             raise InputError(f"{path}: the picture could not be written")
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Draws the data set."""
-    del argv
     write_data_set(pathlib.Path(_OUTPUT_DIR.value))
 
 
