@@ -49,7 +49,7 @@ def test_a_missing_mask_gives_one_sentence_and_leaves_no_files(root):
     (root / "Annotations/480p/b/00002.png").unlink()
     result = _run(root, f"--output_dir={root}/records")
     assert result.returncode == 1
-    assert "error: b: expected a mask of frame 00002, " in result.stderr
+    assert "error: b: expected a mask of frame 00002, found none (3 images in" in result.stderr
     assert "Traceback" not in result.stderr
     assert not (root / "records").exists()
 

@@ -142,7 +142,10 @@ def test_missing_predictions_are_skipped_with_allow_missing(davis, predictions):
             ("--predictions={out}", "--dataset_root=/nowhere"),
             ["/nowhere: expected a data set, found no such"],
         ),
-        (("--predictions=/nowhere", "--dataset_root={davis}"), ["/nowhere does not exist"]),
+        (
+            ("--predictions=/nowhere", "--dataset_root={davis}"),
+            ["/nowhere: expected a folder of mask PNGs per sequence, found no such folder"],
+        ),
         (("--predictions={out}", "--dataset_root={davis}", "--split=train"), ["train.txt"]),
         (("--predictions={out}", "--dataset_root={davis}", "--sequences=dog"), ["'dog'"]),
         (("--predictions={out}", "--dataset_root={davis}", "--year=2016"), ["2016/val.txt"]),

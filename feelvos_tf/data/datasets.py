@@ -240,10 +240,9 @@ def in_folders(
     if surplus:
         raise InputError(f"{images.name}: mask {surplus[0]}.png has no image ({counts})")
     if missing:
-        which = "the first frame" if require_masks == "first" else f"frame {missing[0]}"
-        path = annotations / f"{missing[0]}.png"
+        which = "the first frame" if require_masks == "first" else "frame"
         raise InputError(
-            f"{images.name}: expected a mask of {which}, {path}, found none ({counts})"
+            f"{images.name}: expected a mask of {which} {missing[0]}, found none ({counts})"
         )
     masks = tuple(map(by_stem.get, stems))
     return VideoFiles(images.name, tuple(frames), masks, layout.binary_masks)

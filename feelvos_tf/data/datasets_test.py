@@ -59,14 +59,18 @@ def test_only_the_first_mask_is_needed_for_prediction(tmp_path):
     (a,) = datasets.list_sequences(root, require_masks="first")
     assert a.masks[0].name == "00000.png"
     assert a.masks[1:] == (None, None)
-    with pytest.raises(InputError, match="frame 00001 has no mask .3 images in .*, 1 masks in"):
+    with pytest.raises(
+        InputError, match="mask of frame 00001, found none .3 images in .*, 1 masks in"
+    ):
         datasets.list_sequences(root)
 
 
 def test_sequences_without_masks_are_listed_on_request(tmp_path):
     root = _davis(tmp_path, {"a": 2}, {})
     assert datasets.list_sequences(root, require_masks="none")[0].masks == (None, None)
-    with pytest.raises(InputError, match="frame 00000 has no mask .2 images in .*, 0 masks in"):
+    with pytest.raises(
+        InputError, match="mask of the first frame 00000, found none .2 images in .*, 0 masks in"
+    ):
         datasets.list_sequences(root, require_masks="first")
 
 

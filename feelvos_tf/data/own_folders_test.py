@@ -158,7 +158,10 @@ def test_every_image_has_its_mask_in_a_reproducible_shuffled_order(root):
 @pytest.mark.parametrize(
     ("lost", "sentence"),
     [
-        ("masks/set_03.png", "frame set_03 has no mask .20 images in .*/images, 19 masks in"),
+        (
+            "masks/set_03.png",
+            "mask of frame set_03, found none .20 images in .*/images, 19 masks in",
+        ),
         ("images/set_04.jpg", "mask set_04.png has no image .19 images in .*/images, 20 masks in"),
     ],
 )
@@ -173,5 +176,7 @@ def test_missing_and_empty_folders_give_one_line_errors(root):
         own_folders.list_stills(root / "nowhere")
     for mask in (root / "masks").iterdir():
         mask.unlink()
-    with pytest.raises(InputError, match="frame set_00 has no mask .20 images in .*, 0 masks in"):
+    with pytest.raises(
+        InputError, match="mask of frame set_00, found none .20 images in .*, 0 masks in"
+    ):
         own_folders.list_stills(root)

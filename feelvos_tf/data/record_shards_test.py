@@ -190,5 +190,5 @@ def test_videos_that_cannot_be_encoded_leave_no_folder(tmp_path, videos, output)
 
 def test_a_file_in_place_of_the_folder_gives_a_one_line_error(tmp_path, videos):
     (tmp_path / "records").write_text("no folder")
-    with pytest.raises(InputError, match="records/.*: cannot be written, a part of the path is a"):
+    with pytest.raises(InputError, match="records: cannot be written, a part of the path is a"):
         record_shards.write_shards(videos, tmp_path / "records", "train")

@@ -128,7 +128,7 @@ def test_masks_and_lists_are_enough(tmp_path, year):
     assert (found.masks, found.objects) == (expected.masks, expected.objects)
     assert found.images == (None,) * 6
     shutil.rmtree(root / "Annotations")
-    with pytest.raises(InputError, match=f"480p: expected the folder of davis_{year}'s frames"):
+    with pytest.raises(InputError, match=f"480p: expected the folder of davis_{year}'s masks"):
         protocols.dataset_ground_truths(root, f"davis_{year}")
 
 
@@ -180,9 +180,11 @@ def test_a_tree_of_masks_may_have_gaps_in_ids_and_objects_that_appear_later(tmp_
 
 
 def test_trees_without_masks_sequences_or_objects_are_refused(tmp_path):
-    with pytest.raises(InputError, match="does not exist"):
+    with pytest.raises(
+        InputError, match="nowhere: expected a folder of ground truth, found no such"
+    ):
         protocols.folder_ground_truths(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="holds no mask PNG"):
+    with pytest.raises(InputError, match="expected ground truth, found no mask PNG"):
         protocols.folder_ground_truths(tmp_path)
     drawn_masks.write_masks(tmp_path / "a", [drawn_masks.draw(0, [])] * 3)
     with pytest.raises(InputError, match="at least one object"):

@@ -156,7 +156,11 @@ def test_existing_masks_can_be_scored_and_the_rest_is_reported(ground_truths, pr
 
 
 def test_folders_that_hold_nothing_are_refused(ground_truths, tmp_path):
-    refuse(ground_truths, tmp_path / "nowhere", "does not exist")
+    refuse(
+        ground_truths,
+        tmp_path / "nowhere",
+        "nowhere: expected a folder of mask PNGs per sequence, found no such",
+    )
     (tmp_path / "empty").mkdir()
     refuse(ground_truths, tmp_path / "empty", "is empty", allow_missing=True)
 
