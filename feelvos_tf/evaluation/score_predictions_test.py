@@ -156,13 +156,10 @@ def test_existing_masks_can_be_scored_and_the_rest_is_reported(ground_truths, pr
 
 
 def test_folders_that_hold_nothing_are_refused(ground_truths, tmp_path):
-    refuse(
-        ground_truths,
-        tmp_path / "nowhere",
-        "nowhere: expected a folder of mask PNGs per sequence, found no such",
-    )
+    expected = "expected a folder of mask PNGs per sequence, found"
+    refuse(ground_truths, tmp_path / "nowhere", f"nowhere: {expected} no such folder")
     (tmp_path / "empty").mkdir()
-    refuse(ground_truths, tmp_path / "empty", "is empty", allow_missing=True)
+    refuse(ground_truths, tmp_path / "empty", f"empty: {expected} none", allow_missing=True)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
