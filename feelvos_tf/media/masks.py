@@ -20,8 +20,10 @@ def _davis_palette() -> np.ndarray:
     This is the Pascal VOC color map, which DAVIS uses as well: bits 0, 1, 2 of the id are the top
     bits of red, green, blue; bits 3, 4, 5 the next ones, and so on.
     """
-    bits = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little")
-    return np.packbits(np.pad(bits, [(0, 0), (0, 1)]).reshape(256, 3, 3), axis=1)[:, 0]
+    ids = np.arange(256, dtype=np.uint8)[:, np.newaxis]
+    bits = np.pad(np.unpackbits(ids, axis=1, bitorder="little"), [(0, 0), (0, 1)])
+    of_channels = bits.reshape(256, 3, 3)  # [ids, bits from the top, channels]
+    return np.packbits(of_channels, axis=1)[:, 0]  # The other five bits are 0.
 
 
 DAVIS_PALETTE = _davis_palette()
