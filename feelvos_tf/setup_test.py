@@ -95,7 +95,7 @@ def test_gin_files_are_installed_with_the_package_and_found_by_their_names(insta
     program = (  # The files that they include must be found as well.
         "import sys; from feelvos_tf.core import gin_settings\n"
         "for name in sys.argv[1:]:\n"
-        "  print(gin_settings.find(name), gin_settings._given([name], [])[-1].place)"
+        "  print(gin_settings.find(name), gin_settings._given([name], [])[-1][0])"
     )
     done = run_installed(installed, tmp_path, "-c", program, *map(str, names))
     assert done.returncode == 0, done.stderr
