@@ -92,7 +92,11 @@ def unpack(
         ("model", identity, str(packed["model"])),
         ("inference_size", inference_size, int(packed["inference_size"]) or None),
         ("window", np.float32(window), packed["window_share"]),
-        ("frames of the size of the video in progress,", expected_size, size),
+        (
+            "frames of the size of the video in progress (another() takes others),",
+            expected_size,
+            size,
+        ),
     ):
         if expected != found:
             raise InputError(f"restore: expected a state with {name} {expected}, found {found}")

@@ -295,6 +295,8 @@ def _checked_workers(config: Mapping[str, Any]) -> int:
     addresses = [address for job in jobs.values() for address in job]
     for address in addresses:
         found = re.fullmatch(r"\S+:(\d{1,5})", address)
-        if not found or not 0 < int(found[1]) < 65536 or addresses.count(address) > 1:
-            raise ValueError(f"address {address!r} is wrong or occurs twice")
+        if not found or not 0 < int(found[1]) < 65536:
+            raise ValueError(f"{address!r} is not host:port")
+        if addresses.count(address) > 1:
+            raise ValueError(f"{address!r} occurs twice")
     return len(addresses)
