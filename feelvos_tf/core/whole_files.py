@@ -86,15 +86,18 @@ def read_npz(path: str | os.PathLike[str], what: str) -> dict[str, np.ndarray]:
         size = sum(entry.file_size for entry in arrays.zip.infolist())
         if size > MAX_NPZ_BYTES:
             raise ValueError(f"{size >> 20} MiB, more than {MAX_NPZ_BYTES >> 20}")
-        return {name: arrays[name] for name in arrays.files}
+        try:
+            return {name: arrays[name] for name in arrays.files}
+        except MemoryError as error:  # The archive fits, so the size in a header is wrong.
+            raise ValueError("an array larger than the file") from error
 
 
 @contextlib.contextmanager
 def errors_about(path: str | os.PathLike[str], what: str) -> Iterator[None]:
-    """Turns any error in the block, which reads the file, into an InputError."""
+    """Turns errors in the block, which reads the file, into InputErrors, except for full memory."""
     try:
         yield
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except FileNotFoundError:
         raise InputError(f"{path}: expected {what}, found no such file") from None
