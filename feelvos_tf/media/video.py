@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import av
 import av.error
 import numpy as np
+from av.video.reformatter import Colorspace
 
 from feelvos_tf.core import whole_files
 from feelvos_tf.core.errors import InputError
@@ -272,7 +273,9 @@ def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
       InputError: it has more than `pictures.MAX_PIXELS` pixels.
     """
     pictures.check_size(path, frame.height, frame.width)
-    image, matrix = frame.to_ndarray(format="rgb24"), _display_matrix(frame)
+    # PyAV 15, the last one for Python 3.9, heeds the frame's color matrix only if another is named.
+    image = frame.reformat(format="rgb24", dst_colorspace=Colorspace.ITU601).to_ndarray()
+    matrix = _display_matrix(frame)
     if _is_turned(frame):
         image, matrix = image.transpose(1, 0, 2), matrix[::-1]
     right, down = np.where(np.diag(matrix) < 0, -1, 1)

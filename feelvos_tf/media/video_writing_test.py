@@ -9,6 +9,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import Colorspace
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import video, video_writing
@@ -125,7 +126,7 @@ def test_transparency_is_read_back_from_webm(tmp_path):
         decoder = av.CodecContext.create("libvpx-vp9", "r")
         frames = [f for packet in container.demux(video=0) for f in decoder.decode(packet)]
     assert len(frames) == 5
-    back = frames[-1].to_ndarray(format="rgba")
+    back = frames[-1].reformat(format="rgba", dst_colorspace=Colorspace.ITU601).to_ndarray()
     assert back.shape == (34, 48, 4)
     assert (back[10:22, 10:22, 3] > 240).all() and (back[28:, 28:, 3] < 15).all()
     np.testing.assert_allclose(back[12:20, 12:20, :3].mean((0, 1)), image[16, 16, :3], atol=12)
