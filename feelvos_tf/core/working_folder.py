@@ -15,7 +15,12 @@ from feelvos_tf.core.errors import InputError
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path, in_use: str, lock_file: str | None = None) -> Iterator[None]:
+def locked(
+    folder: pathlib.Path,
+    in_use: str,
+    lock_file: str | None = None,
+    named: pathlib.Path | None = None,
+) -> Iterator[None]:
     """Locks `folder` for this process until the block ends.
 
     The operating system releases the lock when the process ends, for whatever reason.
@@ -25,6 +30,7 @@ def locked(folder: pathlib.Path, in_use: str, lock_file: str | None = None) -> I
       in_use: the message if another process holds it.
       lock_file: name of a file in it to lock in its place, because the network file systems that
         several machines share cannot lock folders.
+      named: what to name if it cannot be created, where users do not know of `folder`.
 
     Raises:
       InputError: another process holds it, or it cannot be created.
@@ -36,9 +42,7 @@ def locked(folder: pathlib.Path, in_use: str, lock_file: str | None = None) -> I
         else:
             handle = os.open(folder / lock_file, os.O_CREAT | os.O_WRONLY, 0o666)
     except OSError as error:
-        # Users do not know of hidden folders.
-        named = folder.parent if folder.name.startswith(".") else folder
-        raise atomic_files.refusal(named, error) from error
+        raise atomic_files.refusal(named or folder, error) from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

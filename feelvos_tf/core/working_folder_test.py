@@ -39,3 +39,10 @@ def test_a_second_process_is_refused_and_leftovers_of_a_killed_one_are_removed(t
     with locked(folder, "in use"):
         empty(folder)
         assert not list(folder.iterdir())
+
+
+def test_a_hidden_folder_that_a_user_chose_is_named(tmp_path):
+    (tmp_path / ".runs").write_text("")
+    refused = pytest.raises(InputError, match="/.runs: cannot be written, ")
+    with refused, locked(tmp_path / ".runs", "in use"):
+        pass

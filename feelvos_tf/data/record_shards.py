@@ -94,7 +94,8 @@ def write_shards(
     folder = output_dir / f".writing-{split}"
     in_use = f"{output_dir}: another process is writing records of {split!r} there; wait for it"
     plan = _plan(sequences, num_shards)
-    with working_folder.locked(folder, in_use), _kept_when_interrupted(folder, missing):
+    lock = working_folder.locked(folder, in_use, named=output_dir)
+    with lock, _kept_when_interrupted(folder, missing):
         noted = folder / _PLAN
         if not noted.is_file() or noted.read_text() != plan:
             working_folder.empty(folder)
