@@ -79,6 +79,10 @@ def new_folder(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         try:
             yield temporary
             os.replace(temporary, target)
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+                check_new(target)  # Another process was faster.
+            raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

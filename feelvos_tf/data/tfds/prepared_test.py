@@ -150,6 +150,25 @@ def test_of_two_processes_that_unpack_at_once_the_faster_one_wins(tmp_path, monk
     assert list(cache.parent.iterdir()) == [cache]
 
 
+def test_a_process_that_is_faster_while_another_unpacks_wins(tmp_path, monkeypatch):
+    (tmp_path / "record").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(prepared, "record_files", lambda *_: [tmp_path / "record"])
+
+    def theirs(files, folder, split):
+        (folder / "theirs").mkdir(parents=True)
+
+    def ours(files, folder, split):
+        (folder / "ours").mkdir(parents=True)
+        monkeypatch.setattr(prepared, "_unpack", theirs)
+        prepared.folder_of("tfds:any", split)
+
+    monkeypatch.setattr(prepared, "_unpack", ours)
+    cache = prepared.folder_of("tfds:any", "val")
+    assert [path.name for path in cache.iterdir()] == ["theirs"]
+    assert list(cache.parent.iterdir()) == [cache]
+
+
 @pytest.mark.parametrize(
     ("pattern", "sentence"),
     [
