@@ -108,7 +108,7 @@ def _frame_of(video: VideoFiles, rng: np.random.Generator) -> tuple[np.ndarray, 
     """Returns the image and mask (0 and 1) of a random frame that shows an object."""
     for position in rng.permutation(len(video.frames)):
         ids = masks.read_annotation(video.masks[position], video.binary_masks)
-        inside = (ids > 0) & (ids != masks.VOID)
+        inside = masks.is_object(ids)
         if inside.sum() >= _LEAST_PIXELS:
             return pictures.read_image(video.frames[position]), inside.astype(np.uint8)
     raise InputError(f"sequence {video.name}: expected a frame that shows an object, found none")

@@ -187,8 +187,8 @@ def _encoded(sequences: Iterable[VideoFiles], workers: int) -> Iterator[tuple[by
             pending.append(pool.submit(_encode, sequence))
             if len(pending) > workers:
                 yield pending.popleft().result()
-        for future in pending:
-            yield future.result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _encode(sequence: VideoFiles) -> tuple[bytes, VideoInfo]:

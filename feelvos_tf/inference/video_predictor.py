@@ -356,7 +356,7 @@ class VideoPredictor:
                 "more pixels with correct(mask)"
             )
         self._state = self._model.add_objects(self._show(mask), self._state)
-        self._record(lambda ids: np.where((mask != 0) & (mask != VOID), mask, ids))
+        self._record(lambda ids: np.where(masks.is_object(mask), mask, ids))
 
     def correct(self, mask: MaskLike, background: bool = False) -> None:
         """Corrects the current frame's labels; the marked pixels become additional references.
@@ -514,7 +514,7 @@ def take_mask(predictor: Any, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
       mask: uint8 [height, width].
       ids: uint8 [height, width], the result of `step` for this frame.
     """
-    marked = (mask != 0) & (mask != VOID)
+    marked = masks.is_object(mask)
     is_known = np.isin(mask, predictor.object_ids) & marked
     if is_known.any():
         lost = np.isin(ids, mask[is_known]) & (mask == 0)

@@ -294,7 +294,7 @@ class Seen(NamedTuple):
 
     def window_with(self, mask: np.ndarray, inference_size: int | None, share: float) -> Window:
         """Returns a window of the last frame that shows the objects of a mask as well."""
-        box = masks.bounds((mask != 0) & (mask != VOID))
+        box = masks.bounds(masks.is_object(mask))
         if box is None or self.window.holds(box):
             return self.window
         boxes = np.array([box, *self.boxes.values()])

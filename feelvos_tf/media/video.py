@@ -185,7 +185,9 @@ class VideoFrames(Frames):
         # Only a decoded frame tells whether it is turned.
         with self._open() as container, contextlib.suppress(av.error.FFmpegError):
             first = next(container.decode(video=0), None)
-            return 1 / aspect if first is not None and _is_turned(first) else aspect
+            return (
+                1 / aspect if first is not None and _is_turned(_display_matrix(first)) else aspect
+            )
         return Fraction(1)
 
     def _check_is_whole(self, container: av.container.InputContainer) -> None:
@@ -276,15 +278,15 @@ def upright(path: str | os.PathLike[str], frame: av.VideoFrame) -> np.ndarray:
     # PyAV 15, the last one for Python 3.9, heeds the frame's color matrix only if another is named.
     image = frame.reformat(format="rgb24", dst_colorspace=Colorspace.ITU601).to_ndarray()
     matrix = _display_matrix(frame)
-    if _is_turned(frame):
+    if _is_turned(matrix):
         image, matrix = image.transpose(1, 0, 2), matrix[::-1]
     right, down = np.where(np.diag(matrix) < 0, -1, 1)
     return np.ascontiguousarray(image[::down, ::right])
 
 
-def _is_turned(frame: av.VideoFrame) -> bool:
-    """Returns whether a decoded frame is shown with rows as columns."""
-    (x_by_x, y_by_x), (x_by_y, y_by_y) = abs(_display_matrix(frame))
+def _is_turned(matrix: np.ndarray) -> bool:
+    """Returns whether a frame with this display matrix is shown with rows as columns."""
+    (x_by_x, y_by_x), (x_by_y, y_by_y) = abs(matrix)
     return bool(x_by_y + y_by_x > x_by_x + y_by_y)
 
 
