@@ -114,16 +114,22 @@ def create(
             guard,
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=1),
         ],
-        exception_handlers={
-            InputError: lambda _, error: _refusal(str(error), 400),
-            HTTPException: lambda _, error: _refusal(error.detail, error.status_code),
-        },
+        exception_handlers={InputError: _input_error, HTTPException: _http_error},
         lifespan=lifespan,
     )
 
 
 def _refusal(sentence: str, status: int) -> Response:
     return JSONResponse({"error": sentence}, status)
+
+
+# Not plain functions, which would wait for a free thread.
+async def _input_error(request: Request, error: Exception) -> Response:
+    return _refusal(str(error), 400)
+
+
+async def _http_error(request: Request, error: HTTPException) -> Response:
+    return _refusal(error.detail, error.status_code)
 
 
 class _Routes:

@@ -67,7 +67,7 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
         low, high = values.min(), values.max()
         if kind == "f" and low >= 0 and high <= 1:
             return np.round(values * 255).astype(np.uint8)
-        if low >= 0 and high <= 255 and (values == np.floor(values)).all():
+        if low >= 0 and high <= 255 and (kind != "f" or (values == np.floor(values)).all()):
             return values.astype(np.uint8)
         found += f" from {low:g} to {high:g}"
     elif kind != "b":
@@ -112,8 +112,8 @@ def _of_values(values: np.ndarray) -> np.ndarray:
         elif values.ndim == 3 and values.shape[2] in (3, 4):
             hint = "; colors are read from a file or a PIL image"
         raise InputError(f"{_MASK}, found {values.dtype} {list(values.shape)}{hint}")
-    if values.dtype == np.uint8:
-        return values
+    if values.dtype in (np.uint8, bool):
+        return values.astype(np.uint8, copy=False)
     if not np.isfinite(values).all() or (values != np.floor(values)).any():
         raise InputError(f"{_MASK}, found fractions; for probabilities, use mask > 0.5")
     if values.min() < 0 or values.max() > VOID:

@@ -74,7 +74,7 @@ class InputVideo:
         return self._given_mask(0)
 
     def later_mask(self, position: int) -> np.ndarray | None:
-        """Returns the ids that the mask given at `position` marks; None if there is none.
+        """Returns the ids that the mask given at `position`, 0 for the first, marks; None if none.
 
         Raises:
           InputError: one of the video's masks cannot be used.

@@ -349,10 +349,9 @@ def load_saved_model(path: str | os.PathLike[str]) -> Any:
             f"{path}: expected a SavedModel written by feelvos_tf.export, found one without its "
             "functions start and step"
         )
-    from feelvos_tf.models.packed_weights import check_finite
+    from feelvos_tf.models.packed_weights import check_all_finite
 
-    for name, variable in getattr(model, "_model_variables", {}).items():
-        check_finite(path, name, variable.numpy())
+    check_all_finite(path, getattr(model, "_model_variables", {}))
     return model
 
 

@@ -35,7 +35,7 @@ def scaled_image(image: tf.Tensor, scale: float) -> tf.Tensor:
 
 
 def labels_at_scale(labels: tf.Tensor, scale: float) -> tf.Tensor:
-    """Returns labels `[height, width]` of a frame, of any dtype, at `scale`, nearest neighbor."""
+    """Returns labels `[height, width]` of a frame at `scale`, nearest neighbor."""
     if scale == 1.0:
         return labels
     return resize_nearest(labels, scaled_size(tf.shape(labels), scale))
@@ -54,10 +54,9 @@ def downsample_given(
       scale: of the frame.
       grid: `[2]` height and width of the scaled frame's embeddings.
     """
-    scaled = full
     if scale != 1.0:
-        scaled = object_labels.keep_objects(full, labels_at_scale(full, scale), objects)
-    return object_labels.keep_objects(scaled, resize_nearest(scaled, grid), objects)
+        full = object_labels.downsample(full, objects, scaled_size(tf.shape(full), scale))
+    return object_labels.downsample(full, objects, grid)
 
 
 def merged_logits(

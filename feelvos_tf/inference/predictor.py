@@ -174,8 +174,7 @@ class Predictor(tf.Module):
 
     def check_weights(self, where: str) -> None:
         """Raises InputError unless all weights are finite numbers."""
-        for name, variable in self._model_variables.items():
-            packed_weights.check_finite(where, name, variable.numpy())
+        packed_weights.check_all_finite(where, self._model_variables)
 
     def distance_maps(self, before: State, after: State) -> dict[str, tf.Tensor]:
         """Returns the distances that the network used in a step.

@@ -204,13 +204,17 @@ def needs_propagation(
     Raises:
       InputError: a mask, the first frame or the output folder cannot be used.
     """
-    if not overwrite and mask_folder.is_prediction(outputs.masks):
-        stamp = {**settings, "clip": video.fingerprint()}
-        if mask_folder.is_complete(outputs.masks, stamp):
-            return False
+    is_earlier = not overwrite and mask_folder.is_prediction(outputs.masks)
+    if is_earlier and mask_folder.is_complete(outputs.masks, _stamp(video, settings)):
+        return False
     input_video.check(video)
     mask_folder.check_replaceable(outputs.masks)
     return True
+
+
+def _stamp(video: InputVideo, settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns what the masks of a video depend on, JSON values."""
+    return {**settings, "clip": video.fingerprint()}
 
 
 def propagate_video(
@@ -240,7 +244,7 @@ def propagate_video(
     Raises:
       InputError: a frame or a folder cannot be used. The masks so far are kept.
     """
-    stamp = {**settings, "clip": video.fingerprint()}
+    stamp = _stamp(video, settings)
     predictor = predictor.another()
     start_over = start_over or bool(on_frame)
     with contextlib.ExitStack() as stack:

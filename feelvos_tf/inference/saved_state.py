@@ -101,9 +101,9 @@ def unpack(
         if expected != found:
             raise InputError(f"restore: expected a state with {name} {expected}, found {found}")
     specs = _specs(model)
-    entries = {**_OWN, **specs, **(_SEEN if window else {})}
+    entries = {**specs, **(_SEEN if window else {})}
     _check_entries(packed, entries)
-    more = sorted(packed.keys() - entries.keys())
+    more = sorted(packed.keys() - entries.keys() - _OWN.keys())
     if more:
         raise InputError(f"restore: expected what state() returns, found a further {more[0]}")
     seen = _seen(packed, size) if window else Seen(windows.whole(size, inference_size))

@@ -25,29 +25,16 @@ def to_indices(mask: tf.Tensor, object_ids: tf.Tensor) -> tf.Tensor:
     return tf.gather(table, tf.cast(mask, tf.int32))
 
 
-def downsample_reference(mask: tf.Tensor, object_ids: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Returns `[h, w]` object indices of the reference mask, every object keeping a pixel.
+def downsample(full: tf.Tensor, indices: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Returns int32 `[h, w]` object indices of a given mask, every object keeping a pixel.
 
     The release loses an object that falls between the points of the stride-4 grid. Here such an
     object gets the grid point nearest to its center that is not another object's only one.
 
     Args:
-      mask: `[height, width]` ids.
-      object_ids: `[objects]` sorted ids of `mask`, without void.
+      full: int32 `[height, width]` object indices, `NO_OBJECT` where nothing is given.
+      indices: int32 `[objects]`, those that have pixels in `full`.
       size: `[2]` height and width of the grid.
-    """
-    full = to_indices(mask, object_ids)
-    grid = resize_nearest(full, size)
-    return keep_objects(full, grid, tf.range(tf.size(object_ids)))
-
-
-def keep_objects(full: tf.Tensor, grid: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
-    """Returns `grid` `[h, w]` in which each of the objects `indices` has at least one point.
-
-    Args:
-      full: int32 `[height, width]` object indices, in which all of `indices` have pixels.
-      grid: int32 `[h, w]` object indices.
-      indices: int32 `[objects]`.
     """
 
     def keep(position: tf.Tensor, grid: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -60,7 +47,7 @@ def keep_objects(full: tf.Tensor, grid: tf.Tensor, indices: tf.Tensor) -> tf.Ten
     return tf.while_loop(
         lambda position, _: position < tf.size(indices),
         keep,
-        (tf.constant(0), grid),
+        (tf.constant(0), resize_nearest(full, size)),
         shape_invariants=(tf.TensorShape([]), tf.TensorShape([None, None])),
     )[1]
 

@@ -8,9 +8,11 @@ because a variance may be too large or too small for float16.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from feelvos_tf.core import atomic_files, whole_files
 from feelvos_tf.core.errors import InputError
@@ -80,6 +82,12 @@ def load(model: Feelvos, path: str | os.PathLike[str]) -> None:
 def _rounded(value: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # Infinity is reported afterwards.
         return value if value.ndim == 1 else value.astype(np.float16)
+
+
+def check_all_finite(path: str | os.PathLike[str], variables: Mapping[str, tf.Variable]) -> None:
+    """Raises InputError if one of the weights, by name, in `path` is NaN or infinite."""
+    for name, variable in variables.items():
+        check_finite(path, name, variable.numpy())
 
 
 def check_finite(path: str | os.PathLike[str], name: str, value: np.ndarray) -> None:

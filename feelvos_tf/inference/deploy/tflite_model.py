@@ -67,7 +67,8 @@ class FixedPredictor(tf.Module):
         _, embeddings = self._predictor.features.python_function(image)
         grid = embeddings.shape[:2]
         object_ids = tf.range(self._num_objects)
-        indices = object_labels.downsample_reference(mask, object_ids, tf.constant(grid.as_list()))
+        full = object_labels.to_indices(mask, object_ids)
+        indices = object_labels.downsample(full, object_ids, tf.constant(grid.as_list()))
         indices = tf.ensure_shape(indices, grid)
         reference = self._reference(embeddings, indices)
         masks = object_labels.one_hot(indices, self._num_objects)
