@@ -145,7 +145,7 @@ def main() -> None:
                 for line in server.stdout
                 if (found := re.search(r"open http://127\.0\.0\.1:(\d+)", line))
             )
-            log, memory = _load(server.pid, port)
+            log, memory = _load(server, port)
         except StopIteration:
             raise InputError("the page did not start; its message is above") from None
         finally:
@@ -159,15 +159,21 @@ def main() -> None:
         raise InputError(f"{log.failures()} requests failed, {len(left)} files were left behind")
 
 
-def _load(process: int, port: int) -> tuple[Log, list[float]]:
-    """Runs the visitors; returns their log and the server's memory in megabytes by minute."""
+def _load(server: subprocess.Popen, port: int) -> tuple[Log, list[float]]:
+    """Runs the visitors; returns their log and the server's memory in megabytes by minute.
+
+    It is NaN once the server has died, and where there is no /proc.
+    """
     log, memory = Log(), []
+    status = pathlib.Path(f"/proc/{server.pid}/status")
     end = time.monotonic() + 60 * _MINUTES.value
     visitors = [Visitor(port, log, end, seed) for seed in range(_VISITORS.value)]
     for visitor in visitors:
         visitor.start()
     while alive := [visitor for visitor in visitors if visitor.is_alive()]:
-        memory.append(process_memory.resident(f"/proc/{process}/status") / 2**20)
+        # Without its status, `resident` would return the memory of this process.
+        is_known = server.poll() is None and status.exists()
+        memory.append(process_memory.resident(status) / 2**20 if is_known else float("nan"))
         next_minute = time.monotonic() + 60
         for visitor in alive:
             visitor.join(max(next_minute - time.monotonic(), 0))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import os
 import pathlib
 import re
 import subprocess
 import sys
+import threading
+import types
 
+import page_load
 import pytest
 from page_load import Log
 
@@ -21,6 +26,17 @@ def test_the_table_counts_refused_and_failed_requests():
     _, run, state = log.table().splitlines()
     assert run.split() == ["run", "4", "1", "2", "1.25s", "2.00s", "9.00s"]
     assert state.split()[:4] == ["state", "3", "0", "0"]
+
+
+def test_a_server_that_has_died_has_no_memory(monkeypatch):
+    one = types.SimpleNamespace(value=1)
+    monkeypatch.setattr(page_load, "_MINUTES", one)
+    monkeypatch.setattr(page_load, "_VISITORS", one)
+    monkeypatch.setattr(page_load, "Visitor", lambda *_: threading.Timer(0.1, lambda: None))
+    with subprocess.Popen([sys.executable, "-c", ""]) as server:
+        os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+        _, memory = page_load._load(server, port=1)
+    assert memory and all(map(math.isnan, memory))
 
 
 @pytest.mark.slow
