@@ -85,6 +85,16 @@ class InputVideo:
         """Returns whether the mask of a frame is wanted."""
         return self.asked is None or position in self.asked
 
+    def reads(self, path: pathlib.Path) -> bool:
+        """Returns whether a file is one of those that hold the frames and the given masks."""
+        return _is_among(path, [*self.source.paths, *self.mask_paths])
+
+    @property
+    def mask_paths(self) -> list[pathlib.Path]:
+        """The files of all given masks."""
+        later = [path for path, _ in self.later_masks.values()]
+        return [self.mask_path, *self.more_masks, *later]
+
     def object_ids(self) -> list[int]:
         """Returns the ids of all objects, ascending."""
         given = [masks.object_ids(self._given_mask(position)) for position in self._packed_masks]
@@ -258,8 +268,14 @@ def from_video(
 
 
 def check(input_video: InputVideo) -> None:
-    """Raises InputError unless the masks hold objects and fit the first frame."""
+    """Raises InputError unless the masks hold objects, fit the first frame and are no frames."""
     size = input_video.size
+    for path in input_video.mask_paths:
+        if _is_among(path, input_video.source.paths):
+            raise InputError(
+                f"{path}: expected a mask, found a frame of {input_video.name}: keep masks in "
+                "another folder"
+            )
     paths = {0: (input_video.mask_path, None), **input_video.later_masks}
     for position, (path, _) in paths.items():
         mask = input_video.later_mask(position)
@@ -279,6 +295,17 @@ def check_used(input_video: InputVideo, length: int) -> None:
                 f"{input_video.selection.number(length - 1)}, found one for frame "
                 f"{input_video.selection.number(position)}"
             )
+
+
+def _is_among(path: pathlib.Path, files: Iterable[pathlib.Path]) -> bool:
+    """Returns whether a path names an existing file that is one of `files`."""
+    return any(
+        each.name == path.name
+        and os.path.exists(each)
+        and os.path.exists(path)
+        and os.path.samefile(each, path)
+        for each in files
+    )
 
 
 def size_of(shape: tuple[int, ...]) -> str:

@@ -73,6 +73,21 @@ def test_unusable_masks_are_reported_in_one_sentence(folder):
         input_video.check(video_with(folder, np.ones((24, 40), np.uint8)))
 
 
+def test_a_mask_among_the_frames_would_be_one_and_is_refused(folder):
+    mask = drawn_videos.draw(0, [1])[1]
+    masks.write_mask(folder.parent / "first.png", mask)
+    masks.write_mask(folder / "mask.png", mask)
+    for first, later in (
+        ("frames/mask.png", {}),
+        ("first.png", {1: folder / "../frames/mask.png"}),
+        (("first.png", "frames/mask.png"), {}),
+    ):
+        paths = [folder.parent / each for each in np.atleast_1d(first)]
+        video = input_video.from_video(folder, paths, later)
+        with pytest.raises(InputError, match="mask.png: expected a mask, found a frame of frames"):
+            input_video.check(video)
+
+
 def test_objects_with_a_void_outline_are_unchanged(folder):
     _, mask = drawn_videos.draw(0, [1, 2, 3])
     edge = cv2.dilate(mask, np.ones((3, 3), np.uint8)) != cv2.erode(mask, np.ones((3, 3), np.uint8))
@@ -128,8 +143,9 @@ def test_masks_may_be_drawn_on_their_frames(folder, max_side):
 
 def test_a_mask_drawn_on_another_frame_is_refused(folder):
     photographs(folder)
+    other = (folder / "00002.png").rename(folder.parent / "other.png")
     with pytest.raises(InputError, match="on black or on the frame itself"):
-        input_video.check(input_video.from_video(folder, folder / "00002.png"))
+        input_video.check(input_video.from_video(folder, other))
 
 
 def test_every_object_may_have_its_own_file(folder):

@@ -5,7 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
+import pytest
 
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video
 from feelvos_tf.media import masks, pictures, video, video_writing
 from feelvos_tf.testing import drawn_videos
@@ -33,6 +35,21 @@ def test_an_overlay_has_the_pixel_aspect_of_its_video(tmp_path):
     wide = input_video.from_video(tmp_path / "wide.mp4", tmp_path / "mask.png", name="wide")
     run([wide], tmp_path / "out", look=tmp_path / "look")
     assert video.open_frames(tmp_path / "look" / "wide.mp4").pixel_aspect == Fraction(4, 3)
+
+
+@pytest.mark.parametrize("target", ["clip.mp4", "clip.jpg"])
+def test_an_overlay_does_not_replace_the_video_or_a_mask_beside_it(tmp_path, target):
+    image, ids = drawn_videos.draw(0, [1])
+    drawn_videos.write_video(tmp_path / "clip.mp4", [image] * 2, 10)
+    pictures.write_image(tmp_path / "clip.jpg", 255 * ids)
+    video_path = tmp_path / "clip.mp4"
+    if target == "clip.jpg":  # Only the contact sheet has the name of a file that is read.
+        video_path = video_path.rename(tmp_path / "clip.mov")
+    given = input_video.from_video(video_path, tmp_path / "clip.jpg", name="clip")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InputError, match=f"{target}: expected a new file to write, found one that"):
+        run([given], tmp_path / "out", look=tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_short_video_has_a_small_contact_sheet(tmp_path):

@@ -199,11 +199,17 @@ def propagate_videos(
 def needs_propagation(
     video: InputVideo, outputs: Outputs, settings: dict[str, Any], overwrite: bool = False
 ) -> bool:
-    """Returns whether a video still has to be propagated, after checking its inputs and folder.
+    """Returns whether a video still has to be propagated, after checking its inputs and outputs.
 
     Raises:
-      InputError: a mask, the first frame or the output folder cannot be used.
+      InputError: a mask, the first frame or the output folder cannot be used, or a file would be
+        written over one that is read.
     """
+    for path in [path for files in outputs.files for path in files.paths()]:
+        if video.reads(path):
+            raise InputError(
+                f"{path}: expected a new file to write, found one that {video.name} is read from"
+            )
     is_earlier = not overwrite and mask_folder.is_prediction(outputs.masks)
     if is_earlier and mask_folder.is_complete(outputs.masks, _stamp(video, settings)):
         return False

@@ -133,7 +133,11 @@ class VideoFlags:
 
     def write_first_frame(self) -> None:
         """Writes the first frame to the file of --first_frame."""
-        path = self._flags.first_frame
+        path, folder = self._flags.first_frame, pathlib.Path(self._flags.video)
+        if folder.is_dir() and folder.resolve() == pathlib.Path(path).resolve().parent:
+            raise InputError(
+                f"{path}: expected a file outside {folder}, as it would be a frame there"
+            )
         source = self._frames()
         image = SelectedFrames(source, self._selection(source)).first()
         if image is None:

@@ -63,6 +63,14 @@ def test_two_masks_for_a_frame_are_refused(tmp_path):
         parsed(f"--video={tmp_path}", "--mask=mask.png", *later).input_video()
 
 
+def test_the_first_frame_is_not_written_among_the_frames(tmp_path):
+    Image.new("RGB", (16, 16)).save(tmp_path / "0.png")
+    given = parsed(f"--video={tmp_path}", f"--first_frame={tmp_path}/../{tmp_path.name}/first.png")
+    with pytest.raises(InputError, match="first.png: expected a file outside .*would be a frame"):
+        given.write_first_frame()
+    assert [path.name for path in tmp_path.iterdir()] == ["0.png"]
+
+
 def test_an_absurd_inference_size_is_rejected():
     values = flags.FlagValues()
     model_loading.ModelFlags(values)
