@@ -282,8 +282,10 @@ def check(input_video: InputVideo) -> None:
         if mask is not None:
             like = f"the first frame of {input_video.name}"
             pictures.check_same_size(path, mask.shape, size, like)
-    if isinstance(input_video.source, video.ImageFrames):  # For others, the length is an estimate.
-        check_used(input_video, input_video.frames.length)
+    count = input_video.source.count() if input_video.later_masks else None
+    if count is not None:
+        selection = input_video.selection
+        check_used(input_video, len(range(selection.start, count, selection.every)))
 
 
 def check_used(input_video: InputVideo, length: int) -> None:

@@ -303,8 +303,10 @@ def propagated(
     frames = background.prefetched(video.frames, timing.waiting)
     try:
         for position, frame in enumerate(frames):
-            name = f"{video.name}: frame {position}"
-            pictures.check_same_size(name, frame.image.shape, mask.shape, "the first one")
+            name = video.frames.name(position)
+            pictures.check_same_size(
+                f"{video.name}: frame {name}", frame.image.shape, mask.shape, "the first one"
+            )
             if position < len(earlier):
                 ids, snapshot = masks.read_annotation(earlier[position]), None
             else:
@@ -312,7 +314,7 @@ def propagated(
                 for function in on_frame:
                     function(video, position, predictor)
                 snapshot = predictor.snapshot()
-            yield Result(video.frames.name(position), frame.time, frame.image, ids), snapshot
+            yield Result(name, frame.time, frame.image, ids), snapshot
     finally:
         if video.source.is_live:
             # Otherwise the reading thread would wait for the next frame, which may never come.

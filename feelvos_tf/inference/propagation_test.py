@@ -18,6 +18,7 @@ from feelvos_tf.inference.propagation import Outputs, Timing, propagate_videos, 
 from feelvos_tf.inference.video_predictor import take_mask
 from feelvos_tf.media import masks, video
 from feelvos_tf.media.result_files import ObjectTable, ObjectVideos, RunLengths
+from feelvos_tf.media.selection import Selection
 from feelvos_tf.testing import drawn_videos
 from feelvos_tf.testing.by_color import ByColor, davis_videos, run
 
@@ -198,6 +199,18 @@ def test_a_mask_beyond_the_last_frame_is_reported(blank_mask):
         BlankFrames.length = None
 
 
+def test_a_mask_beyond_the_end_of_a_file_is_reported_before_any_work(tmp_path, blank_mask):
+    drawn_videos.write_video(tmp_path / "clip.mp4", [np.zeros((8, 8, 3), np.uint8)] * 8, 10)
+    every_other = Selection(start=1, every=2)
+    for number in (5, 7, 9):
+        later = {number: blank_mask}
+        given = input_video.from_video(tmp_path / "clip.mp4", blank_mask, later, every_other)
+        if number < 9:
+            input_video.check(given)
+    with pytest.raises(InputError, match="ends with frame 7, found one for frame 9"):
+        input_video.check(given)
+
+
 def test_every_frame_gets_its_mask_and_the_first_is_the_given_one(tmp_path):
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1, 5], "cows": [2]})
     report = run(davis_videos(root), tmp_path / "out")
@@ -308,7 +321,7 @@ def test_a_damaged_or_smaller_frame_is_named_and_earlier_masks_are_kept(tmp_path
     root = drawn_videos.write_davis(tmp_path / "davis", {"bear": [1]})
     frame = root / "JPEGImages/480p/bear/00003.jpg"
     Image.new("RGB", (40, 24)).save(frame)
-    sizes = "bear: frame 3: expected 80x48 pixels like the first one, found 40x24"
+    sizes = "bear: frame 00003: expected 80x48 pixels like the first one, found 40x24"
     with pytest.raises(InputError, match=sizes):
         run(davis_videos(root), tmp_path / "out")
     frame.write_bytes(frame.read_bytes()[:100])

@@ -82,6 +82,10 @@ class Frames:
         """
         return round(seconds * exact_rate(self.frames_per_second))
 
+    def count(self) -> int | None:
+        """Returns the exact number of frames; None if frames must be decoded to know it."""
+        return None
+
     def name(self, number: int) -> str:
         """Returns the file name, without suffix, of a frame's mask: `00012`."""
         return f"{number:05d}"
@@ -108,6 +112,10 @@ class ImageFrames(Frames):
         step = 1 / exact_rate(self.frames_per_second)
         for number in range(self.length)[start:end:every]:
             yield Frame(number, number * step, pictures.read_image(self.paths[number]))
+
+    def count(self) -> int:
+        """Returns the number of pictures."""
+        return self.length
 
     def name(self, number: int) -> str:
         """Returns the name of the frame's picture."""
@@ -162,6 +170,10 @@ class VideoFrames(Frames):
         if not self._times:
             return super().number_at(seconds)  # As `time_of` does.
         return bisect.bisect_left(self._times, self._times[0] + seconds - _ROUNDING)
+
+    def count(self) -> int | None:
+        """Returns the number of frames, for which the whole file is read. See `Frames`."""
+        return len(self._times) or None
 
     @functools.cached_property
     def _times(self) -> list[Fraction]:
