@@ -333,6 +333,30 @@ def test_two_visitors_work_independently(person, chromium, address):
         other.page.context.close()
 
 
+def test_a_tab_shows_what_another_tab_has_changed_once_it_is_used_again(person, clip_folder):
+    page = person.page
+    person.open_example()
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.click("#add")
+    other.wait_for_selector("#objects li:nth-child(2)")
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    page.wait_for_selector("#objects li:nth-child(2)")
+    clip, headers = (clip_folder / "bunny.mp4").read_bytes(), {"x-feelvos": "1"}
+    other.request.post(f"{page.url}api/clip?name=other.mp4", data=clip, headers=headers)
+    page.evaluate("window.dispatchEvent(new Event('focus'))")
+    person.wait_for_text("#name", "other")
+    assert page.is_disabled("#undo")
+
+
+def test_an_open_page_keeps_its_files_on_the_server(person):
+    person.page.clock.install()
+    person.page.reload()
+    person.open_example()
+    with person.page.expect_response("**/api/state"):
+        person.page.clock.fast_forward("29:00")
+
+
 def test_the_page_shows_what_is_wrong_with_a_file(person, tmp_path, clip_folder):
     film = (clip_folder / "bunny.mp4").read_bytes()
     Image.new("RGB", (30, 20)).save(tmp_path / "frame.png")
@@ -346,6 +370,8 @@ def test_the_page_shows_what_is_wrong_with_a_file(person, tmp_path, clip_folder)
         person.page.set_input_files("#file", tmp_path / name)
         person.wait_for_text("#toast", found)
         assert person.page.is_visible("#empty")
+    person.page.set_input_files("#file", [tmp_path / "cut.mp4", clip_folder / "bunny.mp4"])
+    person.wait_for_text("#toast", "expected one video, or the frames of one as images")
 
 
 def test_undo_of_a_first_stroke_removes_the_mask_and_runs_pass_the_frame(person):
@@ -359,6 +385,19 @@ def test_undo_of_a_first_stroke_removes_the_mask_and_runs_pass_the_frame(person)
     person.go(0)
     person.track("forward")
     assert person.state()["masked"] == list(range(FRAMES))
+
+
+def test_clicks_and_strokes_beside_the_frame_change_nothing(person):
+    person.open_example()
+    person.go(3)
+    sent = []
+    person.page.on("request", lambda each: sent.append(each.url.rpartition("/api/")[2]))
+    person.page.keyboard.press("b")
+    person.draw((80, -9), (90, -9))
+    person.page.keyboard.press("c")
+    person.draw((80, -9))
+    person.brush((120, 80), (130, 80))
+    assert [path for path in sent if path.startswith(("mask", "prompt"))] == ["mask/3?given=1"]
 
 
 def test_undo_restores_a_tracked_mask_as_tracked(person):

@@ -9,6 +9,7 @@ const all = (selector) => document.querySelectorAll(selector);
 const COLORS = ["#ff6b4a", "#3ec1d3", "#ffc145", "#8f7bff", "#4ade80", "#ff7ab6", "#9aa5b1", "#d2e603"];
 const MOST_PICTURES = 2000;
 const AHEAD = 16;  // Frames that playback loads in advance.
+const REFRESH_EVERY_MS = 600_000;  // More often than the server removes visitors who send nothing.
 const HINTS = {
   ...(matchMedia("(pointer: coarse)").matches ? {
     click: "Tap the object; choose − for anything that is not part of it.",
@@ -248,7 +249,14 @@ async function track(direction) {
 }
 
 // Shows every new frame unless the user is looking at another one.
+let isWatching = false;
 const watch = guarded(async () => {
+  if (isWatching) return;
+  isWatching = true;
+  try { await followRun(); } finally { isWatching = false; }
+});
+
+async function followRun() {
   while (view.running) {
     await pause(250);
     const before = view.run.done;
@@ -259,22 +267,24 @@ const watch = guarded(async () => {
   }
   frames.forgetMasks();
   if (!view.drag) await go(view.wanted, true);
-});
+}
 
 for (const button of all("[data-run]")) button.onclick = guarded(() => track(button.dataset.run));
 $("#stop").onclick = guarded(() => send("stop", "POST"));
 $("#follow").onclick = () => { view.following = true; go(view.run.position); refresh(); };
 
-// The server, or a new one in its place, is responding again.
+// Shows the server's state: another tab may have changed it, or a new server may be in its place.
 server.onReturn = async () => {
   const had = view.clip;
-  const state = await send("state", "GET");
-  if (had && !state.clip) report("the server was restarted: your clip and masks are gone");
+  const state = await inOrder(() => send("state", "GET"));
+  if (had && !state.clip) report("your clip and masks are gone: they were removed, or the server was restarted");
   if (!state.clip) return;
   frames.forgetMasks();
-  await go(view.wanted, true);
+  if (!view.drag) await go(view.wanted, true);
   watch();
 };
+window.addEventListener("focus", guarded(server.onReturn));
+setInterval(guarded(server.onReturn), REFRESH_EVERY_MS);
 
 // ---- Playback and scrubbing
 
@@ -322,6 +332,7 @@ const number = (count) => `${count} frame${count === 1 ? "" : "s"}`;
 async function loadFiles(files) {
   files = [...files].sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true })).slice(0, MOST_PICTURES);
   if (!files.length) return;
+  if (files.length > 1 && files.some((each) => each.type.startsWith("video/"))) return report("expected one video, or the frames of one as images, found several files with a video among them");
   const asked = new URLSearchParams({ name: files[0].name });
   if (files.length > 1) asked.set("sizes", files.map((each) => each.size).join());
   await load(`clip?${asked}`, files.length > 1 ? new Blob(files) : files[0]);

@@ -198,7 +198,10 @@ function dragTo(event) {
 }
 
 const finish = guarded(async ({ tool, label, points, position, mask, before }) => {
-  const [first, last] = [points[0], points[points.length - 1]];
+  const [first, last] = [points[0], points[points.length - 1]], { width, height } = view.clip;
+  // A click or stroke beside the frame is none.
+  const isBeside = points.every(([x, y]) => x < 0 || y < 0 || x >= width || y >= height);
+  if (isBeside && tool !== "box" && !mask?.some((id, i) => id !== before[i])) return;
   if (tool === "click") await prompt(position, [[...first, label]]);
   if (tool === "scribble") await prompt(position, thinned(points).map((each) => [...each, label, "scribble"]));
   if (tool === "box") {
