@@ -24,7 +24,7 @@ from feelvos_tf.media.video import Frames
 _SIGNATURES = ((b"ftyp", 4), (b"moov", 4), (b"mdat", 4), (b"\x1a\x45\xdf\xa3", 0), (b"RIFF", 0))
 _HEAD_BYTES = 4096
 _LONGEST_CHARACTER = 4  # Bytes in UTF-8.
-_CONTAINERS = "mov,mp4,matroska,webm,avi,gif,mpeg,mpegts,ogg,flv,asf"
+_CONTAINERS = "mov,mp4,matroska,webm,avi,gif,webp_anim,apng,mpeg,mpegts,ogg,flv,asf"
 # A longer and narrower frame could be scaled down to nothing.
 _LARGEST_RATIO = 20
 
@@ -41,6 +41,7 @@ class ClipFiles:
       count: number of frames.
       size: height and width.
       frames_per_second: frame rate.
+      pixel_aspect: see `Frames`.
       times: of each frame, in seconds since the first.
       is_cut: whether the clip was longer than the limit.
     """
@@ -58,7 +59,7 @@ class ClipFiles:
           InputError: there is no frame, or the frames are too narrow or differ in size.
         """
         self.folder = folder
-        self.frames_per_second = source.frames_per_second
+        self.frames_per_second, self.pixel_aspect = source.frames_per_second, source.pixel_aspect
         self.count, self.size, self.is_cut = 0, (0, 0), False
         self.times: list[Fraction] = []
         for frame in source.timed():
@@ -68,8 +69,8 @@ class ClipFiles:
             image = _scaled(frame.image, max_side)
             if not self.count:
                 self.size = image.shape[:2]
-            elif image.shape[:2] != self.size:
-                raise InputError(f"frame {self.count} differs in size from the first")
+            name = f"frame {self.count + 1}"  # As the page counts.
+            pictures.check_same_size(name, image.shape, self.size, "the first one")
             pictures.write_image(self.image_path(self.count), image)
             self.times.append(frame.time)
             self.count += 1
@@ -117,7 +118,9 @@ def _write_overlay(clip: ClipFiles, objects: Objects, path: pathlib.Path) -> Non
     palette = masks.DAVIS_PALETTE.copy()
     for object_id, described in objects.items():
         palette[object_id] = list(bytes.fromhex(described["color"][1:]))
-    with video_writing.writing_video(path, clip.frames_per_second) as write:
+    with video_writing.writing_video(
+        path, clip.frames_per_second, pixel_aspect=clip.pixel_aspect
+    ) as write:
         for position in range(clip.count):
             picture = overlay.overlay(clip.image(position), clip.mask(position), palette=palette)
             write(picture, clip.times[position])

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import zipfile
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.demo_page.conftest import FRAMES, LIMITS, SIZE, serving
 from feelvos_tf.demo_page.visitors import Visitor
 from feelvos_tf.inference.video_predictor import VideoPredictor
-from feelvos_tf.media import points, video
+from feelvos_tf.media import points, video, video_writing
 from feelvos_tf.testing import color_model, drawn_videos
 
 SILENT_SECONDS = 2.0
@@ -231,14 +232,34 @@ def test_downloads_keep_the_times_of_the_frames(browser, tmp_path):
     assert [image["time"] for image in json.loads(text)["images"]] == [0.45]
 
 
+def test_the_overlay_has_the_pixel_aspect_of_the_clip(browser, tmp_path):
+    path = tmp_path / "wide.mp4"
+    with video_writing.writing_video(path, 10, pixel_aspect=Fraction(16, 9)) as write:
+        write(drawn_videos.draw(0, [1], SIZE)[0])
+    assert browser.ask("POST", "clip?name=wide.mp4", path.read_bytes())[0] == 200
+    path.write_bytes(browser.ask("GET", "download/overlay.mp4")[1])
+    assert video.open_frames(path).pixel_aspect == Fraction(16, 9)
+
+
+def test_an_animated_png_is_a_clip(browser):
+    first, second = (Image.new("RGB", (40, 30), color) for color in ("red", "blue"))
+    stream = io.BytesIO()
+    first.save(stream, "PNG", save_all=True, append_images=[second])
+    status, state = browser.ask("POST", "clip?name=shot.png", stream.getvalue())
+    assert (status, state["clip"]["frames"]) == (200, 2)
+
+
 def test_pictures_become_a_clip(browser):
     files = []
-    for number in range(3):
+    for number in range(4):
         stream = io.BytesIO()
-        Image.new("RGB", (40, 30), (0, 0, 70 * number)).save(stream, "PNG")
+        Image.new("RGB", (40, 30 + number // 3), (0, 0, 70 * number)).save(stream, "PNG")
         files.append(stream.getvalue())
     sizes = ",".join(str(len(file)) for file in files)
-    status, state = browser.ask("POST", f"clip?name=shot1.png&sizes={sizes}", b"".join(files))
+    status, answer = browser.ask("POST", f"clip?name=shot1.png&sizes={sizes}", b"".join(files))
+    assert answer["error"] == "frame 4: expected 40x30 pixels like the first one, found 40x31"
+    sizes = ",".join(str(len(file)) for file in files[:3])
+    status, state = browser.ask("POST", f"clip?name=shot1.png&sizes={sizes}", b"".join(files[:3]))
     assert status == 200, state
     assert (state["clip"]["frames"], state["clip"]["name"]) == (3, "shot1")
     for wrong in ("5", "5,x", "9,9"):
@@ -340,6 +361,8 @@ def test_another_name_for_this_machine_is_refused(browser, path):
 def test_invalid_requests_are_refused(with_clip, clip_folder):
     pixels = SIZE[0] * SIZE[1]
     film = (clip_folder / "bunny.mp4").read_bytes()
+    described = {"name": "a", "color": "#ffffff"}
+    too_many = json.dumps(dict.fromkeys(range(1, 32), described)).encode()
     playlist = f"#EXTM3U\n#EXTINF:1,\n{clip_folder / 'bunny.mp4'}\n#EXT-X-ENDLIST\n".encode()
     for method, path, body, status, sentence in (
         ("PUT", "mask/0", bytes(pixels - 1), 400, f"expected {pixels} bytes"),
@@ -358,6 +381,7 @@ def test_invalid_requests_are_refused(with_clip, clip_folder):
         ("PUT", "objects", b'{"01": {"name": "a", "color": "#ffffff"}}', 400, "ids 1 to 254"),
         ("PUT", "objects", b'{"1": {"name": [], "color": "#ffffff"}}', 400, "a name and"),
         ("PUT", "objects", b'{"1": 5}', 400, "a name and"),
+        ("PUT", "objects", too_many, 400, "expected at most 30 objects, found 31"),
         ("PUT", "objects", b" " * 200_000, 413, "too large"),
         ("POST", "clip", b"no film", 400, "expected a video"),
         ("POST", "clip", playlist, 400, "expected a video"),

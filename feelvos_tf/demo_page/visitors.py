@@ -197,7 +197,7 @@ class Visitor:
           objects: id as text -> {"name": ..., "color": "#rrggbb"}.
 
         Raises:
-          InputError: `objects` has another form.
+          InputError: `objects` has another form, or there are too many.
         """
         try:
             named = {
@@ -207,11 +207,11 @@ class Visitor:
             is_valid = all(_COLOR.fullmatch(each["color"]) for each in named.values())
         except (AttributeError, KeyError, TypeError):
             is_valid = False
-        if not is_valid or len(named) > self._limits.objects:
+        if not is_valid:
             raise InputError(
-                f"expected at most {self._limits.objects} objects with ids 1 to 254, each with a "
-                "name and a color like #ff8000"
+                "expected objects with ids 1 to 254, each with a name and a color like #ff8000"
             )
+        self._check_number(len(named))
         self.objects = named
 
     def remove_object(self, object_id: int) -> None:
@@ -251,14 +251,16 @@ class Visitor:
         given = {key: ids for key, ids in self.given.items() if key != position}
         if is_given:
             given[position] = masks.object_ids(mask)
-        num_objects = len(set().union(*given.values()))
+        self._check_number(len(set().union(*given.values())))
+        with self._writing:
+            self.clip.write_mask(position, mask)
+            self.given = given
+
+    def _check_number(self, num_objects: int) -> None:
         if num_objects > self._limits.objects:
             raise InputError(
                 f"expected at most {self._limits.objects} objects, found {num_objects}"
             )
-        with self._writing:
-            self.clip.write_mask(position, mask)
-            self.given = given
 
     def prepare(self, position: int) -> None:
         """Runs the network on a frame in advance, so that its first mark is answered sooner."""
