@@ -48,6 +48,7 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 _START_UP_LINES = "/^WARNING: All log messages before absl::InitializeLog/d; /^I[0-9]{4} /d"
 _SECONDS_FOR_LAST_LINES = 1.0
 _CPUINFO = pathlib.Path("/proc/cpuinfo")  # Only on Linux.
+_HOME = re.compile(r"(?<=[=,:])~(?=/)")
 _GROUPS = "__groups_of_flags"  # Attribute of FlagValues: title of a group -> names of flags.
 flags.disclaim_key_flags()  # `FlagGroup` defines them for the module that calls it.
 
@@ -78,8 +79,11 @@ def run(main: Callable[[], None]) -> None:
 def parsed(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     """Parses the flags `values` and returns the other arguments.
 
-    A wrong flag ends the process. So does --help, with exit code 0 (absl's would be 1).
+    A wrong flag ends the process. So does --help, with exit code 0 (absl's would be 1). Paths below
+    the home folder may begin with `~/`, which shells leave as it is inside an argument.
     """
+    home = os.path.expanduser("~")
+    argv = [_HOME.sub(lambda _: home, each) if each[:1] == "-" else each for each in argv]
     try:
         return values(argv)
     except flags.Error as error:

@@ -53,6 +53,18 @@ def run(tmp_path):
     return start
 
 
+def test_a_tilde_inside_an_argument_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    values = flags.FlagValues()
+    flags.DEFINE_string("mask", None, "", values)
+    flags.DEFINE_multi_string("mask_at", [], "", values)
+    cli.parsed(
+        ["program", "--mask=~/1.png,~/2~.png", "--mask_at=5:~/a.png", "--mask_at=~b"], values
+    )
+    assert values.mask == "/home/ann/1.png,/home/ann/2~.png"
+    assert values.mask_at == ["5:/home/ann/a.png", "~b"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
