@@ -208,7 +208,7 @@ def needs_propagation(
     for path in [path for files in outputs.files for path in files.paths()]:
         if video.reads(path):
             raise InputError(
-                f"{path}: expected a new file to write, found one that {video.name} is read from"
+                f"{path}: expected a file to write, found one with frames or a mask of {video.name}"
             )
     is_earlier = not overwrite and mask_folder.is_prediction(outputs.masks)
     if is_earlier and mask_folder.is_complete(outputs.masks, _stamp(video, settings)):
