@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from feelvos_tf.core import cli, whole_files
+from feelvos_tf.core.errors import InputError
 from feelvos_tf.media import masks, overlay, video, video_writing
 
 _FLAGS = cli.flag_values(__name__)
@@ -30,6 +31,8 @@ def main() -> None:
     frames = video.open_frames(_VIDEO.value)
     folders = [pathlib.Path(folder) for folder in (_LEFT.value, _RIGHT.value)]
     video_writing.check_video_path(_OUTPUT.value)
+    if whole_files.is_among(_OUTPUT.value, frames.paths):
+        raise InputError(f"{_OUTPUT.value}: expected a file to write, found the video itself")
     for folder in folders:
         whole_files.check_is_folder(folder, "a folder of masks")
     sound = frames.paths[0] if len(frames.paths) == 1 else None

@@ -14,8 +14,8 @@ from feelvos_tf.testing import drawn_videos
 PROGRAM = pathlib.Path(__file__).with_name("side_by_side.py")
 
 
-def run(tmp_path, right):
-    arguments = ["--video=clip.mp4", "--left=left", f"--right={right}", "--output=out.mp4"]
+def run(tmp_path, right, output="out.mp4"):
+    arguments = ["--video=clip.mp4", "--left=left", f"--right={right}", f"--output={output}"]
     return subprocess.run(
         [sys.executable, PROGRAM, *arguments], cwd=tmp_path, capture_output=True, text=True
     )
@@ -39,3 +39,7 @@ def test_frames_of_both_runs_are_shown_with_both_masks(tmp_path):
         assert np.abs(right - images[frame])[~inside].mean() < 8
     refused = run(tmp_path, "none")
     assert refused.returncode == 1 and "none: expected a folder of masks" in refused.stderr
+    before = (tmp_path / "clip.mp4").read_bytes()
+    refused = run(tmp_path, "right", "clip.mp4")
+    assert refused.returncode == 1 and "found the video itself" in refused.stderr
+    assert (tmp_path / "clip.mp4").read_bytes() == before

@@ -1,8 +1,8 @@
 """Reads entire files written by others: bytes, text, JSON and NumPy's .npz archives.
 
-All functions take the `path` of the file and `what` was expected there, e.g. "a list of videos",
-for the message of the InputError that they raise if the file is missing, damaged, too large or of
-another kind.
+They take the `path` of the file and `what` was expected there, e.g. "a list of videos", for the
+message of the InputError that they raise if the file is missing, damaged, too large or of another
+kind.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 import os
 import pathlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,14 @@ def check_is_folder(path: str | os.PathLike[str], what: str) -> None:
     if not os.path.isdir(path):
         found = "a file" if os.path.exists(path) else "no such folder"
         raise InputError(f"{path}: expected {what}, found {found}")
+
+
+def is_among(path: str | os.PathLike[str], files: Iterable[pathlib.Path]) -> bool:
+    """Returns whether a path names an existing file that is one of `files`."""
+    return os.path.exists(path) and any(
+        each.name == os.path.basename(path) and os.path.exists(each) and each.samefile(path)
+        for each in files
+    )
 
 
 def read_bytes(path: str | os.PathLike[str], what: str, max_bytes: int) -> bytes:

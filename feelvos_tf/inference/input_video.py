@@ -15,6 +15,7 @@ from typing import Optional
 
 import numpy as np
 
+from feelvos_tf.core import whole_files
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data.datasets import VideoFiles
@@ -87,7 +88,7 @@ class InputVideo:
 
     def reads(self, path: pathlib.Path) -> bool:
         """Returns whether a file is one of those that hold the frames and the given masks."""
-        return _is_among(path, [*self.source.paths, *self.mask_paths])
+        return whole_files.is_among(path, [*self.source.paths, *self.mask_paths])
 
     @property
     def mask_paths(self) -> list[pathlib.Path]:
@@ -271,7 +272,7 @@ def check(input_video: InputVideo) -> None:
     """Raises InputError unless the masks hold objects, fit the first frame and are no frames."""
     size = input_video.size
     for path in input_video.mask_paths:
-        if _is_among(path, input_video.source.paths):
+        if whole_files.is_among(path, input_video.source.paths):
             raise InputError(
                 f"{path}: expected a mask, found a frame of {input_video.name}: keep masks in "
                 "another folder"
@@ -297,17 +298,6 @@ def check_used(input_video: InputVideo, length: int) -> None:
                 f"{input_video.selection.number(length - 1)}, found one for frame "
                 f"{input_video.selection.number(position)}"
             )
-
-
-def _is_among(path: pathlib.Path, files: Iterable[pathlib.Path]) -> bool:
-    """Returns whether a path names an existing file that is one of `files`."""
-    return any(
-        each.name == path.name
-        and os.path.exists(each)
-        and os.path.exists(path)
-        and os.path.samefile(each, path)
-        for each in files
-    )
 
 
 def size_of(shape: tuple[int, ...]) -> str:

@@ -47,7 +47,9 @@ def test_an_overlay_does_not_replace_the_video_or_a_mask_beside_it(tmp_path, tar
         video_path = video_path.rename(tmp_path / "clip.mov")
     given = input_video.from_video(video_path, tmp_path / "clip.jpg", name="clip")
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(InputError, match=f"{target}: expected a file to write, found one with frames"):
+    with pytest.raises(
+        InputError, match=f"{target}: expected a file to write, found one with frames"
+    ):
         run([given], tmp_path / "out", look=tmp_path)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
