@@ -86,10 +86,6 @@ class InputVideo:
         """Returns whether the mask of a frame is wanted."""
         return self.asked is None or position in self.asked
 
-    def reads(self, path: pathlib.Path) -> bool:
-        """Returns whether a file is one of those that hold the frames and the given masks."""
-        return whole_files.is_among(path, [*self.source.paths, *self.mask_paths])
-
     @property
     def mask_paths(self) -> list[pathlib.Path]:
         """The files of all given masks."""

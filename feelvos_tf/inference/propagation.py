@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from tqdm import tqdm
 
-from feelvos_tf.core import background, cli
+from feelvos_tf.core import background, cli, whole_files
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.inference import input_video, prompt_files
 from feelvos_tf.inference.input_video import InputVideo
@@ -206,7 +206,7 @@ def needs_propagation(
         written over one that is read.
     """
     for path in [path for files in outputs.files for path in files.paths()]:
-        if video.reads(path):
+        if whole_files.is_among(path, [*video.source.paths, *video.mask_paths]):
             raise InputError(
                 f"{path}: expected a file to write, found one with frames or a mask of {video.name}"
             )

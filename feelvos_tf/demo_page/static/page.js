@@ -249,14 +249,7 @@ async function track(direction) {
 }
 
 // Shows every new frame unless the user is looking at another one.
-let isWatching = false;
 const watch = guarded(async () => {
-  if (isWatching) return;
-  isWatching = true;
-  try { await followRun(); } finally { isWatching = false; }
-});
-
-async function followRun() {
   while (view.running) {
     await pause(250);
     const before = view.run.done;
@@ -267,7 +260,7 @@ async function followRun() {
   }
   frames.forgetMasks();
   if (!view.drag) await go(view.wanted, true);
-}
+});
 
 for (const button of all("[data-run]")) button.onclick = guarded(() => track(button.dataset.run));
 $("#stop").onclick = guarded(() => send("stop", "POST"));
@@ -276,15 +269,16 @@ $("#follow").onclick = () => { view.following = true; go(view.run.position); ref
 // Shows the server's state: another tab may have changed it, or a new server may be in its place.
 server.onReturn = async () => {
   const had = view.clip;
-  const state = await inOrder(() => send("state", "GET"));
+  const state = await send("state", "GET");
   if (had && !state.clip) report("your clip and masks are gone: they were removed, or the server was restarted");
   if (!state.clip) return;
   frames.forgetMasks();
   if (!view.drag) await go(view.wanted, true);
   watch();
 };
-window.addEventListener("focus", guarded(server.onReturn));
-setInterval(guarded(server.onReturn), REFRESH_EVERY_MS);
+const refreshIdle = guarded(async () => view.running || server.onReturn());  // A run is watched anyway.
+window.addEventListener("focus", refreshIdle);
+setInterval(refreshIdle, REFRESH_EVERY_MS);
 
 // ---- Playback and scrubbing
 
