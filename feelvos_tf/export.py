@@ -126,7 +126,8 @@ def _save(predictor: Predictor, folder: pathlib.Path) -> None:
 def main() -> None:
     """Exports the checkpoint that the flags name."""
     if (_MODEL_DIR.value is None) != _BUNDLED.value:
-        raise InputError("--model_dir: expected a folder, or --bundled instead")
+        found = "both" if _BUNDLED.value else "neither"
+        raise InputError(f"expected either --model_dir or --bundled, found {found}")
     _check_used("--model_dir", not _BUNDLED.value, "checkpoint", "gin_file")
     is_tflite = _FORMAT.value == "tflite"
     _check_used("--format=tflite", is_tflite, "frame_size", "num_objects", "precision")
@@ -171,7 +172,9 @@ def _frame_size() -> tuple[int, int]:
     """Returns height and width of the frames of a TFLite file."""
     found = re.fullmatch(r"([1-9]\d{1,3})x([1-9]\d{1,3})", _FRAME_SIZE.value or "")
     if not found:
-        raise InputError(f"--frame_size: expected HEIGHTxWIDTH, found {_FRAME_SIZE.value}")
+        raise InputError(
+            f"--frame_size: expected HEIGHTxWIDTH, found {_FRAME_SIZE.value or 'none'}"
+        )
     return int(found[1]), int(found[2])
 
 

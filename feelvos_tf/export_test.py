@@ -49,11 +49,16 @@ added = call["step"](image=image, **state)["probabilities"]
 state = call["correct"](mask=data["later_mask"], **state)
 state = call["remove"](object_id=tf.constant(3), **state)
 corrected = call["step"](image=image, **state)["probabilities"]
-try:
-    call["start"](image=tf.cast(image, tf.float32) / 255, mask=data["mask"])
-    refused = ""
-except tf.errors.InvalidArgumentError as error:
-    refused = str(error)
+refused = []
+for name, inputs in (
+    ("start", {"image": tf.cast(image, tf.float32) / 255}),
+    ("start", {"image": tf.concat([image, image[..., :1]], -1)}),
+    ("segment_clip", {"images": data["images"][:0]}),
+):
+    try:
+        call[name](mask=data["mask"], **inputs)
+    except tf.errors.InvalidArgumentError as error:
+        refused.append(str(error))
 np.savez(sys.argv[4], ids=ids, probabilities=probabilities, segmented=segmented, added=added,
          corrected=corrected, refused=refused)
 """
@@ -106,8 +111,16 @@ def test_saved_model_gives_the_predictors_masks_without_the_package(exported, ea
     state = predictor.remove(np.int32(3), predictor.correct(later_mask, state, np.int32(-1)))
     _, corrected, _ = predictor.step(images[0], state)
     np.testing.assert_allclose(by_signatures["corrected"], corrected, atol=1e-4)
-    sentence = "expected to be a uint8 tensor but is a float tensor"
-    assert sentence in str(by_signatures["refused"])
+    assert len(by_signatures["refused"]) == 3
+    for found, sentence in zip(
+        by_signatures["refused"],
+        (
+            "expected to be a uint8 tensor but is a float tensor",
+            "[41,53,4] is not compatible with expected shape [?,?,3]",
+            "expected at least one image",
+        ),
+    ):
+        assert sentence in found
 
 
 def test_signatures_name_their_tensors_and_assets_describe_the_model(exported):
@@ -213,15 +226,15 @@ def test_unusable_folders_and_files_are_reported_without_waiting_for_tensorflow(
     (tmp_path / "run" / "operative_config.gin").write_text("")
     for arguments, sentence in {
         (): "expected --export_dir",
-        (new,): "--model_dir: expected a folder, or --bundled instead",
+        (new,): "expected either --model_dir or --bundled, found neither",
         (run, f"--export_dir={tmp_path}"): "expected a folder that does not exist yet",
         (f"--model_dir={tmp_path / 'empty'}", new): "expected the settings of a training run",
         (run, new, "--gin_file=no.gin"): "no.gin: expected a gin file",
-        (run, new, "--bundled"): "--model_dir: expected a folder, or --bundled instead",
+        (run, new, "--bundled"): "expected either --model_dir or --bundled, found both",
         ("--bundled", new, "--gin_file=no.gin"): "--gin_file needs --model_dir",
         ("--bundled", new, "--checkpoint=ckpt-1"): "--checkpoint needs --model_dir",
         (run, new, "--frame_size=240x427"): "--frame_size needs --format=tflite",
-        ("--bundled", new, "--format=tflite"): "--frame_size: expected HEIGHTxWIDTH, found None",
+        ("--bundled", new, "--format=tflite"): "--frame_size: expected HEIGHTxWIDTH, found none",
         ("--bundled", new, "--format=tflite", "--frame_size=00x00"): "HEIGHTxWIDTH, found 00x00",
     }.items():
         result = without_tensorflow.run("feelvos_tf.export", *arguments)

@@ -28,6 +28,7 @@ def scaled_size(size: tf.Tensor, scale: float) -> tf.Tensor:
 
 def scaled_image(image: tf.Tensor, scale: float) -> tf.Tensor:
     """Returns float32 `[1, h, w, 3]`: the `[height, width, 3]` image at `scale`, bilinear."""
+    image = tf.ensure_shape(image, [None, None, 3])  # A server does not check it.
     batch = tf.cast(image, tf.float32)[tf.newaxis]
     if scale == 1.0:
         return batch

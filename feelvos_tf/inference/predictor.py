@@ -425,6 +425,7 @@ class Predictor(tf.Module):
           images: uint8 `[frames, height, width, 3]` RGB.
           mask: uint8 `[height, width]` object ids of the first frame.
         """
+        images = _checked(images, tf.shape(images)[0] > 0, "expected at least one image")
         state = self.start(images[0], mask)
         frames = tf.TensorArray(tf.uint8, size=tf.shape(images)[0], element_shape=[None, None])
         frames = frames.write(0, mask)

@@ -32,11 +32,18 @@ def joined(
       replaced: bool, of all objects or of each: whether they keep only the new pixels.
     """
     num_objects = tf.size(reference.offsets) - 1
-    before = owners(reference)
-    keep = ~tf.gather(tf.broadcast_to(replaced, [num_objects]), before)
-    pixels = tf.concat([tf.boolean_mask(reference.embeddings, keep), added.embeddings], 0)
-    of_pixels = tf.concat([tf.boolean_mask(before, keep), owners(added)], 0)
+    is_replaced = tf.gather(tf.broadcast_to(replaced, [num_objects]), owners(reference))
+    left = chosen(reference, ~is_replaced)
+    pixels = tf.concat([left.embeddings, added.embeddings], 0)
+    of_pixels = tf.concat([owners(left), owners(added)], 0)
     return grouped(pixels, of_pixels, num_objects, max_pixels)
+
+
+def chosen(reference: Reference, is_chosen: tf.Tensor) -> Reference:
+    """Returns those of the pixels for which `is_chosen`, bool `[pixels]`, is true."""
+    before = tf.concat([[0], tf.cumsum(tf.cast(is_chosen, tf.int32))], 0)
+    embeddings = tf.boolean_mask(reference.embeddings, is_chosen)
+    return Reference(embeddings, tf.gather(before, reference.offsets))
 
 
 def grouped(

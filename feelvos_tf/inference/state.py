@@ -18,10 +18,16 @@ import tensorflow as tf
 from feelvos_tf.core.constants import VOID
 from feelvos_tf.core.resizing import resize_bilinear
 from feelvos_tf.inference import multi_scale
-from feelvos_tf.inference.reference_pixels import grouped, joined
+from feelvos_tf.inference.reference_pixels import chosen, grouped, joined
 from feelvos_tf.models import object_labels
 from feelvos_tf.models.feelvos import Previous
-from feelvos_tf.models.global_matching import Reference, owners, prepare_reference
+from feelvos_tf.models.global_matching import (
+    NO_PIXEL_DISTANCE,
+    Reference,
+    global_distances_inference,
+    owners,
+    prepare_reference,
+)
 from feelvos_tf.models.object_labels import NO_OBJECT
 
 State = dict[str, tf.Tensor]
@@ -126,8 +132,9 @@ def add_objects(
     * Marked pixels replace the last frame's labels; 0 and void leave them unchanged.
     * The background keeps the pixels of the first frame as its reference. While the last frame is
       still the first, it gives up those that the mask marks: objects added there are followed as
-      if they had been in the first mask. Later this is impossible, since it is not known whether
-      and where an object was visible in the first frame.
+      if they had been in the first mask. Later it gives up those, here and in the memory, that
+      look more like a new object than like anything else in the last frame: the object may have
+      been visible before it was marked.
 
     Args:
       state: after any frame.
@@ -149,12 +156,18 @@ def add_objects(
     def add_at_scale(at_scale: ScaleState, scale: float) -> ScaleState:
         before = _renumbered(at_scale, known, tf.size(object_ids), 0)
         previous, _ = _marked(before.previous, full, marked_indices, scale)
-        owner = tf.maximum(previous.indices, 0)
-        renewed = (previous.indices != NO_OBJECT) & tf.gather(is_new | gives_up, owner)
-        given = tf.where(renewed, previous.indices, NO_OBJECT)
-        added = make_reference(previous.embeddings, given, object_ids)
-        reference = joined(before.reference, added, max_pixels, gives_up)
-        return ScaleState(reference, previous, before.memory)
+        shown = make_reference(previous.embeddings, previous.indices, object_ids)
+        added = chosen(shown, tf.gather(is_new | gives_up, owners(shown)))
+
+        def without_new(pixels: Reference) -> Reference:
+            distances = global_distances_inference(pixels.embeddings[tf.newaxis], shown)[:, 0]
+            looks_new = tf.gather(is_new, tf.argmin(distances))
+            looks_new &= distances[0] < NO_PIXEL_DISTANCE  # Not if all background is hidden.
+            return chosen(pixels, ~looks_new | (tf.gather(object_ids, owners(pixels)) != 0))
+
+        reference = joined(without_new(before.reference), added, max_pixels, gives_up)
+        memory = None if before.memory is None else without_new(before.memory)
+        return ScaleState(reference, previous, memory)
 
     at_scales = tuple(add_at_scale(*each) for each in zip(state.scales, scales))
     return state._replace(object_ids=object_ids, scales=at_scales)

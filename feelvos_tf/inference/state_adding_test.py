@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from feelvos_tf.inference import state as video_state
 from feelvos_tf.inference.predictor import Predictor
 from feelvos_tf.models.feelvos import Previous
-from feelvos_tf.models.global_matching import Reference
+from feelvos_tf.models.global_matching import (
+    Reference,
+    global_distances_inference,
+    prepare_reference,
+)
 from feelvos_tf.testing import small_model
 
 SIZE = (65, 81)
@@ -72,6 +77,7 @@ def numpy_state(before, mask, num_scales):
         rows = [round_half_up(i * (SIZE[0] - 1) / (height - 1)) for i in range(height)]
         columns = [round_half_up(i * (SIZE[1] - 1) / (width - 1)) for i in range(width)]
         marked = mask[np.ix_(rows, columns)]
+        labels = np.where(marked > 0, marked, labels)
         planes, pixels = [], []
         for value in ids:
             if value in old_ids:
@@ -79,18 +85,28 @@ def numpy_state(before, mask, num_scales):
                 plane = old["previous_masks"][index]
                 start, end = old["reference_offsets"][index : index + 2]
                 own = old["reference_embeddings"][start:end]
+                if value == 0:  # Gives up what looks like a new object.
+                    alike = nearest_ids(own, old["previous_embeddings"], labels, ids)
+                    own = own[np.isin(alike, old_ids)]
             else:
                 plane = np.zeros((height, width), np.float32)
                 own = old["previous_embeddings"][marked == value]
             planes.append(np.where(marked > 0, (marked == value).astype(np.float32), plane))
             pixels.append(own)
-        labels = np.where(marked > 0, marked, labels)
         after[f"reference_embeddings{suffix}"] = np.concatenate(pixels)
         after[f"reference_offsets{suffix}"] = np.cumsum([0] + [len(p) for p in pixels])
         after[f"previous_embeddings{suffix}"] = old["previous_embeddings"]
         after[f"previous_indices{suffix}"] = np.searchsorted(ids, labels)
         after[f"previous_masks{suffix}"] = np.stack(planes)
     return after
+
+
+def nearest_ids(pixels, embeddings, labels, ids):
+    """Returns the ids of the frame's pixels that look most like the given ones."""
+    indices = np.searchsorted(ids, labels).astype(np.int32)
+    frame = prepare_reference(embeddings, indices, tf.constant(len(ids)))
+    distances = global_distances_inference(tf.constant(pixels[np.newaxis]), frame)
+    return np.array(ids)[np.argmin(distances[:, 0], 0)]
 
 
 STATE_NAMES = [f"reference_{name}" for name in Reference._fields]
@@ -102,7 +118,7 @@ def round_half_up(value: float) -> int:
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
-def test_an_object_added_later_gets_pixels_of_its_frame_and_nothing_else_changes(
+def test_an_object_added_later_gets_its_pixels_and_the_background_gives_up_those_like_it(
     model, eagerly, settings
 ):
     predictor = Predictor(model, **settings)
@@ -117,6 +133,41 @@ def test_an_object_added_later_gets_pixels_of_its_frame_and_nothing_else_changes
     np.testing.assert_allclose(tf.reduce_sum(probabilities, -1), 1.0, atol=1e-5)
     assert set(np.unique(ids)) <= {0, 3, 7, 200}
     np.testing.assert_array_equal(after["object_ids"], [0, 3, 7, 200])
+
+
+def test_an_object_removed_and_added_again_is_no_longer_background():
+    """It has its reference pixels back, and the background those of before the removal."""
+    indices = np.zeros([4, 6], np.int32)
+    indices[:2, :3] = 1
+    noise = 0.1 * np.random.default_rng(0).random([4, 6, 2], np.float32)
+    embeddings = tf.constant(np.eye(2, dtype=np.float32)[indices] + noise)
+    given = prepare_reference(embeddings, indices, tf.constant(2))
+    masks = tf.constant(np.float32([indices == 0, indices == 1]))
+    scale = video_state.ScaleState(given, Previous(embeddings, tf.constant(indices), masks), given)
+    state = video_state.PredictorState(
+        tf.constant([0, 7]), tf.constant(False), (scale,), tf.constant(5)
+    )
+    removed = video_state.remove(state, tf.constant(7), tf.constant(0))
+
+    def added(marks):
+        mask = np.kron(7 * marks, np.ones([4, 4])).astype(np.uint8)
+        found = video_state.add_objects(
+            removed,
+            tf.constant(mask),
+            (1.0,),
+            lambda pixels, of_pixels, ids: prepare_reference(pixels, of_pixels, tf.size(ids)),
+            tf.constant(0),
+        )
+        return found.scales[0]
+
+    reference, previous, memory = added(indices)
+    for name, value in reference._asdict().items():
+        np.testing.assert_array_equal(value, getattr(given, name), name)
+    np.testing.assert_array_equal(previous.indices, indices)
+    np.testing.assert_array_equal(memory.offsets, [0, 18, 18])
+    np.testing.assert_array_equal(memory.embeddings, given.embeddings[:18])
+    # An object that hides all background takes nothing from it.
+    np.testing.assert_array_equal(added(np.ones_like(indices)).reference.offsets, [0, 24, 48])
 
 
 def test_an_object_between_grid_points_keeps_one_pixel(model, eagerly):

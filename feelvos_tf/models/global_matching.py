@@ -272,8 +272,7 @@ def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tens
     An object with fewer pixels repeats its farthest one.
     """
 
-    def of_object(own: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
-        del first
+    def of_object(own: tf.Tensor) -> tf.Tensor:
         size = tf.shape(own)[1]
         own = tf.pad(own, [[0, 0], [0, tf.maximum(k - size, 0)]], constant_values=_LOWEST)
         own = tf.math.top_k(own, k).values
@@ -286,25 +285,26 @@ def _mean_similarity(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tens
 def _nearest_pixels(pixels: tf.Tensor, reference: Reference, k: int) -> tf.Tensor:
     """Returns int32 `[objects, queries, k]` rows of `reference.embeddings`, -1 for none."""
 
-    def of_object(own: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+    def of_object(own: tf.Tensor) -> tf.Tensor:
         # Columns of the lowest value stand in for pixels that the object does not have.
         padded = tf.pad(own, [[0, 0], [0, k]], constant_values=_LOWEST)
         columns = tf.math.top_k(padded, k, sorted=False).indices
-        return tf.where(columns < tf.shape(own)[1], columns + first, -1)
+        return tf.where(columns < tf.shape(own)[1], columns, -1)
 
     fixed = reference._replace(embeddings=tf.stop_gradient(reference.embeddings))
-    return _of_objects(of_object, tf.stop_gradient(pixels), fixed, tf.int32)
+    columns = _of_objects(of_object, tf.stop_gradient(pixels), fixed, tf.int32)
+    return tf.where(columns < 0, -1, columns + reference.offsets[:-1, tf.newaxis, tf.newaxis])
 
 
 def _of_objects(
     function: Callable, pixels: tf.Tensor, reference: Reference, dtype: tf.DType = tf.float32
 ) -> tf.Tensor:
-    """Returns `[objects, queries, ...]`: `function` of an object's similarities and first pixel."""
+    """Returns `[objects, queries, ...]`: `function` of an object's similarities."""
     offsets = reference.offsets
 
     def of_chunk(similarity: tf.Tensor) -> tf.Tensor:
         def of_object(i: tf.Tensor) -> tf.Tensor:
-            return function(similarity[:, offsets[i] : offsets[i + 1]], offsets[i])
+            return function(similarity[:, offsets[i] : offsets[i + 1]])
 
         return map_chunks(of_object, tf.range(tf.size(offsets) - 1), dtype)
 
