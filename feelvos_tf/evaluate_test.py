@@ -259,6 +259,23 @@ def test_masks_of_an_earlier_model_are_not_scored(tmp_path, monkeypatch):
         given[0].score(*given[1:])
 
 
+def test_two_evaluations_of_one_run_do_not_mix_their_masks(dataset_root, tmp_path, monkeypatch):
+    gin_settings.parse([], TINY.strip().splitlines())
+    given = Predictor(tiny_model()), tmp_path / "masks"
+    step, refused = VideoPredictor.step, []
+
+    def evaluated_meanwhile(self, *args):
+        if not refused:
+            refused.append(True)
+            with pytest.raises(InputError, match="masks: another process is scoring"):
+                Validation(dataset_root).score(*given)
+        return step(self, *args)
+
+    monkeypatch.setattr(VideoPredictor, "step", evaluated_meanwhile)
+    Validation(dataset_root).score(*given)
+    assert refused
+
+
 def test_a_checkpoint_scores_the_same_during_training_and_afterwards(
     dataset_root, tmp_path, monkeypatch
 ):
