@@ -297,6 +297,8 @@ def test_a_checkpoint_scores_the_same_during_training_and_afterwards(
 def test_a_missing_data_set_is_refused(tmp_path):
     with pytest.raises(InputError, match=f"{tmp_path}/none"):
         Validation(dataset_root=f"{tmp_path}/none")
+    with pytest.raises(InputError, match="Validation.dataset_root: .* give --dataset_root"):
+        Validation()
 
 
 def test_training_without_a_validation_split_is_not_evaluated(tmp_path):

@@ -54,7 +54,7 @@ class Validation:
         if dataset_root is None:
             raise InputError(
                 "Validation.dataset_root: expected the folder of a data set, found none; bind it "
-                "with --gin_param"
+                "with --gin_param or, for feelvos_tf.evaluate, give --dataset_root"
             )
         chosen = (dataset_root, dataset, split, resolution, sequences)
         self._targets = protocols.dataset_ground_truths(*chosen)
