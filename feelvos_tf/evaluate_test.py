@@ -259,6 +259,23 @@ def test_masks_of_an_earlier_model_are_not_scored(tmp_path, monkeypatch):
         given[0].score(*given[1:])
 
 
+def test_two_evaluations_of_one_run_do_not_mix_their_masks(dataset_root, tmp_path, monkeypatch):
+    gin_settings.parse([], TINY.strip().splitlines())
+    given = Predictor(tiny_model()), tmp_path / "masks"
+    step, refused = VideoPredictor.step, []
+
+    def evaluated_meanwhile(self, *args):
+        if not refused:
+            refused.append(True)
+            with pytest.raises(InputError, match="masks: another process is scoring"):
+                Validation(dataset_root).score(*given)
+        return step(self, *args)
+
+    monkeypatch.setattr(VideoPredictor, "step", evaluated_meanwhile)
+    Validation(dataset_root).score(*given)
+    assert refused
+
+
 def test_a_checkpoint_scores_the_same_during_training_and_afterwards(
     dataset_root, tmp_path, monkeypatch
 ):
@@ -280,6 +297,8 @@ def test_a_checkpoint_scores_the_same_during_training_and_afterwards(
 def test_a_missing_data_set_is_refused(tmp_path):
     with pytest.raises(InputError, match=f"{tmp_path}/none"):
         Validation(dataset_root=f"{tmp_path}/none")
+    with pytest.raises(InputError, match="Validation.dataset_root: .* give --dataset_root"):
+        Validation()
 
 
 def test_training_without_a_validation_split_is_not_evaluated(tmp_path):

@@ -41,9 +41,9 @@ _DATASET = dataset_flags.define(
     more_datasets=(_STILLS, _FOLDER),
 )
 _OUTPUT_DIR = _DEFINE.string("output_dir", "Folder of the records.", required=True)
-_NUM_SHARDS = _DEFINE.integer("num_shards", "Number of files.", 10)
+_NUM_SHARDS = _DEFINE.integer("num_shards", "Number of files.", 10, lower_bound=1)
 _WORKERS = _DEFINE.integer(
-    "workers", "Number of threads that read and encode.", os.cpu_count() or 1
+    "workers", "Number of threads that read and encode.", os.cpu_count() or 1, lower_bound=1
 )
 _FIRST_FRAME_ONLY = _DEFINE.boolean(
     "first_frame_only", "Write only the first frame and its mask.", False

@@ -62,6 +62,12 @@ def test_a_corrupt_info_file_fails_before_anything_is_written(root):
     assert [path.name for path in (root / "records").iterdir()] == ["dataset_info.json"]
 
 
+@pytest.mark.parametrize("flag", ["--num_shards=0", "--workers=0"])
+def test_records_in_no_file_or_by_no_thread_are_refused_with_the_flag(root, flag):
+    result = _run(root, f"--output_dir={root}/records", flag)
+    assert result.returncode == 1 and f"error: flag {flag}: " in result.stderr
+
+
 def test_first_frame_only_needs_no_later_masks(root):
     for path in root.glob("Annotations/480p/*/0000[12].png"):
         path.unlink()

@@ -8,7 +8,7 @@ import eval_davis
 import pytest
 from PIL import Image
 
-from feelvos_tf.testing import drawn_masks, in_this_process
+from feelvos_tf.testing import drawn_masks, drawn_videos, in_this_process
 
 TOOL = Path(__file__).with_name("eval_davis.py")
 OBJECTS = {"one": [1], "three": [1, 2, 3]}
@@ -20,7 +20,7 @@ def run(*arguments):
 
 @pytest.fixture
 def davis(tmp_path):
-    return drawn_masks.write_davis(tmp_path / "davis", OBJECTS)
+    return drawn_videos.write_davis(tmp_path / "davis", OBJECTS, 8)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_the_tool_prints_the_table_and_writes_the_csvs(davis, predictions):
 
 
 def test_year_sequences_and_split_select_what_is_scored(tmp_path, predictions):
-    root = drawn_masks.write_davis(tmp_path / "d16", OBJECTS, split="mini", year="2016")
+    root = drawn_videos.write_davis(tmp_path / "d16", OBJECTS, 8, split="mini", year="2016")
     result = run(
         f"--dataset_root={root}",
         f"--predictions={predictions}",

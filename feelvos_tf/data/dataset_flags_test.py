@@ -3,7 +3,7 @@ from absl import flags
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import dataset_flags
-from feelvos_tf.testing import drawn_masks
+from feelvos_tf.testing import drawn_videos
 
 
 def parse(*arguments, **settings):
@@ -38,7 +38,7 @@ def test_a_year_of_another_data_set_is_refused():
 
 
 def test_the_choice_lists_its_sequences(tmp_path):
-    root = drawn_masks.write_davis(tmp_path, {"a": [1], "b": [1]})
+    root = drawn_videos.write_davis(tmp_path, {"a": [1], "b": [1]})
     found = parse(f"--dataset_root={root}", "--sequences=b").choice().list_sequences()
     assert [sequence.name for sequence in found] == ["b"]
     with pytest.raises(InputError, match="expected --dataset_root"):

@@ -81,10 +81,6 @@ def write_shards(
       InputError: a video cannot be encoded, other shards of this split already exist, another
         process is writing them, or `dataset_info.json` is corrupt.
     """
-    if num_shards < 1 or workers < 1:
-        raise InputError(
-            f"the numbers of shards and workers must be at least 1, got {num_shards} and {workers}"
-        )
     if not sequences:
         raise InputError("there are no sequences to write")
     names = [f"{split}-{i:05d}-of-{num_shards:05d}.tfrecord" for i in range(num_shards)]

@@ -273,9 +273,11 @@ def _read_jpeg(path: Path) -> tuple[bytes, tuple[int, int]]:
     are re-encoded as well.
     """
     with pictures.opened(path, "a JPEG or PNG image", ("JPEG", "PNG")) as image:
-        image.load()
-        is_rotated = image.getexif().get(ExifTags.Base.Orientation) in _ROTATED
-        if image.format == "JPEG" and not is_rotated:
+        # In this order: to look for EXIF data, PIL decodes a PNG.
+        if image.format == "JPEG" and (
+            image.getexif().get(ExifTags.Base.Orientation) not in _ROTATED
+        ):
+            image.load()
             return path.read_bytes(), (image.height, image.width)
     upright, buffer = pictures.read_image(path), io.BytesIO()
     Image.fromarray(upright).save(buffer, "JPEG", quality=95, subsampling=0)

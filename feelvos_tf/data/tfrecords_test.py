@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import record_shards, tfrecords
@@ -60,6 +60,20 @@ def test_a_record_has_the_fields_of_the_release(tmp_path):
         png = Image.open(io.BytesIO(feature.bytes_list.value[0]))
         assert png.mode == "L"
         np.testing.assert_array_equal(np.array(png), masks.read_annotation(path))
+
+
+def test_a_png_frame_is_decoded_once(tmp_path, monkeypatch):
+    pictures.write_image(tmp_path / "a.png", np.full((HEIGHT, WIDTH, 3), 90, np.uint8))
+    masks.write_mask(tmp_path / "b.png", np.ones((HEIGHT, WIDTH), np.uint8))
+    decoded = []
+    decode = ImageFile.ImageFile.load_prepare
+    monkeypatch.setattr(
+        ImageFile.ImageFile,
+        "load_prepare",
+        lambda image: decoded.append(image.filename) or decode(image),
+    )
+    tfrecords.encode(VideoFiles("a", (tmp_path / "a.png",), (tmp_path / "b.png",)))
+    assert decoded.count(str(tmp_path / "a.png")) == 1
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

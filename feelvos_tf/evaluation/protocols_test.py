@@ -9,7 +9,7 @@ from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols
 from feelvos_tf.media import masks
-from feelvos_tf.testing import drawn_masks
+from feelvos_tf.testing import drawn_masks, drawn_videos
 
 
 def test_every_data_set_has_a_protocol():
@@ -31,7 +31,7 @@ def stems(ground_truth):
 
 
 def test_davis_leaves_out_the_first_and_last_frame(tmp_path):
-    root = drawn_masks.write_davis(tmp_path, {"a": [1, 2], "b": [1]}, frames=5)
+    root = drawn_videos.write_davis(tmp_path, {"a": [1, 2], "b": [1]}, 5)
     a, b = protocols.dataset_ground_truths(root)
     assert stems(a) == ["00001", "00002", "00003"]
     assert [path.stem for path in a.images] == stems(a)
@@ -42,7 +42,7 @@ def test_davis_leaves_out_the_first_and_last_frame(tmp_path):
 
 
 def test_davis_counts_objects_up_to_the_largest_id_of_the_first_mask(tmp_path):
-    root = drawn_masks.write_davis(tmp_path, {"a": [1, 3]}, frames=4)
+    root = drawn_videos.write_davis(tmp_path, {"a": [1, 3]}, 4)
     folder = root / "Annotations/480p/a"
     first = masks.read_annotation(folder / "00000.png")
     first[0] = masks.VOID
@@ -52,20 +52,20 @@ def test_davis_counts_objects_up_to_the_largest_id_of_the_first_mask(tmp_path):
 
 
 def test_davis_2016_has_one_object_painted_255(tmp_path):
-    root = drawn_masks.write_davis(tmp_path, {"a": [1, 2]}, year="2016")
+    root = drawn_videos.write_davis(tmp_path, {"a": [1, 2]}, year="2016")
     (a,) = protocols.dataset_ground_truths(root, "davis_2016")
     assert a.objects == (1,)
     assert a.binary
 
 
 def test_any_split_can_be_scored(tmp_path):
-    root = drawn_masks.write_davis(tmp_path, {"a": [1], "b": [1]}, split="test-dev")
+    root = drawn_videos.write_davis(tmp_path, {"a": [1], "b": [1]}, split="test-dev")
     (b,) = protocols.dataset_ground_truths(root, split="test-dev", sequences=["b"])
     assert b.name == "b"
 
 
 def test_a_first_mask_without_objects_is_refused(tmp_path):
-    root = drawn_masks.write_davis(tmp_path, {"a": []})
+    root = drawn_videos.write_davis(tmp_path, {"a": []})
     with pytest.raises(InputError, match=r"00000\.png: expected at least one object, found none"):
         protocols.dataset_ground_truths(root)
 
@@ -121,7 +121,7 @@ def test_youtube_objects_can_count_the_first_annotated_frame(tmp_path):
 
 @pytest.mark.parametrize("year", ["2016", "2017"])
 def test_masks_and_lists_are_enough(tmp_path, year):
-    root = drawn_masks.write_davis(tmp_path, {"a": [1, 2]}, year=year)
+    root = drawn_videos.write_davis(tmp_path, {"a": [1, 2]}, 8, year=year)
     (expected,) = protocols.dataset_ground_truths(root, f"davis_{year}")
     shutil.rmtree(root / "JPEGImages")
     (found,) = protocols.dataset_ground_truths(root, f"davis_{year}")

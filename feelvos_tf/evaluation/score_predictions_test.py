@@ -13,14 +13,14 @@ from feelvos_tf.evaluation import (
     score_predictions,
 )
 from feelvos_tf.media import masks
-from feelvos_tf.testing import drawn_masks
+from feelvos_tf.testing import drawn_masks, drawn_videos
 
 OBJECTS = {"one": [1], "three": [1, 2, 3]}
 
 
 @pytest.fixture
 def ground_truths(tmp_path):
-    return protocols.dataset_ground_truths(drawn_masks.write_davis(tmp_path / "davis", OBJECTS))
+    return protocols.dataset_ground_truths(drawn_videos.write_davis(tmp_path / "davis", OBJECTS, 8))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_objects_count_in_their_own_frames_only(tmp_path):
 
 
 def test_any_id_stands_for_the_one_object_of_davis_2016(tmp_path):
-    root = drawn_masks.write_davis(tmp_path / "davis", {"a": [1, 2]}, year="2016")
+    root = drawn_videos.write_davis(tmp_path / "davis", {"a": [1, 2]}, 8, year="2016")
     ground_truths = protocols.dataset_ground_truths(root, "davis_2016")
     for value in ([1, 2], [1, 1], [255, 255]):
         out = drawn_masks.write_predictions(tmp_path / "out", {"a": value}, error=0)
@@ -195,7 +195,7 @@ def test_a_late_object_may_be_predicted_before_it_appears(tmp_path):
 
 @pytest.mark.parametrize("year", ["2016", "2017"])
 def test_color_and_antialiased_masks_are_refused(tmp_path, predictions, year):
-    root = drawn_masks.write_davis(tmp_path / "davis", OBJECTS, year=year)
+    root = drawn_videos.write_davis(tmp_path / "davis", OBJECTS, 8, year=year)
     ground_truths = protocols.dataset_ground_truths(root, f"davis_{year}")
     path = predictions / "one/00002.png"
     Image.new("RGB", (80, 48), (128, 0, 0)).save(path)

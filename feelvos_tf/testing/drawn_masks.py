@@ -38,17 +38,6 @@ def write_images(folder: pathlib.Path, count: int, step: int = 1) -> None:
         Image.new("RGB", SIZE[::-1], (90, 120, 90)).save(folder / f"{i * step:05d}.jpg")
 
 
-def write_davis(
-    root: pathlib.Path,
-    objects: dict[str, Sequence[int]],
-    frames: int = 8,
-    split: str = "val",
-    year: str = "2017",
-) -> pathlib.Path:
-    """Writes frames, masks and the split's list for sequences of drawn objects; returns `root`."""
-    return drawn_videos.write_davis(root, objects, frames, year, split)
-
-
 def write_predictions(
     folder: pathlib.Path, objects: dict[str, Sequence[int]], frames: int = 8, error: int = 2
 ) -> pathlib.Path:

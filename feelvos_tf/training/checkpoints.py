@@ -23,6 +23,8 @@ from feelvos_tf.training.train_step import TrainState
 # Checkpoints of TensorFlow 2 hold this key; those of TensorFlow 1 do not.
 _OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NAME = "ckpt"
+# Parts of the state that may be missing from a checkpoint; they then start afresh.
+_OPTIONAL = ("optimizer", "average", "loss_scale")
 # TensorFlow's reader raises an IndexError for a truncated file.
 _DAMAGE = (tf.errors.OpError, IndexError)
 _LOCK_FILE = ".training.lock"
@@ -60,19 +62,17 @@ class Checkpoints:
         self._named_variables = dict(named_variables)
         self._state = state
         self.max_to_keep = max_to_keep
-        checkpoint = checkpoint_of(named_variables, **self._saved("optimizer", "loss_scale"))
+        checkpoint = checkpoint_of(named_variables, **self._saved(*_OPTIONAL))
         self._manager = tf.train.CheckpointManager(
             checkpoint, str(model_dir), max_to_keep=max_to_keep, checkpoint_name=_NAME
         )
 
     def _saved(self, *optional: str) -> dict[str, tf.Module | tf.Variable]:
         """Returns what is saved besides the weights; of optional parts, only the named ones."""
-        saved = {
-            "step": self._state.step,
-            "average": self._state.average and self._state.average.state,
-            **{name: getattr(self._state, name) for name in optional},
-        }
-        return {name: part for name, part in saved.items() if part is not None}
+        parts = {name: getattr(self._state, name) for name in ("step", *optional)}
+        if parts.get("average") is not None:
+            parts["average"] = self._state.average.state
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def latest(self) -> str | None:
@@ -104,8 +104,7 @@ class Checkpoints:
         all workers.
 
         Raises:
-          InputError: a checkpoint does not fit the model, its optimizer or its moving average, or
-            all are damaged.
+          InputError: a checkpoint does not fit the model or its optimizer, or all are damaged.
         """
         path = self._resume_from_newest() if self._workers.is_chief else None
         step = self._workers.from_chief(int(path.rsplit("-", 1)[1]) if path else -1)
@@ -138,10 +137,11 @@ class Checkpoints:
         try:
             checkpoint = self._fitting(path, dict(tf.train.list_variables(path)))
             checkpoint.restore(path).assert_existing_objects_matched().expect_partial()
-        except (AssertionError, ValueError) as error:
+        except AssertionError as error:
             raise InputError(
-                f"{path}: expected a checkpoint of the model as it is configured now, found "
-                f"another ({first_line(error)}); use another --model_dir or that run's settings"
+                f"{path}: expected the optimizer's state of all layers that are trained now, found "
+                "that of some; keep that run's Feelvos.freeze_backbone, or start in another "
+                "--model_dir with this checkpoint as InitialWeights.checkpoint"
             ) from error
         except _DAMAGE as error:
             raise DamagedCheckpointError(
@@ -165,13 +165,7 @@ class Checkpoints:
                 f"@{type(self._state.optimizer).__name__}, found one of another optimizer "
                 f"({', '.join(sorted(slots))}); use another --model_dir or that run's optimizer"
             )
-        if self._state.average is not None and "average" not in parts:
-            raise InputError(
-                f"{path}: expected a checkpoint with a moving average of the weights, as "
-                "Trainer.average_decay asks for, found one without; use another --model_dir or "
-                "Trainer.average_decay = 0.0"
-            )
-        optional = parts & {"optimizer", "loss_scale"}
+        optional = [name for name in _OPTIONAL if name in parts]
         return checkpoint_of(self._named_variables, **self._saved(*optional))
 
     def initialize(self, prefix: str, last_layers: bool) -> Collection[str]:

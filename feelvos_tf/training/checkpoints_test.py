@@ -214,11 +214,15 @@ def test_a_checkpoint_of_another_optimizer_is_refused_with_its_slots(folder):
         Run(folder, AdamOptimizer).checkpoints.resume()
 
 
-def test_a_checkpoint_without_the_moving_average_is_refused_with_the_setting(folder):
-    sentence = "ckpt-20: expected .* as Trainer.average_decay asks for, found one without"
-    with pytest.raises(InputError, match=sentence) as caught:
-        Run(folder, average_decay=0.9).checkpoints.resume()
-    assert str(caught.value).endswith("use another --model_dir or Trainer.average_decay = 0.0")
+def test_a_checkpoint_without_the_state_of_a_layer_trained_now_is_refused_with_the_setting(folder):
+    run = Run(folder)
+    names = run.model.named_variables()
+    state = TrainState(run.step, MomentumOptimizer({**names, "conv/weights": tf.Variable(1.0)}))
+    sentence = (
+        "the optimizer's state of all layers that are trained now, .* Feelvos.freeze_backbone"
+    )
+    with pytest.raises(InputError, match=sentence):
+        Checkpoints(folder, run.model, names, state, alone()).resume()
 
 
 def test_a_checkpoint_of_another_network_is_refused_with_the_name_of_a_variable(folder):

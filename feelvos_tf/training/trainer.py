@@ -166,6 +166,11 @@ class Trainer:
         self._is_resumed = self._resume()
         self._initial = InitialWeights()
         self._restored = [] if self._is_resumed else self._initialize()
+        average = self._state.average
+        # In a fresh run, or after a checkpoint without an average.
+        if average is not None and average.num_updates.numpy() == 0:
+            with strategy.scope():
+                average.restart()
 
     @property
     def step(self) -> tf.Variable:
@@ -295,9 +300,6 @@ class Trainer:
             say(f"starting from {source}, {len(restored)} of {len(self._variables)} variables")
         else:
             say("starting from random weights")
-        if self._state.average is not None:
-            with self._strategy.scope():
-                self._state.average.restart()
         return restored
 
     def _calibrate(self, dataset: tf.data.Dataset) -> None:

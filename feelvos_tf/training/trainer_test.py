@@ -92,6 +92,22 @@ def test_resuming_gives_the_weights_and_averages_of_an_uninterrupted_run(tmp_pat
         np.testing.assert_array_equal(average, resumed._state.average.averages[name])
 
 
+def test_an_average_that_a_run_began_without_starts_at_the_weights_it_resumes_with(tmp_path):
+    make_trainer(tmp_path, num_steps=2)[1].train(tiny_batches(2))
+    model, resumed = make_trainer(tmp_path, average_decay=0.5)
+    assert int(resumed.step.numpy()) == 2
+    for name, average in resumed._state.average.averages.items():
+        np.testing.assert_array_equal(average, model.named_variables()[name])
+    resumed.train(tiny_batches(2))
+    averages = {n: a.numpy() for n, a in resumed._state.average.averages.items()}
+
+    _, again = make_trainer(tmp_path, average_decay=0.5)
+    for name, average in again._state.average.averages.items():
+        np.testing.assert_array_equal(average, averages[name])
+    make_trainer(tmp_path, num_steps=8)[1].train(tiny_batches(2))
+    assert (tmp_path / "ckpt-8.index").exists()
+
+
 def test_settings_that_differ_from_the_folder_s_last_run_are_printed(tmp_path, capsys):
     gin.parse_config("LearningRate.base = 0.01")
     _, trainer = make_trainer(tmp_path)

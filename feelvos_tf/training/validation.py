@@ -10,7 +10,7 @@ from typing import Any
 import gin
 import tensorflow as tf
 
-from feelvos_tf.core import settings
+from feelvos_tf.core import settings, working_folder
 from feelvos_tf.core.errors import InputError
 from feelvos_tf.data import datasets
 from feelvos_tf.evaluation import protocols, score_predictions
@@ -19,6 +19,8 @@ from feelvos_tf.inference.model_loading import build_evaluated
 from feelvos_tf.inference.propagation import Outputs, propagate_videos
 from feelvos_tf.inference.video_predictor import VideoPredictor
 from feelvos_tf.models.release_checkpoint import check_shape, release_names
+
+_LOCK_FILE = ".scoring.lock"
 
 
 @settings.configurable
@@ -52,7 +54,7 @@ class Validation:
         if dataset_root is None:
             raise InputError(
                 "Validation.dataset_root: expected the folder of a data set, found none; bind it "
-                "with --gin_param"
+                "with --gin_param or, for feelvos_tf.evaluate, give --dataset_root"
             )
         chosen = (dataset_root, dataset, split, resolution, sequences)
         self._targets = protocols.dataset_ground_truths(*chosen)
@@ -69,22 +71,24 @@ class Validation:
             replaced.
 
         Raises:
-          InputError: a video could not be propagated or scored.
+          InputError: a video could not be propagated or scored, or another process does so there.
         """
         folder = pathlib.Path(output_dir)
-        report = propagate_videos(
-            lambda: VideoPredictor(predictor, self._inference_size),
-            self._videos,
-            lambda video: Outputs(folder / video.name),
-            {},
-            overwrite=True,
-        )
-        if report.failed:  # Its folder may hold masks of an earlier model.
-            name, error = next(iter(report.failed.items()))
-            raise InputError(f"{name} could not be scored: {error}")
-        summary = score_predictions.score_folder(
-            self._targets, folder, measure_f=self._measure_f
-        ).summary
+        in_use = f"{folder}: another process is scoring the masks that it writes there; wait for it"
+        with working_folder.locked(folder, in_use, _LOCK_FILE):
+            report = propagate_videos(
+                lambda: VideoPredictor(predictor, self._inference_size),
+                self._videos,
+                lambda video: Outputs(folder / video.name),
+                {},
+                overwrite=True,
+            )
+            if report.failed:  # Its folder may hold masks of an earlier model.
+                name, error = next(iter(report.failed.items()))
+                raise InputError(f"{name} could not be scored: {error}")
+            summary = score_predictions.score_folder(
+                self._targets, folder, measure_f=self._measure_f
+            ).summary
         if summary.f is None:
             return {"J": summary.j.mean}
         return {"J": summary.j.mean, "F": summary.f.mean, "J&F": summary.j_and_f}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from feelvos_tf.evaluation import protocols, score_predictions
 from feelvos_tf.evaluation.report import page
-from feelvos_tf.testing import drawn_masks
+from feelvos_tf.testing import drawn_masks, drawn_videos
 
 OBJECTS = {"one": [1], "three": [1, 2, 3]}
 
@@ -21,7 +21,7 @@ def pages(tmp_path_factory):
     """Returns a report on one folder, and one that compares it with another."""
     folder = tmp_path_factory.mktemp("report")
     ground_truths = protocols.dataset_ground_truths(
-        drawn_masks.write_davis(folder / "davis", OBJECTS)
+        drawn_videos.write_davis(folder / "davis", OBJECTS, 8)
     )
     good = drawn_masks.write_predictions(folder / "good", OBJECTS, error=1)
     poor = drawn_masks.write_predictions(folder / "poor", OBJECTS, error=4)
@@ -93,7 +93,7 @@ def test_a_tree_without_images_and_a_measure_without_f_have_a_report(tmp_path):
 
 
 def test_names_of_folders_are_shown_as_text(tmp_path):
-    root = drawn_masks.write_davis(tmp_path / "davis", OBJECTS)
+    root = drawn_videos.write_davis(tmp_path / "davis", OBJECTS, 8)
     ground_truths = protocols.dataset_ground_truths(root)
     scored = [
         score_predictions.score_folder(ground_truths, path)
@@ -110,7 +110,7 @@ def test_names_of_folders_are_shown_as_text(tmp_path):
 
 def test_what_was_not_scored_is_in_the_report(tmp_path):
     ground_truths = protocols.dataset_ground_truths(
-        drawn_masks.write_davis(tmp_path / "davis", OBJECTS)
+        drawn_videos.write_davis(tmp_path / "davis", OBJECTS, 8)
     )
     whole = drawn_masks.write_predictions(tmp_path / "whole", OBJECTS)
     part = drawn_masks.write_predictions(tmp_path / "part", {"three": [1, 2, 3]}, frames=5)
