@@ -31,6 +31,10 @@ from feelvos_tf.models.global_matching import (
 from feelvos_tf.models.object_labels import NO_OBJECT
 
 State = dict[str, tf.Tensor]
+# A pixel of the background is taken for one of a new object if its squared distance to it is less
+# than this share of that to anything else. With 1, background that the objects hide, and nothing in
+# the frame looks like, would be taken for them as well.
+_LIKENESS = 0.6
 PrepareReference = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], Reference]
 
 
@@ -133,8 +137,8 @@ def add_objects(
     * The background keeps the pixels of the first frame as its reference. While the last frame is
       still the first, it gives up those that the mask marks: objects added there are followed as
       if they had been in the first mask. Later it gives up those, here and in the memory, that
-      look more like a new object than like anything else in the last frame: the object may have
-      been visible before it was marked.
+      look far more like a new object than like anything else in the last frame: the object may
+      have been visible before it was marked.
 
     Args:
       state: after any frame.
@@ -161,7 +165,11 @@ def add_objects(
 
         def without_new(pixels: Reference) -> Reference:
             distances = global_distances_inference(pixels.embeddings[tf.newaxis], shown)[:, 0]
-            looks_new = tf.gather(is_new, tf.argmin(distances))
+            to_new, to_others = (
+                tf.reduce_min(tf.boolean_mask(distances, chosen_objects), 0)
+                for chosen_objects in (is_new, ~is_new)
+            )
+            looks_new = to_new < _LIKENESS * to_others
             looks_new &= distances[0] < NO_PIXEL_DISTANCE  # Not if all background is hidden.
             return chosen(pixels, ~looks_new | (tf.gather(object_ids, owners(pixels)) != 0))
 

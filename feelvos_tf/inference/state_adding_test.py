@@ -86,8 +86,7 @@ def numpy_state(before, mask, num_scales):
                 start, end = old["reference_offsets"][index : index + 2]
                 own = old["reference_embeddings"][start:end]
                 if value == 0:  # Gives up what looks like a new object.
-                    alike = nearest_ids(own, old["previous_embeddings"], labels, ids)
-                    own = own[np.isin(alike, old_ids)]
+                    own = own[~looks_new(own, old["previous_embeddings"], labels, ids, old_ids)]
             else:
                 plane = np.zeros((height, width), np.float32)
                 own = old["previous_embeddings"][marked == value]
@@ -101,12 +100,14 @@ def numpy_state(before, mask, num_scales):
     return after
 
 
-def nearest_ids(pixels, embeddings, labels, ids):
-    """Returns the ids of the frame's pixels that look most like the given ones."""
+def looks_new(pixels, embeddings, labels, ids, old_ids):
+    """Returns which of the pixels look far more like a new object in the frame than like others."""
     indices = np.searchsorted(ids, labels).astype(np.int32)
     frame = prepare_reference(embeddings, indices, tf.constant(len(ids)))
-    distances = global_distances_inference(tf.constant(pixels[np.newaxis]), frame)
-    return np.array(ids)[np.argmin(distances[:, 0], 0)]
+    # Not exact ones: those of an untrained network hardly differ.
+    distances = global_distances_inference(tf.constant(pixels[np.newaxis]), frame)[:, 0].numpy()
+    is_new = ~np.isin(ids, old_ids)
+    return distances[is_new].min(0) < np.float32(0.6) * distances[~is_new].min(0)
 
 
 STATE_NAMES = [f"reference_{name}" for name in Reference._fields]
