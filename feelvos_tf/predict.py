@@ -1,7 +1,7 @@
 """Segments one or more videos: frames in, indexed PNGs out.
 
     python -m feelvos_tf.predict --video=FILE_OR_FOLDER --mask=first.png --output_dir=OUT \\
-        [--overlay=out.mp4] [--fast|--best]
+        [--overlay=out.mp4] [--fast]
 
 writes OUT/00000.png ... with the DAVIS palette; the first is the given mask. The model is the one
 that comes with the package (feelvos_tf/pretrained/MODEL_CARD.md), unless --saved_model=DIR or
@@ -94,7 +94,7 @@ def _chosen_model() -> tuple[ModelChoice, Callable[[], VideoPredictor]]:
     if model_dir is None:
         choice = _MODEL.choice(_GIN_PARAM.value)
     else:
-        choice = _choose_run(model_dir, *_MODEL.overrides(_GIN_PARAM.value))
+        choice = _choose_run(model_dir, *_MODEL.overrides(), tuple(_GIN_PARAM.value))
     if model_dir is None and not steps:
         return choice, choice.load
     return choice, functools.partial(_load_network, model_dir, steps, choice)

@@ -30,8 +30,6 @@ BUNDLED = pathlib.Path(__file__).resolve().parents[1] / "pretrained"
 WEIGHTS, SETTINGS = "weights.npz", "settings.gin"
 # --fast: as many pixels as a whole frame at this size, but around the objects.
 FAST_INFERENCE_SIZE, FAST_WINDOW = 240, 1.0
-# --best: whole frames at two scales.
-BEST_SETTINGS, BEST_WINDOW = ("Predictor.scales = (1.0, 1.5)", "Predictor.merge = 'avg'"), 0.0
 # The bundled model's settings have their own scope, so that they do not mix with those of a program
 # or of a user of the package.
 SCOPE = "bundled_model"
@@ -99,11 +97,9 @@ def choose(
     """
     if path is not None:
         if gin_params:
-            is_best = gin_params[: len(BEST_SETTINGS)] == BEST_SETTINGS
             raise InputError(
-                f"{'--best' if is_best else f'--gin_param={gin_params[0]!r}'}: expected the "
-                "bundled model or the folder of a training run, since the settings of a "
-                "SavedModel are fixed, found --saved_model"
+                f"--gin_param={gin_params[0]!r}: expected the bundled model or the folder of a "
+                "training run, since the settings of a SavedModel are fixed, found --saved_model"
             )
         check_saved_model(path)
         return ModelChoice(path, inference_size, saved_model_fingerprint(path), window or 0.0)
@@ -132,7 +128,7 @@ class ModelFlags:
     """The flags of one program that choose a model."""
 
     def __init__(self, flag_values: flags.FlagValues):
-        """Defines --saved_model, --inference_size, --window, --fast and --best.
+        """Defines --saved_model, --inference_size, --window and --fast.
 
         Args:
           flag_values: the program's, see `feelvos_tf.core.cli.flag_values`.
@@ -164,39 +160,19 @@ class ModelFlags:
             "times as fast, but less accurate.",
             False,
         )
-        group.boolean(
-            "best",
-            "Process whole frames at two scales and average the results: several times as slow, "
-            "and more accurate on some videos but not on all (see the model card).",
-            False,
-        )
         self._flags = flag_values
 
-    def overrides(
-        self, gin_params: Sequence[str] = ()
-    ) -> tuple[int | None, float | None, tuple[str, ...]]:
-        """Returns inference size, window and settings; None for those that no flag sets.
-
-        Args:
-          gin_params: settings that override those of --best.
-
-        Raises:
-          InputError: the flags contradict each other.
-        """
+    def overrides(self) -> tuple[int | None, float | None]:
+        """Returns inference size and window, None if no flag sets it."""
         size, window = self._flags.inference_size, self._flags.window
-        if self._flags.best:
-            if self._flags.fast or window:
-                other = "--fast" if self._flags.fast else "--window"
-                raise InputError(f"--best cannot be combined with {other}")
-            return size, BEST_WINDOW, (*BEST_SETTINGS, *gin_params)
         if self._flags.fast:
             size = FAST_INFERENCE_SIZE if size is None else size
             window = FAST_WINDOW if window is None else window
-        return size, window, tuple(gin_params)
+        return size, window
 
     def choice(self, gin_params: Sequence[str] = ()) -> ModelChoice:
         """Returns the chosen model. See `choose` and `overrides`."""
-        return choose(self._flags.saved_model, *self.overrides(gin_params))
+        return choose(self._flags.saved_model, *self.overrides(), gin_params)
 
 
 def check_bundled(folder: str | os.PathLike[str] = BUNDLED) -> None:

@@ -170,20 +170,6 @@ def flags_of(*arguments):
     return model
 
 
-def test_best_means_whole_frames_at_two_scales_unless_overridden():
-    choice = flags_of("--best").choice(["Predictor.merge = 'max'"])
-    assert choice.window == 0 and choice.inference_size == model_loading.bundled_inference_size()
-    predictor = choice.load()._model
-    assert predictor.scales == (1.0, 1.5) and predictor.merge == "max"
-    for arguments, sentence in (
-        (("--best", "--fast"), "--best cannot be combined with --fast"),
-        (("--best", "--window=0.5"), "--best cannot be combined with --window"),
-        (("--best", "--saved_model=x"), "^--best: .* found --saved_model"),
-    ):
-        with pytest.raises(InputError, match=sentence):
-            flags_of(*arguments).choice()
-
-
 def test_bundled_settings_can_be_overridden_and_are_restored(tmp_path):
     plain = model_loading.choose()
     params = ('Predictor.feedback = "probabilities"', "Predictor.memory_every = 0")
