@@ -905,6 +905,22 @@ def test_the_page_reports_a_lost_server_and_recovers(person):
     person.wait_for_text("#toast", "your clip and masks are gone")
 
 
+def test_the_page_does_not_wait_for_a_frame_for_ever(person):
+    page = person.page
+    person.open_example()
+    page.clock.install()
+    page.route("**/api/frame/1", lambda route: None, times=1)  # Never answers.
+    page.route("**/else", lambda route: None)  # Without any route, requests would be let go.
+    with page.expect_request("**/api/frame/1"):
+        page.keyboard.press("ArrowRight")
+    page.clock.fast_forward(29_000)
+    page.wait_for_timeout(200)
+    assert page.is_hidden("#silence")
+    with page.expect_request("**/api/state"):  # The server is asked whether it is there, and is.
+        page.clock.fast_forward(2_000)
+    person.wait_for_text("#where", f"2 / {FRAMES}")
+
+
 def test_the_page_recovers_from_a_connection_that_is_lost_without_notice(person):
     page = person.page
     person.open_example()

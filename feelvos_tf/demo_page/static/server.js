@@ -4,7 +4,8 @@
 export const $ = (selector) => document.querySelector(selector);
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const LOOK_EVERY_MS = 1000;
-const ANSWER_WITHIN_MS = 5000;  // A connection lost without notice, as in sleep, never answers.
+// A connection lost without notice, as in sleep, never answers. Changes may take as long as they need.
+const ANSWER_WITHIN_MS = 5000, READ_WITHIN_MS = 30_000;
 
 // Called when the server responds again.
 export const server = { onReturn: async () => {} };
@@ -12,13 +13,16 @@ export const server = { onReturn: async () => {} };
 class Silence extends Error {}
 
 export async function ask(path, options = {}) {
-  const headers = { "x-feelvos": "1", ...options.headers };
+  const headers = { "x-feelvos": "1", ...options.headers }, waiting = new AbortController();
+  const isRead = (options.method || "GET") === "GET", timer = isRead && setTimeout(() => waiting.abort(), READ_WITHIN_MS);
   let response;
   try {
-    response = await fetch(`/api/${path}`, { ...options, headers });
+    response = await fetch(`/api/${path}`, { ...options, headers, signal: waiting.signal });
   } catch {
     waitForReturn();
     throw new Silence();
+  } finally {
+    clearTimeout(timer);
   }
   if (!response.ok) {
     const { error } = await response.json().catch(() => ({ error: `the server answered ${response.status}` }));
