@@ -333,22 +333,6 @@ def test_two_visitors_work_independently(person, chromium, address):
         other.page.context.close()
 
 
-def test_a_tab_shows_what_another_tab_has_changed_once_it_is_used_again(person, clip_folder):
-    page = person.page
-    person.open_example()
-    other = page.context.new_page()
-    other.goto(page.url)
-    other.click("#add")
-    other.wait_for_selector("#objects li:nth-child(2)")
-    page.evaluate("window.dispatchEvent(new Event('focus'))")
-    page.wait_for_selector("#objects li:nth-child(2)")
-    clip, headers = (clip_folder / "bunny.mp4").read_bytes(), {"x-feelvos": "1"}
-    other.request.post(f"{page.url}api/clip?name=other.mp4", data=clip, headers=headers)
-    page.evaluate("window.dispatchEvent(new Event('focus'))")
-    person.wait_for_text("#name", "other")
-    assert page.is_disabled("#undo")
-
-
 def test_an_open_page_keeps_its_files_on_the_server(person):
     person.page.clock.install()
     person.page.reload()

@@ -9,7 +9,7 @@ const all = (selector) => document.querySelectorAll(selector);
 const COLORS = ["#ff6b4a", "#3ec1d3", "#ffc145", "#8f7bff", "#4ade80", "#ff7ab6", "#9aa5b1", "#d2e603"];
 const MOST_PICTURES = 2000;
 const AHEAD = 16;  // Frames that playback loads in advance.
-const REFRESH_EVERY_MS = 600_000;  // More often than the server removes visitors who send nothing.
+const SIGN_OF_LIFE_EVERY_MS = 600_000;  // More often than the server removes visitors who send nothing.
 const HINTS = {
   ...(matchMedia("(pointer: coarse)").matches ? {
     click: "Tap the object; choose − for anything that is not part of it.",
@@ -266,7 +266,7 @@ for (const button of all("[data-run]")) button.onclick = guarded(() => track(but
 $("#stop").onclick = guarded(() => send("stop", "POST"));
 $("#follow").onclick = () => { view.following = true; go(view.run.position); refresh(); };
 
-// Shows the server's state: another tab may have changed it, or a new server may be in its place.
+// The server, or a new one in its place, is responding again.
 server.onReturn = async () => {
   const had = view.clip;
   const state = await send("state", "GET");
@@ -276,9 +276,8 @@ server.onReturn = async () => {
   if (!view.drag) await go(view.wanted, true);
   watch();
 };
-const refreshIdle = guarded(async () => view.running || server.onReturn());  // A run is watched anyway.
-window.addEventListener("focus", refreshIdle);
-setInterval(refreshIdle, REFRESH_EVERY_MS);
+// The answer is not shown: it may be older than a change that is on its way.
+setInterval(guarded(() => ask("state")), SIGN_OF_LIFE_EVERY_MS);
 
 // ---- Playback and scrubbing
 
