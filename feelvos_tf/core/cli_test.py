@@ -53,16 +53,16 @@ def run(tmp_path):
     return start
 
 
-def test_a_tilde_inside_an_argument_is_the_home_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/ann")
+def test_a_tilde_inside_an_argument_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     values = flags.FlagValues()
     flags.DEFINE_string("mask", None, "", values)
     flags.DEFINE_multi_string("mask_at", [], "", values)
     cli.parsed(
         ["program", "--mask=~/1.png,~/2~.png", "--mask_at=5:~/a.png", "--mask_at=~b"], values
     )
-    assert values.mask == "/home/ann/1.png,/home/ann/2~.png"
-    assert values.mask_at == ["5:/home/ann/a.png", "~b"]
+    assert values.mask == f"{tmp_path}/1.png,{tmp_path}/2~.png"
+    assert values.mask_at == [f"5:{tmp_path}/a.png", "~b"]
 
 
 @pytest.mark.parametrize(

@@ -168,8 +168,8 @@ def add_objects(
         def without_new(pixels: Reference) -> Reference:
             distances = global_distances_inference(pixels.embeddings[tf.newaxis], shown)[:, 0]
             to_new, to_others = (
-                tf.reduce_min(tf.boolean_mask(distances, chosen_objects), 0)
-                for chosen_objects in (is_new, ~is_new)
+                tf.reduce_min(tf.boolean_mask(distances, of_objects), 0)
+                for of_objects in (is_new, ~is_new)
             )
             looks_new = to_new < _LIKENESS * to_others
             looks_new &= distances[0] < NO_PIXEL_DISTANCE  # Not if all background is hidden.
